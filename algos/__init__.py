@@ -1,0 +1,1 @@
+"""How agents learn: batched runners, replay, and the team algorithms on RLlib's current API stack."""

@@ -1,0 +1,1 @@
+"""RLlib's own DQN: settings only; the algorithm is stock."""

@@ -1,0 +1,1 @@
+"""RLlib's PPO, fed by batched rollouts instead of episode objects."""

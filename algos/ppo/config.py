@@ -1,0 +1,50 @@
+"""What can be set for PPO."""
+
+from typing import Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from algos.settings import STRICT
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class PPOSettings:
+    """Settings of RLlib's PPO; names are RLlib's."""
+
+    lr: float = Field(default=3e-4, gt=0)
+    """Adam step size."""
+    gamma: float = Field(default=0.99, ge=0, le=1)
+    """Discount per bar."""
+    lambda_: float = Field(default=0.95, ge=0, le=1)
+    """Decay of generalised advantage estimation (Schulman et al. 2016)."""
+    train_batch_size_per_learner: int = Field(default=4_096, gt=0)
+    """Environment steps sampled for one round of learning."""
+    minibatch_size: int = Field(default=1_024, gt=0)
+    """Agent steps in one gradient step."""
+    num_epochs: int = Field(default=4, gt=0)
+    """Passes over the batch."""
+    clip_param: float = Field(default=0.2, gt=0)
+    """Largest change of the policy ratio that is rewarded."""
+    vf_clip_param: float = Field(default=10.0, gt=0)
+    """Largest squared value error that is punished."""
+    vf_loss_coeff: float = Field(default=0.5, ge=0)
+    """Weight of the value loss."""
+    entropy_coeff: float = Field(default=0.003, ge=0)
+    """Weight of the entropy bonus."""
+    use_kl_loss: bool = False
+    """Add RLlib's adaptive KL penalty."""
+    kl_coeff: float = Field(default=0.2, ge=0)
+    """First weight of the KL penalty."""
+    kl_target: float = Field(default=0.01, gt=0)
+    """KL divergence per round that the penalty aims at."""
+    grad_clip: float | None = 0.5
+    """Largest global norm of the gradient; None does not clip."""
+    hidden: tuple[int, ...] = (64, 64)
+    """Widths of the layers of policy and value networks."""
+    activation: Literal["relu", "tanh"] = "relu"
+    """Activation between layers; tanh costs about twice as much forward."""
+    use_shared_networks: bool = True
+    """One network for all agents with equally wide observations; False gives each agent its own."""
+    num_envs_per_env_runner: int = Field(default=64, gt=0)
+    """Replicas stepped at once, unless the scaling settings say otherwise."""

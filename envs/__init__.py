@@ -1,0 +1,1 @@
+"""What agents live in: markets, accounts, execution, and the floor that steps them."""

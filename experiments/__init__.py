@@ -1,0 +1,1 @@
+"""What a person runs: train, backtest, audit and measure."""
