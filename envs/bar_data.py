@@ -1,0 +1,120 @@
+"""Bars: the prices and volumes of several assets on one calendar, as arrays."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.errors import InputError, nearest
+
+PRICE_FIELDS = ("open", "high", "low", "close")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Bars:
+    """Prices and volumes of A assets on one calendar of T bars.
+
+    Bar t covers the time up to ``dates[t]``'s bar end; its close is known when an agent decides at t. Arrays are read-only, so that one
+    copy can be shared by every floor of a process.
+
+    Attributes:
+        dates: Start of each bar, strictly increasing, [T] datetime64[us], UTC where the source had a time zone.
+        assets: Names, in the order of the asset axis, A of them.
+        open: First price of the bar, [T, A] float64, > 0.
+        high: Highest price, [T, A] float64, at least ``open``, ``close`` and ``low``.
+        low: Lowest price, [T, A] float64, > 0.
+        close: Last price, [T, A] float64, > 0.
+        volume: Shares (or coins) traded, [T, A] float64, >= 0; None where the source has none.
+        frequency: Spacing of the bars in words: ``"1d"``, ``"1h"``, ``"5min"``, ``"1w"``, ``"1mo"``.
+        periods_per_year: Bars in a year, for annualising.
+        source: Where the bars come from: a path, or ``"synthetic"``.
+        notes: What was inferred, filled or dropped on the way, one sentence each, to be shown to the user.
+        regimes: Index into ``envs.synthetic.REGIMES`` of each bar, [T] int64; None where unknown.
+        signal: Planted signal visible at each bar, [T, A] float64, about unit variance; None where none was planted.
+    """
+
+    dates: NDArray[np.datetime64]
+    assets: tuple[str, ...]
+    open: NDArray[np.float64]
+    high: NDArray[np.float64]
+    low: NDArray[np.float64]
+    close: NDArray[np.float64]
+    volume: NDArray[np.float64] | None = None
+    frequency: str = "1d"
+    periods_per_year: float = 252.0
+    source: str = "memory"
+    notes: tuple[str, ...] = ()
+    regimes: NDArray[np.int64] | None = None
+    signal: NDArray[np.float64] | None = None
+
+    def __post_init__(self) -> None:
+        shape = (len(self.dates), len(self.assets))
+        object.__setattr__(self, "dates", np.asarray(self.dates, dtype="datetime64[us]"))
+        for name in (*PRICE_FIELDS, "volume", "signal"):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            array = np.array(value, dtype=np.float64, order="C")
+            if array.shape != shape:
+                raise ValueError(f"Bars.{name} has shape {array.shape}, expected [T, A] = {shape}")
+            array.flags.writeable = False
+            object.__setattr__(self, name, array)
+        if self.regimes is not None and self.regimes.shape != shape[:1]:
+            raise ValueError(f"Bars.regimes has shape {self.regimes.shape}, expected [T] = {shape[:1]}")
+
+    @property
+    def num_bars(self) -> int:
+        """Length of the time axis, T."""
+        return len(self.dates)
+
+    @property
+    def num_assets(self) -> int:
+        """Length of the asset axis, A."""
+        return len(self.assets)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256, in hex, over assets, dates and every array: equal where an agent could see no difference."""
+        digest = hashlib.sha256()
+        digest.update("\x1f".join(self.assets).encode())
+        digest.update(self.dates.astype("datetime64[us]").astype("<i8").tobytes())
+        for name in (*PRICE_FIELDS, "volume", "signal"):
+            value = getattr(self, name)
+            digest.update(f"{name}:{value is not None}".encode())
+            if value is not None:
+                digest.update(value.astype("<f8").tobytes())
+        return digest.hexdigest()
+
+    def select(self, assets: Sequence[str]) -> Bars:
+        """Keep some assets, in the order asked for.
+
+        Args:
+            assets: Names out of ``self.assets``, each once.
+
+        Raises:
+            InputError: if a name is unknown (the nearest one is named) or stands twice, or none is given.
+        """
+        if not assets:
+            raise InputError(f"no assets chosen: name at least one of {', '.join(self.assets)}")
+        for name in assets:
+            if name not in self.assets:
+                raise InputError(f"asset {name!r} is not in {self.source}{nearest(name, self.assets)}")
+        if len(set(assets)) < len(assets):
+            raise InputError(f"an asset is named twice in {', '.join(assets)}")
+        columns = [self.assets.index(name) for name in assets]
+        arrays = {name: getattr(self, name) for name in (*PRICE_FIELDS, "volume", "signal")}
+        picked = {name: None if value is None else value[:, columns] for name, value in arrays.items()}
+        return dataclasses.replace(self, assets=tuple(assets), **picked)
+
+    def between(self, start: int, stop: int) -> Bars:
+        """Keep bars ``start`` to ``stop`` (half-open), as a new ``Bars``."""
+        arrays = {name: getattr(self, name) for name in ("dates", *PRICE_FIELDS, "volume", "regimes", "signal")}
+        return dataclasses.replace(
+            self, **{name: None if value is None else value[start:stop] for name, value in arrays.items()}
+        )

@@ -1,0 +1,188 @@
+"""Which prices a floor runs on, and how their history is divided into training, validation and test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass as plain_dataclass
+from dataclasses import field
+from typing import Literal
+
+import numpy as np
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+
+from envs.bar_data import Bars
+from envs.errors import InputError
+from envs.price_files import CalendarPolicy, load_bars
+from envs.synthetic import SyntheticConfig, generate_bars
+
+__all__ = ["Bars", "DataConfig", "Split", "Splits", "build_bars", "load_bars", "split_bars"]
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class DataConfig:
+    """Where prices come from and how their history is divided."""
+
+    path: str | None = None
+    """Price file: CSV, Parquet or feather, long or wide. None: the built-in synthetic market."""
+    assets: tuple[str, ...] | None = None
+    """Assets to keep, in this order. None: all of them."""
+    calendar: CalendarPolicy = "intersect"
+    """Dates that some assets lack: drop them (intersect), carry the last close forward (fill), or refuse the file (strict)."""
+    periods_per_year: float | None = None
+    """Bars in a year, for annualising. None: inferred from the dates, and shown."""
+    train: float = 0.6
+    """Share of the usable bars for training."""
+    validation: float = 0.2
+    """Share of the usable bars for validation."""
+    test: float = 0.2
+    """Share of the usable bars for the final test."""
+    validation_start: str | None = None
+    """First date of the validation split (2017-01-01). With test_start it replaces the three shares."""
+    test_start: str | None = None
+    """First date of the test split."""
+    embargo_bars: int | None = None
+    """Bars left out between splits. None: what the features and the observation window look back on."""
+    synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
+    """The built-in market; used where path is None."""
+
+
+@plain_dataclass(frozen=True)
+class Split:
+    """A half-open range of bars, ``start`` to ``stop``.
+
+    Decisions are taken at bars ``start`` to ``stop - 2``, so that every fill and every mark, which come one bar later, lie inside it.
+    """
+
+    name: Literal["train", "validation", "test"]
+    start: int
+    stop: int
+
+    @property
+    def num_bars(self) -> int:
+        """Bars in the split."""
+        return self.stop - self.start
+
+    @property
+    def num_decisions(self) -> int:
+        """Bars at which an agent can decide: all but the last."""
+        return self.stop - self.start - 1
+
+
+@plain_dataclass(frozen=True)
+class Splits:
+    """Training, validation and test, in the order of time, with ``embargo_bars`` unused bars between them."""
+
+    train: Split
+    validation: Split
+    test: Split
+    embargo_bars: int
+
+    def __getitem__(self, name: str) -> Split:
+        """Look a split up by its name.
+
+        Raises:
+            InputError: if the name is not one of train, validation, test.
+        """
+        if name not in ("train", "validation", "test"):
+            raise InputError(f"split {name!r} does not exist: choose train, validation or test")
+        return getattr(self, name)
+
+
+def build_bars(config: DataConfig) -> Bars:
+    """Read the price file that the config names, or make the built-in market where it names none.
+
+    Raises:
+        InputError: if the file, its assets or its calendar cannot be used.
+    """
+    if config.path is not None:
+        return load_bars(
+            config.path, assets=config.assets, calendar=config.calendar, periods_per_year=config.periods_per_year
+        )
+    bars = generate_bars(config.synthetic)
+    return bars if config.assets is None else bars.select(config.assets)
+
+
+def split_bars(bars: Bars, config: DataConfig, *, lookback_bars: int, embargo_bars: int, horizon_bars: int) -> Splits:
+    """Divide history into training, validation and test, in this order, with an embargo between them.
+
+    The embargo keeps what an agent sees on the first bar of a split apart from everything that another split was scored on (Lopez de
+    Prado 2018, section 7.4). By shares, the bars that are left after the warm-up and both embargoes are divided 60/20/20; by dates, the
+    validation and test splits begin on the first bar at or after theirs and the embargo is cut from the end of the split before.
+
+    Args:
+        bars: The whole history.
+        config: Shares or dates, and optionally a longer embargo.
+        lookback_bars: Bars that must lie before the first decision: feature look-back plus observation window less one.
+        embargo_bars: Shortest allowed embargo; ``config.embargo_bars`` may only be longer.
+        horizon_bars: Decisions in an episode; every split must hold at least one episode.
+
+    Returns:
+        The splits; ``train.start >= lookback_bars``.
+
+    Raises:
+        InputError: if shares or dates make no sense, the embargo is too short, or history is too short (with the numbers).
+    """
+    embargo = embargo_bars if config.embargo_bars is None else config.embargo_bars
+    if embargo < embargo_bars:
+        raise InputError(
+            f"data.embargo_bars is {embargo}, but features and window look back on {embargo_bars} bars: set at least that, or leave it out"
+        )
+    if config.validation_start is None and config.test_start is None:
+        splits = _split_by_shares(bars, config, lookback_bars, embargo, horizon_bars)
+    else:
+        splits = _split_by_dates(bars, config, lookback_bars, embargo)
+    for split in (splits.train, splits.validation, splits.test):
+        if split.num_decisions < horizon_bars:
+            raise InputError(
+                f"history too short: {bars.source} has {bars.num_bars} bars; after {lookback_bars} bars of look-back and two embargoes of "
+                f"{embargo} the {split.name} split has {max(split.num_bars, 0)} bars, but a horizon of {horizon_bars} needs "
+                f"{horizon_bars + 1}: give more history, a shorter horizon or other splits"
+            )
+    return splits
+
+
+def _split_by_shares(bars: Bars, config: DataConfig, lookback: int, embargo: int, horizon: int) -> Splits:
+    shares = (config.train, config.validation, config.test)
+    if min(shares) <= 0 or sum(shares) > 1 + 1e-9:
+        raise InputError(
+            f"data.train, data.validation and data.test are {shares}: each must be above 0 and their sum at most 1"
+        )
+    usable = bars.num_bars - lookback - 2 * embargo
+    if usable < 3 * (horizon + 1):
+        raise InputError(
+            f"history too short: {bars.source} has {bars.num_bars} bars; {lookback} bars of look-back and two embargoes of {embargo} leave "
+            f"{max(usable, 0)}, but three splits with a horizon of {horizon} need at least {3 * (horizon + 1)}: give more history or a "
+            "shorter horizon"
+        )
+    num_train, num_validation = round(usable * shares[0]), round(usable * shares[1])
+    num_test = min(round(usable * shares[2]), usable - num_train - num_validation)
+    train = Split("train", lookback, lookback + num_train)
+    validation = Split("validation", train.stop + embargo, train.stop + embargo + num_validation)
+    test = Split("test", validation.stop + embargo, validation.stop + embargo + num_test)
+    return Splits(train, validation, test, embargo)
+
+
+def _split_by_dates(bars: Bars, config: DataConfig, lookback: int, embargo: int) -> Splits:
+    if config.validation_start is None or config.test_start is None:
+        raise InputError("data.validation_start and data.test_start go together: set both, or neither")
+    starts = []
+    for setting in ("validation_start", "test_start"):
+        text = getattr(config, setting)
+        try:
+            date = np.datetime64(text, "us")
+        except ValueError:
+            raise InputError(f"data.{setting} is {text!r}: write a date such as 2017-01-01") from None
+        if not bars.dates[0] < date <= bars.dates[-1]:
+            first, last = (str(day)[:10] for day in (bars.dates[0], bars.dates[-1]))
+            raise InputError(f"data.{setting} is {text}, outside the history of {bars.source} ({first} to {last})")
+        starts.append(int(np.searchsorted(bars.dates, date)))
+    if starts[1] <= starts[0]:
+        raise InputError(
+            f"data.test_start {config.test_start} must come after validation_start {config.validation_start}"
+        )
+    return Splits(
+        Split("train", lookback, starts[0] - embargo),
+        Split("validation", starts[0], starts[1] - embargo),
+        Split("test", starts[1], bars.num_bars),
+        embargo,
+    )

@@ -1,0 +1,400 @@
+"""Causal, scale-free features of prices, in groups that mandates choose from; and a scaler fitted on the training split only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.bar_data import Bars
+from envs.bars import Split
+from envs.errors import InputError, nearest
+
+Array = NDArray[np.float64]
+Columns = dict[str, Array]
+
+_TINY = 1e-12  # below any real spread; a constant series gives 0, not 0 / 0
+
+
+@dataclass(frozen=True)
+class FeatureGroup:
+    """Features that belong together.
+
+    Attributes:
+        name: How mandates and settings name the group.
+        description: What it measures, in one line.
+        lookback_bars: Bars before bar t that the group's features at t may use.
+        compute: Bars -> feature name to [T, A] float64; rows before ``lookback_bars`` may hold anything.
+    """
+
+    name: str
+    description: str
+    lookback_bars: int
+    compute: Callable[[Bars], Columns]
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """Feature values of every asset at every bar.
+
+    Attributes:
+        names: Column names, F of them, each once.
+        groups: Group of each column, F of them.
+        values: [T, A, F] float64; finite from row ``lookback_bars`` on, NaN before it, so that a use too early cannot go unseen.
+        lookback_bars: First bar at which every feature is defined; a value at bar t depends on bars t - lookback_bars to t only.
+    """
+
+    names: tuple[str, ...]
+    groups: tuple[str, ...]
+    values: Array
+    lookback_bars: int
+
+    @property
+    def num_features(self) -> int:
+        """Length of the feature axis, F."""
+        return len(self.names)
+
+    def columns(self, groups: Sequence[str]) -> NDArray[np.int64]:
+        """Positions of the columns of some groups, in the order of the feature axis.
+
+        Raises:
+            InputError: if one of the groups was not computed.
+        """
+        for group in groups:
+            if group not in self.groups:
+                raise InputError(f"feature group {group!r} was not computed{nearest(group, set(self.groups))}")
+        return np.array([i for i, group in enumerate(self.groups) if group in groups], dtype=np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Scaler:
+    """Centre and scale of each feature, from the training split alone and pooled over assets.
+
+    Attributes:
+        names: Column names, F of them.
+        mean: [F] float64.
+        scale: [F] float64, standard deviation; 1 for a constant column.
+        clip: Scaled values are cut to this many scales on both sides.
+    """
+
+    names: tuple[str, ...]
+    mean: Array
+    scale: Array
+    clip: float = 5.0
+
+    @classmethod
+    def fit(cls, features: Features, split: Split, *, clip: float = 5.0) -> Scaler:
+        """Measure mean and spread over the bars of a split; use the training split, or the future leaks in.
+
+        Raises:
+            InputError: if the split begins before the features are defined, or is empty.
+        """
+        if split.start < features.lookback_bars or split.num_bars < 1:
+            raise InputError(
+                f"the {split.name} split (bars {split.start} to {split.stop}) must hold bars and begin at or after bar "
+                f"{features.lookback_bars}, where features are defined"
+            )
+        rows = features.values[split.start : split.stop].reshape(-1, features.num_features)
+        spread = rows.std(axis=0)
+        mean = rows.mean(axis=0)
+        constant = spread <= 1e-9 * np.maximum(1.0, np.abs(mean))
+        return cls(features.names, mean, np.where(constant, 1.0, spread), clip)
+
+    def transform(self, features: Features) -> NDArray[np.float32]:
+        """Scale features and cut them to +-clip.
+
+        Returns:
+            [T, A, F] float32; 0 in rows before ``features.lookback_bars``.
+
+        Raises:
+            InputError: if the columns are not those that the scaler was fitted on.
+        """
+        if features.names != self.names:
+            missing, extra = set(self.names) - set(features.names), set(features.names) - set(self.names)
+            raise InputError(
+                f"features differ from those the scaler was fitted on: missing {sorted(missing)}, new {sorted(extra)}, or in another order"
+            )
+        scaled = np.clip((features.values - self.mean) / self.scale, -self.clip, self.clip)
+        scaled[: features.lookback_bars] = 0.0
+        return scaled.astype(np.float32)
+
+    def to_json(self) -> dict[str, object]:
+        """Plain lists and numbers, from which ``from_json`` restores the scaler to the last bit."""
+        return {
+            "names": list(self.names),
+            "mean": self.mean.tolist(),
+            "scale": self.scale.tolist(),
+            "clip": float(self.clip),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, object]) -> Scaler:
+        """Restore what ``to_json`` wrote.
+
+        Raises:
+            InputError: if an entry is missing or the lengths differ.
+        """
+        try:
+            names = tuple(data["names"])  # type: ignore[arg-type]
+            mean, scale = (np.array(data[key], dtype=np.float64) for key in ("mean", "scale"))
+            clip = float(data["clip"])  # type: ignore[arg-type]
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"saved feature scaler cannot be read: {error!r}") from None
+        if mean.shape != (len(names),) or scale.shape != (len(names),):
+            raise InputError(
+                f"saved feature scaler has {len(names)} names but {mean.size} means and {scale.size} scales"
+            )
+        return cls(names, mean, scale, clip)
+
+
+def compute_features(bars: Bars, groups: Sequence[str]) -> Features:
+    """Compute feature groups, strictly causally: row t depends on bars up to t and on nothing after, to the last bit.
+
+    Args:
+        bars: Prices and volumes.
+        groups: Names out of ``FEATURE_GROUPS``, each once; their columns stand in this order.
+
+    Returns:
+        Features, finite from ``lookback_bars`` (the longest of the groups) on.
+
+    Raises:
+        InputError: if a group is unknown, named twice, needs volumes or a signal that the bars lack, or history is shorter than it needs.
+    """
+    if not groups or len(set(groups)) < len(groups):
+        raise InputError(f"feature groups {tuple(groups)}: name at least one, each once")
+    names, owners, arrays = [], [], []
+    for name in groups:
+        if name not in FEATURE_GROUPS:
+            raise InputError(
+                f"feature group {name!r} does not exist{nearest(name, FEATURE_GROUPS)}: choose from {', '.join(FEATURE_GROUPS)}"
+            )
+        columns = FEATURE_GROUPS[name].compute(bars)
+        names += list(columns)
+        owners += [name] * len(columns)
+        arrays += list(columns.values())
+    lookback = max(FEATURE_GROUPS[name].lookback_bars for name in groups)
+    if bars.num_bars <= lookback:
+        raise InputError(
+            f"history too short: {bars.source} has {bars.num_bars} bars, but feature groups {', '.join(groups)} look back on {lookback}"
+        )
+    values = np.stack(arrays, axis=-1)
+    values[:lookback] = np.nan
+    return Features(tuple(names), tuple(owners), values, lookback)
+
+
+def default_groups(bars: Bars) -> tuple[str, ...]:
+    """Every group that these bars can feed: all but volume where they have none, and signal only where one was planted."""
+    missing = {"volume": bars.volume is None, "signal": bars.signal is None}
+    return tuple(name for name in FEATURE_GROUPS if not missing.get(name, False))
+
+
+def _rolling_sum(x: Array, window: int, weights: Sequence[float] | None = None) -> Array:
+    """Sum over the last ``window`` rows, [T, A]; the first ``window - 1`` rows are NaN. ``weights[0]`` belongs to the newest row.
+
+    Row by row in a fixed order: unlike a running sum, no rounding is carried from one bar to the next, so equal windows give equal bits
+    wherever they stand in history.
+    """
+    total = np.full_like(x, np.nan)
+    rows = max(len(x) - window + 1, 0)
+    sums = np.zeros((rows, *x.shape[1:]))
+    for k in range(window if rows else 0):
+        newest_less_k = x[window - 1 - k : len(x) - k]
+        sums += newest_less_k if weights is None else weights[k] * newest_less_k
+    total[len(x) - rows :] = sums
+    return total
+
+
+def _rolling_mean(x: Array, window: int) -> Array:
+    return _rolling_sum(x, window) / window
+
+
+def _rolling_std(x: Array, window: int) -> Array:
+    """Population standard deviation over the last ``window`` rows, in two passes (one pass would cancel)."""
+    mean = _rolling_mean(x, window)
+    total = np.full_like(x, np.nan)
+    squares = np.zeros_like(x[window - 1 :])
+    for k in range(window if len(x) >= window else 0):
+        squares += (x[window - 1 - k : len(x) - k] - mean[window - 1 :]) ** 2
+    total[window - 1 :] = squares
+    return np.sqrt(total / window)
+
+
+def _rolling_max(x: Array, window: int) -> Array:
+    out = np.full_like(x, np.nan)
+    if len(x) >= window:
+        best = x[window - 1 :].copy()
+        for k in range(1, window):
+            np.maximum(best, x[window - 1 - k : len(x) - k], out=best)
+        out[window - 1 :] = best
+    return out
+
+
+def _rolling_min(x: Array, window: int) -> Array:
+    return -_rolling_max(-x, window)
+
+
+def _shift(x: Array, bars: int) -> Array:
+    """What x was ``bars`` bars ago; NaN where there was none."""
+    out = np.full_like(x, np.nan)
+    if len(x) > bars:
+        out[bars:] = x[: len(x) - bars]
+    return out
+
+
+def _log_return(bars: Bars, horizon: int = 1) -> Array:
+    """Log close over log close ``horizon`` bars ago, [T, A]."""
+    log_close = np.log(bars.close)
+    return log_close - _shift(log_close, horizon)
+
+
+def _ratio(numerator: Array, denominator: Array) -> Array:
+    """Quotient that is 0 where the denominator (a spread, a sum) vanishes."""
+    safe = np.where(np.abs(denominator) > _TINY, denominator, 1.0)
+    return np.where(np.abs(denominator) > _TINY, numerator / safe, np.where(np.isnan(denominator), np.nan, 0.0))
+
+
+def _log_ratio(numerator: Array, denominator: Array) -> Array:
+    """Log of a quotient of two spreads, both floored: 0 where both vanish."""
+    return np.log(np.maximum(numerator, 1e-6)) - np.log(np.maximum(denominator, 1e-6))
+
+
+def _ema(x: Array, span: int, window: int) -> Array:
+    """Exponential average of the usual span, cut off after ``window`` rows so that its memory ends."""
+    weights = (1 - 2 / (span + 1)) ** np.arange(window)
+    return _rolling_sum(x, window, (weights / weights.sum()).tolist())
+
+
+def _momentum(bars: Bars) -> Columns:
+    """Returns of a day to a month and the opening gap (short-term momentum and reversal; Jegadeesh 1990, Lehmann 1990)."""
+    week = _log_return(bars, 5)
+    return {
+        "return_1": _log_return(bars),
+        "return_5": week,
+        "return_20": _log_return(bars, 20),
+        "acceleration_5": week - _shift(week, 5),
+        "gap": np.log(bars.open) - _shift(np.log(bars.close), 1),
+    }
+
+
+def _trend(bars: Bars) -> Columns:
+    """Time-series momentum (Moskowitz, Ooi and Pedersen 2012), moving averages, MACD (12, 26, 9) and the Donchian channel, in volatilities."""
+    log_close = np.log(bars.close)
+    volatility = _rolling_std(_log_return(bars), 60)
+    macd = _ema(log_close, 12, 45) - _ema(log_close, 26, 45)
+    low, high = _rolling_min(bars.low, 60), _rolling_max(bars.high, 60)
+    return {
+        "trend_60": _ratio(_log_return(bars, 60), volatility * np.sqrt(60)),
+        "above_mean_20": _ratio(log_close - _rolling_mean(log_close, 20), volatility * np.sqrt(20)),
+        "above_mean_60": _ratio(log_close - _rolling_mean(log_close, 60), volatility * np.sqrt(60)),
+        "macd": _ratio(macd, volatility),
+        "macd_histogram": _ratio(macd - _ema(macd, 9, 15), volatility),
+        "channel_60": _ratio(bars.close - low, high - low) - 0.5,
+    }
+
+
+def _mean_reversion(bars: Bars) -> Columns:
+    """Distance from where prices have been: Bollinger z, Cutler's RSI (plain averages), stochastic oscillator, place in the bar's range."""
+    returns = _log_return(bars)
+    gains, moves = _rolling_sum(np.maximum(returns, 0.0), 14), _rolling_sum(np.abs(returns), 14)
+    low, high = _rolling_min(bars.low, 14), _rolling_max(bars.high, 14)
+    return {
+        "bollinger_20": _ratio(bars.close - _rolling_mean(bars.close, 20), _rolling_std(bars.close, 20)),
+        "rsi_14": _ratio(gains - moves / 2, moves),
+        "stochastic_14": _ratio(bars.close - low, high - low) - 0.5,
+        "close_in_range": _ratio(bars.close - bars.low, bars.high - bars.low) - 0.5,
+    }
+
+
+def _volatility(bars: Bars) -> Columns:
+    """Realised volatility over a month, its term structure, Parkinson's (1980) range volatility against it, and its own variability."""
+    returns = _log_return(bars)
+    week, month, quarter = (np.sqrt(_rolling_mean(returns**2, window)) for window in (5, 20, 60))
+    parkinson = np.sqrt(_rolling_mean(np.log(bars.high / bars.low) ** 2, 20) / (4 * np.log(2)))
+    return {
+        "log_volatility_20": np.log(np.maximum(month, 1e-6)),
+        "volatility_5_20": _log_ratio(week, month),
+        "volatility_20_60": _log_ratio(month, quarter),
+        "range_to_volatility": _ratio(parkinson, month),
+        "volatility_of_volatility": _ratio(_rolling_std(np.abs(returns), 20), month),
+    }
+
+
+def _volume(bars: Bars) -> Columns:
+    """Volume against its own past, signed volume (Granville's on-balance volume, as a share) and Amihud's (2002) illiquidity."""
+    if bars.volume is None:
+        raise InputError(
+            f"feature group 'volume' needs volumes, but {bars.source} has none: leave the group out or add a volume column"
+        )
+    log_volume, returns = np.log1p(bars.volume), _log_return(bars)
+    flow = np.sign(returns) * bars.volume
+    traded = bars.volume * bars.close
+    illiquidity = _ratio(np.abs(returns), np.log1p(traded))
+    return {
+        "volume_z_20": _ratio(log_volume - _rolling_mean(log_volume, 20), _rolling_std(log_volume, 20)),
+        "volume_5_60": _rolling_mean(log_volume, 5) - _rolling_mean(log_volume, 60),
+        "signed_volume_20": _ratio(_rolling_sum(flow, 20), _rolling_sum(bars.volume, 20)),
+        "illiquidity_5_60": _log_ratio(_rolling_mean(illiquidity, 5), _rolling_mean(illiquidity, 60)),
+    }
+
+
+def _risk(bars: Bars) -> Columns:
+    """What could be lost: drawdown from the high of a quarter, worst day of a month, downside share of variance, skewness."""
+    returns = _log_return(bars)
+    mean, spread = _rolling_mean(returns, 60), _rolling_std(returns, 60)
+    third = _rolling_mean(returns**3, 60) - 3 * mean * _rolling_mean(returns**2, 60) + 2 * mean**3
+    squares = _rolling_sum(returns**2, 60)
+    return {
+        "drawdown_60": np.log(bars.close) - np.log(_rolling_max(bars.close, 61)),
+        "worst_return_20": _ratio(_rolling_min(returns, 20), spread),
+        "downside_60": _ratio(_rolling_sum(np.minimum(returns, 0.0) ** 2, 60) - squares / 2, squares),
+        "skewness_60": np.where(spread > 1e-9, _ratio(third, np.maximum(spread, 1e-9) ** 3), 0.0 * spread),
+    }
+
+
+def _market(bars: Bars) -> Columns:
+    """The cross-section: the equal-weight market's return and volatility, and each asset against it (strength, beta, dispersion)."""
+    returns = _log_return(bars)
+    wide = np.ones(bars.num_assets)
+    market = returns.mean(axis=1, keepdims=True) * wide
+    month = _log_return(bars, 20)
+    market_month = month.mean(axis=1, keepdims=True) * wide
+    market_volatility, volatility = (np.sqrt(_rolling_mean(x**2, 60)) for x in (market, returns))
+    beta = _ratio(_rolling_mean(returns * market, 60), market_volatility**2)
+    return {
+        "market_return_1": market,
+        "market_return_20": market_month,
+        "market_volatility_60": np.log(np.maximum(market_volatility, 1e-6)),
+        "relative_strength_20": month - market_month,
+        "beta_60": beta,
+        "dispersion_20": _log_ratio(_rolling_mean(returns.std(axis=1, keepdims=True) * wide, 20), market_volatility),
+        "market_share_of_variance_60": _ratio(beta**2 * market_volatility**2, volatility**2),
+    }
+
+
+def _signal(bars: Bars) -> Columns:
+    """The planted signal of the built-in market."""
+    if bars.signal is None:
+        raise InputError(
+            f"feature group 'signal' needs a planted signal, but {bars.source} has none: set data.synthetic.signal_strength or leave it out"
+        )
+    return {"signal": bars.signal.copy()}
+
+
+FEATURE_GROUPS: Mapping[str, FeatureGroup] = MappingProxyType(
+    {
+        group.name: group
+        for group in (
+            FeatureGroup("momentum", "returns of a day to a month, opening gap", 20, _momentum),
+            FeatureGroup("trend", "return and place of a quarter, moving averages, MACD", 60, _trend),
+            FeatureGroup("mean_reversion", "Bollinger z, RSI, stochastic oscillator", 20, _mean_reversion),
+            FeatureGroup("volatility", "realised and range volatility, their term structure", 60, _volatility),
+            FeatureGroup("volume", "volume against its past, signed volume, illiquidity", 60, _volume),
+            FeatureGroup("risk", "drawdown, worst day, downside share, skewness", 60, _risk),
+            FeatureGroup("market", "the equal-weight market, and the asset against it", 60, _market),
+            FeatureGroup("signal", "planted signal of the built-in market", 0, _signal),
+        )
+    }
+)

@@ -1,0 +1,294 @@
+"""The built-in market: daily prices with regimes, clustered volatility, fat tails, volumes and, if wanted, a planted signal."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+from scipy.optimize import brentq
+from scipy.special import erfcx
+
+from envs.bar_data import Bars
+from envs.errors import InputError
+
+Regime = Literal["calm", "volatile", "crisis"]
+REGIMES: tuple[Regime, ...] = ("calm", "volatile", "crisis")
+
+ASSET_NAMES = (
+    "ALFA", "BRAV", "CHAR", "DELT", "ECHO", "FOXT", "GOLF", "HOTL", "INDI", "JULI", "KILO", "LIMA", "MIKE",
+    "NOVE", "OSCR", "PAPA", "QUEB", "ROME", "SIER", "TANG", "UNIF", "VICT", "WHSK", "XRAY", "YANK", "ZULU",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class SyntheticConfig:
+    """The built-in daily market. The defaults meet the statistics of real stocks; a test holds them to it."""
+
+    num_assets: int = 8
+    """Assets in the market."""
+    num_bars: int = 1_512
+    """Length of the history in business days; 252 are a year."""
+    seed: int = 0
+    """The same seed gives the same prices, to the last bit."""
+    start_date: str = "2015-01-02"
+    """Date of the first bar, or the first business day after it."""
+    annual_volatility: float = 0.24
+    """Volatility of a typical asset over all regimes, as a fraction a year."""
+    annual_drift: float = 0.08
+    """Expected return of a typical asset, as a fraction a year, outside of any planted signal."""
+    correlation: float = 0.34
+    """Share of variance that all assets have in common."""
+    regimes: tuple[Regime, ...] = REGIMES
+    """Regimes that occur: one of calm, volatile, crisis, or several."""
+    regime_bars: tuple[float, float, float] = (120.0, 50.0, 20.0)
+    """Mean stay in calm, volatile and crisis, in bars."""
+    regime_volatility: tuple[float, float, float] = (0.8, 1.25, 2.2)
+    """Volatility in calm, volatile and crisis, as a multiple of the typical one."""
+    dollar_volume_usd: float = 250e6
+    """Typical value traded in an asset a day, in US dollars."""
+    signal_strength: float = 0.0
+    """Best Sharpe ratio a year that the planted signal allows on one asset, before costs and beside the drift; 0 plants none."""
+    signal_half_life_bars: float = 10.0
+    """Bars after which a forecast of the planted signal has lost half its size."""
+
+
+# Shape of the market, fitted once to the acceptance table (real daily stocks) and not meant to be set.
+_FACTOR_TAIL, _OWN_TAIL = 6.0, 5.0  # degrees of freedom of the common and the own Student-t shocks
+_LOG_VOL = {
+    "common": (0.975, 0.30, -0.6),
+    "own": (0.96, 0.25, -0.3),
+}  # persistence, stationary spread, correlation with the shock
+_OVERNIGHT = 0.25  # share of a bar's variance that falls between the close and the next open
+_PERIODS = 252.0
+
+
+def generate_bars(config: SyntheticConfig) -> Bars:
+    """Make the built-in market.
+
+    Log return of asset i in bar t, up to a constant drift::
+
+        sigma_i m(regime_t) exp(v_t + u_ti) (sqrt(rho) f_t + sqrt(1 - rho) e_ti + b s_(t-1)i)
+
+    with a calm / volatile / crisis Markov chain, mean-reverting log volatilities v (common) and u (own) that rise when prices fall
+    (leverage), Student-t shocks f and e, and the planted signal s. A quarter of the variance falls overnight, into the gap between
+    close and open; highs and lows are those of a Brownian bridge from open to close (Glasserman 2003, section 6.4). Log volume has a
+    persistent level and rises with the size of the return. The facts that this reproduces are those of Cont (2001).
+
+    Signal. ``bars.signal[t, i]`` is a standard-normal AR(1), independent across assets. It shifts the return between the **open and the
+    close of bar t + 1** by ``b`` times that bar's volatility, and nothing else, so an order decided at bar t and filled at the next open
+    earns it. ``signal_strength`` is the best Sharpe ratio a year of trading one asset on it, re-set at every open, before costs, beside the
+    drift, by one who knows the volatility of the coming bar; see ``best_sharpe``.
+
+    Args:
+        config: What market to make.
+
+    Returns:
+        Bars with volumes, regime labels and, where one is planted, the signal.
+
+    Raises:
+        InputError: if a setting is out of its range.
+    """
+    _check(config)
+    rng = np.random.default_rng(config.seed)
+    T, A = config.num_bars, config.num_assets
+    regimes = _draw_regimes(config, rng)
+    spread = np.exp(0.22 * _even_normals(A, rng))
+    volatility = config.annual_volatility / np.sqrt(_PERIODS) * spread  # [A], of one bar
+    factor = _student_t(rng, (T, 1), _FACTOR_TAIL)
+    own = _student_t(rng, (T, A), _OWN_TAIL)
+    log_vol = _log_volatility(factor, _LOG_VOL["common"], rng) + _log_volatility(own, _LOG_VOL["own"], rng)
+    multiple = np.asarray(config.regime_volatility)
+    sigma = volatility * (multiple / _typical_multiple(config))[regimes][:, None] * np.exp(log_vol)
+    signal, edge = _draw_signal(config, rng)
+
+    # Each bar's shock, in units of sigma: a mixture scale (fat tails) times a Gaussian that is divided into night and day.
+    share = config.correlation
+    scale = np.sqrt(share * factor.scale**2 + (1 - share) * own.scale**2)
+    shock = np.sqrt(share) * factor.value + np.sqrt(1 - share) * own.value
+    bridge = rng.standard_normal((T, A)) * np.sqrt(_OVERNIGHT * (1 - _OVERNIGHT)) * scale
+    drift = np.log1p(config.annual_drift) / _PERIODS - sigma**2 / 2
+    night = sigma * (_OVERNIGHT * shock + bridge)
+    day = sigma * ((1 - _OVERNIGHT) * shock - bridge + edge) + drift
+    first = np.exp(rng.uniform(np.log(20.0), np.log(200.0), A))
+    close = first * np.exp(np.cumsum(night + day, axis=0))
+    open_ = close * np.exp(-day)
+    reach = 2 * (1 - _OVERNIGHT) * (sigma * scale) ** 2
+    up, down = (np.sqrt(day**2 - reach * np.log1p(-rng.random((T, A)))) for _ in range(2))
+    volume = _draw_volume(config, rng, np.abs(night + day) / volatility, close)
+    return Bars(
+        dates=np.busday_offset(np.datetime64(config.start_date, "D"), np.arange(T), roll="forward"),
+        assets=_asset_names(A),
+        open=open_,
+        high=np.maximum(open_ * np.exp((day + up) / 2), np.maximum(open_, close)),
+        low=np.minimum(open_ * np.exp((day - down) / 2), np.minimum(open_, close)),
+        close=close,
+        volume=volume,
+        frequency="1d",
+        periods_per_year=_PERIODS,
+        source="synthetic",
+        notes=(f"built-in synthetic market, seed {config.seed}: {A} assets, {T} business days, 252 periods a year",),
+        regimes=regimes,
+        signal=signal if config.signal_strength > 0 else None,
+    )
+
+
+def best_sharpe(edge: float) -> float:
+    """Best Sharpe ratio per bar of an asset whose return is ``edge * s + noise`` with s standard normal and known, noise of variance 1.
+
+    The weight of highest Sharpe ratio is proportional to mu / (1 + mu^2) with mu = edge * s (Hansen and Richard 1987; Ferson and Siegel
+    2001, eq. 10), and gives sqrt(h / (1 - h)) with h = E[mu^2 / (1 + mu^2)] = 1 - sqrt(pi / 2) / edge * erfcx(1 / (edge sqrt(2))). Only the
+    variance of the noise matters, not its shape.
+
+    Args:
+        edge: Size of the forecast in noise standard deviations, >= 0.
+
+    Returns:
+        Sharpe ratio per bar; about ``edge`` while that is small.
+    """
+    if edge <= 1e-4:  # the closed form cancels to nothing there, and h = edge^2 to nine digits
+        return edge
+    h = 1 - np.sqrt(np.pi / 2) / edge * float(erfcx(1 / (edge * np.sqrt(2))))
+    return float(np.sqrt(h / (1 - h)))
+
+
+def signal_edge(signal_strength: float) -> float:
+    """Size of the planted forecast, in standard deviations of a bar, for a best Sharpe ratio a year: the inverse of ``best_sharpe``."""
+    if signal_strength == 0:
+        return 0.0
+    target = signal_strength / np.sqrt(_PERIODS)
+    return float(brentq(lambda edge: best_sharpe(edge) - target, 0.0, 1e3, xtol=1e-12))
+
+
+class _StudentT:
+    """Student-t draws of variance 1 as Gaussian times scale: ``value = gaussian * scale``."""
+
+    def __init__(self, gaussian: NDArray[np.float64], scale: NDArray[np.float64]) -> None:
+        self.gaussian, self.scale, self.value = gaussian, scale, gaussian * scale
+
+
+def _student_t(rng: np.random.Generator, shape: tuple[int, int], degrees: float) -> _StudentT:
+    gaussian = rng.standard_normal(shape)
+    return _StudentT(gaussian, np.sqrt((degrees - 2) / rng.chisquare(degrees, shape)))
+
+
+def _log_volatility(
+    shock: _StudentT, shape: tuple[float, float, float], rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Mean-reverting log volatility of the coming bar, [T, ...], shifted so that its exponential has mean square 1.
+
+    It answers to the Gaussian part of the bar before, not to the fat-tailed one, which would let a single day rule a month.
+    """
+    persistence, spread, leverage = shape
+    fresh = rng.standard_normal(shock.gaussian.shape)
+    push = spread * np.sqrt(1 - persistence**2) * (leverage * shock.gaussian + np.sqrt(1 - leverage**2) * fresh)
+    level = np.empty_like(push)
+    level[0] = spread * rng.standard_normal(push.shape[1])
+    for t in range(1, len(push)):
+        level[t] = persistence * level[t - 1] + push[t - 1]
+    return level - spread**2
+
+
+def _draw_regimes(config: SyntheticConfig, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Markov chain over the regimes that occur, [T], begun in its stationary law; volatile is the way into and out of crisis."""
+    chain = _transition(config)
+    states, law = [REGIMES.index(name) for name in config.regimes], _stationary(chain)
+    draws = rng.random(config.num_bars)
+    cumulative = np.cumsum(chain, axis=1)
+    regimes = np.empty(config.num_bars, np.int64)
+    state = int(np.searchsorted(np.cumsum(law), draws[0] * law.sum()))
+    for t, draw in enumerate(draws):
+        if t:
+            state = min(int(np.searchsorted(cumulative[state], draw)), len(states) - 1)
+        regimes[t] = states[state]
+    return regimes
+
+
+def _transition(config: SyntheticConfig) -> NDArray[np.float64]:
+    """Transition matrix of the regimes that occur: out of the mean stays; calm mostly turns volatile before it turns to crisis."""
+    preference = np.array([[0.0, 0.85, 0.15], [0.7, 0.0, 0.3], [0.15, 0.85, 0.0]])
+    states = [REGIMES.index(name) for name in config.regimes]
+    leave = 1 / np.asarray(config.regime_bars)[states]
+    toward = preference[np.ix_(states, states)]
+    if len(states) == 1:
+        return np.ones((1, 1))
+    return np.diag(1 - leave) + leave[:, None] * toward / toward.sum(axis=1, keepdims=True)
+
+
+def _stationary(chain: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Long-run share of time in each state of a Markov chain."""
+    size = len(chain)
+    system = np.vstack([chain.T - np.eye(size), np.ones(size)])
+    return np.linalg.lstsq(system, np.append(np.zeros(size), 1.0), rcond=None)[0].clip(0)
+
+
+def _typical_multiple(config: SyntheticConfig) -> float:
+    """Root mean square of the volatility multiples over all three regimes, so that a market of crisis alone stays violent."""
+    from_all = SyntheticConfig(regime_bars=config.regime_bars)
+    law = _stationary(_transition(from_all))
+    return float(np.sqrt(law @ np.asarray(config.regime_volatility) ** 2))
+
+
+def _draw_signal(config: SyntheticConfig, rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Planted signal [T, A] and what it adds to each bar's day, in standard deviations of that bar [T, A]."""
+    persistence = 0.5 ** (1 / config.signal_half_life_bars)
+    signal = rng.standard_normal((config.num_bars + 1, config.num_assets))
+    for t in range(1, len(signal)):
+        signal[t] = persistence * signal[t - 1] + np.sqrt(1 - persistence**2) * signal[t]
+    return signal[1:], signal_edge(config.signal_strength) * signal[:-1]
+
+
+def _draw_volume(
+    config: SyntheticConfig, rng: np.random.Generator, size: NDArray[np.float64], close: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Shares traded, [T, A]: log volume persists and rises with the size of the bar's return (in typical standard deviations)."""
+    T, A = size.shape
+    level = rng.standard_normal((T, A + 1))
+    for t in range(1, T):
+        level[t] = 0.85 * level[t - 1] + np.sqrt(1 - 0.85**2) * level[t]
+    log_volume = 0.12 * level[:, :1] + 0.25 * level[:, 1:] + 0.45 * np.log(0.5 + size)
+    log_volume += 0.13 * rng.standard_normal((T, A))
+    typical = config.dollar_volume_usd * np.exp(0.6 * _even_normals(A, rng)) / close[0]
+    return np.round(np.exp(log_volume) * typical) + 1.0
+
+
+def _even_normals(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Draws that spread assets around a typical one: standard normals with mean 0, and variance near 1, in random order."""
+    draws = rng.standard_normal(count)
+    return draws - draws.mean()
+
+
+def _asset_names(count: int) -> tuple[str, ...]:
+    return tuple(ASSET_NAMES[i] if i < len(ASSET_NAMES) else f"A{i:03d}" for i in range(count))
+
+
+def _check(config: SyntheticConfig) -> None:
+    """Refuse settings that make no market.
+
+    Raises:
+        InputError: naming the setting.
+    """
+    positive = ("num_assets", "num_bars", "annual_volatility", "dollar_volume_usd", "signal_half_life_bars")
+    for name in positive:
+        if not getattr(config, name) > 0:
+            raise InputError(f"data.synthetic.{name} is {getattr(config, name)}: it must be above 0")
+    if config.num_bars < 2:
+        raise InputError(f"data.synthetic.num_bars is {config.num_bars}: a market needs at least 2 bars")
+    if not 0 <= config.correlation < 1:
+        raise InputError(f"data.synthetic.correlation is {config.correlation}: it must be at least 0 and below 1")
+    if config.annual_drift <= -1 or config.signal_strength < 0 or config.seed < 0:
+        raise InputError("data.synthetic: annual_drift must be above -1, signal_strength and seed at least 0")
+    if not config.regimes or len(set(config.regimes)) < len(config.regimes):
+        raise InputError(
+            f"data.synthetic.regimes is {config.regimes}: name each of calm, volatile, crisis at most once"
+        )
+    if min(config.regime_bars) < 1 or min(config.regime_volatility) <= 0:
+        raise InputError("data.synthetic: regime_bars must be at least 1 and regime_volatility above 0")
+    try:
+        np.datetime64(config.start_date, "D")
+    except ValueError:
+        raise InputError(
+            f"data.synthetic.start_date is {config.start_date!r}: write a date such as 2015-01-02"
+        ) from None
