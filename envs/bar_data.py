@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +21,8 @@ PRICE_FIELDS = ("open", "high", "low", "close")
 class Bars:
     """Prices and volumes of A assets on one calendar of T bars.
 
-    Bar t covers the time up to ``dates[t]``'s bar end; its close is known when an agent decides at t. Arrays are read-only, so that one
-    copy can be shared by every floor of a process.
+    Bar t covers the time up to ``dates[t]``'s bar end; its close is known when an agent decides at t. Arrays are
+    read-only, so that one copy can be shared by every floor of a process.
 
     Attributes:
         dates: Start of each bar, strictly increasing, [T] datetime64[us], UTC where the source had a time zone.
@@ -108,13 +109,12 @@ class Bars:
         if len(set(assets)) < len(assets):
             raise InputError(f"an asset is named twice in {', '.join(assets)}")
         columns = [self.assets.index(name) for name in assets]
-        arrays = {name: getattr(self, name) for name in (*PRICE_FIELDS, "volume", "signal")}
-        picked = {name: None if value is None else value[:, columns] for name, value in arrays.items()}
+        arrays: dict[str, Any] = {name: getattr(self, name) for name in (*PRICE_FIELDS, "volume", "signal")}
+        picked: dict[str, Any] = {name: None if value is None else value[:, columns] for name, value in arrays.items()}
         return dataclasses.replace(self, assets=tuple(assets), **picked)
 
     def between(self, start: int, stop: int) -> Bars:
         """Keep bars ``start`` to ``stop`` (half-open), as a new ``Bars``."""
         arrays = {name: getattr(self, name) for name in ("dates", *PRICE_FIELDS, "volume", "regimes", "signal")}
-        return dataclasses.replace(
-            self, **{name: None if value is None else value[start:stop] for name, value in arrays.items()}
-        )
+        cut: dict[str, Any] = {name: None if value is None else value[start:stop] for name, value in arrays.items()}
+        return dataclasses.replace(self, **cut)

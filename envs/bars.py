@@ -27,7 +27,8 @@ class DataConfig:
     assets: tuple[str, ...] | None = None
     """Assets to keep, in this order. None: all of them."""
     calendar: CalendarPolicy = "intersect"
-    """Dates that some assets lack: drop them (intersect), carry the last close forward (fill), or refuse the file (strict)."""
+    """Dates that some assets lack: drop them (intersect), carry the last close forward (fill), or refuse the file
+    (strict)."""
     periods_per_year: float | None = None
     """Bars in a year, for annualising. None: inferred from the dates, and shown."""
     train: float = 0.6
@@ -50,7 +51,8 @@ class DataConfig:
 class Split:
     """A half-open range of bars, ``start`` to ``stop``.
 
-    Decisions are taken at bars ``start`` to ``stop - 2``, so that every fill and every mark, which come one bar later, lie inside it.
+    Decisions are taken at bars ``start`` to ``stop - 2``, so that every fill and every mark, which come one bar later,
+    lie inside it.
     """
 
     name: Literal["train", "validation", "test"]
@@ -105,9 +107,10 @@ def build_bars(config: DataConfig) -> Bars:
 def split_bars(bars: Bars, config: DataConfig, *, lookback_bars: int, embargo_bars: int, horizon_bars: int) -> Splits:
     """Divide history into training, validation and test, in this order, with an embargo between them.
 
-    The embargo keeps what an agent sees on the first bar of a split apart from everything that another split was scored on (Lopez de
-    Prado 2018, section 7.4). By shares, the bars that are left after the warm-up and both embargoes are divided 60/20/20; by dates, the
-    validation and test splits begin on the first bar at or after theirs and the embargo is cut from the end of the split before.
+    The embargo keeps what an agent sees on the first bar of a split apart from everything that another split was scored
+    on (Lopez de Prado 2018, section 7.4). By shares, the bars that are left after the warm-up and both embargoes are
+    divided 60/20/20; by dates, the validation and test splits begin on the first bar at or after theirs and the embargo
+    is cut from the end of the split before.
 
     Args:
         bars: The whole history.
@@ -120,12 +123,14 @@ def split_bars(bars: Bars, config: DataConfig, *, lookback_bars: int, embargo_ba
         The splits; ``train.start >= lookback_bars``.
 
     Raises:
-        InputError: if shares or dates make no sense, the embargo is too short, or history is too short (with the numbers).
+        InputError: if shares or dates make no sense, the embargo is too short, or history is too short (with the
+            numbers).
     """
     embargo = embargo_bars if config.embargo_bars is None else config.embargo_bars
     if embargo < embargo_bars:
         raise InputError(
-            f"data.embargo_bars is {embargo}, but features and window look back on {embargo_bars} bars: set at least that, or leave it out"
+            f"data.embargo_bars is {embargo}, but features and window look back on {embargo_bars} bars: set at "
+            "least that, or leave it out"
         )
     if config.validation_start is None and config.test_start is None:
         splits = _split_by_shares(bars, config, lookback_bars, embargo, horizon_bars)
@@ -134,8 +139,10 @@ def split_bars(bars: Bars, config: DataConfig, *, lookback_bars: int, embargo_ba
     for split in (splits.train, splits.validation, splits.test):
         if split.num_decisions < horizon_bars:
             raise InputError(
-                f"history too short: {bars.source} has {bars.num_bars} bars; after {lookback_bars} bars of look-back and two embargoes of "
-                f"{embargo} the {split.name} split has {max(split.num_bars, 0)} bars, but a horizon of {horizon_bars} needs "
+                f"history too short: {bars.source} has {bars.num_bars} bars; after {lookback_bars} bars of "
+                "look-back and two embargoes of "
+                f"{embargo} the {split.name} split has {max(split.num_bars, 0)} bars, but a horizon of "
+                f"{horizon_bars} needs "
                 f"{horizon_bars + 1}: give more history, a shorter horizon or other splits"
             )
     return splits
@@ -150,8 +157,10 @@ def _split_by_shares(bars: Bars, config: DataConfig, lookback: int, embargo: int
     usable = bars.num_bars - lookback - 2 * embargo
     if usable < 3 * (horizon + 1):
         raise InputError(
-            f"history too short: {bars.source} has {bars.num_bars} bars; {lookback} bars of look-back and two embargoes of {embargo} leave "
-            f"{max(usable, 0)}, but three splits with a horizon of {horizon} need at least {3 * (horizon + 1)}: give more history or a "
+            f"history too short: {bars.source} has {bars.num_bars} bars; {lookback} bars of look-back and two "
+            f"embargoes of {embargo} leave "
+            f"{max(usable, 0)}, but three splits with a horizon of {horizon} need at least {3 * (horizon + 1)}: "
+            "give more history or a "
             "shorter horizon"
         )
     num_train, num_validation = round(usable * shares[0]), round(usable * shares[1])

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 class InputError(ValueError):
     """Bad input from the user: a file, a table, a setting, a name.
 
-    The message is one clear line that names the file, row, column or setting and says what to do. Command-line verbs print it without a
-    traceback and exit with code 2; every other exception is a fault of the program.
+    The message is one clear line that names the file, row, column or setting and says what to do. Command-line verbs
+    print it without a traceback and exit with code 2; every other exception is a fault of the program.
     """
 
 

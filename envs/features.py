@@ -1,4 +1,4 @@
-"""Causal, scale-free features of prices, in groups that mandates choose from; and a scaler fitted on the training split only."""
+"""Causal, scale-free features in groups that mandates choose from; a scaler fitted on the training split."""
 
 from __future__ import annotations
 
@@ -43,8 +43,10 @@ class Features:
     Attributes:
         names: Column names, F of them, each once.
         groups: Group of each column, F of them.
-        values: [T, A, F] float64; finite from row ``lookback_bars`` on, NaN before it, so that a use too early cannot go unseen.
-        lookback_bars: First bar at which every feature is defined; a value at bar t depends on bars t - lookback_bars to t only.
+        values: [T, A, F] float64; finite from row ``lookback_bars`` on, NaN before it, so that a use too early cannot
+            go unseen.
+        lookback_bars: First bar at which every feature is defined; a value at bar t depends on bars t - lookback_bars
+            to t only.
     """
 
     names: tuple[str, ...]
@@ -115,7 +117,8 @@ class Scaler:
         if features.names != self.names:
             missing, extra = set(self.names) - set(features.names), set(features.names) - set(self.names)
             raise InputError(
-                f"features differ from those the scaler was fitted on: missing {sorted(missing)}, new {sorted(extra)}, or in another order"
+                f"features differ from those the scaler was fitted on: missing {sorted(missing)}, new "
+                f"{sorted(extra)}, or in another order"
             )
         scaled = np.clip((features.values - self.mean) / self.scale, -self.clip, self.clip)
         scaled[: features.lookback_bars] = 0.0
@@ -138,7 +141,7 @@ class Scaler:
             InputError: if an entry is missing or the lengths differ.
         """
         try:
-            names = tuple(data["names"])  # type: ignore[arg-type]
+            names: tuple[str, ...] = tuple(data["names"])  # type: ignore[arg-type]
             mean, scale = (np.array(data[key], dtype=np.float64) for key in ("mean", "scale"))
             clip = float(data["clip"])  # type: ignore[arg-type]
         except (KeyError, TypeError, ValueError) as error:
@@ -161,7 +164,8 @@ def compute_features(bars: Bars, groups: Sequence[str]) -> Features:
         Features, finite from ``lookback_bars`` (the longest of the groups) on.
 
     Raises:
-        InputError: if a group is unknown, named twice, needs volumes or a signal that the bars lack, or history is shorter than it needs.
+        InputError: if a group is unknown, named twice, needs volumes or a signal that the bars lack, or history is
+            shorter than it needs.
     """
     if not groups or len(set(groups)) < len(groups):
         raise InputError(f"feature groups {tuple(groups)}: name at least one, each once")
@@ -169,7 +173,8 @@ def compute_features(bars: Bars, groups: Sequence[str]) -> Features:
     for name in groups:
         if name not in FEATURE_GROUPS:
             raise InputError(
-                f"feature group {name!r} does not exist{nearest(name, FEATURE_GROUPS)}: choose from {', '.join(FEATURE_GROUPS)}"
+                f"feature group {name!r} does not exist{nearest(name, FEATURE_GROUPS)}: choose from "
+                f"{', '.join(FEATURE_GROUPS)}"
             )
         columns = FEATURE_GROUPS[name].compute(bars)
         names += list(columns)
@@ -178,7 +183,8 @@ def compute_features(bars: Bars, groups: Sequence[str]) -> Features:
     lookback = max(FEATURE_GROUPS[name].lookback_bars for name in groups)
     if bars.num_bars <= lookback:
         raise InputError(
-            f"history too short: {bars.source} has {bars.num_bars} bars, but feature groups {', '.join(groups)} look back on {lookback}"
+            f"history too short: {bars.source} has {bars.num_bars} bars, but feature groups {', '.join(groups)} "
+            f"look back on {lookback}"
         )
     values = np.stack(arrays, axis=-1)
     values[:lookback] = np.nan
@@ -186,16 +192,16 @@ def compute_features(bars: Bars, groups: Sequence[str]) -> Features:
 
 
 def default_groups(bars: Bars) -> tuple[str, ...]:
-    """Every group that these bars can feed: all but volume where they have none, and signal only where one was planted."""
+    """Every group that these bars can feed: volume only where they have any, signal only where one is planted."""
     missing = {"volume": bars.volume is None, "signal": bars.signal is None}
     return tuple(name for name in FEATURE_GROUPS if not missing.get(name, False))
 
 
 def _rolling_sum(x: Array, window: int, weights: Sequence[float] | None = None) -> Array:
-    """Sum over the last ``window`` rows, [T, A]; the first ``window - 1`` rows are NaN. ``weights[0]`` belongs to the newest row.
+    """Sum over the last ``window`` rows, [T, A]; NaN in the first; ``weights[0]`` belongs to the newest row.
 
-    Row by row in a fixed order: unlike a running sum, no rounding is carried from one bar to the next, so equal windows give equal bits
-    wherever they stand in history.
+    Row by row in a fixed order: unlike a running sum, no rounding is carried from one bar to the next, so equal windows
+    give equal bits wherever they stand in history.
     """
     total = np.full_like(x, np.nan)
     rows = max(len(x) - window + 1, 0)
@@ -268,7 +274,7 @@ def _ema(x: Array, span: int, window: int) -> Array:
 
 
 def _momentum(bars: Bars) -> Columns:
-    """Returns of a day to a month and the opening gap (short-term momentum and reversal; Jegadeesh 1990, Lehmann 1990)."""
+    """Returns of a day to a month, opening gap (short-term momentum and reversal; Jegadeesh 1990)."""
     week = _log_return(bars, 5)
     return {
         "return_1": _log_return(bars),
@@ -280,7 +286,7 @@ def _momentum(bars: Bars) -> Columns:
 
 
 def _trend(bars: Bars) -> Columns:
-    """Time-series momentum (Moskowitz, Ooi and Pedersen 2012), moving averages, MACD (12, 26, 9) and the Donchian channel, in volatilities."""
+    """Time-series momentum (Moskowitz et al. 2012), moving averages, MACD (12, 26, 9), Donchian channel."""
     log_close = np.log(bars.close)
     volatility = _rolling_std(_log_return(bars), 60)
     macd = _ema(log_close, 12, 45) - _ema(log_close, 26, 45)
@@ -296,7 +302,7 @@ def _trend(bars: Bars) -> Columns:
 
 
 def _mean_reversion(bars: Bars) -> Columns:
-    """Distance from where prices have been: Bollinger z, Cutler's RSI (plain averages), stochastic oscillator, place in the bar's range."""
+    """Distance from the recent past: Bollinger z, Cutler's RSI (plain averages), stochastic oscillator."""
     returns = _log_return(bars)
     gains, moves = _rolling_sum(np.maximum(returns, 0.0), 14), _rolling_sum(np.abs(returns), 14)
     low, high = _rolling_min(bars.low, 14), _rolling_max(bars.high, 14)
@@ -309,7 +315,7 @@ def _mean_reversion(bars: Bars) -> Columns:
 
 
 def _volatility(bars: Bars) -> Columns:
-    """Realised volatility over a month, its term structure, Parkinson's (1980) range volatility against it, and its own variability."""
+    """Realised volatility, its term structure and variability, Parkinson's (1980) range volatility against it."""
     returns = _log_return(bars)
     week, month, quarter = (np.sqrt(_rolling_mean(returns**2, window)) for window in (5, 20, 60))
     parkinson = np.sqrt(_rolling_mean(np.log(bars.high / bars.low) ** 2, 20) / (4 * np.log(2)))
@@ -323,10 +329,11 @@ def _volatility(bars: Bars) -> Columns:
 
 
 def _volume(bars: Bars) -> Columns:
-    """Volume against its own past, signed volume (Granville's on-balance volume, as a share) and Amihud's (2002) illiquidity."""
+    """Volume against its past, on-balance volume as a share (Granville), illiquidity (Amihud 2002)."""
     if bars.volume is None:
         raise InputError(
-            f"feature group 'volume' needs volumes, but {bars.source} has none: leave the group out or add a volume column"
+            f"feature group 'volume' needs volumes, but {bars.source} has none: leave the group out or add a "
+            "volume column"
         )
     log_volume, returns = np.log1p(bars.volume), _log_return(bars)
     flow = np.sign(returns) * bars.volume
@@ -341,7 +348,7 @@ def _volume(bars: Bars) -> Columns:
 
 
 def _risk(bars: Bars) -> Columns:
-    """What could be lost: drawdown from the high of a quarter, worst day of a month, downside share of variance, skewness."""
+    """What could be lost: drawdown of a quarter, worst day of a month, downside share of variance, skewness."""
     returns = _log_return(bars)
     mean, spread = _rolling_mean(returns, 60), _rolling_std(returns, 60)
     third = _rolling_mean(returns**3, 60) - 3 * mean * _rolling_mean(returns**2, 60) + 2 * mean**3
@@ -355,7 +362,7 @@ def _risk(bars: Bars) -> Columns:
 
 
 def _market(bars: Bars) -> Columns:
-    """The cross-section: the equal-weight market's return and volatility, and each asset against it (strength, beta, dispersion)."""
+    """The cross-section: the equal-weight market, and each asset against it (strength, beta, dispersion)."""
     returns = _log_return(bars)
     wide = np.ones(bars.num_assets)
     market = returns.mean(axis=1, keepdims=True) * wide
@@ -378,7 +385,8 @@ def _signal(bars: Bars) -> Columns:
     """The planted signal of the built-in market."""
     if bars.signal is None:
         raise InputError(
-            f"feature group 'signal' needs a planted signal, but {bars.source} has none: set data.synthetic.signal_strength or leave it out"
+            f"feature group 'signal' needs a planted signal, but {bars.source} has none: set "
+            "data.synthetic.signal_strength or leave it out"
         )
     return {"signal": bars.signal.copy()}
 

@@ -1,4 +1,4 @@
-"""The built-in market: daily prices with regimes, clustered volatility, fat tails, volumes and, if wanted, a planted signal."""
+"""The built-in market: daily prices with regimes, clustered volatility, fat tails and a planted signal."""
 
 from __future__ import annotations
 
@@ -50,13 +50,14 @@ class SyntheticConfig:
     dollar_volume_usd: float = 250e6
     """Typical value traded in an asset a day, in US dollars."""
     signal_strength: float = 0.0
-    """Best Sharpe ratio a year that the planted signal allows on one asset, before costs and beside the drift; 0 plants none."""
+    """Best Sharpe ratio a year that the planted signal allows on one asset, before costs and beside the drift; 0 plants
+    none."""
     signal_half_life_bars: float = 10.0
     """Bars after which a forecast of the planted signal has lost half its size."""
 
 
 # Shape of the market, fitted once to the acceptance table (real daily stocks) and not meant to be set.
-_FACTOR_TAIL, _OWN_TAIL = 6.0, 5.0  # degrees of freedom of the common and the own Student-t shocks
+_FACTOR_TAIL, _OWN_TAIL = 7.0, 5.5  # degrees of freedom of the common and the own Student-t shocks
 _LOG_VOL = {
     "common": (0.975, 0.30, -0.6),
     "own": (0.96, 0.25, -0.3),
@@ -72,15 +73,17 @@ def generate_bars(config: SyntheticConfig) -> Bars:
 
         sigma_i m(regime_t) exp(v_t + u_ti) (sqrt(rho) f_t + sqrt(1 - rho) e_ti + b s_(t-1)i)
 
-    with a calm / volatile / crisis Markov chain, mean-reverting log volatilities v (common) and u (own) that rise when prices fall
-    (leverage), Student-t shocks f and e, and the planted signal s. A quarter of the variance falls overnight, into the gap between
-    close and open; highs and lows are those of a Brownian bridge from open to close (Glasserman 2003, section 6.4). Log volume has a
-    persistent level and rises with the size of the return. The facts that this reproduces are those of Cont (2001).
+    with a calm / volatile / crisis Markov chain, mean-reverting log volatilities v (common) and u (own) that rise when
+    prices fall (leverage), Student-t shocks f and e, and the planted signal s. A quarter of the variance falls
+    overnight, into the gap between close and open; highs and lows are those of a Brownian bridge from open to close
+    (Glasserman 2003, section 6.4). Log volume has a persistent level and rises with the size of the return. The facts
+    that this reproduces are those of Cont (2001).
 
-    Signal. ``bars.signal[t, i]`` is a standard-normal AR(1), independent across assets. It shifts the return between the **open and the
-    close of bar t + 1** by ``b`` times that bar's volatility, and nothing else, so an order decided at bar t and filled at the next open
-    earns it. ``signal_strength`` is the best Sharpe ratio a year of trading one asset on it, re-set at every open, before costs, beside the
-    drift, by one who knows the volatility of the coming bar; see ``best_sharpe``.
+    Signal. ``bars.signal[t, i]`` is a standard-normal AR(1), independent across assets. It shifts the return between
+    the **open and the close of bar t + 1** by ``b`` times that bar's volatility, and nothing else, so an order decided
+    at bar t and filled at the next open earns it. ``signal_strength`` is the best Sharpe ratio a year of trading one
+    asset on it, re-set at every open, before costs, beside the drift, by one who knows the volatility of the coming
+    bar; see ``best_sharpe``.
 
     Args:
         config: What market to make.
@@ -104,7 +107,8 @@ def generate_bars(config: SyntheticConfig) -> Bars:
     sigma = volatility * (multiple / _typical_multiple(config))[regimes][:, None] * np.exp(log_vol)
     signal, edge = _draw_signal(config, rng)
 
-    # Each bar's shock, in units of sigma: a mixture scale (fat tails) times a Gaussian that is divided into night and day.
+    # Each bar's shock, in units of sigma: a mixture scale (fat tails) times a Gaussian that is divided into night and
+    # day.
     share = config.correlation
     scale = np.sqrt(share * factor.scale**2 + (1 - share) * own.scale**2)
     shock = np.sqrt(share) * factor.value + np.sqrt(1 - share) * own.value
@@ -136,11 +140,11 @@ def generate_bars(config: SyntheticConfig) -> Bars:
 
 
 def best_sharpe(edge: float) -> float:
-    """Best Sharpe ratio per bar of an asset whose return is ``edge * s + noise`` with s standard normal and known, noise of variance 1.
+    """Best Sharpe ratio per bar where the return is ``edge * s + noise``, s known, both of variance 1.
 
-    The weight of highest Sharpe ratio is proportional to mu / (1 + mu^2) with mu = edge * s (Hansen and Richard 1987; Ferson and Siegel
-    2001, eq. 10), and gives sqrt(h / (1 - h)) with h = E[mu^2 / (1 + mu^2)] = 1 - sqrt(pi / 2) / edge * erfcx(1 / (edge sqrt(2))). Only the
-    variance of the noise matters, not its shape.
+    The weight of highest Sharpe ratio is proportional to mu / (1 + mu^2) with mu = edge * s (Hansen and Richard 1987;
+    Ferson and Siegel 2001, eq. 10), and gives sqrt(h / (1 - h)) with h = E[mu^2 / (1 + mu^2)] = 1 - sqrt(pi / 2) / edge
+    * erfcx(1 / (edge sqrt(2))). Only the variance of the noise matters, not its shape.
 
     Args:
         edge: Size of the forecast in noise standard deviations, >= 0.
@@ -155,7 +159,7 @@ def best_sharpe(edge: float) -> float:
 
 
 def signal_edge(signal_strength: float) -> float:
-    """Size of the planted forecast, in standard deviations of a bar, for a best Sharpe ratio a year: the inverse of ``best_sharpe``."""
+    """Size of the planted forecast, in standard deviations of a bar: the inverse of ``best_sharpe`` over a year."""
     if signal_strength == 0:
         return 0.0
     target = signal_strength / np.sqrt(_PERIODS)
@@ -179,7 +183,8 @@ def _log_volatility(
 ) -> NDArray[np.float64]:
     """Mean-reverting log volatility of the coming bar, [T, ...], shifted so that its exponential has mean square 1.
 
-    It answers to the Gaussian part of the bar before, not to the fat-tailed one, which would let a single day rule a month.
+    It answers to the Gaussian part of the bar before, not to the fat-tailed one, which would let a single day rule a
+    month.
     """
     persistence, spread, leverage = shape
     fresh = rng.standard_normal(shock.gaussian.shape)
@@ -192,7 +197,7 @@ def _log_volatility(
 
 
 def _draw_regimes(config: SyntheticConfig, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Markov chain over the regimes that occur, [T], begun in its stationary law; volatile is the way into and out of crisis."""
+    """Markov chain over the regimes that occur, [T], begun in its stationary law."""
     chain = _transition(config)
     states, law = [REGIMES.index(name) for name in config.regimes], _stationary(chain)
     draws = rng.random(config.num_bars)
@@ -207,7 +212,7 @@ def _draw_regimes(config: SyntheticConfig, rng: np.random.Generator) -> NDArray[
 
 
 def _transition(config: SyntheticConfig) -> NDArray[np.float64]:
-    """Transition matrix of the regimes that occur: out of the mean stays; calm mostly turns volatile before it turns to crisis."""
+    """Transition matrix of the regimes that occur; calm mostly turns volatile before it turns to crisis."""
     preference = np.array([[0.0, 0.85, 0.15], [0.7, 0.0, 0.3], [0.15, 0.85, 0.0]])
     states = [REGIMES.index(name) for name in config.regimes]
     leave = 1 / np.asarray(config.regime_bars)[states]
@@ -225,7 +230,7 @@ def _stationary(chain: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _typical_multiple(config: SyntheticConfig) -> float:
-    """Root mean square of the volatility multiples over all three regimes, so that a market of crisis alone stays violent."""
+    """Root mean square of the multiples over all three regimes, so that a market of crisis alone stays violent."""
     from_all = SyntheticConfig(regime_bars=config.regime_bars)
     law = _stationary(_transition(from_all))
     return float(np.sqrt(law @ np.asarray(config.regime_volatility) ** 2))
@@ -243,19 +248,19 @@ def _draw_signal(config: SyntheticConfig, rng: np.random.Generator) -> tuple[NDA
 def _draw_volume(
     config: SyntheticConfig, rng: np.random.Generator, size: NDArray[np.float64], close: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Shares traded, [T, A]: log volume persists and rises with the size of the bar's return (in typical standard deviations)."""
+    """Shares traded, [T, A]: log volume persists, and rises with ``size``, the return in typical deviations."""
     T, A = size.shape
     level = rng.standard_normal((T, A + 1))
     for t in range(1, T):
         level[t] = 0.85 * level[t - 1] + np.sqrt(1 - 0.85**2) * level[t]
-    log_volume = 0.12 * level[:, :1] + 0.25 * level[:, 1:] + 0.45 * np.log(0.5 + size)
+    log_volume = 0.12 * level[:, :1] + 0.24 * level[:, 1:] + 0.30 * np.log(0.5 + size)
     log_volume += 0.13 * rng.standard_normal((T, A))
     typical = config.dollar_volume_usd * np.exp(0.6 * _even_normals(A, rng)) / close[0]
     return np.round(np.exp(log_volume) * typical) + 1.0
 
 
 def _even_normals(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Draws that spread assets around a typical one: standard normals with mean 0, and variance near 1, in random order."""
+    """Standard normals shifted to mean 0, so that the typical asset is typical whatever the seed."""
     draws = rng.standard_normal(count)
     return draws - draws.mean()
 
