@@ -1,0 +1,101 @@
+"""PPO on the team path: RLlib's algorithm with sampling and data path replaced."""
+
+from typing import Any
+
+from ray.rllib.algorithms.ppo import PPO, PPOConfig
+from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+
+from algos.algorithm import TeamAlgorithm, on_team_path
+from algos.errors import IncompatibleError
+from algos.ppo.config import PPOSettings
+from algos.ppo.learner import TeamPPOLearner
+from algos.ppo.module import MaskedPPOModule
+from algos.rollout import concatenate
+
+
+class TeamPPOConfig(PPOConfig):
+    """RLlib's PPOConfig for PPO on rollout arrays."""
+
+    def __init__(self, algo_class: Any = None) -> None:
+        super().__init__(algo_class=algo_class or TeamPPO)
+        on_team_path(self)
+        self.use_global_state = False
+        self.stored_columns = ("logp", "dist_inputs")
+        self.num_envs_per_env_runner = PPOSettings().num_envs_per_env_runner
+
+    def get_default_learner_class(self) -> type[TeamPPOLearner]:
+        """Stock loss, arrays in."""
+        return TeamPPOLearner
+
+    def get_default_rl_module_spec(self) -> RLModuleSpec:
+        """Stock networks that obey masks."""
+        return RLModuleSpec(module_class=MaskedPPOModule)
+
+
+class TeamPPO(TeamAlgorithm, PPO):
+    """PPO whose runners return arrays."""
+
+    @classmethod
+    def get_default_config(cls) -> TeamPPOConfig:
+        """Return the default config."""
+        return TeamPPOConfig()
+
+    def training_step(self) -> None:
+        """Sample one batch, learn from it for some epochs, send the weights back."""
+        rollouts = self.sample_rollouts()
+        if not rollouts:
+            return
+        rollout = concatenate(rollouts)
+        shards = rollout.shards(self.num_learner_shards)
+        agents, widths = self._layout()
+        most = max(len(index) for index in agents.values())
+        rows = min(s.env_steps() for s in shards) * most
+        minibatch = min(self.config.minibatch_size or rows, rows)
+        num_minibatches = max(1, self.config.num_epochs * rows // minibatch)
+        self.update_learners(
+            shards,
+            agents=agents,
+            widths=widths,
+            num_epochs=self.config.num_epochs,
+            minibatch_size=minibatch,
+            num_minibatches=num_minibatches,
+        )
+        self.sync_runners()
+
+    def _layout(self) -> tuple[dict[str, list[int]], dict[str, int]]:
+        """Which agents act by which module, and how wide its observations are."""
+        spaces = self.spaces or {}
+        agent_ids = list(spaces["__env__"][0].spaces)
+        agents: dict[str, list[int]] = {}
+        for n, agent_id in enumerate(agent_ids):
+            agents.setdefault(self.config.policy_mapping_fn(agent_id, None), []).append(n)
+        missing = [m for m in agents if m not in spaces]
+        if missing:
+            raise IncompatibleError(f"agents are mapped to modules that do not exist: {missing}")
+        return agents, {m: int(spaces[m][0].shape[0]) for m in agents}
+
+
+def apply_ppo_settings(config: PPOConfig, settings: PPOSettings) -> PPOConfig:
+    """Write our settings into an RLlib PPOConfig, whichever runner it uses."""
+    config.training(
+        lr=settings.lr,
+        gamma=settings.gamma,
+        lambda_=settings.lambda_,
+        train_batch_size_per_learner=settings.train_batch_size_per_learner,
+        minibatch_size=settings.minibatch_size,
+        num_epochs=settings.num_epochs,
+        clip_param=settings.clip_param,
+        vf_clip_param=settings.vf_clip_param,
+        vf_loss_coeff=settings.vf_loss_coeff,
+        entropy_coeff=settings.entropy_coeff,
+        use_kl_loss=settings.use_kl_loss,
+        kl_coeff=settings.kl_coeff,
+        kl_target=settings.kl_target,
+        grad_clip=settings.grad_clip,
+        grad_clip_by="global_norm",
+    )
+    config.rl_module(
+        model_config=DefaultModelConfig(fcnet_hiddens=list(settings.hidden), fcnet_activation=settings.activation)
+    )
+    return config

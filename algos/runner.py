@@ -1,0 +1,411 @@
+"""TeamEnvRunner: an RLlib EnvRunner that steps a TeamEnv with one forward pass per module."""
+
+import math
+from collections.abc import Collection
+from typing import Any
+
+import gymnasium as gym
+import ray
+import torch
+from ray.rllib.core import COMPONENT_RL_MODULE
+from ray.rllib.env import INPUT_ENV_SINGLE_SPACES, INPUT_ENV_SPACES
+from ray.rllib.env.env_context import EnvContext
+from ray.rllib.env.env_runner import EnvRunner
+from ray.rllib.utils.checkpoints import Checkpointable
+from ray.rllib.utils.framework import get_device
+from ray.rllib.utils.metrics import (
+    EPISODE_AGENT_RETURN_MEAN,
+    EPISODE_LEN_MEAN,
+    EPISODE_RETURN_MAX,
+    EPISODE_RETURN_MEAN,
+    EPISODE_RETURN_MIN,
+    NUM_AGENT_STEPS_SAMPLED,
+    NUM_AGENT_STEPS_SAMPLED_LIFETIME,
+    NUM_ENV_STEPS_SAMPLED,
+    NUM_ENV_STEPS_SAMPLED_LIFETIME,
+    NUM_EPISODES,
+    NUM_EPISODES_LIFETIME,
+    NUM_MODULE_STEPS_SAMPLED,
+    NUM_MODULE_STEPS_SAMPLED_LIFETIME,
+    SAMPLE_TIMER,
+    WEIGHTS_SEQ_NO,
+)
+from ray.tune.registry import ENV_CREATOR, _global_registry
+from torch import Tensor
+
+from algos.acting import Acted, ModuleActor
+from algos.counted import counted_seed
+from algos.rollout import Rollout
+from algos.team_env import Step, TeamEnv, TeamStep, make_team_env
+
+TEAM_MODULE = "team"
+"""Module id of the one RLModule that acts for a whole team."""
+ENV_STATE = "env_state"
+"""Key of the environment's own state in a runner's state."""
+
+
+class TeamEnvRunner(EnvRunner, Checkpointable):
+    """Samples ``Rollout`` arrays instead of episode objects.
+
+    Draws are counted, not carried: sample number i of runner w is drawn from a generator seeded by (seed, w, i), so the
+    state of a runner is its counter, its environment and the returns of the episodes under way.
+
+    The config may carry ``use_global_state`` (the learner wants ``state``), ``stored_columns`` (which of ``logp`` and
+    ``dist_inputs`` the learner wants), and ``floor_device``.
+    """
+
+    def __init__(self, *, config: Any, **kwargs: Any) -> None:
+        super().__init__(config=config, **kwargs)
+        self.spaces: dict[str, Any] = kwargs.get("spaces") or {}
+        self.worker_index = self.worker_index or 0
+        gpus = self.config.num_gpus_per_env_runner if self.worker_index else self.config.num_gpus_per_learner
+        self._device = torch.device(
+            get_device(self.config, gpus if self.worker_index or not config.num_learners else 0)
+        )
+        self.env: TeamEnv | None = None
+        self.module: Any = None
+        if self.worker_index > 0 or self.config.create_env_on_local_worker or self.config.num_env_runners == 0:
+            self.make_env()
+        self.make_module()
+        self._weights_seq_no = 0
+        self._sample_index = 0
+        self._last: TeamStep | None = None
+        self._carry: Any = None
+        self._episode_returns: Tensor | None = None
+        self._episode_lens: Tensor | None = None
+        self._generator = torch.Generator(device=self._device)
+
+    # -- building ------------------------------------------------------------------------------------------------------
+
+    def make_env(self) -> None:
+        """Make the TeamEnv that the config names; the registry's creator is asked for one environment first."""
+        self.close_env()
+        context = EnvContext(
+            dict(self.config.env_config), worker_index=self.worker_index, num_workers=self.config.num_env_runners
+        )
+        env = self.config.env
+        create = _global_registry.get(ENV_CREATOR, env) if isinstance(env, str) else env
+        self.env = make_team_env(
+            lambda: create(context),
+            self.config.num_envs_per_env_runner,
+            device=self._device,
+            seed=self._base_seed(),
+            with_state=bool(getattr(self.config, "use_global_state", False)),
+        )
+        self._last = None
+
+    def make_module(self) -> None:
+        """Make the inference-only modules and, where this runner has an environment, the actor that calls them."""
+        spec = self.config.get_multi_rl_module_spec(spaces=self.get_spaces(), inference_only=True)
+        self.module = spec.build()
+        for key in list(self.module.keys()):
+            self.module[key].to(self._device)
+        self._actor: Any = None
+        if self.env is None:
+            return
+        if TEAM_MODULE in self.module.keys():  # noqa: SIM118 - a MultiRLModule is no dict
+            self._actor = self.module[TEAM_MODULE].unwrapped()
+        else:
+            self._actor = ModuleActor(
+                self.module,
+                self.agents_of_modules(),
+                list(self.env.obs_dims),
+                [self.env.action_spaces[a] for a in self.env.agent_ids],
+            )
+
+    def agents_of_modules(self) -> dict[str, list[int]]:
+        """Indices of the agents that act by each module."""
+        assert self.env is not None
+        agents: dict[str, list[int]] = {}
+        for n, agent_id in enumerate(self.env.agent_ids):
+            agents.setdefault(self.config.policy_mapping_fn(agent_id, None), []).append(n)
+        return agents
+
+    def get_spaces(self) -> dict[str, tuple[gym.Space, gym.Space]]:
+        """Observation and action space of the environment and of each module."""
+        if self.env is None:
+            return self.spaces
+        whole = (gym.spaces.Dict(self.env.observation_spaces), gym.spaces.Dict(self.env.action_spaces))
+        spaces = {INPUT_ENV_SPACES: whole, INPUT_ENV_SINGLE_SPACES: whole}
+        for module_id, index in self.agents_of_modules().items():
+            if module_id == TEAM_MODULE:
+                spaces[module_id] = whole
+            else:
+                agent_id = self.env.agent_ids[index[0]]
+                spaces[module_id] = (self.env.observation_spaces[agent_id], self.env.action_spaces[agent_id])
+        return spaces
+
+    # -- sampling ------------------------------------------------------------------------------------------------------
+
+    def sample(
+        self,
+        *,
+        num_timesteps: int | None = None,
+        num_episodes: int | None = None,
+        explore: bool | None = None,
+        random_actions: bool = False,
+        force_reset: bool = False,
+    ) -> list[Rollout]:
+        """Step every replica and return one rollout, in a list because RLlib expects a list of episodes.
+
+        Args:
+            num_timesteps: Environment steps over all replicas; by default the config's fragment length times replicas.
+            num_episodes: Reset, then step until that many episodes have ended.
+            explore: Draw actions, or take the policy's mode; by default as configured.
+            random_actions: Not supported: the policies' own exploration covers it.
+            force_reset: Start new episodes first.
+
+        Raises:
+            ValueError: if both counts are given, random actions are asked for, or there is no environment.
+        """
+        if self.env is None:
+            raise ValueError("this runner has no environment (it is the local one beside remote runners)")
+        if random_actions or (num_timesteps is not None and num_episodes is not None):
+            raise ValueError("sample takes either num_timesteps or num_episodes, and no random_actions")
+        explore = bool(self.config.explore) if explore is None else explore
+        with self.metrics.log_time(SAMPLE_TIMER):
+            self._generator.manual_seed(counted_seed(self._base_seed(), self.worker_index, self._sample_index))
+            self._sample_index += 1
+            if self._last is None or force_reset or num_episodes is not None:
+                self._start_episodes()
+            if num_episodes is None:
+                fragment = self.config.get_rollout_fragment_length(self.worker_index)
+                steps = fragment if num_timesteps is None else math.ceil(num_timesteps / self.env.num_replicas)
+                rollout = self._collect(steps, None, explore)
+            else:
+                rollout = self._collect(None, num_episodes, explore)
+                self._last = None
+        return [rollout]
+
+    def _start_episodes(self) -> None:
+        assert self.env is not None
+        self._last = self.env.reset()
+        self._carry = self._actor.initial_carry(self.env.num_replicas)
+        self._episode_returns = torch.zeros(self.env.num_replicas, self.env.num_agents, dtype=torch.float64)
+        self._episode_lens = torch.zeros(self.env.num_replicas, dtype=torch.int64)
+
+    @torch.no_grad()
+    def _collect(self, num_steps: int | None, num_episodes: int | None, explore: bool) -> Rollout:
+        """Step until ``num_steps`` are taken or ``num_episodes`` have ended."""
+        assert self.env is not None
+        assert self._last is not None
+        recording = _Recording(self._last, self.config)
+        steps = ended = 0
+        while (num_steps is not None and steps < num_steps) or (num_episodes is not None and ended < num_episodes):
+            acted: Acted = self._actor.act(
+                self._last.obs,
+                self._last.action_mask,
+                self._carry,
+                explore=explore,
+                generator=self._generator,
+                timestep=self.num_env_steps_sampled_lifetime + steps * self.env.num_replicas,
+            )
+            step = self.env.step(acted.actions)
+            recording.add(acted, step)
+            ended += self._close_episodes(step, acted.carry)
+            self._last = step
+            steps += 1
+        self._log_steps(steps * self.env.num_replicas)
+        return recording.rollout(self.worker_index or 0)
+
+    def _close_episodes(self, step: TeamStep, carry: Any) -> int:
+        """Add the step's rewards to the episodes under way; log and clear those that ended. Returns how many did."""
+        assert self._episode_returns is not None
+        assert self._episode_lens is not None
+        self._carry = carry
+        self._episode_returns += step.reward.cpu()
+        self._episode_lens += 1
+        if step.final_obs is None:
+            return 0
+        over = (step.terminated | step.truncated).cpu()
+        self._log_episodes(over, step)
+        self._episode_returns[over] = 0.0
+        self._episode_lens[over] = 0
+        if carry is not None:
+            carry[over.to(carry.device)] = 0.0
+        return int(over.sum())
+
+    # -- metrics -------------------------------------------------------------------------------------------------------
+
+    def _log_steps(self, env_steps: int) -> None:
+        assert self.env is not None
+        self.num_env_steps_sampled_lifetime += env_steps
+        log = self.metrics.log_value
+        log(NUM_ENV_STEPS_SAMPLED, env_steps, reduce="sum")
+        log(NUM_ENV_STEPS_SAMPLED_LIFETIME, env_steps, reduce="lifetime_sum", with_throughput=True)
+        log(WEIGHTS_SEQ_NO, self._weights_seq_no, window=1)
+        for agent_id in self.env.agent_ids:
+            log((NUM_AGENT_STEPS_SAMPLED, agent_id), env_steps, reduce="sum")
+            log((NUM_AGENT_STEPS_SAMPLED_LIFETIME, agent_id), env_steps, reduce="lifetime_sum")
+        for module_id, index in self.agents_of_modules().items():
+            log((NUM_MODULE_STEPS_SAMPLED, module_id), env_steps * len(index), reduce="sum")
+            log((NUM_MODULE_STEPS_SAMPLED_LIFETIME, module_id), env_steps * len(index), reduce="lifetime_sum")
+
+    def _log_episodes(self, over: Tensor, step: TeamStep) -> None:
+        """Log the episodes that ended together as one mean each; a per-episode loop would cost more than the market."""
+        assert self.env is not None
+        assert self._episode_returns is not None
+        assert self._episode_lens is not None
+        returns = self._episode_returns[over]
+        totals = returns.sum(-1)
+        window = max(1, math.ceil(self.config.metrics_num_episodes_for_smoothing / max(1, self.config.num_env_runners)))
+        log = self.metrics.log_value
+        log(NUM_EPISODES, len(totals), reduce="sum")
+        log(NUM_EPISODES_LIFETIME, len(totals), reduce="lifetime_sum")
+        batches = max(1, window // len(totals))
+        log(EPISODE_RETURN_MEAN, float(totals.mean()), window=batches)
+        log(EPISODE_RETURN_MIN, float(totals.min()), reduce="min", window=batches)
+        log(EPISODE_RETURN_MAX, float(totals.max()), reduce="max", window=batches)
+        log(EPISODE_LEN_MEAN, float(self._episode_lens[over].double().mean()), window=batches)
+        for n, agent_id in enumerate(self.env.agent_ids):
+            log((EPISODE_AGENT_RETURN_MEAN, agent_id), float(returns[:, n].mean()), window=batches)
+        for name, values in (step.stats or {}).items():
+            log(("floor", name), float(values[over.to(values.device)].double().mean()), window=batches)
+
+    def get_metrics(self) -> Any:
+        """What was logged since the last call."""
+        return self.metrics.reduce()
+
+    # -- state ---------------------------------------------------------------------------------------------------------
+
+    def get_state(
+        self,
+        components: str | Collection[str] | None = None,
+        *,
+        not_components: str | Collection[str] | None = None,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """Weights (where asked for), counters, and the environment in the middle of its episodes."""
+        state: dict[str, Any] = {NUM_ENV_STEPS_SAMPLED_LIFETIME: self.num_env_steps_sampled_lifetime}
+        if self._check_component(COMPONENT_RL_MODULE, components, not_components):
+            state[COMPONENT_RL_MODULE] = self.module.get_state(
+                components=self._get_subcomponents(COMPONENT_RL_MODULE, components),
+                not_components=self._get_subcomponents(COMPONENT_RL_MODULE, not_components),
+                **kwargs,
+            )
+            state[WEIGHTS_SEQ_NO] = self._weights_seq_no
+        if components is None and self.env is not None:
+            state[ENV_STATE] = {
+                "sample_index": self._sample_index,
+                "env": None if self._last is None else self.env.get_state(),
+                "last": None if self._last is None else _seen(self._last),
+                "carry": None if self._carry is None else self._carry.cpu(),
+                "returns": self._episode_returns,
+                "lens": self._episode_lens,
+            }
+        return state
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take over weights that are newer than one's own, counters, and an environment's state."""
+        if COMPONENT_RL_MODULE in state:
+            seq_no = state.get(WEIGHTS_SEQ_NO, 0)
+            if seq_no == 0 or self._weights_seq_no < seq_no:
+                weights = state[COMPONENT_RL_MODULE]
+                self.module.set_state(ray.get(weights) if isinstance(weights, ray.ObjectRef) else weights)
+            if seq_no > 0:
+                self._weights_seq_no = seq_no
+        if NUM_ENV_STEPS_SAMPLED_LIFETIME in state:
+            self.num_env_steps_sampled_lifetime = int(state[NUM_ENV_STEPS_SAMPLED_LIFETIME])
+        saved = state.get(ENV_STATE)
+        if saved is not None and self.env is not None:
+            self._sample_index = saved["sample_index"]
+            self._last = None
+            if saved["env"]:
+                self._start_episodes()
+                self.env.set_state(saved["env"])
+                self._last = Step.resumed(**{k: _on(v, self._device) for k, v in saved["last"].items()})
+                self._carry = None if saved["carry"] is None else saved["carry"].to(self._device)
+                self._episode_returns, self._episode_lens = saved["returns"].clone(), saved["lens"].clone()
+
+    def get_ctor_args_and_kwargs(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """For RLlib's checkpoints."""
+        return (), {"config": self.config}
+
+    def get_checkpointable_components(self) -> list[tuple[str, Any]]:
+        """For RLlib's checkpoints."""
+        return [(COMPONENT_RL_MODULE, self.module)]
+
+    def assert_healthy(self) -> None:
+        """Checks that environment and modules were made."""
+        assert self.env
+        assert self.module
+
+    def stop(self) -> None:
+        """Close the environment."""
+        self.close_env()
+
+    def close_env(self) -> None:
+        """Close the environment, if there is one that can be closed."""
+        close = getattr(self.env, "close", None)
+        if close is not None:
+            close()
+        self.env = None
+
+    def _base_seed(self) -> int:
+        """The run's seed, told apart by runner and by purpose."""
+        return counted_seed(self.config.seed or 0, self.worker_index, 1 if self.config.in_evaluation else 0)
+
+
+class _Recording:
+    """Collects the steps of one rollout."""
+
+    def __init__(self, first: TeamStep, config: Any) -> None:
+        wanted = getattr(config, "stored_columns", ("logp", "dist_inputs"))
+        self._keep_logp, self._keep_inputs = "logp" in wanted, "dist_inputs" in wanted
+        self._steps: list[TeamStep] = [first]
+        self._acted: list[Acted] = []
+
+    def add(self, acted: Acted, step: TeamStep) -> None:
+        """Add one step."""
+        self._acted.append(acted)
+        self._steps.append(step)
+
+    def rollout(self, source: int) -> Rollout:
+        """Stack what was collected."""
+        steps, acted = self._steps, self._acted
+        after = steps[1:]
+        ends = [(t, s) for t, s in enumerate(after) if s.final_obs is not None]
+        terminated = torch.stack([s.terminated for s in after])
+        truncated = torch.stack([s.truncated for s in after])
+        rows = [(t, (s.terminated | s.truncated).nonzero()[:, 0], s) for t, s in ends]
+        device = terminated.device
+        index = [torch.stack([torch.full_like(b, t), b], dim=1) for t, b, _ in rows]
+        has_mask, has_state = steps[0].action_mask is not None, steps[0].state is not None
+        inputs = acted[0].dist_inputs if self._keep_inputs else None
+        return Rollout(
+            obs=torch.stack([s.obs for s in steps]),
+            actions=torch.stack([a.stored for a in acted]),
+            rewards=torch.stack([s.reward for s in after]).float(),
+            terminated=terminated,
+            truncated=truncated,
+            final_index=torch.cat(index) if index else torch.zeros((0, 2), dtype=torch.int64, device=device),
+            final_obs=_gathered([(b, s.final_obs) for _, b, s in rows], steps[0].obs),
+            logp=_stacked([a.logp for a in acted]) if self._keep_logp else None,
+            dist_inputs=None if inputs is None else {m: torch.stack([a.dist_inputs[m] for a in acted]) for m in inputs},  # type: ignore[index]
+            action_mask=_stacked([s.action_mask for s in steps]),
+            final_mask=_gathered([(b, s.final_mask) for _, b, s in rows], steps[0].action_mask) if has_mask else None,
+            state=_stacked([s.state for s in steps]),
+            final_state=_gathered([(b, s.final_state) for _, b, s in rows], steps[0].state) if has_state else None,
+            source=source,
+        )
+
+
+def _stacked(values: list[Tensor | None]) -> Tensor | None:
+    return None if values[0] is None else torch.stack([v for v in values if v is not None])
+
+
+def _gathered(rows: list[tuple[Tensor, Tensor | None]], like: Tensor | None) -> Tensor:
+    """The rows of ended replicas, step after step; an empty array of the right shape where none ended."""
+    assert like is not None
+    if not rows:
+        return like.new_zeros((0, *like.shape[1:]))
+    return torch.cat([values[index] for index, values in rows if values is not None])
+
+
+def _seen(step: TeamStep) -> dict[str, Tensor | None]:
+    """What the next joint action will be chosen from."""
+    return {"obs": _on(step.obs, "cpu"), "state": _on(step.state, "cpu"), "action_mask": _on(step.action_mask, "cpu")}
+
+
+def _on(value: Tensor | None, device: torch.device | str) -> Tensor | None:
+    return None if value is None else value.to(device)
