@@ -1,0 +1,299 @@
+"""The settings of a run: the one place where their defaults live, and the order in which layers of them win.
+
+Defaults, then the preset, then the config of an existing run folder, then ``--config FILE.yaml``, then flags.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from envs.floor import FloorConfig
+from envs.market import FloorSpec
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from algos.dqn.config import DQNSettings
+from algos.ppo.config import PPOSettings
+from algos.qmix.config import QMIXSettings
+from algos.settings import ScalingSettings
+from envs.bars import DataConfig
+from envs.errors import InputError, nearest
+from envs.mandates import DeskConfig
+from experiments.arguments import build_settings, dump_settings, parse_flags, print_help, scan_flags
+from experiments.layers import check_keys, flatten, merge, read_yaml
+from experiments.run_record import FILE_NAME, find_run_folder, read_run_record
+from experiments.settings import settings_of, value_of
+
+PRESETS = Path(__file__).parent / "presets"
+STRICT = ConfigDict(extra="forbid", validate_default=True)
+Metric = Literal["sharpe", "return", "calmar", "max_drawdown"]
+
+ALIASES = {"capital": "floor.capital"}
+"""Flat names of nested settings."""
+SECTION_OF_ALGO = {"qmix": "qmix", "vdn": "qmix", "ppo": "ppo", "dqn": "dqn"}
+"""The group of settings that each algorithm uses."""
+PER_INVOCATION = ("config", "resume", "skip_training", "json")
+"""Settings that belong to one command and are not read back from a run folder."""
+FROM_MODEL = ("algo", "runner", "data", "desk", "floor", "qmix", "ppo", "dqn", "scaling")
+"""Settings that a new run takes over from the run whose weights it loads."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class SearchConfig:
+    """Hyperparameter search: Optuna through Tune."""
+
+    num_trials: int = Field(default=0, ge=0)
+    """Trials to run; 0 trains once, without a search."""
+    objective: Metric = "sharpe"
+    """Validation metric that the search raises (for max_drawdown: brings toward zero)."""
+    max_concurrent: int = Field(default=1, gt=0)
+    """Trials that run at the same time."""
+    use_asha: bool = True
+    """Stop trials early that fall behind (Li et al. 2020)."""
+    grace_episodes: int = Field(default=50, gt=0)
+    """Episodes that every trial is given before it can be stopped early."""
+    reduction_factor: int = Field(default=3, gt=1)
+    """One trial in so many passes each of the early stopper's rungs."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class RunConfig:
+    """Everything that can be set for a run. Its values are written into the run folder as config.json."""
+
+    name: str | None = None
+    """Name of the run folder. None: made from preset and algorithm, as in demo-qmix."""
+    storage: str = "results"
+    """Folder that holds run folders."""
+    preset: str | None = None
+    """Named differences from the defaults: demo, desk, roles, rivals, dow or gpu."""
+    config: str | None = None
+    """YAML file of your own with differences from the defaults; flags win over it."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of weights, exploration and floor. The built-in market has its own: data.synthetic.seed."""
+    algo: Literal["qmix", "vdn", "ppo", "dqn"] = "qmix"
+    """Learning algorithm. vdn takes its settings from the qmix group."""
+    runner: Literal["team", "rllib"] = "team"
+    """Who samples for ppo: the batched team runner, or RLlib's own. qmix and vdn use the first, dqn the second."""
+    episodes: int = Field(default=400, gt=0)
+    """Target: finished replica episodes over the whole life of the run. It can be raised later."""
+    checkpoint_interval: int = Field(default=10, gt=0)
+    """Episodes between two checkpoints."""
+    keep: int = Field(default=5, gt=0)
+    """Newest checkpoints to keep; the best one is kept beside them."""
+    checkpoint_metric: Metric = "sharpe"
+    """Validation metric that decides which checkpoint is best."""
+    evaluation_interval: int = Field(default=10, gt=0)
+    """Episodes between two evaluations on the validation split."""
+    resume: str = "auto"
+    """auto carries on where the run folder stands; never starts anew; PATH continues from that checkpoint."""
+    load_model: str | None = None
+    """Run folder or checkpoint whose weights a new run starts from; its market, desk and algorithm are taken over."""
+    skip_training: bool = False
+    """Backtest only."""
+    json: str | None = None
+    """File for what is printed, as plain JSON."""
+    data: DataConfig = field(default_factory=DataConfig)
+    desk: DeskConfig = field(default_factory=DeskConfig)
+    floor: FloorConfig = field(default_factory=FloorConfig)
+    qmix: QMIXSettings = field(default_factory=QMIXSettings)
+    ppo: PPOSettings = field(default_factory=PPOSettings)
+    dqn: DQNSettings = field(default_factory=DQNSettings)
+    scaling: ScalingSettings = field(default_factory=ScalingSettings)
+    search: SearchConfig = field(default_factory=SearchConfig)
+
+
+def floor_spec(config: RunConfig) -> FloorSpec:
+    """Gather what a floor is built from; the price file's path is made absolute, because workers run elsewhere."""
+    data = config.data
+    if data.path is not None:
+        data = replace(data, path=str(Path(data.path).expanduser().absolute()))
+    return FloorSpec(data=data, desk=config.desk, floor=config.floor)
+
+
+def run_name(config: RunConfig) -> str:
+    """Name of the run folder: as set, or made from preset and algorithm."""
+    return config.name or _default_name(config.preset, config.algo)
+
+
+def run_folder(config: RunConfig) -> Path:
+    """Path of the run folder."""
+    return Path(config.storage) / run_name(config)
+
+
+def config_to_json(config: RunConfig) -> dict[str, Any]:
+    """Give every setting as nested plain values; ``config_from_json`` gives the same config back."""
+    return dump_settings(config)
+
+
+def config_from_json(values: Mapping[str, Any], *, where: str = "") -> RunConfig:
+    """Make a config from nested plain values.
+
+    Raises:
+        InputError: if a setting is unknown or its value not allowed.
+    """
+    return build_settings(RunConfig, values, where=where)
+
+
+def read_run_config(folder: str | Path) -> RunConfig:
+    """Read the config of a run folder.
+
+    Raises:
+        InputError: if ``config.json`` is missing, damaged, or does not fit this version.
+    """
+    record = read_run_record(folder)
+    return config_from_json(record.config, where=str(record.folder / FILE_NAME))
+
+
+def parse_run(argv: Sequence[str], *, prog: str = "experiments/run.py") -> tuple[RunConfig, dict[str, Any]]:
+    """Read the settings of a run from its command line, and from the files and folders that it names.
+
+    Args:
+        argv: Words after the program's name; ``--help`` prints every flag and exits with 0.
+        prog: Name of the command, for the help.
+
+    Returns:
+        The config, with ``name`` filled in; and what the user set by hand, by flag or in the ``--config`` file, as
+        dotted name -> value. A run verb compares the latter with an existing run folder.
+
+    Raises:
+        InputError: one line for the first mistake.
+        SystemExit: code 0 after ``--help``.
+    """
+    if any(word in ("-h", "--help") for word in argv):
+        print_help(RunConfig, prog=prog, description=_DESCRIPTION)
+        raise SystemExit(0)
+    flags = scan_flags(RunConfig, argv, aliases=ALIASES)
+    asked = {name: words[0] for name, words in flags.items() if words[0] != "None"}
+    by_file = _read_config_file(asked.get("config"))
+    asked = {name: str(value) for name, value in by_file.items() if value is not None} | asked
+    base = merge(_model_layer(asked.get("load_model")), _preset_layer(asked.get("preset")))
+    base = merge(merge(base, _run_layer(asked, base)), by_file)
+    config = parse_flags(RunConfig, flags, base=base)
+    config = replace(config, name=run_name(config))
+    by_hand = {name: value_of(config, name) for name in (*flatten(by_file, settings_of(RunConfig)), *flags)}
+    check_combination(config, flags)
+    return config, by_hand
+
+
+def check_combination(config: RunConfig, by_flag: Iterable[str]) -> None:
+    """Refuse flags that would have no effect. (A file of settings may serve several algorithms, so it is not held to this.)
+
+    Raises:
+        InputError: naming the setting and why it would be ignored.
+    """
+    section = SECTION_OF_ALGO[config.algo]
+    settings = settings_of(RunConfig)
+    for name in by_flag:
+        flag = settings[name].flag
+        group = name.split(".")[0]
+        if group in ("qmix", "ppo", "dqn") and group != section:
+            raise InputError(f"{flag} has no effect on --algo {config.algo}, which uses the settings of {section}.*")
+        if name.startswith("data.synthetic.") and config.data.path is not None:
+            raise InputError(f"{flag} has no effect: prices come from {config.data.path}, not from the built-in market")
+        if group == "search" and name != "search.num_trials" and config.search.num_trials == 0:
+            raise InputError(f"{flag} has no effect without a search: give --search.num-trials as well")
+    if "runner" in by_flag:
+        only = {"qmix": "team", "vdn": "team", "dqn": "rllib"}.get(config.algo, config.runner)
+        if config.runner != only:
+            raise InputError(f"--runner {config.runner} does not exist for --algo {config.algo}: leave it out")
+    if config.skip_training and config.load_model is None and config.resume == "never":
+        raise InputError(
+            "--skip-training needs a trained model: give --load-model PATH, or the --name of a finished run"
+        )
+
+
+def preset_names() -> list[str]:
+    """Names of the presets that come with the package."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def read_preset(name: str) -> dict[str, Any]:
+    """Read a preset's differences from the defaults.
+
+    Raises:
+        InputError: if there is no preset of that name (the nearest is named).
+    """
+    if name not in preset_names():
+        meant = nearest(name, preset_names()) or f": choose one of {', '.join(preset_names())}"
+        raise InputError(f"--preset {name} does not exist{meant}")
+    path = PRESETS / f"{name}.yaml"
+    values = check_keys(read_yaml(path), RunConfig, where=f"preset {name}", aliases=ALIASES)
+    build_settings(RunConfig, values, where=f"preset {name}")
+    return values
+
+
+def _default_name(preset: str | None, algo: str) -> str:
+    return f"{preset or 'default'}-{algo}"
+
+
+def _preset_layer(name: str | None) -> dict[str, Any]:
+    return {} if name is None else read_preset(name) | {"preset": name}
+
+
+def _read_config_file(path: str | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    values = check_keys(read_yaml(path), RunConfig, where=path, aliases=ALIASES)
+    build_settings(RunConfig, values, where=path)
+    return values
+
+
+def _model_layer(path: str | None) -> dict[str, Any]:
+    """Settings that come with loaded weights: networks fit only the desk and algorithm they were trained with."""
+    if path is None:
+        return {}
+    config = read_run_record(find_run_folder(path)).config
+    return {name: config[name] for name in FROM_MODEL if name in config}
+
+
+def _run_layer(asked: Mapping[str, str], base: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of the run folder that the command carries on with, if there is one."""
+    resume = asked.get("resume", "auto")
+    storage = asked.get("storage", base.get("storage", "results"))
+    if resume == "never":
+        return {}
+    if resume != "auto":
+        folder = find_run_folder(resume)
+        storage, name = str(folder.parent), folder.name
+    else:
+        name = asked.get("name") or base.get("name")
+        if name is None:
+            name = _default_name(asked.get("preset"), asked.get("algo", base.get("algo", RunConfig.algo)))
+        folder = Path(storage) / name
+        if not (folder / FILE_NAME).exists():
+            return {}
+    config = config_to_json(read_run_config(folder))
+    return {key: value for key, value in config.items() if key not in PER_INVOCATION} | {
+        "storage": storage,
+        "name": name,
+    }
+
+
+_DESCRIPTION = (
+    "Train a desk of agents, evaluate it on the validation split, backtest it on the test split. "
+    "The same command run again carries on. --capital is short for --floor.capital. "
+    "Layers, the later wins: defaults, --preset, the run folder's config.json, --config, flags."
+)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print the table of settings, or write it into docs/configuration.md with ``--write-docs``."""
+    from experiments.reporting.settings_table import DOCS, render_settings, write_docs
+
+    if list(argv) == ["--write-docs"]:
+        print(f"wrote {DOCS}" if write_docs() else f"{DOCS} is current")
+    elif argv:
+        raise InputError(f"unknown argument {argv[0]}: only --write-docs exists")
+    else:
+        print(render_settings())
+    return 0
+
+
+if __name__ == "__main__":
+    from experiments.cli import main as run_verb
+
+    run_verb(main, sys.argv[1:])

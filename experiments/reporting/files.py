@@ -1,0 +1,132 @@
+"""Files written so that a reader never meets half of one."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from envs.errors import InputError
+
+
+def plain(value: Any) -> Any:
+    """Turn a value into what JSON can hold: no NumPy scalars, no tuples, no paths; non-finite numbers become null."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return [plain(item) for item in value.tolist()]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file whole: into a temporary file beside it, to disk, then renamed over it.
+
+    Raises:
+        InputError: if the folder cannot be made or written to.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def write_json(path: str | Path, payload: Any) -> None:
+    """Write plain JSON whole (see ``write_text``); NaN and infinity become null, so that any reader accepts it."""
+    write_text(path, json.dumps(plain(payload), indent=2, allow_nan=False) + "\n")
+
+
+def write_parquet(path: str | Path, frame: pd.DataFrame) -> None:
+    """Write a table as Parquet whole: beside its place first, then renamed over it.
+
+    Raises:
+        InputError: if the folder cannot be made or written to.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        frame.to_parquet(temporary, index=False)
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file that this program wrote.
+
+    Raises:
+        InputError: if the file is missing, unreadable or damaged; the line says which.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read {path}: {error}") from error
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path} is damaged: not JSON at line {error.lineno} ({error.msg})") from error
+
+
+def check_folder_writable(folder: str | Path, *, setting: str) -> None:
+    """Refuse a folder that cannot be written to, before any work is done; a missing one is made.
+
+    Args:
+        folder: Where results will go.
+        setting: Name of the setting that named it, for the message.
+
+    Raises:
+        InputError: if it is a file, or cannot be made or written to.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except (FileExistsError, NotADirectoryError):
+        raise InputError(f"{setting} is {folder}, which is not a folder: choose another place") from None
+    except OSError as error:
+        raise InputError(f"{setting} is {folder}, which cannot be written to ({error.strerror or error})") from error
+
+
+def check_file_writable(path: str | Path, *, setting: str) -> None:
+    """Refuse a file that could not be written later; nothing is created except missing folders.
+
+    Raises:
+        InputError: if the path is a folder, or its folder cannot be made or written to.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{setting} is {path}, which is a folder: name a file in it")
+    check_folder_writable(path.parent, setting=f"the folder of {setting}")
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current

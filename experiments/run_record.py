@@ -1,0 +1,84 @@
+"""``config.json``: what a run folder says about itself, so that any command can carry on from the folder alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from envs.errors import InputError
+from experiments.reporting.files import read_json, write_json
+
+FILE_NAME = "config.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """What a run folder says about itself.
+
+    Attributes:
+        folder: The run folder.
+        config: Every setting of the run, nested, as ``config_to_json`` writes it.
+        provenance: Versions, commit, data fingerprint, platform, command line, start.
+        scaler: State of the feature scaler of the training (``Scaler.to_json``); None where none was stored.
+    """
+
+    folder: Path
+    config: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+    scaler: Mapping[str, Any] | None
+
+
+def write_run_record(
+    folder: str | Path,
+    *,
+    config: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+    scaler: Mapping[str, Any] | None,
+) -> Path:
+    """Write a run folder's ``config.json`` whole.
+
+    Raises:
+        InputError: if the folder cannot be written to.
+    """
+    path = Path(folder) / FILE_NAME
+    write_json(path, {"format": FORMAT, "config": config, "provenance": provenance, "scaler": scaler})
+    return path
+
+
+def read_run_record(folder: str | Path) -> RunRecord:
+    """Read a run folder's ``config.json``.
+
+    Raises:
+        InputError: if it is missing, damaged, or of a format that this version cannot read.
+    """
+    path = Path(folder) / FILE_NAME
+    content = read_json(path)
+    if not isinstance(content, dict) or not isinstance(content.get("config"), dict):
+        raise InputError(f"{path} is damaged: it holds no config; move the folder away to start anew")
+    if content.get("format") != FORMAT:
+        raise InputError(f"{path} has format {content.get('format')!r}, but this version reads format {FORMAT}")
+    return RunRecord(
+        folder=Path(folder),
+        config=content["config"],
+        provenance=content.get("provenance") or {},
+        scaler=content.get("scaler"),
+    )
+
+
+def find_run_folder(path: str | Path) -> Path:
+    """Find the run folder that a path lies in, walking up from a checkpoint where needed.
+
+    Raises:
+        InputError: if the path does not exist, or no folder above it holds a ``config.json``.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path} does not exist: name a run folder, or one of its checkpoints")
+    absolute = path.absolute()
+    for folder in (absolute, *absolute.parents):
+        if (folder / FILE_NAME).is_file():
+            return folder
+    raise InputError(f"{path} is neither a run folder nor a checkpoint in one: no {FILE_NAME} here or above")
