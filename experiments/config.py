@@ -180,7 +180,7 @@ def parse_run(argv: Sequence[str], *, prog: str = "experiments/run.py") -> tuple
 
 
 def check_combination(config: RunConfig, by_flag: Iterable[str]) -> None:
-    """Refuse flags that would have no effect. (A file of settings may serve several algorithms, so it is not held to this.)
+    """Refuse flags that would have no effect; a file of settings may serve several algorithms and is not held to this.
 
     Raises:
         InputError: naming the setting and why it would be ignored.
