@@ -11,8 +11,9 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from envs.bar_data import Bars
+from envs.calendars import CalendarPolicy
 from envs.errors import InputError
-from envs.price_files import CalendarPolicy, load_bars
+from envs.price_files import load_bars
 from envs.synthetic import SyntheticConfig, generate_bars
 
 __all__ = ["Bars", "DataConfig", "Split", "Splits", "build_bars", "load_bars", "split_bars"]

@@ -2,20 +2,304 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
-from typing import Literal
+from pathlib import Path
+from typing import Any
 
-from envs.bar_data import Bars
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
-CalendarPolicy = Literal["intersect", "fill", "strict"]
+from envs.bar_data import PRICE_FIELDS, Bars
+from envs.calendars import CalendarPolicy, align_calendars, infer_frequency
+from envs.errors import InputError, nearest
+from envs.price_dates import parse_dates
+from envs.price_tables import ASSET_NAMES, PriceTable, missing_column, plain_name, read_table
+
+DATE_NAMES = ("date", "datetime", "timestamp", "time")
+FIELD_NAMES = (*PRICE_FIELDS, "volume")
+_ROUNDING = 1e-3  # sources round open, high, low and close one by one; a larger gap is an error in the data
 
 
 def load_bars(
-    path: str,
+    path: str | Path,
     *,
     assets: Sequence[str] | None = None,
     calendar: CalendarPolicy = "intersect",
     periods_per_year: float | None = None,
 ) -> Bars:
-    """Read a price file into bars."""
-    raise NotImplementedError
+    """Read a price file into bars.
+
+    Long tables have a row for each date and asset: ``date, tic, open, high, low, close, volume``, under these or the
+    usual other names (``timestamp``, ``symbol``, ``ticker``, ``Name``, any case). Without an asset column the file is
+    one asset, named after the file. Volume may be missing; so may open, high and low together. Wide tables have a date
+    column and one column of closes for each asset; a blank cell there is a missing bar. Where there are only closes,
+    open, high and low are set to the close of the **same** bar, so an order decided at bar t fills at the close of t +
+    1 and never at a price that was already seen.
+
+    Time zones are converted to UTC and dropped. Nothing is repaired in silence: bad cells are refused, and everything
+    that was inferred, dropped or filled is counted in ``Bars.notes``.
+
+    Args:
+        path: A CSV (also gzipped, or with ; or tab), Parquet or feather file.
+        assets: Assets to keep, in this order; None keeps all, in the order in which the file first names them.
+        calendar: What to do where some assets have no bar; see ``envs.calendars.align_calendars``.
+        periods_per_year: Bars in a year; None infers it from the dates.
+
+    Returns:
+        Validated bars on one calendar.
+
+    Raises:
+        InputError: for a file, column, row or asset that cannot be used; the message is one line that points at it and
+            says what to do.
+    """
+    path = str(path)
+    if periods_per_year is not None and not periods_per_year > 0:
+        raise InputError(f"data.periods_per_year is {periods_per_year}: it must be above 0")
+    table = read_table(path)
+    columns = {plain_name(name): name for name in reversed(list(table.frame.columns))}
+    date_column = next((columns[name] for name in DATE_NAMES if name in columns), None)
+    if date_column is None:
+        raise InputError(missing_column(table, "date"))
+    dates = parse_dates(table.frame[date_column], lambda row: table.at(row, date_column))
+    if any(name in columns for name in (*FIELD_NAMES, *ASSET_NAMES)):
+        days, names, fields, notes = _long_fields(table, columns, date_column, dates, assets)
+    else:
+        days, names, fields, notes = _wide_fields(table, date_column, dates, assets)
+    days, fields, calendar_notes = align_calendars(days, names, fields, policy=calendar, source=path)
+    if periods_per_year is None:
+        frequency, periods = infer_frequency(days, source=path)
+        notes = (*notes, f"bars are {frequency} apart, {periods:g} a year (inferred; data.periods_per_year sets it)")
+    else:
+        frequency, periods = _frequency_or_unknown(days, path), float(periods_per_year)
+    return Bars(
+        dates=days,
+        assets=names,
+        open=fields["open"],
+        high=fields["high"],
+        low=fields["low"],
+        close=fields["close"],
+        volume=fields.get("volume"),
+        frequency=frequency,
+        periods_per_year=periods,
+        source=path,
+        notes=(*notes, *calendar_notes),
+    )
+
+
+def _frequency_or_unknown(dates: NDArray[np.datetime64], path: str) -> str:
+    if len(dates) < 2:
+        raise InputError(f"{path}: {len(dates)} bar is no history: give at least two")
+    try:
+        return infer_frequency(dates, source=path)[0]
+    except InputError:
+        return "irregular"
+
+
+def _long_fields(
+    table: PriceTable,
+    columns: dict[str, Any],
+    date_column: str,
+    dates: NDArray[np.datetime64],
+    wanted: Sequence[str] | None,
+) -> tuple[NDArray[np.datetime64], tuple[str, ...], dict[str, NDArray[np.float64]], tuple[str, ...]]:
+    """A row for each date and asset -> [T, A] fields, NaN where an asset has no bar."""
+    present = _recognise_fields(table, columns, date_column)
+    asset_column = next((columns[name] for name in ASSET_NAMES if name in columns), None)
+    keep = np.arange(len(dates))
+    if asset_column is None:
+        labels = np.full(len(dates), Path(table.path).name.split(".")[0], dtype=object)
+    else:
+        labels = table.frame[asset_column].fillna("").astype(str).str.strip().to_numpy(dtype=object)
+        if (labels == "").any():
+            row = int(np.argmax(labels == ""))
+            raise InputError(f"{table.at(row, asset_column)}: the asset has no name: fill it in or remove the row")
+    codes, found = pd.factorize(labels)
+    names = tuple(str(name) for name in found)
+    if wanted is not None:
+        _check_known(table.path, wanted, names)
+        keep = np.flatnonzero(np.isin(labels, list(wanted)))
+        order = {name: i for i, name in enumerate(wanted)}
+        codes = np.array([order.get(name, -1) for name in names])[codes]
+        names = tuple(wanted)
+    _check_order(table, dates, codes, names, keep, asset_column)
+    raw = {field: _numbers(table, present[field], keep, labels, dates) for field in present}
+    _check_values(table, raw, present, keep, labels, dates)
+    days, rows = np.unique(dates[keep], return_inverse=True)
+    fields = {field: np.full((len(days), len(names)), np.nan) for field in raw}
+    for field, values in raw.items():
+        fields[field][rows, codes[keep]] = values
+    notes = _complete_prices(fields)
+    used = {date_column, asset_column, *present.values()}
+    unused = [str(name) for name in table.frame.columns if name not in used]
+    return days, names, fields, (*notes, *((f"columns not used: {', '.join(unused)}",) if unused else ()))
+
+
+def _recognise_fields(table: PriceTable, columns: dict[str, Any], date_column: str) -> dict[str, str]:
+    """Field -> column for the fields of a long table; refuses a missing field and a name that is nearly one."""
+    present = {field: str(columns[field]) for field in FIELD_NAMES if field in columns}
+    taken = {date_column, *present.values(), *(columns[name] for name in ASSET_NAMES if name in columns)}
+    spare = {plain_name(name): name for name in table.frame.columns if name not in taken}
+    if "close" not in present:
+        raise InputError(missing_column(table, "close", candidates=list(spare.values())))
+    needed = PRICE_FIELDS if any(field in present for field in ("open", "high", "low")) else ()
+    for field in FIELD_NAMES:
+        if field in present:
+            continue
+        if field in needed or difflib.get_close_matches(field, list(spare), n=1, cutoff=0.78):
+            raise InputError(missing_column(table, field, candidates=list(spare.values())))
+    return present
+
+
+def _wide_fields(
+    table: PriceTable, date_column: str, dates: NDArray[np.datetime64], wanted: Sequence[str] | None
+) -> tuple[NDArray[np.datetime64], tuple[str, ...], dict[str, NDArray[np.float64]], tuple[str, ...]]:
+    """A date column and a column of closes for each asset -> [T, A] fields; a blank cell is a missing bar."""
+    found = {str(name).strip(): name for name in table.frame.columns if name != date_column}
+    if not found:
+        raise InputError(
+            f"{table.path}: there is no column beside {date_column!r}: add a column of closes for each asset"
+        )
+    names = tuple(found)
+    if wanted is not None:
+        _check_known(table.path, wanted, names)
+        names = tuple(wanted)
+    everything = np.arange(len(dates))
+    _check_order(table, dates, np.zeros(len(dates), np.int64), ("",), everything, None)
+    close = np.empty((len(dates), len(names)))
+    for i, name in enumerate(names):
+        labels = np.full(len(dates), name, dtype=object)
+        close[:, i] = _numbers(table, found[name], everything, labels, dates)
+        _check_prices(table, close[:, i], found[name], everything, labels, dates, blank_is_missing=True)
+    some = np.isfinite(close).any(axis=1)
+    fields = {"close": close[some]}
+    return dates[some], names, fields, _complete_prices(fields)
+
+
+def _complete_prices(fields: dict[str, NDArray[np.float64]]) -> tuple[str, ...]:
+    """Set open, high and low where there are only closes, and widen ranges that rounding made too narrow, in place."""
+    if "open" not in fields:
+        for field in ("open", "high", "low"):
+            fields[field] = fields["close"].copy()
+        return (
+            "only closes given: open, high and low set to the close of the same bar, so orders fill at the next close",
+        )
+    high = np.maximum(fields["high"], np.maximum(fields["open"], fields["close"]))
+    low = np.minimum(fields["low"], np.minimum(fields["open"], fields["close"]))
+    widened = int(((high > fields["high"]) | (low < fields["low"])).sum())
+    fields["high"], fields["low"] = high, low
+    return (
+        (f"widened the range of {widened:,} bars to hold open and close (rounding in the source)",) if widened else ()
+    )
+
+
+def _check_known(path: str, wanted: Sequence[str], names: Sequence[str]) -> None:
+    if not wanted:
+        raise InputError(f"data.assets is empty: name at least one of {', '.join(names)}, or leave it out")
+    for name in wanted:
+        if name not in names:
+            raise InputError(f"{path}: there is no asset {name!r}{nearest(name, names)}")
+    if len(set(wanted)) < len(wanted):
+        raise InputError(f"data.assets names an asset twice: {', '.join(wanted)}")
+
+
+def _check_order(
+    table: PriceTable,
+    dates: NDArray[np.datetime64],
+    codes: NDArray[np.int64],
+    names: Sequence[str],
+    keep: NDArray[np.int64],
+    asset_column: str | None,
+) -> None:
+    """Refuse two rows for one date and asset, and dates that go back within an asset."""
+    by_asset = keep[np.argsort(codes[keep], kind="stable")]
+    stamps = dates[by_asset].astype("datetime64[us]").astype(np.int64)
+    same_asset = np.diff(codes[by_asset]) == 0
+    if not (same_asset & (np.diff(stamps) <= 0)).any():
+        return
+    sort_by = f"[{asset_column!r}, date]" if asset_column else "date"
+    order = np.lexsort((by_asset, stamps, codes[by_asset]))
+    again = np.flatnonzero((np.diff(stamps[order]) == 0) & (np.diff(codes[by_asset][order]) == 0))
+    if len(again):
+        pairs = by_asset[order]
+        first, second = min(((int(pairs[i]), int(pairs[i + 1])) for i in again), key=lambda pair: pair[1])
+        hint = "" if asset_column else " (no asset column found: name it tic, symbol or ticker)"
+        raise InputError(
+            f"{table.at(second, asset=names[codes[second]] or None, date=dates[second])}: the same date stands "
+            "already in "
+            f"{table.at(first).rsplit(': ', 1)[1]}: remove one of them{hint}"
+        )
+    row = int(by_asset[1:][same_asset & (np.diff(stamps) <= 0)].min())
+    raise InputError(
+        f"{table.at(row, asset=names[codes[row]] or None, date=dates[row])}: dates go back in time: sort the file "
+        f"by {sort_by}, oldest first"
+    )
+
+
+def _numbers(
+    table: PriceTable, column: str, keep: NDArray[np.int64], labels: NDArray[np.object_], dates: NDArray[np.datetime64]
+) -> NDArray[np.float64]:
+    """A column as float64; blanks are NaN, and text is refused."""
+    series = table.frame[column]
+    values = pd.to_numeric(series, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)[keep]
+    bad = np.flatnonzero(np.isnan(values) & series.notna().to_numpy()[keep])
+    if len(bad):
+        row = int(keep[bad[0]])
+        raise InputError(
+            f"{table.at(row, column, asset=labels[row], date=dates[row])}: {str(series.iloc[row])!r} is not a number"
+        )
+    return values
+
+
+def _check_values(
+    table: PriceTable,
+    raw: dict[str, NDArray[np.float64]],
+    columns: dict[str, str],
+    keep: NDArray[np.int64],
+    labels: NDArray[np.object_],
+    dates: NDArray[np.datetime64],
+) -> None:
+    """Refuse prices that are none, negative volumes, and bars whose high and low do not hold their open and close."""
+
+    def refuse(bad: NDArray[np.bool_], field: str, reason: str) -> None:
+        if bad.any():
+            row = int(keep[np.argmax(bad)])
+            raise InputError(f"{table.at(row, columns[field], asset=labels[row], date=dates[row])}: {reason}")
+
+    for field in PRICE_FIELDS:
+        if field in raw:
+            _check_prices(table, raw[field], columns[field], keep, labels, dates)
+    if "volume" in raw:
+        refuse(
+            ~np.isfinite(raw["volume"]),
+            "volume",
+            "there is no volume: write a number (0 for no trade), or leave the column out",
+        )
+        refuse(raw["volume"] < 0, "volume", "volume is negative: correct the row")
+    if "high" in raw:
+        refuse(raw["high"] < raw["low"] * (1 - 1e-9), "high", "high is below low: correct or remove the row")
+        for field in ("open", "close"):
+            outside = (raw[field] > raw["high"] * (1 + _ROUNDING)) | (raw[field] < raw["low"] * (1 - _ROUNDING))
+            refuse(outside, field, f"{field} lies outside low to high: correct or remove the row")
+
+
+def _check_prices(
+    table: PriceTable,
+    values: NDArray[np.float64],
+    column: str,
+    keep: NDArray[np.int64],
+    labels: NDArray[np.object_],
+    dates: NDArray[np.datetime64],
+    *,
+    blank_is_missing: bool = False,
+) -> None:
+    good = np.isfinite(values) & (values > 0)
+    bad = ~(good | np.isnan(values)) if blank_is_missing else ~good
+    if not bad.any():
+        return
+    i = int(np.argmax(bad))
+    what = "is missing" if np.isnan(values[i]) else f"is {values[i]:g}"
+    row = int(keep[i])
+    place = table.at(row, column, asset=labels[row], date=dates[row])
+    raise InputError(f"{place}: the price {what}, but prices must be finite and above 0: correct or remove the row")

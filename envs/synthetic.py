@@ -45,7 +45,7 @@ class SyntheticConfig:
     """Regimes that occur: one of calm, volatile, crisis, or several."""
     regime_bars: tuple[float, float, float] = (120.0, 50.0, 20.0)
     """Mean stay in calm, volatile and crisis, in bars."""
-    regime_volatility: tuple[float, float, float] = (0.8, 1.25, 2.2)
+    regime_volatility: tuple[float, float, float] = (0.82, 1.2, 1.95)
     """Volatility in calm, volatile and crisis, as a multiple of the typical one."""
     dollar_volume_usd: float = 250e6
     """Typical value traded in an asset a day, in US dollars."""
@@ -57,7 +57,7 @@ class SyntheticConfig:
 
 
 # Shape of the market, fitted once to the acceptance table (real daily stocks) and not meant to be set.
-_FACTOR_TAIL, _OWN_TAIL = 7.0, 5.5  # degrees of freedom of the common and the own Student-t shocks
+_FACTOR_TAIL, _OWN_TAIL = 6.0, 4.6  # degrees of freedom of the common and the own Student-t shocks
 _LOG_VOL = {
     "common": (0.975, 0.30, -0.6),
     "own": (0.96, 0.25, -0.3),

@@ -1,0 +1,120 @@
+"""Tables of prices as they stand in files, read so that a message can point at any cell."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from envs.calendars import show_date
+from envs.errors import InputError, nearest
+
+ASSET_NAMES = ("tic", "symbol", "ticker", "name", "asset")
+_KINDS = {
+    "csv": "csv",
+    "txt": "csv",
+    "tsv": "csv",
+    "gz": "csv",
+    "parquet": "parquet",
+    "pq": "parquet",
+    "feather": "feather",
+}
+_BLANKS = ["", "nan", "NaN", "NAN", "na", "NA", "N/A", "null", "NULL", "None"]
+
+
+@dataclass(frozen=True)
+class PriceTable:
+    """A file as read, with what is needed to point at its cells.
+
+    Attributes:
+        path: As the user gave it.
+        frame: Its columns, and an index that counts data rows from 0.
+        first_row: Number, in the file, of data row 0: 2 in a CSV (line 1 is the header), 1 elsewhere.
+    """
+
+    path: str
+    frame: pd.DataFrame
+    first_row: int
+
+    def at(
+        self, row: int, column: str | None = None, *, asset: object = None, date: np.datetime64 | None = None
+    ) -> str:
+        """Words for a place: ``prices.csv: line 7, column 'close', asset AAPL, 2013-02-08``."""
+        parts = [f"{'line' if self.first_row == 2 else 'row'} {int(self.frame.index[row]) + self.first_row}"]
+        parts += [f"column {column!r}"] if column is not None else []
+        parts += [f"asset {asset}"] if asset is not None else []
+        parts += [show_date(date)] if date is not None else []
+        return f"{self.path}: {', '.join(parts)}"
+
+
+def plain_name(name: object) -> str:
+    """Fold a column name: no blanks around it, lower case."""
+    return str(name).strip().lower()
+
+
+def read_table(path: str) -> PriceTable:
+    """Read any of the formats; the index of the frame counts the rows of the file, blank ones included.
+
+    Raises:
+        InputError: if the file does not exist or is no table of a known format.
+    """
+    file = Path(path)
+    if not file.exists():
+        folder = file.parent
+        others = [item.name for item in folder.iterdir()] if folder.is_dir() else []
+        raise InputError(f"price file {path} does not exist{nearest(file.name, others)}")
+    kind = _KINDS.get(file.suffix.lower().lstrip("."))
+    if file.is_dir() or kind is None:
+        raise InputError(f"{path} is not a price file: give a .csv, .parquet or .feather table")
+    try:
+        frame = _READERS[kind](file)
+    except (ValueError, OSError, LookupError) as error:  # pandas and pyarrow derive their parse errors from these
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path} cannot be read as a {kind} table: {reason}") from None
+    if frame.index.name is not None or isinstance(frame.index, (pd.DatetimeIndex, pd.MultiIndex)):
+        frame = frame.reset_index()
+        frame = frame.rename(columns={"index": "date"})
+    frame = frame.loc[:, [not plain_name(name).startswith("unnamed:") for name in frame.columns]]
+    if frame.empty:
+        raise InputError(f"{path} holds no rows")
+    return PriceTable(path, frame, 2 if kind == "csv" else 1)
+
+
+def _read_csv(file: Path) -> pd.DataFrame:
+    """Read a CSV without letting asset names turn into numbers or blanks (a ticker may be NA, or 0700)."""
+    opener = gzip.open if file.suffix == ".gz" else open
+    with opener(file, "rt", encoding="utf-8-sig") as stream:
+        header = stream.readline()
+    separator = max(",;\t", key=header.count)
+    first = pd.read_csv(file, sep=separator, nrows=0)
+    names = [name for name in first.columns if plain_name(name) in ASSET_NAMES]
+    blanks = {name: _BLANKS for name in first.columns if name not in names}
+    frame = pd.read_csv(
+        file,
+        sep=separator,
+        dtype=dict.fromkeys(names, "str"),
+        keep_default_na=False,
+        na_values=blanks,
+        skip_blank_lines=False,
+    )
+    no_name = (frame[names].fillna("") == "").all(axis=1)
+    return frame[~(frame.drop(columns=names).isna().all(axis=1) & no_name)]
+
+
+def missing_column(table: PriceTable, wanted: str, *, candidates: Sequence[object] | None = None) -> str:
+    """Message for a column that is not there, with the nearest of the candidates (default: all columns)."""
+    names = [str(name) for name in (table.frame.columns if candidates is None else candidates)]
+    near = nearest(wanted, names)
+    found = ", ".join(map(str, table.frame.columns))
+    return f"{table.path}: column {wanted!r} is missing{near}; the file has {found}"
+
+
+_READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
+    "csv": _read_csv,
+    "parquet": pd.read_parquet,
+    "feather": pd.read_feather,
+}
