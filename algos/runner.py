@@ -5,6 +5,7 @@ from collections.abc import Collection
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import ray
 import torch
 from ray.rllib.core import COMPONENT_RL_MODULE
@@ -129,7 +130,8 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
         spaces = {INPUT_ENV_SPACES: whole, INPUT_ENV_SINGLE_SPACES: whole}
         for module_id, index in self.agents_of_modules().items():
             if module_id == TEAM_MODULE:
-                spaces[module_id] = whole
+                state = gym.spaces.Box(-np.inf, np.inf, (self.env.state_dim,), np.float32)
+                spaces[module_id] = (gym.spaces.Dict({"obs": whole[0], "state": state}), whole[1])
             else:
                 agent_id = self.env.agent_ids[index[0]]
                 spaces[module_id] = (self.env.observation_spaces[agent_id], self.env.action_spaces[agent_id])

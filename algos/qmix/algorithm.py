@@ -1,0 +1,164 @@
+"""VDN and QMIX as RLlib algorithms on the team path."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+
+from algos.algorithm import TeamAlgorithm, on_team_path
+from algos.counted import counted_seed
+from algos.errors import IncompatibleError
+from algos.qmix.config import QMIXSettings
+from algos.qmix.learner import QMIXLearner
+from algos.qmix.module import TeamQModule
+from algos.replay import TeamBatch, TeamReplay
+from algos.rollout import Rollout
+from algos.runner import TEAM_MODULE
+from algos.running import RunningScale
+
+REPLAY_FILE = "replay.pt"
+
+
+class QMIXConfig(AlgorithmConfig):
+    """Config of QMIX; ``settings`` holds all that is its own, the rest is RLlib's."""
+
+    mixer = "qmix"
+
+    def __init__(self, algo_class: Any = None) -> None:
+        super().__init__(algo_class=algo_class or QMIX)
+        on_team_path(self)
+        self.use_global_state = True
+        self.stored_columns: tuple[str, ...] = ()
+        self.multi_agent(policies={TEAM_MODULE}, policy_mapping_fn=_map_to_team)
+        self.use_settings(QMIXSettings())
+
+    def use_settings(self, settings: QMIXSettings) -> "QMIXConfig":
+        """Write the settings where RLlib looks for them."""
+        if settings.network == "gru" and settings.n_step > 1:
+            raise IncompatibleError("n_step above 1 needs network=mlp; a GRU learns from whole sequences with n_step=1")
+        self.settings = settings
+        self.lr = settings.lr
+        self.gamma = settings.gamma
+        self.grad_clip = settings.grad_clip
+        self.env_runners(
+            rollout_fragment_length=settings.rollout_fragment_length,
+            num_envs_per_env_runner=settings.num_envs_per_env_runner,
+        )
+        return self
+
+    def get_default_learner_class(self) -> type[QMIXLearner]:
+        """The squared TD error of the team value."""
+        return QMIXLearner
+
+    def get_default_rl_module_spec(self) -> RLModuleSpec:
+        """Agents, mixer and targets in one module."""
+        return RLModuleSpec(
+            module_class=TeamQModule, model_config={"settings": asdict(self.settings), "mixer": self.mixer}
+        )
+
+
+class VDNConfig(QMIXConfig):
+    """Config of VDN: QMIX with a plain sum for a mixer."""
+
+    mixer = "vdn"
+
+    def __init__(self, algo_class: Any = None) -> None:
+        super().__init__(algo_class=algo_class or VDN)
+
+
+class QMIX(TeamAlgorithm):
+    """QMIX (Rashid et al. 2018): off-policy value factorisation for a team with one reward.
+
+    The team's reward is the mean of the agents' rewards. With an environment that has no state of its own, the mixer
+    sees all observations in a row.
+    """
+
+    @classmethod
+    def get_default_config(cls) -> QMIXConfig:
+        """Return the default config."""
+        return QMIXConfig()
+
+    def setup(self, config: AlgorithmConfig) -> None:
+        """Build what RLlib builds, and the replay buffer."""
+        super().setup(config)
+        s: QMIXSettings = self.config.settings
+        self.replay = TeamReplay(s.replay_capacity, max(1, self.config.num_env_runners))
+        self.reward_scale = RunningScale()
+        self._num_draws = 0
+
+    def training_step(self) -> None:
+        """Sample one fragment from every runner, then take the configured number of gradient steps."""
+        for rollout in self.sample_rollouts():
+            self.observe(rollout)
+        s: QMIXSettings = self.config.settings
+        enough = len(self.replay) >= max(s.learning_starts, s.train_batch_size)
+        if not enough or not self.replay.can_sample(self._length(), s.n_step):
+            return
+        shards = [self._draw(s) for _ in range(self.num_learner_shards)]
+        self.update_learners(shards)
+        self.sync_runners()
+
+    def observe(self, rollout: Rollout) -> None:
+        """Store a rollout and let the reward scale see it."""
+        self.reward_scale.update(rollout.rewards.mean(-1).flatten().double().cpu().numpy())
+        self.replay.add(rollout)
+
+    def _length(self) -> int:
+        s: QMIXSettings = self.config.settings
+        return s.sequence_length if s.network == "gru" else 1
+
+    def _draw(self, s: QMIXSettings) -> list[TeamBatch]:
+        """Draw the batches of one round of gradient steps; the draws are counted, not carried."""
+        rng = np.random.default_rng(counted_seed(self.config.seed or 0, 1, self._num_draws))
+        self._num_draws += 1
+        scale = self.reward_scale.scale if s.use_reward_standardisation else 1.0
+        per_learner = max(1, s.train_batch_size // self.num_learner_shards)
+        batches = []
+        for _ in range(s.num_updates):
+            batch = self.replay.sample(per_learner, rng, length=self._length(), n_step=s.n_step, gamma=s.gamma)
+            batches.append(batch._replace(rewards=batch.rewards / scale))
+        return batches
+
+    # -- checkpoints ---------------------------------------------------------------------------------------------------
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """RLlib's checkpoint and the replay buffer."""
+        super().save_checkpoint(checkpoint_dir)
+        state = {
+            "replay": self.replay.get_state(),
+            "scale": self.reward_scale.get_state(),
+            "num_draws": self._num_draws,
+        }
+        torch.save(state, Path(checkpoint_dir) / REPLAY_FILE, pickle_protocol=5)
+
+    def load_checkpoint(self, checkpoint_dir: str) -> None:
+        """RLlib's checkpoint and the replay buffer.
+
+        Raises:
+            IncompatibleError: if the checkpoint holds no replay buffer.
+        """
+        super().load_checkpoint(checkpoint_dir)
+        path = Path(checkpoint_dir) / REPLAY_FILE
+        if not path.exists():
+            raise IncompatibleError(f"{path} is missing; this is no checkpoint of {type(self).__name__} to resume from")
+        state = torch.load(path, weights_only=False)
+        self.replay.set_state(state["replay"])
+        self.reward_scale.set_state(state["scale"])
+        self._num_draws = state["num_draws"]
+
+
+class VDN(QMIX):
+    """VDN (Sunehag et al. 2018): the team value is the sum of the agents' values."""
+
+    @classmethod
+    def get_default_config(cls) -> VDNConfig:
+        """Return the default config."""
+        return VDNConfig()
+
+
+def _map_to_team(agent_id: str, episode: Any, **kwargs: Any) -> str:
+    return TEAM_MODULE

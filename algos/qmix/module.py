@@ -1,0 +1,211 @@
+"""TeamQModule: agents' Q-networks and the mixer that makes one team value of them, with their target copies."""
+
+import copy
+from typing import Any, cast
+
+import gymnasium as gym
+import torch
+from ray.rllib.core.rl_module.apis import InferenceOnlyAPI
+from ray.rllib.core.rl_module.torch import TorchRLModule
+from torch import Tensor, nn
+
+from algos.acting import MASKED_LOGIT, Acted
+from algos.errors import IncompatibleError
+from algos.nets import TeamEncoder, TeamLinear
+from algos.qmix.config import QMIXSettings
+from algos.replay import TeamBatch
+
+Q_TOT = "q_tot"
+TARGET_Q_TOT = "target_q_tot"
+
+
+class AgentNetworks(nn.Module):
+    """Q-values of every agent: [N, R, F] and memory to [N, R, K] and new memory."""
+
+    def __init__(self, num_agents: int, obs_dim: int, num_actions: int, settings: QMIXSettings) -> None:
+        super().__init__()
+        is_shared = settings.use_shared_networks
+        self.encoder = TeamEncoder(
+            num_agents, obs_dim, settings.hidden, is_recurrent=settings.network == "gru", is_shared=is_shared
+        )
+        self.head = TeamLinear(num_agents, self.encoder.out_features, num_actions, is_shared=is_shared)
+
+    def forward(self, obs: Tensor, memory: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Q-values of one step, and what a GRU remembers of it."""
+        features = self.encoder(obs, memory)
+        return self.head(features), features if self.encoder.is_recurrent else None
+
+
+class SumMixer(nn.Module):
+    """VDN: the team value is the sum of the agents' (Sunehag et al. 2018, eq. 3)."""
+
+    def forward(self, agent_qs: Tensor, state: Tensor | None) -> Tensor:
+        """Map [R, N] (and any state) to [R]."""
+        return agent_qs.sum(-1)
+
+
+class MonotonicMixer(nn.Module):
+    """QMIX: a mixing network whose weights the state makes, monotonic in every agent's value.
+
+    Rashid et al. 2018, section 4.1 and figure 2: hypernetworks produce non-negative weights by absolute value, the
+    first bias is linear in the state, the last one a two-layer network of it.
+    """
+
+    def __init__(self, num_agents: int, state_dim: int, settings: QMIXSettings) -> None:
+        super().__init__()
+        embed, hidden = settings.mixing_embed_dim, settings.hypernet_hidden
+        self.num_agents, self.embed = num_agents, embed
+        self.weights_1 = nn.Sequential(nn.Linear(state_dim, hidden), nn.ReLU(), nn.Linear(hidden, num_agents * embed))
+        self.bias_1 = nn.Linear(state_dim, embed)
+        self.weights_2 = nn.Sequential(nn.Linear(state_dim, hidden), nn.ReLU(), nn.Linear(hidden, embed))
+        self.bias_2 = nn.Sequential(nn.Linear(state_dim, embed), nn.ReLU(), nn.Linear(embed, 1))
+
+    def forward(self, agent_qs: Tensor, state: Tensor | None) -> Tensor:
+        """Map agents' values [R, N] and the state [R, G] to team values [R]."""
+        state = cast(Tensor, state)
+        weights_1 = self.weights_1(state).abs().view(-1, self.num_agents, self.embed)
+        hidden = nn.functional.elu(torch.baddbmm(self.bias_1(state).unsqueeze(1), agent_qs.unsqueeze(1), weights_1))
+        weights_2 = self.weights_2(state).abs().unsqueeze(-1)
+        return (torch.bmm(hidden, weights_2).squeeze(-1) + self.bias_2(state)).squeeze(-1)
+
+
+class TeamQModule(TorchRLModule, InferenceOnlyAPI):
+    """One RLModule for the whole team.
+
+    Observation space: ``Dict(obs=Dict(agent: Box), state=Box)``; action space: ``Dict(agent: Discrete)``. The model
+    config holds ``settings`` (a QMIXSettings as a dict) and ``mixer`` ("qmix" or "vdn").
+
+    Raises:
+        IncompatibleError: if an agent does not choose among discrete actions.
+    """
+
+    framework = "torch"
+
+    def setup(self) -> None:
+        """Build the networks; a runner's copy has the agents' alone."""
+        spaces = cast(gym.spaces.Dict, self.observation_space)
+        actions = cast(gym.spaces.Dict, self.action_space).spaces
+        wrong = [a for a, s in actions.items() if not isinstance(s, gym.spaces.Discrete)]
+        if wrong:
+            raise IncompatibleError(f"QMIX and VDN need discrete actions; these agents have others: {', '.join(wrong)}")
+        self.settings = QMIXSettings(**self.model_config["settings"])
+        obs_spaces = cast(gym.spaces.Dict, spaces["obs"]).spaces
+        self.num_agents = len(obs_spaces)
+        self.obs_dim = max(int(cast(Any, s.shape)[0]) for s in obs_spaces.values())
+        counts = [int(cast(gym.spaces.Discrete, s).n) for s in actions.values()]
+        self.num_actions = max(counts)
+        allowed = torch.arange(self.num_actions) < torch.tensor(counts).unsqueeze(-1)
+        self.register_buffer("allowed", allowed, persistent=False)
+        self.agents = AgentNetworks(self.num_agents, self.obs_dim, self.num_actions, self.settings)
+        if self.inference_only:
+            return
+        state_dim = int(cast(Any, spaces["state"].shape)[0])
+        mixer = self.model_config["mixer"]
+        self.mixer = SumMixer() if mixer == "vdn" else MonotonicMixer(self.num_agents, state_dim, self.settings)
+        self.target_agents = copy.deepcopy(self.agents).requires_grad_(False)
+        self.target_mixer = copy.deepcopy(self.mixer).requires_grad_(False)
+
+    def get_non_inference_attributes(self) -> list[str]:
+        """What a runner does without."""
+        return ["mixer", "target_agents", "target_mixer"]
+
+    # -- acting --------------------------------------------------------------------------------------------------------
+
+    def initial_carry(self, num_replicas: int) -> Tensor | None:
+        """Empty memory, [B, N, H], or None without a GRU."""
+        memory = self.agents.encoder.memory
+        device = cast(Tensor, self.allowed).device
+        return torch.zeros(num_replicas, self.num_agents, memory, device=device) if memory else None
+
+    def epsilon(self, timestep: int) -> float:
+        """Chance of a random action after ``timestep`` environment steps."""
+        s = self.settings
+        done = min(1.0, timestep / s.epsilon_decay_steps)
+        return s.epsilon_start + (s.epsilon_end - s.epsilon_start) * done
+
+    @torch.no_grad()
+    def act(
+        self,
+        obs: Tensor,
+        action_mask: Tensor | None,
+        carry: Tensor | None = None,
+        *,
+        explore: bool,
+        generator: torch.Generator | None = None,
+        timestep: int = 0,
+    ) -> Acted:
+        """Choose each agent's best allowed action, or with chance epsilon a random allowed one.
+
+        Args:
+            obs: [B, N, F] float32.
+            action_mask: [B, N, K] bool or None.
+            carry: Memory of a GRU, [B, N, H].
+            explore: Whether to act at random at times.
+            generator: Source of the draws.
+            timestep: Environment steps sampled so far; sets epsilon.
+        """
+        memory = None if carry is None else carry.transpose(0, 1)
+        values, new_memory = self.agents(obs.transpose(0, 1), memory)
+        allowed = cast(Tensor, self.allowed) if action_mask is None else action_mask
+        values = values.transpose(0, 1).masked_fill(~allowed, MASKED_LOGIT)
+        actions = values.argmax(-1)
+        if explore:
+            draws = torch.rand(values.shape, generator=generator, device=values.device)
+            chosen = draws.masked_fill(~allowed, -1.0).argmax(-1)
+            is_random = torch.rand(actions.shape, generator=generator, device=values.device) < self.epsilon(timestep)
+            actions = torch.where(is_random, chosen, actions)
+        return Acted(actions, actions, None, None, None if new_memory is None else new_memory.transpose(0, 1))
+
+    # -- learning ------------------------------------------------------------------------------------------------------
+
+    def _forward_train(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Tensor]:
+        """Team values of the actions taken, and of what follows by the target networks.
+
+        Args:
+            batch: ``{"joint": TeamBatch}``.
+            kwargs: Nothing that is used.
+
+        Returns:
+            ``q_tot`` [L, S] with gradient and ``target_q_tot`` [L, S] without.
+        """
+        joint: TeamBatch = batch["joint"]
+        length, samples = joint.rewards.shape
+        values, following = self._unroll(self.agents, joint)
+        with torch.no_grad():
+            _, target_following = self._unroll(self.target_agents, joint)
+            chooser = following.detach() if self.settings.double_q else target_following
+            allowed = cast(Tensor, self.allowed) if joint.next_mask is None else joint.next_mask
+            best = chooser.masked_fill(~allowed, MASKED_LOGIT).argmax(-1, keepdim=True)
+            next_qs = target_following.gather(-1, best).squeeze(-1)
+            next_state = None if joint.next_state is None else joint.next_state.flatten(0, 1)
+            target = self.target_mixer(next_qs.flatten(0, 1), next_state).view(length, samples)
+        qs = values.gather(-1, joint.actions.unsqueeze(-1)).squeeze(-1)
+        state = None if joint.state is None else joint.state.flatten(0, 1)
+        return {Q_TOT: self.mixer(qs.flatten(0, 1), state).view(length, samples), TARGET_Q_TOT: target}
+
+    def _unroll(self, agents: AgentNetworks, joint: TeamBatch) -> tuple[Tensor, Tensor]:
+        """Q-values of the observations and of what they led to, [L, S, N, K] each."""
+        if not agents.encoder.is_recurrent:
+            both = torch.cat([joint.obs, joint.next_obs]).flatten(0, 1).transpose(0, 1)
+            values = agents(both)[0].transpose(0, 1).unflatten(0, (-1, joint.obs.shape[1]))
+            return values[: len(joint.obs)], values[len(joint.obs) :]
+        length, samples = joint.rewards.shape
+        blank = torch.zeros(self.num_agents, samples, agents.encoder.memory, device=joint.obs.device)
+        q, memory = agents(joint.obs[0].transpose(0, 1), blank)
+        values, following = [q], []
+        for t in range(length):
+            q_next, memory_next = agents(joint.next_obs[t].transpose(0, 1), memory)
+            following.append(q_next)
+            if t + 1 < length:
+                over = joint.ended[t].view(1, -1, 1)
+                q_new, memory_new = agents(joint.obs[t + 1].transpose(0, 1), blank)
+                values.append(torch.where(over, q_new, q_next))
+                memory = torch.where(over, cast(Tensor, memory_new), cast(Tensor, memory_next))
+        return torch.stack(values).transpose(1, 2), torch.stack(following).transpose(1, 2)
+
+    @torch.no_grad()
+    def update_targets(self, tau: float) -> None:
+        """Move the target networks toward the online ones by ``tau``; 1 copies."""
+        online = [*self.agents.parameters(), *self.mixer.parameters()]
+        targets = [*self.target_agents.parameters(), *self.target_mixer.parameters()]
+        torch._foreach_lerp_(targets, online, tau)

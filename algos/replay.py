@@ -1,0 +1,297 @@
+"""TeamReplay: a ring buffer of joint steps, from which transitions and sequences of whole teams are drawn."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from algos.returns import n_step_returns
+from algos.rollout import Rollout
+
+
+class TeamBatch(NamedTuple):
+    """Joint steps to learn from; axes L steps of a sequence (1 for transitions), S samples, N agents."""
+
+    obs: Tensor
+    """[L, S, N, F] float32."""
+    actions: Tensor
+    """[L, S, N] int64."""
+    rewards: Tensor
+    """[L, S] float32: the team's reward, summed over n steps."""
+    discounts: Tensor
+    """[L, S] float32: discount of what follows; 0 where the task terminated."""
+    next_obs: Tensor
+    """[L, S, N, F] float32: where an episode ended, its final observation."""
+    ended: Tensor
+    """[L, S] bool: an episode ended within the step, so memory does not carry over."""
+    next_mask: Tensor | None
+    """[L, S, N, K] bool."""
+    state: Tensor | None
+    """[L, S, G] float32."""
+    next_state: Tensor | None
+    """[L, S, G] float32."""
+
+    def map(self, function: Any) -> "TeamBatch":
+        """Apply a function to every array."""
+        return TeamBatch(*(None if v is None else function(v) for v in self))
+
+
+class _Ring:
+    """One runner's steps in the order in which they happened; rows are time, columns are replicas.
+
+    An observation is stored once: what a step led to is the next row, or a row of the final store where an episode
+    ended. The row at the head holds the observation that follows the newest step.
+    """
+
+    def __init__(self, rollout: Rollout, num_rows: int) -> None:
+        b = rollout.num_replicas
+        self.num_rows, self.num_replicas = num_rows, b
+        self.head, self.size = 0, 0
+        like = {"obs": rollout.obs, "mask": rollout.action_mask, "state": rollout.state}
+        self.rows: dict[str, Tensor] = {
+            name: torch.zeros((num_rows, b, *v.shape[2:]), dtype=v.dtype) for name, v in like.items() if v is not None
+        }
+        self.rows["actions"] = torch.zeros((num_rows, *rollout.actions.shape[1:]), dtype=rollout.actions.dtype)
+        self.rows["rewards"] = torch.zeros((num_rows, b))
+        self.rows["terminated"] = torch.zeros((num_rows, b), dtype=torch.bool)
+        self.rows["ended"] = torch.zeros((num_rows, b), dtype=torch.bool)
+        self.rows["final"] = torch.full((num_rows, b), -1, dtype=torch.int64)
+        self.is_broken = torch.zeros(num_rows, dtype=torch.bool)
+        self.num_finals = 0
+        self.finals = {
+            n: torch.zeros((0, *self.rows[n].shape[2:]), dtype=self.rows[n].dtype) for n in like if n in self.rows
+        }
+
+    def add(self, rollout: Rollout) -> None:
+        """Append T steps; where they do not continue what is stored, no sample will span the seam."""
+        if self.size and not torch.equal(self.rows["obs"][self.head], rollout.obs[0]):
+            self.is_broken[self.head] = True
+            self._advance(1)
+        t = rollout.num_steps
+        where = (self.head + torch.arange(t + 1)) % self.num_rows
+        self.rows["obs"][where] = rollout.obs
+        for name, values in (("mask", rollout.action_mask), ("state", rollout.state)):
+            if values is not None:
+                self.rows[name][where] = values
+        steps = where[:-1]
+        self.rows["actions"][steps] = rollout.actions
+        self.rows["rewards"][steps] = rollout.rewards.mean(-1)
+        self.rows["terminated"][steps] = rollout.terminated
+        self.rows["ended"][steps] = rollout.ended
+        self.is_broken[steps] = False
+        self._add_finals(rollout, steps)
+        self._advance(t)
+
+    def _add_finals(self, rollout: Rollout, steps: Tensor) -> None:
+        final = torch.full((rollout.num_steps, self.num_replicas), -1, dtype=torch.int64)
+        count = len(rollout.final_index)
+        if count:
+            capacity = len(self.finals["obs"])
+            needed = self._live_finals(steps) + count
+            if needed > capacity:
+                self._grow_finals(max(2 * needed, 64), steps)
+            slots = (self.num_finals + torch.arange(count)) % len(self.finals["obs"])
+            final[rollout.final_index[:, 0], rollout.final_index[:, 1]] = slots
+            for name, values in (
+                ("obs", rollout.final_obs),
+                ("mask", rollout.final_mask),
+                ("state", rollout.final_state),
+            ):
+                if values is not None and name in self.finals:
+                    self.finals[name][slots] = values
+            self.num_finals += count
+        self.rows["final"][steps] = final
+
+    def _live_finals(self, overwritten: Tensor) -> int:
+        live = self.rows["final"] >= 0
+        live[overwritten] = False
+        return int(live.sum())
+
+    def _grow_finals(self, capacity: int, overwritten: Tensor) -> None:
+        """Make the final store larger, keeping what rows still point to, in order of age."""
+        self.rows["final"][overwritten] = -1
+        order = (self.head - self.size + torch.arange(self.size)) % self.num_rows
+        pointers = self.rows["final"][order]
+        live = pointers >= 0
+        old = pointers[live]
+        for name, values in self.finals.items():
+            grown = torch.zeros((capacity, *values.shape[1:]), dtype=values.dtype)
+            grown[: len(old)] = values[old]
+            self.finals[name] = grown
+        pointers[live] = torch.arange(len(old))
+        self.rows["final"][order] = pointers
+        self.num_finals = len(old)
+
+    def _advance(self, count: int) -> None:
+        self.head = (self.head + count) % self.num_rows
+        self.size = min(self.size + count, self.num_rows - 1)
+
+    def starts(self, length: int) -> np.ndarray:
+        """Rows from which ``length`` unbroken steps follow, oldest first; [n] int64."""
+        if self.size < length:
+            return np.zeros(0, np.int64)
+        first = self.head - self.size
+        rows = (first + np.arange(self.size)) % self.num_rows
+        broken = np.concatenate([[0], np.cumsum(self.is_broken.numpy()[rows])])
+        whole = broken[length:] == broken[:-length]
+        return rows[: self.size - length + 1][whole]
+
+    def get_state(self) -> dict[str, Any]:
+        """The filled part, oldest first."""
+        order = (self.head - self.size + torch.arange(self.size + 1)) % self.num_rows
+        return {
+            "rows": {n: v[order].numpy() for n, v in self.rows.items()},
+            "is_broken": self.is_broken[order].numpy(),
+            "finals": {n: v.numpy() for n, v in self.finals.items()},
+            "num_finals": self.num_finals,
+            "num_rows": self.num_rows,
+            "head": self.head,
+        }
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> "_Ring":
+        """Make the same ring again."""
+        ring = cls.__new__(cls)
+        filled = len(state["is_broken"])
+        ring.num_rows, ring.head, ring.size = state["num_rows"], state["head"], filled - 1
+        order = (ring.head - ring.size + torch.arange(filled)) % ring.num_rows
+        ring.rows = {}
+        for name, values in state["rows"].items():
+            v = torch.from_numpy(np.ascontiguousarray(values))
+            ring.rows[name] = torch.full((ring.num_rows, *v.shape[1:]), -1 if name == "final" else 0, dtype=v.dtype)
+            ring.rows[name][order] = v
+        ring.is_broken = torch.zeros(ring.num_rows, dtype=torch.bool)
+        ring.is_broken[order] = torch.from_numpy(np.ascontiguousarray(state["is_broken"]))
+        ring.num_replicas = ring.rows["obs"].shape[1]
+        ring.finals = {n: torch.from_numpy(np.array(v)) for n, v in state["finals"].items()}
+        ring.num_finals = state["num_finals"]
+        return ring
+
+
+class TeamReplay:
+    """A buffer of joint steps; each runner has its own ring, so that time stays in order.
+
+    Args:
+        capacity: Joint steps kept over all runners.
+        num_sources: Runners that will add; each gets an equal part of the capacity.
+    """
+
+    def __init__(self, capacity: int, num_sources: int = 1) -> None:
+        self.capacity, self.num_sources = capacity, max(1, num_sources)
+        self.rings: dict[int, _Ring] = {}
+        self.num_added = 0
+
+    def __len__(self) -> int:
+        """Joint steps stored."""
+        return sum(r.size * r.num_replicas for r in self.rings.values())
+
+    def add(self, rollout: Rollout) -> None:
+        """Append a rollout to its source's ring.
+
+        Raises:
+            ValueError: if the capacity does not hold one rollout.
+        """
+        cpu = rollout.to("cpu")
+        ring = self.rings.get(rollout.source)
+        if ring is None or ring.num_replicas != rollout.num_replicas:
+            num_rows = self.capacity // self.num_sources // rollout.num_replicas + 1
+            if num_rows < rollout.num_steps + 2:
+                raise ValueError(
+                    f"replay_capacity {self.capacity} is too small for fragments of {rollout.num_steps} steps of "
+                    f"{rollout.num_replicas} replicas from {self.num_sources} runner(s)"
+                )
+            ring = self.rings[rollout.source] = _Ring(cpu, num_rows)
+        ring.add(cpu)
+        self.num_added += rollout.env_steps()
+
+    def can_sample(self, length: int, n_step: int) -> bool:
+        """Whether any unbroken sequence that long is stored."""
+        return any(len(r.starts(max(length, n_step))) for r in self.rings.values())
+
+    def sample(
+        self, num_samples: int, rng: np.random.Generator, *, length: int = 1, n_step: int = 1, gamma: float
+    ) -> TeamBatch:
+        """Draw uniformly, with replacement, from all stored sequences of ``length`` steps.
+
+        Args:
+            num_samples: S.
+            rng: Source of the draws.
+            length: L; sequences may span the end of an episode, where ``ended`` says so.
+            n_step: Rewards summed before bootstrapping; above 1 only with ``length`` 1.
+            gamma: Discount per step.
+
+        Raises:
+            ValueError: if nothing that long is stored, or both length and n_step exceed 1.
+        """
+        if length > 1 and n_step > 1:
+            raise ValueError("n_step above 1 is for transitions, not for sequences")
+        span = max(length, n_step)
+        starts = {s: r.starts(span) for s, r in sorted(self.rings.items())}
+        weights = np.array([len(v) * self.rings[s].num_replicas for s, v in starts.items()], float)
+        if not weights.sum():
+            raise ValueError(f"no unbroken sequence of {span} steps is stored yet")
+        counts = rng.multinomial(num_samples, weights / weights.sum())
+        parts = []
+        for (source, rows), count in zip(starts.items(), counts, strict=True):
+            if count:
+                ring = self.rings[source]
+                first = torch.from_numpy(rng.choice(rows, count))
+                column = torch.from_numpy(rng.integers(0, ring.num_replicas, count))
+                parts.append(_gather(ring, first, column, length, n_step, gamma))
+        if len(parts) == 1:
+            return parts[0]
+        return TeamBatch(*(None if v[0] is None else torch.cat(v, dim=1) for v in zip(*parts, strict=True)))
+
+    def get_state(self) -> dict[str, Any]:
+        """Everything stored, as NumPy arrays."""
+        return {"rings": {s: r.get_state() for s, r in self.rings.items()}, "num_added": self.num_added}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Hold what another buffer held."""
+        self.rings = {s: _Ring.from_state(r) for s, r in state["rings"].items()}
+        self.num_added = state["num_added"]
+
+
+def _gather(ring: _Ring, first: Tensor, column: Tensor, length: int, n_step: int, gamma: float) -> TeamBatch:
+    """Look up ``length`` steps from each start; for n-step returns, one step that jumps over several."""
+    offsets = torch.arange(length).unsqueeze(1)
+    rows = (first + offsets) % ring.num_rows
+    columns = column.expand_as(rows)
+    if n_step == 1:
+        rewards, last = ring.rows["rewards"][rows, columns], rows
+        discount = torch.full_like(rewards, gamma)
+    else:
+        window = (first + torch.arange(n_step).unsqueeze(1)) % ring.num_rows
+        span = column.expand_as(window)
+        total, steps, bootstrap = n_step_returns(
+            ring.rows["rewards"][window, span], ring.rows["ended"][window, span], gamma=gamma, n_step=n_step
+        )
+        rewards, discount = total.unsqueeze(0), bootstrap.unsqueeze(0)
+        last = ((first + steps) % ring.num_rows).unsqueeze(0)
+    ended = ring.rows["ended"][last, columns]
+    following = (last + 1) % ring.num_rows
+    final = ring.rows["final"][last, columns]
+
+    def after(name: str) -> Tensor | None:
+        if name not in ring.rows:
+            return None
+        values = ring.rows[name][following, columns]
+        at_end = final >= 0
+        if bool(at_end.any()):
+            values[at_end] = ring.finals[name][final[at_end]]
+        return values
+
+    next_obs = after("obs")
+    assert next_obs is not None
+    return TeamBatch(
+        obs=ring.rows["obs"][rows, columns],
+        actions=ring.rows["actions"][rows, columns],
+        rewards=rewards,
+        discounts=discount * ~ring.rows["terminated"][last, columns],
+        next_obs=next_obs,
+        ended=ended,
+        next_mask=after("mask"),
+        state=ring.rows["state"][rows, columns] if "state" in ring.rows else None,
+        next_state=after("state"),
+    )
