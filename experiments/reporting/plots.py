@@ -1,0 +1,244 @@
+"""Pictures of backtests."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, PercentFormatter
+
+from envs.errors import InputError
+from experiments.backtesting.result import BacktestResult
+from experiments.reporting.tables import METRIC_COLUMNS, format_metric, money, title_case
+
+STYLE = {
+    "axes.grid": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "font.size": 9,
+    "grid.alpha": 0.25,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+}
+STRATEGY_COLOURS = ("#0b5394", "#cc4125", "#38761d", "#741b47", "#b45f06")
+BASELINE_COLOURS = ("#8a8a8a", "#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#d6c400")
+OTHER_COLOUR, DARKER_OTHER_COLOUR = "#bbbbbb", "#888888"
+MOST_LEGEND_ROWS = 9
+
+
+def plot_backtest(
+    path: str | Path,
+    strategies: Sequence[BacktestResult],
+    baselines: Sequence[BacktestResult],
+    *,
+    title: str,
+    subtitle: str = "",
+) -> Path:
+    """Draw a backtest as one PNG: equity against baselines, drawdown, weights, profit of each agent, costs.
+
+    With several strategies the lower panels compare them instead: a table of metrics, and the costs of each.
+
+    Args:
+        path: File to write, whole.
+        strategies: One model, or several to compare.
+        baselines: Drawn thin, behind the strategies.
+        title: First line: what, and over which period.
+        subtitle: Second line: capital and costs.
+
+    Raises:
+        InputError: if the file cannot be written.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(12.5, 15.0 if len(strategies) == 1 else 13.0), layout="constrained")
+        figure.get_layout_engine().set(h_pad=0.12, w_pad=0.08, hspace=0.03)  # type: ignore[union-attr]
+        figure.suptitle(title, x=0.01, ha="left", fontsize=15, fontweight="bold")
+        if len(strategies) == 1:
+            axes = figure.subplots(5, 1, height_ratios=(3.0, 1.4, 1.9, 1.7, 1.5), sharex=True)
+            strategy = strategies[0]
+            _draw_weights(axes[2], strategy)
+            _draw_agents(axes[3], strategy)
+            _draw_costs(axes[4], strategy)
+        else:
+            axes = figure.subplots(4, 1, height_ratios=(3.0, 1.4, 1.3, 1.7))
+            _draw_total_costs(axes[2], strategies)
+            _draw_metrics(axes[3], [*strategies, *baselines])
+        _draw_equity(axes[0], strategies, baselines)
+        _draw_drawdown(axes[1], strategies, baselines)
+        axes[0].set_title("Equity")
+        axes[0].set_title(subtitle, loc="right", fontsize=9, fontweight="normal")
+        first, last = strategies[0].dates[0], strategies[0].dates[-1]
+        dated = axes if len(strategies) == 1 else axes[:3]
+        for axis in dated:
+            locator = AutoDateLocator(minticks=5, maxticks=12)
+            axis.xaxis.set_major_locator(locator)
+            axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+            axis.set_xlim(first, last)
+            axis.tick_params(labelbottom=True)
+        return _save(figure, Path(path))
+
+
+def _draw_equity(axis: Axes, strategies: Sequence[BacktestResult], baselines: Sequence[BacktestResult]) -> None:
+    for colour, result in zip(_cycle(BASELINE_COLOURS), baselines, strict=False):
+        axis.plot(result.dates, result.equity, color=colour, linewidth=1.1, label=_labelled(result))
+    for colour, result in zip(_cycle(STRATEGY_COLOURS), strategies, strict=False):
+        axis.plot(result.dates, result.equity, color=colour, linewidth=2.2, label=_labelled(result), zorder=5)
+    axis.axhline(strategies[0].equity[0], color="black", linewidth=0.6, alpha=0.5)
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: money(value)))
+    handles, labels = axis.get_legend_handles_labels()
+    final = {_labelled(result): result.equity[-1] for result in (*strategies, *baselines)}
+    order = sorted(range(len(labels)), key=lambda i: -final[labels[i]])
+    _legend_beside(axis, [handles[i] for i in order], [labels[i] for i in order], title="total return")
+
+
+def _draw_drawdown(axis: Axes, strategies: Sequence[BacktestResult], baselines: Sequence[BacktestResult]) -> None:
+    handles, labels = [], []
+    for colour, result in zip(_cycle(STRATEGY_COLOURS), strategies, strict=False):
+        depth = drawdown(result.equity)
+        if len(strategies) == 1:
+            axis.fill_between(result.dates, depth, 0, color=colour, alpha=0.25, linewidth=0)
+        handles += axis.plot(result.dates, depth, color=colour, linewidth=1.4, zorder=5)
+        labels.append(f"{title_case(result.name)} {depth.min():.1%}")
+    for colour, result in zip(_cycle(BASELINE_COLOURS), baselines, strict=False):
+        if result.name in ("buy_and_hold", "equal_weight"):
+            depth = drawdown(result.equity)
+            handles += axis.plot(result.dates, depth, color=colour, linewidth=1.0)
+            labels.append(f"{title_case(result.name)} {depth.min():.1%}")
+    axis.set_title("Drawdown")
+    axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+    axis.set_ylim(top=0)
+    _legend_beside(axis, handles, labels, title="deepest")
+
+
+def _draw_weights(axis: Axes, result: BacktestResult) -> None:
+    weights = _largest_columns(result.weights)
+    colours = [*_cycle(_palette(), weights.shape[1])]
+    if len(weights.columns) < len(result.weights.columns):
+        colours[len(weights.columns) - 2 : len(weights.columns)] = [OTHER_COLOUR, DARKER_OTHER_COLOUR]
+    dates = result.dates[1:]
+    values = weights.to_numpy()
+    handles = axis.stackplot(dates, np.maximum(values, 0).T, colors=colours, linewidth=0, step="post")
+    axis.stackplot(dates, np.minimum(values, 0).T, colors=colours, linewidth=0, step="post")
+    axis.axhline(0, color="black", linewidth=0.7)
+    axis.set_title("Weights (long above zero, short below), fraction of equity")
+    axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    _legend_beside(axis, handles, list(weights.columns))
+
+
+def _draw_agents(axis: Axes, result: BacktestResult) -> None:
+    profit = result.agent_profit
+    order = profit.iloc[-1].sort_values(ascending=False).index
+    shown = list(order[:MOST_LEGEND_ROWS])
+    colours = dict(zip(profit.columns, _cycle(_palette(), profit.shape[1]), strict=True))
+    handles, labels = [], []
+    for agent in order:
+        line = axis.plot(result.dates[1:], profit[agent], color=colours[agent], linewidth=1.4)
+        if agent in shown:
+            handles += line
+            labels.append(f"{agent} {money(profit[agent].iloc[-1])}")
+    axis.axhline(0, color="black", linewidth=0.7)
+    axis.set_title("Profit of each agent, after costs")
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: money(value)))
+    _legend_beside(axis, handles, labels)
+
+
+def _draw_costs(axis: Axes, result: BacktestResult) -> None:
+    total = result.costs.cumsum()
+    shown = [name for name in total.columns if abs(total[name].iloc[-1]) > 0] or list(total.columns[:1])
+    handles = axis.stackplot(
+        result.dates[1:],
+        total[shown].clip(lower=0).to_numpy().T,
+        colors=_palette()[: len(shown)],
+        linewidth=0,
+        alpha=0.85,
+    )
+    axis.set_title("Cumulative costs")
+    axis.set_ylim(bottom=0)
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: money(value)))
+    _legend_beside(axis, handles, [f"{name} {money(total[name].iloc[-1])}" for name in shown])
+
+
+def _draw_total_costs(axis: Axes, strategies: Sequence[BacktestResult]) -> None:
+    handles, labels = [], []
+    for colour, result in zip(_cycle(STRATEGY_COLOURS), strategies, strict=False):
+        total = result.costs.sum(axis=1).cumsum()
+        handles += axis.plot(result.dates[1:], total, color=colour, linewidth=1.6)
+        labels.append(f"{title_case(result.name)} {money(total.iloc[-1])}")
+    axis.set_title("Cumulative costs")
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: money(value)))
+    _legend_beside(axis, handles, labels)
+
+
+def _draw_metrics(axis: Axes, results: Sequence[BacktestResult]) -> None:
+    axis.axis("off")
+    axis.set_title("Metrics")
+    cells = [
+        [format_metric(name, result.metrics.get(name), short=True) for name in METRIC_COLUMNS] for result in results
+    ]
+    table = axis.table(
+        cellText=cells,
+        rowLabels=[f"{title_case(result.name)} " for result in results],
+        colLabels=[METRIC_COLUMNS[name] for name in METRIC_COLUMNS],
+        loc="upper left",
+        bbox=[0.13, 0.0, 1.06, 0.95],
+        edges="horizontal",
+    )
+    table.auto_set_font_size(False)
+    table.set_fontsize(9)
+
+
+def drawdown(equity: np.ndarray) -> np.ndarray:
+    """Distance below the highest value so far, as a fraction of it, <= 0, the shape of ``equity``."""
+    return equity / np.maximum.accumulate(equity) - 1.0
+
+
+def _labelled(result: BacktestResult) -> str:
+    return f"{title_case(result.name)} {result.equity[-1] / result.equity[0] - 1:+.1%}"
+
+
+def _largest_columns(frame: pd.DataFrame) -> pd.DataFrame:
+    """Keep the columns that matter most and sum the others, so that a legend stays readable."""
+    if frame.shape[1] <= MOST_LEGEND_ROWS:
+        return frame
+    order = frame.abs().mean().sort_values(ascending=False).index
+    kept, rest = list(order[: MOST_LEGEND_ROWS - 1]), list(order[MOST_LEGEND_ROWS - 1 :])
+    others = frame[rest]
+    return (
+        frame[kept]
+        .assign(**{f"other long ({len(rest)})": others.clip(lower=0).sum(axis=1)})
+        .assign(**{"other short": others.clip(upper=0).sum(axis=1)})
+    )
+
+
+def _palette() -> list[Any]:
+    return [*mpl.colormaps["tab10"].colors, *mpl.colormaps["Set2"].colors]  # type: ignore[attr-defined]
+
+
+def _cycle(colours: Sequence[Any], count: int = 64) -> list[Any]:
+    return [colours[i % len(colours)] for i in range(count)]
+
+
+def _legend_beside(axis: Axes, handles: Sequence[Any], labels: Sequence[str], *, title: str | None = None) -> None:
+    """Put the legend to the right of the axes, where it covers no data."""
+    axis.legend(handles, labels, loc="upper left", bbox_to_anchor=(1.005, 1.0), title=title, alignment="left")
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    temporary = path.with_name(f".{path.stem}.tmp.png")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(temporary, dpi=110)  # a Figure made without pyplot draws with Agg: no display, no global state
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+    return path

@@ -1,0 +1,106 @@
+"""Tables for the terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+METRIC_COLUMNS = {
+    "total_return": "return",
+    "annual_return": "per year",
+    "annual_volatility": "volatility",
+    "sharpe": "Sharpe",
+    "sharpe_se": "± s.e.",
+    "sortino": "Sortino",
+    "calmar": "Calmar",
+    "max_drawdown": "drawdown",
+    "cvar_95": "CVaR 95%",
+    "turnover": "turnover",
+    "total_costs": "costs",
+    "win_rate": "win rate",
+    "num_trades": "trades",
+    "final_equity": "final equity",
+}
+"""Every metric of a backtest, and the head of its column."""
+
+_PERCENT = frozenset({"total_return", "annual_return", "annual_volatility", "max_drawdown", "cvar_95", "win_rate"})
+_DOLLARS = frozenset({"total_costs", "final_equity"})
+
+
+def money(value: float) -> str:
+    """Write an amount of US dollars short: ``$10.2M``, ``-$350K``, ``$12``."""
+    size, sign = abs(value), "-" if value < 0 else ""
+    for unit, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K")):
+        if size >= unit * 0.9995:
+            digits = f"{size / unit:.2f}".rstrip("0").rstrip(".")
+            return f"{sign}${digits}{letter}"
+    return f"{sign}${size:.0f}" if size >= 10 or size == 0 else f"{sign}${size:.2f}"
+
+
+def title_case(name: str) -> str:
+    """Write a series' name for people: ``buy_and_hold`` becomes ``buy and hold``."""
+    return name.replace("_", " ")
+
+
+def format_metric(name: str, value: float | None, *, short: bool = False) -> str:
+    """Write a metric in its unit, money in full or short; a dash where it is not defined."""
+    if value is None or not math.isfinite(value):
+        return "-"
+    if name in _PERCENT:
+        return f"{value:.1%}" if name != "cvar_95" else f"{value:.2%}"
+    if name in _DOLLARS:
+        return money(value) if short else f"${value:,.0f}"
+    if name == "num_trades":
+        return f"{value:,.0f}"
+    return f"{value:.2f}"
+
+
+def metrics_table(rows: Mapping[str, Mapping[str, float | None]], *, title: str, strategies: Sequence[str]) -> Table:
+    """Make a table with one row for each series and one column for each metric.
+
+    Args:
+        rows: Series name -> its metrics.
+        title: Printed above.
+        strategies: Names of the rows to stress.
+    """
+    table = Table(title=title, title_justify="left", title_style="bold", pad_edge=False, header_style="bold")
+    table.add_column("", no_wrap=True)
+    for head in METRIC_COLUMNS.values():
+        table.add_column(head, justify="right", no_wrap=True)
+    for series, metrics in rows.items():
+        cells = [format_metric(name, metrics.get(name)) for name in METRIC_COLUMNS]
+        table.add_row(title_case(series), *cells, style="bold cyan" if series in strategies else None)
+    return table
+
+
+def checks_table(rows: Sequence[tuple[str, bool, str]], *, title: str) -> Table:
+    """Make a table of checks: name, verdict, and what was looked at or found."""
+    table = Table(title=title, title_justify="left", title_style="bold", pad_edge=False, header_style="bold")
+    table.add_column("check", no_wrap=True)
+    table.add_column("verdict")
+    table.add_column("detail", overflow="fold")
+    for name, passed, detail in rows:
+        table.add_row(name, "[green]passed[/]" if passed else "[bold red]FAILED[/]", detail)
+    return table
+
+
+def pairs_table(rows: Mapping[str, object], *, title: str) -> Table:
+    """Make a two-column table of names and values."""
+    table = Table(title=title, title_justify="left", title_style="bold", pad_edge=False, show_header=False)
+    table.add_column("", style="bold", no_wrap=True)
+    table.add_column("", overflow="fold")
+    for name, value in rows.items():
+        table.add_row(name, str(value))
+    return table
+
+
+def show(*renderables: object) -> None:
+    """Print tables and text on stdout; into a file or a pipe at a fixed width, so that tables are not folded."""
+    console = Console(highlight=False)
+    if not console.is_terminal or console.width < 100:
+        console = Console(highlight=False, width=190 if not console.is_terminal else max(console.width, 80))
+    for item in renderables:
+        console.print(item)
