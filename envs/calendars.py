@@ -99,7 +99,7 @@ def infer_frequency(dates: NDArray[np.datetime64], *, source: str) -> tuple[str,
     if len(dates) < 2:
         raise InputError(f"{source}: {len(dates)} bar is no history: give at least two")
     gaps_s = np.diff(dates.astype("datetime64[us]")).astype(np.int64) / 1e6
-    spacing_s = float(np.median(gaps_s))
+    spacing_s = float(np.quantile(gaps_s, 0.5, method="lower"))
     days = dates.astype("datetime64[D]")
     weekend = float(np.mean(((days.astype(np.int64) + 3) % 7) >= 5))  # day 0 of the epoch was a Thursday
     if spacing_s < 0.8 * _DAY_S:
@@ -108,7 +108,7 @@ def infer_frequency(dates: NDArray[np.datetime64], *, source: str) -> tuple[str,
             return words, 365 * _DAY_S / spacing_s
         bars_a_day = float(np.median(np.unique(days, return_counts=True)[1]))
         return words, bars_a_day * _TRADING_DAYS
-    if spacing_s < 2 * _DAY_S:
+    if spacing_s < 5 * _DAY_S and gaps_s.min() < 1.2 * _DAY_S:  # days, with holes where assets did not overlap
         return "1d", 365.0 if weekend > 0.1 else _TRADING_DAYS
     for least, most, words, periods in _LONGER_THAN_A_DAY:
         if least <= spacing_s / _DAY_S <= most:

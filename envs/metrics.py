@@ -1,0 +1,308 @@
+"""Performance of an equity curve: returns, risk, and how much of a Sharpe ratio may be luck.
+
+Pure numpy. Conventions, the same everywhere: simple returns per bar; standard deviations with one degree of freedom
+taken off; annualised by ``periods_per_year`` of the market at hand and never by a habit (252 or 365); losses as
+negative numbers. Degenerate curves give defined values and never NaN: a ratio whose denominator is 0 is 0, a curve of
+one bar has returned nothing and risked nothing, and a curve that reaches 0 has lost everything and stays there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import norm
+
+Array = NDArray[np.float64]
+
+METRIC_NAMES = (
+    "total_return",
+    "annual_return",
+    "annual_volatility",
+    "sharpe",
+    "sharpe_se",
+    "sortino",
+    "calmar",
+    "max_drawdown",
+    "cvar_95",
+    "turnover",
+    "total_costs",
+    "win_rate",
+    "num_trades",
+    "final_equity",
+)
+
+_NOTHING = 1e-9  # share of the first value
+_FLAT = 1e-14  # a spread of returns below this is the rounding of a flat curve
+
+
+def performance(
+    equity: ArrayLike,
+    *,
+    periods_per_year: float,
+    turnover: float = 0.0,
+    total_costs: float = 0.0,
+    num_trades: int = 0,
+    risk_free: float = 0.0,
+) -> dict[str, Any]:
+    """Every metric of one equity curve, under the names that ``backtest.json`` promises.
+
+    Args:
+        equity: Account value at each bar, the first before anything was traded, [T], T >= 1, in US dollars, finite.
+        periods_per_year: Bars in a year, > 0.
+        turnover: Value traded a year over mean equity; see ``annual_turnover``.
+        total_costs: All costs paid, in US dollars.
+        num_trades: Fills.
+        risk_free: Return a year of money that takes no risk, as a fraction.
+
+    Returns:
+        The metrics named in ``METRIC_NAMES``, in that order; plain floats, and an int for ``num_trades``.
+
+    Raises:
+        ValueError: if the curve is empty, not one-dimensional or not finite, does not begin above 0, or a year has no
+            bars.
+    """
+    curve = _curve(equity)
+    returns = simple_returns(curve)
+    ppy = float(periods_per_year)
+    if not ppy > 0:
+        raise ValueError(f"periods_per_year is {periods_per_year}, expected a number above 0")
+    values = (
+        total_return(curve),
+        annual_return(curve, periods_per_year=ppy),
+        annual_volatility(returns, periods_per_year=ppy),
+        sharpe_ratio(returns, periods_per_year=ppy, risk_free=risk_free),
+        sharpe_standard_error(returns, periods_per_year=ppy, risk_free=risk_free),
+        sortino_ratio(returns, periods_per_year=ppy, risk_free=risk_free),
+        calmar_ratio(curve, periods_per_year=ppy),
+        max_drawdown(curve),
+        conditional_value_at_risk(returns, level=0.95),
+        float(turnover),
+        float(total_costs),
+        win_rate(returns),
+        int(num_trades),
+        float(np.asarray(equity, dtype=np.float64)[-1]),
+    )
+    return dict(zip(METRIC_NAMES, values, strict=True))
+
+
+def simple_returns(equity: ArrayLike) -> Array:
+    """Return of each bar, E_t / E_(t-1) - 1, [T - 1]; 0 on every bar after ruin (equity at or below 0)."""
+    curve = _curve(equity)
+    before = np.maximum.accumulate(curve <= 0)[:-1]
+    return np.where(before, 0.0, curve[1:] / np.where(before, 1.0, curve[:-1]) - 1.0)
+
+
+def total_return(equity: ArrayLike) -> float:
+    """Gain over the whole curve as a fraction of its first value, not below -1 after ruin."""
+    curve = _curve(equity)
+    return -1.0 if (curve <= 0).any() else float(curve[-1] / curve[0] - 1.0)
+
+
+def annual_return(equity: ArrayLike, *, periods_per_year: float) -> float:
+    """Compound growth rate a year (CAGR), (E_T / E_0)^(periods_per_year / (T - 1)) - 1; -1 after ruin.
+
+    Over a few bars the power can exceed what a float holds; it is cut at 1e100.
+    """
+    curve = _curve(equity)
+    if (curve <= 0).any():
+        return -1.0
+    if len(curve) < 2:
+        return 0.0
+    growth = np.log(curve[-1] / curve[0]) * periods_per_year / (len(curve) - 1)
+    return float(np.expm1(min(growth, 230.0)))
+
+
+def annual_volatility(returns: ArrayLike, *, periods_per_year: float) -> float:
+    """Standard deviation of returns times the root of periods a year; 0 for fewer than two returns."""
+    return _spread(_series(returns)) * float(np.sqrt(periods_per_year))
+
+
+def sharpe_ratio(returns: ArrayLike, *, periods_per_year: float, risk_free: float = 0.0) -> float:
+    """Mean excess return over standard deviation, a year (Sharpe 1994); 0 where returns do not vary.
+
+    Args:
+        returns: Simple returns per bar, [T].
+        periods_per_year: Bars in a year.
+        risk_free: Return a year of money without risk, compounded down to a bar.
+    """
+    excess = _series(returns) - _per_bar(risk_free, periods_per_year)
+    spread = _spread(excess)
+    return float(excess.mean() / spread * np.sqrt(periods_per_year)) if spread > 0 else 0.0
+
+
+def sharpe_standard_error(returns: ArrayLike, *, periods_per_year: float, risk_free: float = 0.0) -> float:
+    """Standard error of the annual Sharpe ratio, for skewed and fat-tailed returns.
+
+    sqrt((1 + S^2 / 2 - skew S + (kurtosis - 3) / 4 S^2) / (T - 1)), annualised, with S the Sharpe ratio per bar and
+    kurtosis 3 for normal returns. The first two terms are Lo (2002) for normal returns; the others are Mertens (2002)
+    for skewed and fat-tailed ones, in the form of Bailey and Lopez de Prado (2012, eq. 8). Returns are taken to be
+    independent from bar to bar.
+
+    Args:
+        returns: Simple returns per bar, [T].
+        periods_per_year: Bars in a year.
+        risk_free: Return a year of money without risk.
+
+    Returns:
+        Standard error in the units of ``sharpe_ratio``; 0 for fewer than two returns or a flat curve.
+    """
+    excess = _series(returns) - _per_bar(risk_free, periods_per_year)
+    spread = _spread(excess)
+    if spread == 0:
+        return 0.0
+    variance = _sharpe_variance(float(excess.mean() / spread), *_skew_kurtosis(excess), len(excess))
+    return float(np.sqrt(variance * periods_per_year))
+
+
+def sortino_ratio(returns: ArrayLike, *, periods_per_year: float, risk_free: float = 0.0) -> float:
+    """Mean excess return over downside deviation, a year (Sortino and Price 1994).
+
+    The downside deviation is the root mean square of the negative excess returns over **all** bars. 0 where no bar
+    loses.
+    """
+    excess = _series(returns) - _per_bar(risk_free, periods_per_year)
+    downside = float(np.sqrt(np.mean(np.minimum(excess, 0.0) ** 2))) if len(excess) else 0.0
+    return float(excess.mean() / downside * np.sqrt(periods_per_year)) if downside > _FLAT else 0.0
+
+
+def max_drawdown(equity: ArrayLike) -> float:
+    """Deepest fall from a peak, as a negative fraction of the peak; 0 for a curve that never falls, -1 after ruin."""
+    curve = _curve(equity)
+    return max(float((curve / np.maximum.accumulate(curve)).min()) - 1.0, -1.0)
+
+
+def calmar_ratio(equity: ArrayLike, *, periods_per_year: float) -> float:
+    """Annual return over the size of the deepest drawdown (Young 1991); 0 where there is none."""
+    depth = -max_drawdown(equity)
+    return annual_return(equity, periods_per_year=periods_per_year) / depth if depth > 0 else 0.0
+
+
+def conditional_value_at_risk(returns: ArrayLike, *, level: float = 0.95) -> float:
+    """Mean return of the worst ``1 - level`` of bars, negative for a loss (expected shortfall).
+
+    Rockafellar and Uryasev (2000). The worst fraction counts at least one bar, and whole bars only, as in empyrical.
+    """
+    series = np.sort(_series(returns))
+    if not len(series):
+        return 0.0
+    worst = max(int((len(series) - 1) * (1 - level) + 1e-9) + 1, 1)
+    return float(series[:worst].mean())
+
+
+def win_rate(returns: ArrayLike) -> float:
+    """Share of gaining bars among the bars that gained or lost; 0 where none did either."""
+    series = _series(returns)
+    moved = int((series != 0).sum())
+    return float((series > 0).sum() / moved) if moved else 0.0
+
+
+def annual_turnover(traded_usd: ArrayLike, equity: ArrayLike, *, periods_per_year: float) -> float:
+    """Value traded a year, buys and sells added, over mean equity.
+
+    Args:
+        traded_usd: Absolute value of all fills of each bar, [T - 1] or [T], in US dollars.
+        equity: Account value, [T].
+        periods_per_year: Bars in a year.
+
+    Returns:
+        Turnover as a multiple of equity a year: 2.0 is one full round trip. 0 for a curve of one bar.
+    """
+    curve = _curve(equity)
+    mean = float(curve.mean())
+    if len(curve) < 2 or mean <= 0:
+        return 0.0
+    return float(np.sum(np.asarray(traded_usd, dtype=np.float64)) / mean * periods_per_year / (len(curve) - 1))
+
+
+def probabilistic_sharpe_ratio(returns: ArrayLike, *, periods_per_year: float, benchmark: float = 0.0) -> float:
+    """Probability that the true Sharpe ratio exceeds a benchmark (Bailey and Lopez de Prado 2012, eq. 11).
+
+    Args:
+        returns: Simple returns per bar, [T].
+        periods_per_year: Bars in a year.
+        benchmark: Annual Sharpe ratio to beat.
+
+    Returns:
+        A probability; 0.5 where returns do not vary or are fewer than two, which shows nothing.
+    """
+    error = sharpe_standard_error(returns, periods_per_year=periods_per_year)
+    if error == 0:
+        return 0.5
+    return float(norm.cdf((sharpe_ratio(returns, periods_per_year=periods_per_year) - benchmark) / error))
+
+
+def expected_max_sharpe(trial_sharpes: ArrayLike) -> float:
+    """Sharpe ratio that the best of several worthless trials is expected to show.
+
+    By Bailey and Lopez de Prado (2014, eq. 1) it is sqrt(V) ((1 - g) Z(1 - 1/n) + g Z(1 - 1/(n e))) with V the variance
+    of the trials' ratios, g Euler's constant, Z the normal quantile.
+
+    Args:
+        trial_sharpes: Sharpe ratio of every trial of the search, [n], all in the same units.
+
+    Returns:
+        The expected maximum in those units; 0 for fewer than two trials.
+    """
+    trials = _series(trial_sharpes)
+    n = len(trials)
+    if n < 2:
+        return 0.0
+    weight = float(np.euler_gamma)
+    best = (1 - weight) * norm.ppf(1 - 1 / n) + weight * norm.ppf(1 - 1 / (n * np.e))
+    return float(trials.std(ddof=1) * best)
+
+
+def deflated_sharpe_ratio(returns: ArrayLike, trial_sharpes: ArrayLike, *, periods_per_year: float) -> float:
+    """Probability that the best of a search has a true Sharpe ratio above what luck alone would show.
+
+    The probabilistic Sharpe ratio against ``expected_max_sharpe`` (Bailey and Lopez de Prado 2014).
+
+    Args:
+        returns: Simple returns per bar of the chosen strategy, [T].
+        trial_sharpes: Annual Sharpe ratios of all trials that were tried, the chosen one among them, [n].
+        periods_per_year: Bars in a year.
+    """
+    hurdle = expected_max_sharpe(trial_sharpes)
+    return probabilistic_sharpe_ratio(returns, periods_per_year=periods_per_year, benchmark=hurdle)
+
+
+def _curve(equity: ArrayLike) -> Array:
+    """Check a curve; what is left of the first value after losing all but a billionth of it counts as nothing."""
+    curve = np.asarray(equity, dtype=np.float64)
+    if curve.ndim != 1 or not len(curve) or not np.isfinite(curve).all() or curve[0] <= 0:
+        raise ValueError(f"equity must be a finite curve [T], T >= 1, that begins above 0; got shape {curve.shape}")
+    return np.where(np.abs(curve) < _NOTHING * curve[0], 0.0, curve)
+
+
+def _series(values: ArrayLike | Sequence[float]) -> Array:
+    series = np.asarray(values, dtype=np.float64)
+    if series.ndim != 1 or not np.isfinite(series).all():
+        raise ValueError(f"expected a finite series [T], got shape {series.shape}")
+    return series
+
+
+def _spread(series: Array) -> float:
+    """Sample standard deviation, and 0 where it is only rounding."""
+    if len(series) < 2:
+        return 0.0
+    spread = float(series.std(ddof=1))
+    return spread if spread > _FLAT else 0.0
+
+
+def _per_bar(annual: float, periods_per_year: float) -> float:
+    return float((1.0 + annual) ** (1.0 / periods_per_year) - 1.0)
+
+
+def _skew_kurtosis(series: Array) -> tuple[float, float]:
+    """Skewness and (not excess) kurtosis, from population moments."""
+    centred = series - series.mean()
+    variance = float(np.mean(centred**2))
+    return float(np.mean(centred**3) / variance**1.5), float(np.mean(centred**4) / variance**2)
+
+
+def _sharpe_variance(sharpe: float, skew: float, kurtosis: float, num_returns: int) -> float:
+    """Variance of the estimate of a Sharpe ratio per bar; the bracket is at least 0 because kurtosis >= 1 + skew^2."""
+    return max(1.0 - skew * sharpe + (kurtosis - 1.0) / 4.0 * sharpe**2, 0.0) / (num_returns - 1)

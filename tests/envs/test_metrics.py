@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import empyrical
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import norm
+
+from envs import metrics
+
+YEAR = {"periods_per_year": 252.0}
+
+
+@pytest.fixture(scope="module")
+def returns() -> np.ndarray:
+    return 0.0006 + 0.012 * np.random.default_rng(5).standard_t(4, 800)
+
+
+@pytest.fixture(scope="module")
+def equity(returns) -> np.ndarray:
+    return 1e6 * np.cumprod(np.append(1.0, 1 + returns))
+
+
+def test_performance_has_exactly_the_promised_names(equity):
+    result = metrics.performance(equity, **YEAR, turnover=3.0, total_costs=12.5, num_trades=7)
+    assert list(result) == [
+        *("total_return", "annual_return", "annual_volatility", "sharpe", "sharpe_se", "sortino", "calmar"),
+        *("max_drawdown", "cvar_95", "turnover", "total_costs", "win_rate", "num_trades", "final_equity"),
+    ]
+    assert (result["turnover"], result["total_costs"], result["num_trades"]) == (3.0, 12.5, 7)
+    assert result["final_equity"] == equity[-1]
+    assert all(type(value) in (float, int) for value in result.values())
+
+
+@pytest.mark.parametrize("periods", [252, 365, 8760, 52])
+def test_agrees_with_empyrical(equity, returns, periods):
+    year = {"periods_per_year": float(periods)}
+    result = metrics.performance(equity, **year)
+    expected = {
+        "total_return": empyrical.cum_returns_final(returns),
+        "annual_return": empyrical.annual_return(returns, annualization=periods),
+        "annual_volatility": empyrical.annual_volatility(returns, annualization=periods),
+        "sharpe": empyrical.sharpe_ratio(returns, annualization=periods),
+        "sortino": empyrical.sortino_ratio(returns, annualization=periods),
+        "calmar": empyrical.calmar_ratio(returns, annualization=periods),
+        "max_drawdown": empyrical.max_drawdown(returns),
+        "cvar_95": empyrical.conditional_value_at_risk(returns),
+    }
+    for name, value in expected.items():
+        assert result[name] == pytest.approx(value, rel=1e-9), name
+
+
+def test_risk_free_return_is_taken_off_per_bar(returns):
+    per_bar = 1.04 ** (1 / 252) - 1
+    assert metrics.sharpe_ratio(returns, **YEAR, risk_free=0.04) == pytest.approx(
+        empyrical.sharpe_ratio(returns, risk_free=per_bar)
+    )
+
+
+def test_known_curve_by_hand():
+    curve = [100.0, 110.0, 99.0, 99.0, 108.9]  # +10 %, -10 %, 0, +10 %
+    result = metrics.performance(curve, periods_per_year=4.0)
+    assert result["total_return"] == pytest.approx(0.089)
+    assert result["annual_return"] == pytest.approx(0.089)  # four bars are the year
+    assert result["max_drawdown"] == pytest.approx(-0.1)
+    assert result["calmar"] == pytest.approx(0.89)
+    assert result["win_rate"] == pytest.approx(2 / 3)  # the flat bar does not count
+    assert result["cvar_95"] == pytest.approx(-0.1)
+    assert result["sharpe"] == pytest.approx(0.025 / np.std([0.1, -0.1, 0, 0.1], ddof=1) * 2)
+    assert result["sortino"] == pytest.approx(0.025 / 0.05 * 2)
+
+
+def test_standard_error_is_lo_for_normal_returns_and_matches_monte_carlo():
+    rng = np.random.default_rng(1)
+    sample = 0.1 + rng.standard_normal((4000, 500))
+    sharpes = sample.mean(axis=1) / sample.std(axis=1, ddof=1)
+    lo = np.sqrt((1 + 0.1**2 / 2) / 499)
+    errors = [metrics.sharpe_standard_error(row, periods_per_year=1.0) for row in sample[:200]]
+    assert np.mean(errors) == pytest.approx(lo, rel=0.01)
+    assert sharpes.std() == pytest.approx(lo, rel=0.04)
+
+
+def test_standard_error_sees_skew_and_fat_tails():
+    """Crash-prone returns: Lo's formula is too small by a third, Mertens' is not."""
+    rng = np.random.default_rng(2)
+    crash = rng.random((4000, 1000)) < 0.02
+    sample = np.where(crash, -0.10, 0.006) + 0.005 * rng.standard_normal((4000, 1000))
+    sharpes = sample.mean(axis=1) / sample.std(axis=1, ddof=1)
+    errors = [metrics.sharpe_standard_error(row, periods_per_year=1.0) for row in sample[:400]]
+    lo = np.sqrt((1 + sharpes.mean() ** 2 / 2) / 999)
+    assert sharpes.std() > 1.2 * lo
+    assert np.mean(errors) == pytest.approx(sharpes.std(), rel=0.05)
+
+
+def test_standard_error_is_annualised_like_the_ratio(returns):
+    daily = metrics.sharpe_standard_error(returns, periods_per_year=1.0)
+    assert metrics.sharpe_standard_error(returns, **YEAR) == pytest.approx(daily * np.sqrt(252))
+
+
+def test_probabilistic_sharpe_of_the_papers_example():
+    """Bailey and Lopez de Prado (2014): Sharpe 2.5, 1,250 days, skew -3, kurtosis 10; 100 trials of variance 1/2."""
+    sharpe, hurdle = 2.5 / np.sqrt(250), 0.1132
+    variance = metrics._sharpe_variance(sharpe, -3.0, 10.0, 1250)
+    assert norm.cdf((sharpe - hurdle) / np.sqrt(variance)) == pytest.approx(0.9004, abs=2e-4)
+    trials = np.random.default_rng(0).standard_normal(100)
+    trials = (trials - trials.mean()) / trials.std(ddof=1) * np.sqrt(0.5 / 250)
+    assert metrics.expected_max_sharpe(trials) == pytest.approx(hurdle, abs=1e-4)
+
+
+def test_expected_max_sharpe_matches_monte_carlo():
+    trials = np.random.default_rng(3).standard_normal((4000, 50))
+    assert trials.max(axis=1).mean() == pytest.approx(
+        np.mean([metrics.expected_max_sharpe(t) for t in trials[:200]]), rel=0.02
+    )
+
+
+def test_deflated_sharpe_falls_as_the_search_widens(returns):
+    rng = np.random.default_rng(4)
+    few, many = rng.standard_normal(5), rng.standard_normal(500)
+    alone = metrics.probabilistic_sharpe_ratio(returns, **YEAR)
+    assert metrics.deflated_sharpe_ratio(returns, [1.0], **YEAR) == alone
+    assert (
+        alone
+        > metrics.deflated_sharpe_ratio(returns, few, **YEAR)
+        > metrics.deflated_sharpe_ratio(returns, many, **YEAR)
+    )
+
+
+def test_probabilistic_sharpe_of_pure_noise_is_uniform():
+    rng = np.random.default_rng(6)
+    ranks = [metrics.probabilistic_sharpe_ratio(rng.standard_normal(300), **YEAR) for _ in range(1000)]
+    assert np.quantile(ranks, [0.1, 0.5, 0.9]) == pytest.approx([0.1, 0.5, 0.9], abs=0.05)
+
+
+def test_turnover_counts_both_sides_over_mean_equity():
+    assert metrics.annual_turnover([50.0, 0.0, 50.0], [100.0] * 4, periods_per_year=252) == pytest.approx(84.0)
+    assert metrics.annual_turnover([50.0], [100.0], periods_per_year=252) == 0
+
+
+@pytest.mark.parametrize("curve", [[5.0], [5.0, 5.0], [5.0] * 100, [0.1] * 3])
+def test_constant_curve_has_no_ratio(curve):
+    result = metrics.performance(curve, **YEAR)
+    assert {value for name, value in result.items() if name != "final_equity"} == {0.0}
+
+
+def test_constant_growth_is_without_risk():
+    """The returns of 1.01^t differ by rounding only, which must not make a Sharpe ratio of 1e14."""
+    result = metrics.performance(1.01 ** np.arange(50), **YEAR)
+    assert (result["sharpe"], result["sortino"], result["calmar"], result["max_drawdown"]) == (0, 0, 0, 0)
+    assert result["win_rate"] == 1
+
+
+@pytest.mark.parametrize("last", [0.0, -30.0])
+def test_ruin_is_a_total_loss_and_stays_one(last):
+    result = metrics.performance([100.0, 120.0, last, last, 0.0], **YEAR)
+    assert result["total_return"] == result["annual_return"] == -1
+    assert result["max_drawdown"] == -1
+    assert result["sharpe"] < 0
+    np.testing.assert_array_equal(metrics.simple_returns([100.0, 120.0, last, last, 50.0])[2:], 0)
+
+
+def test_explosive_first_bar_stays_a_number():
+    assert np.isfinite(metrics.performance([1.0, 1e6], periods_per_year=1e5)["annual_return"])
+
+
+@pytest.mark.parametrize("curve", [[], [1.0, np.nan], [0.0, 1.0], [[1.0, 2.0]], [1.0, np.inf]])
+def test_what_is_no_curve_is_refused(curve):
+    with pytest.raises(ValueError, match="equity must be a finite curve"):
+        metrics.performance(curve, **YEAR)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.floats(0.0, 1e9), max_size=30), st.floats(1.0, 1e6), st.floats(-0.5, 0.5))
+def test_no_curve_gives_a_nan(rest, first, risk_free):
+    result = metrics.performance([first, *rest], **YEAR, risk_free=risk_free)
+    assert all(np.isfinite(value) for value in result.values())
+    assert -1 <= result["max_drawdown"] <= 0
+    assert 0 <= result["win_rate"] <= 1
+    assert 0 <= metrics.probabilistic_sharpe_ratio(metrics.simple_returns([first, *rest]), **YEAR) <= 1
