@@ -1,0 +1,252 @@
+"""Orders -> fills and costs: one clearing price for each asset of a replica, costs on each account's net order.
+
+Commission and half spread are charged once per side. Temporary impact moves the clearing price of the bar by
+``coefficient * sigma * participation ** (1/2 or 1)`` (square root law: Almgren, Thum, Hauptmann and Li 2005; Toth et
+al. 2011); permanent impact moves the log price linearly in the executed flow, the only form that allows no profitable
+round trip (Huberman and Stanzl 2004). An order pays half of its own permanent impact, as it would if it were worked
+through the bar.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from envs.accounts import Layout
+
+MAX_IMPACT = 0.5
+"""Largest move of the price by one bar's flow, temporary and permanent each, so that prices stay above zero."""
+_MARGIN = 1e-12  # of equity, kept back so that rounding cannot take cash below zero
+_TINY = 1e-300
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class CostConfig:
+    """What trading and holding cost. A cost of zero costs no time either."""
+
+    commission_bps: float = Field(default=1.0, ge=0, lt=5_000)
+    """Commission, in basis points of the traded value."""
+    commission_min_usd: float = Field(default=0.0, ge=0)
+    """Smallest commission of an order."""
+    commission_fixed_usd: float = Field(default=0.0, ge=0)
+    """Added to the commission of every order."""
+    half_spread_bps: float = Field(default=2.0, ge=0, lt=5_000)
+    """Half of the bid-ask spread, in basis points of the price, paid on every share."""
+    temporary_impact: float = Field(default=0.5, ge=0)
+    """Price concession in daily (bar) volatilities of an order as large as an average bar's volume. 0: none."""
+    impact_law: Literal["square_root", "linear"] = "square_root"
+    """How the concession grows with participation."""
+    permanent_impact: float = Field(default=0.003, ge=0)
+    """Lasting move of the log price by a flow as large as an average bar's volume. 0: none."""
+    borrow_rate_annual: float = Field(default=0.005, ge=0)
+    """Yearly rate paid on the value of short positions, and on borrowed cash."""
+    cash_rate_annual: float = Field(default=0.0, ge=0)
+    """Yearly rate earned on cash."""
+    lot_size: float = Field(default=0.0, ge=0)
+    """Shares in a lot; orders are rounded toward zero to whole lots. 0: any fraction of a share."""
+
+    @property
+    def proportional(self) -> float:
+        """Commission and half spread together, as a fraction of the traded value."""
+        return (self.commission_bps + self.half_spread_bps) * 1e-4
+
+    @property
+    def has_order_fee(self) -> bool:
+        """Whether small orders pay more than in proportion."""
+        return self.commission_min_usd > 0 or self.commission_fixed_usd > 0
+
+    @property
+    def needs_volume(self) -> bool:
+        """Whether prices alone are not enough."""
+        return self.temporary_impact > 0 or self.permanent_impact > 0
+
+
+class Quotes(NamedTuple):
+    """Market data that one step needs, for each asset and replica, [A, B] float64.
+
+    Attributes:
+        close: Recorded close of the decision bar.
+        fill: Recorded price at which orders fill, before impact.
+        next_close: Recorded close at which the books are marked.
+        temporary: Price concession of an order of one share (to the power of the law); None where there is none.
+        permanent: Log-price move by a flow of one share; None where there is none.
+    """
+
+    close: Tensor
+    fill: Tensor
+    next_close: Tensor
+    temporary: Tensor | None
+    permanent: Tensor | None
+
+
+class Fills(NamedTuple):
+    """What was traded by each account, and what it cost, [L, B] float64.
+
+    Attributes:
+        shares: Bought; negative is sold.
+        value: ``shares`` at the clearing price, US dollars.
+        price: Clearing price of the line's asset, impact included, spread not.
+        mid: Price before the impact of this bar's flow.
+        commission: US dollars, >= 0.
+        spread: US dollars, >= 0.
+        borrow: Fee for the short position held after the fill, US dollars, >= 0; None where nothing can be short.
+    """
+
+    shares: Tensor
+    value: Tensor
+    price: Tensor
+    mid: Tensor
+    commission: Tensor
+    spread: Tensor
+    borrow: Tensor | None
+
+
+def commission(notional: Tensor, costs: CostConfig) -> Tensor:
+    """Commission of orders: basis points with a minimum, plus a fixed fee for every order that is not empty.
+
+    Args:
+        notional: Traded value, >= 0, any shape, US dollars.
+        costs: Rates and fees.
+    """
+    fee = notional * (costs.commission_bps * 1e-4)
+    if not costs.has_order_fee:
+        return fee
+    return torch.where(notional > 0, fee.clamp_min(costs.commission_min_usd) + costs.commission_fixed_usd, 0.0)
+
+
+def temporary_impact(flow: Tensor, coefficient: Tensor, law: str) -> Tensor:
+    """Relative move of the clearing price by the net flow of a bar.
+
+    Args:
+        flow: Requested net flow of all accounts, [A, B], shares.
+        coefficient: ``temporary_impact * sigma / adv ** (1/2 or 1)``, [A, B].
+        law: ``"square_root"`` or ``"linear"``.
+
+    Returns:
+        [A, B] in [-MAX_IMPACT, MAX_IMPACT], of the sign of the flow.
+    """
+    size = flow.abs()
+    if law == "square_root":
+        size = size.sqrt()
+    return torch.copysign((size * coefficient).clamp_max(MAX_IMPACT), flow)
+
+
+def permanent_impact(flow: Tensor, coefficient: Tensor) -> Tensor:
+    """Lasting move of the log price by a net flow, [A, B]: linear, and at most MAX_IMPACT."""
+    return (flow * coefficient).clamp(-MAX_IMPACT, MAX_IMPACT)
+
+
+def clearing_price(
+    flow: Tensor, quotes: Quotes, offset: Tensor, costs: CostConfig, scale: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Price at which all accounts trade, and the price before this bar's flow.
+
+    Args:
+        flow: Requested net flow of all accounts, [A, B], shares.
+        quotes: The market.
+        offset: Log-price offset so far, [A, B].
+        costs: Impact law.
+        scale: ``exp(offset)`` where the caller has it, [A, B].
+
+    Returns:
+        Clearing price and mid, [A, B] each.
+    """
+    mid = quotes.fill
+    price = mid
+    if quotes.permanent is not None:
+        own = permanent_impact(flow, quotes.permanent)
+        mid = quotes.fill * (offset.exp() if scale is None else scale)
+        price = quotes.fill * (offset + own * 0.5).exp()
+    if quotes.temporary is not None:
+        price = price + price * temporary_impact(flow, quotes.temporary, costs.impact_law)
+    return price, mid
+
+
+def whole_lots(shares: Tensor, lot_size: float) -> Tensor:
+    """Round orders toward zero to whole lots; a lot of 0 leaves them as they are."""
+    return (shares / lot_size).trunc() * lot_size if lot_size > 0 else shares
+
+
+def execute(
+    layout: Layout,
+    costs: CostConfig,
+    orders: Tensor,
+    held: Tensor,
+    cash: Tensor,
+    equity: Tensor,
+    prices: tuple[Tensor, Tensor],
+    *,
+    credit: float,
+    borrow_rate: float,
+) -> Fills:
+    """Fill what each account can pay for.
+
+    Sales fill in full, except that a sale whose fee exceeds its proceeds is dropped. Purchases of an account are cut
+    by one factor, so that cash after them, with every fee at its upper bound and the borrow fee set aside, is at least
+    ``-credit * equity``.
+
+    Args:
+        layout: Slots, lines and accounts.
+        costs: Rates and fees.
+        orders: Net order of each line, [L, B], shares.
+        held: Shares of each line before, [L, B].
+        cash: Cash of each account before, [K, B].
+        equity: Equity of each account at the decision, [K, B], > 0.
+        prices: Clearing price and mid of each line, [L, B] each.
+        credit: Cash that an account may borrow, as a fraction of equity, >= 0.
+        borrow_rate: Fee on short value for one bar; 0 where nothing can be short.
+
+    Returns:
+        The fills.
+    """
+    price, mid = prices
+    shares = whole_lots(orders, costs.lot_size)
+    value = shares * price
+    if costs.has_order_fee:
+        notional = value.abs()
+        pays = notional * (1.0 - costs.half_spread_bps * 1e-4) > commission(notional, costs)
+        shares = torch.where((value >= 0) | pays, shares, 0.0)
+        value = shares * price
+    shares = _cut_purchases(
+        layout, costs, shares, value, held, cash, equity, price, credit=credit, borrow_rate=borrow_rate
+    )
+    value = shares * price
+    notional = value.abs()
+    borrow = (held + shares).clamp_max(0.0) * price * -borrow_rate if borrow_rate > 0 else None
+    return Fills(
+        shares, value, price, mid, commission(notional, costs), notional * (costs.half_spread_bps * 1e-4), borrow
+    )
+
+
+def _cut_purchases(
+    layout: Layout,
+    costs: CostConfig,
+    shares: Tensor,
+    value: Tensor,
+    held: Tensor,
+    cash: Tensor,
+    equity: Tensor,
+    price: Tensor,
+    *,
+    credit: float,
+    borrow_rate: float,
+) -> Tensor:
+    purchases = value.clamp_min(0.0)
+    flows = layout.lines_to_accounts(torch.stack((purchases, value)))
+    bought, sold = flows[0], flows[0] - flows[1]
+    budget = cash + equity * (credit - _MARGIN) + sold * (1.0 - costs.proportional)
+    if costs.has_order_fee:
+        sales = (-value).clamp_min(0.0)
+        excess = commission(sales, costs) - sales * (costs.commission_bps * 1e-4)
+        at_most = (value > 0) * (costs.commission_min_usd + costs.commission_fixed_usd)
+        budget = budget - layout.lines_to_accounts(excess + at_most)
+    if borrow_rate > 0:
+        shorts = (held + shares.clamp_max(0.0)).clamp_max(0.0) * price
+        budget = budget + layout.lines_to_accounts(shorts) * borrow_rate
+    factor = (budget / (bought * (1.0 + costs.proportional)).clamp_min(_TINY)).clamp(0.0, 1.0)
+    cut = shares * layout.at_lines_from_accounts(factor)
+    return torch.where(shares > 0, whole_lots(cut, costs.lot_size), shares)

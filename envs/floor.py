@@ -1,0 +1,358 @@
+"""TradingFloor: B replicas of a market in which N agents trade A assets; reset, step, get_state, set_state."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from envs.accounts import Books, Layout, open_books
+from envs.actions import ActionRules
+from envs.bars import Split
+from envs.counted import counted_integers
+from envs.errors import InputError
+from envs.features import Scaler
+from envs.observations import Observer
+from envs.tape import Tape
+from envs.trading import Detail, FloorConfig, Tally, Trading
+
+if TYPE_CHECKING:
+    from envs.market import Market
+
+__all__ = ["Detail", "FloorConfig", "FloorStep", "TradingFloor"]
+
+Start = Literal["random", "first"]
+
+
+class FloorStep(NamedTuple):
+    """What a step (or reset) of the floor returns. Rows that ended hold the first observation of their next episode.
+
+    Attributes:
+        obs: [B, N, F] float32, F as wide as the widest agent, zeros beyond an agent's own width.
+        state: Global state, [B, S] float32; None unless asked for.
+        action_mask: Rungs that may be taken next, [B, N, R] bool; None where none is ever forbidden.
+        reward: [B, N] float64; zeros after a reset.
+        terminated: Some account was ruined, [B] bool.
+        truncated: The horizon or the end of the split was reached, [B] bool.
+        final_obs: Last observation of the episodes that ended, [B, N, F]; valid in their rows; None when none ended.
+            ``final_state`` and ``final_mask`` likewise.
+        stats: Figures of the episodes that ended, [B] float64 each, valid in their rows; None when none ended:
+            ``profit`` (fraction of the initial capital), ``sharpe`` (a year, over zero), ``max_drawdown`` (>= 0),
+            ``num_trades``, ``turnover`` (traded value over equity, summed), ``total_costs_usd``, ``episode_len``.
+    """
+
+    obs: Tensor
+    state: Tensor | None
+    action_mask: Tensor | None
+    reward: Tensor
+    terminated: Tensor
+    truncated: Tensor
+    final_obs: Tensor | None = None
+    final_state: Tensor | None = None
+    final_mask: Tensor | None = None
+    stats: dict[str, Tensor] | None = None
+
+
+class _Clock(NamedTuple):
+    """Where each replica is in history, [B] int64 each: its bar, the bar on which its episode ends, and its episode."""
+
+    bar: Tensor
+    stop: Tensor
+    episode: Tensor
+
+
+class TradingFloor:
+    """B replicas of one market, each with its own books and its own place in history.
+
+    At bar t agents see bars up to t; their orders fill at bar t + 1 and are marked at its close; the reward is the
+    change of their account's value from close to close. A replica whose episode ends is reset in the same step.
+
+    Attributes:
+        mandates: The agents, in the order of the agent axis.
+        agent_ids: Their names.
+        num_replicas: B.
+        num_agents: N.
+        observation_spaces: Box of each agent, as wide as its own observation.
+        action_spaces: Discrete (rungs of its ladder) or Box (a weight for each asset of its book).
+        obs_dims: Width of each agent's observation, N of them.
+        state_dim: Width of the global state.
+        device: Where tensors live.
+        detail: Books of the last step, before any reset; None unless ``record``.
+    """
+
+    def __init__(
+        self,
+        market: Market,
+        *,
+        split: Split,
+        num_replicas: int,
+        scaler: Scaler,
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+        start: Start = "random",
+        record: bool = False,
+        use_compile: bool = False,
+        with_state: bool = False,
+    ):
+        if num_replicas < 1:
+            raise InputError(f"num_replicas is {num_replicas}: it must be at least 1")
+        config, bars, mandates = market.spec.floor, market.bars, market.mandates
+        self.config, self.mandates, self.split = config, mandates, split
+        self.device = torch.device(device)
+        self.num_replicas, self.num_agents = num_replicas, len(mandates)
+        self.agent_ids = tuple(mandate.name for mandate in mandates)
+        self.layout = Layout(mandates, bars.assets, self.device)
+        self._with_state, self._seed, self._periods = with_state, int(seed), bars.periods_per_year
+        self._tape = Tape(bars, self.layout, mandates, config.costs, config.fill, self.device)
+        self._rules = ActionRules(mandates, self.layout, config.max_leverage, self.device)
+        self._trading = Trading(config, mandates, self.layout, bars.periods_per_year, record=record, device=self.device)
+        self._observer = Observer(
+            mandates,
+            self.layout,
+            market.features,
+            scaler,
+            bars.assets,
+            window=config.window,
+            capital=config.capital,
+            device=self.device,
+        )
+        self.obs_dims, self.state_dim = self._observer.dims, self._observer.state_dim
+        self._set_episodes(split, start)
+        self._make_spaces()
+        self._advance = self._one_bar
+        if use_compile:
+            if self.device.type == "cpu" and not any(shutil.which(name) for name in ("g++", "clang++")):
+                raise InputError(
+                    "use_compile needs a C++ compiler, and neither g++ nor clang++ is on the PATH: install one, or turn "
+                    "it off"
+                )
+            self._advance = torch.compile(self._one_bar, dynamic=False, fullgraph=True)
+        self.detail: Detail | None = None
+        with torch.no_grad():
+            self._fresh = self._open()
+        self._restart()
+
+    def _set_episodes(self, split: Split, start: Start) -> None:
+        horizon = self.config.horizon_bars
+        if start == "first" or horizon is None:
+            horizon = split.num_decisions
+        if horizon < 1 or horizon > split.num_decisions:
+            raise InputError(
+                f"floor.horizon_bars is {horizon}, but the {split.name} split allows {split.num_decisions} decisions"
+            )
+        self.episode_bars = horizon
+        self._num_starts = split.num_decisions - horizon + 1
+
+    def _make_spaces(self) -> None:
+        self.observation_spaces: dict[str, spaces.Space[Any]] = {}
+        self.action_spaces: dict[str, spaces.Space[Any]] = {}
+        for mandate, width in zip(self.mandates, self.obs_dims, strict=True):
+            self.observation_spaces[mandate.name] = spaces.Box(-np.inf, np.inf, (width,), np.float32)
+            self.action_spaces[mandate.name] = (
+                spaces.Discrete(len(mandate.ladder))
+                if mandate.is_discrete
+                else spaces.Box(-1.0 if mandate.allow_short else 0.0, 1.0, (len(mandate.assets),), np.float32)
+            )
+
+    def _open(self) -> tuple[Books, Tally, Tensor, Tensor, Tensor | None]:
+        """Books, figures and what they show, of an episode that has just begun."""
+        layout, B = self.layout, self.num_replicas
+        books = open_books(layout, self.config.capital, B, self.device)
+        zero = torch.zeros(B, dtype=torch.float64, device=self.device)
+        capital = torch.full_like(zero, self.config.capital * layout.num_accounts)
+        tally = Tally(zero, zero, zero, zero, zero, capital, zero)
+        value = books.cash.new_zeros(layout.num_lines, B)
+        shown = self._observer.private(books, value, books.holdings, torch.ones_like(zero), self._with_state)
+        return books, tally, *shown
+
+    def _start_bars(self, episode: Tensor) -> Tensor:
+        """First decision bar of each replica's episode, [B] int64: a hash of (seed, replica, episode)."""
+        if self._num_starts == 1:
+            return torch.full_like(episode, self.split.start)
+        replica = torch.arange(self.num_replicas, device=self.device)
+        return self.split.start + counted_integers(self._num_starts, self._seed, replica, episode)
+
+    def _restart(self) -> None:
+        episode = torch.zeros(self.num_replicas, dtype=torch.int64, device=self.device)
+        bar = self._start_bars(episode)
+        self._clock = _Clock(bar, bar + self.episode_bars, episode)
+        self._books, self._tally, self._private, self._weights, self._state_rows = self._fresh
+        start = self._rules.start_rung
+        self._rung = start.expand(-1, self.num_replicas).clone() if self._rules.remembers_rung else None
+        self.detail = None
+
+    @torch.no_grad()
+    def reset(self, seed: int | None = None) -> FloorStep:
+        """Begin the first episode in every replica.
+
+        Args:
+            seed: Starts a new stream of episodes; None goes back to the first episode of the present one.
+        """
+        if seed is not None:
+            self._seed = int(seed)
+        self._restart()
+        return self.observe()
+
+    @torch.no_grad()
+    def skip(self) -> FloorStep:
+        """Leave the present episodes where they are and begin the next one in every replica."""
+        self._begin_again(torch.ones(self.num_replicas, dtype=torch.bool, device=self.device))
+        return self.observe()
+
+    @torch.no_grad()
+    def observe(self) -> FloorStep:
+        """What agents see now, as after a reset: zero rewards, nothing ended. For instance after ``set_state``."""
+        B = self.num_replicas
+        no = torch.zeros(B, dtype=torch.bool, device=self.device)
+        reward = torch.zeros(B, self.num_agents, dtype=torch.float64, device=self.device)
+        return FloorStep(*self._look(), reward, no, no.clone())
+
+    def _look(self) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Observations, global state and masks of the present books."""
+        bar = self._clock.bar
+        obs = self._observer.observe(bar, self._private, self._weights)
+        state = self._observer.state(bar, self._state_rows) if self._state_rows is not None else None
+        return obs, state, self._rules.mask(self._rung, self.num_replicas)
+
+    def _one_bar(
+        self, bar: Tensor, stop: Tensor, books: Books, tally: Tally, actions: Tensor, rung: Tensor | None
+    ) -> tuple[Any, ...]:
+        """Everything of a step that is arithmetic on tensors of fixed shapes, so that it compiles to one graph."""
+        quotes, weights = self._tape.read(bar)
+        rung = self._rules.rungs(actions, rung)
+        target = self._rules.exposures(actions, rung, weights)
+        outcome = self._trading.step(books, tally, quotes, target, bar)
+        time_left = (stop - bar - 1).to(torch.float64) * (1.0 / self.episode_bars)
+        shown = self._observer.private(outcome.books, outcome.value, outcome.slot_value, time_left, self._with_state)
+        truncated = (bar + 1 >= stop) & ~outcome.ruined
+        ended = truncated | outcome.ruined
+        reward = outcome.reward.expand(self.num_agents, -1).t().contiguous()
+        return outcome.books, outcome.tally, rung, shown, reward, outcome.ruined, truncated, ended, outcome.detail
+
+    @torch.no_grad()
+    def step(self, actions: Tensor | np.ndarray[Any, Any]) -> FloorStep:
+        """Trade one bar in every replica.
+
+        Args:
+            actions: Rungs, [B, N] int64, where all agents are discrete; else [B, N, D] float, D as wide as the widest
+                book:
+                weights, zero beyond an agent's own book, and the rung of a discrete agent in column 0.
+
+        Raises:
+            ValueError: if the shape is wrong, an action is not finite, or a rung does not exist; names agent and
+                replica.
+        """
+        actions = self._check_actions(actions)
+        clock = self._clock
+        self._books, self._tally, rung, shown, reward, terminated, truncated, ended, self.detail = self._advance(
+            clock.bar, clock.stop, self._books, self._tally, actions, self._rung
+        )
+        if self._rung is not None:
+            self._rung = rung
+        self._private, self._weights, self._state_rows = shown
+        self._clock = _Clock(clock.bar + 1, clock.stop, clock.episode)
+        if not bool(ended.any()):
+            return FloorStep(*self._look(), reward, terminated, truncated)
+        final = self._look()
+        stats = self._stats(clock.bar + 1)
+        self._begin_again(ended)
+        return FloorStep(*self._look(), reward, terminated, truncated, *final, stats)
+
+    def _check_actions(self, actions: Tensor | np.ndarray[Any, Any]) -> Tensor:
+        rules = self._rules
+        shape: tuple[int, ...] = (self.num_replicas, self.num_agents)
+        if not rules.is_discrete:
+            shape = (*shape, rules.widest_book)
+        actions = torch.as_tensor(actions, device=self.device)
+        if actions.shape != shape:
+            raise ValueError(f"actions have shape {tuple(actions.shape)}, expected {shape}")
+        if rules.is_discrete and actions.dtype != torch.int64:
+            if actions.is_floating_point():
+                raise ValueError(f"actions are {actions.dtype}, expected int64: every agent picks a rung of its ladder")
+            actions = actions.to(torch.int64)
+        rules.check(actions)
+        return actions
+
+    def _begin_again(self, ended: Tensor) -> None:
+        """Start the next episode in the rows that ended."""
+        books, tally, private, weights, state_rows = self._fresh
+        self._books = Books(*(torch.where(ended, new, old) for new, old in zip(books, self._books, strict=True)))
+        self._tally = Tally(*(torch.where(ended, new, old) for new, old in zip(tally, self._tally, strict=True)))
+        self._private = torch.where(ended, private, self._private)
+        self._weights = torch.where(ended, weights, self._weights)
+        if self._state_rows is not None and state_rows is not None:
+            self._state_rows = torch.where(ended, state_rows, self._state_rows)
+        if self._rung is not None:
+            self._rung = torch.where(ended, self._rules.start_rung, self._rung)
+        clock = self._clock
+        episode = clock.episode + ended
+        bar = torch.where(ended, self._start_bars(episode), clock.bar)
+        self._clock = _Clock(bar, torch.where(ended, bar + self.episode_bars, clock.stop), episode)
+
+    def _stats(self, bar: Tensor) -> dict[str, Tensor]:
+        """Figures of the episodes up to ``bar``, [B] float64 each."""
+        tally, books = self._tally, self._books
+        length = (bar - (self._clock.stop - self.episode_bars)).to(torch.float64)
+        equity = books.equity[0]
+        for row in books.equity[1:]:
+            equity = equity + row
+        mean = tally.returns / length
+        variance = (tally.squares - mean * tally.returns).clamp_min(0.0) / (length - 1.0).clamp_min(1.0)
+        spread = variance.sqrt()
+        flat = spread <= 1e-12
+        sharpe = torch.where(flat, 0.0, mean / torch.where(flat, 1.0, spread)) * self._periods**0.5
+        return {
+            "profit": equity / (self.config.capital * self.layout.num_accounts) - 1.0,
+            "sharpe": sharpe,
+            "max_drawdown": tally.drawdown,
+            "num_trades": tally.num_trades,
+            "turnover": tally.turnover,
+            "total_costs_usd": tally.costs,
+            "episode_len": length,
+        }
+
+    def get_state(self) -> dict[str, Any]:
+        """Everything that the next steps depend on, as plain arrays and numbers; ``set_state`` goes on from it
+        exactly."""
+        state: dict[str, Any] = {"seed": self._seed}
+        for name, values in (("clock", self._clock), ("books", self._books), ("tally", self._tally)):
+            for field, value in values._asdict().items():
+                state[f"{name}.{field}"] = value.cpu().numpy().copy()
+        for name in ("private", "weights", "state_rows", "rung"):
+            value = getattr(self, f"_{name}")
+            if value is not None:
+                state[name] = value.cpu().numpy().copy()
+        return state
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Carry on from what ``get_state`` of a floor with the same arguments returned; ``observe`` shows where it is.
+
+        Raises:
+            ValueError: if a part is missing or has another shape.
+        """
+        own = self.get_state()
+        for name, value in own.items():
+            if name not in state:
+                raise ValueError(f"floor state lacks {name!r}: it was saved by another kind of floor")
+            if np.shape(state[name]) != np.shape(value):
+                raise ValueError(
+                    f"floor state {name!r} has shape {np.shape(state[name])}, this floor has {np.shape(value)}: "
+                    "replicas, agents or assets differ"
+                )
+        tensors = {
+            name: torch.tensor(np.asarray(value), device=self.device)
+            for name, value in state.items()
+            if name in own and name != "seed"
+        }
+        self._seed = int(state["seed"])
+        self._clock = _Clock(*(tensors[f"clock.{field}"] for field in _Clock._fields))
+        self._books = Books(*(tensors[f"books.{field}"] for field in Books._fields))
+        self._tally = Tally(*(tensors[f"tally.{field}"] for field in Tally._fields))
+        self._private, self._weights = tensors["private"], tensors["weights"]
+        self._state_rows, self._rung = tensors.get("state_rows"), tensors.get("rung")
+        self.detail = None

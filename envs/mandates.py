@@ -1,0 +1,229 @@
+"""Who the agents of a floor are: role, assets, feature groups, account, limits and the mix of their reward."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from envs.bar_data import Bars
+from envs.errors import InputError, nearest
+from envs.features import FEATURE_GROUPS, default_groups
+
+ActionKind = Literal["discrete", "continuous"]
+BookRule = Literal["equal", "inverse_volatility"]
+Preset = Literal["desk", "roles", "rivals"]
+
+_MOST_DEFAULT_AGENTS = 5
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class Mandate:
+    """What one agent may see, trade and hold, and what it is paid for."""
+
+    name: str
+    """Name of the agent: its id in every API."""
+    role: str
+    """What it is there for; agents of one role can share a network."""
+    account: int
+    """Index of the account it trades through; agents with the same index share one pot of capital."""
+    assets: tuple[str, ...]
+    """Its book: the assets it trades."""
+    feature_groups: tuple[str, ...]
+    """Groups of features it sees."""
+    action: ActionKind = "discrete"
+    """One step of a ladder for the whole book, or a weight for each asset."""
+    ladder: tuple[float, ...] = (-1.0, -0.5, 0.0, 0.5, 1.0)
+    """Target exposures of a discrete agent, as multiples of its limit, rising."""
+    limit: float = 1.0
+    """Largest gross exposure of its book, as a fraction of its account's equity."""
+    book_rule: BookRule = "equal"
+    """How a discrete agent's exposure is spread over its book."""
+    observe: Literal["book", "each"] = "book"
+    """Features averaged over the book (equally wide for books of any size), or those of each asset side by side."""
+    max_rung_change: int | None = None
+    """Most steps of the ladder that a discrete agent may move in one bar. None: any."""
+    allow_short: bool = True
+    """Whether targets below zero are allowed; otherwise they are masked, and moved to the nearest allowed one."""
+    team_share: float = 1.0
+    """Weight of the account's reward in the agent's reward."""
+    own_share: float = 0.0
+    """Weight of the profit of the agent's own book in its reward."""
+
+    @property
+    def is_discrete(self) -> bool:
+        """Whether the agent picks a rung of its ladder."""
+        return self.action == "discrete"
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class DeskConfig:
+    """Who trades. A preset divides assets, roles and capital among agents; other settings hold for every agent."""
+
+    preset: Preset = "desk"
+    """desk: an agent for each asset or group of assets, one account. roles: five roles on the same assets and one
+    account. rivals: each agent its own account, all assets, one impacted market."""
+    num_agents: int | None = None
+    """Number of agents. None: one for each asset up to 5 (desk), 5 (roles), 4 (rivals)."""
+    action: ActionKind = "discrete"
+    """discrete: one step of the ladder for the whole book. continuous: a weight for each asset of the book."""
+    ladder: tuple[float, ...] = (-1.0, -0.5, 0.0, 0.5, 1.0)
+    """Target exposures of a discrete agent, as multiples of its limit, rising and within -1 and 1."""
+    limit: float | None = Field(default=None, gt=0)
+    """Largest gross exposure of one agent, as a fraction of its account's equity. None: the floor's leverage divided by
+    the agents on the account."""
+    book_rule: BookRule = "equal"
+    """How a discrete agent's exposure is spread over its book: equally, or by inverse volatility."""
+    observe: Literal["book", "each"] = "book"
+    """Features averaged over the book, or those of each asset side by side."""
+    feature_groups: tuple[str, ...] | None = None
+    """Feature groups that every agent sees. None: all that the prices can feed (desk, rivals), or those of its role."""
+    max_rung_change: int | None = Field(default=None, gt=0)
+    """Most steps of the ladder in one bar. None: any."""
+    allow_short: bool = True
+    """Whether agents may hold less than nothing."""
+    team_share: float = 1.0
+    """Weight of the account's reward in each agent's reward."""
+    own_share: float = 0.0
+    """Weight of the profit of the agent's own book in its reward."""
+
+
+ROLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "momentum": ("momentum", "volume"),
+        "trend": ("trend", "market"),
+        "mean_reversion": ("mean_reversion", "momentum"),
+        "volatility": ("volatility", "volume"),
+        "risk": ("risk", "market"),
+    }
+)
+"""The five roles of the ``roles`` preset, and the feature groups that each sees."""
+
+
+def build_mandates(config: DeskConfig, bars: Bars, *, max_leverage: float = 1.0) -> tuple[Mandate, ...]:
+    """Write the mandates of a preset for the assets of a market.
+
+    Args:
+        config: The preset and the settings common to its agents.
+        bars: The market; its assets become books, and what it lacks (volumes, a signal) is left out of the features.
+        max_leverage: Leverage of an account, which agents without a limit of their own share equally.
+
+    Returns:
+        One mandate for each agent, in the order of the agent axis N.
+
+    Raises:
+        InputError: if the preset does not fit the number of assets, or a setting makes no sense.
+    """
+    _check(config)
+    mandates = _PRESETS[config.preset](config, bars)
+    sharers: dict[int, int] = {}
+    for row in mandates:
+        sharers[row["account"]] = sharers.get(row["account"], 0) + 1
+    common: dict[str, Any] = {
+        name: getattr(config, name)
+        for name in ("action", "book_rule", "observe", "max_rung_change", "allow_short", "team_share", "own_share")
+    }
+    ladder = tuple(float(rung) for rung in config.ladder)
+    return tuple(
+        Mandate(
+            ladder=ladder,
+            limit=config.limit if config.limit is not None else max_leverage / sharers[row["account"]],
+            **common,
+            **row,
+        )
+        for row in mandates
+    )
+
+
+def _check(config: DeskConfig) -> None:
+    ladder = config.ladder
+    if len(ladder) < 2 or any(low >= high for low, high in itertools.pairwise(ladder)):
+        raise InputError(f"desk.ladder is {ladder}: give at least two rungs in rising order")
+    if ladder[0] < -1 or ladder[-1] > 1:
+        raise InputError(f"desk.ladder is {ladder}: rungs are multiples of the limit and lie within -1 and 1")
+    if 0.0 not in ladder:
+        raise InputError(f"desk.ladder is {ladder}: it must hold 0, the rung on which every episode starts")
+    if config.num_agents is not None and config.num_agents < 1:
+        raise InputError(f"desk.num_agents is {config.num_agents}: it must be at least 1")
+
+
+def _groups(config: DeskConfig, bars: Bars, wanted: Sequence[str] | None = None) -> tuple[str, ...]:
+    """Feature groups of one agent: as set, or those wanted that these bars can feed (and a planted signal)."""
+    if config.feature_groups is not None:
+        for name in config.feature_groups:
+            if name not in FEATURE_GROUPS:
+                raise InputError(
+                    f"desk.feature_groups: {name!r} does not exist{nearest(name, FEATURE_GROUPS)}: "
+                    f"choose from {', '.join(FEATURE_GROUPS)}"
+                )
+        return config.feature_groups
+    possible = default_groups(bars)
+    if wanted is None:
+        return possible
+    return tuple(name for name in possible if name in wanted or name == "signal")
+
+
+def _desk(config: DeskConfig, bars: Bars) -> list[dict[str, Any]]:
+    """One account; assets are dealt to the agents in contiguous groups whose sizes differ by one at most."""
+    if bars.num_assets < 2:
+        raise InputError(
+            f"desk.preset 'desk' divides assets among agents, but {bars.source} has one asset ({bars.assets[0]}): "
+            "choose --desk.preset roles or --desk.preset rivals, or give prices of several assets"
+        )
+    num_agents = config.num_agents or min(bars.num_assets, _MOST_DEFAULT_AGENTS)
+    if num_agents > bars.num_assets:
+        raise InputError(
+            f"desk.num_agents is {num_agents}, but {bars.source} has {bars.num_assets} assets: "
+            "the desk preset gives each agent at least one"
+        )
+    small, larger = divmod(bars.num_assets, num_agents)
+    sizes = [small + (i < larger) for i in range(num_agents)]
+    firsts = [sum(sizes[:i]) for i in range(num_agents)]
+    groups = _groups(config, bars)
+    return [
+        {
+            "name": f"trader_{i}",
+            "role": "trader",
+            "account": 0,
+            "assets": bars.assets[first : first + size],
+            "feature_groups": groups,
+        }
+        for i, (first, size) in enumerate(zip(firsts, sizes, strict=True))
+    ]
+
+
+def _roles(config: DeskConfig, bars: Bars) -> list[dict[str, Any]]:
+    """Five roles pool their targets on the same assets and one account; more agents than roles start over."""
+    num_agents = config.num_agents or len(ROLES)
+    names = list(ROLES)
+    rows = []
+    for i in range(num_agents):
+        role, again = names[i % len(names)], i // len(names)
+        rows.append(
+            {
+                "name": f"{role}_{again + 1}" if again else role,
+                "role": role,
+                "account": 0,
+                "assets": bars.assets,
+                "feature_groups": _groups(config, bars, ROLES[role]),
+            }
+        )
+    return rows
+
+
+def _rivals(config: DeskConfig, bars: Bars) -> list[dict[str, Any]]:
+    """Each agent trades every asset through an account of its own; they meet in the price impact."""
+    groups = _groups(config, bars)
+    return [
+        {"name": f"rival_{i}", "role": "rival", "account": i, "assets": bars.assets, "feature_groups": groups}
+        for i in range(config.num_agents or 4)
+    ]
+
+
+_PRESETS: Mapping[str, Callable[[DeskConfig, Bars], list[dict[str, Any]]]] = MappingProxyType(
+    {"desk": _desk, "roles": _roles, "rivals": _rivals}
+)

@@ -1,0 +1,156 @@
+"""FloorSpec: everything from which a floor can be built again in any process; and the building."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from dataclasses import dataclass as plain_dataclass
+from typing import Any
+
+import torch
+from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic.dataclasses import dataclass
+
+from envs.bar_data import Bars
+from envs.bars import DataConfig, Splits, build_bars, split_bars
+from envs.features import Features, Scaler, compute_features
+from envs.floor import FloorConfig, Start, TradingFloor
+from envs.mandates import DeskConfig, Mandate, build_mandates
+
+_MOST_CACHED = 4
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class FloorSpec:
+    """A trading floor in settings: its prices, its agents and its rules."""
+
+    data: DataConfig = Field(default_factory=DataConfig)
+    """Where prices come from and how history is divided."""
+    desk: DeskConfig = Field(default_factory=DeskConfig)
+    """Who trades."""
+    floor: FloorConfig = Field(default_factory=FloorConfig)
+    """Capital, time, costs and rewards."""
+
+
+_SPEC = TypeAdapter(FloorSpec)
+
+
+def spec_to_json(spec: FloorSpec) -> dict[str, Any]:
+    """The spec as plain dicts, lists, numbers and strings."""
+    return _SPEC.dump_python(spec, mode="json")
+
+
+def spec_from_json(data: dict[str, Any] | FloorSpec) -> FloorSpec:
+    """Read a spec back; settings that are left out have their defaults.
+
+    Raises:
+        pydantic.ValidationError: if a setting does not exist or has a wrong value.
+    """
+    return data if isinstance(data, FloorSpec) else _SPEC.validate_python(data)
+
+
+@plain_dataclass(frozen=True, eq=False)
+class Market:
+    """Prices, features and agents, from which floors are made without reading or computing anything twice.
+
+    Attributes:
+        bars: The history.
+        features: Unscaled features of all groups that some agent sees.
+        scaler: Fitted on the training split.
+        splits: Training, validation and test.
+        mandates: The agents.
+        spec: What all of it was made from.
+    """
+
+    bars: Bars
+    features: Features
+    scaler: Scaler
+    splits: Splits
+    mandates: tuple[Mandate, ...]
+    spec: FloorSpec
+
+
+_cache: OrderedDict[tuple[str, float], Market] = OrderedDict()
+
+
+def build_market(spec: FloorSpec, *, bars: Bars | None = None) -> Market:
+    """Load prices, compute features, divide history, fit the scaler and write the mandates.
+
+    Markets of the same spec are shared within a process, as long as their price file does not change.
+
+    Args:
+        spec: The settings.
+        bars: Prices to use instead of those that the spec names; nothing is shared then.
+
+    Raises:
+        InputError: if prices or settings cannot be used.
+    """
+    if bars is not None:
+        return _make_market(spec, bars)
+    path = spec.data.path
+    changed = os.path.getmtime(path) if path is not None and os.path.exists(path) else 0.0
+    key = (_SPEC.dump_json(spec).decode(), changed)
+    if key not in _cache:
+        _cache[key] = _make_market(spec, build_bars(spec.data))
+        if len(_cache) > _MOST_CACHED:
+            _cache.popitem(last=False)
+    _cache.move_to_end(key)
+    return _cache[key]
+
+
+def _make_market(spec: FloorSpec, bars: Bars) -> Market:
+    mandates = build_mandates(spec.desk, bars, max_leverage=spec.floor.max_leverage)
+    groups = tuple(dict.fromkeys(group for mandate in mandates for group in mandate.feature_groups))
+    features = compute_features(bars, groups)
+    lookback = features.lookback_bars + spec.floor.window - 1
+    splits = split_bars(
+        bars, spec.data, lookback_bars=lookback, embargo_bars=lookback, horizon_bars=spec.floor.horizon_bars or 1
+    )
+    return Market(bars, features, Scaler.fit(features, splits.train), splits, mandates, spec)
+
+
+def build_floor(
+    source: FloorSpec | Market,
+    *,
+    split: str = "train",
+    num_replicas: int = 1,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+    start: Start = "random",
+    record: bool = False,
+    use_compile: bool = False,
+    with_state: bool = False,
+    scaler: Scaler | None = None,
+) -> TradingFloor:
+    """Make a floor over one split of a market.
+
+    Args:
+        source: A spec, or a market that was built from one.
+        split: ``"train"``, ``"validation"`` or ``"test"``.
+        num_replicas: B.
+        device: Where the floor is stepped.
+        seed: Of the counted draws of start bars.
+        start: ``"random"``: episodes of ``horizon_bars`` that start anywhere in the split; ``"first"``: one pass over
+            the whole
+            split.
+        record: Keep the books of the last step in ``detail``.
+        use_compile: Compile the step (pays for itself over thousands of steps of many replicas).
+        with_state: Return the global state.
+        scaler: Use this scaler, for instance a trained model's, instead of the market's.
+
+    Raises:
+        InputError: if prices, settings or the split cannot be used.
+    """
+    market = source if isinstance(source, Market) else build_market(source)
+    return TradingFloor(
+        market,
+        split=market.splits[split],
+        num_replicas=num_replicas,
+        scaler=scaler or market.scaler,
+        device=device,
+        seed=seed,
+        start=start,
+        record=record,
+        use_compile=use_compile,
+        with_state=with_state,
+    )

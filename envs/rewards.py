@@ -1,0 +1,85 @@
+"""What agents are paid: profit or log growth of the account, less penalties for tail losses and turnover."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+_LEAST_RATIO = 1e-6  # log growth of an account that has lost everything (or more) stays finite
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class RewardConfig:
+    """What is rewarded at every bar. Without penalties the rewards of an episode sum to the account's gain."""
+
+    kind: Literal["profit", "log_growth"] = "profit"
+    """profit: change of equity over initial capital. log_growth: log of equity over the equity before."""
+    scale: float = Field(default=1.0, gt=0)
+    """Factor on the whole reward."""
+    lambda_cvar: float = Field(default=0.0, ge=0)
+    """Weight of the tail-loss penalty."""
+    cvar_level: float = Field(default=0.95, gt=0, lt=1)
+    """Level of the conditional value at risk that the penalty stands for."""
+    cvar_threshold: float = Field(default=0.02, ge=0)
+    """Loss of a bar, as a fraction of equity, beyond which the penalty counts: the value at risk."""
+    lambda_turn: float = Field(default=0.0, ge=0)
+    """Weight of the turnover penalty: traded value over equity."""
+
+    @property
+    def has_penalty(self) -> bool:
+        """Whether rewards are more than the gain."""
+        return self.lambda_cvar > 0 or self.lambda_turn > 0
+
+
+def gain(change: Tensor, equity: Tensor, capital: float, kind: str) -> Tensor:
+    """Gain of a bar.
+
+    Args:
+        change: Change of equity over the bar, any shape, US dollars.
+        equity: Equity before, same shape, > 0.
+        capital: Initial equity.
+        kind: ``"profit"`` (over capital) or ``"log_growth"`` (log of the ratio of equities).
+    """
+    if kind == "profit":
+        return change / capital
+    return (1.0 + change / equity).clamp_min(_LEAST_RATIO).log()
+
+
+def tail_shortfall(change: Tensor, equity: Tensor, *, threshold: float, level: float) -> Tensor:
+    """Per-bar part of the conditional value at risk: ``max(0, loss - threshold) / (1 - level)``.
+
+    CVaR is the least value over v of ``v + E[max(0, loss - v)] / (1 - level)`` (Rockafellar and Uryasev 2000, theorem
+    1). With v fixed at a stated threshold it is a sum over bars up to a constant, so it can be a reward.
+
+    Args:
+        change: Change of equity over the bar, any shape.
+        equity: Equity before, same shape, > 0.
+        threshold: The value at risk v, as a fraction of equity.
+        level: Level of the CVaR, in (0, 1).
+    """
+    return (-change / equity - threshold).clamp_min(0.0) * (1.0 / (1.0 - level))
+
+
+def reward(change: Tensor, equity: Tensor, traded: Tensor, capital: float, config: RewardConfig) -> Tensor:
+    """Reward of an account, or of one agent's part of it, for one bar.
+
+    Args:
+        change: Change of equity (or the agent's part of it), [R, B], US dollars.
+        equity: Equity of the account before, broadcastable to [R, B], > 0.
+        traded: Value that was traded, [R, B], >= 0.
+        capital: Initial equity of the account.
+        config: Kind, scale and penalties.
+
+    Returns:
+        [R, B] float64.
+    """
+    result = gain(change, equity, capital, config.kind)
+    if config.lambda_cvar > 0:
+        short = tail_shortfall(change, equity, threshold=config.cvar_threshold, level=config.cvar_level)
+        result = result - short * config.lambda_cvar
+    if config.lambda_turn > 0:
+        result = result - traded / equity * config.lambda_turn
+    return result if config.scale == 1.0 else result * config.scale
