@@ -337,13 +337,13 @@ def _volume(bars: Bars) -> Columns:
         )
     log_volume, returns = np.log1p(bars.volume), _log_return(bars)
     flow = np.sign(returns) * bars.volume
-    traded = bars.volume * bars.close
-    illiquidity = _ratio(np.abs(returns), np.log1p(traded))
+    moves = [_rolling_sum(np.abs(returns), window) for window in (5, 60)]
+    values = [_rolling_sum(bars.volume * bars.close, window) for window in (5, 60)]
     return {
         "volume_z_20": _ratio(log_volume - _rolling_mean(log_volume, 20), _rolling_std(log_volume, 20)),
         "volume_5_60": _rolling_mean(log_volume, 5) - _rolling_mean(log_volume, 60),
         "signed_volume_20": _ratio(_rolling_sum(flow, 20), _rolling_sum(bars.volume, 20)),
-        "illiquidity_5_60": _log_ratio(_rolling_mean(illiquidity, 5), _rolling_mean(illiquidity, 60)),
+        "illiquidity_5_60": _log_ratio(_ratio(*moves), _ratio(*values)),
     }
 
 
@@ -397,7 +397,7 @@ FEATURE_GROUPS: Mapping[str, FeatureGroup] = MappingProxyType(
         for group in (
             FeatureGroup("momentum", "returns of a day to a month, opening gap", 20, _momentum),
             FeatureGroup("trend", "return and place of a quarter, moving averages, MACD", 60, _trend),
-            FeatureGroup("mean_reversion", "Bollinger z, RSI, stochastic oscillator", 20, _mean_reversion),
+            FeatureGroup("mean_reversion", "Bollinger z, RSI, stochastic oscillator", 19, _mean_reversion),
             FeatureGroup("volatility", "realised and range volatility, their term structure", 60, _volatility),
             FeatureGroup("volume", "volume against its past, signed volume, illiquidity", 60, _volume),
             FeatureGroup("risk", "drawdown, worst day, downside share, skewness", 60, _risk),
