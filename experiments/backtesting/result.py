@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 TRADE_COLUMNS = ("date", "agent", "asset", "shares", "price", "commission", "spread", "impact")
 COST_COLUMNS = ("commission", "spread", "impact", "borrow")
+"""Kinds of cost; the table of costs has ``interest`` (received less paid) beside them."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -25,7 +26,7 @@ class BacktestResult:
             impact and not spread; costs are US dollars, ``impact`` is what the price moved against the order.
         weights: Position values as fractions of equity after each mark, indexed by ``dates[1:]``, a column an asset.
         agent_profit: Profit of each agent so far, after costs, US dollars, indexed by ``dates[1:]``, a column an agent.
-        costs: Costs of each bar by kind, US dollars, index as ``dates[1:]``, columns ``COST_COLUMNS``.
+        costs: Costs of each bar by kind, US dollars, indexed by ``dates[1:]``: ``COST_COLUMNS``, ``interest``.
         metrics: ``envs.metrics.performance`` of the equity.
         ruined: Whether the run ended before the split did, because the capital was lost.
     """

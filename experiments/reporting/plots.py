@@ -154,6 +154,7 @@ def _draw_agents(axis: Axes, result: BacktestResult) -> None:
 
 def _draw_costs(axis: Axes, result: BacktestResult) -> None:
     total = result.costs.cumsum()
+    total = total.drop(columns="interest", errors="ignore")
     shown = [name for name in total.columns if abs(total[name].iloc[-1]) > 0] or list(total.columns[:1])
     handles = axis.stackplot(
         result.dates[1:],
@@ -171,7 +172,7 @@ def _draw_costs(axis: Axes, result: BacktestResult) -> None:
 def _draw_total_costs(axis: Axes, strategies: Sequence[BacktestResult]) -> None:
     handles, labels = [], []
     for colour, result in zip(_cycle(STRATEGY_COLOURS), strategies, strict=False):
-        total = result.costs.sum(axis=1).cumsum()
+        total = result.costs.drop(columns="interest", errors="ignore").sum(axis=1).cumsum()
         handles += axis.plot(result.dates[1:], total, color=colour, linewidth=1.6)
         labels.append(f"{title_case(result.name)} {money(total.iloc[-1])}")
     axis.set_title("Cumulative costs")
