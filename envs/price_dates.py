@@ -64,7 +64,7 @@ def _from_text(text: pd.Series, rows: NDArray[np.int64], at: Callable[[int], str
             f"{at(max(with_zone, without))}: some dates have a time zone and others none: give all of them one, or none"
         )
     if zoned.all():
-        return _strict(text, rows, at, utc=True)
+        return _strict(text.str.replace(r"\s*(?:UTC|GMT)$", "Z", regex=True), rows, at, utc=True)
     parts = text.str.extract(r"^(\d{1,2})[/.-](\d{1,2})[/.-]\d{4}(.*)$")
     if parts[0].notna().all():
         first, second = (parts[i].astype(int).max() for i in (0, 1))

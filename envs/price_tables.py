@@ -90,6 +90,10 @@ def _read_csv(file: Path) -> pd.DataFrame:
     with opener(file, "rt", encoding="utf-8-sig") as stream:
         header = stream.readline()
     separator = max(",;\t", key=header.count)
+    titles = [plain_name(name).strip('"') for name in header.split(separator)]
+    twice = next((name for name in titles if name and titles.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"column {twice!r} stands twice in line 1")
     first = pd.read_csv(file, sep=separator, nrows=0)
     names = [name for name in first.columns if plain_name(name) in ASSET_NAMES]
     blanks = {name: _BLANKS for name in first.columns if name not in names}

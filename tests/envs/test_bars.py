@@ -113,6 +113,11 @@ def test_tickers_that_look_like_numbers_or_blanks_stay_names(tmp_path):
     assert load_bars(write(tmp_path, long_table(assets=("0700", "NA", "TRUE")))).assets == ("0700", "NA", "TRUE")
 
 
+def test_column_that_stands_twice_is_refused(tmp_path):
+    (tmp_path / "twice.csv").write_text("date,close,Close\n2020-01-01,1,2\n2020-01-02,1,2\n")
+    assert "column 'close' stands twice" in refusal(str(tmp_path / "twice.csv"))
+
+
 def test_missing_volume_column_is_allowed(tmp_path):
     assert load_bars(write(tmp_path, long_table().drop(columns="volume"))).volume is None
 
@@ -140,6 +145,7 @@ def test_time_zones_become_utc(tmp_path):
         [20200130, 20200131, 20200203],
         [1580342400, 1580428800, 1580688000],
         [1580342400000, 1580428800000, 1580688000000],
+        ["2020-01-30 00:00:00 UTC", "2020-01-31 00:00:00 UTC", "2020-02-03 00:00:00 UTC"],
         ["30/01/2020", "31/01/2020", "03/02/2020"],
         ["01/30/2020", "01/31/2020", "02/03/2020"],
     ],
