@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from envs.bar_data import Bars
 from envs.bars import Split
 from envs.errors import InputError, nearest
+from envs.rolling import ema, rolling_max, rolling_mean, rolling_min, rolling_std, rolling_sum, shift
 
 Array = NDArray[np.float64]
 Columns = dict[str, Array]
@@ -197,63 +198,10 @@ def default_groups(bars: Bars) -> tuple[str, ...]:
     return tuple(name for name in FEATURE_GROUPS if not missing.get(name, False))
 
 
-def _rolling_sum(x: Array, window: int, weights: Sequence[float] | None = None) -> Array:
-    """Sum over the last ``window`` rows, [T, A]; NaN in the first; ``weights[0]`` belongs to the newest row.
-
-    Row by row in a fixed order: unlike a running sum, no rounding is carried from one bar to the next, so equal windows
-    give equal bits wherever they stand in history.
-    """
-    total = np.full_like(x, np.nan)
-    rows = max(len(x) - window + 1, 0)
-    sums = np.zeros((rows, *x.shape[1:]))
-    for k in range(window if rows else 0):
-        newest_less_k = x[window - 1 - k : len(x) - k]
-        sums += newest_less_k if weights is None else weights[k] * newest_less_k
-    total[len(x) - rows :] = sums
-    return total
-
-
-def _rolling_mean(x: Array, window: int) -> Array:
-    return _rolling_sum(x, window) / window
-
-
-def _rolling_std(x: Array, window: int) -> Array:
-    """Population standard deviation over the last ``window`` rows, in two passes (one pass would cancel)."""
-    mean = _rolling_mean(x, window)
-    total = np.full_like(x, np.nan)
-    squares = np.zeros_like(x[window - 1 :])
-    for k in range(window if len(x) >= window else 0):
-        squares += (x[window - 1 - k : len(x) - k] - mean[window - 1 :]) ** 2
-    total[window - 1 :] = squares
-    return np.sqrt(total / window)
-
-
-def _rolling_max(x: Array, window: int) -> Array:
-    out = np.full_like(x, np.nan)
-    if len(x) >= window:
-        best = x[window - 1 :].copy()
-        for k in range(1, window):
-            np.maximum(best, x[window - 1 - k : len(x) - k], out=best)
-        out[window - 1 :] = best
-    return out
-
-
-def _rolling_min(x: Array, window: int) -> Array:
-    return -_rolling_max(-x, window)
-
-
-def _shift(x: Array, bars: int) -> Array:
-    """What x was ``bars`` bars ago; NaN where there was none."""
-    out = np.full_like(x, np.nan)
-    if len(x) > bars:
-        out[bars:] = x[: len(x) - bars]
-    return out
-
-
 def _log_return(bars: Bars, horizon: int = 1) -> Array:
     """Log close over log close ``horizon`` bars ago, [T, A]."""
     log_close = np.log(bars.close)
-    return log_close - _shift(log_close, horizon)
+    return log_close - shift(log_close, horizon)
 
 
 def _ratio(numerator: Array, denominator: Array) -> Array:
@@ -267,12 +215,6 @@ def _log_ratio(numerator: Array, denominator: Array) -> Array:
     return np.log(np.maximum(numerator, 1e-6)) - np.log(np.maximum(denominator, 1e-6))
 
 
-def _ema(x: Array, span: int, window: int) -> Array:
-    """Exponential average of the usual span, cut off after ``window`` rows so that its memory ends."""
-    weights = (1 - 2 / (span + 1)) ** np.arange(window)
-    return _rolling_sum(x, window, (weights / weights.sum()).tolist())
-
-
 def _momentum(bars: Bars) -> Columns:
     """Returns of a day to a month, opening gap (short-term momentum and reversal; Jegadeesh 1990)."""
     week = _log_return(bars, 5)
@@ -280,23 +222,23 @@ def _momentum(bars: Bars) -> Columns:
         "return_1": _log_return(bars),
         "return_5": week,
         "return_20": _log_return(bars, 20),
-        "acceleration_5": week - _shift(week, 5),
-        "gap": np.log(bars.open) - _shift(np.log(bars.close), 1),
+        "acceleration_5": week - shift(week, 5),
+        "gap": np.log(bars.open) - shift(np.log(bars.close), 1),
     }
 
 
 def _trend(bars: Bars) -> Columns:
     """Time-series momentum (Moskowitz et al. 2012), moving averages, MACD (12, 26, 9), Donchian channel."""
     log_close = np.log(bars.close)
-    volatility = _rolling_std(_log_return(bars), 60)
-    macd = _ema(log_close, 12, 45) - _ema(log_close, 26, 45)
-    low, high = _rolling_min(bars.low, 60), _rolling_max(bars.high, 60)
+    volatility = rolling_std(_log_return(bars), 60)
+    macd = ema(log_close, 12, 45) - ema(log_close, 26, 45)
+    low, high = rolling_min(bars.low, 60), rolling_max(bars.high, 60)
     return {
         "trend_60": _ratio(_log_return(bars, 60), volatility * np.sqrt(60)),
-        "above_mean_20": _ratio(log_close - _rolling_mean(log_close, 20), volatility * np.sqrt(20)),
-        "above_mean_60": _ratio(log_close - _rolling_mean(log_close, 60), volatility * np.sqrt(60)),
+        "above_mean_20": _ratio(log_close - rolling_mean(log_close, 20), volatility * np.sqrt(20)),
+        "above_mean_60": _ratio(log_close - rolling_mean(log_close, 60), volatility * np.sqrt(60)),
         "macd": _ratio(macd, volatility),
-        "macd_histogram": _ratio(macd - _ema(macd, 9, 15), volatility),
+        "macd_histogram": _ratio(macd - ema(macd, 9, 15), volatility),
         "channel_60": _ratio(bars.close - low, high - low) - 0.5,
     }
 
@@ -304,10 +246,10 @@ def _trend(bars: Bars) -> Columns:
 def _mean_reversion(bars: Bars) -> Columns:
     """Distance from the recent past: Bollinger z, Cutler's RSI (plain averages), stochastic oscillator."""
     returns = _log_return(bars)
-    gains, moves = _rolling_sum(np.maximum(returns, 0.0), 14), _rolling_sum(np.abs(returns), 14)
-    low, high = _rolling_min(bars.low, 14), _rolling_max(bars.high, 14)
+    gains, moves = rolling_sum(np.maximum(returns, 0.0), 14), rolling_sum(np.abs(returns), 14)
+    low, high = rolling_min(bars.low, 14), rolling_max(bars.high, 14)
     return {
-        "bollinger_20": _ratio(bars.close - _rolling_mean(bars.close, 20), _rolling_std(bars.close, 20)),
+        "bollinger_20": _ratio(bars.close - rolling_mean(bars.close, 20), rolling_std(bars.close, 20)),
         "rsi_14": _ratio(gains - moves / 2, moves),
         "stochastic_14": _ratio(bars.close - low, high - low) - 0.5,
         "close_in_range": _ratio(bars.close - bars.low, bars.high - bars.low) - 0.5,
@@ -317,14 +259,14 @@ def _mean_reversion(bars: Bars) -> Columns:
 def _volatility(bars: Bars) -> Columns:
     """Realised volatility, its term structure and variability, Parkinson's (1980) range volatility against it."""
     returns = _log_return(bars)
-    week, month, quarter = (np.sqrt(_rolling_mean(returns**2, window)) for window in (5, 20, 60))
-    parkinson = np.sqrt(_rolling_mean(np.log(bars.high / bars.low) ** 2, 20) / (4 * np.log(2)))
+    week, month, quarter = (np.sqrt(rolling_mean(returns**2, window)) for window in (5, 20, 60))
+    parkinson = np.sqrt(rolling_mean(np.log(bars.high / bars.low) ** 2, 20) / (4 * np.log(2)))
     return {
         "log_volatility_20": np.log(np.maximum(month, 1e-6)),
         "volatility_5_20": _log_ratio(week, month),
         "volatility_20_60": _log_ratio(month, quarter),
         "range_to_volatility": _ratio(parkinson, month),
-        "volatility_of_volatility": _ratio(_rolling_std(np.abs(returns), 20), month),
+        "volatility_of_volatility": _ratio(rolling_std(np.abs(returns), 20), month),
     }
 
 
@@ -337,12 +279,12 @@ def _volume(bars: Bars) -> Columns:
         )
     log_volume, returns = np.log1p(bars.volume), _log_return(bars)
     flow = np.sign(returns) * bars.volume
-    moves = [_rolling_sum(np.abs(returns), window) for window in (5, 60)]
-    values = [_rolling_sum(bars.volume * bars.close, window) for window in (5, 60)]
+    moves = [rolling_sum(np.abs(returns), window) for window in (5, 60)]
+    values = [rolling_sum(bars.volume * bars.close, window) for window in (5, 60)]
     return {
-        "volume_z_20": _ratio(log_volume - _rolling_mean(log_volume, 20), _rolling_std(log_volume, 20)),
-        "volume_5_60": _rolling_mean(log_volume, 5) - _rolling_mean(log_volume, 60),
-        "signed_volume_20": _ratio(_rolling_sum(flow, 20), _rolling_sum(bars.volume, 20)),
+        "volume_z_20": _ratio(log_volume - rolling_mean(log_volume, 20), rolling_std(log_volume, 20)),
+        "volume_5_60": rolling_mean(log_volume, 5) - rolling_mean(log_volume, 60),
+        "signed_volume_20": _ratio(rolling_sum(flow, 20), rolling_sum(bars.volume, 20)),
         "illiquidity_5_60": _log_ratio(_ratio(*moves), _ratio(*values)),
     }
 
@@ -350,13 +292,13 @@ def _volume(bars: Bars) -> Columns:
 def _risk(bars: Bars) -> Columns:
     """What could be lost: drawdown of a quarter, worst day of a month, downside share of variance, skewness."""
     returns = _log_return(bars)
-    mean, spread = _rolling_mean(returns, 60), _rolling_std(returns, 60)
-    third = _rolling_mean(returns**3, 60) - 3 * mean * _rolling_mean(returns**2, 60) + 2 * mean**3
-    squares = _rolling_sum(returns**2, 60)
+    mean, spread = rolling_mean(returns, 60), rolling_std(returns, 60)
+    third = rolling_mean(returns**3, 60) - 3 * mean * rolling_mean(returns**2, 60) + 2 * mean**3
+    squares = rolling_sum(returns**2, 60)
     return {
-        "drawdown_60": np.log(bars.close) - np.log(_rolling_max(bars.close, 61)),
-        "worst_return_20": _ratio(_rolling_min(returns, 20), spread),
-        "downside_60": _ratio(_rolling_sum(np.minimum(returns, 0.0) ** 2, 60) - squares / 2, squares),
+        "drawdown_60": np.log(bars.close) - np.log(rolling_max(bars.close, 61)),
+        "worst_return_20": _ratio(rolling_min(returns, 20), spread),
+        "downside_60": _ratio(rolling_sum(np.minimum(returns, 0.0) ** 2, 60) - squares / 2, squares),
         "skewness_60": np.where(spread > 1e-9, _ratio(third, np.maximum(spread, 1e-9) ** 3), 0.0 * spread),
     }
 
@@ -368,15 +310,15 @@ def _market(bars: Bars) -> Columns:
     market = returns.mean(axis=1, keepdims=True) * wide
     month = _log_return(bars, 20)
     market_month = month.mean(axis=1, keepdims=True) * wide
-    market_volatility, volatility = (np.sqrt(_rolling_mean(x**2, 60)) for x in (market, returns))
-    beta = _ratio(_rolling_mean(returns * market, 60), market_volatility**2)
+    market_volatility, volatility = (np.sqrt(rolling_mean(x**2, 60)) for x in (market, returns))
+    beta = _ratio(rolling_mean(returns * market, 60), market_volatility**2)
     return {
         "market_return_1": market,
         "market_return_20": market_month,
         "market_volatility_60": np.log(np.maximum(market_volatility, 1e-6)),
         "relative_strength_20": month - market_month,
         "beta_60": beta,
-        "dispersion_20": _log_ratio(_rolling_mean(returns.std(axis=1, keepdims=True) * wide, 20), market_volatility),
+        "dispersion_20": _log_ratio(rolling_mean(returns.std(axis=1, keepdims=True) * wide, 20), market_volatility),
         "market_share_of_variance_60": _ratio(beta**2 * market_volatility**2, volatility**2),
     }
 

@@ -1,4 +1,15 @@
-"""Price files -> Bars: read, recognise, validate, align."""
+"""Price files -> Bars: read, recognise, validate, align.
+
+Long tables have a row for each date and asset: ``date, tic, open, high, low, close, volume``, under these or the
+usual other names (``timestamp``, ``symbol``, ``ticker``, ``Name``, any case). Without an asset column the file is
+one asset, named after the file. Volume may be missing; so may open, high and low together. Wide tables have a date
+column and one column of closes for each asset; a blank cell there is a missing bar. Where there are only closes,
+open, high and low are set to the close of the **same** bar, so an order decided at bar t fills at the close of t +
+1 and never at a price that was already seen.
+
+Time zones are converted to UTC and dropped. Nothing is repaired in silence: bad cells are refused, and everything
+that was inferred, dropped or filled is counted in ``Bars.notes``.
+"""
 
 from __future__ import annotations
 
@@ -29,17 +40,7 @@ def load_bars(
     calendar: CalendarPolicy = "intersect",
     periods_per_year: float | None = None,
 ) -> Bars:
-    """Read a price file into bars.
-
-    Long tables have a row for each date and asset: ``date, tic, open, high, low, close, volume``, under these or the
-    usual other names (``timestamp``, ``symbol``, ``ticker``, ``Name``, any case). Without an asset column the file is
-    one asset, named after the file. Volume may be missing; so may open, high and low together. Wide tables have a date
-    column and one column of closes for each asset; a blank cell there is a missing bar. Where there are only closes,
-    open, high and low are set to the close of the **same** bar, so an order decided at bar t fills at the close of t +
-    1 and never at a price that was already seen.
-
-    Time zones are converted to UTC and dropped. Nothing is repaired in silence: bad cells are refused, and everything
-    that was inferred, dropped or filled is counted in ``Bars.notes``.
+    """Read a price file into bars; the top of this module says which tables are understood.
 
     Args:
         path: A CSV (also gzipped, or with ; or tab), Parquet or feather file.

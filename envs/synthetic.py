@@ -1,4 +1,21 @@
-"""The built-in market: daily prices with regimes, clustered volatility, fat tails and a planted signal."""
+"""The built-in market: daily prices with regimes, clustered volatility, fat tails and a planted signal.
+
+Log return of asset i in bar t, up to a constant drift::
+
+    sigma_i m(regime_t) exp(v_t + u_ti) (sqrt(rho) f_t + sqrt(1 - rho) e_ti + b s_(t-1)i)
+
+with a calm / volatile / crisis Markov chain, mean-reverting log volatilities v (common) and u (own) that rise when
+prices fall (leverage), Student-t shocks f and e, and the planted signal s. A quarter of the variance falls
+overnight, into the gap between close and open; highs and lows are those of a Brownian bridge from open to close
+(Glasserman 2003, section 6.4). Log volume has a persistent level and rises with the size of the return. The facts
+that this reproduces are those of Cont (2001).
+
+Signal. ``bars.signal[t, i]`` is a standard-normal AR(1), independent across assets. It shifts the return between
+the **open and the close of bar t + 1** by ``b`` times that bar's volatility, and nothing else, so an order decided
+at bar t and filled at the next open earns it. ``signal_strength`` is the best Sharpe ratio a year of trading one
+asset on it, re-set at every open, before costs, beside the drift, by one who knows the volatility of the coming
+bar; see ``best_sharpe``.
+"""
 
 from __future__ import annotations
 
@@ -66,23 +83,7 @@ _PERIODS = 252.0
 
 
 def generate_bars(config: SyntheticConfig) -> Bars:
-    """Make the built-in market.
-
-    Log return of asset i in bar t, up to a constant drift::
-
-        sigma_i m(regime_t) exp(v_t + u_ti) (sqrt(rho) f_t + sqrt(1 - rho) e_ti + b s_(t-1)i)
-
-    with a calm / volatile / crisis Markov chain, mean-reverting log volatilities v (common) and u (own) that rise when
-    prices fall (leverage), Student-t shocks f and e, and the planted signal s. A quarter of the variance falls
-    overnight, into the gap between close and open; highs and lows are those of a Brownian bridge from open to close
-    (Glasserman 2003, section 6.4). Log volume has a persistent level and rises with the size of the return. The facts
-    that this reproduces are those of Cont (2001).
-
-    Signal. ``bars.signal[t, i]`` is a standard-normal AR(1), independent across assets. It shifts the return between
-    the **open and the close of bar t + 1** by ``b`` times that bar's volatility, and nothing else, so an order decided
-    at bar t and filled at the next open earns it. ``signal_strength`` is the best Sharpe ratio a year of trading one
-    asset on it, re-set at every open, before costs, beside the drift, by one who knows the volatility of the coming
-    bar; see ``best_sharpe``.
+    """Make the built-in market, as told at the top of this module.
 
     Args:
         config: What market to make.
