@@ -31,11 +31,10 @@ class RowSum:
         self._is_identity = [list(group) for group in groups] == [[i] for i in range(num_rows)]
         self._is_total = len(groups) == 1 and list(groups[0]) == list(range(num_rows))
         padded = [list(group) + [num_rows] * (self._most - len(group)) for group in groups]
-        self._is_padded = any(num_rows in group for group in padded)
-        self._num_groups = len(groups)
-        self._rows = torch.tensor(padded, device=device)  # [G, M]; num_rows stands for a row of zeros
-        self._columns = [self._rows[:, m].contiguous() for m in range(self._most)]
-        self._flat = self._rows.reshape(-1)
+        self._groups = [list(group) for group in groups]
+        rows = torch.tensor(padded, device=device).reshape(-1)  # groups padded to the longest
+        self._flat = rows % num_rows
+        self._kept = (rows < num_rows).to(torch.float64)[:, None] if bool((rows == num_rows).any()) else None
 
     def __call__(self, x: Tensor) -> Tensor:
         """Sum groups of rows.
@@ -56,16 +55,19 @@ class RowSum:
             for row in range(1, self._most):
                 total = total + x[..., row : row + 1, :]
             return total
-        if self._is_padded:
-            x = torch.cat((x, torch.zeros_like(x[..., :1, :])), -2)
         if scan:
             picked = x.index_select(-2, self._flat)
-            shape = (*x.shape[:-2], self._num_groups, self._most, x.shape[-1])
+            if self._kept is not None:
+                picked = picked * self._kept
+            shape = (*x.shape[:-2], len(self._groups), self._most, x.shape[-1])
             return picked.view(shape).cumsum(-2)[..., -1, :]
-        total = x.index_select(-2, self._columns[0])
-        for column in self._columns[1:]:
-            total = total + x.index_select(-2, column)
-        return total
+        totals = []
+        for group in self._groups:
+            total = x[..., group[0] : group[0] + 1, :]
+            for row in group[1:]:
+                total = total + x[..., row : row + 1, :]
+            totals.append(total)
+        return torch.cat(totals, -2)
 
 
 class RowPick:
@@ -181,8 +183,8 @@ def positions(layout: Layout, holdings: Tensor) -> Tensor:
     return layout.slots_to_lines(holdings)
 
 
-def account_equity(layout: Layout, cash: Tensor, value: Tensor) -> Tensor:
-    """Equity of each account: cash plus what its positions are worth.
+def marked(layout: Layout, cash: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """Equity of each account, which is cash plus what its positions are worth; and the gross worth of the positions.
 
     Args:
         layout: Slots, lines and accounts.
@@ -190,9 +192,10 @@ def account_equity(layout: Layout, cash: Tensor, value: Tensor) -> Tensor:
         value: Value of each line at the marking price, [L, B].
 
     Returns:
-        [K, B] float64.
+        Equity and gross value, [K, B] float64 each.
     """
-    return cash + layout.lines_to_accounts(value)
+    net, gross = layout.lines_to_accounts(torch.stack((value, value.abs())))
+    return cash + net, gross
 
 
 def agent_profit(

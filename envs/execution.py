@@ -235,18 +235,19 @@ def _cut_purchases(
     credit: float,
     borrow_rate: float,
 ) -> Tensor:
-    purchases = value.clamp_min(0.0)
-    flows = layout.lines_to_accounts(torch.stack((purchases, value)))
-    bought, sold = flows[0], flows[0] - flows[1]
-    budget = cash + equity * (credit - _MARGIN) + sold * (1.0 - costs.proportional)
+    rows = [value.clamp_min(0.0), value.clamp_max(0.0)]
+    if borrow_rate > 0:
+        rows.append((held + shares.clamp_max(0.0)).clamp_max(0.0) * price)
+    sums = layout.lines_to_accounts(torch.stack(rows)).unbind(0)
+    bought, sold = sums[0], sums[1]
+    budget = cash + equity * (credit - _MARGIN) - sold * (1.0 - costs.proportional)
+    if borrow_rate > 0:
+        budget = budget + sums[2] * borrow_rate
     if costs.has_order_fee:
         sales = (-value).clamp_min(0.0)
         excess = commission(sales, costs) - sales * (costs.commission_bps * 1e-4)
         at_most = (value > 0) * (costs.commission_min_usd + costs.commission_fixed_usd)
         budget = budget - layout.lines_to_accounts(excess + at_most)
-    if borrow_rate > 0:
-        shorts = (held + shares.clamp_max(0.0)).clamp_max(0.0) * price
-        budget = budget + layout.lines_to_accounts(shorts) * borrow_rate
     factor = (budget / (bought * (1.0 + costs.proportional)).clamp_min(_TINY)).clamp(0.0, 1.0)
     cut = shares * layout.at_lines_from_accounts(factor)
     return torch.where(shares > 0, whole_lots(cut, costs.lot_size), shares)

@@ -19,7 +19,7 @@ from envs.errors import InputError
 from envs.features import Scaler
 from envs.observations import Observer
 from envs.tape import Tape
-from envs.trading import Detail, FloorConfig, Tally, Trading
+from envs.trading import Detail, FloorConfig, Shown, Tally, Trading
 
 if TYPE_CHECKING:
     from envs.market import Market
@@ -119,6 +119,7 @@ class TradingFloor:
             bars.assets,
             window=config.window,
             capital=config.capital,
+            has_offset=config.costs.permanent_impact > 0,
             device=self.device,
         )
         self.obs_dims, self.state_dim = self._observer.dims, self._observer.state_dim
@@ -128,8 +129,8 @@ class TradingFloor:
         if use_compile:
             if self.device.type == "cpu" and not any(shutil.which(name) for name in ("g++", "clang++")):
                 raise InputError(
-                    "use_compile needs a C++ compiler, and neither g++ nor clang++ is on the PATH: install one, or turn "
-                    "it off"
+                    "use_compile needs a C++ compiler, but neither g++ nor clang++ is on the PATH: "
+                    "install one, or turn it off"
                 )
             self._advance = torch.compile(self._one_bar, dynamic=False, fullgraph=True)
         self.detail: Detail | None = None
@@ -165,10 +166,10 @@ class TradingFloor:
         books = open_books(layout, self.config.capital, B, self.device)
         zero = torch.zeros(B, dtype=torch.float64, device=self.device)
         capital = torch.full_like(zero, self.config.capital * layout.num_accounts)
-        tally = Tally(zero, zero, zero, zero, zero, capital, zero)
-        value = books.cash.new_zeros(layout.num_lines, B)
-        shown = self._observer.private(books, value, books.holdings, torch.ones_like(zero), self._with_state)
-        return books, tally, *shown
+        tally = Tally(zero.expand(5, -1).clone(), capital, zero)
+        none = torch.zeros_like(books.cash)
+        shown = Shown(books.cash.new_zeros(layout.num_lines, B), books.holdings, none, none)
+        return books, tally, *self._observer.private(books, shown, torch.ones_like(zero), self._with_state)
 
     def _start_bars(self, episode: Tensor) -> Tensor:
         """First decision bar of each replica's episode, [B] int64: a hash of (seed, replica, episode)."""
@@ -228,7 +229,7 @@ class TradingFloor:
         target = self._rules.exposures(actions, rung, weights)
         outcome = self._trading.step(books, tally, quotes, target, bar)
         time_left = (stop - bar - 1).to(torch.float64) * (1.0 / self.episode_bars)
-        shown = self._observer.private(outcome.books, outcome.value, outcome.slot_value, time_left, self._with_state)
+        shown = self._observer.private(outcome.books, outcome.shown, time_left, self._with_state)
         truncated = (bar + 1 >= stop) & ~outcome.ruined
         ended = truncated | outcome.ruined
         reward = outcome.reward.expand(self.num_agents, -1).t().contiguous()
@@ -301,8 +302,9 @@ class TradingFloor:
         equity = books.equity[0]
         for row in books.equity[1:]:
             equity = equity + row
-        mean = tally.returns / length
-        variance = (tally.squares - mean * tally.returns).clamp_min(0.0) / (length - 1.0).clamp_min(1.0)
+        returns, squares, num_trades, turnover, costs = tally.sums.unbind(0)
+        mean = returns / length
+        variance = (squares - mean * returns).clamp_min(0.0) / (length - 1.0).clamp_min(1.0)
         spread = variance.sqrt()
         flat = spread <= 1e-12
         sharpe = torch.where(flat, 0.0, mean / torch.where(flat, 1.0, spread)) * self._periods**0.5
@@ -310,15 +312,14 @@ class TradingFloor:
             "profit": equity / (self.config.capital * self.layout.num_accounts) - 1.0,
             "sharpe": sharpe,
             "max_drawdown": tally.drawdown,
-            "num_trades": tally.num_trades,
-            "turnover": tally.turnover,
-            "total_costs_usd": tally.costs,
+            "num_trades": num_trades,
+            "turnover": turnover,
+            "total_costs_usd": costs,
             "episode_len": length,
         }
 
     def get_state(self) -> dict[str, Any]:
-        """Everything that the next steps depend on, as plain arrays and numbers; ``set_state`` goes on from it
-        exactly."""
+        """Everything that the next steps depend on, as arrays and numbers; ``set_state`` goes on from it exactly."""
         state: dict[str, Any] = {"seed": self._seed}
         for name, values in (("clock", self._clock), ("books", self._books), ("tally", self._tally)):
             for field, value in values._asdict().items():

@@ -12,6 +12,7 @@ from torch import Tensor
 from envs.accounts import Books, Layout
 from envs.features import Features, Scaler
 from envs.mandates import Mandate
+from envs.trading import Shown
 
 PRIVATE_NAMES = (
     "own_exposure",
@@ -72,6 +73,7 @@ class Observer:
         *,
         window: int,
         capital: float,
+        has_offset: bool,
         device: torch.device,
     ):
         self._layout, self._window, self._capital, self._device = layout, window, capital, device
@@ -93,9 +95,10 @@ class Observer:
         )
         self.width = max(self.dims)
         self._groups = self._make_groups(tables)
-        self._inverse_limit = torch.tensor([[1.0 / m.limit] for m in mandates], dtype=torch.float64, device=device)
-        books = [len(m.assets) for m in mandates]
-        self._mean_of_book = torch.tensor([[100.0 / size] for size in books], dtype=torch.float64, device=device)
+        scale = [1.0 / m.limit for m in mandates] * 2 + [100.0 / len(m.assets) for m in mandates]
+        rows = scale if has_offset else scale[: 2 * len(mandates)]
+        self._agent_scale = torch.tensor(rows, dtype=torch.float64, device=device)[:, None]
+        self._has_offset = has_offset
         self._state_table = torch.tensor(scaled.mean(axis=1), device=device)
         self.state_dim = (
             layout.num_lines
@@ -126,24 +129,24 @@ class Observer:
         return groups
 
     def _arrangement(self) -> Tensor:
-        """Rows of ``_rows`` that make the private numbers of each agent, agent by agent."""
-        layout = self._layout
-        N, K = layout.num_agents, layout.num_accounts
+        """Which rows of those that ``private`` puts together make the private numbers of each agent, agent by agent."""
+        N, K = self._layout.num_agents, self._layout.num_accounts
+        accounts = (3 if self._has_offset else 2) * N
+        time = accounts + 5 * K
         rows = []
-        for n, k in enumerate(layout.agent_account):
-            account = [2 * N + part * K + k for part in range(5)]
-            rows += [n, N + n, *account, 2 * N + 5 * K, 2 * N + 5 * K + 1 + n]
+        for n, k in enumerate(self._layout.agent_account):
+            offset = 2 * N + n if self._has_offset else time + 1
+            rows += [n, N + n, *(accounts + part * K + k for part in range(5)), time, offset]
         return torch.tensor(rows, device=self._device)
 
     def private(
-        self, books: Books, value: Tensor, slot_value: Tensor, time_left: Tensor, with_state: bool
+        self, books: Books, shown: Shown, time_left: Tensor, with_state: bool
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Numbers of the books that observations show.
 
         Args:
             books: Books at a close.
-            value: Value of each line, [L, B].
-            slot_value: Value of each slot, [P, B].
+            shown: Values of their positions.
             time_left: Share of the episode that is left, [B].
             with_state: Whether the global state is wanted.
 
@@ -152,32 +155,27 @@ class Observer:
             where nobody sees it); the books' part of the global state, [S', B] float32, or None.
         """
         layout = self._layout
-        per_equity = 1.0 / books.equity
-        slot = slot_value * layout.at_slots_from_accounts(per_equity)
-        own = layout.slots_to_agents(torch.stack((slot, slot.abs()))) * self._inverse_limit
-        line = value * layout.at_lines_from_accounts(per_equity)
-        account = layout.lines_to_accounts(torch.stack((line, line.abs())))
-        offset = layout.at_slots_from_assets(books.offset).expand(layout.num_slots, -1)
-        offset = layout.slots_to_agents(offset) * self._mean_of_book
-        rows = torch.cat(
-            (
-                own.flatten(0, 1),
-                account.flatten(0, 1),
-                books.cash * per_equity,
-                books.equity * (1.0 / self._capital) - 1.0,
-                1.0 - books.equity / books.peak,
-                time_left[None],
-                offset,
-            )
-        ).to(torch.float32)
-        weights = slot if self._each else slot[:0]
+        N, K = layout.num_agents, layout.num_accounts
+        per_equity = books.equity.reciprocal()
+        slot = shown.slot_value * layout.at_slots_from_accounts(per_equity)
+        slots = [slot, slot.abs()]
+        if self._has_offset:
+            slots.append(layout.at_slots_from_assets(books.offset).expand(layout.num_slots, -1))
+        agents = layout.slots_to_agents(torch.stack(slots)).flatten(0, 1) * self._agent_scale
+        cash = books.cash * per_equity
+        own = (1.0 - cash, shown.gross * per_equity, cash, books.equity * (1.0 / self._capital) - 1.0, shown.drawdown)
+        rows = torch.cat((agents, *own, time_left[None])).to(torch.float32)
+        weights = slot[:0]
         if self._each:
-            weights = weights * layout.at_slots_from_agents(self._inverse_limit)
+            weights = slot * layout.at_slots_from_agents(self._agent_scale[:N])
         state = None
         if with_state:
-            N, K = layout.num_agents, layout.num_accounts
-            books_part = rows[2 * N : 2 * N + 5 * K + 1]
-            state = torch.cat((line.to(torch.float32), books_part, rows[:N], books.offset.to(torch.float32) * 100.0))
+            line = shown.value * layout.at_lines_from_accounts(per_equity)
+            offset = books.offset.to(torch.float32) * 100.0
+            start = rows.shape[0] - 5 * K - 1
+            state = torch.cat((line.to(torch.float32), rows[start:], rows[:N], offset))
+        if not self._has_offset:
+            rows = torch.cat((rows, torch.zeros_like(rows[:1])))
         return rows.index_select(0, self._arrange), weights.to(torch.float32), state
 
     def observe(self, bar: Tensor, private: Tensor, weights: Tensor) -> Tensor:

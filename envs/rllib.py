@@ -55,7 +55,7 @@ class TradingEnv(MultiAgentEnv):
         InputError: if a setting does not exist, or prices or settings cannot be used.
     """
 
-    metadata: Mapping[str, Any] = {"render_modes": []}  # noqa: RUF012
+    metadata: Mapping[str, Any] = {"render_modes": []}
 
     def __init__(self, config: Mapping[str, Any] | None = None):
         super().__init__()

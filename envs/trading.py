@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from envs.accounts import Books, Layout, account_equity, agent_profit, positions
+from envs.accounts import Books, Layout, agent_profit, marked, positions
 from envs.execution import CostConfig, Fills, Quotes, clearing_price, execute, permanent_impact
 from envs.mandates import Mandate
 from envs.rewards import RewardConfig, reward
@@ -44,23 +44,17 @@ class FloorConfig:
 
 
 class Tally(NamedTuple):
-    """Running figures of the episodes, [B] float64 each.
+    """Running figures of the episodes, float64.
 
     Attributes:
-        returns: Sum of the bar returns of all accounts together.
-        squares: Sum of their squares.
-        num_trades: Orders that were filled.
-        turnover: Sum of traded value over equity.
-        costs: Commission, spread, impact and borrow fees so far, US dollars.
-        peak: Highest total equity.
-        drawdown: Deepest fall from it, as a fraction.
+        sums: Sums since the start, [5, B]: bar returns of all accounts together, their squares, filled orders, traded
+            value
+            over equity, and commission, spread, impact and borrow fees in US dollars.
+        peak: Highest total equity, [B].
+        drawdown: Deepest fall from it, as a fraction, [B].
     """
 
-    returns: Tensor
-    squares: Tensor
-    num_trades: Tensor
-    turnover: Tensor
-    costs: Tensor
+    sums: Tensor
     peak: Tensor
     drawdown: Tensor
 
@@ -107,6 +101,22 @@ class Detail(NamedTuple):
     profit: Tensor
 
 
+class Shown(NamedTuple):
+    """Figures of the books at a close that observations show, float64.
+
+    Attributes:
+        value: Value of each line, [L, B].
+        slot_value: Value of each slot, [P, B].
+        gross: Gross value of each account's positions, [K, B].
+        drawdown: Fall of each account from its peak, as a fraction, [K, B].
+    """
+
+    value: Tensor
+    slot_value: Tensor
+    gross: Tensor
+    drawdown: Tensor
+
+
 class Outcome(NamedTuple):
     """What one bar of trading leads to.
 
@@ -115,17 +125,15 @@ class Outcome(NamedTuple):
         reward: [N, B] float64 (one row where all agents are paid the same).
         ruined: Whether some account fell to its ruin level, [B] bool.
         tally: Running figures, this bar included.
-        value: Value of each line at the next close, [L, B].
-        slot_value: Value of each slot, [P, B].
+        shown: What observations show of the books.
         detail: All of it, where it is recorded.
     """
 
     books: Books
     reward: Tensor
     ruined: Tensor
-    tally: Tensor | Tally
-    value: Tensor
-    slot_value: Tensor
+    tally: Tally
+    shown: Shown
     detail: Detail | None
 
 
@@ -195,30 +203,29 @@ class Trading:
         )
         slot_fills = self._slot_fills(orders, net, fills.shares)
         holdings = books.holdings + slot_fills
-        cash, interest, costs = self._settle(books.cash, fills)
+        cash, interest, sums = self._settle(books.cash, fills)
         offset = books.offset
         if quotes.permanent is not None:
             offset = offset + permanent_impact(layout.lines_to_assets(fills.shares), quotes.permanent)
         next_mark = quotes.next_close * offset.exp() if has_offset else quotes.next_close
         held_after = holdings if not layout.is_pooled else positions(layout, holdings)
         value = held_after * layout.at_lines_from_assets(next_mark)
-        equity = account_equity(layout, cash, value)
+        equity, gross = marked(layout, cash, value)
         after = Books(cash, holdings, offset, equity, torch.maximum(books.peak, equity))
+        drawdown = 1.0 - equity / after.peak
         slot_value = holdings * layout.at_slots_from_assets(next_mark) if layout.is_pooled else value
         profit = detail = None
         if self._needs_profit:
             profit, detail = self._attribute(
                 books, after, fills, orders, slot_fills, slot_value, mark, next_mark, interest, target, bar, held_after
             )
-        traded = layout.lines_to_accounts(fills.value.abs())
-        ruined = (equity <= config.ruin_fraction * config.capital).any(0)
+        least = equity if layout.num_accounts == 1 else equity.amin(0, keepdim=True)
         return Outcome(
             after,
-            self._rewards(books, after, traded, fills, profit),
-            ruined,
-            self._count(tally, books, after, fills, traded, costs),
-            value,
-            slot_value,
+            self._rewards(books, after, sums[2], fills, profit),
+            least[0] <= config.ruin_fraction * config.capital,
+            self._count(tally, books, after, sums, drawdown),
+            Shown(value, slot_value, gross, drawdown),
             detail,
         )
 
@@ -239,21 +246,27 @@ class Trading:
         return orders * self._layout.at_slots_from_lines(part)
 
     def _settle(self, cash: Tensor, fills: Fills) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Pay for fills: cash after, interest [K, B] (None where there is none), and costs without impact [K, B]."""
-        layout = self._layout
+        """Pay for fills.
+
+        Returns:
+            Cash after, [K, B]; interest, [K, B], None where there is none; and sums over lines, [4 or 5, K, B]: value,
+            fees (commission, spread and borrow), traded value, orders, and impact where there is some.
+        """
         fees = fills.commission + fills.spread
         if fills.borrow is not None:
             fees = fees + fills.borrow
-        paid = layout.lines_to_accounts(torch.stack((fills.value, fees)))
-        costs = paid[1]
-        cash = cash - paid[0] - costs
+        rows = [fills.value, fees, fills.value.abs(), (fills.shares != 0).to(torch.float64)]
+        if fills.price is not fills.mid:
+            rows.append(fills.shares * (fills.price - fills.mid))
+        sums = self._layout.lines_to_accounts(torch.stack(rows))
+        cash = cash - sums[0] - sums[1]
         interest = None
         if self._cash_rate > 0:
             interest = cash.clamp_min(0.0) * self._cash_rate
         if self._config.max_leverage > 1 and self._borrow_rate > 0:
             loan = cash.clamp_max(0.0) * self._borrow_rate
             interest = loan if interest is None else interest + loan
-        return (cash if interest is None else cash + interest), interest, costs
+        return (cash if interest is None else cash + interest), interest, sums
 
     def _attribute(
         self,
@@ -318,29 +331,17 @@ class Trading:
             result = result + reward(profit, equity, moved, config.capital, config.reward) * self._own_share
         return result
 
-    def _count(self, tally: Tally, books: Books, after: Books, fills: Fills, traded: Tensor, costs: Tensor) -> Tally:
+    def _count(self, tally: Tally, books: Books, after: Books, sums: Tensor, drawdown: Tensor) -> Tally:
         """Add one bar to the figures of the episodes."""
-        impact = fills.shares * (fills.price - fills.mid) if fills.price is not fills.mid else None
-        filled = (fills.shares != 0).to(torch.float64)
-        lines = filled[None] if impact is None else torch.stack((filled, impact))
-        sums = self._layout.lines_to_accounts(lines)
-        accounts = torch.stack((books.equity, after.equity, traded, costs))
+        before, equity, peak = books.equity, after.equity, after.peak
         if self._layout.num_accounts > 1:
-            accounts, sums = _total(accounts), _total(sums)
-        before, equity, traded, costs = accounts[:, 0].unbind(0)
-        if impact is not None:
-            costs = costs + sums[1, 0]
+            before, equity, sums = _total(before), _total(equity), _total(sums)
+            peak = torch.maximum(tally.peak, equity)
+            drawdown = 1.0 - equity / peak
         growth = equity / before - 1.0
-        peak = torch.maximum(tally.peak, equity)
-        return Tally(
-            tally.returns + growth,
-            tally.squares + growth * growth,
-            tally.num_trades + sums[0, 0],
-            tally.turnover + traded / before,
-            tally.costs + costs,
-            peak,
-            torch.maximum(tally.drawdown, 1.0 - equity / peak),
-        )
+        costs = sums[1] if sums.shape[0] == 4 else sums[1] + sums[4]
+        bar = torch.cat((growth, growth * growth, sums[3], sums[2] / before, costs))
+        return Tally(tally.sums + bar, peak[0], torch.maximum(tally.drawdown, drawdown[0]))
 
 
 def _total(x: Tensor) -> Tensor:
