@@ -21,11 +21,12 @@ PRICE_FIELDS = ("open", "high", "low", "close")
 class Bars:
     """Prices and volumes of A assets on one calendar of T bars.
 
-    The close of bar t is known when an agent decides at t. Arrays are read-only, so that one copy can be shared by every
-    floor of a process.
+    The close of bar t is known when an agent decides at t. Arrays are read-only, so that one copy can be shared by
+    every floor of a process.
 
     Attributes:
-        dates: Stamp of each bar as its source gives it, strictly increasing, [T] datetime64[us], UTC where the source had a time zone.
+        dates: Stamp of each bar as its source gives it, strictly increasing, [T] datetime64[us], UTC where the source
+            had a time zone.
         assets: Names, in the order of the asset axis, A of them.
         open: First price of the bar, [T, A] float64, > 0.
         high: Highest price, [T, A] float64, at least ``open``, ``close`` and ``low``.
