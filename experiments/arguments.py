@@ -77,7 +77,7 @@ def parse_flags(cls: type[T], flags: Mapping[str, Sequence[str]], *, base: Mappi
     default = build_settings(cls, base, where="")
     if not flags:
         return default
-    settings = settings_of(cls)
+    settings = settings_of(cls)  # type: ignore[arg-type]
     argv: list[str] = []
     for name, words in flags.items():
         setting = settings[name]

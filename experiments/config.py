@@ -11,8 +11,6 @@ from dataclasses import field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from envs.floor import FloorConfig
-from envs.market import FloorSpec
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
@@ -22,7 +20,9 @@ from algos.qmix.config import QMIXSettings
 from algos.settings import ScalingSettings
 from envs.bars import DataConfig
 from envs.errors import InputError, nearest
+from envs.floor import FloorConfig
 from envs.mandates import DeskConfig
+from envs.market import FloorSpec
 from experiments.arguments import build_settings, dump_settings, parse_flags, print_help, scan_flags
 from experiments.layers import check_keys, flatten, merge, read_yaml
 from experiments.run_record import FILE_NAME, find_run_folder, read_run_record
@@ -253,15 +253,15 @@ def _model_layer(path: str | None) -> dict[str, Any]:
 def _run_layer(asked: Mapping[str, str], base: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of the run folder that the command carries on with, if there is one."""
     resume = asked.get("resume", "auto")
-    storage = asked.get("storage", base.get("storage", "results"))
+    storage = str(asked.get("storage", base.get("storage", RunConfig.storage)))
     if resume == "never":
         return {}
     if resume != "auto":
         folder = find_run_folder(resume)
         storage, name = str(folder.parent), folder.name
     else:
-        name = asked.get("name") or base.get("name")
-        if name is None:
+        name = asked.get("name") or base.get("name") or ""
+        if not name:
             name = _default_name(asked.get("preset"), asked.get("algo", base.get("algo", RunConfig.algo)))
         folder = Path(storage) / name
         if not (folder / FILE_NAME).exists():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,14 @@ class RunRecord:
         config: Every setting of the run, nested, as ``config_to_json`` writes it.
         provenance: Versions, commit, data fingerprint, platform, command line, start.
         scaler: State of the feature scaler of the training (``Scaler.to_json``); None where none was stored.
+        agents: What the networks were made for (``describe_agents``); None where none was stored.
     """
 
     folder: Path
     config: Mapping[str, Any]
     provenance: Mapping[str, Any]
     scaler: Mapping[str, Any] | None
+    agents: list[dict[str, Any]] | None
 
 
 def write_run_record(
@@ -37,14 +39,15 @@ def write_run_record(
     config: Mapping[str, Any],
     provenance: Mapping[str, Any],
     scaler: Mapping[str, Any] | None,
+    agents: Sequence[Mapping[str, Any]] | None,
 ) -> Path:
-    """Write a run folder's ``config.json`` whole.
+    """Write a run folder's ``config.json`` whole; the arguments are those of ``RunRecord``.
 
     Raises:
         InputError: if the folder cannot be written to.
     """
     path = Path(folder) / FILE_NAME
-    write_json(path, {"format": FORMAT, "config": config, "provenance": provenance, "scaler": scaler})
+    write_json(path, {"format": FORMAT, "config": config, "provenance": provenance, "scaler": scaler, "agents": agents})
     return path
 
 
@@ -65,6 +68,7 @@ def read_run_record(folder: str | Path) -> RunRecord:
         config=content["config"],
         provenance=content.get("provenance") or {},
         scaler=content.get("scaler"),
+        agents=content.get("agents"),
     )
 
 

@@ -55,7 +55,7 @@ def settings_of(cls: type) -> dict[str, Setting]:
     hints, help_texts = get_type_hints(cls), _field_docstrings(cls)
     for item in dataclasses.fields(cls):
         kind = hints[item.name]
-        default = item.default
+        default: Any = item.default
         if item.default_factory is not dataclasses.MISSING:
             default = item.default_factory()
         if hasattr(default, "default_factory") or hasattr(default, "get_default"):  # pydantic's Field(...)

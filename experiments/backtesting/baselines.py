@@ -179,7 +179,7 @@ BASELINES: Mapping[str, Callable[[], RuleTrader]] = MappingProxyType(
         "momentum": lambda: RuleTrader(momentum, MONTH_BARS),
     }
 )
-"""Rules that trade all assets of the strategy as one agent; ``random`` stands beside them with the strategy's agents."""
+"""Rules that trade all assets of the strategy as one agent; ``random`` stands beside them with its agents."""
 
 
 def baseline_market(market: Market) -> Market:

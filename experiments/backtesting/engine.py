@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from envs.errors import InputError
 from envs.features import Scaler
 from envs.floor import Detail, FloorStep, TradingFloor
 from envs.market import Market, build_floor
@@ -186,47 +185,3 @@ class _Recorder:
 def _column(values: Tensor) -> NDArray[np.float64]:
     """The one replica of a tensor [rows, 1]."""
     return values[:, 0].cpu().numpy().astype(np.float64)
-
-
-def describe_agents(floor: TradingFloor) -> list[dict[str, Any]]:
-    """Write down what a policy depends on: each agent's name, number of assets, features, and shapes. Plain JSON."""
-    return [
-        {
-            "name": mandate.name,
-            "num_assets": len(mandate.assets),
-            "feature_groups": list(mandate.feature_groups),
-            "obs_dim": int(width),
-            "action": mandate.action,
-            "num_actions": len(mandate.ladder) if mandate.is_discrete else len(mandate.assets),
-        }
-        for mandate, width in zip(floor.mandates, floor.obs_dims, strict=True)
-    ]
-
-
-def check_agents(trained: list[dict[str, Any]], found: list[dict[str, Any]], *, model: str, prices: str) -> None:
-    """Refuse a market whose agents differ from those that a model was trained as.
-
-    Raises:
-        InputError: naming the first agent and property that differ, and both values.
-    """
-    if len(trained) != len(found):
-        raise InputError(
-            f"{model} was trained with {len(trained)} agents ({_names(trained)}), but {prices} makes a desk of "
-            f"{len(found)} ({_names(found)}): choose the assets with --data.assets"
-        )
-    for before, now in zip(trained, found, strict=True):
-        for key in ("name", "action", "num_actions", "feature_groups", "obs_dim"):
-            if before[key] != now[key]:
-                raise InputError(
-                    f"{model} does not fit {prices}: {key} of agent {before['name']!r} was {_shown(before[key])} in "
-                    f"training and is {_shown(now[key])} here"
-                )
-
-
-def _names(agents: list[dict[str, Any]]) -> str:
-    names = [agent["name"] for agent in agents]
-    return ", ".join(names if len(names) <= 6 else [*names[:5], "..."])
-
-
-def _shown(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -14,12 +14,13 @@ from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
+from matplotlib.transforms import Bbox
 
 from envs.errors import InputError
 from experiments.backtesting.result import BacktestResult
 from experiments.reporting.tables import METRIC_COLUMNS, format_metric, money, title_case
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "axes.grid": True,
     "axes.spines.right": False,
     "axes.spines.top": False,
@@ -60,8 +61,8 @@ def plot_backtest(
         InputError: if the file cannot be written.
     """
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(12.5, 15.0 if len(strategies) == 1 else 13.0), layout="constrained")
-        figure.get_layout_engine().set(h_pad=0.12, w_pad=0.08, hspace=0.03)  # type: ignore[union-attr]
+        figure = Figure(figsize=(12.5, 15.0 if len(strategies) == 1 else 13.0))
+        figure.set_layout_engine("constrained", h_pad=0.12, w_pad=0.08, hspace=0.03)
         figure.suptitle(title, x=0.01, ha="left", fontsize=15, fontweight="bold")
         if len(strategies) == 1:
             axes = figure.subplots(5, 1, height_ratios=(3.0, 1.4, 1.9, 1.7, 1.5), sharex=True)
@@ -191,7 +192,7 @@ def _draw_metrics(axis: Axes, results: Sequence[BacktestResult]) -> None:
         rowLabels=[f"{title_case(result.name)} " for result in results],
         colLabels=[METRIC_COLUMNS[name] for name in METRIC_COLUMNS],
         loc="upper left",
-        bbox=[0.13, 0.0, 1.06, 0.95],
+        bbox=Bbox.from_bounds(0.13, 0.0, 1.06, 0.95),
         edges="horizontal",
     )
     table.auto_set_font_size(False)
@@ -222,7 +223,8 @@ def _largest_columns(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _palette() -> list[Any]:
-    return [*mpl.colormaps["tab10"].colors, *mpl.colormaps["Set2"].colors]  # type: ignore[attr-defined]
+    colours = [*mpl.colormaps["tab10"].colors, *mpl.colormaps["Set2"].colors]  # type: ignore[attr-defined]
+    return [colour for colour in colours if max(colour) - min(colour) > 0.1]  # greys mean "other"
 
 
 def _cycle(colours: Sequence[Any], count: int = 64) -> list[Any]:

@@ -1,0 +1,74 @@
+"""Backtest trained models next to baselines: ``python experiments/backtest.py --model results/dow``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import field
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from envs.bars import DataConfig
+from envs.errors import InputError
+from experiments.arguments import parse_flags, print_help, scan_flags
+from experiments.backtesting.compare import backtest_models, print_backtest, write_backtest
+from experiments.backtesting.models import find_models
+from experiments.cli import check_json_flag, main, write_json_flag
+from experiments.layers import nested
+from experiments.reporting.files import check_folder_writable
+from experiments.settings import value_of
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class BacktestConfig:
+    """What can be set for a backtest; everything else comes from the first model's run."""
+
+    model: tuple[str, ...] = ()
+    """Run folder (its best checkpoint, else its latest) or checkpoint folder; several are compared on the same bars."""
+    capital: float | None = Field(default=None, gt=0)
+    """Capital of each account in US dollars. None: that of the run."""
+    split: Literal["test", "validation", "train"] = "test"
+    """Part of the history."""
+    out: str | None = None
+    """Folder for the results. None: backtest (or comparison, for several models) in the first model's run folder."""
+    json: str | None = None
+    """File for what is printed, as plain JSON."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """Other prices for a trained model; what is not set here is as in its run."""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Backtest what the command line names; print, and write the files.
+
+    Raises:
+        InputError: if a model, the prices or the output folder cannot be used.
+    """
+    if any(word in ("-h", "--help") for word in argv):
+        print_help(BacktestConfig, prog="experiments/backtest.py", description=__doc__ or "")
+        return 0
+    flags = scan_flags(BacktestConfig, argv)
+    config = parse_flags(BacktestConfig, flags, base={})
+    if not config.model:
+        raise InputError("--model is missing: name a run folder or a checkpoint, as in --model results/dow")
+    check_json_flag(config.json)
+    models = find_models(config.model)
+    folder = "backtest" if len(models) == 1 else "comparison"
+    out = Path(config.out) if config.out is not None else models[0].record.folder / folder
+    check_folder_writable(out, setting="--out")
+    data = nested({name: value_of(config, name) for name in flags if name.startswith("data.")}).get("data", {})
+    if data.get("path") is not None:
+        data["path"] = str(Path(data["path"]).expanduser().absolute())
+
+    from algos.policy import load_policy  # only now: torch and RLlib take seconds to import
+
+    backtest = backtest_models(models, load=load_policy, capital=config.capital, data=data, split=config.split)
+    summary = write_backtest(backtest, out)
+    print_backtest(backtest, out)
+    write_json_flag(config.json, summary)
+    return 0
+
+
+if __name__ == "__main__":
+    main(run)

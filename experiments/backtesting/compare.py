@@ -1,0 +1,235 @@
+"""Backtests of trained models, one or several side by side, with baselines, files, picture and table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from envs.bars import Split
+from envs.errors import InputError
+from envs.features import Scaler
+from envs.market import FloorSpec, Market, build_market
+from experiments.arguments import build_settings, dump_settings
+from experiments.backtesting.agents import check_agents, describe_agents
+from experiments.backtesting.baselines import run_baselines
+from experiments.backtesting.engine import Policy, PolicyTrader, run_backtest
+from experiments.backtesting.models import Model
+from experiments.backtesting.result import BacktestResult
+from experiments.config import floor_spec
+from experiments.layers import merge
+from experiments.reporting.files import check_folder_writable, write_json, write_parquet
+from experiments.reporting.plots import plot_backtest
+from experiments.reporting.tables import metrics_table, money, pairs_table, show
+
+PICTURE = "backtest_results.png"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backtest:
+    """Finished backtests over the same bars.
+
+    Attributes:
+        models: What was tested.
+        strategies: One result for each model.
+        baselines: What they must beat.
+        market: Prices and rules, those of the first model.
+        split: Name of the split.
+    """
+
+    models: Sequence[Model]
+    strategies: Sequence[BacktestResult]
+    baselines: Sequence[BacktestResult]
+    market: Market
+    split: str
+
+
+def backtest_models(
+    models: Sequence[Model],
+    *,
+    load: Callable[[Path], Policy],
+    capital: float | None = None,
+    data: Mapping[str, Any] | None = None,
+    split: str = "test",
+) -> Backtest:
+    """Run models and baselines over the same bars, at the prices, costs and capital of the first model's run.
+
+    Args:
+        models: At least one.
+        load: Makes a greedy policy of a checkpoint folder.
+        capital: Capital of each account in US dollars; None takes that of the first model's run.
+        data: Settings of the data group that replace those of the run, such as ``{"path": "new.csv"}``.
+        split: ``"train"``, ``"validation"`` or ``"test"``.
+
+    Raises:
+        InputError: if a model does not fit the prices, or the models cannot share a period.
+    """
+    markets = [build_market(_spec(model, models[0], capital=capital, data=data or {})) for model in models]
+    markets = _same_period(markets, split)
+    strategies = []
+    for model, market in zip(models, markets, strict=True):
+        if model.record.agents is not None:
+            check_agents(
+                model.record.agents, describe_agents(market.mandates), model=model.name, prices=market.bars.source
+            )
+        scaler = Scaler.from_json(model.record.scaler) if model.record.scaler is not None else None
+        trader = PolicyTrader(load(model.checkpoint))
+        name = "strategy" if len(models) == 1 else model.name
+        strategies.append(run_backtest(trader, market, name=name, split=split, scaler=scaler))
+    baselines = run_baselines(markets[0], split=split, seed=models[0].config.seed)
+    return Backtest(models=models, strategies=strategies, baselines=baselines, market=markets[0], split=split)
+
+
+def summarise(backtest: Backtest) -> dict[str, Any]:
+    """Give a backtest as ``backtest.json`` holds it."""
+    strategies, market = backtest.strategies, backtest.market
+    first, bars, rules = strategies[0], market.bars, market.spec.floor
+    summary: dict[str, Any] = {
+        "period": {
+            "split": backtest.split,
+            "start": str(first.dates[0]),
+            "end": str(first.dates[-1]),
+            "num_bars": len(first.dates),
+            "frequency": bars.frequency,
+            "periods_per_year": bars.periods_per_year,
+        },
+        "costs": dump_settings(rules.costs) | {"fill": rules.fill, "max_leverage": rules.max_leverage},
+        "capital": float(first.equity[0]),
+        "strategy": dict(first.metrics),
+        "baselines": {result.name: dict(result.metrics) for result in backtest.baselines},
+        "costs_paid": {kind: float(total) for kind, total in first.costs.sum().items()},
+        "agent_profit": {agent: float(value) for agent, value in first.agent_profit.iloc[-1].items()},
+        "ruined": first.ruined,
+        "data": {"source": bars.source, "fingerprint": bars.fingerprint, "notes": list(bars.notes)},
+        "models": [
+            {"name": model.name, "checkpoint": str(model.checkpoint), "which": model.which} for model in backtest.models
+        ],
+    }
+    if len(strategies) > 1:
+        summary["strategies"] = {result.name: dict(result.metrics) for result in strategies}
+    return summary
+
+
+def write_backtest(backtest: Backtest, out: str | Path) -> dict[str, Any]:
+    """Write ``backtest.json``, the tables and the picture into a folder; return what ``backtest.json`` holds.
+
+    With several models the tables have a ``series`` column in front that names the model.
+
+    Raises:
+        InputError: if the folder cannot be written to.
+    """
+    out = Path(out)
+    check_folder_writable(out, setting="--out")
+    strategies = backtest.strategies
+    summary = summarise(backtest)
+    write_parquet(out / "equity.parquet", _stack([*strategies, *backtest.baselines], _equity_table, named=True))
+    several = len(strategies) > 1
+    write_parquet(out / "trades.parquet", _stack(strategies, lambda result: result.trades, named=several))
+    write_parquet(out / "weights.parquet", _stack(strategies, _weights_table, named=several))
+    write_parquet(out / "costs.parquet", _stack(strategies, lambda r: r.costs.reset_index(), named=several))
+    plot_backtest(
+        out / PICTURE,
+        strategies,
+        backtest.baselines,
+        title=f"{' and '.join(model.name for model in backtest.models)}: {period_in_words(backtest)}",
+        subtitle=f"capital {money(strategies[0].equity[0])}; {costs_in_words(backtest)}",
+    )
+    write_json(out / "backtest.json", summary)
+    return summary
+
+
+def print_backtest(backtest: Backtest, out: str | Path) -> None:
+    """Print what was tested, the table of metrics, and where the files are."""
+    rows = {}
+    for model in backtest.models:
+        rows[f"model {model.name}"] = f"{model.which} checkpoint, {model.checkpoint}"
+    bars = backtest.market.bars
+    rows["prices"] = f"{bars.source}, {bars.frequency}, {bars.periods_per_year:g} bars a year"
+    rows["period"] = period_in_words(backtest)
+    rows["capital"] = money(backtest.strategies[0].equity[0])
+    rows["costs"] = costs_in_words(backtest)
+    for i, note in enumerate(bars.notes):
+        rows[f"note {i + 1}"] = note
+    results = [*backtest.strategies, *backtest.baselines]
+    names = [result.name for result in backtest.strategies]
+    table = metrics_table({result.name: result.metrics for result in results}, title="Backtest", strategies=names)
+    show(pairs_table(rows, title="What was tested"), table)
+    for result in results:
+        if result.ruined:
+            show(f"{result.name} lost its capital before the end; its value is carried forward from there")
+    show(f"files in {out}: {PICTURE}, backtest.json, equity.parquet, trades.parquet, weights.parquet, costs.parquet")
+
+
+def period_in_words(backtest: Backtest) -> str:
+    """Write the split and its dates; with hours only where bars are shorter than a day."""
+    dates = backtest.strategies[0].dates
+    is_daily = bool((dates == dates.astype("datetime64[D]")).all())
+    first, last = (str(date)[: 10 if is_daily else 16].replace("T", " ") for date in (dates[0], dates[-1]))
+    return f"{backtest.split} split, {first} to {last}"
+
+
+def costs_in_words(backtest: Backtest) -> str:
+    """Write the main costs of the floor in one line."""
+    rules = backtest.market.spec.floor
+    costs = rules.costs
+    parts = [f"commission {costs.commission_bps:g} bps", f"half spread {costs.half_spread_bps:g} bps"]
+    if costs.commission_min_usd or costs.commission_fixed_usd:
+        parts[0] += f" (min ${costs.commission_min_usd:g}, fixed ${costs.commission_fixed_usd:g})"
+    if costs.temporary_impact:
+        parts.append(f"{costs.impact_law.replace('_', '-')} impact {costs.temporary_impact:g}")
+    if costs.permanent_impact:
+        parts.append(f"permanent impact {costs.permanent_impact:g}")
+    if costs.borrow_rate_annual:
+        parts.append(f"borrow {costs.borrow_rate_annual:.2%} a year")
+    return ", ".join([*parts, f"fills at {rules.fill.replace('_', ' ')}"])
+
+
+def _spec(model: Model, first: Model, *, capital: float | None, data: Mapping[str, Any]) -> FloorSpec:
+    """A model's own agents and observation window, in the first model's market."""
+    own, shared = floor_spec(model.config), floor_spec(first.config)
+    prices = shared.data
+    if data:
+        prices = build_settings(type(prices), merge(dump_settings(prices), data), where="")
+    rules = replace(shared.floor, window=own.floor.window)
+    if capital is not None:
+        rules = replace(rules, capital=capital)
+    return FloorSpec(data=prices, desk=own.desk, floor=rules)
+
+
+def _same_period(markets: Sequence[Market], split: str) -> list[Market]:
+    """Cut the split to the bars that all models can trade: longer look-backs start later."""
+    splits = [market.splits[split] for market in markets]
+    shared = Split(splits[0].name, max(item.start for item in splits), min(item.stop for item in splits))
+    if shared.num_decisions < 1:
+        raise InputError(f"the models share no bar of the {split} split: their look-backs differ too much")
+    cut: dict[str, Any] = {split: shared}
+    return [
+        replace(market, splits=replace(market.splits, **cut)) if market.splits[split] != shared else market
+        for market in markets
+    ]
+
+
+def _stack(
+    results: Sequence[BacktestResult], table: Callable[[BacktestResult], pd.DataFrame], *, named: bool
+) -> pd.DataFrame:
+    frames = []
+    for result in results:
+        frame = table(result)
+        if named and "series" not in frame:
+            frame = frame.copy()
+            frame.insert(0, "series", pd.Series([result.name] * len(frame), index=frame.index, dtype="str"))
+        frames.append(frame)
+    return pd.concat(frames, ignore_index=True)
+
+
+def _equity_table(result: BacktestResult) -> pd.DataFrame:
+    series = pd.array([result.name] * len(result.dates), dtype="str")
+    return pd.DataFrame({"date": result.dates, "series": series, "equity": result.equity})
+
+
+def _weights_table(result: BacktestResult) -> pd.DataFrame:
+    table = result.weights.reset_index().melt(id_vars="date", var_name="asset", value_name="weight")
+    return table.sort_values("date", kind="stable", ignore_index=True)
