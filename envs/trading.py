@@ -48,8 +48,7 @@ class Tally(NamedTuple):
 
     Attributes:
         sums: Sums since the start, [5, B]: bar returns of all accounts together, their squares, filled orders, traded
-            value
-            over equity, and commission, spread, impact and borrow fees in US dollars.
+            value over equity, and commission, spread, impact and borrow fees in US dollars.
         peak: Highest total equity, [B].
         drawdown: Deepest fall from it, as a fraction, [B].
     """

@@ -1,0 +1,386 @@
+"""Audits of a floor on the user's own prices and settings: nothing looks ahead, and the books balance at every step."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from envs.bar_data import PRICE_FIELDS, Bars
+from envs.bars import Split
+from envs.execution import CostConfig
+from envs.features import Scaler, compute_features
+from envs.floor import FloorStep, TradingFloor
+from envs.market import FloorSpec, Market, build_floor, build_market
+from envs.trading import Detail
+
+Array = NDArray[np.float64]
+
+TOLERANCE = 1e-9
+"""Largest rounding error, as a fraction of an account's capital, that still counts as balanced."""
+
+
+@dataclass
+class AuditRow:
+    """One property and how it fared.
+
+    Attributes:
+        check: The property, in words.
+        tried: Numbers compared.
+        worst: Largest error found; 0 means equal to the last bit.
+        passed: Whether every comparison held.
+        first_failure: Where it first failed, or empty.
+    """
+
+    check: str
+    tried: int = 0
+    worst: float = 0.0
+    passed: bool = True
+    first_failure: str = ""
+
+    def compare(self, error: Tensor | Array, tolerance: float, where: Callable[[], str]) -> None:
+        """Take in the errors of one comparison; NaN is a failure."""
+        errors = np.asarray(error, dtype=np.float64)
+        if errors.size == 0:
+            return
+        self.tried += errors.size
+        worst = float(np.max(np.abs(errors)))
+        if not worst <= tolerance:
+            self.first_failure = self.first_failure or where()
+            self.passed = False
+        self.worst = max(self.worst, worst) if np.isfinite(worst) else float("inf")
+
+
+@dataclass
+class AuditResult:
+    """What an audit found.
+
+    Attributes:
+        name: Which audit.
+        rows: A row for each property.
+    """
+
+    name: str
+    rows: list[AuditRow] = field(default_factory=list)
+
+    @property
+    def passed(self) -> bool:
+        """Whether every property held and was tried at least once."""
+        return all(row.passed and row.tried > 0 for row in self.rows)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain dicts, for printing or ``--json``."""
+        return {"name": self.name, "passed": self.passed, "rows": [dataclasses.asdict(row) for row in self.rows]}
+
+
+def random_actions(floor: TradingFloor, rng: np.random.Generator) -> Tensor:
+    """Actions for every agent of every replica, uniform over rungs and weights."""
+    B, N = floor.num_replicas, floor.num_agents
+    sizes = np.array([len(m.ladder) if m.is_discrete else 1 for m in floor.mandates])
+    rungs = (rng.random((B, N)) * sizes).astype(np.int64)
+    if all(m.is_discrete for m in floor.mandates):
+        return torch.from_numpy(rungs)
+    width = max(len(m.assets) for m in floor.mandates)
+    weights = rng.uniform(-1.0, 1.0, (B, N, width))
+    for n, mandate in enumerate(floor.mandates):
+        weights[:, n, len(mandate.assets) :] = 0.0
+        if mandate.is_discrete:
+            weights[:, n] = 0.0
+            weights[:, n, 0] = rungs[:, n]
+    return torch.from_numpy(weights)
+
+
+# --------------------------------------------------------------------------------------------------- looking ahead
+
+
+def audit_lookahead(
+    source: FloorSpec | Market, *, num_bars_checked: int = 3, num_replicas: int = 2, seed: int = 0
+) -> AuditResult:
+    """Perturb every price and volume after a bar, and show that nothing up to that bar changes.
+
+    For several bars t of every split, the market after t is replaced by another one, features are computed anew, the
+    scaler is held fixed (it is part of a model), and the same actions are taken from the start of the split. Then
+    observations, global states and masks up to t, targets and orders decided up to t, and fills and rewards marked up
+    to t must be equal to the last bit; fills of orders decided on t must differ, since they are made at prices that
+    nobody has seen; and so must the observation after t, or the perturbation was void. Apart from that, a scaler
+    fitted anew must not change when prices after the training split do.
+
+    Args:
+        source: A floor's spec or market.
+        num_bars_checked: Bars t in each split.
+        num_replicas: Replicas with actions of their own.
+        seed: Of actions, bars and perturbations.
+    """
+    market = source if isinstance(source, Market) else build_market(source)
+    rng = np.random.default_rng(seed)
+    names = (
+        "observations do not see the future",
+        "global state does not see the future",
+        "action masks do not see the future",
+        "targets and orders do not use the future",
+        "fills and rewards use no later bar than their mark",
+        "orders fill at prices not seen when deciding",
+        "the perturbation is visible one bar later",
+        "the scaler does not see beyond the training split",
+    )
+    rows = {name: AuditRow(name) for name in names}
+    for split in (market.splits.train, market.splits.validation, market.splits.test):
+        bars = np.unique(rng.integers(split.start + 1, split.stop - 1, num_bars_checked))
+        steps = int(bars[-1]) - split.start + 2
+        probe = build_floor(market, split=split.name, num_replicas=num_replicas, start="first")
+        actions = [random_actions(probe, rng) for _ in range(min(steps, split.num_decisions))]
+        base = _run(market, split, actions)
+        for bar in bars.tolist():
+            count = min(bar - split.start + 1, len(actions))
+            other = _run(_perturbed(market, bar, rng), split, actions[:count])
+            _compare_runs(rows, split, bar, base, other, market.spec.floor.capital)
+    _compare_scalers(rows[names[-1]], market, rng)
+    if all(run.action_mask is None for run in base[0]):
+        rows.pop(names[2])
+    return AuditResult("lookahead", list(rows.values()))
+
+
+def perturb_after(bars: Bars, bar: int, rng: np.random.Generator) -> Bars:
+    """Replace everything after a bar by a market of other prices, volumes and signals; up to it nothing changes."""
+    later = slice(bar + 1, None)
+    shape = bars.close[later].shape
+    factor = np.exp(0.2 * rng.standard_normal(shape))
+    changed: dict[str, Any] = {}
+    for name in PRICE_FIELDS:
+        values = getattr(bars, name).copy()
+        values[later] *= factor
+        changed[name] = values
+    for name in ("volume", "signal"):
+        if getattr(bars, name) is not None:
+            values = getattr(bars, name).copy()
+            values[later] = values[later] * np.exp(rng.standard_normal(shape)) + 0.1
+            changed[name] = values
+    return dataclasses.replace(bars, **changed)
+
+
+def _perturbed(market: Market, bar: int, rng: np.random.Generator) -> Market:
+    bars = perturb_after(market.bars, bar, rng)
+    groups = tuple(dict.fromkeys(market.features.groups))
+    return dataclasses.replace(market, bars=bars, features=compute_features(bars, groups))
+
+
+def _run(market: Market, split: Split, actions: list[Tensor]) -> tuple[list[FloorStep], list[Detail]]:
+    """Steps seen (the first is the reset) and details of decisions, over the split from its first bar."""
+    floor = build_floor(
+        market, split=split.name, num_replicas=len(actions[0]), start="first", record=True, with_state=True
+    )
+    seen, details = [floor.reset()], []
+    for action in actions:
+        step = floor.step(action)
+        seen.append(step)
+        assert floor.detail is not None
+        details.append(floor.detail)
+        if step.final_obs is not None:
+            break
+    return seen, details
+
+
+def _compare_runs(
+    rows: dict[str, AuditRow],
+    split: Split,
+    bar: int,
+    base: tuple[list[FloorStep], list[Detail]],
+    other: tuple[list[FloorStep], list[Detail]],
+    capital: float,
+) -> None:
+    row = iter(rows.values())
+    seen_row, state_row, mask_row, order_row, fill_row, timing_row, change_row, _ = row
+    at = min(bar - split.start, len(base[0]) - 2, len(other[0]) - 2)  # decisions 0 .. at were taken on bars up to `bar`
+    if at != bar - split.start:
+        return  # ruined before the bar was reached: nothing to compare
+
+    def where(step: int) -> Callable[[], str]:
+        return lambda: f"{split.name} split, bar {split.start + step}, prices changed after bar {bar}"
+
+    for step in range(at + 1):
+        mine, theirs = base[0][step], other[0][step]
+        seen_row.compare(mine.obs - theirs.obs, 0.0, where(step))
+        if mine.state is not None and theirs.state is not None:
+            state_row.compare(mine.state - theirs.state, 0.0, where(step))
+        if mine.action_mask is not None and theirs.action_mask is not None:
+            mask_row.compare((mine.action_mask != theirs.action_mask).to(torch.float64), 0.0, where(step))
+        for name in ("target", "orders"):
+            order_row.compare(getattr(base[1][step], name) - getattr(other[1][step], name), 0.0, where(step))
+        if step < at:
+            fill_row.compare(base[0][step + 1].reward - other[0][step + 1].reward, 0.0, where(step))
+            fill_row.compare(base[1][step].fills - other[1][step].fills, 0.0, where(step))
+    unmoved = (base[1][at].mid == other[1][at].mid).to(torch.float64)
+    timing_row.compare(unmoved, 0.0, where(at))
+    last = [run[0][at + 1] for run in (base, other)]
+    after = [step.obs if step.final_obs is None else step.final_obs for step in last]
+    change_row.compare(np.array([float(torch.equal(*after))]), 0.0, where(at))
+
+
+def _compare_scalers(row: AuditRow, market: Market, rng: np.random.Generator) -> None:
+    last = market.splits.train.stop - 1
+    groups = tuple(dict.fromkeys(market.features.groups))
+    mine, theirs = (
+        Scaler.fit(compute_features(bars, groups), market.splits.train)
+        for bars in (market.bars, perturb_after(market.bars, last, rng))
+    )
+    for name in ("mean", "scale"):
+        row.compare(getattr(mine, name) - getattr(theirs, name), 0.0, lambda: f"prices changed after bar {last}")
+
+
+# ------------------------------------------------------------------------------------------------------ balancing
+
+
+def random_costs(rng: np.random.Generator, *, has_volume: bool = True) -> CostConfig:
+    """Draw a cost setting; each term is off in one of three."""
+
+    def draw(high: float, is_possible: bool = True) -> float:
+        return float(rng.uniform(0.0, high)) if is_possible and rng.random() < 2 / 3 else 0.0
+
+    return CostConfig(
+        commission_bps=draw(50.0),
+        commission_min_usd=draw(20.0),
+        commission_fixed_usd=draw(5.0),
+        half_spread_bps=draw(30.0),
+        temporary_impact=draw(2.0, has_volume),
+        impact_law="linear" if rng.random() < 0.5 else "square_root",
+        permanent_impact=draw(0.2, has_volume),
+        borrow_rate_annual=draw(0.2),
+        cash_rate_annual=draw(0.1),
+        lot_size=float(rng.choice([0.0, 0.0, 1.0, 100.0])),
+    )
+
+
+def audit_books(
+    source: FloorSpec | Market,
+    *,
+    num_settings: int = 8,
+    num_steps: int = 64,
+    num_replicas: int = 8,
+    seed: int = 0,
+) -> AuditResult:
+    """Take random actions under random cost settings and check every identity of the books at every step.
+
+    What a fill should have cost is computed here once more, from the settings and in numpy, so that a fee charged
+    twice, or on one side only, is found.
+
+    Args:
+        source: A floor's spec or market; its own costs are the first setting.
+        num_settings: Cost settings, the floor's own included.
+        num_steps: Bars under each.
+        num_replicas: Replicas with actions and places in history of their own.
+        seed: Of settings, actions and start bars.
+    """
+    market = source if isinstance(source, Market) else build_market(source)
+    rng = np.random.default_rng(seed)
+    rows: dict[str, AuditRow] = {}
+    for setting in range(num_settings):
+        floor_config = market.spec.floor
+        if setting:
+            has_volume = market.bars.volume is not None
+            floor_config = dataclasses.replace(
+                floor_config,
+                costs=random_costs(rng, has_volume=has_volume),
+                max_leverage=float(rng.choice([1.0, 1.0, 2.0])),
+                horizon_bars=int(rng.integers(2, max(3, min(num_steps, market.splits.train.num_decisions)))),
+            )
+        reward = dataclasses.replace(floor_config.reward, lambda_cvar=0.0, lambda_turn=0.0)
+        spec = dataclasses.replace(market.spec, floor=dataclasses.replace(floor_config, reward=reward))
+        mandates = tuple(dataclasses.replace(m, team_share=1.0, own_share=0.0) for m in market.mandates)
+        floor = build_floor(
+            dataclasses.replace(market, spec=spec, mandates=mandates),
+            num_replicas=num_replicas,
+            seed=seed + setting,
+            record=True,
+        )
+        _check_books(rows, floor, market.bars, rng, num_steps, f"cost setting {setting}")
+    return AuditResult("books", list(rows.values()))
+
+
+def _check_books(
+    rows: dict[str, AuditRow], floor: TradingFloor, bars: Bars, rng: np.random.Generator, num_steps: int, setting: str
+) -> None:
+    config = floor.config
+    paid = np.zeros((floor.num_replicas, floor.num_agents))
+    floor.reset()
+    for number in range(num_steps):
+        step = floor.step(random_actions(floor, rng))
+        detail = floor.detail
+        assert detail is not None
+        paid += step.reward.numpy()
+
+        def check(
+            name: str,
+            error: Tensor | Array,
+            tolerance: float = TOLERANCE * config.capital,
+            where: str = f"{setting}, step {number}",
+        ) -> None:
+            rows.setdefault(name, AuditRow(name)).compare(error, tolerance, lambda: where)
+
+        _check_step(check, floor, bars, detail)
+        account = [floor.layout.agent_account[n] for n in range(floor.num_agents)]
+        equity = detail.after.equity.numpy()[account].T
+        gain = equity / config.capital - 1.0
+        if config.reward.kind == "log_growth":
+            gain = np.log(np.maximum(equity / config.capital, 1e-300))
+        ended = (step.terminated | step.truncated).numpy()
+        sound = np.ones_like(ended) if config.reward.kind == "profit" else ~step.terminated.numpy()
+        check("rewards sum to the change of account value", (paid / config.reward.scale - gain)[sound], TOLERANCE)
+        paid[ended] = 0.0
+
+
+def _check_step(check: Callable[..., None], floor: TradingFloor, bars: Bars, detail: Detail) -> None:
+    layout, config = floor.layout, floor.config
+    costs = config.costs
+    d = {name: value.numpy() for name, value in detail._asdict().items() if isinstance(value, Tensor)}
+    before = {name: value.numpy() for name, value in detail.before._asdict().items()}
+    after = {name: value.numpy() for name, value in detail.after._asdict().items()}
+    columns = [bars.assets.index(asset) for asset in layout.assets]
+    close = bars.close[d["bar"] + 1][:, columns].T * np.exp(after["offset"])
+    line_asset, slot_line = np.array(layout.line_asset), np.array(layout.slot_line)
+
+    def by_account(x: Array) -> Array:
+        total = np.zeros((layout.num_accounts, x.shape[1]))
+        np.add.at(total, np.array(layout.line_account), x)
+        return total
+
+    def by_line(x: Array) -> Array:
+        total = np.zeros((layout.num_lines, x.shape[1]))
+        np.add.at(total, slot_line, x)
+        return total
+
+    price = np.zeros_like(d["line_fills"])
+    price[slot_line] = d["price"]
+    value = d["line_fills"] * price
+    positions = by_line(after["holdings"])
+    check("cash + positions = equity", after["cash"] + by_account(positions * close[line_asset]) - after["equity"])
+    check("agents' holdings sum to the account's positions", (positions - d["positions"]) * close[line_asset])
+    check("agents' fills sum to the account's fills", (by_line(d["fills"]) - d["line_fills"]) * price)
+    notional = np.abs(value)
+    rated = np.maximum(notional * costs.commission_bps * 1e-4, costs.commission_min_usd)
+    commission = np.where(notional > 0, rated + costs.commission_fixed_usd, 0.0)
+    check("commission once per side", d["line_commission"] - commission)
+    check("half spread once per side", d["line_spread"] - notional * costs.half_spread_bps * 1e-4)
+    can_borrow = config.max_leverage > 1 or any(m.allow_short for m in floor.mandates)
+    rate = costs.borrow_rate_annual / bars.periods_per_year * can_borrow
+    borrow = np.maximum(-positions, 0.0) * price * rate
+    check("borrow fee on shorts, and on nothing else", d["line_borrow"] - borrow)
+    fees = by_account(value + commission + d["line_spread"] + borrow)
+    owed = before["cash"] - fees
+    loan = np.maximum(-owed, 0.0) * rate * (config.max_leverage > 1)
+    interest = np.maximum(owed, 0.0) * costs.cash_rate_annual / bars.periods_per_year - loan
+    check("cash moves by trades, fees and interest alone", owed + interest - after["cash"])
+    for name in ("commission", "spread", "borrow"):
+        check("agents' costs sum to the account's costs", by_line(d[name]) - d[f"line_{name}"])
+    profit = np.zeros_like(after["equity"])
+    np.add.at(profit, np.array(layout.agent_account), d["profit"])
+    check("agents' profits sum to the account's profit", profit - (after["equity"] - before["equity"]))
+    if config.max_leverage <= 1:
+        check("cash is never negative without leverage", np.minimum(after["cash"], 0.0), 0.0)
+    if not any(m.allow_short for m in floor.mandates):
+        check("nothing is short where shorts are not allowed", np.minimum(after["holdings"], 0.0), 0.0)
