@@ -179,6 +179,21 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
                 self._last = None
         return [rollout]
 
+    def _choose_device(self) -> torch.device:
+        """Where floor and networks are: as set, or the GPU that this process was given."""
+        wanted = getattr(self.config, "floor_device", "auto")
+        if wanted != "auto":
+            return torch.device(wanted)
+        if self.worker_index:
+            return torch.device(get_device(self.config, self.config.num_gpus_per_env_runner))
+        return torch.device(
+            get_device(self.config, 0 if self.config.num_learners else self.config.num_gpus_per_learner)
+        )
+
+    def begin_new_episodes(self) -> None:
+        """Leave the episodes under way; the next sample starts new ones."""
+        self._last = None
+
     def _start_episodes(self) -> None:
         assert self.env is not None
         self._last = self.env.reset()

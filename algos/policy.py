@@ -1,0 +1,155 @@
+"""A trained team as a plain function from observations to actions, without Ray running."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ray.rllib.core.rl_module.rl_module import RLModule
+from torch import Tensor
+
+from algos.acting import ModuleActor
+from algos.errors import IncompatibleError
+from algos.runner import TEAM_MODULE
+
+LAYOUT_FILE = "team.json"
+"""Beside every checkpoint: who the agents are and which network each acts by."""
+MODULES_FOLDER = Path("learner_group") / "learner" / "rl_module"
+
+
+class TeamPolicy:
+    """Greedy joint actions of a trained team; remembers what a recurrent network must.
+
+    Args:
+        modules: RLModules by module id, in evaluation mode.
+        layout: What ``team_layout`` wrote.
+    """
+
+    def __init__(self, modules: Mapping[str, Any], layout: Mapping[str, Any]) -> None:
+        self.layout = dict(layout)
+        self.agent_ids = tuple(layout["agent_ids"])
+        if TEAM_MODULE in modules:
+            self._actor: Any = modules[TEAM_MODULE]
+        else:
+            spaces = [modules[m].action_space for m in layout["modules"]]
+            agents: dict[str, list[int]] = {}
+            for n, module_id in enumerate(layout["modules"]):
+                agents.setdefault(module_id, []).append(n)
+            self._actor = ModuleActor(modules, agents, layout["obs_dims"], spaces)
+        self._carry: Any = None
+
+    def reset(self) -> None:
+        """Forget the episode so far."""
+        self._carry = None
+
+    @torch.no_grad()
+    def act(self, obs: Tensor | np.ndarray, action_mask: Tensor | np.ndarray | None = None) -> Tensor:
+        """Choose the best joint action.
+
+        Args:
+            obs: [B, N, F] float32, zero-padded to the widest agent.
+            action_mask: [B, N, K] bool; None allows everything.
+
+        Returns:
+            [B, N] int64 rungs, or [B, N, D] float32 targets.
+        """
+        seen = torch.as_tensor(obs)
+        mask = None if action_mask is None else torch.as_tensor(action_mask)
+        if self._carry is None:
+            self._carry = self._actor.initial_carry(seen.shape[0])
+        acted = self._actor.act(seen, mask, self._carry, explore=False)
+        self._carry = acted.carry
+        return acted.actions
+
+
+def load_policy(checkpoint: str | Path) -> TeamPolicy:
+    """Load a trained team from one checkpoint folder.
+
+    Args:
+        checkpoint: Folder that holds ``team.json`` and RLlib's ``learner_group``.
+
+    Raises:
+        IncompatibleError: if the folder is no checkpoint, or a part of it is missing.
+    """
+    folder = Path(checkpoint).absolute()
+    layout = read_layout(folder)
+    modules = {}
+    for module_id in sorted(set(layout["modules"])):
+        path = folder / MODULES_FOLDER / module_id
+        if not path.is_dir():
+            raise IncompatibleError(f"{folder} has no weights of network {module_id!r} ({path} is missing)")
+        module = RLModule.from_checkpoint(str(path))
+        module.eval()
+        modules[module_id] = module
+    return TeamPolicy(modules, layout)
+
+
+def read_layout(checkpoint: str | Path) -> dict[str, Any]:
+    """Read who the agents of a checkpoint are.
+
+    Raises:
+        IncompatibleError: if the folder holds no readable ``team.json``.
+    """
+    path = Path(checkpoint) / LAYOUT_FILE
+    try:
+        layout: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise IncompatibleError(f"{checkpoint} is no checkpoint: it has no {LAYOUT_FILE}") from None
+    except (OSError, ValueError) as error:
+        raise IncompatibleError(f"{path} cannot be read: {error}") from None
+    return layout
+
+
+def team_layout(algorithm: Any) -> dict[str, Any]:
+    """Describe the team that an algorithm trains: agents, networks, observation widths, actions and weight shapes."""
+    observations, actions = algorithm.spaces["__env_single__"]
+    agent_ids = list(observations.spaces)
+    modules = [algorithm.config.policy_mapping_fn(agent_id, None) for agent_id in agent_ids]
+    shapes = {name: list(value.shape) for name, value in sorted(flat_weights(algorithm).items())}
+    return {
+        "agent_ids": agent_ids,
+        "modules": modules,
+        "obs_dims": [int(observations[a].shape[0]) for a in agent_ids],
+        "actions": [str(actions[a]) for a in agent_ids],
+        "weights": shapes,
+    }
+
+
+def layout_differences(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Say in what a checkpoint's team differs from the one that is wanted; empty where it fits."""
+    names = {"agent_ids": "agents", "obs_dims": "observation widths", "actions": "actions", "modules": "networks"}
+    found = [
+        f"{title}: the checkpoint has {saved.get(key)}, this run has {wanted.get(key)}"
+        for key, title in names.items()
+        if saved.get(key) != wanted.get(key)
+    ]
+    if found:
+        return found
+    old, new = saved.get("weights", {}), wanted.get("weights", {})
+    differing = [n for n in sorted({*old, *new}) if old.get(n) != new.get(n)]
+    if differing:
+        first = differing[0]
+        found.append(
+            f"{len(differing)} weights, the first of them {first}: the checkpoint has shape {old.get(first)}, "
+            f"this run has {new.get(first)}"
+        )
+    return found
+
+
+def flat_weights(algorithm: Any) -> dict[str, np.ndarray]:
+    """All weights that learn or are targets, as ``"module/parameter" -> array``."""
+    state = algorithm.learner_group.get_state(components="learner/rl_module")["learner"]["rl_module"]
+    return {f"{m}/{name}": np.asarray(value) for m, weights in state.items() for name, value in weights.items()}
+
+
+def weights_sha256(weights: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 over sorted name, dtype, shape and bytes of every weight."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        value = np.ascontiguousarray(weights[name])
+        digest.update(f"{name}|{value.dtype.str}|{value.shape}|".encode())
+        digest.update(value.tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,149 @@
+"""Train, carry on, search or backtest: ``python experiments/run.py --name dow --algo qmix --data.path prices.csv``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from envs.errors import InputError
+from envs.market import Market, build_market
+from experiments.backtesting.compare import backtest_models, print_backtest, write_backtest
+from experiments.cli import DONE, FAILED, INTERRUPTED, check_json_flag, is_user_error, log_to, one_line, write_json_flag
+from experiments.config import RunConfig, floor_spec, parse_run, run_folder
+from experiments.models import find_model, find_models
+from experiments.reporting.files import check_folder_writable
+from experiments.run_record import FILE_NAME
+
+LOG_FILE = "train.log"
+
+
+def run(argv: Sequence[str]) -> int:
+    """Do what the command line asks for; returns the exit code."""
+    config, by_hand = parse_run(argv)
+    check_json_flag(config.json)
+    if config.skip_training:
+        source = config.load_model or str(run_folder(config))
+        write_json_flag(config.json, {"backtest": backtest(source, capital=by_hand.get("floor.capital"))})
+        return DONE
+    check_folder_writable(config.storage, setting="--storage")
+    config = _with_weights_found(config)
+    if config.resume == "never":
+        _set_aside(run_folder(config))
+    if config.search.num_trials:
+        from experiments.search import search
+
+        return search(config, by_hand)
+    return _train(config, by_hand)
+
+
+def _train(config: RunConfig, by_hand: dict[str, Any]) -> int:
+    from experiments.tuning import session
+
+    folder = run_folder(config)
+    is_known = (folder / FILE_NAME).exists()
+    if is_known:
+        session.check_changes(config, by_hand)
+        if config.resume == "auto" and session.is_complete(config):
+            print(f"training already complete: {folder} has its {config.episodes} episodes (raise --episodes for more)")
+            write_json_flag(config.json, {"summary": session.read_summary(folder), "backtest": _known_backtest(folder)})
+            return DONE
+    market = build_market(floor_spec(config))
+    if config.load_model is not None and not is_known:
+        session.check_fits(config, market, config.load_model)
+    scaler = session.record_run(config, market)
+    with log_to(folder / LOG_FILE):
+        _announce(config, market, is_known=is_known)
+        session.start_ray(config)
+        outcome = session.train(config, scaler)
+        if outcome.status == "interrupted":
+            print(f"interrupted; the same command carries on: {folder}")
+            return INTERRUPTED
+        if outcome.status == "failed":
+            assert outcome.error is not None
+            if is_user_error(outcome.error):
+                raise outcome.error
+            print(
+                f"error: training failed, the last good checkpoint is kept: {one_line(outcome.error)}", file=sys.stderr
+            )
+            return FAILED
+        result = backtest(str(folder))
+    write_json_flag(config.json, {"summary": session.read_summary(folder), "backtest": result})
+    return DONE
+
+
+def backtest(source: str, *, capital: float | None = None) -> dict[str, Any]:
+    """Backtest a trained model on the test split and write the files into its run folder.
+
+    Args:
+        source: Run folder or checkpoint.
+        capital: Capital instead of the run's own, USD.
+
+    Returns:
+        What ``backtest.json`` holds.
+    """
+    from algos.policy import load_policy
+
+    models = find_models([source])
+    done = backtest_models(models, load=load_policy, capital=capital)
+    out = find_model(source).record.folder / "backtest"
+    summary = write_backtest(done, out)
+    print_backtest(done, out)
+    return summary
+
+
+def _announce(config: RunConfig, market: Market, *, is_known: bool) -> None:
+    """Say what is about to be trained, on what prices."""
+    bars, splits = market.bars, market.splits
+    print(
+        f"{'carrying on' if is_known else 'starting'} {run_folder(config)}: {config.algo}, {config.episodes} episodes"
+    )
+    print(f"prices: {bars.source}, {bars.num_assets} assets, {bars.num_bars} bars of {bars.frequency}, ", end="")
+    print(f"{bars.periods_per_year:g} a year")
+    for note in bars.notes:
+        print(f"  {note}")
+    for split in (splits.train, splits.validation, splits.test):
+        first, last = (str(bars.dates[i])[:10] for i in (split.start, split.stop - 1))
+        print(f"  {split.name}: {first} to {last}, {split.stop - split.start} bars")
+    agents = ", ".join(
+        f"{m.name} ({', '.join(m.assets[:3])}{', ...' if len(m.assets) > 3 else ''})" for m in market.mandates
+    )
+    print(f"agents: {agents}")
+
+
+def _with_weights_found(config: RunConfig) -> RunConfig:
+    """Make the path of the weights absolute and check that a model is there."""
+    if config.load_model is None:
+        return config
+    return replace(config, load_model=str(find_model(config.load_model).checkpoint))
+
+
+def _set_aside(folder: Path) -> None:
+    """Move an existing run folder out of the way; nothing is ever overwritten."""
+    if not folder.exists():
+        return
+    old = folder.with_name(f"{folder.name}.old-{datetime.now():%Y%m%d-%H%M%S}")
+    try:
+        os.rename(folder, old)
+    except OSError as error:
+        raise InputError(
+            f"cannot move {folder} aside to start anew ({error.strerror}): choose another --name"
+        ) from None
+    print(f"moved the earlier run aside: {old}")
+
+
+def _known_backtest(folder: Path) -> Any:
+    from experiments.reporting.files import read_json
+
+    path = folder / "backtest" / "backtest.json"
+    return read_json(path) if path.is_file() else None
+
+
+if __name__ == "__main__":
+    from experiments.cli import main
+
+    main(run)

@@ -1,0 +1,148 @@
+"""From a run's settings to an RLlib AlgorithmConfig."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import ray
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.algorithms.dqn import DQNConfig
+from ray.rllib.algorithms.ppo import PPOConfig
+from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
+
+from algos.dqn.config import DQNSettings
+from algos.ppo.algorithm import TeamPPOConfig, apply_ppo_settings
+from algos.qmix.algorithm import QMIXConfig, VDNConfig
+from algos.runner import TeamEnvRunner
+from envs.market import build_market, spec_to_json
+from envs.rllib import register
+from experiments.config import RunConfig, floor_spec
+
+SHARED = "shared"
+"""Module id of the one network that all agents act by."""
+NEVER = 10**9
+"""An interval that is never reached: the trainable evaluates by episodes, RLlib would by iterations."""
+
+
+def algorithm_config(run: RunConfig, *, scaler: dict[str, Any] | None = None) -> AlgorithmConfig:
+    """Build the config of the run's algorithm on the trading floor.
+
+    Args:
+        run: The settings.
+        scaler: Feature scaler to use, as ``Scaler.to_json`` writes it; None fits one on the training split.
+    """
+    for name in ("ray.rllib", "ray.tune"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    spec = floor_spec(run)
+    env = {"spec": spec_to_json(spec), "scaler": scaler}
+    config = _BUILDERS[(run.algo, run.runner if run.algo == "ppo" else "")](run)
+    config.environment(register(), env_config={**env, "split": "train"}, disable_env_checking=True)
+    config.debugging(seed=run.seed, log_level="ERROR")
+    config.reporting(metrics_num_episodes_for_smoothing=100, min_time_s_per_iteration=0)
+    _scale(config, run)
+    if config.policies == {"default_policy"} or "default_policy" in config.policies:
+        agent_ids = [m.name for m in build_market(spec).mandates]
+        _assign_networks(config, agent_ids, is_shared=_section(run).use_shared_networks)
+    config.evaluation(
+        evaluation_interval=NEVER,
+        evaluation_duration=1,
+        evaluation_duration_unit="episodes",
+        evaluation_config=AlgorithmConfig.overrides(
+            env_runner_cls=TeamEnvRunner,
+            env_config={**env, "split": "validation", "start": "first"},
+            num_envs_per_env_runner=1,
+            explore=False,
+            metrics_num_episodes_for_smoothing=1,
+        ),
+    )
+    return config
+
+
+def _qmix(run: RunConfig) -> AlgorithmConfig:
+    return QMIXConfig().use_settings(run.qmix)
+
+
+def _vdn(run: RunConfig) -> AlgorithmConfig:
+    return VDNConfig().use_settings(run.qmix)
+
+
+def _team_ppo(run: RunConfig) -> AlgorithmConfig:
+    config = apply_ppo_settings(TeamPPOConfig(), run.ppo)
+    config.env_runners(num_envs_per_env_runner=run.ppo.num_envs_per_env_runner)
+    return config
+
+
+def _rllib_ppo(run: RunConfig) -> AlgorithmConfig:
+    config = apply_ppo_settings(PPOConfig(), run.ppo)
+    config.env_runners(num_envs_per_env_runner=run.ppo.num_envs_per_env_runner)
+    return config
+
+
+def _dqn(run: RunConfig) -> AlgorithmConfig:
+    s: DQNSettings = run.dqn
+    config = DQNConfig()
+    config.training(
+        lr=s.lr,
+        gamma=s.gamma,
+        train_batch_size_per_learner=s.train_batch_size_per_learner,
+        training_intensity=s.training_intensity,
+        num_steps_sampled_before_learning_starts=s.learning_starts,
+        n_step=s.n_step,
+        double_q=s.double_q,
+        dueling=s.dueling,
+        target_network_update_freq=s.target_network_update_freq,
+        epsilon=[(0, s.epsilon_start), (s.epsilon_decay_steps, s.epsilon_end)],
+        replay_buffer_config={"type": "MultiAgentEpisodeReplayBuffer", "capacity": s.replay_capacity},
+    )
+    config.env_runners(
+        num_envs_per_env_runner=s.num_envs_per_env_runner, rollout_fragment_length=s.rollout_fragment_length
+    )
+    config.rl_module(model_config=DefaultModelConfig(fcnet_hiddens=list(s.hidden), fcnet_activation="relu"))
+    return config
+
+
+_BUILDERS = {
+    ("qmix", ""): _qmix,
+    ("vdn", ""): _vdn,
+    ("ppo", "team"): _team_ppo,
+    ("ppo", "rllib"): _rllib_ppo,
+    ("dqn", ""): _dqn,
+}
+
+
+def _section(run: RunConfig) -> Any:
+    return {"ppo": run.ppo, "dqn": run.dqn}.get(run.algo, run.qmix)
+
+
+def _scale(config: AlgorithmConfig, run: RunConfig) -> None:
+    """Processes, replicas and devices."""
+    s = run.scaling
+    gpus = s.num_gpus_per_learner
+    if gpus is None:
+        gpus = 1.0 if ray.is_initialized() and ray.cluster_resources().get("GPU", 0) >= max(1, s.num_learners) else 0.0
+    config.env_runners(
+        num_env_runners=s.num_env_runners,
+        num_gpus_per_env_runner=s.num_gpus_per_env_runner,
+        num_cpus_per_env_runner=s.num_cpus_per_env_runner,
+    )
+    if s.num_envs_per_env_runner is not None:
+        config.env_runners(num_envs_per_env_runner=s.num_envs_per_env_runner)
+    config.learners(num_learners=s.num_learners, num_gpus_per_learner=gpus)
+    config.fault_tolerance(restart_failed_env_runners=True)
+    config.floor_device = s.floor_device
+
+
+def _assign_networks(config: AlgorithmConfig, agent_ids: list[str], *, is_shared: bool) -> None:
+    if is_shared:
+        config.multi_agent(policies={SHARED}, policy_mapping_fn=_map_to_shared)
+    else:
+        config.multi_agent(policies=set(agent_ids), policy_mapping_fn=_map_to_own)
+
+
+def _map_to_shared(agent_id: str, episode: Any, **kwargs: Any) -> str:
+    return SHARED
+
+
+def _map_to_own(agent_id: str, episode: Any, **kwargs: Any) -> str:
+    return agent_id

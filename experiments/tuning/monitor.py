@@ -1,0 +1,169 @@
+"""RunMonitor: a Tune callback that shows progress, keeps the best checkpoint and writes summary.json."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from ray.tune import Callback
+
+from envs.errors import InputError
+from experiments.reporting.files import read_json, write_json
+from experiments.tuning.checkpoint_files import BEST_FOLDER, META_FILE, utc_now
+
+SUMMARY_FILE = "summary.json"
+SHOW_EVERY_S = 5.0
+SHOWN = ("profit", "sharpe", "max_drawdown", "calmar", "return", "num_trades", "turnover", "total_costs_usd", "score")
+
+
+class RunMonitor(Callback):
+    """Follows the trials of one run folder.
+
+    Args:
+        folder: The run folder.
+        algo: For the summary.
+        seed: For the summary.
+        metric_name: The validation metric that decides which checkpoint is best.
+        is_search: Whether the folder holds several trials; then progress lines name the trial.
+    """
+
+    def __init__(self, folder: str, *, algo: str, seed: int, metric_name: str, is_search: bool = False) -> None:
+        self.folder, self.algo, self.seed, self.metric_name = folder, algo, seed, metric_name
+        self.is_search = is_search
+        self._shown_at = 0.0
+        self._previous: dict[str, tuple[float, float]] = {}
+
+    def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
+        """Print how far the trial is, at most every few seconds and whenever a checkpoint is due."""
+        is_due = bool(result.get("should_checkpoint"))
+        now = time.monotonic()
+        if not is_due and now - self._shown_at < SHOW_EVERY_S:
+            return
+        self._shown_at = now
+        steps = float(result["total_steps"])
+        then, before = self._previous.get(trial.trial_id, (now, steps))
+        self._previous[trial.trial_id] = (now, steps)
+        speed = (steps - before) / (now - then) if now > then else math.nan
+        print(_line(trial.trial_id if self.is_search else None, result, speed), flush=True)
+        if not self.is_search and not is_due:
+            write_summary(self.folder, {**self._summary(result), "status": "running"})
+
+    def on_checkpoint(self, iteration: int, trials: Any, trial: Any, checkpoint: Any, **info: Any) -> None:
+        """Keep a copy of the best checkpoint out of retention's reach, and write the summary."""
+        path = Path(checkpoint.path)
+        meta = read_json(path / META_FILE)
+        best = path.parent / BEST_FOLDER
+        if meta["is_best"]:
+            copy_folder(path, best)
+        if self.is_search:
+            return
+        summary = self._summary(trial.last_result or {})
+        summary["status"] = "running"
+        summary["latest_checkpoint"] = str(path.relative_to(Path(self.folder).absolute()))
+        summary["weights_sha256"] = meta["weights_sha256"]
+        summary["episodes"], summary["env_steps"] = meta["episode"], meta["total_steps"]
+        if best.is_dir():
+            summary["best_checkpoint"] = str(best.relative_to(Path(self.folder).absolute()))
+            of_best = read_json(best / META_FILE)
+            summary["best_metric"] = {"name": of_best["metric_name"], "value": of_best["metric_value"]}
+        write_summary(self.folder, summary)
+
+    def _summary(self, result: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "algo": self.algo,
+            "seed": self.seed,
+            "episodes": result.get("episodes"),
+            "target_episodes": result.get("target_episodes"),
+            "env_steps": result.get("total_steps"),
+            "agent_steps": result.get("agent_steps"),
+            "metrics": {name: result[name] for name in SHOWN if name in result},
+        }
+
+
+def write_summary(folder: str | Path, changes: dict[str, Any]) -> dict[str, Any]:
+    """Update a run folder's ``summary.json``; what is not named stays.
+
+    Args:
+        folder: The run folder.
+        changes: Fields to set.
+
+    Returns:
+        The whole summary.
+    """
+    path = Path(folder) / SUMMARY_FILE
+    summary = dict(_EMPTY)
+    if path.is_file():
+        summary.update(read_summary(folder))
+    summary.update(changes, updated_at=utc_now())
+    write_json(path, summary)
+    return summary
+
+
+def read_summary(folder: str | Path) -> dict[str, Any]:
+    """Read a run folder's ``summary.json``; empty where there is none yet.
+
+    Raises:
+        InputError: if it is damaged.
+    """
+    path = Path(folder) / SUMMARY_FILE
+    if not path.is_file():
+        return {}
+    summary = read_json(path)
+    if not isinstance(summary, dict) or "status" not in summary:
+        raise InputError(f"{path} is damaged: it holds no status; delete this one file and run the command again")
+    return summary
+
+
+def copy_folder(source: Path, target: Path) -> None:
+    """Copy a folder over another one so that a reader finds the old or the new one, never a part."""
+    staged, old = target.with_name(f".{target.name}.new"), target.with_name(f".{target.name}.old")
+    for leftover in (staged, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    shutil.copytree(source, staged)
+    if target.is_dir():
+        os.rename(target, old)
+    os.rename(staged, target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+_EMPTY: dict[str, Any] = {
+    "status": "running",
+    "algo": None,
+    "seed": None,
+    "episodes": 0,
+    "target_episodes": None,
+    "env_steps": 0,
+    "agent_steps": 0,
+    "latest_checkpoint": None,
+    "best_checkpoint": None,
+    "best_metric": None,
+    "weights_sha256": None,
+    "metrics": {},
+}
+
+
+def _line(trial: str | None, result: dict[str, Any], speed: float) -> str:
+    target = int(result["target_episodes"])
+    parts = [
+        f"episodes {int(result['episodes']):>{len(str(target))}}/{target}",
+        f"steps {int(result['total_steps']):,}",
+    ]
+    if not math.isnan(speed):
+        parts.append(f"{speed:,.0f} steps/s")
+    mean = result.get("episode_return")
+    if mean is not None and not math.isnan(mean):
+        parts.append(f"return {mean:+.4f}")
+    if result.get("epsilon") is not None:
+        parts.append(f"epsilon {result['epsilon']:.2f}")
+    if "sharpe" in result:
+        parts.append(
+            f"validation: profit {result['profit']:+.2%}, sharpe {result['sharpe']:+.2f}, "
+            f"drawdown {result['max_drawdown']:.1%}, {int(result['num_trades'])} trades"
+        )
+    if result.get("should_checkpoint"):
+        parts.append("checkpoint (best)" if result.get("is_best") else "checkpoint")
+    return "  ".join([f"[{trial}]", *parts] if trial else parts)

@@ -1,0 +1,265 @@
+"""What Tune trains: our algorithms, which read their plan from the run folder and say how far they are.
+
+A trainable's ``config`` is a plain dict: ``run`` (the settings, as JSON) and ``overrides`` (what a search draws for one
+trial, by dotted name). The run folder's ``config.json`` wins over ``run``, so that targets can change between resumes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.algorithms.dqn import DQN
+from ray.rllib.algorithms.ppo import PPO
+from ray.rllib.utils.metrics import (
+    ENV_RUNNER_RESULTS,
+    EPISODE_RETURN_MEAN,
+    NUM_AGENT_STEPS_SAMPLED_LIFETIME,
+    NUM_ENV_STEPS_SAMPLED_LIFETIME,
+    NUM_EPISODES_LIFETIME,
+)
+from ray.tune.result import STDERR_FILE, STDOUT_FILE, TRIAL_INFO
+
+from algos.errors import IncompatibleError
+from algos.policy import LAYOUT_FILE, flat_weights, layout_differences, read_layout, team_layout, weights_sha256
+from algos.ppo.algorithm import TeamPPO
+from algos.qmix.algorithm import QMIX, VDN
+from experiments.config import RunConfig, config_from_json
+from experiments.layers import merge, nested
+from experiments.reporting.files import write_json
+from experiments.run_record import FILE_NAME
+from experiments.tuning.algorithms import algorithm_config
+from experiments.tuning.checkpoint_files import META_FILE, STATE_FILE, find_module_states, utc_now
+
+METRICS = ("profit", "sharpe", "max_drawdown", "num_trades", "turnover", "total_costs_usd")
+"""What an evaluation on the validation split reports, flat at the top of a result (Tune ignores nested names)."""
+
+
+class RunTrainable(Algorithm):
+    """A mixin before an RLlib algorithm: episodes as the clock, evaluation, checkpoints that explain themselves."""
+
+    run: RunConfig
+
+    def __init__(self, config: Any = None, **kwargs: Any) -> None:
+        given = dict(config or {})
+        record = _record_in(kwargs.get("storage"))
+        values = merge(record.get("config") or given["run"], nested(given.get("overrides") or {}))
+        self.run = config_from_json(values)
+        algo = algorithm_config(self.run, scaler=record.get("scaler") or given.get("scaler"))
+        algo.algo_class = type(self)
+        for key in (TRIAL_INFO, STDOUT_FILE, STDERR_FILE):
+            if key in given:
+                algo[key] = given[key]
+        self._evaluated_at = self._checkpointed_at = 0
+        self._last_metrics: dict[str, float] = {}
+        self._best: float | None = None
+        self._is_best = False
+        self._has_loaded = False
+        super().__init__(algo, **kwargs)
+
+    @classmethod
+    def default_resource_request(cls, config: Any) -> Any:
+        """Resources of the algorithm that the settings describe."""
+        values = merge(config["run"], nested(config.get("overrides") or {}))
+        return super().default_resource_request(algorithm_config(config_from_json(values)))
+
+    def step(self) -> dict[str, Any]:
+        """Train one iteration; evaluate and ask for a checkpoint when enough episodes have ended."""
+        if self.iteration == 0 and not self._has_loaded and self.run.load_model is not None:
+            load_weights(self, self.run.load_model)
+        self._has_loaded = True
+        result: dict[str, Any] = super().step()
+        episodes = self.num_episodes
+        is_over = episodes >= self.run.episodes
+        is_due = is_over or episodes - self._checkpointed_at >= self.run.checkpoint_interval
+        if is_due or episodes - self._evaluated_at >= self.run.evaluation_interval:
+            self._evaluate_now()
+        result.update(self._last_metrics)
+        result.update(
+            episodes=episodes,
+            target_episodes=self.run.episodes,
+            total_steps=self._peek(NUM_ENV_STEPS_SAMPLED_LIFETIME),
+            agent_steps=self._agent_steps(),
+            epsilon=self.epsilon(),
+            episode_return=self._peek(EPISODE_RETURN_MEAN, float("nan")),
+            best_score=self._best,
+            is_best=self._is_best,
+            done=is_over,
+        )
+        if is_due:
+            result["should_checkpoint"] = True
+            self._checkpointed_at = episodes
+        return result
+
+    # -- how far -------------------------------------------------------------------------------------------------------
+
+    @property
+    def num_episodes(self) -> int:
+        """Episodes finished in the whole life of the run, over all replicas."""
+        return int(self._peek(NUM_EPISODES_LIFETIME))
+
+    def epsilon(self) -> float | None:
+        """Chance of a random action now; None for policies that draw from a distribution."""
+        settings = {"qmix": self.run.qmix, "vdn": self.run.qmix, "dqn": self.run.dqn}.get(self.run.algo)
+        if settings is None:
+            return None
+        done = min(1.0, self._peek(NUM_ENV_STEPS_SAMPLED_LIFETIME) / settings.epsilon_decay_steps)
+        return float(settings.epsilon_start + (settings.epsilon_end - settings.epsilon_start) * done)
+
+    def _peek(self, name: str, default: float = 0) -> float:
+        return float(self.metrics.peek((ENV_RUNNER_RESULTS, name), default=default))
+
+    def _agent_steps(self) -> int:
+        by_agent = self.metrics.peek((ENV_RUNNER_RESULTS, NUM_AGENT_STEPS_SAMPLED_LIFETIME), default={})
+        return int(sum(float(v) for v in by_agent.values())) if isinstance(by_agent, Mapping) else int(by_agent)
+
+    def _evaluate_now(self) -> None:
+        """Run the greedy policy once over the validation split."""
+        found = self.evaluate()[ENV_RUNNER_RESULTS]["floor"]
+        values = {name: float(found[name]) for name in METRICS}
+        years = float(found["episode_len"]) / self._periods_per_year()
+        annual = (1.0 + values["profit"]) ** (1.0 / years) - 1.0 if values["profit"] > -1.0 else -1.0
+        values["calmar"] = annual / values["max_drawdown"] if values["max_drawdown"] > 0 else 0.0
+        values["return"] = values["profit"]
+        metric = self.run.checkpoint_metric
+        values["score"] = -values[metric] if metric == "max_drawdown" else values[metric]
+        values["search_score"] = _score(values, self.run.search.objective)
+        self._last_metrics = values
+        self._evaluated_at = self.num_episodes
+        self._is_best = self._best is None or values["score"] > self._best
+        if self._is_best:
+            self._best = values["score"]
+
+    def _periods_per_year(self) -> float:
+        from envs.market import build_market
+        from experiments.config import floor_spec
+
+        return build_market(floor_spec(self.run)).bars.periods_per_year
+
+    # -- checkpoints ---------------------------------------------------------------------------------------------------
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """RLlib's checkpoint, who the team is, what the checkpoint is worth, and the plan's own state."""
+        super().save_checkpoint(checkpoint_dir)
+        folder = Path(checkpoint_dir)
+        write_json(folder / LAYOUT_FILE, team_layout(self))
+        write_json(
+            folder / META_FILE,
+            {
+                "episode": self.num_episodes,
+                "total_steps": int(self._peek(NUM_ENV_STEPS_SAMPLED_LIFETIME)),
+                "timestamp": utc_now(),
+                **{name: self._last_metrics.get(name) for name in ("profit", "sharpe", "max_drawdown", "num_trades")},
+                "epsilon": self.epsilon(),
+                "is_best": self._is_best,
+                "metric_name": self.run.checkpoint_metric,
+                "metric_value": self._last_metrics.get(self.run.checkpoint_metric),
+                "weights_sha256": weights_sha256(flat_weights(self)),
+                "algo": self.run.algo,
+                "seed": self.run.seed,
+            },
+        )
+        write_json(
+            folder / STATE_FILE,
+            {
+                "evaluated_at": self._evaluated_at,
+                "checkpointed_at": self.num_episodes,
+                "last_metrics": self._last_metrics,
+                "best": self._best,
+                "capital": self.run.floor.capital,
+            },
+        )
+
+    def load_checkpoint(self, checkpoint_dir: str) -> None:
+        """Continue from a checkpoint.
+
+        Raises:
+            IncompatibleError: if its agents, features or networks are not those of this run.
+        """
+        folder = Path(checkpoint_dir)
+        differences = layout_differences(read_layout(folder), team_layout(self))
+        if differences:
+            raise IncompatibleError(f"{folder} does not fit this run: {'; '.join(differences)}")
+        super().load_checkpoint(checkpoint_dir)
+        state = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+        self._evaluated_at, self._checkpointed_at = state["evaluated_at"], state["checkpointed_at"]
+        self._last_metrics, self._best = state["last_metrics"], state["best"]
+        self._is_best = False
+        self._has_loaded = True
+        if state["capital"] != self.run.floor.capital:
+            self.env_runner_group.foreach_env_runner(_begin_new_episodes, local_env_runner=True)
+
+
+class FloorQMIX(RunTrainable, QMIX):
+    """QMIX on the trading floor."""
+
+
+class FloorVDN(RunTrainable, VDN):
+    """VDN on the trading floor."""
+
+
+class FloorPPO(RunTrainable, TeamPPO):
+    """PPO on the trading floor, sampled by the team runner."""
+
+
+class FloorRLlibPPO(RunTrainable, PPO):
+    """RLlib's own PPO on the trading floor, sampled by RLlib's own runner."""
+
+
+class FloorDQN(RunTrainable, DQN):
+    """RLlib's own DQN on the trading floor."""
+
+
+def trainable_class(run: RunConfig) -> type[RunTrainable]:
+    """The trainable of a run."""
+    if run.algo == "ppo":
+        return FloorPPO if run.runner == "team" else FloorRLlibPPO
+    return {"qmix": FloorQMIX, "vdn": FloorVDN, "dqn": FloorDQN}[run.algo]
+
+
+def load_weights(algorithm: RunTrainable, source: str) -> None:
+    """Take over the weights of a trained run; optimisers, counters and buffers start anew.
+
+    Args:
+        algorithm: The fresh algorithm.
+        source: Run folder or checkpoint.
+
+    Raises:
+        IncompatibleError: if the trained team differs from this one.
+    """
+    from experiments.models import find_model
+
+    folder = find_model(source).checkpoint
+    differences = layout_differences(read_layout(folder), team_layout(algorithm))
+    if differences:
+        raise IncompatibleError(f"{folder} does not fit this run: {'; '.join(differences)}")
+    state = find_module_states(folder)
+    algorithm.learner_group.set_state({"learner": {"rl_module": state}})
+    algorithm.env_runner_group.sync_weights(from_worker_or_learner_group=algorithm.learner_group, inference_only=True)
+
+
+def _score(values: Mapping[str, float], objective: str) -> float:
+    return -values[objective] if objective == "max_drawdown" else values[objective]
+
+
+def _begin_new_episodes(runner: Any) -> None:
+    """Let a team runner start its episodes anew, with the capital that is now set."""
+    begin = getattr(runner, "begin_new_episodes", None)
+    if begin is not None:
+        begin()
+
+
+def _record_in(storage: Any) -> dict[str, Any]:
+    """Read the run folder's ``config.json`` through Tune's storage, wherever that is; empty outside Tune."""
+    if storage is None:
+        return {}
+    path = f"{storage.experiment_fs_path}/{FILE_NAME}"
+    try:
+        with storage.storage_filesystem.open_input_stream(path) as stream:
+            record: dict[str, Any] = json.loads(stream.read())
+    except FileNotFoundError:
+        return {}
+    return record
