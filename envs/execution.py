@@ -246,7 +246,7 @@ def _cut_purchases(
     if costs.has_order_fee:
         sales = (-value).clamp_min(0.0)
         excess = commission(sales, costs) - sales * (costs.commission_bps * 1e-4)
-        at_most = (value > 0) * (costs.commission_min_usd + costs.commission_fixed_usd)
+        at_most = (value > 0).to(value.dtype) * (costs.commission_min_usd + costs.commission_fixed_usd)
         budget = budget - layout.lines_to_accounts(excess + at_most)
     factor = (budget / (bought * (1.0 + costs.proportional)).clamp_min(_TINY)).clamp(0.0, 1.0)
     cut = shares * layout.at_lines_from_accounts(factor)
