@@ -148,7 +148,7 @@ def explain(error: ValidationError, cls: type, *, as_flags: Sequence[str] = ()) 
     more = (
         f" (and {len(details) - 1} more)" if len({_setting_name(item["loc"], settings) for item in details}) > 1 else ""
     )
-    if first["type"] == "extra_forbidden":
+    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return f"unknown setting {name!r}{nearest(name, settings)}{more}"
     if setting is not None and setting.choices and first["type"] == "literal_error":
         meant = nearest(str(given), setting.choices) or f": choose one of {', '.join(map(str, setting.choices))}"

@@ -14,9 +14,9 @@ from envs.bars import DataConfig
 from envs.errors import InputError
 from experiments.arguments import parse_flags, print_help, scan_flags
 from experiments.backtesting.compare import backtest_models, print_backtest, write_backtest
-from experiments.backtesting.models import find_models
 from experiments.cli import check_json_flag, main, write_json_flag
 from experiments.layers import nested
+from experiments.models import find_models
 from experiments.reporting.files import check_folder_writable
 from experiments.settings import value_of
 

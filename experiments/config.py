@@ -168,7 +168,7 @@ def parse_run(argv: Sequence[str], *, prog: str = "experiments/run.py") -> tuple
         raise SystemExit(0)
     flags = scan_flags(RunConfig, argv, aliases=ALIASES)
     asked = {name: words[0] for name, words in flags.items() if words[0] != "None"}
-    by_file = _read_config_file(asked.get("config"))
+    by_file = read_config_file(asked.get("config"))
     asked = {name: str(value) for name, value in by_file.items() if value is not None} | asked
     base = merge(_model_layer(asked.get("load_model")), _preset_layer(asked.get("preset")))
     base = merge(merge(base, _run_layer(asked, base)), by_file)
@@ -226,20 +226,25 @@ def read_preset(name: str) -> dict[str, Any]:
     return values
 
 
+def read_config_file(path: str | None) -> dict[str, Any]:
+    """Read a user's YAML file of settings; nothing where there is none.
+
+    Raises:
+        InputError: if it is missing, not YAML, or holds a setting or value that does not exist.
+    """
+    if path is None:
+        return {}
+    values = check_keys(read_yaml(path), RunConfig, where=path, aliases=ALIASES)
+    build_settings(RunConfig, values, where=path)
+    return values
+
+
 def _default_name(preset: str | None, algo: str) -> str:
     return f"{preset or 'default'}-{algo}"
 
 
 def _preset_layer(name: str | None) -> dict[str, Any]:
     return {} if name is None else read_preset(name) | {"preset": name}
-
-
-def _read_config_file(path: str | None) -> dict[str, Any]:
-    if path is None:
-        return {}
-    values = check_keys(read_yaml(path), RunConfig, where=path, aliases=ALIASES)
-    build_settings(RunConfig, values, where=path)
-    return values
 
 
 def _model_layer(path: str | None) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def _train(config: RunConfig, by_hand: dict[str, Any]) -> int:
             return DONE
     market = build_market(floor_spec(config))
     if config.load_model is not None and not is_known:
-        session.check_fits(config, market, config.load_model)
+        session.check_fits(market, config.load_model)
     scaler = session.record_run(config, market)
     with log_to(folder / LOG_FILE):
         _announce(config, market, is_known=is_known)

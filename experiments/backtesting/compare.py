@@ -12,15 +12,16 @@ import pandas as pd
 from envs.bars import Split
 from envs.errors import InputError
 from envs.features import Scaler
-from envs.market import FloorSpec, Market, build_market
+from envs.floor import TradingFloor
+from envs.market import FloorSpec, Market, build_floor, build_market
 from experiments.arguments import build_settings, dump_settings
 from experiments.backtesting.agents import check_agents, describe_agents
 from experiments.backtesting.baselines import run_baselines
 from experiments.backtesting.engine import Policy, PolicyTrader, run_backtest
-from experiments.backtesting.models import Model
 from experiments.backtesting.result import BacktestResult
 from experiments.config import floor_spec
 from experiments.layers import merge
+from experiments.models import Model
 from experiments.reporting.files import check_folder_writable, write_json, write_parquet
 from experiments.reporting.plots import plot_backtest
 from experiments.reporting.tables import metrics_table, money, pairs_table, show
@@ -76,7 +77,9 @@ def backtest_models(
                 model.record.agents, describe_agents(market.mandates), model=model.name, prices=market.bars.source
             )
         scaler = Scaler.from_json(model.record.scaler) if model.record.scaler is not None else None
-        trader = PolicyTrader(load(model.checkpoint))
+        policy = load(model.checkpoint)
+        _check_widths(policy, build_floor(market, split=split), model=model.name)
+        trader = PolicyTrader(policy)
         name = "strategy" if len(models) == 1 else model.name
         strategies.append(run_backtest(trader, market, name=name, split=split, scaler=scaler))
     baselines = run_baselines(markets[0], split=split, seed=models[0].config.seed)
@@ -197,6 +200,16 @@ def _spec(model: Model, first: Model, *, capital: float | None, data: Mapping[st
     if capital is not None:
         rules = replace(rules, capital=capital)
     return FloorSpec(data=prices, desk=own.desk, floor=rules)
+
+
+def _check_widths(policy: Policy, floor: TradingFloor, *, model: str) -> None:
+    """Refuse a market whose observations do not fit the networks of a policy that says what it takes."""
+    trained = getattr(policy, "layout", {}).get("obs_dims")
+    if trained is not None and list(trained) != list(floor.obs_dims):
+        raise InputError(
+            f"{model} does not fit: its agents see {list(trained)} numbers each, but these prices and settings make "
+            f"{list(floor.obs_dims)}"
+        )
 
 
 def _same_period(markets: Sequence[Market], split: str) -> list[Market]:

@@ -13,8 +13,8 @@ from envs.metrics import METRIC_NAMES
 from experiments.backtesting import baselines
 from experiments.backtesting.compare import backtest_models, summarise, write_backtest
 from experiments.backtesting.engine import PolicyTrader, run_backtest
-from experiments.backtesting.models import find_model, find_models
 from experiments.config import config_from_json, floor_spec
+from experiments.models import find_model, find_models
 
 NAMES = ["cash", "buy_and_hold", "equal_weight", "minimum_variance", "momentum", "random"]
 

@@ -57,6 +57,11 @@ def find_model(path: str | Path) -> Model:
     return Model(name=name, checkpoint=checkpoint, which=which, record=record, config=config)
 
 
+def find_checkpoint(path: str | Path) -> Path:
+    """Find the checkpoint folder that a path means; see ``find_model``."""
+    return find_model(path).checkpoint
+
+
 def find_models(paths: Sequence[str | Path]) -> list[Model]:
     """Find several models and give them different names."""
     models = [find_model(path) for path in paths]
@@ -81,7 +86,6 @@ def _choose_checkpoint(folder: Path) -> tuple[Path, str]:
     found = [(read_json(meta), meta.parent) for meta in folder.rglob(CHECKPOINT_META)]
     if not found:
         raise InputError(f"{folder} has no checkpoint yet: train it first, or name another run")
-    for meta, checkpoint in found:
-        if meta.get("is_best"):
-            return checkpoint, "best"
-    return max(found, key=lambda item: item[0].get("total_steps", 0))[1], "latest"
+    best = [item for item in found if item[0].get("is_best")]  # each was the best so far when it was written
+    _, checkpoint = max(best or found, key=lambda item: item[0].get("total_steps", 0))
+    return checkpoint, "best" if best else "latest"

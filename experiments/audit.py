@@ -1,0 +1,115 @@
+"""Audit look-ahead and books on your own prices and settings: ``python experiments/audit.py --data.path FILE``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import field
+from typing import Any
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from envs.audit import AuditResult, audit_books, audit_lookahead
+from envs.bars import DataConfig
+from envs.floor import FloorConfig
+from envs.mandates import DeskConfig
+from envs.market import Market, build_market
+from experiments.arguments import parse_flags, print_help, scan_flags
+from experiments.cli import DONE, FAILED, check_json_flag, main, write_json_flag
+from experiments.config import ALIASES, RunConfig, floor_spec, read_config_file, read_preset
+from experiments.layers import merge
+from experiments.reporting.tables import checks_table, pairs_table, show
+
+TITLES = {"lookahead": "Nothing looks ahead", "books": "The books balance"}
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class AuditConfig:
+    """What can be set for an audit: prices, agents and rules as in a run, and how much is tried."""
+
+    preset: str | None = None
+    """Named differences from the defaults, as in a run."""
+    config: str | None = None
+    """YAML file of your own, as in a run; only its data, desk and floor are read."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of the perturbations and random actions."""
+    num_bars_checked: int = Field(default=3, gt=0)
+    """Bars of each split after which prices are changed."""
+    num_settings: int = Field(default=8, gt=0)
+    """Cost settings under which the books are checked; yours is the first."""
+    json: str | None = None
+    """File for what is printed, as plain JSON."""
+    data: DataConfig = field(default_factory=DataConfig)
+    desk: DeskConfig = field(default_factory=DeskConfig)
+    floor: FloorConfig = field(default_factory=FloorConfig)
+
+
+def parse_audit(argv: Sequence[str]) -> AuditConfig:
+    """Read the settings of an audit: defaults, then the preset, then the file, then flags.
+
+    Raises:
+        InputError: one line for the first mistake.
+    """
+    flags = scan_flags(AuditConfig, argv, aliases=ALIASES)
+    asked = {name: words[0] for name, words in flags.items() if words[0] != "None"}
+    preset = read_preset(asked["preset"]) if "preset" in asked else {}
+    layers = merge(preset, read_config_file(asked.get("config")))
+    base: dict[str, Any] = {name: layers[name] for name in ("data", "desk", "floor") if name in layers}
+    return parse_flags(AuditConfig, flags, base=base)
+
+
+def audit(market: Market, config: AuditConfig) -> list[AuditResult]:
+    """Run every audit on a market."""
+    return [
+        audit_lookahead(market, num_bars_checked=config.num_bars_checked, seed=config.seed),
+        audit_books(market, num_settings=config.num_settings, seed=config.seed),
+    ]
+
+
+def run(argv: Sequence[str]) -> int:
+    """Audit what the command line names, and print a table of the checks; 1 if any failed.
+
+    Raises:
+        InputError: if prices or settings cannot be used.
+    """
+    if any(word in ("-h", "--help") for word in argv):
+        print_help(AuditConfig, prog="experiments/audit.py", description=__doc__ or "")
+        return DONE
+    config = parse_audit(argv)
+    check_json_flag(config.json)
+    market = build_market(floor_spec(RunConfig(data=config.data, desk=config.desk, floor=config.floor)))
+    bars = market.bars
+    facts = {
+        "prices": f"{bars.source}: {bars.num_bars} bars of {bars.num_assets} assets, {bars.frequency}",
+        "agents": ", ".join(mandate.name for mandate in market.mandates),
+        "fills": market.spec.floor.fill.replace("_", " "),
+    }
+    facts |= {f"note {i + 1}": note for i, note in enumerate(bars.notes)}
+    show(pairs_table(facts, title="What is audited"))
+    results = audit(market, config)
+    for result in results:
+        rows = [(row.check, row.passed and row.tried > 0, _detail(row)) for row in result.rows]
+        show(checks_table(rows, title=TITLES.get(result.name, result.name)))
+    passed = all(result.passed for result in results)
+    show("every check passed" if passed else "an audit FAILED: results on this floor mean nothing until it is mended")
+    write_json_flag(
+        config.json,
+        {
+            "passed": passed,
+            "data": {"source": bars.source, "fingerprint": bars.fingerprint, "notes": list(bars.notes)},
+            "audits": [result.to_json() for result in results],
+        },
+    )
+    return DONE if passed else FAILED
+
+
+def _detail(row: Any) -> str:
+    if not row.tried:
+        return "never tried"
+    error = f"largest error {row.worst:.1e}" if row.worst > 0 else "equal to the last bit"
+    found = f"{row.tried:,} numbers compared, {error}"
+    return f"{found}; first at {row.first_failure}" if row.first_failure else found
+
+
+if __name__ == "__main__":
+    main(run)
