@@ -1,0 +1,180 @@
+import json
+import os
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from envs.errors import InputError
+from envs.metrics import METRIC_NAMES
+from experiments.backtesting.result import COST_COLUMNS, TRADE_COLUMNS, BacktestResult
+from experiments.reporting.files import (
+    check_folder_writable,
+    plain,
+    read_json,
+    write_json,
+    write_parquet,
+    write_text,
+)
+from experiments.reporting.plots import drawdown, plot_backtest
+from experiments.reporting.tables import METRIC_COLUMNS, checks_table, format_metric, metrics_table, money, show
+
+
+def result(name, *, num_assets=12, num_bars=60, seed=0):
+    rng = np.random.default_rng(seed)
+    dates = pd.bdate_range("2017-01-03", periods=num_bars + 1).to_numpy().astype("datetime64[us]")
+    equity = 1e7 * np.exp(np.r_[0.0, np.cumsum(rng.normal(0, 0.01, num_bars))])
+    assets, agents = [f"A{i}" for i in range(num_assets)], [f"trader_{i}" for i in range(3)]
+    index = pd.Index(dates[1:], name="date")
+    columns = [*COST_COLUMNS, "interest"]
+    return BacktestResult(
+        name=name,
+        dates=dates,
+        equity=equity,
+        trades=pd.DataFrame(columns=list(TRADE_COLUMNS)),
+        weights=pd.DataFrame(rng.normal(0, 0.05, (num_bars, num_assets)), index=index, columns=assets),
+        agent_profit=pd.DataFrame(rng.normal(0, 1e4, (num_bars, 3)), index=index, columns=agents),
+        costs=pd.DataFrame(rng.exponential(10, (num_bars, 5)), index=index, columns=columns),
+        metrics=dict.fromkeys(METRIC_NAMES, 0.1),
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "$0"),
+        (0.5, "$0.50"),
+        (12, "$12"),
+        (999.9, "$1K"),
+        (10_200_000, "$10.2M"),
+        (-350_000, "-$350K"),
+        (999_999, "$1M"),
+        (2.5e9, "$2.5B"),
+        (1e10, "$10B"),
+    ],
+)
+def test_money(value, text):
+    assert money(value) == text
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("total_return", 0.1234, "12.3%"),
+        ("sharpe", 1.005, "1.00"),
+        ("final_equity", 10_688_541.2, "$10,688,541"),
+        ("num_trades", 6235, "6,235"),
+        ("sharpe", float("nan"), "-"),
+        ("calmar", None, "-"),
+    ],
+)
+def test_metrics_are_written_in_their_units(name, value, text):
+    assert format_metric(name, value) == text
+
+
+def test_every_metric_has_a_column():
+    assert set(METRIC_COLUMNS) == set(METRIC_NAMES)
+
+
+def test_table_shows_every_series_and_folds_nothing_in_a_pipe(capsys):
+    rows = {name: dict.fromkeys(METRIC_NAMES, 0.5) for name in ("strategy", "buy_and_hold")}
+    show(metrics_table(rows, title="Backtest", strategies=["strategy"]))
+    lines = capsys.readouterr().out.splitlines()
+    assert any("buy and hold" in line and "50.0%" in line for line in lines)
+    assert all(head in "".join(lines) for head in METRIC_COLUMNS.values())
+
+
+def test_failed_check_stands_out():
+    console = Console(width=120, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+    console.print(checks_table([("books", False, "step 3"), ("time", True, "")], title="Audit"))
+    text = console.export_text()
+    assert "FAILED" in text
+    assert "passed" in text
+
+
+def test_drawdown_is_the_distance_below_the_peak():
+    np.testing.assert_allclose(drawdown(np.array([1.0, 2.0, 1.0, 3.0])), [0.0, 0.0, -0.5, 0.0])
+
+
+@pytest.mark.parametrize("num_models", [1, 3])
+@pytest.mark.parametrize("num_assets", [1, 40])
+def test_picture_is_drawn_without_a_display(tmp_path, num_models, num_assets, monkeypatch):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    before = dict(mpl.rcParams)
+    models = [result(f"model {i}", num_assets=num_assets, seed=i) for i in range(num_models)]
+    path = tmp_path / "out" / "backtest_results.png"
+    plot_backtest(path, models, [result("cash"), result("buy_and_hold", seed=9)], title="title", subtitle="costs")
+    with Image.open(path) as picture:
+        assert picture.width >= 1200
+        assert len(set(picture.convert("RGB").resize((60, 60)).get_flattened_data())) > 50
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    assert dict(mpl.rcParams) == before
+
+
+def test_picture_draws_every_series(tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr("experiments.reporting.plots._save", lambda figure, path: figures.append(figure) or path)
+    plot_backtest(tmp_path / "x.png", [result("mine")], [result("cash"), result("momentum")], title="t")
+    axes = figures[0].axes
+    assert [axis.get_title(loc="left").split(" ")[0] for axis in axes] == [
+        "Equity",
+        "Drawdown",
+        "Weights",
+        "Profit",
+        "Cumulative",
+    ]
+    labels = {text.get_text().rsplit(" ", 1)[0] for text in axes[0].get_legend().get_texts()}
+    assert labels == {"mine", "cash", "momentum"}
+    assert len(axes[2].get_legend().get_texts()) <= 10
+
+
+def test_plain_values_survive_json():
+    value = {"a": np.float64(1.5), "b": np.int64(2), "c": (1, np.nan), 3: {"x": np.array([1.0, np.inf])}}
+    assert json.loads(json.dumps(plain(value), allow_nan=False)) == {
+        "a": 1.5,
+        "b": 2,
+        "c": [1, None],
+        "3": {"x": [1.0, None]},
+    }
+
+
+def test_file_is_replaced_whole_and_a_failure_leaves_the_old_one(tmp_path, monkeypatch):
+    path = tmp_path / "summary.json"
+    write_json(path, {"step": 1})
+
+    def fail(*args):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", fail)
+        with pytest.raises(InputError, match="No space left"):
+            write_text(path, "half")
+        with pytest.raises(InputError, match="No space left"):
+            write_parquet(tmp_path / "t.parquet", pd.DataFrame({"a": [1]}))
+    assert read_json(path) == {"step": 1}
+    assert [file.name for file in tmp_path.iterdir()] == ["summary.json"]
+
+
+def test_damaged_json_is_named_with_its_line(tmp_path):
+    path = tmp_path / "summary.json"
+    path.write_text('{\n"a": ')
+    with pytest.raises(InputError, match=r"summary\.json is damaged: not JSON at line 2"):
+        read_json(path)
+
+
+def test_folder_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "results").write_text("")
+    with pytest.raises(InputError, match=r"--storage is .*results"):
+        check_folder_writable(tmp_path / "results", setting="--storage")
+    with pytest.raises(InputError, match=r"--storage is .*results"):
+        check_folder_writable(tmp_path / "results" / "dow", setting="--storage")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_folder_without_permission_is_refused(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(InputError, match="cannot be written to"):
+        check_folder_writable(tmp_path / "results", setting="--storage")

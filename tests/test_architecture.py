@@ -1,0 +1,131 @@
+"""The walls between the rooms: who may import whom, read from the source and not from what happens to be loaded."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+ROOMS = ("envs", "algos", "experiments")
+FORBIDDEN = {"envs": {"algos", "experiments"}, "algos": {"envs", "experiments"}, "experiments": set()}
+PURE = (
+    "envs/accounts.py",
+    "envs/actions.py",
+    "envs/audit.py",
+    "envs/bar_data.py",
+    "envs/bars.py",
+    "envs/counted.py",
+    "envs/errors.py",
+    "envs/execution.py",
+    "envs/features.py",
+    "envs/mandates.py",
+    "envs/metrics.py",
+    "envs/price_files.py",
+    "envs/rewards.py",
+    "envs/synthetic.py",
+    "envs/tape.py",
+    "envs/trading.py",
+    "algos/errors.py",
+    "algos/losses.py",
+    "algos/returns.py",
+    "algos/settings.py",
+    "algos/dqn/config.py",
+    "algos/ppo/config.py",
+    "algos/qmix/config.py",
+    "experiments/arguments.py",
+    "experiments/cli.py",
+    "experiments/layers.py",
+    "experiments/provenance.py",
+    "experiments/run_record.py",
+    "experiments/settings.py",
+    "experiments/reporting/files.py",
+    "experiments/reporting/plots.py",
+    "experiments/reporting/tables.py",
+)
+"""Parts that import neither Ray nor Gymnasium, so that they can be tested and used without either."""
+
+SOURCES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
+
+
+def imported_modules(path):
+    """Full names of all modules that a file imports, also inside functions; ``from a import b`` counts as a and a.b."""
+    package = path.relative_to(ROOT).with_suffix("").parts[:-1]
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(), filename=str(path))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
+            module = ".".join(part for part in (base, node.module) if part)
+            found |= {module} | {f"{module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def roots(path):
+    return {name.partition(".")[0] for name in imported_modules(path)}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_rooms_have_one_door(path):
+    room = path.relative_to(ROOT).parts[0]
+    assert roots(path) & FORBIDDEN[room] == set()
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_pure_parts_import_neither_ray_nor_gymnasium(name):
+    assert roots(ROOT / name) & {"ray", "gymnasium", "pettingzoo", "gym"} == set()
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_pure_parts_lean_on_nothing_impure_of_their_own_room_at_import(name):
+    """A pure part may not reach Ray or Gymnasium through a neighbour either."""
+    impure = reach(ROOT / name) & {"ray", "gymnasium", "pettingzoo"}
+    if name not in ("envs/audit.py",):  # audits are pure of Ray, but they step floors, which have Gymnasium spaces
+        assert impure == set()
+    assert "ray" not in impure
+
+
+def reach(path, seen=None):
+    """Root packages that a file reaches through modules of this repository that it imports when it is loaded."""
+    seen = set() if seen is None else seen
+    found = set()
+    for name in imported_when_loaded(path):
+        root = name.partition(".")[0]
+        if root not in ROOMS:
+            found.add(root)
+            continue
+        target = ROOT.joinpath(*name.split(".")).with_suffix(".py")
+        if target.is_file() and target not in seen:
+            seen.add(target)
+            found |= reach(target, seen)
+    return found
+
+
+def imported_when_loaded(path):
+    """Modules imported at the top level of a file, outside ``if TYPE_CHECKING``."""
+    found = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def test_there_is_no_drawer_for_odds_and_ends():
+    names = {path.stem for path in SOURCES}
+    assert names & {"utils", "util", "helpers", "misc", "common"} == set()
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_stay_readable_in_one_sitting(path):
+    assert len(path.read_text().splitlines()) <= 450
+
+
+def test_walk_finds_imports_inside_functions(tmp_path, monkeypatch):
+    monkeypatch.setattr("test_architecture.ROOT", tmp_path)
+    (tmp_path / "envs").mkdir()
+    path = tmp_path / "envs" / "x.py"
+    path.write_text("def f():\n    from algos.nets import build\n    import ray.tune\n    from . import bars\n")
+    assert imported_modules(path) == {"algos.nets", "algos.nets.build", "ray.tune", "envs", "envs.bars"}
+    assert {"algos", "ray"} <= roots(path)
