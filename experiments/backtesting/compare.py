@@ -154,7 +154,7 @@ def print_backtest(backtest: Backtest, out: str | Path) -> None:
     rows["period"] = period_in_words(backtest)
     rows["capital"] = money(backtest.strategies[0].equity[0])
     rows["costs"] = costs_in_words(backtest)
-    for i, note in enumerate(bars.notes):
+    for i, note in enumerate([*bars.notes, *_books_that_differ(backtest)]):
         rows[f"note {i + 1}"] = note
     results = [*backtest.strategies, *backtest.baselines]
     names = [result.name for result in backtest.strategies]
@@ -164,6 +164,18 @@ def print_backtest(backtest: Backtest, out: str | Path) -> None:
         if result.ruined:
             show(f"{result.name} lost its capital before the end; its value is carried forward from there")
     show(f"files in {out}: {PICTURE}, backtest.json, equity.parquet, trades.parquet, weights.parquet, costs.parquet")
+
+
+def _books_that_differ(backtest: Backtest) -> list[str]:
+    """Say where agents that see averages over their book now have books of another size than in training."""
+    here = [len(mandate.assets) for mandate in backtest.market.mandates]
+    notes = []
+    for model in backtest.models[:1]:
+        trained = [agent["num_assets"] for agent in model.record.agents or []]
+        if trained and trained != here:
+            sizes = (" ".join(map(str, counts)) for counts in (trained, here))
+            notes.append("agents trained with books of {} assets trade books of {} here".format(*sizes))
+    return notes
 
 
 def period_in_words(backtest: Backtest) -> str:

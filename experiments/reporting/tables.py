@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Mapping, Sequence
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -59,26 +61,29 @@ def format_metric(name: str, value: float | None, *, short: bool = False) -> str
 
 
 def metrics_table(rows: Mapping[str, Mapping[str, float | None]], *, title: str, strategies: Sequence[str]) -> Table:
-    """Make a table with one row for each series and one column for each metric.
+    """Make a table with one column for each series and one row for each metric, which fits a terminal.
 
     Args:
         rows: Series name -> its metrics.
         title: Printed above.
-        strategies: Names of the rows to stress.
+        strategies: Names of the series to stress.
     """
-    table = Table(title=title, title_justify="left", title_style="bold", pad_edge=False, header_style="bold")
+    is_narrow = shutil.get_terminal_size((120, 40)).columns < 13 * (len(rows) + 1)
+    table = _table(title)
     table.add_column("", no_wrap=True)
-    for head in METRIC_COLUMNS.values():
-        table.add_column(head, justify="right", no_wrap=True)
-    for series, metrics in rows.items():
-        cells = [format_metric(name, metrics.get(name)) for name in METRIC_COLUMNS]
-        table.add_row(title_case(series), *cells, style="bold cyan" if series in strategies else None)
+    for series in rows:
+        style = "bold cyan" if series in strategies else ""
+        table.add_column(
+            title_case(series), justify="right", style=style, header_style=style or "bold", overflow="fold"
+        )
+    for name, head in METRIC_COLUMNS.items():
+        table.add_row(head, *(format_metric(name, metrics.get(name), short=is_narrow) for metrics in rows.values()))
     return table
 
 
 def checks_table(rows: Sequence[tuple[str, bool, str]], *, title: str) -> Table:
     """Make a table of checks: name, verdict, and what was looked at or found."""
-    table = Table(title=title, title_justify="left", title_style="bold", pad_edge=False, header_style="bold")
+    table = _table(title)
     table.add_column("check", no_wrap=True)
     table.add_column("verdict")
     table.add_column("detail", overflow="fold")
@@ -89,7 +94,7 @@ def checks_table(rows: Sequence[tuple[str, bool, str]], *, title: str) -> Table:
 
 def pairs_table(rows: Mapping[str, object], *, title: str) -> Table:
     """Make a two-column table of names and values."""
-    table = Table(title=title, title_justify="left", title_style="bold", pad_edge=False, show_header=False)
+    table = _table(title, show_header=False)
     table.add_column("", style="bold", no_wrap=True)
     table.add_column("", overflow="fold")
     for name, value in rows.items():
@@ -98,9 +103,21 @@ def pairs_table(rows: Mapping[str, object], *, title: str) -> Table:
 
 
 def show(*renderables: object) -> None:
-    """Print tables and text on stdout; into a file or a pipe at a fixed width, so that tables are not folded."""
+    """Print tables and text on stdout; into a file or a pipe at a fixed width, so that tables are not folded there."""
     console = Console(highlight=False)
-    if not console.is_terminal or console.width < 100:
-        console = Console(highlight=False, width=190 if not console.is_terminal else max(console.width, 80))
+    if not console.is_terminal:
+        console = Console(highlight=False, width=160)
     for item in renderables:
         console.print(item)
+
+
+def _table(title: str, *, show_header: bool = True) -> Table:
+    return Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        header_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        show_header=show_header,
+    )
