@@ -13,6 +13,7 @@ from ray.tune import Callback
 
 from envs.errors import InputError
 from experiments.reporting.files import read_json, write_json
+from experiments.run_record import FILE_NAME
 from experiments.tuning.checkpoint_files import BEST_FOLDER, META_FILE, utc_now
 
 SUMMARY_FILE = "summary.json"
@@ -35,7 +36,25 @@ class RunMonitor(Callback):
         self.folder, self.algo, self.seed, self.metric_name = folder, algo, seed, metric_name
         self.is_search = is_search
         self._shown_at = 0.0
+        self._has_cleaned = False
         self._previous: dict[str, tuple[float, float]] = {}
+
+    def on_step_begin(self, iteration: int, trials: Any, **info: Any) -> None:
+        """Keep Tune from writing stale copies over our files.
+
+        On a restore Tune downloads every JSON file of the run folder into its staging folder, which it uploads again and
+        again; ours would go back to what they were.
+        """
+        if self._has_cleaned or not trials:
+            return
+        staging = Path(trials[0].storage.experiment_driver_staging_path)
+        for name in (SUMMARY_FILE, FILE_NAME):
+            (staging / name).unlink(missing_ok=True)
+        self._has_cleaned = True
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Travel with a clean slate: each process has its own staging folder and clock."""
+        return {**self.__dict__, "_has_cleaned": False, "_shown_at": 0.0, "_previous": {}}
 
     def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
         """Print how far the trial is, at most every few seconds and whenever a checkpoint is due."""

@@ -9,17 +9,19 @@ from typing import Any
 
 import ray
 
-from algos.errors import IncompatibleError
 from envs.errors import InputError
 from envs.market import Market
+from experiments.backtesting.agents import check_agents, describe_agents
 from experiments.config import RunConfig, config_to_json, run_folder
+from experiments.models import find_model
 from experiments.provenance import collect_provenance
 from experiments.run_record import FILE_NAME, read_run_record, write_run_record
-from experiments.settings import settings_of, value_of
+from experiments.settings import settings_of
 from experiments.tuning.monitor import RunMonitor, read_summary, write_summary
 
 os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "0")  # else a kill in the first ten seconds loses the run's progress
 os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune would print a box of its own beside our progress
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
@@ -117,7 +119,14 @@ def record_run(config: RunConfig, market: Market) -> dict[str, Any]:
         provenance = {**old.provenance, "resumes": resumes}
         scaler = dict(old.scaler or scaler)
     folder.mkdir(parents=True, exist_ok=True)
-    write_run_record(folder, config=config_to_json(config), provenance=provenance, scaler=scaler)
+    agents = describe_agents(market.mandates)
+    write_run_record(
+        folder,
+        config=config_to_json(config),
+        provenance=provenance,
+        scaler=scaler,
+        agents=describe_agents(market.mandates),
+    )
     return scaler
 
 
@@ -156,7 +165,9 @@ def train(config: RunConfig, scaler: dict[str, Any]) -> Outcome:
             run_config=tune.RunConfig(
                 name=folder.name,
                 storage_path=str(folder.parent),
-                checkpoint_config=tune.CheckpointConfig(num_to_keep=max(config.keep, LEAST_KEPT)),
+                checkpoint_config=tune.CheckpointConfig(
+                    num_to_keep=max(config.keep, LEAST_KEPT), checkpoint_at_end=False
+                ),
                 failure_config=tune.FailureConfig(max_failures=0),
                 callbacks=[monitor],
                 verbose=0,
@@ -199,34 +210,16 @@ def is_complete(config: RunConfig) -> bool:
     return summary.get("status") == "complete" and int(summary.get("episodes") or 0) >= config.episodes
 
 
-def check_fits(config: RunConfig, market: Market, source: str) -> None:
-    """Compare a checkpoint's team with the market's, before anything is started.
+def check_fits(market: Market, source: str) -> None:
+    """Compare the agents of a trained model with the market's, before anything is started.
 
     Raises:
-        IncompatibleError: saying what differs.
+        InputError: saying what differs.
     """
-    from algos.policy import read_layout
-    from envs.market import build_floor
-    from experiments.models import find_model
-
-    checkpoint = find_model(source).checkpoint
-    saved = read_layout(checkpoint)
-    floor = build_floor(market, num_replicas=1, split="train")
-    wanted = {
-        "agent_ids": list(floor.agent_ids),
-        "obs_dims": list(floor.obs_dims),
-        "actions": [str(floor.action_spaces[a]) for a in floor.agent_ids],
-    }
-    names = {"agent_ids": "agents", "obs_dims": "observation widths", "actions": "actions"}
-    found = [f"{n}: it has {saved[k]}, this run has {wanted[k]}" for k, n in names.items() if saved[k] != wanted[k]]
-    if found:
-        raise IncompatibleError(f"{checkpoint} does not fit this run: {'; '.join(found)}")
+    model = find_model(source)
+    if model.record.agents is not None:
+        check_agents(model.record.agents, describe_agents(market.mandates), model=model.name, prices=market.bars.source)
 
 
 def _trial_folder(trial: Any) -> str:
     return f"trial_{trial.trial_id}"
-
-
-def changed_settings(config: RunConfig, by_hand: dict[str, Any]) -> dict[str, Any]:
-    """What the user set by hand, with its value now; for messages."""
-    return {name: value_of(config, name) for name in by_hand}

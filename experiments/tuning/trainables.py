@@ -71,10 +71,11 @@ class RunTrainable(Algorithm):
         if self.iteration == 0 and not self._has_loaded and self.run.load_model is not None:
             load_weights(self, self.run.load_model)
         self._has_loaded = True
-        result: dict[str, Any] = super().step()
+        was_over = self.num_episodes >= self.run.episodes  # killed after its last checkpoint: nothing is left to train
+        result: dict[str, Any] = {} if was_over else super().step()
         episodes = self.num_episodes
         is_over = episodes >= self.run.episodes
-        is_due = is_over or episodes - self._checkpointed_at >= self.run.checkpoint_interval
+        is_due = not was_over and (is_over or episodes - self._checkpointed_at >= self.run.checkpoint_interval)
         if is_due or episodes - self._evaluated_at >= self.run.evaluation_interval:
             self._evaluate_now()
         result.update(self._last_metrics)
