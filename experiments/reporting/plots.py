@@ -125,7 +125,11 @@ def _draw_weights(axis: Axes, result: BacktestResult) -> None:
     weights = _largest_columns(result.weights)
     colours = [*_cycle(_palette(), weights.shape[1])]
     if len(weights.columns) < len(result.weights.columns):
-        colours[len(weights.columns) - 2 : len(weights.columns)] = [OTHER_COLOUR, DARKER_OTHER_COLOUR]
+        greys = {"other long": OTHER_COLOUR, "other short": DARKER_OTHER_COLOUR}
+        colours = [
+            next((grey for start, grey in greys.items() if name.startswith(start)), colour)
+            for name, colour in zip(weights.columns, colours, strict=False)
+        ]
     dates = result.dates[1:]
     values = weights.to_numpy()
     handles = axis.stackplot(dates, np.maximum(values, 0).T, colors=colours, linewidth=0, step="post")
@@ -215,11 +219,9 @@ def _largest_columns(frame: pd.DataFrame) -> pd.DataFrame:
     order = frame.abs().mean().sort_values(ascending=False).index
     kept, rest = list(order[: MOST_LEGEND_ROWS - 1]), list(order[MOST_LEGEND_ROWS - 1 :])
     others = frame[rest]
-    return (
-        frame[kept]
-        .assign(**{f"other long ({len(rest)})": others.clip(lower=0).sum(axis=1)})
-        .assign(**{"other short": others.clip(upper=0).sum(axis=1)})
-    )
+    long, short = others.clip(lower=0).sum(axis=1), others.clip(upper=0).sum(axis=1)
+    sums = {f"other long ({len(rest)})": long, "other short": short}
+    return frame[kept].assign(**{name: total for name, total in sums.items() if (total != 0).any()})
 
 
 def _palette() -> list[Any]:
