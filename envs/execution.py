@@ -22,6 +22,7 @@ MAX_IMPACT = 0.5
 """Largest move of the price by one bar's flow, temporary and permanent each, so that prices stay above zero."""
 _MARGIN = 1e-12  # of equity, kept back so that rounding cannot take cash below zero
 _TINY = 1e-300
+_LOT_ERROR = 1e-9  # of a lot
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -167,8 +168,14 @@ def clearing_price(
 
 
 def whole_lots(shares: Tensor, lot_size: float) -> Tensor:
-    """Round orders toward zero to whole lots; a lot of 0 leaves them as they are."""
-    return (shares / lot_size).trunc() * lot_size if lot_size > 0 else shares
+    """Round orders toward zero to whole lots; a lot of 0 leaves them as they are.
+
+    What rounding errors have left just short of a lot counts as one, or positions of whole lots could not be closed.
+    """
+    if lot_size <= 0:
+        return shares
+    lots = shares / lot_size
+    return (lots + torch.copysign(torch.full_like(lots, _LOT_ERROR), lots)).trunc() * lot_size
 
 
 def execute(
@@ -249,5 +256,8 @@ def _cut_purchases(
         at_most = (value > 0).to(value.dtype) * (costs.commission_min_usd + costs.commission_fixed_usd)
         budget = budget - layout.lines_to_accounts(excess + at_most)
     factor = (budget / (bought * (1.0 + costs.proportional)).clamp_min(_TINY)).clamp(0.0, 1.0)
-    cut = shares * layout.at_lines_from_accounts(factor)
-    return torch.where(shares > 0, whole_lots(cut, costs.lot_size), shares)
+    factor = layout.at_lines_from_accounts(factor)
+    cut = shares * factor
+    if costs.lot_size > 0:
+        cut = torch.where(factor < 1, (cut / costs.lot_size).trunc() * costs.lot_size, shares)
+    return torch.where(shares > 0, cut, shares)

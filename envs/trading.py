@@ -16,6 +16,8 @@ from envs.mandates import Mandate
 from envs.rewards import RewardConfig, reward
 from envs.tape import FillRule
 
+_ROUNDING = 1e-12  # of the orders that cross; a net order below it is a rounding error, and no order
+
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class FloorConfig:
@@ -185,7 +187,7 @@ class Trading:
         scale = books.offset.exp() if has_offset else None
         mark = quotes.close * scale if scale is not None else quotes.close
         orders = self._orders(books, layout.at_slots_from_assets(mark), target)
-        net = layout.slots_to_lines(orders)
+        net = self._net(orders)
         held = positions(layout, books.holdings)
         prices = clearing_price(layout.lines_to_assets(net), quotes, books.offset, config.costs, scale)
         price, mid = (layout.at_lines_from_assets(p) for p in prices)
@@ -237,11 +239,18 @@ class Trading:
             orders = orders * (orders.abs() * mark >= equity * config.min_order)
         return orders
 
+    def _net(self, orders: Tensor) -> Tensor:
+        """Net order of each line, [L, B]: what is left after its agents' orders have crossed, but for rounding."""
+        if not self._layout.is_pooled:
+            return orders
+        sums = self._layout.slots_to_lines(torch.stack((orders, orders.abs())))
+        return torch.where(sums[0].abs() > sums[1] * _ROUNDING, sums[0], 0.0)
+
     def _slot_fills(self, orders: Tensor, net: Tensor, shares: Tensor) -> Tensor:
         """Divide each line's fill among its slots, [P, B]: the same part of every order as of the net order."""
         if not self._layout.is_pooled:
             return shares
-        part = torch.where(net != 0, shares / torch.where(net != 0, net, 1.0), 1.0)
+        part = torch.where(net != 0, shares / torch.where(net != 0, net, 1.0), 1.0).clamp_max(1.0)
         return orders * self._layout.at_slots_from_lines(part)
 
     def _settle(self, cash: Tensor, fills: Fills) -> tuple[Tensor, Tensor | None, Tensor]:

@@ -1,0 +1,234 @@
+"""Small floors for tests, and the step of a floor once more as a slow loop in plain Python."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+
+from envs.bar_data import Bars
+from envs.bars import DataConfig
+from envs.execution import CostConfig
+from envs.floor import FloorConfig, TradingFloor
+from envs.mandates import DeskConfig
+from envs.market import FloorSpec, Market, build_floor, build_market
+from envs.synthetic import SyntheticConfig
+
+FREE = CostConfig(
+    commission_bps=0,
+    half_spread_bps=0,
+    temporary_impact=0,
+    permanent_impact=0,
+    borrow_rate_annual=0,
+    cash_rate_annual=0,
+)
+
+
+def spec_of(
+    *, num_assets: int = 4, num_bars: int = 260, seed: int = 1, desk: Any = None, floor: Any = None
+) -> FloorSpec:
+    synthetic = SyntheticConfig(num_assets=num_assets, num_bars=num_bars, seed=seed)
+    floor = {"horizon_bars": 12, **(floor or {})}
+    return FloorSpec(
+        data=DataConfig(synthetic=synthetic),
+        desk=DeskConfig(**{"feature_groups": ("momentum",), **(desk or {})}),
+        floor=FloorConfig(**floor),
+    )
+
+
+def market_of(**kwargs: Any) -> Market:
+    return build_market(spec_of(**kwargs))
+
+
+def floor_of(*, desk: Any = None, floor: Any = None, market: Any = None, **kwargs: Any) -> TradingFloor:
+    return build_floor(spec_of(desk=desk, floor=floor, **(market or {})), **kwargs)
+
+
+def flat_bars(prices: Any, *, opens: Any = None, volume: float | None = 1e6) -> Bars:
+    """Bars whose closes (and opens) are given, [T, A] or [T]; the rest of the history before them is flat."""
+    close = np.asarray(prices, dtype=np.float64).reshape(len(prices), -1)
+    lead = np.repeat(close[:1], 80, axis=0)
+    close = np.concatenate((lead, close))
+    open_ = close.copy() if opens is None else np.concatenate((lead, np.asarray(opens, float).reshape(len(opens), -1)))
+    dates = np.datetime64("2020-01-01") + np.arange(len(close))
+    return Bars(
+        dates=dates.astype("datetime64[us]"),
+        assets=tuple(f"A{i}" for i in range(close.shape[1])),
+        open=open_,
+        high=np.maximum(open_, close),
+        low=np.minimum(open_, close),
+        close=close,
+        volume=None if volume is None else np.full_like(close, volume),
+    )
+
+
+class SlowFloor:
+    """One replica, one number at a time; knows nothing of the floor's tensors."""
+
+    def __init__(self, market: Market, bar: int):
+        self.market, self.bar, self.config = market, bar, market.spec.floor
+        self.mandates, self.bars = market.mandates, market.bars
+        self.accounts = sorted({m.account for m in self.mandates})
+        self.cash = dict.fromkeys(self.accounts, self.config.capital)
+        self.equity = dict(self.cash)
+        self.held = {(m.name, a): 0.0 for m in self.mandates for a in m.assets}
+        self.offset = {a: 0.0 for m in self.mandates for a in m.assets}
+
+    def step(self, target: dict[tuple[str, str], float]) -> dict[str, Any]:
+        """Trade toward exposures of (agent, asset); returns rewards by agent, and everything that was charged."""
+        config, costs, bars, t = self.config, self.config.costs, self.bars, self.bar
+        column = {a: bars.assets.index(a) for a in self.offset}
+        mark = {a: bars.close[t, column[a]] * math.exp(self.offset[a]) for a in self.offset}
+        account = {m.name: m.account for m in self.mandates}
+        orders = {}
+        for (agent, asset), exposure in target.items():
+            equity = self.equity[account[agent]]
+            order = exposure * equity / mark[asset] - self.held[agent, asset]
+            orders[agent, asset] = order if abs(order) * mark[asset] >= config.min_order * equity else 0.0
+        lines = {(account[agent], asset) for agent, asset in orders}
+        net = dict.fromkeys(lines, 0.0)
+        for (agent, asset), order in orders.items():
+            net[account[agent], asset] += order
+        size = {line: sum(abs(o) for (n, a), o in orders.items() if (account[n], a) == line) for line in lines}
+        net = {line: order if abs(order) > 1e-12 * size[line] else 0.0 for line, order in net.items()}
+        # one clearing price
+        price, mid = {}, {}
+        permanent = {}
+        for asset, j in column.items():
+            flow = sum(order for (_, a), order in net.items() if a == asset)
+            raw = {
+                "next_open": bars.open[t + 1, j],
+                "next_vwap": (bars.high[t + 1, j] + bars.low[t + 1, j] + bars.close[t + 1, j]) / 3,
+                "next_close": bars.close[t + 1, j],
+                "same_close_unsafe": bars.close[t, j],
+            }[config.fill]
+            mid[asset] = price[asset] = raw * math.exp(self.offset[asset])
+            permanent[asset] = 0.0
+            if costs.permanent_impact or costs.temporary_impact:
+                adv = max(np.mean(bars.volume[max(0, t - 19) : t + 1, j]), 1e-9)
+                returns = [math.log(bars.close[s, j] / bars.close[s - 1, j]) for s in range(t - 19, t + 1)]
+                sigma = max(math.sqrt(sum(r * r for r in returns) / 20), 1e-6)
+                participation = abs(flow) / adv
+                move = max(-0.5, min(0.5, costs.permanent_impact * flow / adv))
+                price[asset] *= math.exp(move / 2)
+                power = 0.5 if costs.impact_law == "square_root" else 1.0
+                concession = min(costs.temporary_impact * sigma * participation**power, 0.5)
+                price[asset] *= 1 + math.copysign(concession, flow)
+                permanent[asset] = costs.permanent_impact / adv
+
+        def commission(notional: float) -> float:
+            if notional == 0:
+                return 0.0
+            return max(notional * costs.commission_bps * 1e-4, costs.commission_min_usd) + costs.commission_fixed_usd
+
+        spread = costs.half_spread_bps * 1e-4
+        rate = costs.borrow_rate_annual / bars.periods_per_year
+        can_borrow = any(m.allow_short for m in self.mandates) or config.max_leverage > 1
+        rate = rate if can_borrow else 0.0
+        lots = (
+            (lambda x: math.trunc(x / costs.lot_size + math.copysign(1e-9, x)) * costs.lot_size)
+            if costs.lot_size
+            else (lambda x: x)
+        )
+        position = {line: sum(h for (n, a), h in self.held.items() if (account[n], a) == line) for line in lines}
+        filled = {}
+        for k in self.accounts:
+            mine = {line: lots(net[line]) for line in lines if line[0] == k}
+            for line, order in mine.items():
+                value = order * price[line[1]]
+                if value < 0 and -value * (1 - spread) <= commission(-value):
+                    mine[line] = 0.0
+            budget = self.cash[k] + (config.max_leverage - 1) * self.equity[k] - 1e-12 * self.equity[k]
+            bought = 0.0
+            for line, order in mine.items():
+                value = order * price[line[1]]
+                if value < 0:
+                    budget += -value * (1 - spread) - commission(-value)
+                elif value > 0:
+                    bought += value * (1 + spread + costs.commission_bps * 1e-4)
+                    budget -= costs.commission_min_usd + costs.commission_fixed_usd
+                short = min(position[line] + min(order, 0.0), 0.0)
+                budget -= -short * price[line[1]] * rate
+            factor = min(1.0, max(0.0, budget / bought)) if bought > 0 else 1.0
+            for line, order in mine.items():
+                filled[line] = order if order < 0 or factor == 1 else order * factor
+                if costs.lot_size and filled[line] != order:
+                    filled[line] = math.trunc(order * factor / costs.lot_size) * costs.lot_size
+        ratio = {line: min(1.0, filled[line] / net[line]) if net[line] else 1.0 for line in lines}
+        result: dict[str, Any] = {"fills": {}, "reward": {}, "commission": 0.0, "spread": 0.0, "borrow": 0.0}
+        before_equity, start_held = dict(self.equity), dict(self.held)
+        slot_cost = dict.fromkeys(orders, 0.0)
+        for (agent, asset), order in orders.items():
+            fill = order * ratio[account[agent], asset]
+            result["fills"][agent, asset] = fill
+            self.held[agent, asset] += fill
+        interest = dict.fromkeys(self.accounts, 0.0)
+        for line in lines:
+            k, asset = line
+            value = filled[line] * price[asset]
+            fee, paid_spread = commission(abs(value)), abs(value) * spread
+            short = min(position[line] + filled[line], 0.0)
+            borrow = -short * price[asset] * rate
+            self.cash[k] -= value + fee + paid_spread + borrow
+            for name, amount in (("commission", fee), ("spread", paid_spread), ("borrow", borrow)):
+                result[name] += amount
+            impact = filled[line] * (price[asset] - mid[asset])
+            size = sum(abs(o) for (n, a), o in orders.items() if (account[n], a) == line)
+            all_short = sum(min(self.held[n, a], 0.0) for (n, a) in orders if (account[n], a) == line)
+            for agent, a in orders:
+                if (account[agent], a) == line:
+                    part = abs(orders[agent, a]) / size if size else 0.0
+                    slot_cost[agent, a] += part * (fee + paid_spread + impact)
+                    slot_cost[agent, a] += borrow * min(self.held[agent, a], 0.0) / all_short if all_short else 0.0
+        for k in self.accounts:
+            interest[k] = max(self.cash[k], 0.0) * costs.cash_rate_annual / bars.periods_per_year
+            if config.max_leverage > 1:
+                interest[k] -= max(-self.cash[k], 0.0) * rate
+            self.cash[k] += interest[k]
+        old_mark = mark
+        for asset in self.offset:
+            flow = sum(fill for (_, a), fill in filled.items() if a == asset)
+            self.offset[asset] += max(-0.5, min(0.5, permanent[asset] * flow))
+        mark = {a: bars.close[t + 1, column[a]] * math.exp(self.offset[a]) for a in self.offset}
+        for k in self.accounts:
+            self.equity[k] = self.cash[k] + sum(h * mark[a] for (n, a), h in self.held.items() if account[n] == k)
+        for m in self.mandates:
+            k, team = m.account, [n.name for n in self.mandates if n.account == m.account]
+            own = sum(
+                self.held[m.name, a] * mark[a]
+                - start_held[m.name, a] * old_mark[a]
+                - result["fills"][m.name, a] * mid[a]
+                - slot_cost[m.name, a]
+                for a in m.assets
+            )
+            own += interest[k] / len(team)
+            shared = (self.equity[k] - before_equity[k]) / config.capital
+            result["reward"][m.name] = config.reward.scale * (
+                m.team_share * shared + m.own_share * own / config.capital
+            )
+        self.bar += 1
+        return result
+
+
+def slot_targets(floor: TradingFloor, detail: Any, replica: int) -> dict[tuple[str, str], float]:
+    layout = floor.layout
+    return {
+        (floor.agent_ids[n], layout.assets[a]): float(detail.target[p, replica])
+        for p, (n, a) in enumerate(zip(layout.slot_agent, layout.slot_asset, strict=True))
+    }
+
+
+def equal_steps(mine: Any, theirs: Any) -> bool:
+    """Whether two steps of a floor are equal to the last bit."""
+    for x, y in zip(mine, theirs, strict=True):
+        if isinstance(x, dict):
+            if not isinstance(y, dict) or any(not torch.equal(x[k], y[k]) for k in x):
+                return False
+        elif x is None or y is None:
+            if x is not y:
+                return False
+        elif not torch.equal(x, y):
+            return False
+    return True

@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from floors import FREE, SlowFloor, flat_bars, floor_of, market_of, slot_targets, spec_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from envs.audit import random_actions, random_costs
+from envs.execution import CostConfig
+from envs.market import build_floor, build_market
+from envs.rewards import RewardConfig
+
+PRESETS = (
+    {"preset": "desk", "num_agents": 3},
+    {"preset": "roles"},
+    {"preset": "rivals", "num_agents": 2},
+    {"preset": "roles", "action": "continuous", "own_share": 0.7, "team_share": 0.3},
+    {"preset": "rivals", "num_agents": 2, "action": "continuous", "allow_short": False, "own_share": 1.0},
+    {"preset": "desk", "num_agents": 2, "book_rule": "inverse_volatility", "own_share": 0.5},
+)
+
+
+def compare_with_slow_loop(market, *, seed: int, steps: int = 6, num_replicas: int = 3) -> None:
+    floor = build_floor(market, num_replicas=num_replicas, seed=seed, record=True)
+    floor.reset()
+    rng = np.random.default_rng(seed)
+    first = floor.get_state()["clock.bar"]
+    slow = [SlowFloor(market, int(bar)) for bar in first]
+    capital = market.spec.floor.capital
+    for _ in range(steps):
+        step = floor.step(random_actions(floor, rng))
+        detail = floor.detail
+        for b, one in enumerate(slow):
+            expected = one.step(slot_targets(floor, detail, b))
+            got = {name: float(detail.after.equity[i, b]) for i, name in enumerate(one.accounts)}
+            assert got == pytest.approx(one.equity, abs=1e-8 * capital, rel=0)
+            assert detail.after.cash[:, b].tolist() == pytest.approx(list(one.cash.values()), abs=1e-8 * capital)
+            assert detail.fills[:, b].tolist() == pytest.approx(list(expected["fills"].values()), abs=1e-7, rel=1e-9)
+            assert step.reward[b].tolist() == pytest.approx(list(expected["reward"].values()), abs=1e-11)
+            for name in ("commission", "spread", "borrow"):
+                assert float(getattr(detail, name)[:, b].sum()) == pytest.approx(expected[name], rel=1e-9, abs=1e-9)
+        if step.final_obs is not None:
+            return
+
+
+@pytest.mark.parametrize("desk", PRESETS)
+def test_step_equals_a_slow_loop_under_default_costs(desk) -> None:
+    compare_with_slow_loop(market_of(desk=desk), seed=3)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    desk=st.sampled_from(PRESETS),
+    fill=st.sampled_from(("next_open", "next_vwap", "next_close", "same_close_unsafe")),
+    leverage=st.sampled_from((1.0, 1.0, 2.5)),
+    capital=st.sampled_from((2e4, 1e6, 1e9)),
+)
+def test_step_equals_a_slow_loop_under_any_costs(seed, desk, fill, leverage, capital) -> None:
+    costs = random_costs(np.random.default_rng(seed))
+    market = market_of(
+        desk=desk, floor={"fill": fill, "max_leverage": leverage, "capital": capital, "costs": costs}, seed=seed % 3
+    )
+    compare_with_slow_loop(market, seed=seed, steps=4, num_replicas=2)
+
+
+def one_asset(prices, *, opens=None, costs=FREE, **floor):
+    """A market of one asset and one agent whose test split ends with these prices."""
+    bars = flat_bars(prices, opens=opens)
+    spec = spec_of(desk={"preset": "rivals", "num_agents": 1}, floor={"horizon_bars": 1, "costs": costs, **floor})
+    last = bars.num_bars - len(prices)
+    data = dataclasses.replace(
+        spec.data, validation_start=str(bars.dates[55])[:10], test_start=str(bars.dates[last])[:10], embargo_bars=20
+    )
+    market = build_market(dataclasses.replace(spec, data=data), bars=bars)
+    return build_floor(market, split="test", start="first", record=True)
+
+
+def rung(value: int):
+    return np.array([[value]], dtype=np.int64)
+
+
+def test_order_fills_at_next_open() -> None:
+    floor = one_asset([100.0, 120.0, 120.0], opens=[100.0, 110.0, 120.0])
+    step = floor.step(rung(4))
+    assert floor.detail.price.item() == pytest.approx(110.0)
+    # 10,000 shares wanted at the close of 100; a budget of 1,000,000 buys 9,090.9 at the open of 110, marked at 120
+    assert floor.detail.fills.item() == pytest.approx(1e6 / 110)
+    assert step.reward.item() == pytest.approx(120 / 110 - 1)
+
+
+@pytest.mark.parametrize(
+    ("fill", "price"),
+    [("next_open", 110.0), ("next_close", 120.0), ("next_vwap", (120 + 110 + 120) / 3), ("same_close_unsafe", 100.0)],
+)
+def test_each_fill_rule_fills_at_its_price(fill, price) -> None:
+    floor = one_asset([100.0, 120.0, 120.0], opens=[100.0, 110.0, 120.0], fill=fill)
+    floor.step(rung(4))
+    assert floor.detail.price.item() == pytest.approx(price)
+
+
+def test_flat_price_costs_are_charged_once_on_each_side() -> None:
+    costs = dataclasses.replace(FREE, commission_bps=10.0, half_spread_bps=5.0)
+    floor = one_asset([100.0] * 4, costs=costs)
+    floor.step(rung(3))  # buys 500,000
+    assert floor.detail.after.cash.item() == pytest.approx(1e6 - 5e5 * 1.0015)
+    floor.step(rung(2))  # sells all of it
+    assert floor.detail.after.cash.item() == pytest.approx(1e6 - 2 * 5e5 * 0.0015)
+    assert floor.detail.after.holdings.item() == 0.0
+
+
+def test_short_pays_the_borrow_rate_and_cash_earns_interest() -> None:
+    costs = dataclasses.replace(FREE, borrow_rate_annual=0.252, cash_rate_annual=0.0252)
+    floor = one_asset([100.0] * 4, costs=costs)
+    step = floor.step(rung(0))
+    # short 1,000,000: cash 2,000,000, a fee of 0.1 % of the short and interest of 0.01 % of the cash
+    assert step.reward.item() == pytest.approx((-1_000.0 + (2e6 - 1_000.0) * 1e-4) / 1e6)
+
+
+def test_permanent_impact_moves_the_mark_and_the_order_pays_half_of_it() -> None:
+    costs = dataclasses.replace(FREE, permanent_impact=0.1)
+    floor = one_asset([100.0] * 5, costs=costs)
+    floor.step(rung(3))  # 5,000 shares of 1,000,000 a day: 0.05 % up
+    detail = floor.detail
+    assert detail.price.item() == pytest.approx(100 * np.exp(0.0005 / 2))
+    assert detail.mark_after.item() == pytest.approx(100 * np.exp(0.0005 * detail.fills.item() / 5_000))
+
+
+def test_round_trips_under_permanent_impact_never_pay() -> None:
+    costs = dataclasses.replace(FREE, permanent_impact=5.0)
+    floor = one_asset([100.0] * 12, costs=costs)
+    for rungs in ((4, 2), (3, 4, 2), (0, 2), (4, 0, 2), (3, 4, 3, 2)):
+        floor.reset()
+        for action in rungs:
+            floor.step(rung(action))
+        left = floor.detail.after
+        # what is left after rounding is worth less than the tolerance; nothing was earned
+        assert left.equity.item() <= 1e6 * (1 + 1e-9), rungs
+
+
+def test_square_root_impact_is_paid_by_the_whole_order() -> None:
+    prices = 100.0 * np.exp(np.cumsum(np.tile([0.01, -0.01], 15)))
+    costs = dataclasses.replace(FREE, temporary_impact=0.5)
+    floor = one_asset(prices.tolist(), costs=costs)
+    for _ in range(21):  # the last 20 returns are 1 % each
+        floor.step(rung(2))
+    floor.step(rung(3))
+    detail = floor.detail
+    shares = 5e5 / detail.mark_before.item()
+    assert detail.price.item() == pytest.approx(detail.mid.item() * (1 + 0.5 * 0.01 * np.sqrt(shares / 1e6)), rel=1e-6)
+
+
+def test_agents_of_an_account_cross_inside_without_cost() -> None:
+    desk = {"preset": "roles", "num_agents": 2, "action": "continuous"}
+    floor = floor_of(desk=desk, market={"num_assets": 1}, record=True)
+    floor.step(np.array([[[1.0], [-1.0]]]))
+    detail = floor.detail
+    assert detail.line_fills.abs().max() == 0
+    assert detail.fills[0].item() == -detail.fills[1].item() != 0
+    assert float(detail.commission.sum() + detail.spread.sum() + detail.impact.sum()) == 0
+    assert detail.after.cash.item() == floor.config.capital
+
+
+def test_rivals_meet_in_one_price() -> None:
+    def paid(others: int) -> float:
+        costs = dataclasses.replace(FREE, temporary_impact=1.0)
+        floor = floor_of(
+            desk={"preset": "rivals", "num_agents": 3},
+            floor={"costs": costs, "capital": 1e8},
+            market={"num_assets": 1},
+            record=True,
+        )
+        floor.step(np.array([[3] + [4] * others + [2] * (2 - others)]))
+        return float(floor.detail.price[0, 0] / floor.detail.mid[0, 0])
+
+    assert 1 < paid(0) < paid(1) < paid(2)
+
+
+def test_orders_are_cut_to_cash_and_not_below() -> None:
+    costs = CostConfig(commission_bps=30, commission_min_usd=50, commission_fixed_usd=10, half_spread_bps=20)
+    floor = floor_of(floor={"costs": costs, "capital": 5e4}, num_replicas=64, record=True)
+    for _ in range(12):
+        floor.step(np.full((64, 4), 4))
+        assert float(floor.detail.after.cash.min()) >= 0
+    assert float(floor.detail.after.cash.max()) < 0.05 * 5e4  # and not much more than needed
+
+
+def test_leverage_lets_cash_go_negative_to_its_limit() -> None:
+    floor = floor_of(floor={"costs": FREE, "max_leverage": 2.0}, num_replicas=8, record=True)
+    floor.step(np.full((8, 4), 4))
+    low = floor.detail.after.cash / floor.detail.before.equity
+    assert float(low.max()) < -0.9
+    assert float(low.min()) >= -1.0
+
+
+def test_lots_are_whole() -> None:
+    costs = CostConfig(lot_size=100.0)
+    floor = floor_of(desk={"preset": "roles"}, floor={"costs": costs}, num_replicas=4, record=True)
+    rng = np.random.default_rng(0)
+    for _ in range(8):
+        floor.step(random_actions(floor, rng))
+        lots = floor.detail.positions.numpy() / 100
+        assert np.allclose(lots, np.round(lots), atol=1e-6)
+
+
+def test_penalties_lower_the_reward_by_what_they_say() -> None:
+    reward = RewardConfig(lambda_cvar=2.0, cvar_level=0.9, cvar_threshold=0.01, lambda_turn=0.1, scale=3.0)
+    floor = one_asset([100.0, 90.0, 90.0], opens=[100.0, 100.0, 90.0], reward=reward)
+    step = floor.step(rung(4))
+    assert step.reward.item() == pytest.approx(3 * (-0.1 - 2 * (0.1 - 0.01) / 0.1 - 0.1 * 1.0))
