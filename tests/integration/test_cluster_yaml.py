@@ -73,6 +73,22 @@ def test_head_is_on_demand_learners_have_gpus_and_env_runners_are_spot(config):
     assert types["env_runner"]["node_config"]["InstanceMarketOptions"]["MarketType"] == "spot"
 
 
+def test_no_command_holds_a_comment_that_would_swallow_what_ray_appends(config):
+    commands = [command for key, value in config.items() if key.endswith("commands") for command in value]
+    assert commands
+    assert [command for command in commands if "#" in command] == []
+
+
+def test_every_node_mounts_the_bucket_before_ray_starts(config):
+    for commands in (config["head_start_ray_commands"], config["worker_start_ray_commands"]):
+        mounts = [i for i, command in enumerate(commands) if "s3fs" in command]
+        starts = [i for i, command in enumerate(commands) if "ray start" in command]
+        assert len(mounts) == len(starts) == 1
+        assert mounts < starts
+    for kind in config["available_node_types"].values():
+        assert "IamInstanceProfile" in kind["node_config"]
+
+
 def test_every_provider_key_is_one_that_ray_reads(config):
     """Ray's schema lets any key of the provider pass."""
     folder = Path(ray.autoscaler.__file__).parent
