@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 from ray.rllib.core.rl_module.rl_module import RLModule
+from ray.rllib.env import INPUT_ENV_SINGLE_SPACES
 from torch import Tensor
 
 from algos.acting import ModuleActor
 from algos.errors import IncompatibleError
-from algos.runner import TEAM_MODULE
+from algos.runner import TEAM_MODULE, TeamEnvRunner
 
 LAYOUT_FILE = "team.json"
 """Beside every checkpoint: who the agents are and which network each acts by."""
@@ -105,8 +106,10 @@ def read_layout(checkpoint: str | Path) -> dict[str, Any]:
 
 def team_layout(algorithm: Any) -> dict[str, Any]:
     """Describe the team that an algorithm trains: agents, networks, observation widths, actions and weight shapes."""
-    observations, actions = algorithm.spaces["__env_single__"]
-    agent_ids = list(observations.spaces)
+    observations, actions = algorithm.spaces[INPUT_ENV_SINGLE_SPACES]
+    runner = algorithm.eval_env_runner or algorithm.env_runner
+    team_env = runner.env if isinstance(runner, TeamEnvRunner) else None
+    agent_ids = list(observations.spaces if team_env is None else team_env.agent_ids)
     modules = [algorithm.config.policy_mapping_fn(agent_id, None) for agent_id in agent_ids]
     shapes = {name: list(value.shape) for name, value in sorted(flat_weights(algorithm).items())}
     return {

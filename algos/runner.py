@@ -1,6 +1,7 @@
 """TeamEnvRunner: an RLlib EnvRunner that steps a TeamEnv with one forward pass per module."""
 
 import math
+from collections import OrderedDict
 from collections.abc import Collection
 from typing import Any
 
@@ -126,12 +127,13 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
         """Observation and action space of the environment and of each module."""
         if self.env is None:
             return self.spaces
-        whole = (gym.spaces.Dict(self.env.observation_spaces), gym.spaces.Dict(self.env.action_spaces))
+        # An OrderedDict keeps the agents' order; gymnasium would sort a plain dict by name.
+        whole = tuple(gym.spaces.Dict(OrderedDict(s)) for s in (self.env.observation_spaces, self.env.action_spaces))
         spaces = {INPUT_ENV_SPACES: whole, INPUT_ENV_SINGLE_SPACES: whole}
         for module_id, index in self.agents_of_modules().items():
             if module_id == TEAM_MODULE:
                 state = gym.spaces.Box(-np.inf, np.inf, (self.env.state_dim,), np.float32)
-                spaces[module_id] = (gym.spaces.Dict({"obs": whole[0], "state": state}), whole[1])
+                spaces[module_id] = (gym.spaces.Dict(OrderedDict(obs=whole[0], state=state)), whole[1])
             else:
                 agent_id = self.env.agent_ids[index[0]]
                 spaces[module_id] = (self.env.observation_spaces[agent_id], self.env.action_spaces[agent_id])

@@ -13,7 +13,7 @@ from typing import Any
 from envs.errors import InputError
 from envs.market import Market, build_market
 from experiments.backtesting.compare import backtest_models, print_backtest, write_backtest
-from experiments.cli import DONE, FAILED, INTERRUPTED, check_json_flag, is_user_error, log_to, one_line, write_json_flag
+from experiments.cli import DONE, FAILED, INTERRUPTED, check_json_flag, is_user_error, log_to, write_json_flag
 from experiments.config import RunConfig, floor_spec, parse_run, run_folder
 from experiments.models import find_model, find_models
 from experiments.reporting.files import check_folder_writable
@@ -43,6 +43,7 @@ def run(argv: Sequence[str]) -> int:
 
 def _train(config: RunConfig, by_hand: dict[str, Any]) -> int:
     from experiments.tuning import session
+    from experiments.tuning.algorithms import algorithm_config
 
     folder = run_folder(config)
     is_known = (folder / FILE_NAME).exists()
@@ -53,6 +54,7 @@ def _train(config: RunConfig, by_hand: dict[str, Any]) -> int:
             write_json_flag(config.json, {"summary": session.read_summary(folder), "backtest": _known_backtest(folder)})
             return DONE
     market = build_market(floor_spec(config))
+    algorithm_config(config)  # refuses here, in one line, what a worker process would only fail on
     if config.load_model is not None and not is_known:
         session.check_fits(market, config.load_model)
     scaler = session.record_run(config, market)

@@ -40,7 +40,7 @@ class DQNSettings:
     """Environment steps over which epsilon falls in a straight line."""
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the network's layers."""
-    use_shared_networks: bool = True
-    """One network for all agents; False gives each agent its own."""
+    use_shared_networks: bool | None = None
+    """One network for all agents, or one each. None: one for all where their observations are equally wide."""
     num_envs_per_env_runner: int = Field(default=4, gt=0)
     """Copies of the environment, unless the scaling settings say otherwise."""

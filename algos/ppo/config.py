@@ -44,7 +44,7 @@ class PPOSettings:
     """Widths of the layers of policy and value networks."""
     activation: Literal["relu", "tanh"] = "relu"
     """Activation between layers; tanh costs about twice as much forward."""
-    use_shared_networks: bool = True
-    """One network for all agents with equally wide observations; False gives each agent its own."""
+    use_shared_networks: bool | None = None
+    """One network for all agents, or one each. None: one for all where their observations are equally wide."""
     num_envs_per_env_runner: int = Field(default=64, gt=0)
     """Replicas stepped at once, unless the scaling settings say otherwise."""

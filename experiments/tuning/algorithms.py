@@ -12,10 +12,11 @@ from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 
 from algos.dqn.config import DQNSettings
+from algos.errors import IncompatibleError
 from algos.ppo.algorithm import TeamPPOConfig, apply_ppo_settings
 from algos.qmix.algorithm import QMIXConfig, VDNConfig
 from algos.runner import TeamEnvRunner
-from envs.market import build_market, spec_to_json
+from envs.market import Market, build_floor, build_market, spec_to_json
 from envs.rllib import register
 from experiments.config import RunConfig, floor_spec
 
@@ -41,9 +42,7 @@ def algorithm_config(run: RunConfig, *, scaler: dict[str, Any] | None = None) ->
     config.debugging(seed=run.seed, log_level="ERROR")
     config.reporting(metrics_num_episodes_for_smoothing=100, min_time_s_per_iteration=0)
     _scale(config, run)
-    if config.policies == {"default_policy"} or "default_policy" in config.policies:
-        agent_ids = [m.name for m in build_market(spec).mandates]
-        _assign_networks(config, agent_ids, is_shared=_section(run).use_shared_networks)
+    _assign_networks(config, run, build_market(spec))
     config.evaluation(
         evaluation_interval=NEVER,
         evaluation_duration=1,
@@ -111,10 +110,6 @@ _BUILDERS = {
 }
 
 
-def _section(run: RunConfig) -> Any:
-    return {"ppo": run.ppo, "dqn": run.dqn}.get(run.algo, run.qmix)
-
-
 def _scale(config: AlgorithmConfig, run: RunConfig) -> None:
     """Processes, replicas and devices."""
     s = run.scaling
@@ -133,11 +128,31 @@ def _scale(config: AlgorithmConfig, run: RunConfig) -> None:
     config.floor_device = s.floor_device
 
 
-def _assign_networks(config: AlgorithmConfig, agent_ids: list[str], *, is_shared: bool) -> None:
-    if is_shared:
+def _assign_networks(config: AlgorithmConfig, run: RunConfig, market: Market) -> None:
+    """Say which agent acts by which network.
+
+    Raises:
+        IncompatibleError: if the algorithm cannot take the desk's actions, or agents cannot share a network.
+    """
+    action = run.desk.action
+    if run.algo != "ppo" and action != "discrete":
+        raise IncompatibleError(
+            f"--algo {run.algo} chooses among discrete actions, but desk.action is {action}: use ppo"
+        )
+    if run.algo in ("qmix", "vdn"):
+        return  # one module for the whole team, which pads observations itself
+    settings = run.ppo if run.algo == "ppo" else run.dqn
+    floor = build_floor(market)
+    kinds = {(floor.obs_dims[n], str(floor.action_spaces[a])) for n, a in enumerate(floor.agent_ids)}
+    if settings.use_shared_networks and len(kinds) > 1:
+        raise IncompatibleError(
+            f"--{run.algo}.use-shared-networks needs agents with equally wide observations and the same actions, but "
+            f"these differ: {sorted(kinds)}; leave the flag out"
+        )
+    if settings.use_shared_networks or (settings.use_shared_networks is None and len(kinds) == 1):
         config.multi_agent(policies={SHARED}, policy_mapping_fn=_map_to_shared)
     else:
-        config.multi_agent(policies=set(agent_ids), policy_mapping_fn=_map_to_own)
+        config.multi_agent(policies=set(floor.agent_ids), policy_mapping_fn=_map_to_own)
 
 
 def _map_to_shared(agent_id: str, episode: Any, **kwargs: Any) -> str:

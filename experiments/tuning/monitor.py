@@ -42,8 +42,8 @@ class RunMonitor(Callback):
     def on_step_begin(self, iteration: int, trials: Any, **info: Any) -> None:
         """Keep Tune from writing stale copies over our files.
 
-        On a restore Tune downloads every JSON file of the run folder into its staging folder, which it uploads again and
-        again; ours would go back to what they were.
+        On a restore Tune downloads every JSON file of the run folder into its staging folder, which it uploads over and
+        over; ours would go back to what they were.
         """
         if self._has_cleaned or not trials:
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,7 +120,6 @@ def record_run(config: RunConfig, market: Market) -> dict[str, Any]:
         provenance = {**old.provenance, "resumes": resumes}
         scaler = dict(old.scaler or scaler)
     folder.mkdir(parents=True, exist_ok=True)
-    agents = describe_agents(market.mandates)
     write_run_record(
         folder,
         config=config_to_json(config),
@@ -142,6 +142,7 @@ def train(config: RunConfig, scaler: dict[str, Any]) -> Outcome:
 
     from experiments.tuning.trainables import trainable_class
 
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # how the run ended is ours to say, in one line
     folder = run_folder(config).absolute()
     trainable = trainable_class(config)
     write_summary(
