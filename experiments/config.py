@@ -65,7 +65,7 @@ class RunConfig:
     """Everything that can be set for a run. Its values are written into the run folder as config.json."""
 
     name: str | None = None
-    """Name of the run folder. None: made from preset and algorithm, as in demo-qmix."""
+    """Name of the run folder. None: made from preset and algorithm (demo-qmix), or from the loaded model (from-dow)."""
     storage: str = "results"
     """Folder that holds run folders."""
     preset: str | None = None
@@ -115,8 +115,8 @@ def floor_spec(config: RunConfig) -> FloorSpec:
 
 
 def run_name(config: RunConfig) -> str:
-    """Name of the run folder: as set, or made from preset and algorithm."""
-    return config.name or _default_name(config.preset, config.algo)
+    """Name of the run folder: as set, or made from preset and algorithm, or from the run whose weights it loads."""
+    return config.name or _default_name(config.preset, config.algo, config.load_model)
 
 
 def run_folder(config: RunConfig) -> Path:
@@ -239,7 +239,9 @@ def read_config_file(path: str | None) -> dict[str, Any]:
     return values
 
 
-def _default_name(preset: str | None, algo: str) -> str:
+def _default_name(preset: str | None, algo: str, load_model: str | None) -> str:
+    if load_model is not None:
+        return f"from-{find_run_folder(load_model).name}"
     return f"{preset or 'default'}-{algo}"
 
 
@@ -267,7 +269,9 @@ def _run_layer(asked: Mapping[str, str], base: Mapping[str, Any]) -> dict[str, A
     else:
         name = asked.get("name") or base.get("name") or ""
         if not name:
-            name = _default_name(asked.get("preset"), asked.get("algo", base.get("algo", RunConfig.algo)))
+            name = _default_name(
+                asked.get("preset"), asked.get("algo", base.get("algo", RunConfig.algo)), asked.get("load_model")
+            )
         folder = Path(storage) / name
         if not (folder / FILE_NAME).exists():
             return {}

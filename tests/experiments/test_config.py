@@ -197,6 +197,13 @@ def test_loaded_weights_bring_their_market_desk_and_algorithm_but_no_more(tmp_pa
     assert (config.name, config.seed, config.episodes) == ("dow2", 0, 200)
 
 
+def test_loaded_weights_without_a_name_do_not_meet_another_run(tmp_path):
+    make_run(tmp_path / "results" / "dow", {"seed": 7})
+    make_run(tmp_path / "results" / "default-qmix", {"seed": 8, "desk": {"ladder": [-1, 0, 1]}})
+    config, _ = parse_run(["--load-model", "results/dow"])
+    assert (config.name, config.desk.ladder) == ("from-dow", RunConfig().desk.ladder)
+
+
 def test_default_name_tells_presets_and_algorithms_apart():
     names = {
         run_name(parse_run(argv)[0]) for argv in ([], ["--algo", "ppo"], ["--preset", "demo"], ["--preset", "dow"])

@@ -1,0 +1,47 @@
+"""The README's commands exist: verbs, flags, make targets and links."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from experiments.audit import AuditConfig
+from experiments.backtest import BacktestConfig
+from experiments.config import ALIASES, RunConfig, preset_names
+from experiments.settings import hyphens, settings_of
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = ("README.md", "CONTRIBUTING.md", "docs/configuration.md")
+GENERAL = {"--help", "--write-docs", "--strict"}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_flags_exist(page):
+    text = (ROOT / page).read_text()
+    known = {s.flag for cls in (RunConfig, BacktestConfig, AuditConfig) for s in settings_of(cls).values()}
+    known |= {f"--{hyphens(name)}" for name in ALIASES} | GENERAL
+    used = set(re.findall(r"(?<![\w-])--[a-z][\w.-]*\w", text))
+    used = {re.sub(r"\.no-", ".", flag) for flag in used}
+    assert used - known == set()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    text = (ROOT / page).read_text()
+    targets = re.findall(r"\]\(([^)#]+)\)", text)
+    assert [t for t in targets if "://" not in t and not (ROOT / page).parent.joinpath(t).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_verbs_and_make_targets_exist(page):
+    text = (ROOT / page).read_text()
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^make (\S+)", text, re.MULTILINE))
+    assert [target for target in targets if f"\n{target}:" not in makefile] == []
+    verbs = set(re.findall(r"python (experiments/\w+\.py)", text))
+    assert [verb for verb in verbs if not (ROOT / verb).is_file()] == []
+
+
+def test_every_preset_is_explained():
+    text = (ROOT / "docs" / "configuration.md").read_text()
+    assert [name for name in preset_names() if f"| `{name}` |" not in text] == []
