@@ -69,13 +69,18 @@ def _train(config: RunConfig, by_hand: dict[str, Any]) -> int:
             assert outcome.error is not None
             if is_user_error(outcome.error):
                 raise outcome.error
-            print(
-                f"error: training failed, the last good checkpoint is kept: {one_line(outcome.error)}", file=sys.stderr
-            )
+            print(f"error: training failed: {last_line(outcome.error)}", file=sys.stderr)
+            print(f"the last good checkpoint is kept; details in {folder}/trial_*/error.txt", file=sys.stderr)
             return FAILED
         result = backtest(str(folder))
     write_json_flag(config.json, {"summary": session.read_summary(folder), "backtest": result})
     return DONE
+
+
+def last_line(error: BaseException) -> str:
+    """The last line of what a worker process reported: the error itself, below its traceback."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[-1].strip() if lines else type(error).__name__
 
 
 def backtest(source: str, *, capital: float | None = None) -> dict[str, Any]:

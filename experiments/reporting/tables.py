@@ -102,6 +102,25 @@ def pairs_table(rows: Mapping[str, object], *, title: str) -> Table:
     return table
 
 
+def rows_table(rows: Sequence[Mapping[str, object]], *, title: str) -> Table:
+    """Make a table of records: one row each, one column for each name in the first of them."""
+    table = _table(title)
+    for name in rows[0] if rows else ():
+        is_text = isinstance(rows[0][name], str)
+        table.add_column(name, justify="left" if is_text else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(row.get(name)) for name in rows[0]))
+    return table
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
 def show(*renderables: object) -> None:
     """Print tables and text on stdout; into a file or a pipe at a fixed width, so that tables are not folded there."""
     console = Console(highlight=False)

@@ -162,7 +162,7 @@ def train(config: RunConfig, scaler: dict[str, Any]) -> Outcome:
         tuner = tune.Tuner(
             trainable,
             param_space={"run": config_to_json(config), "scaler": scaler},
-            tune_config=tune.TuneConfig(trial_dirname_creator=_trial_folder, num_samples=1),
+            tune_config=tune.TuneConfig(trial_dirname_creator=trial_folder, num_samples=1),
             run_config=tune.RunConfig(
                 name=folder.name,
                 storage_path=str(folder.parent),
@@ -222,5 +222,6 @@ def check_fits(market: Market, source: str) -> None:
         check_agents(model.record.agents, describe_agents(market.mandates), model=model.name, prices=market.bars.source)
 
 
-def _trial_folder(trial: Any) -> str:
+def trial_folder(trial: Any) -> str:
+    """Name of a trial's folder in the run folder."""
     return f"trial_{trial.trial_id}"

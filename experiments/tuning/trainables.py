@@ -76,7 +76,8 @@ class RunTrainable(Algorithm):
         episodes = self.num_episodes
         is_over = episodes >= self.run.episodes
         is_due = not was_over and (is_over or episodes - self._checkpointed_at >= self.run.checkpoint_interval)
-        if is_due or episodes - self._evaluated_at >= self.run.evaluation_interval:
+        is_first = not self._last_metrics  # searchers want their metric in every result
+        if is_due or is_first or episodes - self._evaluated_at >= self.run.evaluation_interval:
             self._evaluate_now()
         result.update(self._last_metrics)
         result.update(

@@ -1,0 +1,185 @@
+"""Hyperparameter search: Optuna through Tune, stopped early by ASHA, remembered in a study in the run folder."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from envs.market import build_market
+from experiments.cli import DONE, FAILED, INTERRUPTED, log_to, write_json_flag
+from experiments.config import RunConfig, config_to_json, floor_spec, run_folder
+from experiments.layers import nested
+from experiments.reporting.files import read_json, write_text
+from experiments.reporting.tables import rows_table, show
+from experiments.tuning import session
+from experiments.tuning.algorithms import algorithm_config
+from experiments.tuning.checkpoint_files import BEST_FOLDER, META_FILE
+from experiments.tuning.monitor import RunMonitor, write_summary
+from experiments.tuning.spaces import SPACES
+
+STUDY_FILE = "optuna.db"
+BEST_FILE = "best_config.yaml"
+METRIC = "search_score"
+LOG_FILE = "train.log"
+
+
+def search(config: RunConfig, by_hand: dict[str, Any]) -> int:
+    """Run the configured number of trials, save the best settings, and backtest the best trial.
+
+    Args:
+        config: The settings that every trial shares.
+        by_hand: What the user set, checked against the run folder when a search is carried on.
+
+    Returns:
+        Exit code.
+    """
+    folder = run_folder(config)
+    if (folder / "config.json").exists():
+        session.check_changes(config, by_hand)
+    market = build_market(floor_spec(config))
+    algorithm_config(config)
+    scaler = session.record_run(config, market)
+    with log_to(folder / LOG_FILE):
+        print(f"searching {folder}: {config.search.num_trials} trials of {config.algo}, by {config.search.objective}")
+        print(f"drawn: {', '.join(SPACES[config.algo])}")
+        session.start_ray(config)
+        results = _fit(config, scaler)
+        rows = trial_rows(results)
+        show(rows_table(rows, title="Trials"))
+        finished = [r for r in results if r.metrics and METRIC in r.metrics]
+        is_whole = len(rows) >= config.search.num_trials and all(r.error or r.metrics.get("done") for r in results)
+        if not is_whole:
+            write_summary(folder, {"status": "interrupted"})
+            print(f"interrupted; the same command carries on: {folder}")
+            return INTERRUPTED
+        if not finished:
+            write_summary(folder, {"status": "failed"})
+            print(f"no trial finished; details in {folder}/trial_*/error.txt")
+            return FAILED
+        payload = _conclude(config, folder, results, rows)
+    write_json_flag(config.json, payload)
+    return DONE
+
+
+def _fit(config: RunConfig, scaler: dict[str, Any]) -> Any:
+    from ray import tune
+    from ray.tune.tune_config import ResumeConfig
+
+    from experiments.tuning.trainables import trainable_class
+
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    folder = run_folder(config).absolute()
+    trainable = trainable_class(config)
+    if tune.Tuner.can_restore(str(folder)):
+        resume = ResumeConfig.ResumeType
+        plan = ResumeConfig(finished=resume.SKIP, unfinished=resume.RESUME, errored=resume.RESUME)
+        return tune.Tuner.restore(str(folder), trainable=trainable, _resume_config=plan).fit()
+    tuner = tune.Tuner(
+        trainable,
+        param_space={"run": config_to_json(config), "scaler": scaler, "overrides": dict(SPACES[config.algo])},
+        tune_config=tune.TuneConfig(
+            metric=METRIC,
+            mode="max",
+            num_samples=config.search.num_trials,
+            max_concurrent_trials=config.search.max_concurrent,
+            search_alg=_searcher(config, folder),
+            scheduler=_scheduler(config),
+            trial_dirname_creator=session.trial_folder,
+        ),
+        run_config=tune.RunConfig(
+            name=folder.name,
+            storage_path=str(folder.parent),
+            checkpoint_config=tune.CheckpointConfig(
+                num_to_keep=max(config.keep, session.LEAST_KEPT), checkpoint_at_end=False
+            ),
+            callbacks=[
+                RunMonitor(
+                    str(folder),
+                    algo=config.algo,
+                    seed=config.seed,
+                    metric_name=config.checkpoint_metric,
+                    is_search=True,
+                )
+            ],
+            verbose=0,
+        ),
+    )
+    return tuner.fit()
+
+
+def _searcher(config: RunConfig, folder: Path) -> Any:
+    import optuna
+    from ray.tune.search import ConcurrencyLimiter
+    from ray.tune.search.optuna import OptunaSearch
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    storage = optuna.storages.RDBStorage(f"sqlite:///{folder / STUDY_FILE}")
+    sampler = optuna.samplers.TPESampler(seed=config.seed, n_startup_trials=max(4, config.search.num_trials // 4))
+    searcher = OptunaSearch(metric=METRIC, mode="max", sampler=sampler, storage=storage, study_name=folder.name)
+    return ConcurrencyLimiter(searcher, max_concurrent=config.search.max_concurrent)
+
+
+def _scheduler(config: RunConfig) -> Any:
+    from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
+
+    if not config.search.use_asha:
+        return FIFOScheduler()
+    return ASHAScheduler(
+        time_attr="episodes",
+        max_t=config.episodes,
+        grace_period=min(config.search.grace_episodes, config.episodes),
+        reduction_factor=config.search.reduction_factor,
+    )
+
+
+def trial_rows(results: Any) -> list[dict[str, Any]]:
+    """What each trial drew and reached, best first; trials that failed come last."""
+    rows = []
+    for result in results:
+        metrics = result.metrics or {}
+        state = "failed" if result.error else "done" if metrics.get("done") else "unfinished"
+        drawn = dict((result.config or {}).get("overrides", {}))
+        rows.append(
+            {
+                "trial": metrics.get("trial_id") or Path(result.path).name,
+                "state": state,
+                "episodes": metrics.get("episodes"),
+                "score": metrics.get(METRIC),
+                **drawn,
+            }
+        )
+    return sorted(rows, key=lambda row: -1e300 if row["score"] is None else row["score"], reverse=True)
+
+
+def _conclude(config: RunConfig, folder: Path, results: Any, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Save the best settings and backtest the best trial."""
+    from experiments.run import backtest
+
+    best = results.get_best_result(metric=METRIC, mode="max", scope="last")
+    drawn = dict(best.config["overrides"])
+    plain = {"algo": config.algo, **nested(drawn)}
+    header = f"# Best of {len(rows)} trials by validation {config.search.objective}: {best.metrics[METRIC]:.4f}\n"
+    write_text(folder / BEST_FILE, header + yaml.safe_dump(plain, sort_keys=False))
+    checkpoint = Path(best.path) / BEST_FOLDER
+    relative = str(checkpoint.relative_to(folder.absolute()))
+    summary = write_summary(
+        folder,
+        {
+            "status": "complete",
+            "algo": config.algo,
+            "seed": config.seed,
+            "target_episodes": config.episodes,
+            "episodes": int(best.metrics["episodes"]),
+            "env_steps": int(best.metrics["total_steps"]),
+            "agent_steps": int(best.metrics["agent_steps"]),
+            "latest_checkpoint": relative,
+            "best_checkpoint": relative,
+            "best_metric": {"name": config.search.objective, "value": float(best.metrics[METRIC])},
+            "weights_sha256": read_json(checkpoint / META_FILE)["weights_sha256"],
+        },
+    )
+    print(f"best settings: {folder / BEST_FILE} (use them with --config)")
+    return {"summary": summary, "trials": rows, "best": plain, "backtest": backtest(str(folder))}

@@ -1,0 +1,36 @@
+"""Search spaces, one for each algorithm, by the dotted names of the settings they draw."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from ray import tune
+
+
+def _value_based(section: str) -> dict[str, Any]:
+    return {
+        f"{section}.lr": tune.loguniform(1e-4, 3e-3),
+        f"{section}.gamma": tune.choice([0.9, 0.97, 0.99, 0.995]),
+        f"{section}.target_network_update_freq": tune.choice([50, 200, 500]),
+        f"{section}.n_step": tune.choice([1, 3, 5]),
+        f"{section}.epsilon_decay_steps": tune.choice([10_000, 30_000, 100_000]),
+    }
+
+
+SPACES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "qmix": _value_based("qmix") | {"qmix.mixing_embed_dim": tune.choice([16, 32, 64])},
+        "vdn": _value_based("qmix"),
+        "ppo": {
+            "ppo.lr": tune.loguniform(5e-5, 3e-3),
+            "ppo.gamma": tune.choice([0.9, 0.97, 0.99, 0.995]),
+            "ppo.lambda_": tune.uniform(0.85, 1.0),
+            "ppo.entropy_coeff": tune.loguniform(1e-4, 3e-2),
+            "ppo.clip_param": tune.choice([0.1, 0.2, 0.3]),
+        },
+        "dqn": _value_based("dqn"),
+    }
+)
+"""What a search draws for each algorithm; the run's own settings hold for everything else."""
