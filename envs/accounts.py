@@ -40,34 +40,40 @@ class RowSum:
         """Sum groups of rows.
 
         Args:
-            x: Rows to add, [..., R, B].
+            x: Rows to add, [R, B].
 
         Returns:
-            One row for each group, [..., G, B].
+            One row for each group, [G, B].
         """
         if self._is_identity:
             return x
-        scan = x.shape[-1] < _SCAN_REPLICAS and not torch.compiler.is_compiling()
-        if self._is_total:
-            if scan:
-                return x.cumsum(-2)[..., -1:, :]
-            total = x[..., :1, :]
-            for row in range(1, self._most):
-                total = total + x[..., row : row + 1, :]
-            return total
-        if scan:
-            picked = x.index_select(-2, self._flat)
-            if self._kept is not None:
-                picked = picked * self._kept
-            shape = (*x.shape[:-2], len(self._groups), self._most, x.shape[-1])
-            return picked.view(shape).cumsum(-2)[..., -1, :]
+        if x.shape[-1] < _SCAN_REPLICAS and not torch.compiler.is_compiling():
+            return self._scan(x)
         totals = []
         for group in self._groups:
-            total = x[..., group[0] : group[0] + 1, :]
+            total = x[group[0] : group[0] + 1]
             for row in group[1:]:
-                total = total + x[..., row : row + 1, :]
+                total = total + x[row : row + 1]
             totals.append(total)
-        return torch.cat(totals, -2)
+        return totals[0] if len(totals) == 1 else torch.cat(totals)
+
+    def each(self, *xs: Tensor) -> Sequence[Tensor]:
+        """Sum groups of rows of several tensors of one shape; for few replicas in one go."""
+        if self._is_identity:
+            return xs
+        if xs[0].shape[-1] < _SCAN_REPLICAS and not torch.compiler.is_compiling():
+            return self._scan(torch.stack(xs)).unbind(0)
+        return [self(x) for x in xs]
+
+    def _scan(self, x: Tensor) -> Tensor:
+        """The same sums, [..., R, B] -> [..., G, B], with fewer and slower operations."""
+        if self._is_total:
+            return x.cumsum(-2)[..., -1:, :]
+        picked = x.index_select(-2, self._flat)
+        if self._kept is not None:
+            picked = picked * self._kept
+        shape = (*x.shape[:-2], len(self._groups), self._most, x.shape[-1])
+        return picked.view(shape).cumsum(-2)[..., -1, :]
 
 
 class RowPick:
@@ -194,7 +200,7 @@ def marked(layout: Layout, cash: Tensor, value: Tensor) -> tuple[Tensor, Tensor]
     Returns:
         Equity and gross value, [K, B] float64 each.
     """
-    net, gross = layout.lines_to_accounts(torch.stack((value, value.abs())))
+    net, gross = layout.lines_to_accounts.each(value, value.abs())
     return cash + net, gross
 
 

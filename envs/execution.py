@@ -245,7 +245,7 @@ def _cut_purchases(
     rows = [value.clamp_min(0.0), value.clamp_max(0.0)]
     if borrow_rate > 0:
         rows.append((held + shares.clamp_max(0.0)).clamp_max(0.0) * price)
-    sums = layout.lines_to_accounts(torch.stack(rows)).unbind(0)
+    sums = layout.lines_to_accounts.each(*rows)
     bought, sold = sums[0], sums[1]
     budget = cash + equity * (credit - _MARGIN) - sold * (1.0 - costs.proportional)
     if borrow_rate > 0:

@@ -161,7 +161,7 @@ class Observer:
         slots = [slot, slot.abs()]
         if self._has_offset:
             slots.append(layout.at_slots_from_assets(books.offset).expand(layout.num_slots, -1))
-        agents = layout.slots_to_agents(torch.stack(slots)).flatten(0, 1) * self._agent_scale
+        agents = torch.cat(tuple(layout.slots_to_agents.each(*slots))) * self._agent_scale
         cash = books.cash * per_equity
         own = (1.0 - cash, shown.gross * per_equity, cash, books.equity * (1.0 / self._capital) - 1.0, shown.drawdown)
         rows = torch.cat((agents, *own, time_left[None])).to(torch.float32)

@@ -243,8 +243,8 @@ class Trading:
         """Net order of each line, [L, B]: what is left after its agents' orders have crossed, but for rounding."""
         if not self._layout.is_pooled:
             return orders
-        sums = self._layout.slots_to_lines(torch.stack((orders, orders.abs())))
-        return torch.where(sums[0].abs() > sums[1] * _ROUNDING, sums[0], 0.0)
+        net, size = self._layout.slots_to_lines.each(orders, orders.abs())
+        return torch.where(net.abs() > size * _ROUNDING, net, 0.0)
 
     def _slot_fills(self, orders: Tensor, net: Tensor, shares: Tensor) -> Tensor:
         """Divide each line's fill among its slots, [P, B]: the same part of every order as of the net order."""
@@ -253,11 +253,11 @@ class Trading:
         part = torch.where(net != 0, shares / torch.where(net != 0, net, 1.0), 1.0).clamp_max(1.0)
         return orders * self._layout.at_slots_from_lines(part)
 
-    def _settle(self, cash: Tensor, fills: Fills) -> tuple[Tensor, Tensor | None, Tensor]:
+    def _settle(self, cash: Tensor, fills: Fills) -> tuple[Tensor, Tensor | None, Sequence[Tensor]]:
         """Pay for fills.
 
         Returns:
-            Cash after, [K, B]; interest, [K, B], None where there is none; and sums over lines, [4 or 5, K, B]: value,
+            Cash after, [K, B]; interest, [K, B], None where there is none; and sums over lines, [K, B] each: value,
             fees (commission, spread and borrow), traded value, orders, and impact where there is some.
         """
         fees = fills.commission + fills.spread
@@ -266,7 +266,7 @@ class Trading:
         rows = [fills.value, fees, fills.value.abs(), (fills.shares != 0).to(torch.float64)]
         if fills.price is not fills.mid:
             rows.append(fills.shares * (fills.price - fills.mid))
-        sums = self._layout.lines_to_accounts(torch.stack(rows))
+        sums = self._layout.lines_to_accounts.each(*rows)
         cash = cash - sums[0] - sums[1]
         interest = None
         if self._cash_rate > 0:
@@ -339,22 +339,22 @@ class Trading:
             result = result + reward(profit, equity, moved, config.capital, config.reward) * self._own_share
         return result
 
-    def _count(self, tally: Tally, books: Books, after: Books, sums: Tensor, drawdown: Tensor) -> Tally:
+    def _count(self, tally: Tally, books: Books, after: Books, sums: Sequence[Tensor], drawdown: Tensor) -> Tally:
         """Add one bar to the figures of the episodes."""
         before, equity, peak = books.equity, after.equity, after.peak
         if self._layout.num_accounts > 1:
-            before, equity, sums = _total(before), _total(equity), _total(sums)
+            before, equity, sums = _total(before), _total(equity), [_total(x) for x in sums]
             peak = torch.maximum(tally.peak, equity)
             drawdown = 1.0 - equity / peak
         growth = equity / before - 1.0
-        costs = sums[1] if sums.shape[0] == 4 else sums[1] + sums[4]
+        costs = sums[1] if len(sums) == 4 else sums[1] + sums[4]
         bar = torch.cat((growth, growth * growth, sums[3], sums[2] / before, costs))
         return Tally(tally.sums + bar, peak[0], torch.maximum(tally.drawdown, drawdown[0]))
 
 
 def _total(x: Tensor) -> Tensor:
-    """Sum over accounts in a fixed order, [..., K, B] -> [..., 1, B]."""
-    total = x[..., :1, :]
-    for row in range(1, x.shape[-2]):
-        total = total + x[..., row : row + 1, :]
+    """Sum over accounts in a fixed order, [K, B] -> [1, B]."""
+    total = x[:1]
+    for row in range(1, x.shape[0]):
+        total = total + x[row : row + 1]
     return total
