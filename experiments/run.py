@@ -31,7 +31,7 @@ def run(argv: Sequence[str]) -> int:
         write_json_flag(config.json, {"backtest": backtest(source, capital=by_hand.get("floor.capital"))})
         return DONE
     check_folder_writable(config.storage, setting="--storage")
-    config = _with_weights_found(config)
+    config = _with_absolute_source(config, by_hand)
     if config.resume == "never":
         _set_aside(run_folder(config))
     if config.search.num_trials:
@@ -44,6 +44,7 @@ def run(argv: Sequence[str]) -> int:
 def _train(config: RunConfig, by_hand: dict[str, Any]) -> int:
     from experiments.tuning import session
     from experiments.tuning.algorithms import algorithm_config
+    from experiments.tuning.monitor import read_summary
 
     folder = run_folder(config)
     is_known = (folder / FILE_NAME).exists()
@@ -51,7 +52,7 @@ def _train(config: RunConfig, by_hand: dict[str, Any]) -> int:
         session.check_changes(config, by_hand)
         if config.resume == "auto" and session.is_complete(config):
             print(f"training already complete: {folder} has its {config.episodes} episodes (raise --episodes for more)")
-            write_json_flag(config.json, {"summary": session.read_summary(folder), "backtest": _known_backtest(folder)})
+            write_json_flag(config.json, {"summary": read_summary(folder), "backtest": _known_backtest(folder)})
             return DONE
     market = build_market(floor_spec(config))
     algorithm_config(config)  # refuses here, in one line, what a worker process would only fail on
@@ -73,7 +74,7 @@ def _train(config: RunConfig, by_hand: dict[str, Any]) -> int:
             print(f"the last good checkpoint is kept; details in {folder}/trial_*/error.txt", file=sys.stderr)
             return FAILED
         result = backtest(str(folder))
-    write_json_flag(config.json, {"summary": session.read_summary(folder), "backtest": result})
+    write_json_flag(config.json, {"summary": read_summary(folder), "backtest": result})
     return DONE
 
 
@@ -122,11 +123,14 @@ def _announce(config: RunConfig, market: Market, *, is_known: bool) -> None:
     print(f"agents: {agents}")
 
 
-def _with_weights_found(config: RunConfig) -> RunConfig:
-    """Make the path of the weights absolute and check that a model is there."""
+def _with_absolute_source(config: RunConfig, by_hand: dict[str, Any]) -> RunConfig:
+    """Make the path of the weights absolute: workers run elsewhere, and the same path must compare equal later."""
     if config.load_model is None:
         return config
-    return replace(config, load_model=str(find_model(config.load_model).checkpoint))
+    source = str(Path(config.load_model).expanduser().absolute())
+    if "load_model" in by_hand:
+        by_hand["load_model"] = source
+    return replace(config, load_model=source)
 
 
 def _set_aside(folder: Path) -> None:

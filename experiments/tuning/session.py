@@ -39,7 +39,6 @@ CHANGEABLE = (
     "json",
     "config",
     "skip_training",
-    "load_model",
 )
 """What may differ from the run folder's config when a run is carried on."""
 LEAST_KEPT = 2
@@ -69,7 +68,7 @@ def check_changes(config: RunConfig, by_hand: dict[str, Any]) -> None:
     recorded = read_run_record(folder).config
     differing = []
     for name, value in by_hand.items():
-        old = recorded
+        old: Any = recorded
         for part in name.split("."):
             old = old[part] if isinstance(old, dict) and part in old else None
         new = list(value) if isinstance(value, tuple) else value

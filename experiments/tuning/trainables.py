@@ -46,8 +46,8 @@ class RunTrainable(Algorithm):
     def __init__(self, config: Any = None, **kwargs: Any) -> None:
         given = dict(config or {})
         record = _record_in(kwargs.get("storage"))
-        values = merge(record.get("config") or given["run"], nested(given.get("overrides") or {}))
-        self.run = config_from_json(values)
+        self._overrides = dict(given.get("overrides") or {})
+        self.run = config_from_json(merge(record.get("config") or given["run"], nested(self._overrides)))
         algo = algorithm_config(self.run, scaler=record.get("scaler") or given.get("scaler"))
         algo.algo_class = type(self)
         for key in (TRIAL_INFO, STDOUT_FILE, STDERR_FILE):
@@ -65,6 +65,12 @@ class RunTrainable(Algorithm):
         """Resources of the algorithm that the settings describe."""
         values = merge(config["run"], nested(config.get("overrides") or {}))
         return super().default_resource_request(algorithm_config(config_from_json(values)))
+
+    def get_auto_filled_metrics(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Tune's own figures, with only what a search drew for a config: the rest stands once, in config.json."""
+        filled: dict[str, Any] = super().get_auto_filled_metrics(*args, **kwargs)
+        filled["config"] = {"overrides": self._overrides}
+        return filled
 
     def step(self) -> dict[str, Any]:
         """Train one iteration; evaluate and ask for a checkpoint when enough episodes have ended."""
@@ -105,9 +111,9 @@ class RunTrainable(Algorithm):
 
     def epsilon(self) -> float | None:
         """Chance of a random action now; None for policies that draw from a distribution."""
-        settings = {"qmix": self.run.qmix, "vdn": self.run.qmix, "dqn": self.run.dqn}.get(self.run.algo)
-        if settings is None:
+        if self.run.algo == "ppo":
             return None
+        settings = self.run.dqn if self.run.algo == "dqn" else self.run.qmix
         done = min(1.0, self._peek(NUM_ENV_STEPS_SAMPLED_LIFETIME) / settings.epsilon_decay_steps)
         return float(settings.epsilon_start + (settings.epsilon_end - settings.epsilon_start) * done)
 
@@ -219,7 +225,8 @@ def trainable_class(run: RunConfig) -> type[RunTrainable]:
     """The trainable of a run."""
     if run.algo == "ppo":
         return FloorPPO if run.runner == "team" else FloorRLlibPPO
-    return {"qmix": FloorQMIX, "vdn": FloorVDN, "dqn": FloorDQN}[run.algo]
+    classes: dict[str, type[RunTrainable]] = {"qmix": FloorQMIX, "vdn": FloorVDN, "dqn": FloorDQN}
+    return classes[run.algo]
 
 
 def load_weights(algorithm: RunTrainable, source: str) -> None:
