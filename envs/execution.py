@@ -20,7 +20,7 @@ from envs.accounts import Layout
 
 MAX_IMPACT = 0.5
 """Largest move of the price by one bar's flow, temporary and permanent each, so that prices stay above zero."""
-_MARGIN = 1e-12  # of equity, kept back so that rounding cannot take cash below zero
+_MARGIN = 1e-12  # of purchases, kept back so that rounding cannot take cash below zero
 _TINY = 1e-300
 _LOT_ERROR = 1e-9  # of a lot
 
@@ -90,19 +90,19 @@ class Fills(NamedTuple):
     Attributes:
         shares: Bought; negative is sold.
         value: ``shares`` at the clearing price, US dollars.
+        notional: Its size, >= 0.
         price: Clearing price of the line's asset, impact included, spread not.
         mid: Price before the impact of this bar's flow.
-        commission: US dollars, >= 0.
-        spread: US dollars, >= 0.
+        fees: Commission and half spread, US dollars, >= 0.
         borrow: Fee for the short position held after the fill, US dollars, >= 0; None where nothing can be short.
     """
 
     shares: Tensor
     value: Tensor
+    notional: Tensor
     price: Tensor
     mid: Tensor
-    commission: Tensor
-    spread: Tensor
+    fees: Tensor
     borrow: Tensor | None
 
 
@@ -117,6 +117,18 @@ def commission(notional: Tensor, costs: CostConfig) -> Tensor:
     if not costs.has_order_fee:
         return fee
     return torch.where(notional > 0, fee.clamp_min(costs.commission_min_usd) + costs.commission_fixed_usd, 0.0)
+
+
+def half_spread(notional: Tensor, costs: CostConfig) -> Tensor:
+    """Half spread that orders pay, like ``commission``."""
+    return notional * (costs.half_spread_bps * 1e-4)
+
+
+def fees(notional: Tensor, costs: CostConfig) -> Tensor:
+    """Commission and half spread together, in one multiplication where both are proportional."""
+    if costs.has_order_fee:
+        return commission(notional, costs) + half_spread(notional, costs)
+    return notional * costs.proportional
 
 
 def temporary_impact(flow: Tensor, coefficient: Tensor, law: str) -> Tensor:
@@ -215,7 +227,7 @@ def execute(
     value = shares * price
     if costs.has_order_fee:
         notional = value.abs()
-        pays = notional * (1.0 - costs.half_spread_bps * 1e-4) > commission(notional, costs)
+        pays = notional > fees(notional, costs)
         shares = torch.where((value >= 0) | pays, shares, 0.0)
         value = shares * price
     shares = _cut_purchases(
@@ -224,9 +236,7 @@ def execute(
     value = shares * price
     notional = value.abs()
     borrow = (held + shares).clamp_max(0.0) * price * -borrow_rate if borrow_rate > 0 else None
-    return Fills(
-        shares, value, price, mid, commission(notional, costs), notional * (costs.half_spread_bps * 1e-4), borrow
-    )
+    return Fills(shares, value, notional, price, mid, fees(notional, costs), borrow)
 
 
 def _cut_purchases(
@@ -247,7 +257,9 @@ def _cut_purchases(
         rows.append((held + shares.clamp_max(0.0)).clamp_max(0.0) * price)
     sums = layout.lines_to_accounts.each(*rows)
     bought, sold = sums[0], sums[1]
-    budget = cash + equity * (credit - _MARGIN) - sold * (1.0 - costs.proportional)
+    budget = cash - sold * (1.0 - costs.proportional)
+    if credit != 0:
+        budget = budget + equity * credit
     if borrow_rate > 0:
         budget = budget + sums[2] * borrow_rate
     if costs.has_order_fee:
@@ -255,7 +267,8 @@ def _cut_purchases(
         excess = commission(sales, costs) - sales * (costs.commission_bps * 1e-4)
         at_most = (value > 0).to(value.dtype) * (costs.commission_min_usd + costs.commission_fixed_usd)
         budget = budget - layout.lines_to_accounts(excess + at_most)
-    factor = (budget / (bought * (1.0 + costs.proportional)).clamp_min(_TINY)).clamp(0.0, 1.0)
+    price_of_all = (bought * ((1.0 + costs.proportional) * (1.0 + _MARGIN))).clamp_min(_TINY)
+    factor = (budget / price_of_all).clamp(0.0, 1.0)
     factor = layout.at_lines_from_accounts(factor)
     cut = shares * factor
     if costs.lot_size > 0:

@@ -228,10 +228,11 @@ class TradingFloor:
         rung = self._rules.rungs(actions, rung)
         target = self._rules.exposures(actions, rung, weights)
         outcome = self._trading.step(books, tally, quotes, target, bar)
-        time_left = (stop - bar - 1).to(torch.float64) * (1.0 / self.episode_bars)
+        left = stop - bar - 1
+        time_left = left * (1.0 / self.episode_bars)
         shown = self._observer.private(outcome.books, outcome.shown, time_left, self._with_state)
-        truncated = (bar + 1 >= stop) & ~outcome.ruined
-        ended = truncated | outcome.ruined
+        ended = (left <= 0) | outcome.ruined
+        truncated = ended ^ outcome.ruined
         reward = outcome.reward.expand(self.num_agents, -1).t().contiguous()
         return outcome.books, outcome.tally, rung, shown, reward, outcome.ruined, truncated, ended, outcome.detail
 

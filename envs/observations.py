@@ -201,8 +201,7 @@ class Observer:
                     obs[:, agents[0] : agents[-1] + 1, : seen.shape[2]] = seen
                 else:
                     obs[:, agents, : seen.shape[2]] = seen
-        numbers = torch.empty(B, N * lead, device=self._device).copy_(private.t())
-        obs[:, :, :lead] = numbers.view(B, N, lead)
+        obs[:, :, :lead] = private.t().contiguous().view(B, N, lead)
         for n, slots, column in self._each:
             obs[:, n, column : column + len(slots)] = weights[slots[0] : slots[-1] + 1].t()
         return obs

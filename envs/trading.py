@@ -11,7 +11,16 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from envs.accounts import Books, Layout, agent_profit, marked, positions
-from envs.execution import CostConfig, Fills, Quotes, clearing_price, execute, permanent_impact
+from envs.execution import (
+    CostConfig,
+    Fills,
+    Quotes,
+    clearing_price,
+    commission,
+    execute,
+    half_spread,
+    permanent_impact,
+)
 from envs.mandates import Mandate
 from envs.rewards import RewardConfig, reward
 from envs.tape import FillRule
@@ -260,10 +269,8 @@ class Trading:
             Cash after, [K, B]; interest, [K, B], None where there is none; and sums over lines, [K, B] each: value,
             fees (commission, spread and borrow), traded value, orders, and impact where there is some.
         """
-        fees = fills.commission + fills.spread
-        if fills.borrow is not None:
-            fees = fees + fills.borrow
-        rows = [fills.value, fees, fills.value.abs(), (fills.shares != 0).to(torch.float64)]
+        paid = fills.fees if fills.borrow is None else fills.fees + fills.borrow
+        rows = [fills.value, paid, fills.notional, (fills.shares != 0).to(torch.float64)]
         if fills.price is not fills.mid:
             rows.append(fills.shares * (fills.price - fills.mid))
         sums = self._layout.lines_to_accounts.each(*rows)
@@ -300,9 +307,11 @@ class Trading:
         shorts = after.holdings.clamp_max(0.0)
         all_shorts = layout.slots_to_lines(shorts)
         short_part = shorts / layout.at_slots_from_lines(torch.where(all_shorts < 0, all_shorts, 1.0))
-        borrow = fills.borrow if fills.borrow is not None else torch.zeros_like(fills.spread)
+        borrow = fills.borrow if fills.borrow is not None else torch.zeros_like(fills.fees)
+        line_commission = commission(fills.notional, self._config.costs)
+        line_spread = half_spread(fills.notional, self._config.costs)
         impact = part * layout.at_slots_from_lines(fills.shares * (fills.price - fills.mid))
-        commission, spread = (part * layout.at_slots_from_lines(x) for x in (fills.commission, fills.spread))
+        slot_commission, spread = (part * layout.at_slots_from_lines(x) for x in (line_commission, line_spread))
         slot_borrow = short_part * layout.at_slots_from_lines(borrow)
         financing = interest if interest is not None else torch.zeros_like(after.cash)
         profit = agent_profit(
@@ -310,16 +319,16 @@ class Trading:
             before=books.holdings * layout.at_slots_from_assets(mark),
             after=slot_value,
             traded=slot_fills * mid,
-            costs=commission + spread + impact + slot_borrow,
+            costs=slot_commission + spread + impact + slot_borrow,
             financing=financing,
         )
         if not self._record:
             return profit, None
         rows = (layout.num_slots, orders.shape[1])
         detail = Detail(
-            bar, target.expand(rows), orders, slot_fills, price.expand(rows), mid.expand(rows), commission, spread,
-            impact, slot_borrow, books, after, mark, next_mark, held_after, fills.shares, fills.commission,
-            fills.spread, borrow, financing, profit,
+            bar, target.expand(rows), orders, slot_fills, price.expand(rows), mid.expand(rows), slot_commission, spread,
+            impact, slot_borrow, books, after, mark, next_mark, held_after, fills.shares, line_commission, line_spread,
+            borrow, financing, profit,
         )  # fmt: skip
         return profit, detail
 

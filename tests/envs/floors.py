@@ -140,7 +140,7 @@ class SlowFloor:
                 value = order * price[line[1]]
                 if value < 0 and -value * (1 - spread) <= commission(-value):
                     mine[line] = 0.0
-            budget = self.cash[k] + (config.max_leverage - 1) * self.equity[k] - 1e-12 * self.equity[k]
+            budget = self.cash[k] + (config.max_leverage - 1) * self.equity[k]
             bought = 0.0
             for line, order in mine.items():
                 value = order * price[line[1]]

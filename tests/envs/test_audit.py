@@ -80,7 +80,12 @@ def test_lookahead_audit_reports_the_unsafe_fill() -> None:
 
 def test_books_audit_finds_a_commission_charged_twice(monkeypatch) -> None:
     honest = execution.commission
-    monkeypatch.setattr(execution, "commission", lambda notional, costs: 2 * honest(notional, costs))
+
+    def twice(notional, costs):
+        return 2 * honest(notional, costs)
+
+    monkeypatch.setattr(envs.trading, "commission", twice)
+    monkeypatch.setattr(execution, "commission", twice)
     result = audit_books(spec_of(), num_settings=3, num_steps=8)
     assert "commission once per side" in failures(result)
 
@@ -90,18 +95,18 @@ def test_books_audit_finds_a_commission_that_spares_sales(monkeypatch) -> None:
 
     def spare_sales(*args, **kwargs):
         fills = execute(*args, **kwargs)
-        return fills._replace(commission=fills.commission * (fills.shares > 0))
+        return fills._replace(fees=fills.fees * (fills.shares > 0))
 
     monkeypatch.setattr(envs.trading, "execute", spare_sales)
     result = audit_books(spec_of(), num_settings=3, num_steps=8)
-    assert "commission once per side" in failures(result)
+    assert "cash moves by trades, fees and interest alone" in failures(result)
 
 
 def test_books_audit_finds_a_fee_that_never_leaves_the_account(monkeypatch) -> None:
     settle = Trading._settle
 
     def forget_fees(self, cash, fills):
-        free = fills._replace(commission=fills.commission * 0, spread=fills.spread * 0)
+        free = fills._replace(fees=fills.fees * 0)
         return settle(self, cash, free)
 
     monkeypatch.setattr(Trading, "_settle", forget_fees)

@@ -116,7 +116,7 @@ def test_cash_after_fills_and_fees_is_never_negative(orders, held, cash, price, 
     # the account can pay the borrow fee on the shorts it already has: equity is never all short
     cash = cash + sum(-h for h in held if h < 0) * price * 1.5 + sum(-o for o in orders if o < 0) * price * rate
     fills = fill(orders, costs=costs, cash=cash, held=held, price=price, borrow_rate=rate)
-    paid = fills.value + fills.commission + fills.spread + (fills.borrow if fills.borrow is not None else 0.0)
+    paid = fills.value + fills.fees + (fills.borrow if fills.borrow is not None else 0.0)
     assert cash - float(paid.sum()) >= -1e-9
     shares, wanted = fills.shares[:, 0].numpy(), np.array(orders)
     assert (np.abs(shares) <= np.abs(wanted) * (1 + 1e-9) + 1e-9 * max(lot, 1e-9)).all()
