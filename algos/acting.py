@@ -40,7 +40,8 @@ class ModuleActor:
         action_spaces: Each agent's action space, [N].
 
     Raises:
-        IncompatibleError: if agents that share a module differ in observation width or action space.
+        IncompatibleError: if agents that share a module differ in observation width or action space, if some agents
+            choose and others set numbers, or if a module has a memory.
     """
 
     def __init__(
@@ -59,6 +60,14 @@ class ModuleActor:
                     f"agents that share network {module_id!r} differ in observation width or actions: {sorted(kinds)}; "
                     "give each agent its own network (use_shared_networks=false)"
                 )
+            stateful = getattr(modules[module_id], "is_stateful", None)
+            if stateful is not None and stateful():
+                raise IncompatibleError(
+                    f"network {module_id!r} has a memory, which this runner does not carry; use an MLP (use_lstm=False)"
+                )
+        if len({isinstance(s, gym.spaces.Discrete) for s in action_spaces}) > 1:
+            named = ", ".join(str(s) for s in action_spaces)
+            raise IncompatibleError(f"a team must act all in Discrete or all in Box spaces, but it has {named}")
         self.widths = {m: obs_dims[i[0]] for m, i in self.agents.items()}
         self.spaces = {m: action_spaces[i[0]] for m, i in self.agents.items()}
         self.is_discrete = all(isinstance(s, gym.spaces.Discrete) for s in action_spaces)
@@ -155,7 +164,13 @@ def _draw_gaussian(inputs: Tensor, explore: bool, generator: torch.Generator | N
 
 
 def unsquash(actions: Tensor, space: gym.Space) -> Tensor:
-    """Map [-1, 1] onto a Box and clip, as RLlib's ``normalize_actions`` does; [R, D] -> [R, D]."""
-    low = torch.as_tensor(cast(gym.spaces.Box, space).low, device=actions.device).reshape(-1)
-    high = torch.as_tensor(cast(gym.spaces.Box, space).high, device=actions.device).reshape(-1)
+    """Map [-1, 1] onto a Box and clip, as RLlib's ``normalize_actions`` does; [R, D] -> [R, D].
+
+    Actions of a Box that has no bounds in some direction are left as they are.
+    """
+    box = cast(gym.spaces.Box, space)
+    if not box.is_bounded():
+        return actions
+    low = torch.as_tensor(box.low, device=actions.device).reshape(-1)
+    high = torch.as_tensor(box.high, device=actions.device).reshape(-1)
     return (low + (actions + 1.0) * (high - low) / 2.0).clamp(low, high)

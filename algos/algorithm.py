@@ -1,5 +1,6 @@
 """What the algorithms on the team path share: one way to sample, to hand arrays to learners, and to sync weights."""
 
+import time
 from typing import Any
 
 from ray.rllib.algorithms.algorithm import Algorithm
@@ -19,12 +20,22 @@ from ray.rllib.utils.metrics import (
 from algos.rollout import Rollout
 from algos.runner import TeamEnvRunner
 
+IDLE_LIMIT_S = 300.0
+"""How long training waits for lost runners to come back."""
+
 
 class TeamAlgorithm(Algorithm):
     """A mixin before an Algorithm: the three stages of a training step on arrays."""
 
+    _idle_since: float | None = None
+
     def sample_rollouts(self) -> list[Rollout]:
-        """Let every runner sample once, in parallel; empty where no runner answered."""
+        """Let every runner sample once, in parallel; empty where no runner answered.
+
+        Raises:
+            RuntimeError: if no runner has answered for ``IDLE_LIMIT_S``. RLlib itself would go on for ever with
+                iterations in which nothing is sampled.
+        """
         with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
             rollouts, results = synchronous_parallel_sample(
                 worker_set=self.env_runner_group,
@@ -34,7 +45,18 @@ class TeamAlgorithm(Algorithm):
             )
             if rollouts:
                 self.metrics.aggregate(results, key=ENV_RUNNER_RESULTS)
+        self._wait_for_runners(has_sampled=bool(rollouts))
         return list(rollouts)
+
+    def _wait_for_runners(self, *, has_sampled: bool) -> None:
+        if has_sampled:
+            self._idle_since = None
+            return
+        now = time.monotonic()
+        self._idle_since = now if self._idle_since is None else self._idle_since
+        if now - self._idle_since > IDLE_LIMIT_S:
+            raise RuntimeError(f"no env runner has answered for {IDLE_LIMIT_S:.0f} s; see the log for why they failed")
+        time.sleep(1.0)
 
     def update_learners(self, shards: list[Any], **kwargs: Any) -> None:
         """Hand one shard of arrays to each learner and let them update together.

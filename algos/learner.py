@@ -29,34 +29,40 @@ class TeamLearner(Learner):
         Args:
             training_data: Carries our arrays as its ``batch``.
             timesteps: Counters for schedules.
-            kwargs: Passed to ``learn``; RLlib's own switches are dropped.
+            kwargs: Passed to ``learn``, RLlib's own switches among them.
 
         Returns:
             What was logged, reduced.
+
+        Raises:
+            IncompatibleError: if the state is asked for, as asynchronous algorithms do.
         """
-        self._check_is_built()
-        self.before_gradient_based_update(timesteps=timesteps or {})
-        return_state = kwargs.pop("return_state", False)
-        self._weights_seq_no += 1
-        self.learn(training_data.batch, **kwargs)
-        self.after_gradient_based_update(timesteps=timesteps or {})
-        if return_state:
+        if kwargs.pop("return_state", False):
             raise IncompatibleError(
                 "return_state is for asynchronous algorithms; team algorithms sync weights themselves"
             )
+        self._check_is_built()
+        self.before_gradient_based_update(timesteps=timesteps or {})
+        self._weights_seq_no += 1
+        self.learn(training_data.batch, **kwargs)
+        self.after_gradient_based_update(timesteps=timesteps or {})
         return self.metrics.reduce()
 
     def learn(self, data: Any, **kwargs: Any) -> None:
         """Minimise the loss on ``data``, by as many gradient steps as the algorithm takes."""
         raise NotImplementedError
 
-    def log_trained(self, module_id: str, module_steps: int, env_steps: int) -> None:
-        """Log once per update how much was learned from, under RLlib's names."""
+    def log_trained(self, module_steps: dict[str, int], env_steps: int) -> None:
+        """Log once per update how much was learned from, under RLlib's names.
+
+        Args:
+            module_steps: Agent steps (joint steps, for a module of a whole team) that each module was trained on.
+            env_steps: Environment steps that they came from.
+        """
         log = self.metrics.log_value
-        log((module_id, NUM_MODULE_STEPS_TRAINED), module_steps, reduce="sum")
-        log((module_id, NUM_MODULE_STEPS_TRAINED_LIFETIME), module_steps, reduce="lifetime_sum")
-        log((ALL_MODULES, NUM_MODULE_STEPS_TRAINED), module_steps, reduce="sum")
-        log((ALL_MODULES, NUM_MODULE_STEPS_TRAINED_LIFETIME), module_steps, reduce="lifetime_sum")
+        for key, steps in (*module_steps.items(), (ALL_MODULES, sum(module_steps.values()))):
+            log((key, NUM_MODULE_STEPS_TRAINED), steps, reduce="sum")
+            log((key, NUM_MODULE_STEPS_TRAINED_LIFETIME), steps, reduce="lifetime_sum")
         log((ALL_MODULES, NUM_ENV_STEPS_TRAINED), env_steps, reduce="sum")
         log((ALL_MODULES, NUM_ENV_STEPS_TRAINED_LIFETIME), env_steps, reduce="lifetime_sum", with_throughput=True)
 

@@ -34,7 +34,7 @@ class TeamBatch(NamedTuple):
 
     def map(self, function: Any) -> "TeamBatch":
         """Apply a function to every array."""
-        return TeamBatch(*(None if v is None else function(v) for v in self))
+        return TeamBatch._make(None if v is None else function(v) for v in self)
 
 
 class _Ring:
@@ -65,15 +65,15 @@ class _Ring:
 
     def add(self, rollout: Rollout) -> None:
         """Append T steps; where they do not continue what is stored, no sample will span the seam."""
-        if self.size and not torch.equal(self.rows["obs"][self.head], rollout.obs[0]):
+        given = {"obs": rollout.obs, "mask": rollout.action_mask, "state": rollout.state}
+        seen = {name: values for name, values in given.items() if values is not None}
+        if self.size and any(not torch.equal(self.rows[name][self.head], v[0]) for name, v in seen.items()):
             self.is_broken[self.head] = True
             self._advance(1)
         t = rollout.num_steps
         where = (self.head + torch.arange(t + 1)) % self.num_rows
-        self.rows["obs"][where] = rollout.obs
-        for name, values in (("mask", rollout.action_mask), ("state", rollout.state)):
-            if values is not None:
-                self.rows[name][where] = values
+        for name, values in seen.items():
+            self.rows[name][where] = values
         steps = where[:-1]
         self.rows["actions"][steps] = rollout.actions
         self.rows["rewards"][steps] = rollout.rewards.mean(-1)
@@ -241,7 +241,7 @@ class TeamReplay:
                 parts.append(_gather(ring, first, column, length, n_step, gamma))
         if len(parts) == 1:
             return parts[0]
-        return TeamBatch(*(None if v[0] is None else torch.cat(v, dim=1) for v in zip(*parts, strict=True)))
+        return TeamBatch._make(None if v[0] is None else torch.cat(v, dim=1) for v in zip(*parts, strict=True))
 
     def get_state(self) -> dict[str, Any]:
         """Everything stored, as NumPy arrays."""

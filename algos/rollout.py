@@ -164,7 +164,8 @@ def concatenate(rollouts: Iterable[Rollout]) -> Rollout:
     for f in fields(Rollout):
         values = [getattr(p, f.name) for p in parts]
         if f.name == "final_index":
-            joined[f.name] = torch.cat([v + torch.tensor([0, int(o)]) for v, o in zip(values, offsets, strict=True)])
+            shifts = [torch.tensor([0, int(o)], device=v.device) for v, o in zip(values, offsets, strict=True)]
+            joined[f.name] = torch.cat([v + s for v, s in zip(values, shifts, strict=True)])
         elif f.name == "source":
             joined[f.name] = values[0]
         elif values[0] is None:
@@ -178,9 +179,10 @@ def concatenate(rollouts: Iterable[Rollout]) -> Rollout:
 
 def _moved(value: Any, device: torch.device | str) -> Any:
     if isinstance(value, Tensor):
-        return value.to(device, non_blocking=True)
+        # A copy to the CPU that does not block may be read before it has arrived.
+        return value.to(device, non_blocking=torch.device(device).type != "cpu")
     if isinstance(value, dict):
-        return {k: v.to(device, non_blocking=True) for k, v in value.items()}
+        return {k: _moved(v, device) for k, v in value.items()}
     return value
 
 
@@ -188,7 +190,7 @@ def _to_numpy(value: Any) -> Any:
     if isinstance(value, Tensor):
         return value.detach().cpu().numpy()
     if isinstance(value, dict):
-        return {k: v.detach().cpu().numpy() for k, v in value.items()}
+        return {k: _to_numpy(v) for k, v in value.items()}
     return value
 
 

@@ -3,7 +3,7 @@
 import math
 from collections import OrderedDict
 from collections.abc import Collection
-from typing import Any
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
@@ -49,8 +49,9 @@ ENV_STATE = "env_state"
 class TeamEnvRunner(EnvRunner, Checkpointable):
     """Samples ``Rollout`` arrays instead of episode objects.
 
-    Draws are counted, not carried: sample number i of runner w is drawn from a generator seeded by (seed, w, i), so the
-    state of a runner is its counter, its environment and the returns of the episodes under way.
+    Draws are counted, not carried: what runner w samples after s environment steps is drawn from a generator seeded by
+    (seed, w, s), so the state of a runner is its counter, its environment and the returns of the episodes under way. A
+    config without a seed means seed 0.
 
     The config may carry ``use_global_state`` (the learner wants ``state``), ``stored_columns`` (which of ``logp`` and
     ``dist_inputs`` the learner wants), and ``floor_device``.
@@ -59,18 +60,14 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
     def __init__(self, *, config: Any, **kwargs: Any) -> None:
         super().__init__(config=config, **kwargs)
         self.spaces: dict[str, Any] = kwargs.get("spaces") or {}
-        self.worker_index = self.worker_index or 0
-        gpus = self.config.num_gpus_per_env_runner if self.worker_index else self.config.num_gpus_per_learner
-        self._device = torch.device(
-            get_device(self.config, gpus if self.worker_index or not config.num_learners else 0)
-        )
+        self.worker_index: int = int(kwargs.get("worker_index") or 0)
+        self._device = self._choose_device()
         self.env: TeamEnv | None = None
         self.module: Any = None
         if self.worker_index > 0 or self.config.create_env_on_local_worker or self.config.num_env_runners == 0:
             self.make_env()
         self.make_module()
         self._weights_seq_no = 0
-        self._sample_index = 0
         self._last: TeamStep | None = None
         self._carry: Any = None
         self._episode_returns: Tensor | None = None
@@ -78,6 +75,17 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
         self._generator = torch.Generator(device=self._device)
 
     # -- building ------------------------------------------------------------------------------------------------------
+
+    def _choose_device(self) -> torch.device:
+        """Where floor and networks are: as set, or the GPU that this process was given."""
+        wanted = getattr(self.config, "floor_device", "auto")
+        if wanted != "auto":
+            return torch.device(wanted)
+        if self.worker_index:
+            return torch.device(get_device(self.config, self.config.num_gpus_per_env_runner))
+        return torch.device(
+            get_device(self.config, 0 if self.config.num_learners else self.config.num_gpus_per_learner)
+        )
 
     def make_env(self) -> None:
         """Make the TeamEnv that the config names; the registry's creator is asked for one environment first."""
@@ -168,12 +176,15 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
             raise ValueError("sample takes either num_timesteps or num_episodes, and no random_actions")
         explore = bool(self.config.explore) if explore is None else explore
         with self.metrics.log_time(SAMPLE_TIMER):
-            self._generator.manual_seed(counted_seed(self._base_seed(), self.worker_index, self._sample_index))
-            self._sample_index += 1
-            if self._last is None or force_reset or num_episodes is not None:
+            draw = counted_seed(self._base_seed(), self.num_env_steps_sampled_lifetime)
+            self._generator.manual_seed(draw)
+            if num_episodes is not None:
                 self._start_episodes()
+            elif self._last is None or force_reset:
+                self._start_episodes(seed=draw)
             if num_episodes is None:
-                fragment = self.config.get_rollout_fragment_length(self.worker_index)
+                # Runner 1's length is the longest that RLlib's rounding gives; all take it, so that rollouts line up.
+                fragment = self.config.get_rollout_fragment_length(worker_index=1)
                 steps = fragment if num_timesteps is None else math.ceil(num_timesteps / self.env.num_replicas)
                 rollout = self._collect(steps, None, explore)
             else:
@@ -181,24 +192,14 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
                 self._last = None
         return [rollout]
 
-    def _choose_device(self) -> torch.device:
-        """Where floor and networks are: as set, or the GPU that this process was given."""
-        wanted = getattr(self.config, "floor_device", "auto")
-        if wanted != "auto":
-            return torch.device(wanted)
-        if self.worker_index:
-            return torch.device(get_device(self.config, self.config.num_gpus_per_env_runner))
-        return torch.device(
-            get_device(self.config, 0 if self.config.num_learners else self.config.num_gpus_per_learner)
-        )
-
     def begin_new_episodes(self) -> None:
         """Leave the episodes under way; the next sample starts new ones."""
         self._last = None
 
-    def _start_episodes(self) -> None:
+    def _start_episodes(self, seed: int | None = None) -> None:
+        """Begin anew in every replica: a new stream of episodes where seeded, else the first of the present one."""
         assert self.env is not None
-        self._last = self.env.reset()
+        self._last = self.env.reset(seed)
         self._carry = self._actor.initial_carry(self.env.num_replicas)
         self._episode_returns = torch.zeros(self.env.num_replicas, self.env.num_agents, dtype=torch.float64)
         self._episode_lens = torch.zeros(self.env.num_replicas, dtype=torch.int64)
@@ -210,6 +211,7 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
         assert self._last is not None
         recording = _Recording(self._last, self.config)
         steps = ended = 0
+        num_runners = max(1, self.config.num_env_runners)  # RLlib sends every runner the count of all of them together
         while (num_steps is not None and steps < num_steps) or (num_episodes is not None and ended < num_episodes):
             acted: Acted = self._actor.act(
                 self._last.obs,
@@ -217,7 +219,7 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
                 self._carry,
                 explore=explore,
                 generator=self._generator,
-                timestep=self.num_env_steps_sampled_lifetime + steps * self.env.num_replicas,
+                timestep=self.num_env_steps_sampled_lifetime + steps * self.env.num_replicas * num_runners,
             )
             step = self.env.step(acted.actions)
             recording.add(acted, step)
@@ -295,17 +297,19 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
         **kwargs: Any,
     ) -> dict[str, Any]:
         """Weights (where asked for), counters, and the environment in the middle of its episodes."""
-        state: dict[str, Any] = {NUM_ENV_STEPS_SAMPLED_LIFETIME: self.num_env_steps_sampled_lifetime}
+        state: dict[str, Any] = {
+            NUM_ENV_STEPS_SAMPLED_LIFETIME: self.num_env_steps_sampled_lifetime,
+            WEIGHTS_SEQ_NO: self._weights_seq_no,
+        }
         if self._check_component(COMPONENT_RL_MODULE, components, not_components):
             state[COMPONENT_RL_MODULE] = self.module.get_state(
                 components=self._get_subcomponents(COMPONENT_RL_MODULE, components),
                 not_components=self._get_subcomponents(COMPONENT_RL_MODULE, not_components),
                 **kwargs,
             )
-            state[WEIGHTS_SEQ_NO] = self._weights_seq_no
         if components is None and self.env is not None:
             state[ENV_STATE] = {
-                "sample_index": self._sample_index,
+                "of": self._base_seed(),
                 "env": None if self._last is None else self.env.get_state(),
                 "last": None if self._last is None else _seen(self._last),
                 "carry": None if self._carry is None else self._carry.cpu(),
@@ -315,24 +319,28 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Take over weights that are newer than one's own, counters, and an environment's state."""
+        """Take over weights, counters, and an environment's state.
+
+        Weights come with a number; those that have the number of one's own are not loaded again. Older ones are: they
+        come from a checkpoint that was restored. The state of another runner's environment is left alone, since RLlib
+        restores a lost runner from whichever one is at hand.
+        """
         if COMPONENT_RL_MODULE in state:
             seq_no = state.get(WEIGHTS_SEQ_NO, 0)
-            if seq_no == 0 or self._weights_seq_no < seq_no:
+            if seq_no == 0 or self._weights_seq_no != seq_no:
                 weights = state[COMPONENT_RL_MODULE]
                 self.module.set_state(ray.get(weights) if isinstance(weights, ray.ObjectRef) else weights)
-            if seq_no > 0:
-                self._weights_seq_no = seq_no
+        self._weights_seq_no = state.get(WEIGHTS_SEQ_NO, 0) or self._weights_seq_no
         if NUM_ENV_STEPS_SAMPLED_LIFETIME in state:
             self.num_env_steps_sampled_lifetime = int(state[NUM_ENV_STEPS_SAMPLED_LIFETIME])
         saved = state.get(ENV_STATE)
-        if saved is not None and self.env is not None:
-            self._sample_index = saved["sample_index"]
+        if saved is not None and self.env is not None and saved["of"] == self._base_seed():
             self._last = None
             if saved["env"]:
                 self._start_episodes()
                 self.env.set_state(saved["env"])
-                self._last = Step.resumed(**{k: _on(v, self._device) for k, v in saved["last"].items()})
+                seen = {name: _on(value, self._device) for name, value in saved["last"].items()}
+                self._last = Step.resumed(cast(Tensor, seen["obs"]), seen["state"], seen["action_mask"])
                 self._carry = None if saved["carry"] is None else saved["carry"].to(self._device)
                 self._episode_returns, self._episode_lens = saved["returns"].clone(), saved["lens"].clone()
 

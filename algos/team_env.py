@@ -72,9 +72,12 @@ class TeamEnv(Protocol):
     agent_ids: tuple[str, ...]
     observation_spaces: dict[str, gym.Space]
     action_spaces: dict[str, gym.Space]
-    obs_dims: Sequence[int]
     state_dim: int
     device: torch.device
+
+    @property
+    def obs_dims(self) -> Sequence[int]:
+        """Width of each agent's own observation, [N]."""
 
     def reset(self, seed: int | None = None) -> TeamStep:
         """Start every replica afresh."""
@@ -136,8 +139,10 @@ def make_team_env(
 class MultiAgentTeamEnv:
     """Any RLlib MultiAgentEnvs (and PettingZoo's, through RLlib's ParallelPettingZooEnv) as one TeamEnv.
 
-    Observations are flattened and zero-padded to the widest agent. An agent that has left gets zeros and may only take
-    action 0. The global state is the environment's own ``state()`` where it has one, else all observations in a row.
+    Observations are flattened and zero-padded to the widest agent. As RLlib has it, an agent acts when it was observed
+    and has not ended; one that has left, or whose turn it is not, gets zeros and may only take action 0. An episode in
+    which every agent ended by itself is over, whatever ``__all__`` says: terminated if all of them were, else
+    truncated. The global state is the environment's own ``state()`` where it has one, else all observations in a row.
     Adapted environments have no state that could be saved: after a resume they start new episodes.
     """
 
@@ -151,8 +156,9 @@ class MultiAgentTeamEnv:
     ) -> None:
         self.envs = list(envs)
         first = self.envs[0]
-        self.agent_ids = tuple(str(a) for a in first.possible_agents)
-        self._keys = list(first.possible_agents)
+        # RLlib's PettingZoo wrapper keeps its agents in the order of a set, which differs from process to process.
+        self._keys = list(getattr(_bare(first), "possible_agents", None) or first.possible_agents)
+        self.agent_ids = tuple(str(a) for a in self._keys)
         self.num_agents, self.num_replicas = len(self.agent_ids), len(self.envs)
         self.device = torch.device(device)
         self._seed = seed
@@ -169,15 +175,17 @@ class MultiAgentTeamEnv:
         self._kind, self._num_actions, self._action_dims = _action_kind(self.action_spaces)
         self._with_state = with_state
         self._has_state = with_state and callable(getattr(_bare(first), "state", None))
+        self._acting: list[set[Any]] = [set() for _ in self.envs]
+        self._left: list[dict[Any, bool]] = [{} for _ in self.envs]
         self.state_dim = 0
         if with_state:
-            first.reset(seed=seed)
+            first.reset(seed=seed % 2**32)
             self.state_dim = self._state_of(0, np.zeros((self.num_agents, self._width), np.float32)).size
 
     def reset(self, seed: int | None = None) -> Step:
-        """Start a new episode in every environment."""
+        """Start a new episode in every environment; replica b is seeded by ``seed + b``, folded into 32 bits."""
         base = self._seed if seed is None else seed
-        rows = [self._rows(env.reset(seed=base + b)[0]) for b, env in enumerate(self.envs)]
+        rows = [self._begin(b, seed=(base + b) % 2**32) for b in range(self.num_replicas)]
         zero = np.zeros(self.num_replicas, bool)
         return self._step(rows, np.zeros((self.num_replicas, self.num_agents)), zero, zero, {}, [])
 
@@ -188,17 +196,19 @@ class MultiAgentTeamEnv:
         terminated, truncated = np.zeros(self.num_replicas, bool), np.zeros(self.num_replicas, bool)
         rows, finals = [], {}
         for b, env in enumerate(self.envs):
-            present = set(env.agents)
-            joint = {key: self._action(choices[b, n], n) for n, key in enumerate(self._keys) if key in present}
+            acting = self._acting[b]
+            joint = {key: self._action(choices[b, n], n) for n, key in enumerate(self._keys) if key in acting}
             obs, reward, term, trunc, _ = env.step(joint)
             rewards[b] = [reward.get(key, 0.0) for key in self._keys]
-            terminated[b], truncated[b] = term.get("__all__", False), trunc.get("__all__", False)
-            row = self._rows(obs)
+            terminated[b], truncated[b] = self._ends(b, term, trunc)
             if terminated[b] or truncated[b]:
+                row = self._rows(obs)
                 finals[b] = (*row, self._state_of(b, row[0]) if self._with_state else None)
-                row = self._rows(env.reset()[0])
+                row = self._begin(b)
+            else:
+                self._acting[b] = set(obs) - set(self._left[b])
+                row = self._rows({key: obs[key] for key in self._acting[b]})
             rows.append(row)
-        truncated &= ~terminated
         return self._step(rows, rewards, terminated, truncated, finals, list(finals))
 
     def get_state(self) -> dict[str, Any]:
@@ -215,11 +225,26 @@ class MultiAgentTeamEnv:
         for env in self.envs:
             env.close()
 
+    def _begin(self, b: int, *, seed: int | None = None) -> tuple[np.ndarray, np.ndarray | None]:
+        """Reset one environment; everyone it observes acts."""
+        obs, _ = self.envs[b].reset(seed=seed)
+        self._acting[b], self._left[b] = set(obs), {}
+        return self._rows(obs)
+
+    def _ends(self, b: int, terminateds: dict[Any, bool], truncateds: dict[Any, bool]) -> tuple[bool, bool]:
+        """Note who left, and say whether the episode was terminated or else truncated."""
+        for key in self._keys:
+            if terminateds.get(key, False) or truncateds.get(key, False):
+                self._left[b][key] = bool(terminateds.get(key, False))
+        have_all_left = len(self._left[b]) == self.num_agents
+        terminated = bool(terminateds.get("__all__", False)) or (have_all_left and all(self._left[b].values()))
+        return terminated, not terminated and (have_all_left or bool(truncateds.get("__all__", False)))
+
     def _action(self, choice: Any, agent: int) -> Any:
         space = self.action_spaces[self.agent_ids[agent]]
         if self._kind == "discrete":
             return int(choice) + int(getattr(space, "start", 0))
-        return np.asarray(choice[: self._action_dims[agent]], np.float32).reshape(cast(Any, space.shape))
+        return np.asarray(choice[: self._action_dims[agent]], space.dtype).reshape(cast(Any, space.shape))
 
     def _rows(self, obs: dict[Any, Any]) -> tuple[np.ndarray, np.ndarray | None]:
         values = np.zeros((self.num_agents, self._width), np.float32)

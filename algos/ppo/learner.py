@@ -23,7 +23,7 @@ class TeamPPOLearner(TeamLearner, PPOTorchLearner):
     minibatches are drawn from a generator seeded by (seed, update), so that a resumed run shuffles as an unbroken one.
     """
 
-    def learn(
+    def learn(  # type: ignore[override]
         self,
         data: Rollout,
         *,
@@ -43,6 +43,9 @@ class TeamPPOLearner(TeamLearner, PPOTorchLearner):
             num_epochs: Passes over the batch (already part of ``num_minibatches``).
             minibatch_size: Agent steps in a minibatch.
             num_minibatches: Gradient steps, equal on every learner.
+
+        Raises:
+            NonFiniteLossError: if the last loss of a module is NaN or infinite.
         """
         rollout = data.to(self._device)
         columns = {m: self._columns(rollout, m, index, widths[m]) for m, index in agents.items()}
@@ -62,7 +65,7 @@ class TeamPPOLearner(TeamLearner, PPOTorchLearner):
         for m, loss in losses.items():
             require_finite(loss, m)
             self.metrics.log_value((m, self.TOTAL_LOSS_KEY), loss, window=1)
-            self.log_trained(m, num_minibatches * minibatch_size, rollout.env_steps())
+        self.log_trained(dict.fromkeys(losses, num_minibatches * minibatch_size), rollout.env_steps())
 
     @torch.no_grad()
     def _columns(self, rollout: Rollout, module_id: str, index: list[int], width: int) -> dict[str, Tensor]:
@@ -85,17 +88,19 @@ class TeamPPOLearner(TeamLearner, PPOTorchLearner):
         advantages = (advantages - advantages.mean()) / advantages.std(unbiased=False).clamp_min(1e-4)
         assert rollout.logp is not None
         assert rollout.dist_inputs is not None
+        inputs, actions = rollout.dist_inputs[module_id], rollout.actions[:, :, index]
+        if actions.dim() == 4:
+            actions = actions[..., : inputs.shape[-1] // 2]  # without the padding to the widest agent
         columns = {
             Columns.OBS: obs[:-1],
-            Columns.ACTIONS: rollout.actions[:, :, index],
+            Columns.ACTIONS: actions,
             Columns.ACTION_LOGP: rollout.logp[:, :, index],
-            Columns.ACTION_DIST_INPUTS: rollout.dist_inputs[module_id],
+            Columns.ACTION_DIST_INPUTS: inputs,
             Postprocessing.ADVANTAGES: advantages,
             Postprocessing.VALUE_TARGETS: targets,
         }
         if rollout.action_mask is not None:
-            count = rollout.dist_inputs[module_id].shape[-1]
-            columns["action_mask"] = rollout.action_mask[:-1, :, index, :count]
+            columns["action_mask"] = rollout.action_mask[:-1, :, index, : inputs.shape[-1]]
         return {name: values.flatten(0, 2) for name, values in columns.items()}
 
     def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:

@@ -50,6 +50,23 @@ class QMIXConfig(AlgorithmConfig):
         )
         return self
 
+    def validate(self) -> None:
+        """Check what RLlib checks, and that the replay buffer can hold what is drawn from it.
+
+        Raises:
+            IncompatibleError: if no sample would ever fit, so that nothing would be learned in silence.
+        """
+        super().validate()
+        s = self.settings
+        rows = s.replay_capacity // max(1, self.num_env_runners) // self.num_envs_per_env_runner
+        wanted = max(s.sequence_length if s.network == "gru" else 1, s.n_step, self.get_rollout_fragment_length(1) + 1)
+        if rows < wanted:
+            raise IncompatibleError(
+                f"replay_capacity {s.replay_capacity} leaves {rows} steps for each of {self.num_envs_per_env_runner} "
+                f"replicas of {max(1, self.num_env_runners)} runner(s), but {wanted} are needed; raise it to at least "
+                f"{wanted * max(1, self.num_env_runners) * self.num_envs_per_env_runner}"
+            )
+
     def get_default_learner_class(self) -> type[QMIXLearner]:
         """The squared TD error of the team value."""
         return QMIXLearner
@@ -68,6 +85,7 @@ class VDNConfig(QMIXConfig):
 
     def __init__(self, algo_class: Any = None) -> None:
         super().__init__(algo_class=algo_class or VDN)
+        self.use_global_state = False
 
 
 class QMIX(TeamAlgorithm):
@@ -95,7 +113,7 @@ class QMIX(TeamAlgorithm):
         for rollout in self.sample_rollouts():
             self.observe(rollout)
         s: QMIXSettings = self.config.settings
-        enough = len(self.replay) >= max(s.learning_starts, s.train_batch_size)
+        enough = self.replay.num_added >= max(s.learning_starts, s.train_batch_size)
         if not enough or not self.replay.can_sample(self._length(), s.n_step):
             return
         shards = [self._draw(s) for _ in range(self.num_learner_shards)]
@@ -119,7 +137,9 @@ class QMIX(TeamAlgorithm):
         per_learner = max(1, s.train_batch_size // self.num_learner_shards)
         batches = []
         for _ in range(s.num_updates):
-            batch = self.replay.sample(per_learner, rng, length=self._length(), n_step=s.n_step, gamma=s.gamma)
+            batch = self.replay.sample(
+                per_learner, rng, length=self._length(), n_step=s.n_step, gamma=self.config.gamma
+            )
             batches.append(batch._replace(rewards=batch.rewards / scale))
         return batches
 

@@ -31,10 +31,10 @@ class QMIXLearner(TeamLearner, TorchLearner):
         module = self._module[module_id]
         params = [p for p in self.get_parameters(module) if p.requires_grad]
         if settings.optimizer == "adam":
-            optimizer: torch.optim.Optimizer = torch.optim.Adam(params, lr=settings.lr, fused=True)
+            optimizer: torch.optim.Optimizer = torch.optim.Adam(params, lr=config.lr, fused=True)
         else:
-            optimizer = torch.optim.RMSprop(params, lr=settings.lr, alpha=0.99, eps=1e-5)
-        self.register_optimizer(module_id=module_id, optimizer=optimizer, params=params, lr_or_lr_schedule=settings.lr)
+            optimizer = torch.optim.RMSprop(params, lr=config.lr, alpha=0.99, eps=1e-5)
+        self.register_optimizer(module_id=module_id, optimizer=optimizer, params=params, lr_or_lr_schedule=config.lr)
 
     def compute_loss_for_module(
         self, *, module_id: str, config: Any, batch: dict[str, Any], fwd_out: dict[str, Tensor]
@@ -56,6 +56,9 @@ class QMIXLearner(TeamLearner, TorchLearner):
 
         Args:
             data: Joint batches.
+
+        Raises:
+            NonFiniteLossError: if the last loss is NaN or infinite.
         """
         settings: QMIXSettings = self.config.settings
         wrapped = self.module[TEAM_MODULE]
@@ -69,7 +72,7 @@ class QMIXLearner(TeamLearner, TorchLearner):
             loss = self.compute_loss_for_module(module_id=TEAM_MODULE, config=self.config, batch=inputs, fwd_out=out)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            norm = torch.nn.utils.clip_grad_norm_(params, settings.grad_clip)
+            norm = torch.nn.utils.clip_grad_norm_(params, self.config.grad_clip)
             optimizer.step()
             self._num_updates += 1
             if self._num_updates % settings.target_network_update_freq == 0:
@@ -88,7 +91,7 @@ class QMIXLearner(TeamLearner, TorchLearner):
             window=1,
         )
         samples = sum(b.rewards.numel() for b in data)
-        self.log_trained(TEAM_MODULE, samples, samples)
+        self.log_trained({TEAM_MODULE: samples}, samples)
 
     def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """RLlib's state and the count of gradient steps, by which targets are updated."""

@@ -206,6 +206,6 @@ class TeamQModule(TorchRLModule, InferenceOnlyAPI):
     @torch.no_grad()
     def update_targets(self, tau: float) -> None:
         """Move the target networks toward the online ones by ``tau``; 1 copies."""
-        online = [*self.agents.parameters(), *self.mixer.parameters()]
-        targets = [*self.target_agents.parameters(), *self.target_mixer.parameters()]
+        online: list[Tensor] = [*self.agents.parameters(), *self.mixer.parameters()]
+        targets: list[Tensor] = [*self.target_agents.parameters(), *self.target_mixer.parameters()]
         torch._foreach_lerp_(targets, online, tau)
