@@ -43,14 +43,12 @@ class ActionRules:
 
         ladders = [list(m.ladder) if m.is_discrete else [0.0] for m in mandates]
         width = max(map(len, ladders))
-        self._levels = torch.tensor(
-            [
-                [m.limit * rung for rung in row + row[-1:] * (width - len(row))]
-                for m, row in zip(mandates, ladders, strict=True)
-            ],
-            dtype=torch.float64,
-            device=device,
-        )  # [N, R]
+        has_weights = any(m.book_rule == "inverse_volatility" and m.is_discrete for m in mandates)
+        levels = []
+        for n in layout.slot_agent:
+            step = mandates[n].limit / (1 if has_weights else len(mandates[n].assets))
+            levels.append([step * rung for rung in ladders[n] + ladders[n][-1:] * (width - len(ladders[n]))])
+        self._levels = torch.tensor(levels, dtype=torch.float64, device=device)  # exposure of each slot, [P, R]
         first = [
             0 if m.allow_short else [r >= 0 for r in row].index(True) for m, row in zip(mandates, ladders, strict=True)
         ]
@@ -70,7 +68,6 @@ class ActionRules:
 
         books = [len(m.assets) for m in mandates]
         agents = layout.slot_agent
-        self._part = column([1.0 / books[n] for n in agents]) if max(books) > 1 else None
         self._slot_discrete = column([discrete[n] for n in agents], torch.bool)
         self._slot_limit = column([mandates[n].limit for n in agents])
         self._slot_low = column([-1.0 if mandates[n].allow_short else 0.0 for n in agents])
@@ -145,12 +142,9 @@ class ActionRules:
         layout = self._layout
         target = None
         if rung is not None:
-            level = self._levels.gather(1, rung)
-            target = layout.at_slots_from_agents(level)
+            target = self._levels.gather(1, layout.at_slots_from_agents(rung).expand(layout.num_slots, -1))
             if weights is not None:
                 target = target * weights
-            elif self._part is not None:
-                target = target * self._part
         if not self.is_discrete:
             weight = actions.reshape(actions.shape[0], -1).t().index_select(0, self._slot_column).to(torch.float64)
             weight = torch.maximum(weight, self._slot_low).clamp_max(1.0) * self._slot_limit

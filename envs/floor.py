@@ -166,7 +166,7 @@ class TradingFloor:
         books = open_books(layout, self.config.capital, B, self.device)
         zero = torch.zeros(B, dtype=torch.float64, device=self.device)
         capital = torch.full_like(zero, self.config.capital * layout.num_accounts)
-        tally = Tally(zero.expand(5, -1).clone(), capital, zero)
+        tally = Tally(zero.expand(5, -1).clone(), capital[None], zero[None])
         none = torch.zeros_like(books.cash)
         shown = Shown(books.cash.new_zeros(layout.num_lines, B), books.holdings, none, none)
         return books, tally, *self._observer.private(books, shown, torch.ones_like(zero), self._with_state)
@@ -228,13 +228,25 @@ class TradingFloor:
         rung = self._rules.rungs(actions, rung)
         target = self._rules.exposures(actions, rung, weights)
         outcome = self._trading.step(books, tally, quotes, target, bar)
-        left = stop - bar - 1
+        next_bar = bar + 1
+        left = stop - next_bar
         time_left = left * (1.0 / self.episode_bars)
         shown = self._observer.private(outcome.books, outcome.shown, time_left, self._with_state)
         ended = (left <= 0) | outcome.ruined
         truncated = ended ^ outcome.ruined
         reward = outcome.reward.expand(self.num_agents, -1).t().contiguous()
-        return outcome.books, outcome.tally, rung, shown, reward, outcome.ruined, truncated, ended, outcome.detail
+        return (
+            next_bar,
+            outcome.books,
+            outcome.tally,
+            rung,
+            shown,
+            reward,
+            outcome.ruined,
+            truncated,
+            ended,
+            outcome.detail,
+        )
 
     @torch.no_grad()
     def step(self, actions: Tensor | np.ndarray[Any, Any]) -> FloorStep:
@@ -251,17 +263,17 @@ class TradingFloor:
         """
         actions = self._check_actions(actions)
         clock = self._clock
-        self._books, self._tally, rung, shown, reward, terminated, truncated, ended, self.detail = self._advance(
+        bar, self._books, self._tally, rung, shown, reward, terminated, truncated, ended, self.detail = self._advance(
             clock.bar, clock.stop, self._books, self._tally, actions, self._rung
         )
         if self._rung is not None:
             self._rung = rung
         self._private, self._weights, self._state_rows = shown
-        self._clock = _Clock(clock.bar + 1, clock.stop, clock.episode)
-        if not bool(ended.any()):
+        self._clock = _Clock(bar, clock.stop, clock.episode)
+        if not bool(ended if self.num_replicas == 1 else ended.any()):
             return FloorStep(*self._look(), reward, terminated, truncated)
         final = self._look()
-        stats = self._stats(clock.bar + 1)
+        stats = self._stats(bar)
         self._begin_again(ended)
         return FloorStep(*self._look(), reward, terminated, truncated, *final, stats)
 
@@ -270,7 +282,8 @@ class TradingFloor:
         shape: tuple[int, ...] = (self.num_replicas, self.num_agents)
         if not rules.is_discrete:
             shape = (*shape, rules.widest_book)
-        actions = torch.as_tensor(actions, device=self.device)
+        if not isinstance(actions, Tensor) or actions.device != self.device:
+            actions = torch.as_tensor(actions, device=self.device)
         if actions.shape != shape:
             raise ValueError(f"actions have shape {tuple(actions.shape)}, expected {shape}")
         if rules.is_discrete and actions.dtype != torch.int64:
@@ -286,7 +299,8 @@ class TradingFloor:
         self._books = Books(*(torch.where(ended, new, old) for new, old in zip(books, self._books, strict=True)))
         self._tally = Tally(*(torch.where(ended, new, old) for new, old in zip(tally, self._tally, strict=True)))
         self._private = torch.where(ended, private, self._private)
-        self._weights = torch.where(ended, weights, self._weights)
+        if len(weights):
+            self._weights = torch.where(ended, weights, self._weights)
         if self._state_rows is not None and state_rows is not None:
             self._state_rows = torch.where(ended, state_rows, self._state_rows)
         if self._rung is not None:
@@ -312,7 +326,7 @@ class TradingFloor:
         return {
             "profit": equity / (self.config.capital * self.layout.num_accounts) - 1.0,
             "sharpe": sharpe,
-            "max_drawdown": tally.drawdown,
+            "max_drawdown": tally.drawdown[0],
             "num_trades": num_trades,
             "turnover": turnover,
             "total_costs_usd": costs,

@@ -109,6 +109,7 @@ class Observer:
             + features.num_features
         )
         self._arrange = self._arrangement()
+        self._no_weights = torch.zeros(0, 1, device=device)
 
     def _make_groups(self, tables: list[NDArray[np.float32]]) -> list[tuple[list[int], Tensor, Tensor]]:
         """Agents of equal width share a table, read as overlapping windows: (agents, windows, their first rows)."""
@@ -151,7 +152,7 @@ class Observer:
             with_state: Whether the global state is wanted.
 
         Returns:
-            Private numbers, [N * 9, B] float32; exposure of each slot over its agent's limit, [P, B] float32 (no rows
+            Private numbers, [N * 9, B] float32; exposure of each slot over its agent's limit, [P, B] float32 (empty
             where nobody sees it); the books' part of the global state, [S', B] float32, or None.
         """
         layout = self._layout
@@ -165,9 +166,9 @@ class Observer:
         cash = books.cash * per_equity
         own = (1.0 - cash, shown.gross * per_equity, cash, books.equity * (1.0 / self._capital) - 1.0, shown.drawdown)
         rows = torch.cat((agents, *own, time_left[None])).to(torch.float32)
-        weights = slot[:0]
+        weights = self._no_weights
         if self._each:
-            weights = slot * layout.at_slots_from_agents(self._agent_scale[:N])
+            weights = (slot * layout.at_slots_from_agents(self._agent_scale[:N])).to(torch.float32)
         state = None
         if with_state:
             line = shown.value * layout.at_lines_from_accounts(per_equity)
@@ -176,7 +177,7 @@ class Observer:
             state = torch.cat((line.to(torch.float32), rows[start:], rows[:N], offset))
         if not self._has_offset:
             rows = torch.cat((rows, torch.zeros_like(rows[:1])))
-        return rows.index_select(0, self._arrange), weights.to(torch.float32), state
+        return rows.index_select(0, self._arrange), weights, state
 
     def observe(self, bar: Tensor, private: Tensor, weights: Tensor) -> Tensor:
         """Observations of all agents.
@@ -192,11 +193,11 @@ class Observer:
         B, N, lead = bar.shape[0], self._layout.num_agents, self._num_private
         if len(self._groups) == 1 and self._groups[0][1].shape[1] == self.width:
             _, windows, first = self._groups[0]
-            obs = windows.index_select(0, (bar[:, None] + first).view(-1)).view(B, N, self.width)
+            obs = windows.index_select(0, _rows(bar, first)).view(B, N, self.width)
         else:
             obs = torch.zeros(B, N, self.width, device=self._device)
             for agents, windows, first in self._groups:
-                seen = windows.index_select(0, (bar[:, None] + first).view(-1)).view(B, len(agents), -1)
+                seen = windows.index_select(0, _rows(bar, first)).view(B, len(agents), -1)
                 if agents == list(range(agents[0], agents[-1] + 1)):
                     obs[:, agents[0] : agents[-1] + 1, : seen.shape[2]] = seen
                 else:
@@ -209,3 +210,8 @@ class Observer:
     def state(self, bar: Tensor, books_part: Tensor) -> Tensor:
         """Global state: the books' part and the market-wide features of the bar, [B, S] float32."""
         return torch.cat((books_part.t(), self._state_table.index_select(0, bar)), 1)
+
+
+def _rows(bar: Tensor, first: Tensor) -> Tensor:
+    """Row of each replica and agent in their table, [B * n] int64."""
+    return bar + first if bar.shape[0] == 1 else (bar[:, None] + first).view(-1)

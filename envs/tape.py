@@ -77,7 +77,8 @@ class Tape:
         """
         rows = self.table.gather(1, bar.expand(self.table.shape[0], -1))
         split = self._num_quotes * self._num_assets
-        blocks = list(rows[:split].view(self._num_quotes, self._num_assets, -1).unbind(0))
+        quoted = rows[:split] if self.has_weights else rows
+        blocks = quoted.view(self._num_quotes, self._num_assets, -1).unbind(0)
         close, fill, next_close = blocks[:3]
         temporary = blocks[3] if self.has_temporary else None
         permanent = blocks[-1] if self.has_permanent else None

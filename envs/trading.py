@@ -60,8 +60,8 @@ class Tally(NamedTuple):
     Attributes:
         sums: Sums since the start, [5, B]: bar returns of all accounts together, their squares, filled orders, traded
             value over equity, and commission, spread, impact and borrow fees in US dollars.
-        peak: Highest total equity, [B].
-        drawdown: Deepest fall from it, as a fraction, [B].
+        peak: Highest total equity, [1, B].
+        drawdown: Deepest fall from it, as a fraction, [1, B].
     """
 
     sums: Tensor
@@ -358,7 +358,7 @@ class Trading:
         growth = equity / before - 1.0
         costs = sums[1] if len(sums) == 4 else sums[1] + sums[4]
         bar = torch.cat((growth, growth * growth, sums[3], sums[2] / before, costs))
-        return Tally(tally.sums + bar, peak[0], torch.maximum(tally.drawdown, drawdown[0]))
+        return Tally(tally.sums + bar, peak, torch.maximum(tally.drawdown, drawdown))
 
 
 def _total(x: Tensor) -> Tensor:
