@@ -1,0 +1,98 @@
+"""Measure speed on this machine: ``python experiments/bench.py floor``, ``sampling`` or ``training``."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from envs.errors import InputError, nearest
+from experiments.arguments import parse_flags, print_help, scan_flags
+from experiments.cli import DONE, check_json_flag, write_json_flag
+from experiments.reporting.tables import rows_table, show
+
+SUBJECTS = ("floor", "sampling", "training")
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class BenchConfig:
+    """What to measure and where."""
+
+    subject: Literal["floor", "sampling", "training"] = "floor"
+    """floor: the market alone. sampling: runners. training: whole iterations, and a QMIX update in parts."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where ours runs; what it is compared with always runs on the CPU."""
+    rounds: int = Field(default=5, gt=0)
+    """Timed rounds; medians are shown."""
+    json: str | None = None
+    """File for what is printed, as plain JSON."""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Measure one subject and print its rows."""
+    words = list(argv)
+    if any(word in ("-h", "--help") for word in words):
+        print_help(BenchConfig, prog="experiments/bench.py", description="Usage: bench.py floor|sampling|training")
+        return DONE
+    if words and not words[0].startswith("-"):
+        if words[0] not in SUBJECTS:
+            raise InputError(f"{words[0]!r} cannot be measured{nearest(words[0], SUBJECTS)}: {', '.join(SUBJECTS)}")
+        words[:1] = ["--subject", words[0]]
+    config = parse_flags(BenchConfig, scan_flags(BenchConfig, words), base={})
+    check_json_flag(config.json)
+    _require(config.device)
+    print(f"measuring {config.subject} on {config.device}, medians of {config.rounds} rounds, one core", flush=True)
+    rows = _measure(config)
+    for group in _alike(rows):
+        show(rows_table(group, title=""))
+    write_json_flag(config.json, {"subject": config.subject, "device": config.device, "rows": rows})
+    return DONE
+
+
+def _measure(config: BenchConfig) -> list[dict[str, Any]]:
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if config.subject == "floor":
+        from experiments.benchmarks.floor import bench_floor
+
+        return bench_floor(device=config.device, rounds=config.rounds)
+    import ray
+
+    from experiments.benchmarks.sampling import bench_sampling
+    from experiments.benchmarks.training import bench_training
+
+    warnings.simplefilter("ignore")
+    ray.init(address="local", include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+    try:
+        bench = bench_sampling if config.subject == "sampling" else bench_training
+        return bench(device=config.device, rounds=config.rounds)
+    finally:
+        ray.shutdown()
+
+
+def _require(device: str) -> None:
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: torch sees no GPU on this machine; leave the flag out")
+
+
+def _alike(rows: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Neighbouring rows with the same columns, as one table each."""
+    groups: list[list[dict[str, Any]]] = []
+    for row in rows:
+        if groups and list(groups[-1][0]) == list(row):
+            groups[-1].append(row)
+        else:
+            groups.append([row])
+    return groups
+
+
+if __name__ == "__main__":
+    from experiments.cli import main
+
+    main(run)
