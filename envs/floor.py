@@ -79,6 +79,8 @@ class TradingFloor:
         num_agents: N.
         observation_spaces: Box of each agent, as wide as its own observation.
         action_spaces: Discrete (rungs of its ladder) or Box (a weight for each asset of its book).
+        num_rungs: Rungs of each agent's ladder, N of them; 0 for a continuous agent.
+        tape_rows: Numbers of market data that a step reads for each replica.
         obs_dims: Width of each agent's observation, N of them.
         state_dim: Width of the global state.
         device: Where tensors live.
@@ -122,6 +124,7 @@ class TradingFloor:
             has_offset=config.costs.permanent_impact > 0,
             device=self.device,
         )
+        self.num_rungs, self.tape_rows = self._rules.num_rungs, len(self._tape.table)
         self.obs_dims, self.state_dim = self._observer.dims, self._observer.state_dim
         self._set_episodes(split, start)
         self._make_spaces()
