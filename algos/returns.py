@@ -33,7 +33,7 @@ def generalised_advantages(
         Advantages, [T, ...] float; value targets are ``advantages + values``.
     """
     deltas = rewards + gamma * next_values * (~terminated) - values
-    carry = (gamma * lambda_) * (~ended)
+    carry = (gamma * lambda_) * (~ended).to(deltas.dtype)
     advantages = torch.empty_like(deltas)
     running = torch.zeros_like(deltas[0])
     for t in range(deltas.shape[0] - 1, -1, -1):

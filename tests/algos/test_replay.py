@@ -1,0 +1,211 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from teams import rollout_of
+
+from algos.replay import TeamReplay
+from algos.rollout import Rollout
+
+
+class NaiveReplay:
+    """Every step as a plain record, found by what its observation says: (time, replica)."""
+
+    def __init__(self) -> None:
+        self.steps: dict[tuple[int, int], dict] = {}
+
+    def add(self, rollout: Rollout) -> None:
+        index = rollout.final_index.tolist()
+        for t in range(rollout.num_steps):
+            for b in range(rollout.num_replicas):
+                ended = bool(rollout.ended[t, b])
+                k = index.index([t, b]) if ended else -1
+                final = [v[k] for v in (rollout.final_obs, rollout.final_mask, rollout.final_state)] if ended else None
+                after = final or [v[t + 1, b] for v in (rollout.obs, rollout.action_mask, rollout.state)]
+                self.steps[int(rollout.obs[t, b, 0, 0]), b] = {
+                    "obs": rollout.obs[t, b],
+                    "actions": rollout.actions[t, b],
+                    "reward": rollout.rewards[t, b].mean(),
+                    "terminated": bool(rollout.terminated[t, b]),
+                    "ended": ended,
+                    "next_obs": after[0],
+                    "next_mask": after[1],
+                    "state": rollout.state[t, b],
+                    "next_state": after[2],
+                }
+
+
+def ends_of(rng, T, B, chance):
+    return {
+        (t, b): "terminated" if rng.random() < 0.5 else "truncated"
+        for t in range(T)
+        for b in range(B)
+        if rng.random() < chance
+    }
+
+
+def fill(replay, *, num_rollouts, rng, T=5, B=3, chance=0.2, naive=None, source=0, start=0):
+    last = None
+    for i in range(num_rollouts):
+        rollout = rollout_of(
+            num_steps=T,
+            num_replicas=B,
+            start=start + i * T,
+            ends=ends_of(rng, T, B, chance),
+            source=source,
+            seed=int(rng.integers(10**6)),
+        )
+        if last is not None:  # what that saw last, masks too, is what this one sees first
+            rollout.action_mask[0] = last.action_mask[-1]
+        last = rollout
+        replay.add(rollout)
+        if naive is not None:
+            naive.add(rollout)
+
+
+def check_against(naive, batch, *, length, n_step, gamma):
+    for s in range(batch.obs.shape[1]):
+        for i in range(length):
+            t, b = int(batch.obs[i, s, 0, 0]), int(batch.obs[i, s, 0, 1])
+            if i:
+                assert (t, b) == (int(batch.obs[0, s, 0, 0]) + i, int(batch.obs[0, s, 0, 1]))
+            step = naive.steps[t, b]
+            reward, discount, last = 0.0, 1.0, step
+            for k in range(n_step):
+                last = naive.steps[t + k, b]
+                reward += discount * float(last["reward"])
+                discount *= gamma
+                if last["ended"]:
+                    break
+            assert torch.equal(batch.obs[i, s], step["obs"])
+            assert torch.equal(batch.actions[i, s], step["actions"])
+            assert torch.equal(batch.state[i, s], step["state"])
+            assert float(batch.rewards[i, s]) == pytest.approx(reward, abs=1e-4)
+            assert float(batch.discounts[i, s]) == pytest.approx(0.0 if last["terminated"] else discount, abs=1e-6)
+            assert bool(batch.ended[i, s]) == last["ended"]
+            for name in ("next_obs", "next_mask", "next_state"):
+                assert torch.equal(getattr(batch, name)[i, s], last[name]), name
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    capacity=st.integers(18, 60),
+    num_rollouts=st.integers(1, 14),
+    kind=st.sampled_from([(1, 1), (1, 3), (4, 1)]),
+    chance=st.sampled_from([0.0, 0.2, 0.9]),
+)
+def test_samples_are_what_a_naive_record_of_the_same_steps_holds(seed, capacity, num_rollouts, kind, chance):
+    rng, naive, replay = np.random.default_rng(seed), NaiveReplay(), TeamReplay(capacity)
+    fill(replay, num_rollouts=num_rollouts, rng=rng, naive=naive, chance=chance)
+    length, n_step = kind
+    kept = min(num_rollouts * 5, capacity // 3)
+    assert len(replay) == kept * 3
+    batch = replay.sample(24, rng, length=length, n_step=n_step, gamma=0.9)
+    check_against(naive, batch, length=length, n_step=n_step, gamma=0.9)
+    oldest = num_rollouts * 5 - kept
+    assert int(batch.obs[0, :, 0, 0].min()) >= oldest, "what was overwritten must not be drawn"
+
+
+def test_every_stored_start_is_drawn_equally_often():
+    replay, rng = TeamReplay(30), np.random.default_rng(0)
+    fill(replay, num_rollouts=5, rng=rng)
+    batch = replay.sample(20_000, rng, length=3, gamma=1.0)
+    times, counts = np.unique(batch.obs[0, :, 0, 0].numpy(), return_counts=True)
+    assert times.tolist() == list(range(15, 23))  # ten steps of three replicas are kept; three must follow
+    expected = 20_000 / 8
+    assert ((counts - expected) ** 2 / expected).sum() < 24.3  # chi-square, 7 degrees, 0.1 %
+
+
+def test_no_sample_spans_a_seam():
+    replay, rng = TeamReplay(300), np.random.default_rng(0)
+    replay.add(rollout_of(num_steps=5, start=0))
+    replay.add(rollout_of(num_steps=5, start=100))  # begins elsewhere than the first one stopped
+    for kind in ({"length": 3}, {"n_step": 3}):
+        batch = replay.sample(500, rng, gamma=1.0, **kind)
+        starts = set(batch.obs[0, :, 0, 0].int().tolist())
+        assert starts == {0, 1, 2, 100, 101, 102}
+        if "length" in kind:
+            assert torch.equal(batch.obs[1:, :, 0, 0], batch.obs[:-1, :, 0, 0] + 1)
+
+
+def test_a_seam_of_which_only_the_state_tells_is_seen():
+    replay, rng = TeamReplay(300), np.random.default_rng(0)
+    first, second = rollout_of(num_steps=5, start=0), rollout_of(num_steps=5, start=5)
+    second.action_mask[0] = first.action_mask[-1]
+    second.state[0] += 1.0
+    replay.add(first)
+    replay.add(second)
+    batch = replay.sample(500, rng, length=3, gamma=1.0)
+    assert set(batch.obs[0, :, 0, 0].int().tolist()) == {0, 1, 2, 5, 6, 7}
+
+
+def test_seams_in_a_full_ring_stay_seams_until_they_are_overwritten():
+    replay, rng, naive = TeamReplay(45), np.random.default_rng(1), NaiveReplay()
+    for i in range(9):
+        rollout = rollout_of(num_steps=4, start=100 * i, ends=ends_of(rng, 4, 3, 0.5), seed=i)
+        replay.add(rollout)
+        naive.add(rollout)
+        batch = replay.sample(100, rng, length=4, gamma=0.9)
+        check_against(naive, batch, length=4, n_step=1, gamma=0.9)
+        assert set((batch.obs[0, :, 0, 0] % 100).int().tolist()) == {0}
+
+
+def test_final_observations_survive_growth_of_their_store():
+    replay, rng, naive = TeamReplay(600), np.random.default_rng(2), NaiveReplay()
+    fill(replay, num_rollouts=30, rng=rng, naive=naive, chance=1.0)
+    check_against(naive, replay.sample(400, rng, gamma=0.9), length=1, n_step=1, gamma=0.9)
+    held = len(replay.rings[0].finals["obs"])
+    fill(replay, num_rollouts=60, rng=rng, naive=naive, chance=1.0, start=150)
+    assert len(replay.rings[0].finals["obs"]) <= 2 * held + 64, "the store is a ring, not a list"
+    check_against(naive, replay.sample(400, rng, gamma=0.9), length=1, n_step=1, gamma=0.9)
+
+
+def test_a_restored_buffer_draws_and_goes_on_as_the_saved_one():
+    rng, naive = np.random.default_rng(3), NaiveReplay()
+    one, two = TeamReplay(60, num_sources=2), TeamReplay(60, num_sources=2)
+    for source in (1, 2):
+        fill(one, num_rollouts=3, rng=rng, naive=naive, source=source)
+    two.set_state(one.get_state())
+    assert (len(two), two.num_added) == (len(one), one.num_added) == (60, 90)
+    for _ in range(2):
+        draws = [r.sample(50, np.random.default_rng(4), length=2, gamma=0.9) for r in (one, two)]
+        assert all(torch.equal(a, b) for a, b in zip(*draws, strict=True))
+        for replay in (one, two):
+            fill(replay, num_rollouts=2, rng=np.random.default_rng(5), source=1, start=15)
+
+
+def test_sources_stay_apart_and_are_drawn_by_what_they_hold():
+    replay, rng = TeamReplay(600, num_sources=2), np.random.default_rng(0)
+    fill(replay, num_rollouts=1, rng=rng, source=1, B=2)
+    fill(replay, num_rollouts=3, rng=rng, source=2, B=4, start=1000)
+    batch = replay.sample(7_000, rng, gamma=1.0)
+    from_second = batch.obs[0, :, 0, 0] >= 1000
+    assert abs(float(from_second.float().mean()) - 60 / 70) < 0.02
+    sequences = replay.sample(500, rng, length=4, gamma=1.0)
+    assert torch.equal(sequences.obs[1:, :, 0, 0], sequences.obs[:-1, :, 0, 0] + 1)
+
+
+def test_impossible_requests_are_refused():
+    replay, rng = TeamReplay(30), np.random.default_rng(0)
+    with pytest.raises(ValueError, match="no unbroken sequence of 1"):
+        replay.sample(1, rng, gamma=0.9)
+    with pytest.raises(ValueError, match="replay_capacity 12 is too small for fragments of 5 steps of 3"):
+        TeamReplay(12).add(rollout_of(num_steps=5))
+    fill(replay, num_rollouts=1, rng=rng)
+    assert replay.can_sample(5, 1)
+    assert not replay.can_sample(6, 1)
+    assert not replay.can_sample(1, 6)
+    with pytest.raises(ValueError, match="not for sequences"):
+        replay.sample(1, rng, length=2, n_step=2, gamma=0.9)
+
+
+def test_arrays_that_an_environment_lacks_stay_absent():
+    replay = TeamReplay(30)
+    replay.add(rollout_of(with_extras=False, ends={(0, 0): "truncated"}))
+    batch = replay.sample(8, np.random.default_rng(0), gamma=0.9)
+    assert (batch.next_mask, batch.state, batch.next_state) == (None, None, None)
+    doubled = batch.map(lambda v: v * 2)
+    assert torch.equal(doubled.rewards, batch.rewards * 2)
+    assert doubled.state is None
