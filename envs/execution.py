@@ -16,12 +16,11 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from envs.accounts import Layout
+from envs.accounts import Layout, number
 
 MAX_IMPACT = 0.5
 """Largest move of the price by one bar's flow, temporary and permanent each, so that prices stay above zero."""
 _MARGIN = 1e-12  # of purchases, kept back so that rounding cannot take cash below zero
-_TINY = 1e-300
 _LOT_ERROR = 1e-9  # of a lot
 
 
@@ -113,7 +112,7 @@ def commission(notional: Tensor, costs: CostConfig) -> Tensor:
         notional: Traded value, >= 0, any shape, US dollars.
         costs: Rates and fees.
     """
-    fee = notional * (costs.commission_bps * 1e-4)
+    fee = notional * number(costs.commission_bps * 1e-4)
     if not costs.has_order_fee:
         return fee
     return torch.where(notional > 0, fee.clamp_min(costs.commission_min_usd) + costs.commission_fixed_usd, 0.0)
@@ -121,14 +120,14 @@ def commission(notional: Tensor, costs: CostConfig) -> Tensor:
 
 def half_spread(notional: Tensor, costs: CostConfig) -> Tensor:
     """Half spread that orders pay, like ``commission``."""
-    return notional * (costs.half_spread_bps * 1e-4)
+    return notional * number(costs.half_spread_bps * 1e-4)
 
 
 def fees(notional: Tensor, costs: CostConfig) -> Tensor:
     """Commission and half spread together, in one multiplication where both are proportional."""
     if costs.has_order_fee:
         return commission(notional, costs) + half_spread(notional, costs)
-    return notional * costs.proportional
+    return notional * number(costs.proportional)
 
 
 def temporary_impact(flow: Tensor, coefficient: Tensor, law: str) -> Tensor:
@@ -173,7 +172,7 @@ def clearing_price(
     if quotes.permanent is not None:
         own = permanent_impact(flow, quotes.permanent)
         mid = quotes.fill * (offset.exp() if scale is None else scale)
-        price = quotes.fill * (offset + own * 0.5).exp()
+        price = quotes.fill * (offset + own * number(0.5)).exp()
     if quotes.temporary is not None:
         price = price + price * temporary_impact(flow, quotes.temporary, costs.impact_law)
     return price, mid
@@ -235,7 +234,7 @@ def execute(
     )
     value = shares * price
     notional = value.abs()
-    borrow = (held + shares).clamp_max(0.0) * price * -borrow_rate if borrow_rate > 0 else None
+    borrow = (held + shares).clamp_max(0.0) * price * number(-borrow_rate) if borrow_rate > 0 else None
     return Fills(shares, value, notional, price, mid, fees(notional, costs), borrow)
 
 
@@ -257,20 +256,20 @@ def _cut_purchases(
         rows.append((held + shares.clamp_max(0.0)).clamp_max(0.0) * price)
     sums = layout.lines_to_accounts.each(*rows)
     bought, sold = sums[0], sums[1]
-    budget = cash - sold * (1.0 - costs.proportional)
+    budget = cash - sold * number(1.0 - costs.proportional)
     if credit != 0:
-        budget = budget + equity * credit
+        budget = budget + equity * number(credit)
     if borrow_rate > 0:
-        budget = budget + sums[2] * borrow_rate
+        budget = budget + sums[2] * number(borrow_rate)
     if costs.has_order_fee:
         sales = (-value).clamp_min(0.0)
         excess = commission(sales, costs) - sales * (costs.commission_bps * 1e-4)
         at_most = (value > 0).to(value.dtype) * (costs.commission_min_usd + costs.commission_fixed_usd)
         budget = budget - layout.lines_to_accounts(excess + at_most)
-    price_of_all = (bought * ((1.0 + costs.proportional) * (1.0 + _MARGIN))).clamp_min(_TINY)
-    factor = (budget / price_of_all).clamp(0.0, 1.0)
+    spent = bought * number((1.0 + costs.proportional) * (1.0 + _MARGIN))
+    factor = (budget / spent).clamp(0.0, 1.0)  # nothing is multiplied by the 0 / 0 of an account that buys nothing
     factor = layout.at_lines_from_accounts(factor)
     cut = shares * factor
     if costs.lot_size > 0:
         cut = torch.where(factor < 1, (cut / costs.lot_size).trunc() * costs.lot_size, shares)
-    return torch.where(shares > 0, cut, shares)
+    return torch.where(shares > number(0.0), cut, shares)

@@ -11,7 +11,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from envs.accounts import Books, Layout, open_books
+from envs.accounts import Books, Layout, number, open_books
 from envs.actions import ActionRules
 from envs.bars import Split
 from envs.counted import counted_integers
@@ -233,7 +233,7 @@ class TradingFloor:
         outcome = self._trading.step(books, tally, quotes, target, bar)
         next_bar = bar + 1
         left = stop - next_bar
-        time_left = left * (1.0 / self.episode_bars)
+        time_left = left * number(1.0 / self.episode_bars)
         shown = self._observer.private(outcome.books, outcome.shown, time_left, self._with_state)
         ended = (left <= 0) | outcome.ruined
         truncated = ended ^ outcome.ruined

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from envs.accounts import Books, Layout
+from envs.accounts import Books, Layout, number
 from envs.features import Features, Scaler
 from envs.mandates import Mandate
 from envs.trading import Shown
@@ -164,7 +164,9 @@ class Observer:
             slots.append(layout.at_slots_from_assets(books.offset).expand(layout.num_slots, -1))
         agents = torch.cat(tuple(layout.slots_to_agents.each(*slots))) * self._agent_scale
         cash = books.cash * per_equity
-        own = (1.0 - cash, shown.gross * per_equity, cash, books.equity * (1.0 / self._capital) - 1.0, shown.drawdown)
+        one = number(1.0)
+        profit = books.equity * number(1.0 / self._capital) - one
+        own = (one - cash, shown.gross * per_equity, cash, profit, shown.drawdown)
         rows = torch.cat((agents, *own, time_left[None])).to(torch.float32)
         weights = self._no_weights
         if self._each:

@@ -8,6 +8,8 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
+from envs.accounts import number
+
 _LEAST_RATIO = 1e-6  # log growth of an account that has lost everything (or more) stays finite
 
 
@@ -44,7 +46,7 @@ def gain(change: Tensor, equity: Tensor, capital: float, kind: str) -> Tensor:
         kind: ``"profit"`` (over capital) or ``"log_growth"`` (log of the ratio of equities).
     """
     if kind == "profit":
-        return change / capital
+        return change / number(capital)
     return (1.0 + change / equity).clamp_min(_LEAST_RATIO).log()
 
 
@@ -82,4 +84,4 @@ def reward(change: Tensor, equity: Tensor, traded: Tensor, capital: float, confi
         result = result - short * config.lambda_cvar
     if config.lambda_turn > 0:
         result = result - traded / equity * config.lambda_turn
-    return result if config.scale == 1.0 else result * config.scale
+    return result if config.scale == 1.0 else result * number(config.scale)

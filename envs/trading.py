@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from envs.accounts import Books, Layout, agent_profit, marked, positions
+from envs.accounts import Books, Layout, agent_profit, marked, number, positions
 from envs.execution import (
     CostConfig,
     Fills,
@@ -222,7 +222,7 @@ class Trading:
         value = held_after * layout.at_lines_from_assets(next_mark)
         equity, gross = marked(layout, cash, value)
         after = Books(cash, holdings, offset, equity, torch.maximum(books.peak, equity))
-        drawdown = 1.0 - equity / after.peak
+        drawdown = number(1.0) - equity / after.peak
         slot_value = holdings * layout.at_slots_from_assets(next_mark) if layout.is_pooled else value
         profit = detail = None
         if self._needs_profit:
@@ -233,7 +233,7 @@ class Trading:
         return Outcome(
             after,
             self._rewards(books, after, sums[2], fills, profit),
-            least[0] <= config.ruin_fraction * config.capital,
+            least[0] <= number(config.ruin_fraction * config.capital),
             self._count(tally, books, after, sums, drawdown),
             Shown(value, slot_value, gross, drawdown),
             detail,
@@ -242,10 +242,10 @@ class Trading:
     def _orders(self, books: Books, mark: Tensor, target: Tensor) -> Tensor:
         """Shares that each slot wants to buy, [P, B]; nothing where it is not worth an order."""
         layout, config = self._layout, self._config
-        equity = layout.at_slots_from_accounts(books.equity)
-        orders = target * equity / mark - books.holdings
+        per_exposure = layout.at_slots_from_accounts(books.equity) / mark  # shares for an exposure of one
+        orders = target * per_exposure - books.holdings
         if config.min_order > 0:
-            orders = orders * (orders.abs() * mark >= equity * config.min_order)
+            orders = orders * (orders.abs() >= per_exposure * number(config.min_order))
         return orders
 
     def _net(self, orders: Tensor) -> Tensor:
@@ -270,7 +270,7 @@ class Trading:
             fees (commission, spread and borrow), traded value, orders, and impact where there is some.
         """
         paid = fills.fees if fills.borrow is None else fills.fees + fills.borrow
-        rows = [fills.value, paid, fills.notional, (fills.shares != 0).to(torch.float64)]
+        rows = [fills.value, paid, fills.notional, (fills.shares != number(0.0)).to(torch.float64)]
         if fills.price is not fills.mid:
             rows.append(fills.shares * (fills.price - fills.mid))
         sums = self._layout.lines_to_accounts.each(*rows)
@@ -355,7 +355,7 @@ class Trading:
             before, equity, sums = _total(before), _total(equity), [_total(x) for x in sums]
             peak = torch.maximum(tally.peak, equity)
             drawdown = 1.0 - equity / peak
-        growth = equity / before - 1.0
+        growth = equity / before - number(1.0)
         costs = sums[1] if len(sums) == 4 else sums[1] + sums[4]
         bar = torch.cat((growth, growth * growth, sums[3], sums[2] / before, costs))
         return Tally(tally.sums + bar, peak, torch.maximum(tally.drawdown, drawdown))
