@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ from experiments.cli import DONE, FAILED, INTERRUPTED, check_json_flag, is_user_
 from experiments.config import RunConfig, floor_spec, parse_run, run_folder
 from experiments.models import find_model, find_models
 from experiments.reporting.files import check_folder_writable
-from experiments.run_record import FILE_NAME
+from experiments.settings import value_of
 
 LOG_FILE = "train.log"
 
@@ -31,37 +29,58 @@ def run(argv: Sequence[str]) -> int:
         write_json_flag(config.json, {"backtest": backtest(source, capital=by_hand.get("floor.capital"))})
         return DONE
     check_folder_writable(config.storage, setting="--storage")
-    config = _with_absolute_source(config, by_hand)
-    if config.resume == "never":
-        _set_aside(run_folder(config))
+    config = _with_absolute_paths(config, by_hand)
+    from experiments.tuning import resume
+    from experiments.tuning.algorithms import algorithm_config
+
+    if resume.is_known(config):
+        resume.check_changes(config, by_hand)
+        if config.resume == "auto" and resume.is_complete(config):
+            return _say_complete(config)
+    elif config.resume not in ("auto", "never"):
+        raise InputError(f"--resume is {config.resume}, but {run_folder(config)} is no run folder")
+    resume_from = resume.named_checkpoint(config)
+    market = build_market(floor_spec(config))
+    algorithm_config(config)  # refuses here, in one line, what a worker process would only fail on
     if config.search.num_trials:
         from experiments.search import search
 
-        return search(config, by_hand)
-    return _train(config, by_hand)
+        return search(config, market)
+    return _train(config, market, resume_from)
 
 
-def _train(config: RunConfig, by_hand: dict[str, Any]) -> int:
-    from experiments.tuning import session
-    from experiments.tuning.algorithms import algorithm_config
+def _say_complete(config: RunConfig) -> int:
+    """Nothing is left to train; a backtest that a kill has prevented is made up for."""
+    from experiments.reporting.files import read_json
     from experiments.tuning.monitor import read_summary
 
     folder = run_folder(config)
-    is_known = (folder / FILE_NAME).exists()
-    if is_known:
-        session.check_changes(config, by_hand)
-        if config.resume == "auto" and session.is_complete(config):
-            print(f"training already complete: {folder} has its {config.episodes} episodes (raise --episodes for more)")
-            write_json_flag(config.json, {"summary": read_summary(folder), "backtest": _known_backtest(folder)})
-            return DONE
-    market = build_market(floor_spec(config))
-    algorithm_config(config)  # refuses here, in one line, what a worker process would only fail on
-    if config.load_model is not None and not is_known:
-        session.check_fits(market, config.load_model)
-    scaler = session.record_run(config, market)
+    if config.search.num_trials:
+        print(f"search already complete: {folder} has its {config.search.num_trials} trials")
+    else:
+        print(f"training already complete: {folder} has its {config.episodes} episodes (raise --episodes for more)")
+    known = folder / "backtest" / "backtest.json"
+    result = read_json(known) if known.is_file() else backtest(str(folder))
+    write_json_flag(config.json, {"summary": read_summary(folder), "backtest": result})
+    return DONE
+
+
+def _train(config: RunConfig, market: Market, resume_from: Mapping[str, str] | None) -> int:
+    from experiments.tuning import session
+    from experiments.tuning.monitor import read_summary
+    from experiments.tuning.resume import is_known, set_aside
+
+    folder, known = run_folder(config), is_known(config)
+    session.start_ray(config)
+    if config.load_model is not None and not known:
+        session.check_fits(config, market)
+    if config.resume == "never":
+        set_aside(config)
+    scaler = session.record_run(config, market, resume_from=resume_from)
     with log_to(folder / LOG_FILE):
-        _announce(config, market, is_known=is_known)
-        session.start_ray(config)
+        _announce(config, market, is_known=known)
+        if resume_from is not None:
+            print(f"from {resume_from['checkpoint']}, as asked")
         outcome = session.train(config, scaler)
         if outcome.status == "interrupted":
             print(f"interrupted; the same command carries on: {folder}")
@@ -123,35 +142,19 @@ def _announce(config: RunConfig, market: Market, *, is_known: bool) -> None:
     print(f"agents: {agents}")
 
 
-def _with_absolute_source(config: RunConfig, by_hand: dict[str, Any]) -> RunConfig:
-    """Make the path of the weights absolute: workers run elsewhere, and the same path must compare equal later."""
-    if config.load_model is None:
-        return config
-    source = str(Path(config.load_model).expanduser().absolute())
-    if "load_model" in by_hand:
-        by_hand["load_model"] = source
-    return replace(config, load_model=source)
+def _with_absolute_paths(config: RunConfig, by_hand: dict[str, Any]) -> RunConfig:
+    """Make the paths of prices and weights absolute: workers run elsewhere, and later commands too."""
+    changed = config
+    if config.load_model is not None:
+        changed = replace(changed, load_model=_absolute(config.load_model))
+    if config.data.path is not None:
+        changed = replace(changed, data=replace(config.data, path=_absolute(config.data.path)))
+    by_hand.update({name: value_of(changed, name) for name in ("load_model", "data.path") if name in by_hand})
+    return changed
 
 
-def _set_aside(folder: Path) -> None:
-    """Move an existing run folder out of the way; nothing is ever overwritten."""
-    if not folder.exists():
-        return
-    old = folder.with_name(f"{folder.name}.old-{datetime.now():%Y%m%d-%H%M%S}")
-    try:
-        os.rename(folder, old)
-    except OSError as error:
-        raise InputError(
-            f"cannot move {folder} aside to start anew ({error.strerror}): choose another --name"
-        ) from None
-    print(f"moved the earlier run aside: {old}")
-
-
-def _known_backtest(folder: Path) -> Any:
-    from experiments.reporting.files import read_json
-
-    path = folder / "backtest" / "backtest.json"
-    return read_json(path) if path.is_file() else None
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().absolute())
 
 
 if __name__ == "__main__":

@@ -24,6 +24,8 @@ class RunRecord:
         provenance: Versions, commit, data fingerprint, platform, command line, start.
         scaler: State of the feature scaler of the training (``Scaler.to_json``); None where none was stored.
         agents: What the networks were made for (``describe_agents``); None where none was stored.
+        resume_from: The checkpoint that the user named to continue from: ``checkpoint`` (relative to the folder) and
+            ``asked_at``. It holds until a checkpoint has followed it. None where none was named.
     """
 
     folder: Path
@@ -31,6 +33,7 @@ class RunRecord:
     provenance: Mapping[str, Any]
     scaler: Mapping[str, Any] | None
     agents: list[dict[str, Any]] | None
+    resume_from: Mapping[str, str] | None = None
 
 
 def write_run_record(
@@ -40,6 +43,7 @@ def write_run_record(
     provenance: Mapping[str, Any],
     scaler: Mapping[str, Any] | None,
     agents: Sequence[Mapping[str, Any]] | None,
+    resume_from: Mapping[str, str] | None = None,
 ) -> Path:
     """Write a run folder's ``config.json`` whole; the arguments are those of ``RunRecord``.
 
@@ -47,7 +51,8 @@ def write_run_record(
         InputError: if the folder cannot be written to.
     """
     path = Path(folder) / FILE_NAME
-    write_json(path, {"format": FORMAT, "config": config, "provenance": provenance, "scaler": scaler, "agents": agents})
+    content: dict[str, Any] = {"format": FORMAT, "config": config, "provenance": provenance}
+    write_json(path, content | {"scaler": scaler, "agents": agents, "resume_from": resume_from})
     return path
 
 
@@ -69,6 +74,7 @@ def read_run_record(folder: str | Path) -> RunRecord:
         provenance=content.get("provenance") or {},
         scaler=content.get("scaler"),
         agents=content.get("agents"),
+        resume_from=content.get("resume_from"),
     )
 
 

@@ -3,50 +3,56 @@
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from envs.market import build_market
+from envs.market import Market
 from experiments.cli import DONE, FAILED, INTERRUPTED, log_to, write_json_flag
-from experiments.config import RunConfig, config_to_json, floor_spec, run_folder
+from experiments.config import RunConfig, config_to_json, run_folder
 from experiments.layers import nested
-from experiments.reporting.files import read_json, write_text
+from experiments.reporting.files import read_json, write_json, write_text
 from experiments.reporting.tables import rows_table, show
 from experiments.tuning import session
-from experiments.tuning.algorithms import algorithm_config
 from experiments.tuning.checkpoint_files import BEST_FOLDER, META_FILE
-from experiments.tuning.monitor import RunMonitor, write_summary
+from experiments.tuning.monitor import SHOWN, RunMonitor, write_summary
+from experiments.tuning.resume import can_restore, is_known, set_aside
 from experiments.tuning.spaces import SPACES
 
 STUDY_FILE = "optuna.db"
 BEST_FILE = "best_config.yaml"
+TRIALS_FILE = "trials.json"
 METRIC = "search_score"
 LOG_FILE = "train.log"
 
 
-def search(config: RunConfig, by_hand: dict[str, Any]) -> int:
+def search(config: RunConfig, market: Market) -> int:
     """Run the configured number of trials, save the best settings, and backtest the best trial.
 
     Args:
         config: The settings that every trial shares.
-        by_hand: What the user set, checked against the run folder when a search is carried on.
+        market: What they make.
 
     Returns:
         Exit code.
     """
     folder = run_folder(config)
-    if (folder / "config.json").exists():
-        session.check_changes(config, by_hand)
-    market = build_market(floor_spec(config))
-    algorithm_config(config)
+    session.start_ray(config)
+    if config.load_model is not None and not is_known(config):
+        session.check_fits(config, market)
+    if config.resume == "never":
+        set_aside(config)
     scaler = session.record_run(config, market)
     with log_to(folder / LOG_FILE):
         print(f"searching {folder}: {config.search.num_trials} trials of {config.algo}, by {config.search.objective}")
         print(f"drawn: {', '.join(SPACES[config.algo])}")
-        session.start_ray(config)
-        results = _fit(config, scaler)
+        write_summary(folder, {"status": "running", "algo": config.algo, "seed": config.seed})
+        try:
+            results = _fit(config, scaler)
+        except KeyboardInterrupt:  # before Tune listens for it, or a second time
+            results = []
         rows = trial_rows(results)
         show(rows_table(rows, title="Trials"))
         finished = [r for r in results if r.metrics and METRIC in r.metrics]
@@ -57,7 +63,7 @@ def search(config: RunConfig, by_hand: dict[str, Any]) -> int:
             return INTERRUPTED
         if not finished:
             write_summary(folder, {"status": "failed"})
-            print(f"no trial finished; details in {folder}/trial_*/error.txt")
+            print(f"error: no trial finished; details in {folder}/trial_*/error.txt", file=sys.stderr)
             return FAILED
         payload = _conclude(config, folder, results, rows)
     write_json_flag(config.json, payload)
@@ -73,7 +79,7 @@ def _fit(config: RunConfig, scaler: dict[str, Any]) -> Any:
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     folder = run_folder(config).absolute()
     trainable = trainable_class(config)
-    if tune.Tuner.can_restore(str(folder)):
+    if can_restore(config):
         resume = ResumeConfig.ResumeType
         plan = ResumeConfig(finished=resume.SKIP, unfinished=resume.RESUME, errored=resume.RESUME)
         return tune.Tuner.restore(str(folder), trainable=trainable, _resume_config=plan).fit()
@@ -95,15 +101,7 @@ def _fit(config: RunConfig, scaler: dict[str, Any]) -> Any:
             checkpoint_config=tune.CheckpointConfig(
                 num_to_keep=max(config.keep, session.LEAST_KEPT), checkpoint_at_end=False
             ),
-            callbacks=[
-                RunMonitor(
-                    str(folder),
-                    algo=config.algo,
-                    seed=config.seed,
-                    metric_name=config.checkpoint_metric,
-                    is_search=True,
-                )
-            ],
+            callbacks=[RunMonitor(algo=config.algo, seed=config.seed, is_search=True)],
             verbose=0,
         ),
     )
@@ -161,9 +159,12 @@ def _conclude(config: RunConfig, folder: Path, results: Any, rows: list[dict[str
     best = results.get_best_result(metric=METRIC, mode="max", scope="last")
     drawn = dict(best.config["overrides"])
     plain = {"algo": config.algo, **nested(drawn)}
+    _close_orphans(folder)
+    write_json(folder / TRIALS_FILE, rows)
     header = f"# Best of {len(rows)} trials by validation {config.search.objective}: {best.metrics[METRIC]:.4f}\n"
     write_text(folder / BEST_FILE, header + yaml.safe_dump(plain, sort_keys=False))
     checkpoint = Path(best.path) / BEST_FOLDER
+    meta = read_json(checkpoint / META_FILE)
     relative = str(checkpoint.relative_to(folder.absolute()))
     summary = write_summary(
         folder,
@@ -177,9 +178,20 @@ def _conclude(config: RunConfig, folder: Path, results: Any, rows: list[dict[str
             "agent_steps": int(best.metrics["agent_steps"]),
             "latest_checkpoint": relative,
             "best_checkpoint": relative,
-            "best_metric": {"name": config.search.objective, "value": float(best.metrics[METRIC])},
-            "weights_sha256": read_json(checkpoint / META_FILE)["weights_sha256"],
+            "best_metric": {"name": meta["metric_name"], "value": meta["metric_value"]},
+            "weights_sha256": meta["weights_sha256"],
+            "metrics": {name: best.metrics[name] for name in SHOWN if name in best.metrics},
         },
     )
     print(f"best settings: {folder / BEST_FILE} (use them with --config)")
     return {"summary": summary, "trials": rows, "best": plain, "backtest": backtest(str(folder))}
+
+
+def _close_orphans(folder: Path) -> None:
+    """Mark as failed what a kill has left in the study as running; Tune has drawn those trials anew."""
+    import optuna
+
+    storage = optuna.storages.RDBStorage(f"sqlite:///{folder / STUDY_FILE}")
+    study = optuna.load_study(study_name=folder.name, storage=storage)
+    for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
+        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)

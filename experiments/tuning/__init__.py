@@ -1,1 +1,12 @@
-"""From a run's settings to a Tuner: algorithms, trainables, callbacks, and carrying on."""
+"""Training under Tune: one run or a search, started or carried on."""
+
+import os
+
+# Ray reads these when its parts are imported, in this process and in its workers.
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "0")  # else a kill in the first ten seconds loses the run's progress
+os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
+os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
+os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune would print a box of its own beside our progress
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

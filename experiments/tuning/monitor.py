@@ -22,19 +22,16 @@ SHOWN = ("profit", "sharpe", "max_drawdown", "calmar", "return", "num_trades", "
 
 
 class RunMonitor(Callback):
-    """Follows the trials of one run folder.
+    """Follows the trials of one run folder, wherever that now is: a folder may be moved between two commands.
 
     Args:
-        folder: The run folder.
         algo: For the summary.
         seed: For the summary.
-        metric_name: The validation metric that decides which checkpoint is best.
         is_search: Whether the folder holds several trials; then progress lines name the trial.
     """
 
-    def __init__(self, folder: str, *, algo: str, seed: int, metric_name: str, is_search: bool = False) -> None:
-        self.folder, self.algo, self.seed, self.metric_name = folder, algo, seed, metric_name
-        self.is_search = is_search
+    def __init__(self, *, algo: str, seed: int, is_search: bool = False) -> None:
+        self.algo, self.seed, self.is_search = algo, seed, is_search
         self._shown_at = 0.0
         self._has_cleaned = False
         self._previous: dict[str, tuple[float, float]] = {}
@@ -43,13 +40,16 @@ class RunMonitor(Callback):
         """Keep Tune from writing stale copies over our files.
 
         On a restore Tune downloads every JSON file of the run folder into its staging folder, which it uploads over and
-        over; ours would go back to what they were.
+        over; ours would go back to what they were. Also puts back a best checkpoint that a kill has caught in the
+        middle of its replacement.
         """
         if self._has_cleaned or not trials:
             return
         staging = Path(trials[0].storage.experiment_driver_staging_path)
         for name in (SUMMARY_FILE, FILE_NAME):
             (staging / name).unlink(missing_ok=True)
+        for trial in trials:
+            mend_copy(Path(trial.storage.trial_fs_path) / BEST_FOLDER)
         self._has_cleaned = True
 
     def __getstate__(self) -> dict[str, Any]:
@@ -69,27 +69,27 @@ class RunMonitor(Callback):
         speed = (steps - before) / (now - then) if now > then else math.nan
         print(_line(trial.trial_id if self.is_search else None, result, speed), flush=True)
         if not self.is_search and not is_due:
-            write_summary(self.folder, {**self._summary(result), "status": "running"})
+            write_summary(_run_folder(trial), {**self._summary(result), "status": "running"})
 
     def on_checkpoint(self, iteration: int, trials: Any, trial: Any, checkpoint: Any, **info: Any) -> None:
         """Keep a copy of the best checkpoint out of retention's reach, and write the summary."""
         path = Path(checkpoint.path)
         meta = read_json(path / META_FILE)
-        best = path.parent / BEST_FOLDER
+        folder, best = _run_folder(trial), path.parent / BEST_FOLDER
         if meta["is_best"]:
             copy_folder(path, best)
         if self.is_search:
             return
         summary = self._summary(trial.last_result or {})
         summary["status"] = "running"
-        summary["latest_checkpoint"] = str(path.relative_to(Path(self.folder).absolute()))
+        summary["latest_checkpoint"] = str(path.relative_to(folder))
         summary["weights_sha256"] = meta["weights_sha256"]
         summary["episodes"], summary["env_steps"] = meta["episode"], meta["total_steps"]
         if best.is_dir():
-            summary["best_checkpoint"] = str(best.relative_to(Path(self.folder).absolute()))
+            summary["best_checkpoint"] = str(best.relative_to(folder))
             of_best = read_json(best / META_FILE)
             summary["best_metric"] = {"name": of_best["metric_name"], "value": of_best["metric_value"]}
-        write_summary(self.folder, summary)
+        write_summary(folder, summary)
 
     def _summary(self, result: dict[str, Any]) -> dict[str, Any]:
         return {
@@ -138,15 +138,35 @@ def read_summary(folder: str | Path) -> dict[str, Any]:
 
 
 def copy_folder(source: Path, target: Path) -> None:
-    """Copy a folder over another one so that a reader finds the old or the new one, never a part."""
-    staged, old = target.with_name(f".{target.name}.new"), target.with_name(f".{target.name}.old")
-    for leftover in (staged, old):
-        shutil.rmtree(leftover, ignore_errors=True)
+    """Copy a folder over another one so that a reader never finds a part of it.
+
+    For an instant between two renames there is neither the old nor the new one; ``mend_copy`` puts the old one back if
+    the process was killed just then.
+    """
+    mend_copy(target)
+    staged, old = _copies(target)
     shutil.copytree(source, staged)
     if target.is_dir():
         os.rename(target, old)
     os.rename(staged, target)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def mend_copy(target: Path) -> None:
+    """Undo or clear away what an interrupted ``copy_folder`` has left behind."""
+    staged, old = _copies(target)
+    if old.is_dir() and not target.is_dir():
+        os.rename(old, target)
+    for leftover in (staged, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _copies(target: Path) -> tuple[Path, Path]:
+    return target.with_name(f".{target.name}.new"), target.with_name(f".{target.name}.old")
+
+
+def _run_folder(trial: Any) -> Path:
+    return Path(trial.storage.experiment_fs_path)
 
 
 _EMPTY: dict[str, Any] = {

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,30 +19,9 @@ from experiments.config import RunConfig, config_to_json, run_folder
 from experiments.models import find_model
 from experiments.provenance import collect_provenance
 from experiments.run_record import FILE_NAME, read_run_record, write_run_record
-from experiments.settings import settings_of
 from experiments.tuning.monitor import RunMonitor, read_summary, write_summary
+from experiments.tuning.resume import can_restore
 
-os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "0")  # else a kill in the first ten seconds loses the run's progress
-os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
-os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune would print a box of its own beside our progress
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
-os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
-
-CHANGEABLE = (
-    "episodes",
-    "checkpoint_interval",
-    "evaluation_interval",
-    "floor.capital",
-    "storage",
-    "name",
-    "resume",
-    "json",
-    "config",
-    "skip_training",
-)
-"""What may differ from the run folder's config when a run is carried on."""
 LEAST_KEPT = 2
 """Tune can delete the checkpoint that its own state file still points at when it keeps only one."""
 
@@ -56,29 +37,6 @@ class Outcome:
 
     status: str
     error: BaseException | None = None
-
-
-def check_changes(config: RunConfig, by_hand: dict[str, Any]) -> None:
-    """Refuse to carry a run on with settings that would make it another run.
-
-    Raises:
-        InputError: listing what differs, and what to do instead.
-    """
-    folder = run_folder(config)
-    recorded = read_run_record(folder).config
-    differing = []
-    for name, value in by_hand.items():
-        old: Any = recorded
-        for part in name.split("."):
-            old = old[part] if isinstance(old, dict) and part in old else None
-        new = list(value) if isinstance(value, tuple) else value
-        if name not in CHANGEABLE and old != new:
-            differing.append(f"{settings_of(RunConfig)[name].flag} was {old} and is now {new}")
-    if differing:
-        raise InputError(
-            f"{folder} cannot be carried on with other settings: {'; '.join(differing)}. Leave them out, or start "
-            f"another run from its weights: --load-model {folder} --name NEW"
-        )
 
 
 def start_ray(config: RunConfig) -> None:
@@ -99,17 +57,26 @@ def start_ray(config: RunConfig) -> None:
     )
 
 
-def record_run(config: RunConfig, market: Market) -> dict[str, Any]:
+def record_run(config: RunConfig, market: Market, *, resume_from: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Write ``config.json``; when a run is carried on, keep its first provenance and scaler and add the new start.
+
+    Args:
+        config: The settings.
+        market: What they make.
+        resume_from: The checkpoint that the user named, from ``named_checkpoint``.
 
     Returns:
         The scaler, as JSON.
+
+    Raises:
+        InputError: if the prices are no longer those that the run was started with.
     """
     folder = run_folder(config)
     provenance = collect_provenance(data_fingerprint=market.bars.fingerprint)
     scaler: dict[str, Any] = dict(market.scaler.to_json())
     if (folder / FILE_NAME).exists():
         old = read_run_record(folder)
+        resume_from = resume_from or old.resume_from
         if old.provenance.get("data_fingerprint") != market.bars.fingerprint:
             raise InputError(
                 f"the prices have changed since {folder} was started (their fingerprint differs): restore the old "
@@ -125,6 +92,7 @@ def record_run(config: RunConfig, market: Market) -> dict[str, Any]:
         provenance=provenance,
         scaler=scaler,
         agents=describe_agents(market.mandates),
+        resume_from=resume_from,
     )
     return scaler
 
@@ -148,7 +116,7 @@ def train(config: RunConfig, scaler: dict[str, Any]) -> Outcome:
         folder,
         {"status": "running", "algo": config.algo, "seed": config.seed, "target_episodes": config.episodes},
     )
-    if tune.Tuner.can_restore(str(folder)):
+    if can_restore(config):
         resume = ResumeConfig.ResumeType.RESUME
         tuner = tune.Tuner.restore(
             str(folder),
@@ -156,8 +124,7 @@ def train(config: RunConfig, scaler: dict[str, Any]) -> Outcome:
             _resume_config=ResumeConfig(finished=resume, unfinished=resume, errored=resume),
         )
     else:
-        _refuse_lost_state(folder)
-        monitor = RunMonitor(str(folder), algo=config.algo, seed=config.seed, metric_name=config.checkpoint_metric)
+        monitor = RunMonitor(algo=config.algo, seed=config.seed)
         tuner = tune.Tuner(
             trainable,
             param_space={"run": config_to_json(config), "scaler": scaler},
@@ -173,7 +140,11 @@ def train(config: RunConfig, scaler: dict[str, Any]) -> Outcome:
                 verbose=0,
             ),
         )
-    results = tuner.fit()
+    try:
+        results = tuner.fit()
+    except KeyboardInterrupt:  # before Tune listens for it, or a second time
+        write_summary(folder, {"status": "interrupted"})
+        return Outcome("interrupted")
     return _outcome(results, folder, config)
 
 
@@ -190,35 +161,30 @@ def _outcome(results: Any, folder: Path, config: RunConfig) -> Outcome:
     return Outcome("complete")
 
 
-def _refuse_lost_state(folder: Path) -> None:
-    """Never start anew over work that Tune has forgotten.
+def check_fits(config: RunConfig, market: Market) -> None:
+    """Load the weights that a new run is to start from once, before anything is written.
 
     Raises:
-        InputError: if there are checkpoints but nothing that says how to carry on.
+        InputError: if the trained agents are not the market's, saying what differs.
+        IncompatibleError: if the networks differ, saying which.
     """
-    found = sorted(folder.glob("*/checkpoint_*"))
-    if found:
-        raise InputError(
-            f"{folder} holds {len(found)} checkpoints, but its tuner.pkl is missing or damaged: start another run from "
-            f"its weights with --load-model {found[-1]} --name NEW, or move the folder away"
-        )
+    from ray.tune.logger import NoopLogger
 
+    from experiments.tuning.trainables import load_weights, trainable_class
 
-def is_complete(config: RunConfig) -> bool:
-    """Whether the run folder already holds everything that is asked for."""
-    summary = read_summary(run_folder(config))
-    return summary.get("status") == "complete" and int(summary.get("episodes") or 0) >= config.episodes
-
-
-def check_fits(market: Market, source: str) -> None:
-    """Compare the agents of a trained model with the market's, before anything is started.
-
-    Raises:
-        InputError: saying what differs.
-    """
-    model = find_model(source)
+    assert config.load_model is not None
+    model = find_model(config.load_model)
     if model.record.agents is not None:
         check_agents(model.record.agents, describe_agents(market.mandates), model=model.name, prices=market.bars.source)
+    alone = {"scaling.num_env_runners": 0, "scaling.num_learners": 0, "scaling.num_gpus_per_learner": 0.0}
+    algorithm = trainable_class(config)(
+        {"run": config_to_json(config), "scaler": market.scaler.to_json(), "overrides": alone},
+        logger_creator=lambda values: NoopLogger(values, tempfile.gettempdir()),
+    )
+    try:
+        load_weights(algorithm, str(model.checkpoint))
+    finally:
+        algorithm.stop()
 
 
 def trial_folder(trial: Any) -> str:

@@ -7,10 +7,12 @@ trial, by dotted name). The run folder's ``config.json`` wins over ``run``, so t
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.dqn import DQN
 from ray.rllib.algorithms.ppo import PPO
@@ -24,6 +26,7 @@ from ray.rllib.utils.metrics import (
 from ray.tune.result import STDERR_FILE, STDOUT_FILE, TRIAL_INFO
 
 from algos.errors import IncompatibleError
+from algos.learner import NonFiniteLossError
 from algos.policy import LAYOUT_FILE, flat_weights, layout_differences, read_layout, team_layout, weights_sha256
 from algos.ppo.algorithm import TeamPPO
 from algos.qmix.algorithm import QMIX, VDN
@@ -58,6 +61,8 @@ class RunTrainable(Algorithm):
         self._best: float | None = None
         self._is_best = False
         self._has_loaded = False
+        self._resume_from: dict[str, str] | None = record.get("resume_from")
+        self._run_folder = Path(kwargs["storage"].experiment_fs_path) if kwargs.get("storage") is not None else None
         super().__init__(algo, **kwargs)
 
     @classmethod
@@ -74,8 +79,11 @@ class RunTrainable(Algorithm):
 
     def step(self) -> dict[str, Any]:
         """Train one iteration; evaluate and ask for a checkpoint when enough episodes have ended."""
-        if self.iteration == 0 and not self._has_loaded and self.run.load_model is not None:
-            load_weights(self, self.run.load_model)
+        if self.iteration == 0 and not self._has_loaded:
+            if self._resume_from is not None:
+                self._continue_from(self._named_checkpoint())
+            elif self.run.load_model is not None:
+                load_weights(self, self.run.load_model)
         self._has_loaded = True
         was_over = self.num_episodes >= self.run.episodes  # killed after its last checkpoint: nothing is left to train
         result: dict[str, Any] = {} if was_over else super().step()
@@ -85,6 +93,7 @@ class RunTrainable(Algorithm):
         is_first = not self._last_metrics  # searchers want their metric in every result
         if is_due or is_first or episodes - self._evaluated_at >= self.run.evaluation_interval:
             self._evaluate_now()
+        self._is_best = is_due and self._beats_the_best()
         result.update(self._last_metrics)
         result.update(
             episodes=episodes,
@@ -137,9 +146,14 @@ class RunTrainable(Algorithm):
         values["search_score"] = _score(values, self.run.search.objective)
         self._last_metrics = values
         self._evaluated_at = self.num_episodes
-        self._is_best = self._best is None or values["score"] > self._best
-        if self._is_best:
-            self._best = values["score"]
+
+    def _beats_the_best(self) -> bool:
+        """Compare the checkpoint that is due with those before it; evaluations between checkpoints do not count."""
+        score = self._last_metrics["score"]
+        if math.isfinite(score) and (self._best is None or score > self._best):
+            self._best = score
+            return True
+        return False
 
     def _periods_per_year(self) -> float:
         from envs.market import build_market
@@ -150,7 +164,15 @@ class RunTrainable(Algorithm):
     # -- checkpoints ---------------------------------------------------------------------------------------------------
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """RLlib's checkpoint, who the team is, what the checkpoint is worth, and the plan's own state."""
+        """RLlib's checkpoint, who the team is, what the checkpoint is worth, and the plan's own state.
+
+        Raises:
+            NonFiniteLossError: if a weight is NaN or infinite; the checkpoints before this one stay the newest.
+        """
+        weights = flat_weights(self)
+        bad = [name for name, value in sorted(weights.items()) if not np.isfinite(value).all()]
+        if bad:
+            raise NonFiniteLossError(f"{len(bad)} weights are NaN or infinite, the first of them {bad[0]}; lower lr")
         super().save_checkpoint(checkpoint_dir)
         folder = Path(checkpoint_dir)
         write_json(folder / LAYOUT_FILE, team_layout(self))
@@ -165,7 +187,7 @@ class RunTrainable(Algorithm):
                 "is_best": self._is_best,
                 "metric_name": self.run.checkpoint_metric,
                 "metric_value": self._last_metrics.get(self.run.checkpoint_metric),
-                "weights_sha256": weights_sha256(flat_weights(self)),
+                "weights_sha256": weights_sha256(weights),
                 "algo": self.run.algo,
                 "seed": self.run.seed,
             },
@@ -178,21 +200,36 @@ class RunTrainable(Algorithm):
                 "last_metrics": self._last_metrics,
                 "best": self._best,
                 "capital": self.run.floor.capital,
+                "resume_from": self._resume_from,
             },
         )
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
-        """Continue from a checkpoint.
+        """Continue from a checkpoint, or from the one that the user has named and that nothing has followed yet.
 
         Raises:
             IncompatibleError: if its agents, features or networks are not those of this run.
         """
-        folder = Path(checkpoint_dir)
+        latest = Path(checkpoint_dir)
+        state = _read_state(latest)
+        if self._resume_from is None or self._resume_from == state.get("resume_from"):
+            self._continue_from(latest)
+            return
+        self._continue_from(self._named_checkpoint())
+        if state["best"] is not None and (self._best is None or state["best"] > self._best):
+            self._best = state["best"]  # best_checkpoint may be of the steps that are now left behind, and stays
+
+    def _named_checkpoint(self) -> Path:
+        assert self._resume_from is not None
+        assert self._run_folder is not None
+        return self._run_folder / self._resume_from["checkpoint"]
+
+    def _continue_from(self, folder: Path) -> None:
         differences = layout_differences(read_layout(folder), team_layout(self))
         if differences:
             raise IncompatibleError(f"{folder} does not fit this run: {'; '.join(differences)}")
-        super().load_checkpoint(checkpoint_dir)
-        state = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+        state = _read_state(folder)
+        super().load_checkpoint(str(folder))
         self._evaluated_at, self._checkpointed_at = state["evaluated_at"], state["checkpointed_at"]
         self._last_metrics, self._best = state["last_metrics"], state["best"]
         self._is_best = False
@@ -252,6 +289,11 @@ def load_weights(algorithm: RunTrainable, source: str) -> None:
 
 def _score(values: Mapping[str, float], objective: str) -> float:
     return -values[objective] if objective == "max_drawdown" else values[objective]
+
+
+def _read_state(checkpoint: Path) -> dict[str, Any]:
+    state: dict[str, Any] = json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
+    return state
 
 
 def _begin_new_episodes(runner: Any) -> None:

@@ -1,0 +1,163 @@
+"""Where a run folder stands: what may change, whether it is complete, and from which checkpoint it goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from envs.errors import InputError
+from experiments.config import RunConfig, run_folder
+from experiments.models import find_model
+from experiments.run_record import FILE_NAME, read_run_record
+from experiments.settings import settings_of
+from experiments.tuning.checkpoint_files import STATE_FILE
+from experiments.tuning.monitor import read_summary
+
+TUNER_FILE = "tuner.pkl"
+"""Tune's own plan of an experiment."""
+STATE_FILES = "experiment_state-*.json"
+"""Tune's own account of how far an experiment is; the newest counts."""
+
+CHANGEABLE_IN_SEARCH = ("storage", "name", "resume", "json", "config", "skip_training", "load_model")
+"""What may differ from the run folder's config when a search is carried on."""
+CHANGEABLE = (*CHANGEABLE_IN_SEARCH[:-1], "episodes", "checkpoint_interval", "evaluation_interval", "floor.capital")
+"""What may differ when a run is carried on."""
+
+
+def is_known(config: RunConfig) -> bool:
+    """Whether the command carries on with a run folder that exists."""
+    return config.resume != "never" and (run_folder(config) / FILE_NAME).exists()
+
+
+def is_complete(config: RunConfig) -> bool:
+    """Whether the run folder already holds everything that is asked for."""
+    summary = read_summary(run_folder(config))
+    is_done = summary.get("status") == "complete"
+    return is_done and (bool(config.search.num_trials) or int(summary.get("episodes") or 0) >= config.episodes)
+
+
+def check_changes(config: RunConfig, by_hand: dict[str, Any]) -> None:
+    """Refuse to carry a run on with settings that would make it another run.
+
+    Args:
+        config: The settings.
+        by_hand: Those of them that the user set in this command, by dotted name.
+
+    Raises:
+        InputError: listing what differs, and what to do instead.
+    """
+    folder = run_folder(config)
+    recorded = read_run_record(folder).config
+    changeable = CHANGEABLE_IN_SEARCH if config.search.num_trials else CHANGEABLE
+    differing = []
+    for name, value in by_hand.items():
+        old: Any = recorded
+        for part in name.split("."):
+            old = old[part] if isinstance(old, dict) and part in old else None
+        new = list(value) if isinstance(value, tuple) else value
+        if name not in changeable and old != new:
+            differing.append(f"{settings_of(RunConfig)[name].flag} was {old} and is now {new}")
+    if differing:
+        raise InputError(
+            f"{folder} cannot be carried on with other settings: {'; '.join(differing)}. Leave them out, or start "
+            f"another run from its weights: --load-model {folder} --name NEW"
+        )
+
+
+def named_checkpoint(config: RunConfig) -> dict[str, str] | None:
+    """Check the checkpoint that ``--resume PATH`` names.
+
+    Returns:
+        What ``config.json`` records of it; None where none was named, or PATH is the run folder itself.
+
+    Raises:
+        InputError: if it is no checkpoint, damaged, of another run, or of a search.
+    """
+    if config.resume in ("auto", "never"):
+        return None
+    folder = run_folder(config).absolute()
+    model = find_model(config.resume)
+    if model.record.folder != folder:
+        raise InputError(
+            f"--resume names a checkpoint of {model.record.folder}, but the run is {folder}: leave --name and "
+            "--storage out, or start a new run from its weights with --load-model"
+        )
+    if config.search.num_trials:
+        raise InputError(f"{folder} is a search, which is carried on as a whole: leave --resume out")
+    if model.which != "named":
+        return None
+    if not (model.checkpoint / STATE_FILE).is_file():
+        raise InputError(f"{model.checkpoint} is damaged: it has no {STATE_FILE}; name another checkpoint")
+    return {"checkpoint": str(model.checkpoint.relative_to(folder)), "asked_at": datetime.now(UTC).isoformat()}
+
+
+def can_restore(config: RunConfig) -> bool:
+    """Whether Tune knows how far the run is, so that it can be restored; else it must be started.
+
+    A kill between the first files of a run leaves a folder that knows nothing and holds nothing: that is started anew.
+
+    Raises:
+        InputError: if there are checkpoints, but what Tune wrote about them is missing or damaged.
+    """
+    folder = run_folder(config)
+    states = sorted(folder.glob(STATE_FILES))
+    damage = _tuner_damage(folder / TUNER_FILE) or (
+        _state_damage(states[-1]) if states else f"{STATE_FILES} is missing"
+    )
+    if damage is None:
+        return True
+    found = sorted(folder.glob("*/checkpoint_*"), key=lambda path: path.stat().st_mtime)
+    if found and config.resume in ("auto", "never"):
+        raise InputError(
+            f"{folder} holds {len(found)} checkpoints, but {damage}: continue from a checkpoint with "
+            f"--resume {found[-1]}, or move the folder away"
+        )
+    return False
+
+
+def set_aside(config: RunConfig) -> None:
+    """Move an existing run folder out of the way; nothing is ever overwritten.
+
+    Raises:
+        InputError: if it cannot be moved, or the weights that are to be loaded lie in it.
+    """
+    folder = run_folder(config)
+    if not folder.exists():
+        return
+    if config.load_model is not None and folder.absolute() in (
+        Path(config.load_model),
+        *Path(config.load_model).parents,
+    ):
+        raise InputError(
+            f"--load-model lies in {folder}, which --resume never moves aside: choose another --name for the new run"
+        )
+    old = folder.with_name(f"{folder.name}.old-{datetime.now():%Y%m%d-%H%M%S}")
+    try:
+        os.rename(folder, old)
+    except OSError as error:
+        raise InputError(
+            f"cannot move {folder} aside to start anew ({error.strerror}): choose another --name"
+        ) from None
+    print(f"moved the earlier run aside: {old}")
+
+
+def _tuner_damage(path: Path) -> str | None:
+    try:
+        pickle.loads(path.read_bytes())
+    except FileNotFoundError:
+        return f"its {path.name} is missing"
+    except Exception as error:  # a damaged pickle can raise anything
+        return f"its {path.name} is damaged ({type(error).__name__})"
+    return None
+
+
+def _state_damage(path: Path) -> str | None:
+    try:
+        json.loads(path.read_text(encoding="utf-8"))["trial_data"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"its {path.name} is damaged ({type(error).__name__})"
+    return None
