@@ -237,19 +237,9 @@ class TradingFloor:
         shown = self._observer.private(outcome.books, outcome.shown, time_left, self._with_state)
         ended = (left <= 0) | outcome.ruined
         truncated = ended ^ outcome.ruined
-        reward = outcome.reward.expand(self.num_agents, -1).t().contiguous()
-        return (
-            next_bar,
-            outcome.books,
-            outcome.tally,
-            rung,
-            shown,
-            reward,
-            outcome.ruined,
-            truncated,
-            ended,
-            outcome.detail,
-        )
+        reward = outcome.reward.expand(self.num_agents, -1)
+        ends = (outcome.ruined, truncated, ended)
+        return next_bar, outcome.books, outcome.tally, rung, shown, reward, ends, outcome.detail
 
     @torch.no_grad()
     def step(self, actions: Tensor | np.ndarray[Any, Any]) -> FloorStep:
@@ -257,8 +247,7 @@ class TradingFloor:
 
         Args:
             actions: Rungs, [B, N] int64, where all agents are discrete; else [B, N, D] float, D as wide as the widest
-                book:
-                weights, zero beyond an agent's own book, and the rung of a discrete agent in column 0.
+                book: weights, zero beyond an agent's own book, and the rung of a discrete agent in column 0.
 
         Raises:
             ValueError: if the shape is wrong, an action is not finite, or a rung does not exist; names agent and
@@ -266,9 +255,11 @@ class TradingFloor:
         """
         actions = self._check_actions(actions)
         clock = self._clock
-        bar, self._books, self._tally, rung, shown, reward, terminated, truncated, ended, self.detail = self._advance(
+        bar, self._books, self._tally, rung, shown, paid, ends, self.detail = self._advance(
             clock.bar, clock.stop, self._books, self._tally, actions, self._rung
         )
+        terminated, truncated, ended = ends
+        reward = paid.t().contiguous()
         if self._rung is not None:
             self._rung = rung
         self._private, self._weights, self._state_rows = shown

@@ -109,7 +109,7 @@ class Observer:
             + features.num_features
         )
         self._arrange = self._arrangement()
-        self._no_weights = torch.zeros(0, 1, device=device)
+        self._no_weights = torch.zeros(0, device=device)
 
     def _make_groups(self, tables: list[NDArray[np.float32]]) -> list[tuple[list[int], Tensor, Tensor]]:
         """Agents of equal width share a table, read as overlapping windows: (agents, windows, their first rows)."""

@@ -62,8 +62,8 @@ def copy_bandwidth(*, device: str = "cpu", rounds: int = 5) -> float:
 def bytes_per_step(floor: TradingFloor) -> int:
     """Bytes that a step cannot do without.
 
-    Books are read and written, actions and market data read, observations, rewards and ends written. Market data count as
-    often as they are gathered, though a cache may serve them.
+    Books are read and written, actions and market data read, observations, rewards and ends written. Market data count
+    as often as they are gathered, though a cache may serve them.
     """
     books = sum(value.nbytes for name, value in floor.get_state().items() if name != "seed")
     B, N = floor.num_replicas, floor.num_agents
