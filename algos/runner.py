@@ -297,16 +297,14 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
         **kwargs: Any,
     ) -> dict[str, Any]:
         """Weights (where asked for), counters, and the environment in the middle of its episodes."""
-        state: dict[str, Any] = {
-            NUM_ENV_STEPS_SAMPLED_LIFETIME: self.num_env_steps_sampled_lifetime,
-            WEIGHTS_SEQ_NO: self._weights_seq_no,
-        }
+        state: dict[str, Any] = {NUM_ENV_STEPS_SAMPLED_LIFETIME: self.num_env_steps_sampled_lifetime}
         if self._check_component(COMPONENT_RL_MODULE, components, not_components):
             state[COMPONENT_RL_MODULE] = self.module.get_state(
                 components=self._get_subcomponents(COMPONENT_RL_MODULE, components),
                 not_components=self._get_subcomponents(COMPONENT_RL_MODULE, not_components),
                 **kwargs,
             )
+            state[WEIGHTS_SEQ_NO] = self._weights_seq_no
         if components is None and self.env is not None:
             state[ENV_STATE] = {
                 "of": self._base_seed(),
@@ -321,16 +319,14 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
     def set_state(self, state: dict[str, Any]) -> None:
         """Take over weights, counters, and an environment's state.
 
-        Weights come with a number; those that have the number of one's own are not loaded again. Older ones are: they
-        come from a checkpoint that was restored. The state of another runner's environment is left alone, since RLlib
+        Weights are taken over whatever their number says: RLlib's own runners refuse those of a restored checkpoint that
+        is older than they are, and would go on acting by weights that no longer exist. The state of another runner's environment is left alone, since RLlib
         restores a lost runner from whichever one is at hand.
         """
         if COMPONENT_RL_MODULE in state:
-            seq_no = state.get(WEIGHTS_SEQ_NO, 0)
-            if seq_no == 0 or self._weights_seq_no != seq_no:
-                weights = state[COMPONENT_RL_MODULE]
-                self.module.set_state(ray.get(weights) if isinstance(weights, ray.ObjectRef) else weights)
-        self._weights_seq_no = state.get(WEIGHTS_SEQ_NO, 0) or self._weights_seq_no
+            weights = state[COMPONENT_RL_MODULE]
+            self.module.set_state(ray.get(weights) if isinstance(weights, ray.ObjectRef) else weights)
+            self._weights_seq_no = state.get(WEIGHTS_SEQ_NO, 0)
         if NUM_ENV_STEPS_SAMPLED_LIFETIME in state:
             self.num_env_steps_sampled_lifetime = int(state[NUM_ENV_STEPS_SAMPLED_LIFETIME])
         saved = state.get(ENV_STATE)

@@ -155,7 +155,7 @@ def ppo_config(env: Any, *, seed: int = 0, shared: str | None = "shared") -> Tea
     config = TeamPPOConfig()
     config.training(train_batch_size_per_learner=64, minibatch_size=32, num_epochs=2, lr=1e-3, use_kl_loss=True)
     config.rl_module(model_config={"fcnet_hiddens": [16], "fcnet_activation": "relu"})
-    config.env_runners(num_envs_per_env_runner=4)
+    config.env_runners(num_envs_per_env_runner=4, num_env_runners=0)
     _on(env, config, seed)
     if shared is not None:
         config.multi_agent(policies={shared}, policy_mapping_fn=to_shared)
