@@ -92,7 +92,12 @@ def _bench_qmix(device: str, rounds: int) -> list[dict[str, Any]]:
     module, optimizer = learner.module[TEAM_MODULE].unwrapped(), learner.get_optimizer(TEAM_MODULE)
     steps = run.qmix.rollout_fragment_length * run.qmix.num_envs_per_env_runner
     updates = run.qmix.num_updates
-    taken = measure({"qmix": lambda: [algo.training_step() for _ in range(QMIX_ROUNDS)]}, rounds=rounds)["qmix"]
+
+    def train() -> None:
+        for _ in range(QMIX_ROUNDS):
+            algo.training_step()
+
+    taken = measure({"qmix": train}, rounds=rounds)["qmix"]
     places = {
         "sampling": (algo.env_runner, "sample"),
         "data": (TeamReplay, "sample"),
@@ -103,8 +108,7 @@ def _bench_qmix(device: str, rounds: int) -> list[dict[str, Any]]:
     }
     start = time.perf_counter()
     with stopwatch(places) as spent:
-        for _ in range(QMIX_ROUNDS):
-            algo.training_step()
+        train()
     whole = time.perf_counter() - start
     algo.stop()
     rows: list[dict[str, Any]] = [
