@@ -319,9 +319,9 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
     def set_state(self, state: dict[str, Any]) -> None:
         """Take over weights, counters, and an environment's state.
 
-        Weights are taken over whatever their number says: RLlib's own runners refuse those of a restored checkpoint that
-        is older than they are, and would go on acting by weights that no longer exist. The state of another runner's environment is left alone, since RLlib
-        restores a lost runner from whichever one is at hand.
+        Weights are taken over whatever their number says: RLlib's own runners refuse those of a restored checkpoint
+        that is older than they are, and would go on acting by weights that no longer exist. The state of another
+        runner's environment is left alone, since RLlib restores a lost runner from whichever one is at hand.
         """
         if COMPONENT_RL_MODULE in state:
             weights = state[COMPONENT_RL_MODULE]
