@@ -25,6 +25,9 @@ SHARED = "shared"
 NEVER = 10**9
 """An interval that is never reached: the trainable evaluates by episodes, RLlib would by iterations."""
 
+MOST_STEPS = 1000
+"""Environment steps in one iteration of DQN, RLlib's own figure."""
+
 
 def algorithm_config(run: RunConfig, *, scaler: dict[str, Any] | None = None) -> AlgorithmConfig:
     """Build the config of the run's algorithm on the trading floor.
@@ -98,6 +101,8 @@ def _dqn(run: RunConfig) -> AlgorithmConfig:
         num_envs_per_env_runner=s.num_envs_per_env_runner, rollout_fragment_length=s.rollout_fragment_length
     )
     config.rl_module(model_config=DefaultModelConfig(fcnet_hiddens=list(s.hidden), fcnet_activation="relu"))
+    steps = run.checkpoint_interval * (run.floor.horizon_bars or MOST_STEPS)  # RLlib's iterations would run past it
+    config.reporting(min_sample_timesteps_per_iteration=min(MOST_STEPS, steps))
     return config
 
 

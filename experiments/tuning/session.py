@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +40,12 @@ class Outcome:
 
 
 def start_ray(config: RunConfig) -> None:
-    """Join the cluster that RAY_ADDRESS names, or start a local one that is large enough for the run's processes."""
+    """Join the cluster that RAY_ADDRESS names, or start a local one that is large enough for the run's processes.
+
+    A session that is already open, as in a notebook, is used as it is.
+    """
+    if ray.is_initialized():
+        return
     address = os.environ.get("RAY_ADDRESS", "local")
     s = config.scaling
     if address != "local":
@@ -168,8 +173,6 @@ def check_fits(config: RunConfig, market: Market) -> None:
         InputError: if the trained agents are not the market's, saying what differs.
         IncompatibleError: if the networks differ, saying which.
     """
-    from ray.tune.logger import NoopLogger
-
     from experiments.tuning.trainables import load_weights, trainable_class
 
     assert config.load_model is not None
@@ -178,13 +181,13 @@ def check_fits(config: RunConfig, market: Market) -> None:
         check_agents(model.record.agents, describe_agents(market.mandates), model=model.name, prices=market.bars.source)
     alone = {"scaling.num_env_runners": 0, "scaling.num_learners": 0, "scaling.num_gpus_per_learner": 0.0}
     algorithm = trainable_class(config)(
-        {"run": config_to_json(config), "scaler": market.scaler.to_json(), "overrides": alone},
-        logger_creator=lambda values: NoopLogger(values, tempfile.gettempdir()),
+        {"run": config_to_json(config), "scaler": market.scaler.to_json(), "overrides": alone}
     )
     try:
         load_weights(algorithm, str(model.checkpoint))
     finally:
         algorithm.stop()
+        shutil.rmtree(algorithm.logdir, ignore_errors=True)  # an empty folder that Ray has made in the user's home
 
 
 def trial_folder(trial: Any) -> str:

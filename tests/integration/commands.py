@@ -1,0 +1,104 @@
+"""Tiny training runs: in this process, or as commands that can be interrupted and killed."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import experiments.tuning  # noqa: F401  sets what Ray reads, before a session of Ray starts
+from experiments.cli import exit_code
+from experiments.run import run
+
+ROOT = Path(__file__).resolve().parents[2]
+MARKET = ["--data.synthetic.num-assets", "3", "--data.synthetic.num-bars", "600", "--floor.horizon-bars", "20"]
+CLOCK = ["--checkpoint-interval", "8", "--evaluation-interval", "8", "--keep", "2"]
+QMIX = [*MARKET, *CLOCK, "--qmix.num-envs-per-env-runner", "8", "--qmix.learning-starts", "64"]
+PPO = [*MARKET, *CLOCK, "--algo", "ppo", "--ppo.num-envs-per-env-runner", "8"]
+PPO += ["--ppo.train-batch-size-per-learner", "256", "--ppo.minibatch-size", "128", "--ppo.num-epochs", "1"]
+TIMEOUT_S = 240
+
+
+def run_here(folder, *words) -> int:
+    """Train in this process, in the Ray that is running; returns the exit code."""
+    return exit_code(run, ["--storage", str(folder.parent), "--name", folder.name, *map(str, words)])
+
+
+def command(folder, *words) -> list[str]:
+    verb = str(ROOT / "experiments" / "run.py")
+    return [sys.executable, verb, "--storage", str(folder.parent), "--name", folder.name, *map(str, words)]
+
+
+def run_command(folder, *words) -> subprocess.CompletedProcess:
+    """Train by the command line, to the end."""
+    return subprocess.run(
+        command(folder, *words), capture_output=True, text=True, timeout=TIMEOUT_S, cwd=ROOT, check=False
+    )
+
+
+class Started:
+    """A command in a process group of its own, with every process of Ray that it starts."""
+
+    def __init__(self, folder, *words):
+        self.folder = folder
+        self.out = folder.parent / f"{folder.name}.{time.monotonic_ns()}.out"
+        with self.out.open("w") as file:
+            self.process = subprocess.Popen(
+                command(folder, *words), stdout=file, stderr=subprocess.STDOUT, cwd=ROOT, start_new_session=True
+            )
+
+    def wait_for_episodes(self, count: int) -> None:
+        """Wait until a checkpoint of so many episodes has been written."""
+        deadline = time.monotonic() + TIMEOUT_S
+        while time.monotonic() < deadline:
+            found = summary(self.folder) if summary_path(self.folder).exists() else {}
+            if found.get("latest_checkpoint") is not None and found["episodes"] >= count:
+                return
+            assert self.process.poll() is None, f"ended too early: {self.out.read_text()}"
+            time.sleep(0.05)
+        raise AssertionError(f"no progress: {self.out.read_text()}")
+
+    def interrupt(self) -> int:
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(TIMEOUT_S)
+
+    def kill(self) -> None:
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(TIMEOUT_S)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.kill()
+
+
+def summary_path(folder) -> Path:
+    return folder / "summary.json"
+
+
+def summary(folder) -> dict:
+    return json.loads(summary_path(folder).read_text())
+
+
+def meta(checkpoint) -> dict:
+    return json.loads((checkpoint / "checkpoint_meta.json").read_text())
+
+
+def checkpoints(folder) -> list[Path]:
+    """Checkpoints of a run, oldest first, without the copy of the best."""
+    return sorted(folder.glob("trial_*/checkpoint_*"))
+
+
+def tree(folder) -> dict[str, int]:
+    """Every file below a folder, with the time of its last change."""
+    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def episodes_shown(text: str) -> list[int]:
+    """The counts of the progress lines."""
+    return [int(count) for count in re.findall(r"^episodes +(\d+)/", text, flags=re.MULTILINE)]

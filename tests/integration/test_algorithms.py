@@ -1,0 +1,100 @@
+"""Every algorithm, desk and way of scaling, through the one command that a user gives."""
+
+import json
+
+import pytest
+from commands import CLOCK, MARKET, PPO, QMIX, checkpoints, meta, run_here, summary
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+EPISODES = ["--episodes", "16"]
+DQN = [*MARKET, *CLOCK, "--algo", "dqn", "--dqn.learning-starts", "64", "--dqn.num-envs-per-env-runner", "2"]
+REMOTE = ["--scaling.num-env-runners", "2", "--scaling.num-learners", "2"]
+
+
+def check(folder, *, agents):
+    found = summary(folder)
+    assert found["status"] == "complete"
+    assert found["episodes"] >= 16
+    assert found["agent_steps"] == agents * found["env_steps"] > 0
+    newest = meta(folder / found["latest_checkpoint"])
+    assert (newest["episode"], newest["total_steps"]) == (found["episodes"], found["env_steps"])
+    report = json.loads((folder / "backtest" / "backtest.json").read_text())
+    assert report["strategy"]["final_equity"] > 0
+    weights = {meta(path)["weights_sha256"] for path in checkpoints(folder)}
+    assert len(weights) == len(checkpoints(folder)) >= 2, "it learns between checkpoints"
+    return newest
+
+
+def test_vdn(tmp_path):
+    assert run_here(tmp_path / "vdn", *QMIX, "--algo", "vdn", *EPISODES) == 0
+    assert 0 < check(tmp_path / "vdn", agents=3)["epsilon"] < 1
+
+
+def test_ppo_has_no_epsilon(tmp_path):
+    assert run_here(tmp_path / "ppo", *PPO, *EPISODES) == 0
+    assert check(tmp_path / "ppo", agents=3)["epsilon"] is None
+
+
+def test_dqn(tmp_path):
+    assert run_here(tmp_path / "dqn", *DQN, *EPISODES) == 0
+    assert 0 < check(tmp_path / "dqn", agents=3)["epsilon"] < 1
+
+
+def test_ppo_sampled_by_rllibs_own_runner(tmp_path):
+    assert run_here(tmp_path / "ppo", *PPO, "--runner", "rllib", *EPISODES) == 0
+    check(tmp_path / "ppo", agents=3)
+
+
+@pytest.mark.slow
+def test_continuous_ppo(tmp_path):
+    assert run_here(tmp_path / "ppo", *PPO, "--desk.action", "continuous", *EPISODES) == 0
+    check(tmp_path / "ppo", agents=3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [[*QMIX, "--preset", "roles"], [*PPO, "--preset", "roles"]])
+def test_roles(tmp_path, words):
+    assert run_here(tmp_path / "roles", *words, *EPISODES) == 0
+    check(tmp_path / "roles", agents=5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runner", ["team", "rllib"])
+def test_rivals(tmp_path, runner):
+    assert run_here(tmp_path / "rivals", *PPO, "--preset", "rivals", "--runner", runner, *EPISODES) == 0
+    check(tmp_path / "rivals", agents=len(json.loads((tmp_path / "rivals" / "config.json").read_text())["agents"]))
+
+
+@pytest.mark.slow
+def test_separate_and_recurrent_networks(tmp_path):
+    words = ["--qmix.network", "gru", "--qmix.sequence-length", "8", "--qmix.no-use-shared-networks"]
+    assert run_here(tmp_path / "gru", *QMIX, *words, *EPISODES) == 0
+    check(tmp_path / "gru", agents=3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words", [QMIX, PPO, [*PPO, "--runner", "rllib"], DQN], ids=["qmix", "ppo", "ppo by rllib", "dqn"]
+)
+def test_two_runners_and_two_learners_and_a_resume(tmp_path, words):
+    folder = tmp_path / "scaled"
+    assert run_here(folder, *words, *REMOTE, *EPISODES) == 0
+    check(folder, agents=3)
+    before = summary(folder)
+    assert run_here(folder, "--episodes", before["episodes"] + 16) == 0
+    assert summary(folder)["episodes"] >= before["episodes"] + 16
+    assert summary(folder)["env_steps"] > before["env_steps"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [PPO, [*PPO, "--runner", "rllib"], DQN], ids=["ppo", "ppo by rllib", "dqn"])
+def test_resume_counts_on(tmp_path, words):
+    folder = tmp_path / "again"
+    assert run_here(folder, *words, *EPISODES) == 0
+    before = summary(folder)
+    assert run_here(folder, "--episodes", before["episodes"] + 16) == 0
+    after = summary(folder)
+    assert after["episodes"] >= before["episodes"] + 16
+    per_episode = before["env_steps"] / before["episodes"]
+    assert after["env_steps"] == pytest.approx(per_episode * after["episodes"], rel=0.3)
+    assert after["agent_steps"] == 3 * after["env_steps"]

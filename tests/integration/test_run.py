@@ -1,0 +1,293 @@
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+from commands import (
+    QMIX,
+    ROOT,
+    TIMEOUT_S,
+    Started,
+    checkpoints,
+    episodes_shown,
+    meta,
+    run_command,
+    run_here,
+    summary,
+    tree,
+)
+
+from algos.policy import weights_sha256
+from experiments.tuning.checkpoint_files import find_module_states
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+EPISODES = 40
+METRICS = {
+    *("total_return", "annual_return", "annual_volatility", "sharpe", "sharpe_se", "sortino", "calmar"),
+    *("max_drawdown", "cvar_95", "turnover", "total_costs", "win_rate", "num_trades", "final_equity"),
+}
+
+
+def sha256_of(checkpoint):
+    states = find_module_states(checkpoint)
+    return weights_sha256({f"{m}/{name}": value for m, state in states.items() for name, value in state.items()})
+
+
+def read(path):
+    return json.loads(path.read_text())
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    """A finished run and what its command printed."""
+    folder = tmp_path_factory.mktemp("runs") / "first"
+    done = run_command(folder, *QMIX, "--episodes", EPISODES, "--json", folder.parent / "first.json")
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+@pytest.fixture
+def finished(first, tmp_path):
+    """The finished run, moved elsewhere under another name."""
+    return shutil.copytree(first[0], tmp_path / "moved")
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """A run that was first interrupted, then carried on and killed; with the exit code and summary in between."""
+    folder = tmp_path_factory.mktemp("runs") / "killed"
+    words = [*QMIX, "--episodes", "400"]
+    with Started(folder, *words) as started:
+        started.wait_for_episodes(16)
+        code = started.interrupt()
+    between = summary(folder)
+    assert not (folder / "backtest").exists()
+    with Started(folder, *words) as started:
+        started.wait_for_episodes(between["episodes"] + 24)
+        started.kill()
+    return folder, words, code, between
+
+
+def test_fresh_run_writes_what_other_programs_rely_on(first):
+    folder, done = first
+    assert done.stderr == ""
+    record = read(folder / "config.json")
+    assert record["config"]["seed"] == 0
+    assert record["config"]["data"]["synthetic"]["num_assets"] == 3
+    assert {"versions", "git_commit", "data_fingerprint"} <= set(record["provenance"])
+    found = summary(folder)
+    assert (found["status"], found["algo"], found["seed"]) == ("complete", "qmix", 0)
+    assert found["episodes"] >= found["target_episodes"] == EPISODES
+    assert found["agent_steps"] == 3 * found["env_steps"] > 0
+    assert set(found["best_metric"]) == {"name", "value"}
+    assert found["metrics"]["sharpe"] == meta(folder / found["latest_checkpoint"])["sharpe"]
+    log = (folder / "train.log").read_text()
+    assert episodes_shown(log) == episodes_shown(done.stdout)
+    assert "buy and hold" in log
+
+
+def test_every_checkpoint_says_what_it_is(first):
+    folder, _ = first
+    for checkpoint in [*checkpoints(folder), *folder.glob("trial_*/best_checkpoint")]:
+        found = meta(checkpoint)
+        assert {"episode", "total_steps", "timestamp", "epsilon", "is_best"} <= set(found)
+        assert {"profit", "sharpe", "max_drawdown", "num_trades"} <= set(found)
+        assert (found["metric_name"], found["metric_value"]) == ("sharpe", found["sharpe"])
+        assert found["weights_sha256"] == sha256_of(checkpoint)
+
+
+def test_summary_hashes_the_weights_of_the_latest_checkpoint(first):
+    folder, _ = first
+    found = summary(folder)
+    assert folder / found["latest_checkpoint"] == checkpoints(folder)[-1]
+    assert found["weights_sha256"] == sha256_of(folder / found["latest_checkpoint"])
+
+
+def test_newest_checkpoints_are_kept_and_the_best_beside_them(first):
+    folder, done = first
+    kept = [meta(path)["episode"] for path in checkpoints(folder)]
+    assert kept == [EPISODES - 8, EPISODES]
+    best = meta(folder / summary(folder)["best_checkpoint"])
+    assert best["is_best"]
+    shown = re.findall(r"sharpe ([-+.\d]+), .*checkpoint", done.stdout)
+    assert len(shown) == EPISODES // 8
+    assert f"{best['metric_value']:+.2f}" == max(shown, key=float)
+    assert summary(folder)["best_metric"] == {"name": "sharpe", "value": best["metric_value"]}
+
+
+def test_backtest_follows_the_training(first):
+    folder, _ = first
+    found = read(folder / "backtest" / "backtest.json")
+    assert {"period", "costs", "capital", "strategy", "baselines"} <= set(found)
+    assert set(found["strategy"]) >= METRICS
+    assert set(found["baselines"]) == {
+        *("cash", "buy_and_hold", "equal_weight", "minimum_variance", "momentum", "random")
+    }
+    names = {path.name for path in (folder / "backtest").iterdir()}
+    assert {"backtest_results.png", "equity.parquet", "trades.parquet", "weights.parquet"} <= names
+
+
+def test_json_holds_what_was_printed(first):
+    folder, _ = first
+    found = read(folder.parent / "first.json")
+    assert found == {"summary": summary(folder), "backtest": read(folder / "backtest" / "backtest.json")}
+
+
+def test_same_command_again_is_already_complete_and_changes_nothing(first, tmp_path, capsys):
+    folder, _ = first
+    before = tree(folder)
+    assert run_here(folder, *QMIX, "--episodes", EPISODES, "--json", tmp_path / "again.json") == 0
+    assert "training already complete" in capsys.readouterr().out
+    assert tree(folder) == before
+    assert read(tmp_path / "again.json") == read(folder.parent / "first.json")
+
+
+def test_backtest_that_a_kill_prevented_is_made_up_for(finished, capsys):
+    (finished / "backtest" / "backtest.json").unlink()
+    assert run_here(finished) == 0
+    assert "already complete" in capsys.readouterr().out
+    assert (finished / "backtest" / "backtest.json").is_file()
+
+
+def test_raised_target_capital_and_interval_continue_a_finished_run(finished, capsys):
+    before, log = summary(finished), (finished / "train.log").read_text()
+    assert run_here(finished, "--episodes", EPISODES + 32, "--capital", "2e6", "--checkpoint-interval", 16) == 0
+    after = summary(finished)
+    assert after["episodes"] == EPISODES + 32
+    assert after["env_steps"] > before["env_steps"]
+    assert min(episodes_shown(capsys.readouterr().out)) >= EPISODES
+    assert (finished / "train.log").read_text().startswith(log)
+    assert [meta(path)["episode"] for path in checkpoints(finished)] == [EPISODES + 16, EPISODES + 32]
+    assert after["weights_sha256"] == sha256_of(finished / after["latest_checkpoint"]) != before["weights_sha256"]
+    assert read(finished / "config.json")["config"]["floor"]["capital"] == 2e6
+    assert read(finished / "backtest" / "backtest.json")["capital"] == 2e6
+
+
+def test_run_goes_on_from_a_named_checkpoint(finished, capsys):
+    older = checkpoints(finished)[0]
+    steps = meta(older)["total_steps"]
+    assert run_here(finished, "--resume", older) == 0
+    shown = capsys.readouterr().out
+    assert "as asked" in shown
+    assert min(episodes_shown(shown)) == EPISODES - 8
+    new = summary(finished)["latest_checkpoint"]
+    assert steps < meta(finished / new)["total_steps"]
+    assert meta(finished / new)["episode"] == EPISODES
+    assert [path.name for path in finished.parent.iterdir()] == [finished.name]
+    assert run_here(finished) == 0, "what was named counts once"
+    assert "already complete" in capsys.readouterr().out
+
+
+def test_named_checkpoint_rescues_a_run_whose_plan_is_lost(finished, capsys):
+    (finished / "tuner.pkl").write_bytes(b"torn")
+    newest = checkpoints(finished)[-1]
+    assert run_here(finished, "--episodes", EPISODES + 8) == 2
+    assert f"--resume {newest}" in capsys.readouterr().err
+    assert run_here(finished, "--episodes", EPISODES + 8, "--resume", newest) == 0
+    assert summary(finished)["episodes"] == EPISODES + 8
+    assert min(episodes_shown(capsys.readouterr().out)) >= EPISODES
+
+
+def test_resume_never_moves_the_earlier_run_aside(finished, capsys):
+    before = tree(finished)
+    assert run_here(finished, *QMIX, "--resume", "never", "--episodes", "8") == 0
+    (aside,) = (path for path in finished.parent.iterdir() if path != finished)
+    assert str(aside) in capsys.readouterr().out
+    assert tree(aside) == before
+    assert summary(finished)["episodes"] == 8
+
+
+def test_changed_setting_is_refused_by_name(finished, capsys):
+    before = tree(finished)
+    assert run_here(finished, *QMIX, "--qmix.lr", "0.1", "--seed", "3", "--episodes", EPISODES) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert "--qmix.lr was 0.0005 and is now 0.1; --seed was 0 and is now 3" in err
+    assert err.count("\n") == 1
+    assert tree(finished) == before
+
+
+def test_new_run_starts_from_trained_weights(first, tmp_path):
+    folder, _ = first
+    words = ["--load-model", folder, "--qmix.learning-starts", "1000000", *("--episodes", "8")]
+    assert run_here(tmp_path / "second", *words) == 0
+    source = meta(folder / summary(folder)["best_checkpoint"])
+    found = summary(tmp_path / "second")
+    assert found["weights_sha256"] == source["weights_sha256"], "nothing was learned, so they are what was loaded"
+    assert found["env_steps"] < source["total_steps"]
+
+
+def test_weights_that_do_not_fit_leave_no_folder_behind(first, tmp_path, capsys):
+    folder, _ = first
+    assert run_here(tmp_path / "other", "--load-model", folder, "--qmix.hidden", "32") == 2
+    err = capsys.readouterr().err
+    assert "does not fit this run" in err
+    assert "shape [3, 1, 64], this run has [3, 1, 32]" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_skip_training_only_backtests(finished, tmp_path):
+    (finished / "backtest" / "backtest.json").unlink()
+    before = tree(finished)
+    assert run_here(finished, "--load-model", finished, "--skip-training", "--json", tmp_path / "out.json") == 0
+    assert read(tmp_path / "out.json")["backtest"] == read(finished / "backtest" / "backtest.json")
+    changed = {name for name, at in tree(finished).items() if before.get(name) != at}
+    assert changed
+    assert all(name.startswith("backtest/") for name in changed)
+
+
+def test_interrupted_run_says_so(killed):
+    _, _, code, between = killed
+    assert code == 130
+    assert between["status"] == "interrupted"
+    assert between["episodes"] >= 16
+
+
+def test_killed_run_carries_on_from_its_newest_checkpoint(killed, tmp_path):
+    """In another place, too: the folder holds all that is needed."""
+    folder, words, _, between = killed
+    moved = shutil.copytree(folder, tmp_path / "killed")
+    newest = summary(moved)["episodes"]
+    assert newest >= between["episodes"] + 24
+    log = (moved / "train.log").read_text()
+    done = run_command(moved, *words[:-1], newest + 32)
+    assert done.returncode == 0, done.stderr
+    assert min(episodes_shown(done.stdout)) >= newest - 8, "at most one checkpoint interval is lost"
+    assert summary(moved)["status"] == "complete"
+    assert summary(moved)["episodes"] == newest + 32
+    assert (moved / "train.log").read_text().startswith(log)
+    assert len(checkpoints(moved)) == 2
+    assert summary(folder)["status"] == "running"
+
+
+def test_plain_tune_restores_the_folder(killed, tmp_path):
+    folder, *_ = killed
+    moved = shutil.copytree(folder, tmp_path / "killed")
+    newest = summary(moved)["episodes"]
+    record = read(moved / "config.json")
+    record["config"]["episodes"] = newest + 16
+    (moved / "config.json").write_text(json.dumps(record))
+    (script,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    assert "results/dow" in script
+    script = script.replace("results/dow", str(moved)) + "assert not results.num_errors\n"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=TIMEOUT_S, cwd=ROOT, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert summary(moved)["episodes"] == newest + 16
+    assert summary(moved)["latest_checkpoint"] == str(checkpoints(moved)[-1].relative_to(moved))
+
+
+def test_loss_that_explodes_fails_the_run_and_keeps_its_last_good_checkpoint(tmp_path, capsys):
+    words = [*QMIX, "--qmix.lr", "1e30", "--qmix.learning-starts", "300", "--episodes", "400"]
+    folder = tmp_path / "explodes"
+    assert run_here(folder, *words) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("error: training failed: ")
+    assert "lower lr" in err
+    found = summary(folder)
+    assert found["status"] == "failed"
+    assert found["weights_sha256"] == sha256_of(folder / found["latest_checkpoint"])
+    assert run_here(folder) == 1, "it carries on from there, and fails again"
