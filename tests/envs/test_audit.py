@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
@@ -12,7 +13,9 @@ import envs.trading
 from envs import accounts, execution
 from envs.audit import AuditResult, audit_books, audit_lookahead, perturb_after, random_costs
 from envs.bar_data import Bars
-from envs.market import build_market
+from envs.bars import DataConfig
+from envs.mandates import DeskConfig
+from envs.market import FloorSpec, build_market
 from envs.trading import Trading
 
 DESKS = (
@@ -39,6 +42,16 @@ def test_books_of_every_preset_balance(desk) -> None:
     result = audit_books(spec_of(desk=desk), num_settings=12, num_steps=24)
     assert result.passed, result.rows
     assert result.to_json()["passed"] is True
+
+
+@pytest.mark.parametrize("name", ["djia29_daily_2013_2018.csv", "btcusd_1h_2018_2022.csv"])
+def test_real_prices_pass_both_audits(name) -> None:
+    path = Path(__file__).parents[2] / ".." / "shared" / "data" / name
+    if not path.exists():
+        pytest.skip("real prices are not here")
+    spec = FloorSpec(data=DataConfig(path=str(path)), desk=DeskConfig(preset="roles"))
+    for result in (audit_lookahead(spec, num_bars_checked=1), audit_books(spec, num_settings=3, num_steps=16)):
+        assert result.passed, result.rows
 
 
 def test_books_balance_with_log_growth_and_penalties_switched_off_for_the_audit() -> None:
