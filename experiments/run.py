@@ -37,11 +37,12 @@ def run(argv: Sequence[str]) -> int:
         resume.check_changes(config, by_hand)
         if config.resume == "auto" and resume.is_complete(config):
             return _say_complete(config)
+        resume.can_restore(config)  # refuses what is damaged before anything is written
     elif config.resume not in ("auto", "never"):
         raise InputError(f"--resume is {config.resume}, but {run_folder(config)} is no run folder")
     resume_from = resume.named_checkpoint(config)
     market = build_market(floor_spec(config))
-    algorithm_config(config)  # refuses here, in one line, what a worker process would only fail on
+    algorithm_config(config).validate()  # refuses here, in one line, what a worker process would only fail on
     if config.search.num_trials:
         from experiments.search import search
 

@@ -1,0 +1,257 @@
+"""Every mistake of a user: one clear line, exit code 2, and nothing is started or written over."""
+
+import json
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+from commands import CLOCK, MARKET, tree
+
+from envs.market import build_market
+from experiments.backtesting.agents import describe_agents
+from experiments.cli import exit_code
+from experiments.config import config_from_json, config_to_json, floor_spec
+from experiments.run import run
+from experiments.run_record import write_run_record
+
+TINY = {"data": {"synthetic": {"num_assets": 3, "num_bars": 600}}, "floor": {"horizon_bars": 20}}
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """No mistake may come so far as to start Ray."""
+    import ray
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("the mistake was not seen before Ray was started")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(ray, "init", refuse)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+
+
+@pytest.fixture
+def mistake(capsys):
+    """Runs a command that must be refused; returns the line."""
+
+    def check(*argv):
+        assert exit_code(run, [str(word) for word in argv]) == 2
+        captured = capsys.readouterr()
+        assert captured.err.startswith("error: ")
+        assert captured.err.count("\n") == 1
+        assert "Traceback" not in captured.out + captured.err
+        return captured.err.removeprefix("error: ")
+
+    return check
+
+
+def prices(num_bars=300, tics=("AAA", "BBB", "CCC")):
+    """A long table of prices, in the order of dates."""
+    rng = np.random.default_rng(0)
+    dates = pd.bdate_range("2020-01-01", periods=num_bars)
+    frames = []
+    for tic in tics:
+        close = 100 * np.exp(np.cumsum(0.01 * rng.standard_normal(num_bars)))
+        columns = {"open": close * 0.999, "high": close * 1.01, "low": close * 0.99, "close": close, "volume": 1e6}
+        frames.append(pd.DataFrame({"date": dates, "tic": tic, **columns}))
+    return pd.concat(frames).sort_values(["date", "tic"], ignore_index=True)
+
+
+def without(column):
+    return lambda table: table.drop(columns=column)
+
+
+def renamed(old, new):
+    return lambda table: table.rename(columns={old: new})
+
+
+def with_cell(row, column, value):
+    def change(table):
+        table.loc[row, column] = value
+        return table
+
+    return change
+
+
+FILES = [
+    (without("close"), "close"),
+    (renamed("close", "clsoe"), "clsoe"),
+    (lambda table: pd.concat([table, table.iloc[[7]]]), "the same date"),
+    (with_cell(5, "close", np.nan), "close"),
+    (with_cell(5, "open", 0.0), "open"),
+    (with_cell(5, "low", -1.0), "low"),
+    (with_cell(5, "high", 1.0), "high"),
+    (lambda table: table.head(90), "bars"),
+    (lambda table: table[table["tic"] == "AAA"], "asset"),
+]
+
+
+@pytest.mark.parametrize(("change", "word"), FILES)
+def test_price_file_is_refused(mistake, tmp_path, change, word):
+    change(prices()).to_csv(tmp_path / "prices.csv", index=False)
+    line = mistake("--data.path", "prices.csv", "--name", "new", "--floor.horizon-bars", 20)
+    assert word in line
+    assert not (tmp_path / "results" / "new").exists()
+
+
+def test_calendars_that_differ_are_refused_where_that_was_asked_for(mistake, tmp_path):
+    prices().drop(index=[40]).to_csv(tmp_path / "prices.csv", index=False)
+    line = mistake("--data.path", "prices.csv", "--data.calendar", "strict")
+    assert "BBB" in line
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--data.path", "nowhere.csv"], "nowhere.csv"),
+        (["--data.assets", "ALFA", "BRAVVO"], "did you mean"),
+        (["--capital", "0"], "--floor.capital is '0'"),
+        (["--capital", "-5"], "--floor.capital is '-5'"),
+        (["--captal", "5"], "did you mean '--capital'"),
+        (["--algo", "qmixx"], "did you mean 'qmix'"),
+        (["--data.synthetic.num-bars", "100"], "bars"),
+        (["--floor.horizon-bars", "100000"], "bars"),
+        (["--desk.action", "continuous"], "use ppo"),
+        (["--preset", "roles", "--algo", "ppo", "--ppo.use-shared-networks"], "--ppo.use-shared-networks"),
+        (["--qmix.replay-capacity", "16"], "replay_capacity"),
+        (["--qmix.network", "gru", "--qmix.n-step", "3"], "n_step"),
+        (["--load-model", "nowhere"], "nowhere does not exist"),
+        (["--skip-training", "--name", "nowhere"], "nowhere"),
+        (["--resume", "nowhere"], "nowhere does not exist"),
+        (["--json", "."], "--json"),
+    ],
+)
+def test_setting_is_refused(mistake, tmp_path, argv, words):
+    name = [] if "--name" in argv else ["--name", "new"]
+    assert words in mistake(*argv, *name)
+    assert not (tmp_path / "results" / "new").exists()
+
+
+def test_key_that_does_not_exist_is_refused_with_the_nearest(mistake, tmp_path):
+    (tmp_path / "mine.yaml").write_text("qmix:\n  leraning_starts: 3\n")
+    assert "did you mean 'qmix.learning_starts'" in mistake("--config", "mine.yaml")
+
+
+@pytest.mark.parametrize("storage", ["file", "file/below", "/proc/nowhere", "s3://bucket/results"])
+def test_storage_that_cannot_be_written_is_refused(mistake, tmp_path, storage):
+    (tmp_path / "file").write_text("mine")
+    assert "--storage" in mistake("--storage", storage)
+    assert (tmp_path / "file").read_text() == "mine"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+# --- run folders ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A run that was killed: its settings, one checkpoint, and what Tune knows of it."""
+    folder = tmp_path / "results" / "old"
+    config = config_from_json(TINY | {"name": "old"})
+    market = build_market(floor_spec(config))
+    write_run_record(
+        folder,
+        config=config_to_json(config),
+        provenance={"data_fingerprint": market.bars.fingerprint},
+        scaler=market.scaler.to_json(),
+        agents=describe_agents(market.mandates),
+    )
+    checkpoint = folder / "trial_0" / "checkpoint_000000"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "checkpoint_meta.json").write_text(json.dumps({"total_steps": 10, "is_best": True}))
+    (folder / "summary.json").write_text(json.dumps({"status": "running", "episodes": 8}))
+    (folder / "tuner.pkl").write_bytes(pickle.dumps({}))
+    (folder / "experiment_state-2026-01-01_00-00-00.json").write_text('{"trial_data": []}')
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("config.json", '{"format": 1, "config": {"se'),
+        ("config.json", "{}"),
+        ("config.json", '{"format": 99, "config": {}}'),
+        ("config.json", '{"format": 1, "config": {"sead": 1}}'),
+        ("summary.json", '{"status": "run'),
+        ("summary.json", "[]"),
+    ],
+)
+def test_damaged_record_is_refused_with_its_file(mistake, folder, name, text):
+    (folder / name).write_text(text)
+    before = tree(folder)
+    assert name in mistake("--name", "old")
+    assert tree(folder) == before
+
+
+@pytest.mark.parametrize("name", ["tuner.pkl", "experiment_state-2026-01-01_00-00-00.json"])
+@pytest.mark.parametrize("damage", ["missing", "torn"])
+def test_lost_plan_is_refused_with_the_way_out(mistake, folder, name, damage):
+    if damage == "missing":
+        (folder / name).unlink()
+    else:
+        (folder / name).write_bytes((folder / name).read_bytes()[:3])
+    before = tree(folder)
+    line = mistake("--name", "old")
+    assert damage.replace("torn", "damaged") in line
+    assert "--resume" in line
+    assert tree(folder) == before
+
+
+def test_other_prices_under_an_old_name_are_refused(mistake, folder):
+    before = tree(folder)
+    assert "--data.synthetic.seed was 0 and is now 9" in mistake("--name", "old", "--data.synthetic.seed", 9)
+    assert tree(folder) == before
+
+
+def test_bad_settings_do_not_move_the_old_run_aside(mistake, folder):
+    before = tree(folder)
+    mistake("--name", "old", "--resume", "never", "--data.synthetic.num-bars", "100")
+    assert tree(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--resume", "results/old/trial_0"], "is not a checkpoint"),
+        (["--resume", "results/old/trial_0/checkpoint_000000"], "run_state.json"),
+        (["--resume", "results/old/trial_0/checkpoint_000000", "--name", "new"], "no run folder"),
+        (["--name", "old", "--resume", "elsewhere"], "elsewhere does not exist"),
+    ],
+)
+def test_named_checkpoint_that_cannot_be_continued_is_refused(mistake, folder, words, complaint):
+    before = tree(folder)
+    assert complaint in mistake(*words)
+    assert tree(folder) == before
+    assert [path.name for path in folder.parent.iterdir()] == ["old"]
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--desk.num-agents", "2"], "3 agents (trader_0, trader_1, trader_2)"),
+        (["--desk.ladder", "-1", "0", "1"], "num_actions of agent 'trader_0' was 5 in training and is 3 here"),
+        (["--desk.preset", "roles"], "agents"),
+    ],
+)
+def test_weights_of_other_agents_are_refused(mistake, folder, words, complaint, monkeypatch):
+    from experiments.tuning import session
+
+    monkeypatch.setattr(session, "start_ray", lambda config: None)
+    assert complaint in mistake("--load-model", "results/old", "--name", "new", *words)
+    assert not (folder.parent / "new").exists()
+
+
+def test_new_run_that_would_move_its_own_weights_aside_is_refused(mistake, folder, monkeypatch):
+    from experiments.tuning import session
+
+    monkeypatch.setattr(session, "start_ray", lambda config: None)
+    monkeypatch.setattr(session, "check_fits", lambda config, market: None)
+    assert "choose another --name" in mistake("--load-model", folder, "--name", "old", "--resume", "never", *CLOCK)
+    assert (folder / "config.json").exists()
+
+
+def test_tiny_market_itself_is_fine(capsys):
+    """What the refusals above would prove nothing without."""
+    with pytest.raises(AssertionError, match="before Ray was started"):
+        run([*MARKET, "--name", "new"])
