@@ -78,7 +78,7 @@ def test_differences_are_told_in_words():
         "observation widths: the checkpoint has [3], this run has [4]"
     ]
     (told,) = layout_differences(layout, {**layout, "weights": {"w": [5], "v": [1]}})
-    assert told == "2 weights, the first of them v: the checkpoint has shape None, this run has shape [1]"
+    assert told == "2 weights, the first of them v: the checkpoint has shape None, this run has [1]"
 
 
 def test_damaged_checkpoints_are_refused(tmp_path):

@@ -1,0 +1,108 @@
+"""The two-step game of Rashid et al. 2018, section 5: QMIX finds 8, VDN settles for 7."""
+
+import pytest
+from teams import TwoStepGame, floor_env, greedy_return, ppo_config, qmix_config, with_evaluation
+
+from algos.policy import flat_weights
+from algos.qmix.algorithm import QMIXConfig, VDNConfig
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+
+SETTINGS = {
+    "lr": 1e-3,
+    "epsilon_end": 1.0,
+    "hidden": (64,),
+    "num_updates": 10,
+    "rollout_fragment_length": 8,
+    "num_envs_per_env_runner": 8,
+    "replay_capacity": 5000,
+    "learning_starts": 200,
+    "target_network_update_freq": 100,
+    "train_batch_size": 64,
+    "use_reward_standardisation": False,
+    "mixing_embed_dim": 32,
+    "hypernet_hidden": 64,
+}
+
+
+def solve(config: type[QMIXConfig], seed: int, *, iterations: int = 150, scaling=None, **settings) -> float:
+    built = with_evaluation(qmix_config(TwoStepGame, seed=seed, config=config, **{**SETTINGS, **settings}))
+    for group, values in (scaling or {}).items():
+        getattr(built, group)(**values)
+    algorithm = built.build_algo()
+    for _ in range(iterations):
+        algorithm.train()
+    found = greedy_return(algorithm)
+    algorithm.stop()
+    return found
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_qmix_finds_the_best_joint_policy(seed):
+    assert solve(QMIXConfig, seed) == 8.0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_vdn_settles_for_the_safe_game(seed):
+    assert solve(VDNConfig, seed) == 7.0
+
+
+def test_qmix_with_memory_finds_it_too():
+    found = solve(QMIXConfig, 0, network="gru", hidden=(32,), sequence_length=4, train_batch_size=32)
+    assert found == 8.0
+
+
+@pytest.mark.parametrize("use_shared_networks", [False])
+def test_qmix_with_separate_networks_finds_it_too(use_shared_networks):
+    assert solve(QMIXConfig, 0, use_shared_networks=use_shared_networks) == 8.0
+
+
+def test_qmix_learns_with_two_remote_runners():
+    assert solve(QMIXConfig, 0, scaling={"env_runners": {"num_env_runners": 2}}, num_envs_per_env_runner=4) == 8.0
+
+
+@pytest.mark.slow
+def test_qmix_learns_with_two_remote_learners():
+    assert solve(QMIXConfig, 0, scaling={"learners": {"num_learners": 2}}) == 8.0
+
+
+@pytest.mark.parametrize(
+    "scaling",
+    [
+        {"env_runners": {"num_env_runners": 2}},
+        pytest.param({"learners": {"num_learners": 2}}, marks=pytest.mark.slow),
+        pytest.param({"env_runners": {"num_env_runners": 2}, "learners": {"num_learners": 2}}, marks=pytest.mark.slow),
+    ],
+    ids=["two-runners", "two-learners", "both"],
+)
+def test_ppo_scales_out(scaling, tmp_path):
+    def make():
+        config = ppo_config(floor_env(), seed=1)
+        for group, values in scaling.items():
+            getattr(config, group)(**values)
+        return config.build_algo()
+
+    algorithm = make()
+    start = flat_weights(algorithm)
+    for _ in range(3):
+        result = algorithm.train()
+    per_iteration = 64 * max(1, algorithm.config.num_learners)
+    assert result["env_runners"]["num_env_steps_sampled_lifetime"] == 3 * per_iteration
+    assert result["env_runners"]["num_episodes_lifetime"] > 0
+    trained = flat_weights(algorithm)
+    assert any((trained[name] != start[name]).any() for name in start)
+    algorithm.save_checkpoint(str(tmp_path))
+    algorithm.stop()
+
+    restored = make()
+    restored.load_checkpoint(str(tmp_path))
+    weights = flat_weights(restored)
+    assert all((weights[name] == trained[name]).all() for name in trained)
+    in_runners = restored.env_runner_group.foreach_env_runner(
+        lambda r: r.module["shared"].state_dict(), local_env_runner=False
+    )
+    for state in in_runners:
+        assert all((value.numpy() == trained[f"shared/{name}"]).all() for name, value in state.items())
+    restored.train()
+    assert restored.num_env_steps_sampled == 4 * per_iteration
+    restored.stop()
