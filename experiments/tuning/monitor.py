@@ -68,8 +68,6 @@ class RunMonitor(Callback):
         self._previous[trial.trial_id] = (now, steps)
         speed = (steps - before) / (now - then) if now > then else math.nan
         print(_line(trial.trial_id if self.is_search else None, result, speed), flush=True)
-        if not self.is_search and not is_due:
-            write_summary(_run_folder(trial), {**self._summary(result), "status": "running"})
 
     def on_checkpoint(self, iteration: int, trials: Any, trial: Any, checkpoint: Any, **info: Any) -> None:
         """Keep a copy of the best checkpoint out of retention's reach, and write the summary."""

@@ -78,7 +78,7 @@ def test_separate_and_recurrent_networks(tmp_path):
 )
 def test_two_runners_and_two_learners_and_a_resume(tmp_path, words):
     folder = tmp_path / "scaled"
-    assert run_here(folder, *words, *REMOTE, *EPISODES) == 0
+    assert run_here(folder, *words, *REMOTE, "--episodes", "48") == 0
     check(folder, agents=3)
     before = summary(folder)
     assert run_here(folder, "--episodes", before["episodes"] + 16) == 0
