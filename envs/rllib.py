@@ -170,6 +170,21 @@ class TradingEnv(MultiAgentEnv):
         self.agents = []
         return observations, rewards, terminateds, truncateds, infos
 
+    def get_state(self) -> dict[str, Any]:
+        """Everything that the next steps depend on, as arrays and numbers."""
+        return {"floor": self.floor.get_state(), "has_begun": self._has_begun, "is_over": self._fresh is not None}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Carry on from what ``get_state`` of an environment with the same config returned.
+
+        Raises:
+            ValueError: if it was saved by another kind of floor.
+        """
+        self.floor.set_state(state["floor"])
+        self._has_begun = bool(state["has_begun"])
+        self._fresh = self.floor.observe() if state["is_over"] else None
+        self.agents = [] if state["is_over"] else list(self.possible_agents)
+
     def _actions(self, action_dict: Mapping[str, Any]) -> torch.Tensor:
         try:
             if self._is_discrete:

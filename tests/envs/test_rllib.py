@@ -126,3 +126,24 @@ def test_registered_under_its_name() -> None:
     env = _global_registry.get(ENV_CREATOR, "trading-floor")({"spec": spec_to_json(spec_of()), "split": "test"})
     assert isinstance(env, TradingEnv)
     assert env.floor.split == build_market(spec_of()).splits.test
+
+
+def test_a_saved_environment_continues_bit_for_bit_also_between_two_episodes():
+    env, twin = TradingEnv(), TradingEnv()
+    env.reset(seed=3)
+    rng = np.random.default_rng(0)
+    for i in range(2 * env.floor.episode_bars + 5):
+        actions = {agent: int(rng.integers(5)) for agent in env.possible_agents}
+        _, _, terminated, truncated, _ = env.step(actions)
+        is_over = terminated["__all__"] or truncated["__all__"]
+        if is_over or i == 7:
+            twin.set_state(env.get_state())
+            assert twin.agents == env.agents
+        if is_over:
+            first, second = env.reset()[0], twin.reset()[0]
+            assert all(np.array_equal(first[agent], second[agent]) for agent in first)
+        if is_over or i == 7:
+            for _ in range(3):
+                ours, theirs = env.step(actions), twin.step(actions)
+                assert all(np.array_equal(ours[0][agent], theirs[0][agent]) for agent in ours[0])
+                assert ours[1] == theirs[1]

@@ -1,0 +1,154 @@
+"""Everything that RLlib 2.60 leaves out of a checkpoint, put back, so that a restored run is the run that was saved.
+
+RLlib saves weights, optimisers, connectors and counters. It leaves out the random state of the process, the episodes
+under way with their environments, the content of replay buffers, the marks of target updates, PPO's KL coefficients and
+SAC's temperature. With one process (no remote runners, a local learner) this module holds all of it; with remote
+runners it holds what the main process has, and runners begin new episodes.
+"""
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+from ray import cloudpickle
+from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
+
+_RUNNER_FIELDS = (
+    "_ongoing_episodes",
+    "_done_episodes_for_metrics",
+    "_ongoing_episodes_for_metrics",
+    "_cached_to_module",
+    "_shared_data",
+    "_needs_initial_reset",
+)
+_VECTOR_FIELDS = ("_observations", "_rewards", "_terminations", "_truncations", "_infos", "_autoreset_envs")
+
+
+def capture(algorithm: Any) -> bytes:
+    """Pack what RLlib leaves out.
+
+    Args:
+        algorithm: An Algorithm between two training iterations.
+
+    Returns:
+        Bytes for ``put_back``.
+    """
+    state: dict[str, Any] = {"random": _random_state(), "counters": dict(algorithm._counters)}
+    runner = algorithm.env_runner
+    if isinstance(runner, MultiAgentEnvRunner) and runner.env is not None:
+        state["runner"] = _runner_state(runner)
+    if runner is not None:
+        state["runner_metrics"] = runner.metrics.get_state()
+    if algorithm.local_replay_buffer is not None:
+        state["replay"] = algorithm.local_replay_buffer.get_state()
+        state["replay_rng"] = _replay_generators(algorithm.local_replay_buffer)
+    learner = getattr(algorithm.learner_group, "_learner", None)
+    if learner is not None:
+        state["learner"] = _learner_state(learner)
+    packed: bytes = cloudpickle.dumps(state, protocol=5)
+    return packed
+
+
+def put_back(algorithm: Any, packed: bytes) -> None:
+    """Give a restored algorithm what ``capture`` packed; called after RLlib's own restore.
+
+    Args:
+        algorithm: The restored Algorithm.
+        packed: What ``capture`` returned.
+    """
+    state = cloudpickle.loads(packed)
+    algorithm._counters.update(state["counters"])
+    runner = algorithm.env_runner
+    if "runner" in state and isinstance(runner, MultiAgentEnvRunner) and runner.env is not None:
+        _set_runner_state(runner, state["runner"])
+    if "runner_metrics" in state and runner is not None:
+        runner.metrics.set_state(state["runner_metrics"])
+    if "replay" in state and algorithm.local_replay_buffer is not None:
+        algorithm.local_replay_buffer.set_state(state["replay"])
+        _set_replay_generators(algorithm.local_replay_buffer, state["replay_rng"])
+    learner = getattr(algorithm.learner_group, "_learner", None)
+    if learner is not None and "learner" in state:
+        _set_learner_state(learner, state["learner"])
+    _set_random_state(state["random"])
+
+
+def seed_replay(buffer: Any, seed: int) -> None:
+    """Seed the generators of RLlib's episode buffers, which seed themselves from the clock."""
+    for i, (owner, name) in enumerate(_generator_places(buffer)):
+        setattr(owner, name, np.random.default_rng([seed, i]))
+
+
+def _random_state() -> dict[str, Any]:
+    state = {"python": random.getstate(), "numpy": np.random.get_state(), "torch": torch.get_rng_state()}  # noqa: NPY002
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    return state
+
+
+def _set_random_state(state: dict[str, Any]) -> None:
+    random.setstate(state["python"])
+    np.random.set_state(state["numpy"])  # noqa: NPY002
+    torch.set_rng_state(state["torch"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+def _runner_state(runner: MultiAgentEnvRunner) -> dict[str, Any]:
+    envs = [env.unwrapped for env in runner.env.envs]
+    return {
+        "fields": {name: getattr(runner, name) for name in _RUNNER_FIELDS},
+        "vector": {name: getattr(runner.env, name) for name in _VECTOR_FIELDS},
+        "envs": [env.get_state() if hasattr(env, "get_state") else None for env in envs],
+    }
+
+
+def _set_runner_state(runner: MultiAgentEnvRunner, state: dict[str, Any]) -> None:
+    saved = state["envs"]
+    if len(saved) != len(runner.env.envs) or any(s is None for s in saved):
+        return  # other copies, or environments that cannot be saved: they begin new episodes
+    for name, value in state["fields"].items():
+        setattr(runner, name, value)
+    for name, value in state["vector"].items():
+        setattr(runner.env, name, value)
+    for env, env_state in zip(runner.env.envs, saved, strict=True):
+        env.unwrapped.set_state(env_state)
+
+
+def _generator_places(buffer: Any) -> list[tuple[Any, str]]:
+    """Where a buffer, and the buffers in it, keep their NumPy generators."""
+    places = [(buffer, name) for name, value in vars(buffer).items() if isinstance(value, np.random.Generator)]
+    inner = getattr(buffer, "_module_to_buffer", None) or {}
+    for part in inner.values():
+        places.extend(_generator_places(part))
+    return places
+
+
+def _replay_generators(buffer: Any) -> list[Any]:
+    return [getattr(owner, name).bit_generator.state for owner, name in _generator_places(buffer)]
+
+
+def _set_replay_generators(buffer: Any, states: list[Any]) -> None:
+    for (owner, name), state in zip(_generator_places(buffer), states, strict=True):
+        getattr(owner, name).bit_generator.state = state
+
+
+def _learner_state(learner: Any) -> dict[str, Any]:
+    state: dict[str, Any] = {"metrics": learner.metrics.get_state()}
+    if hasattr(learner, "last_update_ts_by_mid"):
+        state["last_update_ts_by_mid"] = dict(learner.last_update_ts_by_mid)
+    if hasattr(learner, "curr_kl_coeffs_per_module"):
+        state["kl_coeffs"] = {m: float(v) for m, v in learner.curr_kl_coeffs_per_module.items()}
+    if hasattr(learner, "curr_log_alpha"):
+        state["log_alpha"] = {m: v.detach().cpu() for m, v in learner.curr_log_alpha.items()}
+    return state
+
+
+def _set_learner_state(learner: Any, state: dict[str, Any]) -> None:
+    learner.metrics.set_state(state["metrics"])
+    if "last_update_ts_by_mid" in state:
+        learner.last_update_ts_by_mid.update(state["last_update_ts_by_mid"])
+    for module_id, value in state.get("kl_coeffs", {}).items():
+        learner.curr_kl_coeffs_per_module[module_id].data.fill_(value)
+    for module_id, value in state.get("log_alpha", {}).items():
+        learner.curr_log_alpha[module_id].data.copy_(value)

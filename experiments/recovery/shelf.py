@@ -1,0 +1,123 @@
+"""CheckpointShelf: the numbered checkpoints of one trial, published whole, verified, kept and set aside."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments.recovery.manifests import find_damage, seal
+
+PREFIX = "checkpoint_"
+STAGED_PREFIX = ".publishing-"
+DAMAGED_PREFIX = "damaged-"
+_NAME = re.compile(rf"^(?:{DAMAGED_PREFIX})?{PREFIX}(\d{{6}})(?:-\d+)?$")
+
+
+@dataclass(frozen=True)
+class CheckpointShelf:
+    """The checkpoints of one trial.
+
+    Attributes:
+        folder: The trial's folder.
+    """
+
+    folder: Path
+
+    def published(self) -> list[Path]:
+        """Checkpoint folders under their final names, oldest first; not verified."""
+        found = [p for p in self.folder.glob(f"{PREFIX}*") if p.is_dir() and _NAME.match(p.name)]
+        return sorted(found)
+
+    def next_path(self) -> Path:
+        """Name of the next checkpoint; numbers are never used twice, not even those of damaged folders."""
+        numbers = [int(m.group(1)) for p in self.folder.glob("*") if (m := _NAME.match(p.name))]
+        return self.folder / f"{PREFIX}{max(numbers, default=-1) + 1:06d}"
+
+    def publish(self, write: Callable[[Path], None]) -> Path:
+        """Write a checkpoint aside, seal it, and give it its name in one step.
+
+        A kill at any moment leaves either the whole checkpoint under its name or nothing under it.
+
+        Args:
+            write: Fills an empty folder.
+
+        Returns:
+            The published folder.
+
+        Raises:
+            OSError: if it cannot be written; what was published before is untouched.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.sweep()
+        final = self.next_path()
+        staged = self.folder / f"{STAGED_PREFIX}{final.name}"
+        try:
+            staged.mkdir()
+            write(staged)
+            seal(staged)
+            os.rename(staged, final)
+        except BaseException:
+            shutil.rmtree(staged, ignore_errors=True)
+            raise
+        handle = os.open(self.folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        return final
+
+    def newest_valid(self, report: Callable[[str], None] = print) -> Path | None:
+        """Verify from the newest down; set damaged folders aside, and return the first that is whole.
+
+        Args:
+            report: Told one line about each damaged folder.
+        """
+        for path in reversed(self.published()):
+            damage = find_damage(path)
+            if not damage:
+                return path
+            aside = self.set_aside(path)
+            more = f" (and {len(damage) - 1} more)" if len(damage) > 1 else ""
+            report(f"checkpoint {path.name} is damaged, {damage[0]}{more}: set aside as {aside.name}")
+        return None
+
+    def set_aside(self, path: Path) -> Path:
+        """Rename a folder so that its name says that it is damaged; nothing is deleted."""
+        aside = path.with_name(f"{DAMAGED_PREFIX}{path.name}")
+        count = 1
+        while aside.exists():
+            count += 1
+            aside = path.with_name(f"{DAMAGED_PREFIX}{path.name}-{count}")
+        os.rename(path, aside)
+        return aside
+
+    def prune(self, keep: int, *, spare: Path | None = None, keep_every: int | None = None) -> list[Path]:
+        """Delete the oldest checkpoints.
+
+        Args:
+            keep: How many of the newest stay, at least 1.
+            spare: One that stays whatever its age: the best.
+            keep_every: Every so manieth stays for the record, by number.
+
+        Returns:
+            What was deleted.
+        """
+        deleted = []
+        for path in self.published()[: -max(1, keep)]:
+            number = int(path.name.removeprefix(PREFIX))
+            if path == spare or (keep_every and number % keep_every == 0):
+                continue
+            doomed = path.with_name(f"{STAGED_PREFIX}deleting-{path.name}")
+            os.rename(path, doomed)  # never a half-deleted folder under a checkpoint's name
+            shutil.rmtree(doomed, ignore_errors=True)
+            deleted.append(path)
+        return deleted
+
+    def sweep(self) -> None:
+        """Remove what a kill in mid-write or mid-delete has left; nothing in it was ever published, or still wanted."""
+        for leftover in self.folder.glob(f"{STAGED_PREFIX}*"):
+            shutil.rmtree(leftover, ignore_errors=True)
