@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from ray.rllib.algorithms.algorithm import Algorithm
 from runs import SMALL, make_run
 
 from algos.errors import IncompatibleError
@@ -20,6 +21,7 @@ from experiments.tuning.algorithms import MOST_STEPS, SHARED, algorithm_config
 from experiments.tuning.checkpoint_files import find_module_states
 from experiments.tuning.monitor import RunMonitor, copy_folder, mend_copy, read_summary, write_summary
 from experiments.tuning.spaces import SPACES
+from experiments.tuning.trainables import RunTrainable
 
 # --- the summary ------------------------------------------------------------------------------------------------------
 
@@ -334,3 +336,67 @@ def test_loss_that_is_not_finite_is_refused_by_module(value):
     with pytest.raises(NonFiniteLossError, match="module 'team'"):
         require_finite(torch.tensor(value), "team")
     require_finite(torch.tensor(1.0), "team")
+
+
+# --- the clock of a run -----------------------------------------------------------------------------------------------
+
+
+class Clocked(RunTrainable):
+    """The trainable's clock alone: each step ends four episodes, each evaluation takes the next score."""
+
+    def __init__(self, run, scores):
+        self.run, self.scores, self.ended = run, list(scores), 0
+        self._evaluated_at = self._checkpointed_at = self._iteration = 0
+        self._last_metrics, self._best, self._is_best, self._has_loaded = {}, None, False, True
+
+    num_episodes = property(lambda self: self.ended)
+
+    def _evaluate_now(self):
+        self._last_metrics = {"score": self.scores.pop(0)}
+        self._evaluated_at = self.ended
+
+    def _peek(self, name, default=0):
+        return default
+
+    def _agent_steps(self):
+        return 0
+
+
+@pytest.fixture
+def clocked(monkeypatch):
+    def step(self):
+        self.ended += 4
+        return {}
+
+    monkeypatch.setattr(Algorithm, "step", step)
+
+    def steps(scores, **settings):
+        trainable, results = Clocked(config_of("qmix", **settings), scores), []
+        while not results or not results[-1]["done"]:
+            results.append(trainable.step())
+        return results
+
+    return steps
+
+
+def test_checkpoints_and_evaluations_are_due_by_episodes(clocked):
+    results = clocked(range(9), episodes=30, checkpoint_interval=12, evaluation_interval=8)
+    saved = [result["episodes"] for result in results if result.get("should_checkpoint")]
+    assert saved == [12, 24, 32], "the last one when the target is reached"
+    assert [result["score"] for result in results] == [0, 0, 1, 1, 2, 3, 3, 4]
+
+
+def test_best_is_judged_among_checkpoints_only(clocked):
+    results = clocked([9.0, 5.0, 8.0, 4.0, 6.0], episodes=32, checkpoint_interval=16, evaluation_interval=8)
+    assert [(r["episodes"], r["score"]) for r in results if r["is_best"]] == [(16, 8.0)]
+    results = clocked([9.0, 5.0, 8.0, 4.0, float("nan")], episodes=32, checkpoint_interval=16, evaluation_interval=8)
+    assert [r["episodes"] for r in results if r["is_best"]] == [16]
+
+
+def test_run_that_was_killed_after_its_last_checkpoint_trains_no_more(clocked, monkeypatch):
+    trainable = Clocked(config_of("qmix", episodes=8), [])
+    trainable.ended, trainable._last_metrics = 8, {"score": 1.0}
+    trainable._evaluated_at = trainable._checkpointed_at = 8
+    result = trainable.step()
+    assert (result["done"], result["episodes"]) == (True, 8)
+    assert "should_checkpoint" not in result

@@ -180,6 +180,7 @@ def test_run_goes_on_from_a_named_checkpoint(finished, capsys):
     assert "already complete" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_named_checkpoint_rescues_a_run_whose_plan_is_lost(finished, capsys):
     (finished / "tuner.pkl").write_bytes(b"torn")
     newest = checkpoints(finished)[-1]

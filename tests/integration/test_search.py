@@ -101,6 +101,7 @@ def test_same_seed_draws_the_same_settings(tmp_path, algo):
     assert draws("a", 0) == draws("b", 0) != draws("c", 1)
 
 
+@pytest.mark.slow
 def test_failed_search_says_so(tmp_path, capsys):
     words = ["--search.num-trials", "1", "--ppo.vf-loss-coeff", "1e300"]
     assert run_here(tmp_path / "fails", *SEARCH, *words) == 1
