@@ -3,8 +3,10 @@
 import time
 from typing import Any
 
+import ray
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE
 from ray.rllib.core.learner.training_data import TrainingData
 from ray.rllib.execution.rollout_ops import synchronous_parallel_sample
 from ray.rllib.utils.metrics import (
@@ -15,11 +17,13 @@ from ray.rllib.utils.metrics import (
     NUM_ENV_STEPS_SAMPLED_LIFETIME,
     SYNCH_WORKER_WEIGHTS_TIMER,
     TIMERS,
+    WEIGHTS_SEQ_NO,
 )
 
 from algos.rollout import Rollout
 from algos.runner import TeamEnvRunner
 
+MODULES_OF_LEARNER = f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}"
 IDLE_LIMIT_S = 300.0
 """How long training waits for lost runners to come back."""
 
@@ -75,9 +79,27 @@ class TeamAlgorithm(Algorithm):
             self.metrics.aggregate(results, key=LEARNER_RESULTS)
 
     def sync_runners(self) -> None:
-        """Send the learners' weights to every runner."""
+        """Send the learners' weights and the count of all steps to every runner, and wait until they have arrived.
+
+        RLlib's ``sync_weights`` and ``sync_env_runner_states`` send without waiting, and drop what they would send
+        while an earlier message is under way: the count never arrives, and restored weights do not either.
+        """
         with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
-            self.env_runner_group.sync_weights(from_worker_or_learner_group=self.learner_group, inference_only=True)
+            learner = self.learner_group.get_state(components=MODULES_OF_LEARNER, inference_only=True)[
+                COMPONENT_LEARNER
+            ]
+            state = {key: learner[key] for key in (COMPONENT_RL_MODULE, WEIGHTS_SEQ_NO)}
+            state[NUM_ENV_STEPS_SAMPLED_LIFETIME] = self.num_env_steps_sampled
+            group = self.env_runner_group
+            if group.num_remote_workers():
+                group.foreach_env_runner("set_state", kwargs={"state": ray.put(state)}, local_env_runner=False)
+            if group.local_env_runner is not None:
+                group.local_env_runner.set_state(state)
+
+    def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
+        """RLlib's restore, after which remote runners too act by the restored weights."""
+        super().restore_from_path(path, *args, **kwargs)
+        self.sync_runners()
 
     @property
     def num_learner_shards(self) -> int:

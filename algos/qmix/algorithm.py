@@ -114,10 +114,8 @@ class QMIX(TeamAlgorithm):
             self.observe(rollout)
         s: QMIXSettings = self.config.settings
         enough = self.replay.num_added >= max(s.learning_starts, s.train_batch_size)
-        if not enough or not self.replay.can_sample(self._length(), s.n_step):
-            return
-        shards = [self._draw(s) for _ in range(self.num_learner_shards)]
-        self.update_learners(shards)
+        if enough and self.replay.can_sample(self._length(), s.n_step):
+            self.update_learners([self._draw(s) for _ in range(self.num_learner_shards)])
         self.sync_runners()
 
     def observe(self, rollout: Rollout) -> None:

@@ -86,6 +86,10 @@ def test_ppo_scales_out(scaling, tmp_path):
     start = flat_weights(algorithm)
     for _ in range(3):
         result = algorithm.train()
+    counts = algorithm.env_runner_group.foreach_env_runner(lambda r: r.num_env_steps_sampled_lifetime)
+    assert set(counts) == {algorithm.num_env_steps_sampled}, (
+        "every runner knows the steps of all, by which epsilon falls"
+    )
     per_iteration = 64 * max(1, algorithm.config.num_learners)
     assert result["env_runners"]["num_env_steps_sampled_lifetime"] == 3 * per_iteration
     assert result["env_runners"]["num_episodes_lifetime"] > 0
@@ -99,9 +103,10 @@ def test_ppo_scales_out(scaling, tmp_path):
     weights = flat_weights(restored)
     assert all((weights[name] == trained[name]).all() for name in trained)
     in_runners = restored.env_runner_group.foreach_env_runner(
-        lambda r: r.module["shared"].state_dict(), local_env_runner=False
+        lambda r: (r.num_env_steps_sampled_lifetime, r.module["shared"].state_dict())
     )
-    for state in in_runners:
+    for count, state in in_runners:
+        assert count == 3 * per_iteration
         assert all((value.numpy() == trained[f"shared/{name}"]).all() for name, value in state.items())
     restored.train()
     assert restored.num_env_steps_sampled == 4 * per_iteration
