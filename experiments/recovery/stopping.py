@@ -1,0 +1,41 @@
+"""Stopping in good order: a signal asks the trainable for a checkpoint, a second one ends the process at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+STOP_FILE = "stop_requested"
+"""In the run folder; a trainable that sees it writes a checkpoint and ends."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def stop_on_signal(folder: Path) -> Iterator[None]:
+    """While the block runs, let SIGINT and SIGTERM ask for a checkpoint first.
+
+    Args:
+        folder: The run folder.
+    """
+    path = folder / STOP_FILE
+    path.unlink(missing_ok=True)
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if path.exists():
+            raise KeyboardInterrupt
+        path.write_text(signal.Signals(number).name, encoding="utf-8")
+        message = "\nstopping: a checkpoint is being written first; once more stops at once\n"
+        os.write(2, message.encode())  # printing could meet a print that the signal has interrupted
+
+    before: dict[Any, Any] = {number: signal.signal(number, handle) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        path.unlink(missing_ok=True)
