@@ -85,10 +85,8 @@ class TeamAlgorithm(Algorithm):
         while an earlier message is under way: the count never arrives, and restored weights do not either.
         """
         with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
-            learner = self.learner_group.get_state(components=MODULES_OF_LEARNER, inference_only=True)[
-                COMPONENT_LEARNER
-            ]
-            state = {key: learner[key] for key in (COMPONENT_RL_MODULE, WEIGHTS_SEQ_NO)}
+            states = self.learner_group.get_state(components=MODULES_OF_LEARNER, inference_only=True)
+            state = {key: states[COMPONENT_LEARNER][key] for key in (COMPONENT_RL_MODULE, WEIGHTS_SEQ_NO)}
             state[NUM_ENV_STEPS_SAMPLED_LIFETIME] = self.num_env_steps_sampled
             group = self.env_runner_group
             if group.num_remote_workers():

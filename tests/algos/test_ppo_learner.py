@@ -209,6 +209,19 @@ def test_minibatches_are_drawn_from_seed_and_update_alone():
     assert all(np.array_equal(one[name], two[name]) for name in one)
 
 
+def test_every_update_shuffles_anew(monkeypatch):
+    seeds = []
+    monkeypatch.setattr(
+        "algos.ppo.learner._cyclic_order",
+        lambda rows, wanted, generator: (seeds.append(generator.initial_seed()), torch.arange(wanted) % rows)[1],
+    )
+    algorithm = ppo_config(floor_env()).build_algo()
+    for _ in range(3):
+        algorithm.train()
+    assert len(set(seeds)) == 3
+    algorithm.stop()
+
+
 def test_a_loss_that_is_not_finite_stops_the_trial():
     algorithm = ppo_config(floor_env()).build_algo()
     (rollout,) = algorithm.env_runner.sample()

@@ -142,9 +142,21 @@ def test_a_saved_runner_goes_on_bit_for_bit_in_the_middle_of_its_episodes(networ
     two.sample()
     two.sample()
     two.set_state(state)
+    assert torch.equal(one._episode_returns, two._episode_returns)
+    assert two._episode_lens.tolist() == [1] * 4, "eight steps of episodes of seven"
     for _ in range(3):
         assert_same(one.sample()[0], two.sample()[0])
     assert torch.equal(one._episode_returns, two._episode_returns)
+
+
+def test_memory_is_emptied_where_an_episode_ended():
+    config = qmix_config(Clockwork, network="gru", rollout_fragment_length=3, num_envs_per_env_runner=1)
+    config.environment(env_config={"length": 3})
+    runner = runner_of(config)
+    runner.sample(num_timesteps=2)
+    assert bool(runner._carry.any())
+    runner.sample(num_timesteps=1)
+    assert not runner._carry.any()
 
 
 def test_an_adapted_environment_starts_new_episodes_and_new_draws_after_a_restore():
