@@ -339,6 +339,19 @@ def _check_books(
         paid[ended] = 0.0
 
 
+def _quoted_prices(bars: Bars, fill: str, bar: Array) -> Array:
+    """Prices at which orders of decision bars ``bar`` [B] fill before impact, [B, A], from the bars alone."""
+    following = bar + 1
+    typical = (bars.high[following] + bars.low[following] + bars.close[following]) / 3.0
+    prices = {
+        "next_open": bars.open[following],
+        "next_vwap": typical,
+        "next_close": bars.close[following],
+        "same_close_unsafe": bars.close[bar],
+    }
+    return prices[fill]
+
+
 def _check_step(check: Callable[..., None], floor: TradingFloor, bars: Bars, detail: Detail) -> None:
     layout, config = floor.layout, floor.config
     costs = config.costs
@@ -359,6 +372,13 @@ def _check_step(check: Callable[..., None], floor: TradingFloor, bars: Bars, det
         np.add.at(total, slot_line, x)
         return total
 
+    slot_asset = line_asset[slot_line]
+    quoted = _quoted_prices(bars, config.fill, d["bar"])[:, columns].T * np.exp(before["offset"])
+    check("orders meet the price of their fill rule", (d["mid"] - quoted[slot_asset]) / quoted[slot_asset], TOLERANCE)
+    flow = np.zeros_like(quoted)
+    np.add.at(flow, slot_asset, d["orders"])
+    improved = (d["price"] - d["mid"]) * np.sign(flow[slot_asset])
+    check("impact never favours the side that causes it", np.maximum(-improved, 0.0), TOLERANCE)
     price = np.zeros_like(d["line_fills"])
     price[slot_line] = d["price"]
     value = d["line_fills"] * price

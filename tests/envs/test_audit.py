@@ -168,3 +168,10 @@ def test_random_costs_switch_each_term_on_and_off() -> None:
     for field in dataclasses.fields(drawn[0]):
         assert len({getattr(costs, field.name) for costs in drawn}) > 1
     assert not random_costs(rng, has_volume=False).needs_volume
+
+
+@pytest.mark.parametrize("share", [0.5, 0.999])
+def test_books_audit_finds_fills_at_a_price_that_was_never_quoted(monkeypatch, share) -> None:
+    quoted = envs.tape._fill_prices
+    monkeypatch.setattr(envs.tape, "_fill_prices", lambda *args: quoted(*args) * share)
+    assert "orders meet the price of their fill rule" in failures(audit_books(spec_of(), num_settings=2, num_steps=6))
