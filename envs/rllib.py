@@ -186,15 +186,20 @@ class TradingEnv(MultiAgentEnv):
         self.agents = [] if state["is_over"] else list(self.possible_agents)
 
     def _actions(self, action_dict: Mapping[str, Any]) -> torch.Tensor:
-        try:
-            if self._is_discrete:
-                return torch.tensor([[int(action_dict[agent]) for agent in self.possible_agents]])
-            actions = np.zeros((1, len(self.possible_agents), self._widest_book))
-            for n, agent in enumerate(self.possible_agents):
-                action = np.asarray(action_dict[agent], dtype=np.float64).reshape(-1)
-                actions[0, n, : len(action)] = action
-        except KeyError as error:
-            raise ValueError(f"action of agent {error.args[0]!r} is missing") from None
+        for agent in self.possible_agents:
+            if agent not in action_dict:
+                raise ValueError(f"action of agent {agent!r} is missing")
+        if self._is_discrete:
+            return torch.tensor([[_rung(agent, action_dict[agent]) for agent in self.possible_agents]])
+        actions = np.zeros((1, len(self.possible_agents), self._widest_book))
+        for n, (agent, mandate) in enumerate(zip(self.possible_agents, self.floor.mandates, strict=True)):
+            if mandate.is_discrete:
+                actions[0, n, 0] = _rung(agent, action_dict[agent])
+                continue
+            action = np.asarray(action_dict[agent], dtype=np.float64).reshape(-1)
+            if len(action) != len(mandate.assets):
+                raise ValueError(f"agent {agent!r} gave {len(action)} weights for its {len(mandate.assets)} assets")
+            actions[0, n, : len(action)] = action
         return torch.from_numpy(actions)
 
     def _observations(self, obs: torch.Tensor, mask: torch.Tensor | None) -> dict[str, Any]:
@@ -207,6 +212,21 @@ class TradingEnv(MultiAgentEnv):
                     allowed = np.ones(size, np.int8) if mask is None else mask[0, n, :size].numpy().astype(np.int8)
                     seen[agent] = {"observations": seen[agent], "action_mask": allowed}
         return seen
+
+
+def _rung(agent: str, action: Any) -> int:
+    """Read the rung that an agent chose.
+
+    Raises:
+        ValueError: if it is no whole number; names the agent.
+    """
+    try:
+        rung = int(action)
+    except (TypeError, ValueError, OverflowError):
+        rung = None
+    if rung is None or rung != action:
+        raise ValueError(f"agent {agent!r} chose {action!r}, which is no rung of its ladder")
+    return rung
 
 
 def register() -> str:

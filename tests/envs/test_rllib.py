@@ -147,3 +147,42 @@ def test_a_saved_environment_continues_bit_for_bit_also_between_two_episodes():
                 ours, theirs = env.step(actions), twin.step(actions)
                 assert all(np.array_equal(ours[0][agent], theirs[0][agent]) for agent in ours[0])
                 assert ours[1] == theirs[1]
+
+
+@pytest.mark.parametrize("action", [float("nan"), 2.9, float("inf"), "up", None])
+def test_an_action_that_is_no_rung_is_refused_with_the_agents_name(action):
+    env = TradingEnv()
+    env.reset(seed=0)
+    actions = dict.fromkeys(env.possible_agents, 2)
+    with pytest.raises(ValueError, match=r"agent 'trader_1' chose"):
+        env.step({**actions, "trader_1": action})
+
+
+def test_weights_of_the_wrong_length_are_refused_with_the_agents_name():
+    env = TradingEnv({"spec": {"desk": {"action": "continuous"}}})
+    env.reset(seed=0)
+    actions = {agent: space.sample() for agent, space in env.action_spaces.items()}
+    with pytest.raises(ValueError, match=r"agent 'trader_0' gave 1 weights for its 2 assets"):
+        env.step({**actions, "trader_0": np.zeros(1)})
+
+
+def test_spaces_hold_what_the_environment_gives_and_take_what_they_sample():
+    """Gymnasium's own containment rules, over a whole episode of each kind of action, with and without masks."""
+    for settings in ({}, {"spec": {"desk": {"action": "continuous"}}}, {"use_action_mask": True}):
+        env = TradingEnv(settings)
+        observations, _ = env.reset(seed=1)
+        for agent in env.possible_agents:
+            env.action_spaces[agent].seed(0)
+        is_over = False
+        while not is_over:
+            assert all(env.observation_spaces[agent].contains(seen) for agent, seen in observations.items())
+            actions = {agent: env.action_spaces[agent].sample() for agent in env.possible_agents}
+            observations, _, terminated, truncated, _ = env.step(actions)
+            is_over = terminated["__all__"] or truncated["__all__"]
+        again = env.reset(seed=1)[0]
+        first = TradingEnv(settings).reset(seed=1)[0]
+        flat = [s if isinstance(s, np.ndarray) else s["observations"] for s in again.values()]
+        assert all(
+            np.array_equal(a, b if isinstance(b, np.ndarray) else b["observations"])
+            for a, b in zip(flat, first.values(), strict=True)
+        )
