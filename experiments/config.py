@@ -6,7 +6,7 @@ Defaults, then the preset, then the config of an existing run folder, then ``--c
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -179,7 +179,7 @@ def parse_run(argv: Sequence[str], *, prog: str = "experiments/run.py") -> tuple
     return config, by_hand
 
 
-def check_combination(config: RunConfig, by_flag: Iterable[str]) -> None:
+def check_combination(config: RunConfig, by_flag: Collection[str]) -> None:
     """Refuse flags that would have no effect; a file of settings may serve several algorithms and is not held to this.
 
     Raises:
@@ -200,6 +200,14 @@ def check_combination(config: RunConfig, by_flag: Iterable[str]) -> None:
         only = {"qmix": "team", "vdn": "team", "dqn": "rllib"}.get(config.algo, config.runner)
         if config.runner != only:
             raise InputError(f"--runner {config.runner} does not exist for --algo {config.algo}: leave it out")
+    if config.skip_training:
+        source = ("load_model",) if config.load_model is not None else ("name", "storage")
+        idle = [n for n in by_flag if n not in ("skip_training", "floor.capital", "json", *source)]
+        if idle:
+            raise InputError(
+                f"{settings[idle[0]].flag} has no effect with --skip-training, which tests a model as it was trained: "
+                "experiments/backtest.py takes other prices and folders"
+            )
     if config.skip_training and config.load_model is None and config.resume == "never":
         raise InputError(
             "--skip-training needs a trained model: give --load-model PATH, or the --name of a finished run"
@@ -293,7 +301,9 @@ def main(argv: Sequence[str]) -> int:
     """Print the table of settings, or write it into docs/configuration.md with ``--write-docs``."""
     from experiments.reporting.settings_table import DOCS, render_settings, write_docs
 
-    if list(argv) == ["--write-docs"]:
+    if any(word in ("-h", "--help") for word in argv):
+        print("usage: experiments/config.py [--write-docs]\n\n" + str(main.__doc__))
+    elif list(argv) == ["--write-docs"]:
         print(f"wrote {DOCS}" if write_docs() else f"{DOCS} is current")
     elif argv:
         raise InputError(f"unknown argument {argv[0]}: only --write-docs exists")

@@ -56,14 +56,17 @@ class TeamPPOLearner(TeamLearner, PPOTorchLearner):
             for m, c in columns.items()
         }
         losses: dict[str, Tensor] = {}
+        all_losses: dict[str, Any] = {}
         for i in range(num_minibatches):
             batch = {}
             for m, c in columns.items():
                 rows = orders[m][i * minibatch_size : (i + 1) * minibatch_size]
                 batch[m] = {name: values[rows] for name, values in c.items()}
             _, losses, _ = self._update(batch)
+            for m, loss in losses.items():
+                all_losses[m] = all_losses.get(m, 0.0) + loss.detach()
         for m, loss in losses.items():
-            require_finite(loss, m)
+            require_finite(all_losses[m], m)
             self.metrics.log_value((m, self.TOTAL_LOSS_KEY), loss, window=1)
         self.log_trained(dict.fromkeys(losses, num_minibatches * minibatch_size), rollout.env_steps())
 

@@ -65,6 +65,7 @@ class QMIXLearner(TeamLearner, TorchLearner):
         module = wrapped.unwrapped()
         optimizer = self.get_optimizer(TEAM_MODULE)
         params = [p for p in module.parameters() if p.requires_grad]
+        all_losses = torch.zeros((), device=self._device)
         for batch in data:
             joint = batch.map(lambda v: v.to(self._device, non_blocking=True))
             inputs = {"joint": joint}
@@ -72,12 +73,13 @@ class QMIXLearner(TeamLearner, TorchLearner):
             loss = self.compute_loss_for_module(module_id=TEAM_MODULE, config=self.config, batch=inputs, fwd_out=out)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
+            all_losses += loss.detach()
             norm = torch.nn.utils.clip_grad_norm_(params, self.config.grad_clip)
             optimizer.step()
             self._num_updates += 1
             if self._num_updates % settings.target_network_update_freq == 0:
                 module.update_targets(settings.tau)
-        require_finite(loss, TEAM_MODULE)
+        require_finite(all_losses, TEAM_MODULE)
         self.metrics.log_dict(
             {
                 self.TOTAL_LOSS_KEY: loss.detach(),

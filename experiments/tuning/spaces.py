@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -34,3 +34,17 @@ SPACES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     }
 )
 """What a search draws for each algorithm; the run's own settings hold for everything else."""
+
+
+def search_space(algo: str, *, fixed: Iterable[str], network: str) -> dict[str, Any]:
+    """What a search draws: the algorithm's space, less what the user has fixed and what would not fit the network.
+
+    Args:
+        algo: Name of the algorithm.
+        fixed: Dotted names of settings that the user has set by hand.
+        network: The network of value-based algorithms; a GRU learns from whole sequences and takes no n-step returns.
+    """
+    space = {name: domain for name, domain in SPACES[algo].items() if name not in set(fixed)}
+    if network == "gru" and algo in ("qmix", "vdn"):
+        space.pop("qmix.n_step", None)
+    return space
