@@ -12,7 +12,7 @@ from envs.errors import InputError
 from envs.market import Market, build_market
 from experiments.backtesting.compare import backtest_models, print_backtest, write_backtest
 from experiments.cli import DONE, FAILED, INTERRUPTED, check_json_flag, is_user_error, log_to, write_json_flag
-from experiments.config import RunConfig, floor_spec, parse_run, run_folder
+from experiments.config import RunConfig, floor_spec, parse_run, read_run_config, run_folder
 from experiments.models import find_model, find_models
 from experiments.reporting.files import check_folder_writable
 from experiments.settings import value_of
@@ -36,7 +36,7 @@ def run(argv: Sequence[str]) -> int:
     if resume.is_known(config):
         resume.check_changes(config, by_hand)
         if config.resume == "auto" and resume.is_complete(config):
-            return _say_complete(config)
+            return _say_complete(config, by_hand)
         resume.can_restore(config)  # refuses what is damaged before anything is written
     elif config.resume not in ("auto", "never"):
         raise InputError(f"--resume is {config.resume}, but {run_folder(config)} is no run folder")
@@ -44,18 +44,29 @@ def run(argv: Sequence[str]) -> int:
     market = build_market(floor_spec(config))
     algorithm_config(config).validate()  # refuses here, in one line, what a worker process would only fail on
     if config.search.num_trials:
+        if "checkpoint_metric" not in by_hand:  # the checkpoint that is kept is the one that the search is after
+            config = replace(config, checkpoint_metric=config.search.objective)
         from experiments.search import search
 
-        return search(config, market)
+        return search(config, market, fixed=by_hand)
     return _train(config, market, resume_from)
 
 
-def _say_complete(config: RunConfig) -> int:
-    """Nothing is left to train; a backtest that a kill has prevented is made up for."""
+def _say_complete(config: RunConfig, by_hand: Mapping[str, Any]) -> int:
+    """Nothing is left to train; a backtest that a kill has prevented is made up for.
+
+    Raises:
+        InputError: if other capital is asked for, which only more episodes or a backtest of its own could use.
+    """
     from experiments.reporting.files import read_json
     from experiments.tuning.monitor import read_summary
 
     folder = run_folder(config)
+    if by_hand.get("floor.capital", config.floor.capital) != read_run_config(folder).floor.capital:
+        raise InputError(
+            f"training already complete, so --capital has no effect: raise --episodes as well, or backtest with it: "
+            f"experiments/backtest.py --model {folder} --capital {by_hand['floor.capital']:g}"
+        )
     if config.search.num_trials:
         print(f"search already complete: {folder} has its {config.search.num_trials} trials")
     else:
@@ -73,6 +84,7 @@ def _train(config: RunConfig, market: Market, resume_from: Mapping[str, str] | N
 
     folder, known = run_folder(config), is_known(config)
     session.start_ray(config)
+    config = session.with_devices(config)
     if config.load_model is not None and not known:
         session.check_fits(config, market)
     if config.resume == "never":
@@ -83,6 +95,8 @@ def _train(config: RunConfig, market: Market, resume_from: Mapping[str, str] | N
         if resume_from is not None:
             print(f"from {resume_from['checkpoint']}, as asked")
         outcome = session.train(config, scaler)
+        if outcome.status != "complete":
+            write_json_flag(config.json, {"summary": read_summary(folder), "backtest": None})
         if outcome.status == "interrupted":
             print(f"interrupted; the same command carries on: {folder}")
             return INTERRUPTED
@@ -126,6 +140,8 @@ def backtest(source: str, *, capital: float | None = None) -> dict[str, Any]:
 
 def _announce(config: RunConfig, market: Market, *, is_known: bool) -> None:
     """Say what is about to be trained, on what prices."""
+    from experiments.tuning.algorithms import replicas
+
     bars, splits = market.bars, market.splits
     print(
         f"{'carrying on' if is_known else 'starting'} {run_folder(config)}: {config.algo}, {config.episodes} episodes"
@@ -141,6 +157,10 @@ def _announce(config: RunConfig, market: Market, *, is_known: bool) -> None:
         f"{m.name} ({', '.join(m.assets[:3])}{', ...' if len(m.assets) > 3 else ''})" for m in market.mandates
     )
     print(f"agents: {agents}")
+    together, every = replicas(config), config.checkpoint_interval
+    if every % together:
+        due = -(-every // together) * together
+        print(f"{together} replicas end their episodes together: checkpoints come every {due} episodes, not {every}")
 
 
 def _with_absolute_paths(config: RunConfig, by_hand: dict[str, Any]) -> RunConfig:

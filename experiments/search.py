@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -19,27 +20,33 @@ from experiments.tuning import session
 from experiments.tuning.checkpoint_files import BEST_FOLDER, META_FILE
 from experiments.tuning.monitor import SHOWN, RunMonitor, write_summary
 from experiments.tuning.resume import can_restore, is_known, set_aside
-from experiments.tuning.spaces import SPACES
+from experiments.tuning.spaces import search_space
 
 STUDY_FILE = "optuna.db"
 BEST_FILE = "best_config.yaml"
 TRIALS_FILE = "trials.json"
 METRIC = "search_score"
+"""What every result reports, and by which trials are stopped early and settings drawn."""
+BEST = "best_score"
+"""What the best checkpoint of a trial reached: the trial that is kept is judged by the checkpoint that is kept."""
 LOG_FILE = "train.log"
 
 
-def search(config: RunConfig, market: Market) -> int:
+def search(config: RunConfig, market: Market, *, fixed: Collection[str]) -> int:
     """Run the configured number of trials, save the best settings, and backtest the best trial.
 
     Args:
         config: The settings that every trial shares.
         market: What they make.
+        fixed: Dotted names of settings that the user has set by hand; they are not drawn.
 
     Returns:
         Exit code.
     """
     folder = run_folder(config)
     session.start_ray(config)
+    config = session.with_devices(config)
+    space = search_space(config.algo, fixed=fixed, network=config.qmix.network)
     if config.load_model is not None and not is_known(config):
         session.check_fits(config, market)
     if config.resume == "never":
@@ -47,15 +54,15 @@ def search(config: RunConfig, market: Market) -> int:
     scaler = session.record_run(config, market)
     with log_to(folder / LOG_FILE):
         print(f"searching {folder}: {config.search.num_trials} trials of {config.algo}, by {config.search.objective}")
-        print(f"drawn: {', '.join(SPACES[config.algo])}")
+        print(f"drawn: {', '.join(space)}")
         write_summary(folder, {"status": "running", "algo": config.algo, "seed": config.seed})
         try:
-            results = _fit(config, scaler)
+            results = _fit(config, scaler, space)
         except KeyboardInterrupt:  # before Tune listens for it, or a second time
             results = []
         rows = trial_rows(results)
         show(rows_table(rows, title="Trials"))
-        finished = [r for r in results if r.metrics and METRIC in r.metrics]
+        finished = [r for r in results if r.metrics and r.metrics.get(BEST) is not None]
         is_whole = len(rows) >= config.search.num_trials and all(r.error or r.metrics.get("done") for r in results)
         if not is_whole:
             write_summary(folder, {"status": "interrupted"})
@@ -65,12 +72,12 @@ def search(config: RunConfig, market: Market) -> int:
             write_summary(folder, {"status": "failed"})
             print(f"error: no trial finished; details in {folder}/trial_*/error.txt", file=sys.stderr)
             return FAILED
-        payload = _conclude(config, folder, results, rows)
+        payload = _conclude(config, folder, finished, rows)
     write_json_flag(config.json, payload)
     return DONE
 
 
-def _fit(config: RunConfig, scaler: dict[str, Any]) -> Any:
+def _fit(config: RunConfig, scaler: dict[str, Any], space: dict[str, Any]) -> Any:
     from ray import tune
     from ray.tune.tune_config import ResumeConfig
 
@@ -85,7 +92,7 @@ def _fit(config: RunConfig, scaler: dict[str, Any]) -> Any:
         return tune.Tuner.restore(str(folder), trainable=trainable, _resume_config=plan).fit()
     tuner = tune.Tuner(
         trainable,
-        param_space={"run": config_to_json(config), "scaler": scaler, "overrides": dict(SPACES[config.algo])},
+        param_space={"run": config_to_json(config), "scaler": scaler, "overrides": space},
         tune_config=tune.TuneConfig(
             metric=METRIC,
             mode="max",
@@ -145,23 +152,23 @@ def trial_rows(results: Any) -> list[dict[str, Any]]:
                 "trial": metrics.get("trial_id") or Path(result.path).name,
                 "state": state,
                 "episodes": metrics.get("episodes"),
-                "score": metrics.get(METRIC),
+                "score": metrics.get(BEST),
                 **drawn,
             }
         )
     return sorted(rows, key=lambda row: -1e300 if row["score"] is None else row["score"], reverse=True)
 
 
-def _conclude(config: RunConfig, folder: Path, results: Any, rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _conclude(config: RunConfig, folder: Path, finished: list[Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Save the best settings and backtest the best trial."""
     from experiments.run import backtest
 
-    best = results.get_best_result(metric=METRIC, mode="max", scope="last")
+    best = max(finished, key=lambda result: float(result.metrics[BEST]))
     drawn = dict(best.config["overrides"])
     plain = {"algo": config.algo, **nested(drawn)}
     _close_orphans(folder)
     write_json(folder / TRIALS_FILE, rows)
-    header = f"# Best of {len(rows)} trials by validation {config.search.objective}: {best.metrics[METRIC]:.4f}\n"
+    header = f"# Best of {len(rows)} trials by validation {config.search.objective}: {best.metrics[BEST]:.4f}\n"
     write_text(folder / BEST_FILE, header + yaml.safe_dump(plain, sort_keys=False))
     checkpoint = Path(best.path) / BEST_FOLDER
     meta = read_json(checkpoint / META_FILE)

@@ -115,6 +115,12 @@ _BUILDERS = {
 }
 
 
+def replicas(run: RunConfig) -> int:
+    """Replicas that one runner steps at once: as scaled, or the algorithm's own default."""
+    own: Any = {"ppo": run.ppo, "dqn": run.dqn}.get(run.algo, run.qmix)
+    return run.scaling.num_envs_per_env_runner or int(own.num_envs_per_env_runner)
+
+
 def _scale(config: AlgorithmConfig, run: RunConfig) -> None:
     """Processes, replicas and devices."""
     s = run.scaling

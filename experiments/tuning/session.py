@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,28 @@ def start_ray(config: RunConfig) -> None:
         logging_level="error",
         num_cpus=max(os.cpu_count() or 1, int(needed + 0.999)),
     )
+
+
+def with_devices(config: RunConfig) -> RunConfig:
+    """Say once where the run learns, so that whoever rebuilds its algorithm says the same.
+
+    Raises:
+        InputError: if more GPUs are asked for than a local machine has; a cluster may still start nodes.
+    """
+    s, num_learners = config.scaling, max(1, config.scaling.num_learners)
+    found = float(ray.cluster_resources().get("GPU", 0.0))
+    gpus = s.num_gpus_per_learner
+    if gpus is None:
+        gpus = 1.0 if found >= num_learners else 0.0
+    wanted = gpus * num_learners + s.num_gpus_per_env_runner * s.num_env_runners
+    if os.environ.get("RAY_ADDRESS", "local") == "local":
+        if wanted > found:
+            raise InputError(
+                f"the settings ask for {wanted:g} GPUs, but this machine has {found:g}: lower scaling.num_gpus_*"
+            )
+        if s.floor_device == "cuda" and not found:
+            raise InputError("--scaling.floor-device is cuda, but this machine has no GPU: leave it out")
+    return replace(config, scaling=replace(s, num_gpus_per_learner=gpus))
 
 
 def record_run(config: RunConfig, market: Market, *, resume_from: Mapping[str, str] | None = None) -> dict[str, Any]:
