@@ -9,21 +9,27 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from envs.bar_data import PRICE_FIELDS, Bars
+from envs.audit_draws import perturb_after, random_actions, random_costs
+from envs.bar_data import Bars
 from envs.bars import Split
-from envs.execution import CostConfig
 from envs.features import Scaler, compute_features
 from envs.floor import FloorStep, TradingFloor
+from envs.identities import TOLERANCE, Array, check_step
 from envs.market import FloorSpec, Market, build_floor, build_market
 from envs.trading import Detail
 
-Array = NDArray[np.float64]
+__all__ = [
+    "AuditResult",
+    "AuditRow",
+    "audit_books",
+    "audit_lookahead",
+    "perturb_after",
+    "random_actions",
+    "random_costs",
+]
 
-TOLERANCE = 1e-9
-"""Largest rounding error, as a fraction of an account's capital, that still counts as balanced."""
 RUN_IN_BARS = 32
 """Bars that are traded before a bar whose future is perturbed: enough to fill books, too few to be ruined."""
 
@@ -81,23 +87,6 @@ class AuditResult:
         return {"name": self.name, "passed": self.passed, "rows": [dataclasses.asdict(row) for row in self.rows]}
 
 
-def random_actions(floor: TradingFloor, rng: np.random.Generator) -> Tensor:
-    """Actions for every agent of every replica, uniform over rungs and weights."""
-    B, N = floor.num_replicas, floor.num_agents
-    sizes = np.array([len(m.ladder) if m.is_discrete else 1 for m in floor.mandates])
-    rungs = (rng.random((B, N)) * sizes).astype(np.int64)
-    if all(m.is_discrete for m in floor.mandates):
-        return torch.from_numpy(rungs)
-    width = max(len(m.assets) for m in floor.mandates)
-    weights = rng.uniform(-1.0, 1.0, (B, N, width))
-    for n, mandate in enumerate(floor.mandates):
-        weights[:, n, len(mandate.assets) :] = 0.0
-        if mandate.is_discrete:
-            weights[:, n] = 0.0
-            weights[:, n, 0] = rungs[:, n]
-    return torch.from_numpy(weights)
-
-
 # --------------------------------------------------------------------------------------------------- looking ahead
 
 
@@ -145,24 +134,6 @@ def audit_lookahead(
     if not has_masks:
         rows.pop(names[2])
     return AuditResult("lookahead", list(rows.values()))
-
-
-def perturb_after(bars: Bars, bar: int, rng: np.random.Generator) -> Bars:
-    """Replace everything after a bar by a market of other prices, volumes and signals; up to it nothing changes."""
-    later = slice(bar + 1, None)
-    shape = bars.close[later].shape
-    factor = np.exp(0.2 * rng.standard_normal(shape))
-    changed: dict[str, Any] = {}
-    for name in PRICE_FIELDS:
-        values = getattr(bars, name).copy()
-        values[later] *= factor
-        changed[name] = values
-    for name in ("volume", "signal"):
-        if getattr(bars, name) is not None:
-            values = getattr(bars, name).copy()
-            values[later] = values[later] * np.exp(rng.standard_normal(shape)) + 0.1
-            changed[name] = values
-    return dataclasses.replace(bars, **changed)
 
 
 def _perturbed(market: Market, bar: int, rng: np.random.Generator) -> Market:
@@ -241,26 +212,6 @@ def _compare_scalers(row: AuditRow, market: Market, rng: np.random.Generator) ->
 # ------------------------------------------------------------------------------------------------------ balancing
 
 
-def random_costs(rng: np.random.Generator, *, has_volume: bool = True) -> CostConfig:
-    """Draw a cost setting; each term is off in one of three."""
-
-    def draw(high: float, is_possible: bool = True) -> float:
-        return float(rng.uniform(0.0, high)) if is_possible and rng.random() < 2 / 3 else 0.0
-
-    return CostConfig(
-        commission_bps=draw(50.0),
-        commission_min_usd=draw(20.0),
-        commission_fixed_usd=draw(5.0),
-        half_spread_bps=draw(30.0),
-        temporary_impact=draw(2.0, has_volume),
-        impact_law="linear" if rng.random() < 0.5 else "square_root",
-        permanent_impact=draw(0.2, has_volume),
-        borrow_rate_annual=draw(0.2),
-        cash_rate_annual=draw(0.1),
-        lot_size=float(rng.choice([0.0, 0.0, 1.0, 100.0])),
-    )
-
-
 def audit_books(
     source: FloorSpec | Market,
     *,
@@ -327,7 +278,7 @@ def _check_books(
         ) -> None:
             rows.setdefault(name, AuditRow(name)).compare(error, tolerance, lambda: where)
 
-        _check_step(check, floor, bars, detail)
+        check_step(check, floor, bars, detail)
         account = [floor.layout.agent_account[n] for n in range(floor.num_agents)]
         equity = detail.after.equity.numpy()[account].T
         gain = equity / config.capital - 1.0
@@ -337,75 +288,3 @@ def _check_books(
         sound = np.ones_like(ended) if config.reward.kind == "profit" else ~step.terminated.numpy()
         check("rewards sum to the change of account value", (paid / config.reward.scale - gain)[sound], TOLERANCE)
         paid[ended] = 0.0
-
-
-def _quoted_prices(bars: Bars, fill: str, bar: Array) -> Array:
-    """Prices at which orders of decision bars ``bar`` [B] fill before impact, [B, A], from the bars alone."""
-    following = bar + 1
-    typical = (bars.high[following] + bars.low[following] + bars.close[following]) / 3.0
-    prices = {
-        "next_open": bars.open[following],
-        "next_vwap": typical,
-        "next_close": bars.close[following],
-        "same_close_unsafe": bars.close[bar],
-    }
-    return prices[fill]
-
-
-def _check_step(check: Callable[..., None], floor: TradingFloor, bars: Bars, detail: Detail) -> None:
-    layout, config = floor.layout, floor.config
-    costs = config.costs
-    d = {name: value.numpy() for name, value in detail._asdict().items() if isinstance(value, Tensor)}
-    before = {name: value.numpy() for name, value in detail.before._asdict().items()}
-    after = {name: value.numpy() for name, value in detail.after._asdict().items()}
-    columns = [bars.assets.index(asset) for asset in layout.assets]
-    close = bars.close[d["bar"] + 1][:, columns].T * np.exp(after["offset"])
-    line_asset, slot_line = np.array(layout.line_asset), np.array(layout.slot_line)
-
-    def by_account(x: Array) -> Array:
-        total = np.zeros((layout.num_accounts, x.shape[1]))
-        np.add.at(total, np.array(layout.line_account), x)
-        return total
-
-    def by_line(x: Array) -> Array:
-        total = np.zeros((layout.num_lines, x.shape[1]))
-        np.add.at(total, slot_line, x)
-        return total
-
-    slot_asset = line_asset[slot_line]
-    quoted = _quoted_prices(bars, config.fill, d["bar"])[:, columns].T * np.exp(before["offset"])
-    check("orders meet the price of their fill rule", (d["mid"] - quoted[slot_asset]) / quoted[slot_asset], TOLERANCE)
-    flow = np.zeros_like(quoted)
-    np.add.at(flow, slot_asset, d["orders"])
-    improved = (d["price"] - d["mid"]) * np.sign(flow[slot_asset])
-    check("impact never favours the side that causes it", np.maximum(-improved, 0.0), TOLERANCE)
-    price = np.zeros_like(d["line_fills"])
-    price[slot_line] = d["price"]
-    value = d["line_fills"] * price
-    positions = by_line(after["holdings"])
-    check("cash + positions = equity", after["cash"] + by_account(positions * close[line_asset]) - after["equity"])
-    check("agents' holdings sum to the account's positions", (positions - d["positions"]) * close[line_asset])
-    check("agents' fills sum to the account's fills", (by_line(d["fills"]) - d["line_fills"]) * price)
-    notional = np.abs(value)
-    rated = np.maximum(notional * costs.commission_bps * 1e-4, costs.commission_min_usd)
-    commission = np.where(notional > 0, rated + costs.commission_fixed_usd, 0.0)
-    check("commission once per side", d["line_commission"] - commission)
-    check("half spread once per side", d["line_spread"] - notional * costs.half_spread_bps * 1e-4)
-    can_borrow = config.max_leverage > 1 or any(m.allow_short for m in floor.mandates)
-    rate = costs.borrow_rate_annual / bars.periods_per_year * can_borrow
-    borrow = np.maximum(-positions, 0.0) * price * rate
-    check("borrow fee on shorts, and on nothing else", d["line_borrow"] - borrow)
-    fees = by_account(value + commission + d["line_spread"] + borrow)
-    owed = before["cash"] - fees
-    loan = np.maximum(-owed, 0.0) * rate * (config.max_leverage > 1)
-    interest = np.maximum(owed, 0.0) * costs.cash_rate_annual / bars.periods_per_year - loan
-    check("cash moves by trades, fees and interest alone", owed + interest - after["cash"])
-    for name in ("commission", "spread", "borrow"):
-        check("agents' costs sum to the account's costs", by_line(d[name]) - d[f"line_{name}"])
-    profit = np.zeros_like(after["equity"])
-    np.add.at(profit, np.array(layout.agent_account), d["profit"])
-    check("agents' profits sum to the account's profit", profit - (after["equity"] - before["equity"]))
-    if config.max_leverage <= 1:
-        check("cash is never negative without leverage", np.minimum(after["cash"], 0.0), 0.0)
-    if not any(m.allow_short for m in floor.mandates):
-        check("nothing is short where shorts are not allowed", np.minimum(after["holdings"], 0.0), 0.0)

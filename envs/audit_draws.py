@@ -1,0 +1,69 @@
+"""Random actions, costs and markets for audits, from a generator that the caller seeds."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from envs.bar_data import PRICE_FIELDS, Bars
+from envs.execution import CostConfig
+from envs.floor import TradingFloor
+
+
+def random_actions(floor: TradingFloor, rng: np.random.Generator) -> Tensor:
+    """Actions for every agent of every replica, uniform over rungs and weights."""
+    B, N = floor.num_replicas, floor.num_agents
+    sizes = np.array([len(m.ladder) if m.is_discrete else 1 for m in floor.mandates])
+    rungs = (rng.random((B, N)) * sizes).astype(np.int64)
+    if all(m.is_discrete for m in floor.mandates):
+        return torch.from_numpy(rungs)
+    width = max(len(m.assets) for m in floor.mandates)
+    weights = rng.uniform(-1.0, 1.0, (B, N, width))
+    for n, mandate in enumerate(floor.mandates):
+        weights[:, n, len(mandate.assets) :] = 0.0
+        if mandate.is_discrete:
+            weights[:, n] = 0.0
+            weights[:, n, 0] = rungs[:, n]
+    return torch.from_numpy(weights)
+
+
+def random_costs(rng: np.random.Generator, *, has_volume: bool = True) -> CostConfig:
+    """Draw a cost setting; each term is off in one of three."""
+
+    def draw(high: float, is_possible: bool = True) -> float:
+        return float(rng.uniform(0.0, high)) if is_possible and rng.random() < 2 / 3 else 0.0
+
+    return CostConfig(
+        commission_bps=draw(50.0),
+        commission_min_usd=draw(20.0),
+        commission_fixed_usd=draw(5.0),
+        half_spread_bps=draw(30.0),
+        temporary_impact=draw(2.0, has_volume),
+        impact_law="linear" if rng.random() < 0.5 else "square_root",
+        permanent_impact=draw(0.2, has_volume),
+        borrow_rate_annual=draw(0.2),
+        cash_rate_annual=draw(0.1),
+        lot_size=float(rng.choice([0.0, 0.0, 1.0, 100.0])),
+    )
+
+
+def perturb_after(bars: Bars, bar: int, rng: np.random.Generator) -> Bars:
+    """Replace everything after a bar by a market of other prices, volumes and signals; up to it nothing changes."""
+    later = slice(bar + 1, None)
+    shape = bars.close[later].shape
+    factor = np.exp(0.2 * rng.standard_normal(shape))
+    changed: dict[str, Any] = {}
+    for name in PRICE_FIELDS:
+        values = getattr(bars, name).copy()
+        values[later] *= factor
+        changed[name] = values
+    for name in ("volume", "signal"):
+        if getattr(bars, name) is not None:
+            values = getattr(bars, name).copy()
+            values[later] = values[later] * np.exp(rng.standard_normal(shape)) + 0.1
+            changed[name] = values
+    return dataclasses.replace(bars, **changed)

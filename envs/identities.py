@@ -1,0 +1,99 @@
+"""Identities of the books of one step, computed once more in numpy from the settings and the bars."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from envs.bar_data import Bars
+from envs.floor import TradingFloor
+from envs.trading import Detail
+
+Array = NDArray[np.float64]
+
+TOLERANCE = 1e-9
+"""Largest rounding error, as a fraction of an account's capital, that still counts as balanced."""
+
+
+def _quoted_prices(bars: Bars, fill: str, bar: Array) -> Array:
+    """Prices at which orders of decision bars ``bar`` [B] fill before impact, [B, A], from the bars alone."""
+    following = bar + 1
+    typical = (bars.high[following] + bars.low[following] + bars.close[following]) / 3.0
+    prices = {
+        "next_open": bars.open[following],
+        "next_vwap": typical,
+        "next_close": bars.close[following],
+        "same_close_unsafe": bars.close[bar],
+    }
+    return prices[fill]
+
+
+def check_step(check: Callable[..., None], floor: TradingFloor, bars: Bars, detail: Detail) -> None:
+    """Check the books of one recorded step: cash, positions, fills, costs, profits, and what may never be negative.
+
+    Args:
+        check: Called with the name of an identity, its errors (US dollars, or a fraction with a tolerance of its own)
+            and, where it is not ``TOLERANCE`` of the capital, the largest error allowed.
+        floor: The floor that took the step.
+        bars: The prices of its market.
+        detail: What it recorded.
+    """
+    layout, config = floor.layout, floor.config
+    costs = config.costs
+    d = {name: value.numpy() for name, value in detail._asdict().items() if isinstance(value, Tensor)}
+    before = {name: value.numpy() for name, value in detail.before._asdict().items()}
+    after = {name: value.numpy() for name, value in detail.after._asdict().items()}
+    columns = [bars.assets.index(asset) for asset in layout.assets]
+    close = bars.close[d["bar"] + 1][:, columns].T * np.exp(after["offset"])
+    line_asset, slot_line = np.array(layout.line_asset), np.array(layout.slot_line)
+
+    def by_account(x: Array) -> Array:
+        total = np.zeros((layout.num_accounts, x.shape[1]))
+        np.add.at(total, np.array(layout.line_account), x)
+        return total
+
+    def by_line(x: Array) -> Array:
+        total = np.zeros((layout.num_lines, x.shape[1]))
+        np.add.at(total, slot_line, x)
+        return total
+
+    slot_asset = line_asset[slot_line]
+    quoted = _quoted_prices(bars, config.fill, d["bar"])[:, columns].T * np.exp(before["offset"])
+    check("orders meet the price of their fill rule", (d["mid"] - quoted[slot_asset]) / quoted[slot_asset], TOLERANCE)
+    flow = np.zeros_like(quoted)
+    np.add.at(flow, slot_asset, d["orders"])
+    improved = (d["price"] - d["mid"]) * np.sign(flow[slot_asset])
+    check("impact never favours the side that causes it", np.maximum(-improved, 0.0), TOLERANCE)
+    price = np.zeros_like(d["line_fills"])
+    price[slot_line] = d["price"]
+    value = d["line_fills"] * price
+    positions = by_line(after["holdings"])
+    check("cash + positions = equity", after["cash"] + by_account(positions * close[line_asset]) - after["equity"])
+    check("agents' holdings sum to the account's positions", (positions - d["positions"]) * close[line_asset])
+    check("agents' fills sum to the account's fills", (by_line(d["fills"]) - d["line_fills"]) * price)
+    notional = np.abs(value)
+    rated = np.maximum(notional * costs.commission_bps * 1e-4, costs.commission_min_usd)
+    commission = np.where(notional > 0, rated + costs.commission_fixed_usd, 0.0)
+    check("commission once per side", d["line_commission"] - commission)
+    check("half spread once per side", d["line_spread"] - notional * costs.half_spread_bps * 1e-4)
+    can_borrow = config.max_leverage > 1 or any(m.allow_short for m in floor.mandates)
+    rate = costs.borrow_rate_annual / bars.periods_per_year * can_borrow
+    borrow = np.maximum(-positions, 0.0) * price * rate
+    check("borrow fee on shorts, and on nothing else", d["line_borrow"] - borrow)
+    fees = by_account(value + commission + d["line_spread"] + borrow)
+    owed = before["cash"] - fees
+    loan = np.maximum(-owed, 0.0) * rate * (config.max_leverage > 1)
+    interest = np.maximum(owed, 0.0) * costs.cash_rate_annual / bars.periods_per_year - loan
+    check("cash moves by trades, fees and interest alone", owed + interest - after["cash"])
+    for name in ("commission", "spread", "borrow"):
+        check("agents' costs sum to the account's costs", by_line(d[name]) - d[f"line_{name}"])
+    profit = np.zeros_like(after["equity"])
+    np.add.at(profit, np.array(layout.agent_account), d["profit"])
+    check("agents' profits sum to the account's profit", profit - (after["equity"] - before["equity"]))
+    if config.max_leverage <= 1:
+        check("cash is never negative without leverage", np.minimum(after["cash"], 0.0), 0.0)
+    if not any(m.allow_short for m in floor.mandates):
+        check("nothing is short where shorts are not allowed", np.minimum(after["holdings"], 0.0), 0.0)
