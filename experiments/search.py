@@ -98,9 +98,7 @@ def _fit(config: RunConfig, scaler: dict[str, Any]) -> Any:
         run_config=tune.RunConfig(
             name=folder.name,
             storage_path=str(folder.parent),
-            checkpoint_config=tune.CheckpointConfig(
-                num_to_keep=max(config.keep, session.LEAST_KEPT), checkpoint_at_end=False
-            ),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             callbacks=[RunMonitor(algo=config.algo, seed=config.seed, is_search=True)],
             verbose=0,
         ),

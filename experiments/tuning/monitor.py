@@ -12,9 +12,11 @@ from typing import Any
 from ray.tune import Callback
 
 from envs.errors import InputError
+from experiments.recovery.records import PROGRESS_FILE, RESULT_FILE, truncate_records
+from experiments.recovery.shelf import CheckpointShelf
 from experiments.reporting.files import read_json, write_json
 from experiments.run_record import FILE_NAME
-from experiments.tuning.checkpoint_files import BEST_FOLDER, META_FILE, utc_now
+from experiments.tuning.checkpoint_files import BEST_FOLDER, META_FILE, STATE_FILE, utc_now
 
 SUMMARY_FILE = "summary.json"
 SHOW_EVERY_S = 5.0
@@ -49,7 +51,7 @@ class RunMonitor(Callback):
         for name in (SUMMARY_FILE, FILE_NAME):
             (staging / name).unlink(missing_ok=True)
         for trial in trials:
-            mend_copy(Path(trial.storage.trial_fs_path) / BEST_FOLDER)
+            _tidy(trial)
         self._has_cleaned = True
 
     def __getstate__(self) -> dict[str, Any]:
@@ -133,6 +135,24 @@ def read_summary(folder: str | Path) -> dict[str, Any]:
     if not isinstance(summary, dict) or "status" not in summary:
         raise InputError(f"{path} is damaged: it holds no status; delete this one file and run the command again")
     return summary
+
+
+def _tidy(trial: Any) -> None:
+    """Bring what a trial has written in line with its newest checkpoint, after which it carries on."""
+    folder = Path(trial.storage.trial_fs_path)
+    mend_copy(folder / BEST_FOLDER)
+    published = CheckpointShelf(folder).published()
+    newest = published[-1] if published else None
+    if newest is not None and read_json(newest / META_FILE)["is_best"]:
+        copy_folder(newest, folder / BEST_FOLDER)  # a kill may have come between the two
+    if trial.status == "TERMINATED":
+        return
+    truncate_records(folder, 0 if newest is None else int(read_json(newest / STATE_FILE)["iteration"]))
+    if trial.checkpoint is None:  # Tune's loggers then start empty files, which it would upload over these
+        trial.init_local_path()
+        for name in (RESULT_FILE, PROGRESS_FILE):
+            if (folder / name).is_file():
+                shutil.copyfile(folder / name, Path(trial.local_path) / name)
 
 
 def copy_folder(source: Path, target: Path) -> None:
