@@ -12,7 +12,7 @@ from typing import Any
 from ray.tune import Callback
 
 from envs.errors import InputError
-from experiments.recovery.records import PROGRESS_FILE, RESULT_FILE, truncate_records
+from experiments.recovery.records import truncate_records
 from experiments.recovery.shelf import CheckpointShelf
 from experiments.reporting.files import read_json, write_json
 from experiments.run_record import FILE_NAME
@@ -60,6 +60,10 @@ class RunMonitor(Callback):
 
     def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
         """Print how far the trial is, at most every few seconds and whenever a checkpoint is due."""
+        published = CheckpointShelf(Path(trial.storage.trial_fs_path)).published() if result.get("is_repeated") else []
+        if published:  # a kill came between the last checkpoint and what is written about it
+            trial.last_result = result
+            self._follow(trial, published[-1])
         is_due = bool(result.get("should_checkpoint"))
         now = time.monotonic()
         if not is_due and now - self._shown_at < SHOW_EVERY_S:
@@ -73,7 +77,9 @@ class RunMonitor(Callback):
 
     def on_checkpoint(self, iteration: int, trials: Any, trial: Any, checkpoint: Any, **info: Any) -> None:
         """Keep a copy of the best checkpoint out of retention's reach, and write the summary."""
-        path = Path(checkpoint.path)
+        self._follow(trial, Path(checkpoint.path))
+
+    def _follow(self, trial: Any, path: Path) -> None:
         meta = read_json(path / META_FILE)
         folder, best = _run_folder(trial), path.parent / BEST_FOLDER
         if meta["is_best"]:
@@ -148,11 +154,6 @@ def _tidy(trial: Any) -> None:
     if trial.status == "TERMINATED":
         return
     truncate_records(folder, 0 if newest is None else int(read_json(newest / STATE_FILE)["iteration"]))
-    if trial.checkpoint is None:  # Tune's loggers then start empty files, which it would upload over these
-        trial.init_local_path()
-        for name in (RESULT_FILE, PROGRESS_FILE):
-            if (folder / name).is_file():
-                shutil.copyfile(folder / name, Path(trial.local_path) / name)
 
 
 def copy_folder(source: Path, target: Path) -> None:

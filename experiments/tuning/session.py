@@ -21,6 +21,7 @@ from experiments.models import find_model
 from experiments.provenance import collect_provenance
 from experiments.recovery.stopping import stop_on_signal
 from experiments.run_record import FILE_NAME, read_run_record, write_run_record
+from experiments.tuning.loggers import RecordLogger
 from experiments.tuning.monitor import RunMonitor, read_summary, write_summary
 from experiments.tuning.resume import can_restore
 
@@ -140,7 +141,7 @@ def train(config: RunConfig, scaler: dict[str, Any]) -> Outcome:
                 # its own state file still points at.
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 failure_config=tune.FailureConfig(max_failures=config.max_failures),
-                callbacks=[monitor],
+                callbacks=[monitor, RecordLogger()],
                 verbose=0,
             ),
         )

@@ -134,6 +134,8 @@ class RunTrainable(Algorithm):
             done=is_over or is_stopped,
             is_stopped=is_stopped and not is_over,
         )
+        if was_over:
+            result["is_repeated"] = True
         if is_due:
             result["should_checkpoint"] = True
             self._checkpointed_at = episodes
