@@ -49,7 +49,8 @@ def start_ray(config: RunConfig) -> None:
     address = os.environ.get("RAY_ADDRESS", "local")
     s = config.scaling
     if address != "local":
-        ray.init(address=address, log_to_driver=False, logging_level="error")
+        hash_seed = {"env_vars": {"PYTHONHASHSEED": os.environ.get("PYTHONHASHSEED", "0")}}
+        ray.init(address=address, log_to_driver=False, logging_level="error", runtime_env=hash_seed)
         return
     trials = config.search.max_concurrent if config.search.num_trials else 1
     needed = trials * (1 + s.num_env_runners * s.num_cpus_per_env_runner + s.num_learners)

@@ -2,18 +2,13 @@
 
 import json
 import random
-import sys
 import time
-from pathlib import Path
 
 import pytest
+from commands import MARKET, Started, checkpoints, meta, run_command, summary
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "integration"))
-
-from commands import MARKET, Started, checkpoints, meta, run_command, summary  # noqa: E402
-
-from experiments.recovery.manifests import find_damage  # noqa: E402
-from experiments.recovery.shelf import CheckpointShelf  # noqa: E402
+from experiments.recovery.manifests import find_damage
+from experiments.recovery.shelf import CheckpointShelf
 
 CLOCK = ["--checkpoint-interval", "16", "--evaluation-interval", "16", "--keep", "2"]
 TEAM = ["--qmix.num-envs-per-env-runner", "8", "--qmix.learning-starts", "64"]
@@ -27,9 +22,11 @@ RUNS = {
 }
 NOT_THE_RUN = {
     *("date", "timestamp", "pid", "hostname", "node_ip", "trial_id", "iterations_since_restore", "time_since_restore"),
-    *("time_this_iter_s", "time_total_s", "timers", "perf", "fault_tolerance"),
+    *("time_this_iter_s", "time_total_s", "timers", "perf", "fault_tolerance", "sample"),
 }
 """What says when, where and how fast an iteration was computed, and not what came of it."""
+COMPARED = ("episodes", "env_steps", "agent_steps", "weights_sha256", "best_metric", "metrics", "latest_checkpoint")
+"""Of the summary."""
 NUM_KILLS = 3
 PATIENCE_S = 150
 
@@ -61,7 +58,7 @@ def differences(run, reference):
         for name in a.keys() | b.keys():
             if a.get(name) != b.get(name):
                 found.setdefault(name, (a["/training_iteration"], a.get(name), b.get(name)))
-    for name in ("episodes", "env_steps", "agent_steps", "weights_sha256", "best_metric", "metrics", "latest_checkpoint"):
+    for name in COMPARED:
         if summary(run)[name] != summary(reference)[name]:
             found[f"summary {name}"] = (summary(run)[name], summary(reference)[name])
     best = [meta(folder / summary(folder)["best_checkpoint"]) | {"timestamp": None} for folder in (run, reference)]

@@ -14,7 +14,7 @@ from experiments.cli import exit_code
 from experiments.recovery.lock import LOCK_FILE
 from experiments.run import run
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 MARKET = ["--data.synthetic.num-assets", "3", "--data.synthetic.num-bars", "600", "--floor.horizon-bars", "20"]
 CLOCK = ["--checkpoint-interval", "8", "--evaluation-interval", "8", "--keep", "2"]
 QMIX = [*MARKET, *CLOCK, "--qmix.num-envs-per-env-runner", "8", "--qmix.learning-starts", "64"]
