@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: setup run test test-slow lint format bench clean
+.PHONY: setup run test test-slow faults lint format bench clean
 
 setup: $(STAMP)
 
@@ -22,6 +22,9 @@ test: setup
 
 test-slow: setup
 	$(PY) -m pytest -m slow
+
+faults: setup
+	$(PY) -m pytest -m faults
 
 lint: setup
 	$(PY) -m ruff check .

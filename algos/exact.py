@@ -117,7 +117,11 @@ def _set_runner_state(runner: MultiAgentEnvRunner, state: dict[str, Any]) -> Non
 
 def _generator_places(buffer: Any) -> list[tuple[Any, str]]:
     """Where a buffer, and the buffers in it, keep their NumPy generators."""
-    places = [(buffer, name) for name, value in vars(buffer).items() if isinstance(value, np.random.Generator)]
+    slots = [
+        name for cls in type(buffer).__mro__ for name in getattr(cls, "__slots__", ())
+    ]  # RLlib's buffers have some
+    names = dict.fromkeys([*vars(buffer), *slots])
+    places = [(buffer, name) for name in names if isinstance(getattr(buffer, name, None), np.random.Generator)]
     inner = getattr(buffer, "_module_to_buffer", None) or {}
     for part in inner.values():
         places.extend(_generator_places(part))

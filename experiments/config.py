@@ -92,6 +92,10 @@ class RunConfig:
     """auto carries on where the run folder stands; never starts anew; PATH continues from that checkpoint."""
     load_model: str | None = None
     """Run folder or checkpoint whose weights a new run starts from; its market, desk and algorithm are taken over."""
+    checkpoint_on_signal: bool = True
+    """On Ctrl-C or SIGTERM write a checkpoint before ending; a second signal ends at once."""
+    max_failures: int = Field(default=2, ge=0)
+    """Times that a run is restarted from its last good checkpoint after a failure, before it fails."""
     skip_training: bool = False
     """Backtest only."""
     json: str | None = None

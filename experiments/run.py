@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from experiments.backtesting.compare import backtest_models, print_backtest, wri
 from experiments.cli import DONE, FAILED, INTERRUPTED, check_json_flag, is_user_error, log_to, write_json_flag
 from experiments.config import RunConfig, floor_spec, parse_run, read_run_config, run_folder
 from experiments.models import find_model, find_models
+from experiments.recovery.lock import run_lock
 from experiments.reporting.files import check_folder_writable
 from experiments.settings import value_of
 
@@ -37,7 +39,8 @@ def run(argv: Sequence[str]) -> int:
         resume.check_changes(config, by_hand)
         if config.resume == "auto" and resume.is_complete(config):
             return _say_complete(config, by_hand)
-        resume.can_restore(config)  # refuses what is damaged before anything is written
+        if config.search.num_trials:
+            resume.can_restore(config)  # refuses what is damaged before anything is written
     elif config.resume not in ("auto", "never"):
         raise InputError(f"--resume is {config.resume}, but {run_folder(config)} is no run folder")
     resume_from = resume.named_checkpoint(config)
@@ -80,18 +83,22 @@ def _say_complete(config: RunConfig, by_hand: Mapping[str, Any]) -> int:
 def _train(config: RunConfig, market: Market, resume_from: Mapping[str, str] | None) -> int:
     from experiments.tuning import session
     from experiments.tuning.monitor import read_summary
-    from experiments.tuning.resume import is_known, set_aside
+    from experiments.tuning.resume import check_checkpoints, is_known, set_aside
 
     folder, known = run_folder(config), is_known(config)
-    session.start_ray(config)
-    config = session.with_devices(config)
-    if config.load_model is not None and not known:
-        session.check_fits(config, market)
-    if config.resume == "never":
-        set_aside(config)
-    scaler = session.record_run(config, market, resume_from=resume_from)
-    with log_to(folder / LOG_FILE):
+    with run_lock(folder) if folder.exists() else nullcontext():
+        reports = check_checkpoints(folder) if known else []
+        session.start_ray(config)
+        config = session.with_devices(config)
+        if config.load_model is not None and not known:
+            session.check_fits(config, market)
+        if config.resume == "never":
+            set_aside(config)
+    with run_lock(folder), log_to(folder / LOG_FILE):
+        scaler = session.record_run(config, market, resume_from=resume_from)
         _announce(config, market, is_known=known)
+        for report in reports:
+            print(report)
         if resume_from is not None:
             print(f"from {resume_from['checkpoint']}, as asked")
         outcome = session.train(config, scaler)

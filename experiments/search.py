@@ -14,10 +14,12 @@ from envs.market import Market
 from experiments.cli import DONE, FAILED, INTERRUPTED, log_to, write_json_flag
 from experiments.config import RunConfig, config_to_json, run_folder
 from experiments.layers import nested
+from experiments.recovery.lock import run_lock
 from experiments.reporting.files import read_json, write_json, write_text
 from experiments.reporting.tables import rows_table, show
 from experiments.tuning import session
 from experiments.tuning.checkpoint_files import BEST_FOLDER, META_FILE
+from experiments.tuning.loggers import RecordLogger
 from experiments.tuning.monitor import SHOWN, RunMonitor, write_summary
 from experiments.tuning.resume import can_restore, is_known, set_aside
 from experiments.tuning.spaces import search_space
@@ -51,8 +53,8 @@ def search(config: RunConfig, market: Market, *, fixed: Collection[str]) -> int:
         session.check_fits(config, market)
     if config.resume == "never":
         set_aside(config)
-    scaler = session.record_run(config, market)
-    with log_to(folder / LOG_FILE):
+    with run_lock(folder), log_to(folder / LOG_FILE):
+        scaler = session.record_run(config, market)
         print(f"searching {folder}: {config.search.num_trials} trials of {config.algo}, by {config.search.objective}")
         print(f"drawn: {', '.join(space)}")
         write_summary(folder, {"status": "running", "algo": config.algo, "seed": config.seed})
@@ -105,10 +107,8 @@ def _fit(config: RunConfig, scaler: dict[str, Any], space: dict[str, Any]) -> An
         run_config=tune.RunConfig(
             name=folder.name,
             storage_path=str(folder.parent),
-            checkpoint_config=tune.CheckpointConfig(
-                num_to_keep=max(config.keep, session.LEAST_KEPT), checkpoint_at_end=False
-            ),
-            callbacks=[RunMonitor(algo=config.algo, seed=config.seed, is_search=True)],
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            callbacks=[RunMonitor(algo=config.algo, seed=config.seed, is_search=True), RecordLogger()],
             verbose=0,
         ),
     )

@@ -35,5 +35,5 @@ class TwoStepGame(MultiAgentEnv):
             reward = float(SECOND_PAYOFFS[self.at][actions["agent_0"], actions["agent_1"]])
         else:
             self.at = 1 + int(actions["agent_0"])
-        ends = {a: over for a in [*self.agents, "__all__"]}
+        ends = dict.fromkeys([*self.agents, "__all__"], over)
         return self._obs(), dict.fromkeys(self.agents, reward), ends, dict.fromkeys(ends, False), {}

@@ -32,6 +32,10 @@ class CheckpointShelf:
         found = [p for p in self.folder.glob(f"{PREFIX}*") if p.is_dir() and _NAME.match(p.name)]
         return sorted(found)
 
+    def damaged(self) -> list[Path]:
+        """Folders that were set aside."""
+        return sorted(p for p in self.folder.glob(f"{DAMAGED_PREFIX}{PREFIX}*") if p.is_dir())
+
     def next_path(self) -> Path:
         """Name of the next checkpoint; numbers are never used twice, not even those of damaged folders."""
         numbers = [int(m.group(1)) for p in self.folder.glob("*") if (m := _NAME.match(p.name))]

@@ -14,6 +14,8 @@ META_FILE = "checkpoint_meta.json"
 """What a person and other programs read."""
 STATE_FILE = "run_state.json"
 """What the trainable continues from."""
+EXACT_FILE = "exact.pkl"
+"""What RLlib leaves out of a checkpoint (see ``algos.exact``)."""
 BEST_FOLDER = "best_checkpoint"
 """Beside Tune's ``checkpoint_*`` folders: a copy of the best one, which retention never touches."""
 

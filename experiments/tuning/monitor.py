@@ -12,9 +12,11 @@ from typing import Any
 from ray.tune import Callback
 
 from envs.errors import InputError
+from experiments.recovery.records import truncate_records
+from experiments.recovery.shelf import CheckpointShelf
 from experiments.reporting.files import read_json, write_json
 from experiments.run_record import FILE_NAME
-from experiments.tuning.checkpoint_files import BEST_FOLDER, META_FILE, utc_now
+from experiments.tuning.checkpoint_files import BEST_FOLDER, META_FILE, STATE_FILE, utc_now
 
 SUMMARY_FILE = "summary.json"
 SHOW_EVERY_S = 5.0
@@ -49,7 +51,7 @@ class RunMonitor(Callback):
         for name in (SUMMARY_FILE, FILE_NAME):
             (staging / name).unlink(missing_ok=True)
         for trial in trials:
-            mend_copy(Path(trial.storage.trial_fs_path) / BEST_FOLDER)
+            _tidy(trial)
         self._has_cleaned = True
 
     def __getstate__(self) -> dict[str, Any]:
@@ -58,6 +60,10 @@ class RunMonitor(Callback):
 
     def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
         """Print how far the trial is, at most every few seconds and whenever a checkpoint is due."""
+        published = CheckpointShelf(Path(trial.storage.trial_fs_path)).published() if result.get("is_repeated") else []
+        if published:  # a kill came between the last checkpoint and what is written about it
+            trial.last_result = result
+            self._follow(trial, published[-1])
         is_due = bool(result.get("should_checkpoint"))
         now = time.monotonic()
         if not is_due and now - self._shown_at < SHOW_EVERY_S:
@@ -71,7 +77,9 @@ class RunMonitor(Callback):
 
     def on_checkpoint(self, iteration: int, trials: Any, trial: Any, checkpoint: Any, **info: Any) -> None:
         """Keep a copy of the best checkpoint out of retention's reach, and write the summary."""
-        path = Path(checkpoint.path)
+        self._follow(trial, Path(checkpoint.path))
+
+    def _follow(self, trial: Any, path: Path) -> None:
         meta = read_json(path / META_FILE)
         folder, best = _run_folder(trial), path.parent / BEST_FOLDER
         if meta["is_best"]:
@@ -133,6 +141,19 @@ def read_summary(folder: str | Path) -> dict[str, Any]:
     if not isinstance(summary, dict) or "status" not in summary:
         raise InputError(f"{path} is damaged: it holds no status; delete this one file and run the command again")
     return summary
+
+
+def _tidy(trial: Any) -> None:
+    """Bring what a trial has written in line with its newest checkpoint, after which it carries on."""
+    folder = Path(trial.storage.trial_fs_path)
+    mend_copy(folder / BEST_FOLDER)
+    published = CheckpointShelf(folder).published()
+    newest = published[-1] if published else None
+    if newest is not None and read_json(newest / META_FILE)["is_best"]:
+        copy_folder(newest, folder / BEST_FOLDER)  # a kill may have come between the two
+    if trial.status == "TERMINATED":
+        return
+    truncate_records(folder, 0 if newest is None else int(read_json(newest / STATE_FILE)["iteration"]))
 
 
 def copy_folder(source: Path, target: Path) -> None:

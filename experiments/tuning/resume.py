@@ -12,9 +12,10 @@ from typing import Any
 from envs.errors import InputError
 from experiments.config import RunConfig, run_folder
 from experiments.models import find_model
+from experiments.recovery.manifests import find_damage
+from experiments.recovery.shelf import DAMAGED_PREFIX, CheckpointShelf
 from experiments.run_record import FILE_NAME, read_run_record
 from experiments.settings import settings_of
-from experiments.tuning.checkpoint_files import STATE_FILE
 from experiments.tuning.monitor import read_summary
 
 TUNER_FILE = "tuner.pkl"
@@ -24,7 +25,14 @@ STATE_FILES = "experiment_state-*.json"
 
 CHANGEABLE_IN_SEARCH = ("storage", "name", "resume", "json", "config", "skip_training", "load_model")
 """What may differ from the run folder's config when a search is carried on."""
-CHANGEABLE = (*CHANGEABLE_IN_SEARCH[:-1], "episodes", "checkpoint_interval", "evaluation_interval", "floor.capital")
+CHANGEABLE = (
+    *CHANGEABLE_IN_SEARCH[:-1],
+    "episodes",
+    "checkpoint_interval",
+    "evaluation_interval",
+    "keep",
+    "floor.capital",
+)
 """What may differ when a run is carried on."""
 
 
@@ -90,33 +98,50 @@ def named_checkpoint(config: RunConfig) -> dict[str, str] | None:
         raise InputError(f"{folder} is a search, which is carried on as a whole: leave --resume out")
     if model.which != "named":
         return None
-    if not (model.checkpoint / STATE_FILE).is_file():
-        raise InputError(f"{model.checkpoint} is damaged: it has no {STATE_FILE}; name another checkpoint")
+    if damage := find_damage(model.checkpoint):
+        raise InputError(f"{model.checkpoint} is damaged, {damage[0]}: name another checkpoint")
     return {"checkpoint": str(model.checkpoint.relative_to(folder)), "asked_at": datetime.now(UTC).isoformat()}
 
 
 def can_restore(config: RunConfig) -> bool:
-    """Whether Tune knows how far the run is, so that it can be restored; else it must be started.
+    """Whether Tune's own files are sound, so that it can be restored; else it is started again.
 
-    A kill between the first files of a run leaves a folder that knows nothing and holds nothing: that is started anew.
+    For a single run Tune's files say nothing that the checkpoints do not: damaged ones are set aside, and the trainable
+    carries on from its newest whole checkpoint either way. A search cannot do without them.
 
     Raises:
-        InputError: if there are checkpoints, but what Tune wrote about them is missing or damaged.
+        InputError: if a search holds checkpoints, but what Tune wrote about them is missing or damaged.
     """
     folder = run_folder(config)
-    states = sorted(folder.glob(STATE_FILES))
-    damage = _tuner_damage(folder / TUNER_FILE) or (
-        _state_damage(states[-1]) if states else f"{STATE_FILES} is missing"
-    )
-    if damage is None:
-        return True
-    found = sorted(folder.glob("*/checkpoint_*"), key=lambda path: path.stat().st_mtime)
-    if found and config.resume in ("auto", "never"):
-        raise InputError(
-            f"{folder} holds {len(found)} checkpoints, but {damage}: continue from a checkpoint with "
-            f"--resume {found[-1]}, or move the folder away"
-        )
-    return False
+    for path, damage in _tune_damage(folder):
+        if config.search.num_trials:
+            if found := sorted(folder.glob("*/checkpoint_*")):
+                raise InputError(f"{folder} holds {len(found)} checkpoints, but {damage}: move the folder away")
+        elif path.exists():
+            aside = path.with_name(f"{DAMAGED_PREFIX}{path.name}")
+            os.replace(path, aside)
+            print(f"{damage}: set aside as {aside.name}; the run carries on from its own checkpoints")
+    return not _tune_damage(folder)
+
+
+def check_checkpoints(folder: Path) -> list[str]:
+    """Verify a run's checkpoints before anything else happens; damaged ones are set aside.
+
+    Returns:
+        One line for each that was set aside.
+
+    Raises:
+        InputError: if there are checkpoints, but none of them is whole.
+    """
+    reports: list[str] = []
+    for trial in sorted(folder.glob("trial_*")):
+        shelf = CheckpointShelf(trial)
+        if shelf.newest_valid(reports.append) is None and shelf.damaged():
+            raise InputError(
+                f"none of the {len(shelf.damaged())} checkpoints in {trial} is whole, nothing is started over them: "
+                f"{'; '.join(reports) or 'they were set aside before'}"
+            )
+    return reports
 
 
 def set_aside(config: RunConfig) -> None:
@@ -143,6 +168,14 @@ def set_aside(config: RunConfig) -> None:
             f"cannot move {folder} aside to start anew ({error.strerror}): choose another --name"
         ) from None
     print(f"moved the earlier run aside: {old}")
+
+
+def _tune_damage(folder: Path) -> list[tuple[Path, str]]:
+    """What is wrong with Tune's plan and with its newest account; empty where both are sound."""
+    states = sorted(folder.glob(STATE_FILES))
+    newest = states[-1] if states else folder / STATE_FILES
+    checks = ((folder / TUNER_FILE, _tuner_damage), (newest, _state_damage))
+    return [(path, damage) for path, check in checks if (damage := check(path)) is not None]
 
 
 def _tuner_damage(path: Path) -> str | None:

@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,11 @@ from experiments.backtesting.agents import check_agents, describe_agents
 from experiments.config import RunConfig, config_to_json, run_folder
 from experiments.models import find_model
 from experiments.provenance import collect_provenance
+from experiments.recovery.stopping import stop_on_signal
 from experiments.run_record import FILE_NAME, read_run_record, write_run_record
+from experiments.tuning.loggers import RecordLogger
 from experiments.tuning.monitor import RunMonitor, read_summary, write_summary
 from experiments.tuning.resume import can_restore
-
-LEAST_KEPT = 2
-"""Tune can delete the checkpoint that its own state file still points at when it keeps only one."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,8 @@ def start_ray(config: RunConfig) -> None:
     address = os.environ.get("RAY_ADDRESS", "local")
     s = config.scaling
     if address != "local":
-        ray.init(address=address, log_to_driver=False, logging_level="error")
+        hash_seed = {"env_vars": {"PYTHONHASHSEED": os.environ.get("PYTHONHASHSEED", "0")}}
+        ray.init(address=address, log_to_driver=False, logging_level="error", runtime_env=hash_seed)
         return
     trials = config.search.max_concurrent if config.search.num_trials else 1
     needed = trials * (1 + s.num_env_runners * s.num_cpus_per_env_runner + s.num_learners)
@@ -155,20 +156,22 @@ def train(config: RunConfig, scaler: dict[str, Any]) -> Outcome:
         tuner = tune.Tuner(
             trainable,
             param_space={"run": config_to_json(config), "scaler": scaler},
-            tune_config=tune.TuneConfig(trial_dirname_creator=trial_folder, num_samples=1),
+            tune_config=tune.TuneConfig(trial_dirname_creator=single_trial_folder, num_samples=1),
             run_config=tune.RunConfig(
                 name=folder.name,
                 storage_path=str(folder.parent),
-                checkpoint_config=tune.CheckpointConfig(
-                    num_to_keep=max(config.keep, LEAST_KEPT), checkpoint_at_end=False
-                ),
-                failure_config=tune.FailureConfig(max_failures=0),
-                callbacks=[monitor],
+                # The trainable keeps its newest checkpoints itself (CheckpointShelf): Tune could delete the one that
+                # its own state file still points at.
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                failure_config=tune.FailureConfig(max_failures=config.max_failures),
+                callbacks=[monitor, RecordLogger()],
                 verbose=0,
             ),
         )
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1" if config.checkpoint_on_signal else "0"
     try:
-        results = tuner.fit()
+        with stop_on_signal(folder) if config.checkpoint_on_signal else nullcontext():
+            results = tuner.fit()
     except KeyboardInterrupt:  # before Tune listens for it, or a second time
         write_summary(folder, {"status": "interrupted"})
         return Outcome("interrupted")
@@ -180,8 +183,11 @@ def _outcome(results: Any, folder: Path, config: RunConfig) -> Outcome:
         write_summary(folder, {"status": "failed"})
         return Outcome("failed", results.errors[0])
     metrics = results[0].metrics or {} if len(results) else {}
+    if "fatal" in metrics:
+        write_summary(folder, {"status": "failed"})
+        return Outcome("failed", RuntimeError(metrics["fatal"]))
     done = int(read_summary(folder).get("episodes") or 0)
-    if not metrics.get("done") or done < config.episodes:
+    if not metrics.get("done") or metrics.get("is_stopped") or done < config.episodes:
         write_summary(folder, {"status": "interrupted"})
         return Outcome("interrupted")
     write_summary(folder, {"status": "complete"})
@@ -210,6 +216,11 @@ def check_fits(config: RunConfig, market: Market) -> None:
     finally:
         algorithm.stop()
         shutil.rmtree(algorithm.logdir, ignore_errors=True)  # an empty folder that Ray has made in the user's home
+
+
+def single_trial_folder(trial: Any) -> str:
+    """Name of the one trial's folder: always the same, so that a run carries on even where Tune has lost its plan."""
+    return "trial_0"
 
 
 def trial_folder(trial: Any) -> str:

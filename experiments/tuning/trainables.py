@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ray import tune
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.dqn import DQN
 from ray.rllib.algorithms.ppo import PPO
@@ -23,22 +25,37 @@ from ray.rllib.utils.metrics import (
     NUM_ENV_STEPS_SAMPLED_LIFETIME,
     NUM_EPISODES_LIFETIME,
 )
+from ray.train._internal.session import _TrainingResult
 from ray.tune.result import STDERR_FILE, STDOUT_FILE, TRIAL_INFO
 
+from algos import exact
 from algos.errors import IncompatibleError
 from algos.learner import NonFiniteLossError
 from algos.policy import LAYOUT_FILE, flat_weights, layout_differences, read_layout, team_layout, weights_sha256
 from algos.ppo.algorithm import TeamPPO
 from algos.qmix.algorithm import QMIX, VDN
+from envs.errors import InputError
 from experiments.config import RunConfig, config_from_json
 from experiments.layers import merge, nested
+from experiments.recovery.shelf import CheckpointShelf
+from experiments.recovery.stopping import STOP_FILE
 from experiments.reporting.files import write_json
 from experiments.run_record import FILE_NAME
 from experiments.tuning.algorithms import algorithm_config
-from experiments.tuning.checkpoint_files import META_FILE, STATE_FILE, find_module_states, utc_now
+from experiments.tuning.checkpoint_files import (
+    EXACT_FILE,
+    META_FILE,
+    STATE_FILE,
+    find_module_states,
+    utc_now,
+)
 
 METRICS = ("profit", "sharpe", "max_drawdown", "num_trades", "turnover", "total_costs_usd")
 """What an evaluation on the validation split reports, flat at the top of a result (Tune ignores nested names)."""
+
+
+class StalledError(RuntimeError):
+    """An iteration sampled nothing."""
 
 
 class RunTrainable(Algorithm):
@@ -61,9 +78,14 @@ class RunTrainable(Algorithm):
         self._best: float | None = None
         self._is_best = False
         self._has_loaded = False
+        self._steps_before = 0
         self._resume_from: dict[str, str] | None = record.get("resume_from")
-        self._run_folder = Path(kwargs["storage"].experiment_fs_path) if kwargs.get("storage") is not None else None
+        storage = kwargs.get("storage")
+        self._run_folder = Path(storage.experiment_fs_path) if storage is not None else None
+        self._shelf = CheckpointShelf(Path(storage.trial_fs_path)) if storage is not None else None
         super().__init__(algo, **kwargs)
+        if self.local_replay_buffer is not None:
+            exact.seed_replay(self.local_replay_buffer, self.run.seed)
 
     @classmethod
     def default_resource_request(cls, config: Any) -> Any:
@@ -79,20 +101,25 @@ class RunTrainable(Algorithm):
 
     def step(self) -> dict[str, Any]:
         """Train one iteration; evaluate and ask for a checkpoint when enough episodes have ended."""
-        if self.iteration == 0 and not self._has_loaded:
-            if self._resume_from is not None:
-                self._continue_from(self._named_checkpoint())
-            elif self.run.load_model is not None:
-                load_weights(self, self.run.load_model)
-        self._has_loaded = True
+        if not self._has_loaded:
+            self._carry_on()
         was_over = self.num_episodes >= self.run.episodes  # killed after its last checkpoint: nothing is left to train
-        result: dict[str, Any] = {} if was_over else super().step()
+        try:
+            result: dict[str, Any] = {} if was_over else super().step()
+        except NonFiniteLossError as error:
+            return self._fatal(error)
         episodes = self.num_episodes
-        is_over = episodes >= self.run.episodes
-        is_due = not was_over and (is_over or episodes - self._checkpointed_at >= self.run.checkpoint_interval)
+        if not was_over:
+            self._require_progress()
+        is_over, is_stopped = episodes >= self.run.episodes, self._is_asked_to_stop()
+        is_due = not was_over and (
+            is_over or is_stopped or episodes - self._checkpointed_at >= self.run.checkpoint_interval
+        )
         is_first = not self._last_metrics  # searchers want their metric in every result
         if is_due or is_first or episodes - self._evaluated_at >= self.run.evaluation_interval:
             self._evaluate_now()
+        if is_due and (bad := non_finite_weights(flat_weights(self))):
+            return self._fatal(NonFiniteLossError(bad))
         self._is_best = is_due and self._beats_the_best()
         result.update(self._last_metrics)
         result.update(
@@ -104,12 +131,26 @@ class RunTrainable(Algorithm):
             episode_return=self._peek(EPISODE_RETURN_MEAN, float("nan")),
             best_score=self._best,
             is_best=self._is_best,
-            done=is_over,
+            done=is_over or is_stopped,
+            is_stopped=is_stopped and not is_over,
         )
+        if was_over:
+            result["is_repeated"] = True
         if is_due:
             result["should_checkpoint"] = True
             self._checkpointed_at = episodes
         return result
+
+    def _fatal(self, error: Exception) -> dict[str, Any]:
+        """End the trial without another try: from the same checkpoint the same would come of it."""
+        return {
+            "fatal": f"{type(error).__name__}: {error}",
+            "episodes": self.num_episodes,
+            "target_episodes": self.run.episodes,
+            "total_steps": self._peek(NUM_ENV_STEPS_SAMPLED_LIFETIME),
+            **self._last_metrics,
+            "done": True,
+        }
 
     # -- how far -------------------------------------------------------------------------------------------------------
 
@@ -155,6 +196,21 @@ class RunTrainable(Algorithm):
             return True
         return False
 
+    def _require_progress(self) -> None:
+        """Fail loudly where RLlib would go on with counters that stand still, as when every runner is dead.
+
+        Raises:
+            StalledError: Tune then restarts the trial from its last good checkpoint, as often as ``max_failures`` says.
+        """
+        steps = int(self._peek(NUM_ENV_STEPS_SAMPLED_LIFETIME))
+        if steps <= self._steps_before:
+            raise StalledError(f"an iteration sampled nothing: environment steps stand at {steps}; are runners alive?")
+        self._steps_before = steps
+
+    def _is_asked_to_stop(self) -> bool:
+        """Whether a signal has asked the run to end after a checkpoint."""
+        return self._run_folder is not None and (self._run_folder / STOP_FILE).exists()
+
     def _periods_per_year(self) -> float:
         from envs.market import build_market
         from experiments.config import floor_spec
@@ -163,18 +219,64 @@ class RunTrainable(Algorithm):
 
     # -- checkpoints ---------------------------------------------------------------------------------------------------
 
+    def save(self, checkpoint_dir: str | None = None) -> Any:
+        """Publish a checkpoint whole: aside, sealed, then renamed; Tune's own way copies it file by file.
+
+        A disk that is full or a folder that cannot be written to does not end the training: the failure is shown, what
+        was published before is intact, and the next due save tries again.
+        """
+        if self._shelf is None or checkpoint_dir is not None:
+            return super().save(checkpoint_dir)
+        metrics = {"training_iteration": self.training_iteration, "episodes": self.num_episodes}
+        try:
+            path = self._shelf.publish(lambda folder: self.save_checkpoint(str(folder)))
+        except (OSError, InputError) as error:
+            print(f"could not save a checkpoint ({error}); training goes on", file=sys.stderr, flush=True)
+            return _TrainingResult(checkpoint=None, metrics=metrics)
+        self._shelf.prune(self.run.keep)
+        return _TrainingResult(checkpoint=tune.Checkpoint.from_directory(str(path)), metrics=metrics)
+
+    def restore(self, checkpoint_path: Any) -> None:
+        """Carry on from the newest checkpoint that is whole, whichever one Tune remembers.
+
+        A checkpoint of another trial, as population-based training hands over, is taken as it is.
+        """
+        checkpoint = getattr(checkpoint_path, "checkpoint", checkpoint_path)
+        source = Path(getattr(checkpoint, "path", checkpoint))
+        if self._shelf is None or source.parent != self._shelf.folder:
+            super().restore(checkpoint_path)
+        else:
+            self._carry_on()
+
+    def _carry_on(self) -> None:
+        """Load what the run goes on from: its newest whole checkpoint, one that the user named, or given weights.
+
+        Raises:
+            IncompatibleError: if there are checkpoints, but none of them is whole.
+        """
+        newest = self._shelf.newest_valid() if self._shelf is not None else None
+        if newest is not None:
+            self.load_checkpoint(str(newest))
+        elif self._resume_from is not None:
+            self._continue_from(self._named_checkpoint())
+        elif self._shelf is not None and self._shelf.damaged():
+            raise IncompatibleError(f"none of the checkpoints in {self._shelf.folder} is whole; see those set aside")
+        elif self.run.load_model is not None:
+            load_weights(self, self.run.load_model)
+        self._has_loaded = True
+
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """RLlib's checkpoint, who the team is, what the checkpoint is worth, and the plan's own state.
+        """RLlib's checkpoint, what RLlib leaves out, who the team is, what it is worth, and the plan's own state.
 
         Raises:
             NonFiniteLossError: if a weight is NaN or infinite; the checkpoints before this one stay the newest.
         """
         weights = flat_weights(self)
-        bad = [name for name, value in sorted(weights.items()) if not np.isfinite(value).all()]
-        if bad:
-            raise NonFiniteLossError(f"{len(bad)} weights are NaN or infinite, the first of them {bad[0]}; lower lr")
+        if bad := non_finite_weights(weights):
+            raise NonFiniteLossError(bad)
         super().save_checkpoint(checkpoint_dir)
         folder = Path(checkpoint_dir)
+        (folder / EXACT_FILE).write_bytes(exact.capture(self))
         write_json(folder / LAYOUT_FILE, team_layout(self))
         write_json(
             folder / META_FILE,
@@ -201,6 +303,8 @@ class RunTrainable(Algorithm):
                 "best": self._best,
                 "capital": self.run.floor.capital,
                 "resume_from": self._resume_from,
+                "iteration": self.training_iteration,
+                "time_total_s": self._time_total,
             },
         )
 
@@ -230,6 +334,9 @@ class RunTrainable(Algorithm):
             raise IncompatibleError(f"{folder} does not fit this run: {'; '.join(differences)}")
         state = _read_state(folder)
         super().load_checkpoint(str(folder))
+        exact.put_back(self, (folder / EXACT_FILE).read_bytes())
+        self._iteration, self._time_total = state["iteration"], state["time_total_s"]
+        self._steps_before = int(self._peek(NUM_ENV_STEPS_SAMPLED_LIFETIME))
         self._evaluated_at, self._checkpointed_at = state["evaluated_at"], state["checkpointed_at"]
         self._last_metrics, self._best = state["last_metrics"], state["best"]
         self._is_best = False
@@ -285,6 +392,12 @@ def load_weights(algorithm: RunTrainable, source: str) -> None:
     state = find_module_states(folder)
     algorithm.learner_group.set_state({"learner": {"rl_module": state}})
     algorithm.env_runner_group.sync_weights(from_worker_or_learner_group=algorithm.learner_group, inference_only=True)
+
+
+def non_finite_weights(weights: Mapping[str, Any]) -> str:
+    """Say which weights are NaN or infinite; empty where none is."""
+    bad = [name for name, value in sorted(weights.items()) if not np.isfinite(value).all()]
+    return f"{len(bad)} weights are NaN or infinite, the first of them {bad[0]}; lower lr" if bad else ""
 
 
 def _score(values: Mapping[str, float], objective: str) -> float:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 from runs import SMALL, make_run
 
 from algos.errors import IncompatibleError
@@ -14,14 +15,17 @@ from algos.learner import NonFiniteLossError, require_finite
 from envs.errors import InputError
 from experiments.config import RunConfig, config_from_json, parse_run, run_folder
 from experiments.layers import merge, nested
+from experiments.recovery.manifests import seal
+from experiments.recovery.stopping import STOP_FILE
 from experiments.settings import settings_of
 from experiments.tuning import monitor as monitor_module
-from experiments.tuning import resume
+from experiments.tuning import resume, trainables
 from experiments.tuning.algorithms import MOST_STEPS, SHARED, algorithm_config
 from experiments.tuning.checkpoint_files import find_module_states
+from experiments.tuning.loggers import RecordLogger
 from experiments.tuning.monitor import RunMonitor, copy_folder, mend_copy, read_summary, write_summary
 from experiments.tuning.spaces import SPACES
-from experiments.tuning.trainables import RunTrainable
+from experiments.tuning.trainables import RunTrainable, StalledError
 
 # --- the summary ------------------------------------------------------------------------------------------------------
 
@@ -91,7 +95,9 @@ def trial_in(folder):
     storage = SimpleNamespace(
         experiment_fs_path=str(folder), trial_fs_path=str(folder / "trial_0"), experiment_driver_staging_path=staging
     )
-    return SimpleNamespace(trial_id="0", storage=storage, last_result={})
+    return SimpleNamespace(
+        trial_id="0", storage=storage, last_result={}, status="RUNNING", path=storage.trial_fs_path, config={}
+    )
 
 
 def report(monitor, trial, number, *, sharpe, is_best):
@@ -198,6 +204,7 @@ def asked(run, **by_hand):
         {"checkpoint_interval": 3},
         {"evaluation_interval": 3},
         {"capital": 5e6},
+        {"keep": 9},
         {"qmix__lr": 5e-4},
         {"desk__ladder": [-1, -0.5, 0, 0.5, 1]},
     ],
@@ -213,7 +220,7 @@ def test_target_intervals_and_capital_may_change_and_the_rest_may_be_repeated(ru
         ({"seed": 3}, "--seed was 0 and is now 3"),
         ({"desk__ladder": [0, 1]}, r"--desk.ladder was \[.*\] and is now \[0.0, 1.0\]"),
         ({"search__num_trials": 3}, "--search.num-trials was 0 and is now 3"),
-        ({"keep": 9, "algo": "vdn"}, "--keep was 5 and is now 9; --algo was qmix and is now vdn"),
+        ({"seed": 9, "algo": "vdn"}, "--seed was 0 and is now 9; --algo was qmix and is now vdn"),
     ],
 )
 def test_other_changes_are_refused_with_what_was_and_what_is(run, changes, words):
@@ -231,13 +238,21 @@ def test_complete_means_that_nothing_is_left_to_train(run):
 
 def test_named_checkpoint_is_recorded_relative_to_its_run(run):
     folder = run_folder(run)
-    (folder / "checkpoint_000001" / "run_state.json").write_text("{}")
+    seal(folder / "checkpoint_000001")
     found = resume.named_checkpoint(replace(run, resume=str(folder / "checkpoint_000001")))
     again = resume.named_checkpoint(replace(run, resume=str(folder / "checkpoint_000001")))
     assert found["checkpoint"] == "checkpoint_000001"
     assert found != again, "naming it once more goes back to it once more"
     for word in ("auto", "never", str(folder)):
         assert resume.named_checkpoint(replace(run, resume=word)) is None
+
+
+def test_named_checkpoint_that_is_damaged_is_refused(run):
+    checkpoint = run_folder(run) / "checkpoint_000001"
+    seal(checkpoint)
+    (checkpoint / "checkpoint_meta.json").write_text("{}")
+    with pytest.raises(InputError, match=r"is damaged, checkpoint_meta.json: has 2 bytes .*: name another"):
+        resume.named_checkpoint(replace(run, resume=str(checkpoint)))
 
 
 def test_named_checkpoint_of_another_run_is_refused(run, tmp_path):
@@ -348,6 +363,7 @@ class Clocked(RunTrainable):
         self.run, self.scores, self.ended = run, list(scores), 0
         self._evaluated_at = self._checkpointed_at = self._iteration = 0
         self._last_metrics, self._best, self._is_best, self._has_loaded = {}, None, False, True
+        self._run_folder, self._steps_before = None, 0
 
     num_episodes = property(lambda self: self.ended)
 
@@ -356,7 +372,7 @@ class Clocked(RunTrainable):
         self._evaluated_at = self.ended
 
     def _peek(self, name, default=0):
-        return default
+        return 20 * self.ended if name == NUM_ENV_STEPS_SAMPLED_LIFETIME else default
 
     def _agent_steps(self):
         return 0
@@ -369,6 +385,7 @@ def clocked(monkeypatch):
         return {}
 
     monkeypatch.setattr(Algorithm, "step", step)
+    monkeypatch.setattr(trainables, "flat_weights", lambda algorithm: {})
 
     def steps(scores, **settings):
         trainable, results = Clocked(config_of("qmix", **settings), scores), []
@@ -398,5 +415,64 @@ def test_run_that_was_killed_after_its_last_checkpoint_trains_no_more(clocked, m
     trainable.ended, trainable._last_metrics = 8, {"score": 1.0}
     trainable._evaluated_at = trainable._checkpointed_at = 8
     result = trainable.step()
-    assert (result["done"], result["episodes"]) == (True, 8)
+    assert (result["done"], result["episodes"], result["is_repeated"]) == (True, 8, True)
     assert "should_checkpoint" not in result
+
+
+def test_iteration_that_sampled_nothing_is_a_failure(clocked, monkeypatch):
+    trainable = Clocked(config_of("qmix", episodes=40), [1.0, 2.0])
+    trainable.step()
+    monkeypatch.setattr(Algorithm, "step", lambda self: {})
+    with pytest.raises(StalledError, match="environment steps stand at 80"):
+        trainable.step()
+
+
+def test_request_to_stop_makes_the_iteration_a_checkpoint_and_the_last(clocked, tmp_path):
+    trainable = Clocked(config_of("qmix", episodes=400, checkpoint_interval=100), [1.0, 2.0])
+    trainable._run_folder = tmp_path
+    assert not trainable.step()["done"]
+    (tmp_path / STOP_FILE).write_text("SIGTERM")
+    result = trainable.step()
+    assert (result["done"], result["is_stopped"], result["should_checkpoint"]) == (True, True, True)
+
+
+# --- what each iteration reported -------------------------------------------------------------------------------------
+
+
+def lines_of(folder):
+    return [json.loads(line) for line in (folder / "trial_0" / "result.json").read_text().splitlines()]
+
+
+def test_records_are_written_where_they_stay_each_iteration_once(tmp_path):
+    trial, logger = trial_in(tmp_path / "run"), RecordLogger()
+    for number, value in [(1, 0.0), (2, 0.0), (3, 0.0), (2, 1.0), (3, 1.0)]:  # after 3 it was restarted from 1
+        logger.log_trial_result(0, trial, {"training_iteration": number, "value": value, "config": {"a": 1}})
+    assert [(r["training_iteration"], r["value"]) for r in lines_of(tmp_path / "run")] == [(1, 0), (2, 1), (3, 1)]
+    rows = (tmp_path / "run" / "trial_0" / "progress.csv").read_text().splitlines()
+    assert rows == ["training_iteration,value", "1,0.0", "2,1.0", "3,1.0"]
+
+
+def test_records_go_on_under_their_old_columns(tmp_path):
+    trial = trial_in(tmp_path / "run")
+    RecordLogger().log_trial_result(0, trial, {"training_iteration": 1, "value": 0.5})
+    RecordLogger().log_trial_result(0, trial, {"other": 7, "value": 1.5, "training_iteration": 2})
+    rows = (tmp_path / "run" / "trial_0" / "progress.csv").read_text().splitlines()
+    assert rows == ["training_iteration,value", "1,0.5", "2,1.5"]
+
+
+def test_iteration_that_trained_nothing_is_not_recorded(tmp_path):
+    trial = trial_in(tmp_path / "run")
+    RecordLogger().log_trial_result(0, trial, {"training_iteration": 1})
+    RecordLogger().log_trial_result(0, trial, {"training_iteration": 2, "is_repeated": True})
+    assert len(lines_of(tmp_path / "run")) == 1
+
+
+def test_summary_that_a_kill_prevented_is_made_up_for(tmp_path):
+    folder = tmp_path / "run"
+    trial, monitor = trial_in(folder), RunMonitor(algo="ppo", seed=4)
+    report(monitor, trial, 1, sharpe=1.5, is_best=True)
+    last = trial.last_result
+    (folder / "summary.json").unlink()
+    RunMonitor(algo="ppo", seed=4).on_trial_result(1, [trial], trial, {**last, "is_repeated": True})
+    assert read_summary(folder)["episodes"] == 10
+    assert read_summary(folder)["weights_sha256"] == "hash 1"

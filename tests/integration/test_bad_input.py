@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,8 @@ from envs.market import build_market
 from experiments.backtesting.agents import describe_agents
 from experiments.cli import exit_code
 from experiments.config import config_from_json, config_to_json, floor_spec
+from experiments.recovery.lock import run_lock
+from experiments.recovery.manifests import seal
 from experiments.run import run
 from experiments.run_record import write_run_record
 
@@ -146,7 +149,7 @@ def test_storage_that_cannot_be_written_is_refused(mistake, tmp_path, storage):
 
 @pytest.fixture
 def folder(tmp_path):
-    """A run that was killed: its settings, one checkpoint, and what Tune knows of it."""
+    """A run that was killed: its settings, a whole and a damaged checkpoint, and what Tune knows of it."""
     folder = tmp_path / "results" / "old"
     config = config_from_json(TINY | {"name": "old"})
     market = build_market(floor_spec(config))
@@ -160,6 +163,9 @@ def folder(tmp_path):
     checkpoint = folder / "trial_0" / "checkpoint_000000"
     checkpoint.mkdir(parents=True)
     (checkpoint / "checkpoint_meta.json").write_text(json.dumps({"total_steps": 10, "is_best": True}))
+    seal(checkpoint)
+    shutil.copytree(checkpoint, checkpoint.with_name("checkpoint_000001"))
+    (checkpoint.with_name("checkpoint_000001") / "checkpoint_meta.json").write_text("{}")
     (folder / "summary.json").write_text(json.dumps({"status": "running", "episodes": 8}))
     (folder / "tuner.pkl").write_bytes(pickle.dumps({}))
     (folder / "experiment_state-2026-01-01_00-00-00.json").write_text('{"trial_data": []}')
@@ -186,15 +192,34 @@ def test_damaged_record_is_refused_with_its_file(mistake, folder, name, text):
 
 @pytest.mark.parametrize("name", ["tuner.pkl", "experiment_state-2026-01-01_00-00-00.json"])
 @pytest.mark.parametrize("damage", ["missing", "torn"])
-def test_lost_plan_is_refused_with_the_way_out(mistake, folder, name, damage):
+def test_lost_plan_of_a_search_is_refused(mistake, folder, name, damage):
+    record = json.loads((folder / "config.json").read_text())
+    record["config"]["search"]["num_trials"] = 2
+    (folder / "config.json").write_text(json.dumps(record))
     if damage == "missing":
         (folder / name).unlink()
     else:
         (folder / name).write_bytes((folder / name).read_bytes()[:3])
     before = tree(folder)
     line = mistake("--name", "old")
-    assert damage.replace("torn", "damaged") in line
-    assert "--resume" in line
+    assert "2 checkpoints" in line
+    assert name.partition("-")[0] in line
+    assert tree(folder) == before
+
+
+def test_checkpoints_none_of_which_is_whole_are_refused_and_stay(mistake, folder):
+    (folder / "trial_0" / "checkpoint_000000" / "COMPLETE").unlink()
+    line = mistake("--name", "old")
+    assert "none of the 2 checkpoints in" in line
+    assert "checkpoint_000000 is damaged, COMPLETE: is missing" in line
+    assert "checkpoint_000001 is damaged, checkpoint_meta.json" in line
+    assert len(list(folder.glob("trial_0/damaged-*/checkpoint_meta.json"))) == 2
+
+
+def test_run_that_another_process_writes_is_refused(mistake, folder):
+    before = tree(folder)
+    with run_lock(folder):
+        assert "is being written by process" in mistake("--name", "old")
     assert tree(folder) == before
 
 
@@ -214,7 +239,7 @@ def test_bad_settings_do_not_move_the_old_run_aside(mistake, folder):
     ("words", "complaint"),
     [
         (["--resume", "results/old/trial_0"], "is not a checkpoint"),
-        (["--resume", "results/old/trial_0/checkpoint_000000"], "run_state.json"),
+        (["--resume", "results/old/trial_0/checkpoint_000001"], "is damaged, checkpoint_meta.json: has 2 bytes"),
         (["--resume", "results/old/trial_0/checkpoint_000000", "--name", "new"], "no run folder"),
         (["--name", "old", "--resume", "elsewhere"], "elsewhere does not exist"),
     ],

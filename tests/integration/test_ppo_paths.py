@@ -28,9 +28,7 @@ def _final_return(runner: str, seed: int) -> float:
     )
     algorithm = algorithm_config(run).build_algo()
     try:
-        returns = []
-        for _ in range(ITERATIONS):
-            returns.append(algorithm.train()["env_runners"]["episode_return_mean"])
+        returns = [algorithm.train()["env_runners"]["episode_return_mean"] for _ in range(ITERATIONS)]
     finally:
         algorithm.stop()
     return float(np.mean(returns[-LAST:]))

@@ -21,6 +21,7 @@ from commands import (
 
 from algos.policy import weights_sha256
 from experiments.tuning.checkpoint_files import find_module_states
+from experiments.tuning.monitor import write_summary
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 EPISODES = 40
@@ -62,7 +63,7 @@ def killed(tmp_path_factory):
     with Started(folder, *words) as started:
         started.wait_for_episodes(16)
         code = started.interrupt()
-    between = summary(folder)
+    between = summary(folder) | {"shown": episodes_shown(started.out.read_text())}
     assert not (folder / "backtest").exists()
     with Started(folder, *words) as started:
         started.wait_for_episodes(between["episodes"] + 24)
@@ -180,15 +181,48 @@ def test_run_goes_on_from_a_named_checkpoint(finished, capsys):
     assert "already complete" in capsys.readouterr().out
 
 
-@pytest.mark.slow
-def test_named_checkpoint_rescues_a_run_whose_plan_is_lost(finished, capsys):
+def test_lost_plan_is_no_obstacle(finished, capsys):
     (finished / "tuner.pkl").write_bytes(b"torn")
-    newest = checkpoints(finished)[-1]
-    assert run_here(finished, "--episodes", EPISODES + 8) == 2
-    assert f"--resume {newest}" in capsys.readouterr().err
-    assert run_here(finished, "--episodes", EPISODES + 8, "--resume", newest) == 0
+    for path in finished.glob("experiment_state-*.json"):
+        path.write_text(path.read_text()[:100])
+    assert run_here(finished, "--episodes", EPISODES + 8) == 0
+    shown = capsys.readouterr().out
+    assert "its tuner.pkl is damaged (UnpicklingError): set aside as damaged-tuner.pkl" in shown
     assert summary(finished)["episodes"] == EPISODES + 8
-    assert min(episodes_shown(capsys.readouterr().out)) >= EPISODES
+    assert min(episodes_shown(shown)) >= EPISODES
+    assert (finished / "damaged-tuner.pkl").read_bytes() == b"torn"
+    lines = (finished / "trial_0" / "result.json").read_text().splitlines()
+    iterations = [json.loads(line)["training_iteration"] for line in lines]
+    assert iterations == list(range(1, len(iterations) + 1))
+
+
+def test_damaged_checkpoint_is_set_aside_and_the_one_before_it_goes_on(finished, capsys):
+    newest = checkpoints(finished)[-1]
+    weights = next(newest.glob("learner_group/learner/rl_module/*/module_state.pkl"))
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    weights.write_bytes(content)
+    sha256 = summary(finished)["weights_sha256"]
+    write_summary(finished, {"status": "running"})
+    assert run_here(finished) == 0
+    shown = capsys.readouterr().out
+    assert f"checkpoint {newest.name} is damaged" in shown
+    assert min(episodes_shown(shown)) > EPISODES - 8
+    assert summary(finished)["weights_sha256"] == sha256, "the same iterations give the same weights once more"
+    assert (newest.parent / f"damaged-{newest.name}").is_dir()
+    assert newest not in checkpoints(finished)
+
+
+def test_nothing_is_started_over_checkpoints_none_of_which_is_whole(finished, capsys):
+    for path in checkpoints(finished):
+        shutil.rmtree(path / "learner_group")
+    write_summary(finished, {"status": "running"})
+    for _ in range(2):
+        assert run_here(finished) == 2
+        err = capsys.readouterr().err
+        assert "none of the 2 checkpoints in" in err
+        assert err.count("\n") == 1
+    assert len(list(finished.glob("trial_0/damaged-checkpoint_*"))) == 2
 
 
 def test_resume_never_moves_the_earlier_run_aside(finished, capsys):
@@ -243,7 +277,7 @@ def test_interrupted_run_says_so(killed):
     _, _, code, between = killed
     assert code == 130
     assert between["status"] == "interrupted"
-    assert between["episodes"] >= 16
+    assert between["episodes"] == max(between["shown"]) >= 16, "the last thing that it did is in a checkpoint"
 
 
 def test_killed_run_carries_on_from_its_newest_checkpoint(killed, tmp_path):

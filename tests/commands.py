@@ -11,9 +11,10 @@ from pathlib import Path
 
 import experiments.tuning  # noqa: F401  sets what Ray reads, before a session of Ray starts
 from experiments.cli import exit_code
+from experiments.recovery.lock import LOCK_FILE
 from experiments.run import run
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 MARKET = ["--data.synthetic.num-assets", "3", "--data.synthetic.num-bars", "600", "--floor.horizon-bars", "20"]
 CLOCK = ["--checkpoint-interval", "8", "--evaluation-interval", "8", "--keep", "2"]
 QMIX = [*MARKET, *CLOCK, "--qmix.num-envs-per-env-runner", "8", "--qmix.learning-starts", "64"]
@@ -61,8 +62,8 @@ class Started:
             time.sleep(0.05)
         raise AssertionError(f"no progress: {self.out.read_text()}")
 
-    def interrupt(self) -> int:
-        self.process.send_signal(signal.SIGINT)
+    def interrupt(self, number: int = signal.SIGINT) -> int:
+        self.process.send_signal(number)
         return self.process.wait(TIMEOUT_S)
 
     def kill(self) -> None:
@@ -95,8 +96,9 @@ def checkpoints(folder) -> list[Path]:
 
 
 def tree(folder) -> dict[str, int]:
-    """Every file below a folder, with the time of its last change."""
-    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    """Every file below a folder, with the time of its last change; the lock tells who was there last, and changes."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != LOCK_FILE]
+    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in files}
 
 
 def episodes_shown(text: str) -> list[int]:

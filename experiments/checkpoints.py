@@ -1,0 +1,135 @@
+"""List, verify and prune a run's checkpoints: ``python experiments/checkpoints.py list results/dow``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from envs.errors import InputError, nearest
+from experiments.arguments import parse_flags, print_help, scan_flags
+from experiments.cli import DONE, FAILED, check_json_flag, write_json_flag
+from experiments.recovery.lock import run_lock
+from experiments.recovery.manifests import find_damage, folder_bytes
+from experiments.recovery.shelf import CheckpointShelf
+from experiments.reporting.files import read_json
+from experiments.reporting.tables import rows_table, show
+from experiments.run_record import find_run_folder
+from experiments.tuning.checkpoint_files import BEST_FOLDER, META_FILE
+
+ACTIONS = ("list", "verify", "prune")
+USAGE = f"Usage: checkpoints.py {'|'.join(ACTIONS)} PATH, a run folder or a folder of runs"
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class CheckpointsConfig:
+    """What to do with which checkpoints."""
+
+    action: Literal["list", "verify", "prune"] = "list"
+    """list: what there is. verify: every byte against its manifest, 1 if any differs. prune: delete the oldest."""
+    path: str | None = None
+    """Run folder, or a folder with runs in it."""
+    keep: int = Field(default=5, ge=1)
+    """For prune: how many of the newest stay in each trial; the best stays beside them."""
+    yes: bool = False
+    """For prune: delete. Without it, what would be deleted is shown."""
+    json: str | None = None
+    """File for what is printed, as plain JSON."""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Do what the command line asks for; 1 where verification finds damage.
+
+    Raises:
+        InputError: if the words cannot be understood, or the path holds no run.
+    """
+    words = list(argv)
+    if any(word in ("-h", "--help") for word in words):
+        print_help(CheckpointsConfig, prog="experiments/checkpoints.py", description=USAGE)
+        return DONE
+    for at, name in ((0, "action"), (2, "path")):
+        if len(words) > at and not words[at].startswith("-"):
+            if name == "action" and words[at] not in ACTIONS:
+                raise InputError(f"{words[at]!r} is no action{nearest(words[at], ACTIONS)}: {', '.join(ACTIONS)}")
+            words.insert(at, f"--{name}")
+    config = parse_flags(CheckpointsConfig, scan_flags(CheckpointsConfig, words), base={})
+    check_json_flag(config.json)
+    trials = find_trials(config.path)
+    if config.action == "prune":
+        rows = _prune(trials, keep=config.keep, is_real=config.yes)
+        title = "Deleted" if config.yes else "Would be deleted (--yes deletes)"
+    else:
+        rows = [row for trial in trials for row in checkpoint_rows(trial)]
+        title = "Checkpoints"
+    show(rows_table(rows, title=title) if rows else "there is nothing to delete")
+    write_json_flag(config.json, {"action": config.action, "rows": rows})
+    is_damaged = config.action == "verify" and any(row["state"] != "whole" for row in rows)
+    return FAILED if is_damaged else DONE
+
+
+def find_trials(path: str | None) -> list[Path]:
+    """Trial folders with checkpoints in them, below a path.
+
+    Raises:
+        InputError: if there are none.
+    """
+    if path is None:
+        raise InputError(f"the path is missing. {USAGE}")
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        raise InputError(f"{folder} is no folder: name a run folder, or a folder of runs")
+    found = {checkpoint.parent for checkpoint in folder.rglob("*checkpoint_[0-9]*") if checkpoint.is_dir()}
+    if not found:
+        raise InputError(f"{folder} holds no checkpoints")
+    return sorted(found)
+
+
+def checkpoint_rows(trial: Path) -> list[dict[str, Any]]:
+    """One row for each checkpoint of a trial, oldest first: what it is worth, and whether every byte is as written."""
+    shelf = CheckpointShelf(trial)
+    best = trial / BEST_FOLDER
+    return [_row(path) for path in (*shelf.published(), *shelf.damaged(), *([best] if best.is_dir() else []))]
+
+
+def _row(path: Path) -> dict[str, Any]:
+    damage = find_damage(path)
+    try:
+        meta = read_json(path / META_FILE)
+    except InputError:
+        meta = {}
+    return {
+        "checkpoint": f"{path.parent.parent.name}/{path.parent.name}/{path.name}",
+        "episode": meta.get("episode"),
+        "steps": meta.get("total_steps"),
+        "age_min": (time.time() - path.stat().st_mtime) / 60.0,
+        "size_mb": folder_bytes(path) / 1e6,
+        "metric": meta.get("metric_name"),
+        "value": meta.get("metric_value"),
+        "best": "best" if meta.get("is_best") else "",
+        "state": str(damage[0]) if damage else "whole",
+    }
+
+
+def _prune(trials: Sequence[Path], *, keep: int, is_real: bool) -> list[dict[str, Any]]:
+    """Delete the oldest checkpoints of each trial, or say which they would be; the newest whole one always stays."""
+    rows: list[dict[str, Any]] = []
+    for trial in trials:
+        shelf = CheckpointShelf(trial)
+        doomed = shelf.published()[:-keep]
+        if doomed and all(find_damage(path) for path in shelf.published()[-keep:]):
+            raise InputError(f"none of the newest {keep} checkpoints in {trial} is whole: nothing is deleted")
+        rows += [_row(path) for path in doomed]
+        if doomed and is_real:
+            with run_lock(find_run_folder(trial)):
+                shelf.prune(keep)
+    return rows
+
+
+if __name__ == "__main__":
+    from experiments.cli import main
+
+    main(run)

@@ -1,0 +1,74 @@
+"""RecordLogger: what each iteration reported, written into the trial's own folder at once."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from ray.tune.logger import LoggerCallback
+from ray.tune.utils.util import SafeFallbackEncoder, flatten_dict
+
+from experiments.recovery.records import PROGRESS_FILE, RESULT_FILE, truncate_records
+
+PARAMS_FILE = "params.json"
+
+
+class RecordLogger(LoggerCallback):
+    """Writes ``result.json``, ``progress.csv`` and ``params.json`` where they stay.
+
+    Tune's own loggers write into a temporary folder that is copied over now and then, so that a kill loses lines that
+    belong to a checkpoint. Here a line is on disk before the checkpoint that it belongs to is asked for.
+    """
+
+    def __init__(self) -> None:
+        self._latest: dict[str, int] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Travel with a clean slate: the folder may be another one by then."""
+        return {**self.__dict__, "_latest": {}}
+
+    def log_trial_start(self, trial: Any) -> None:
+        """Write what a search has drawn for the trial."""
+        folder = Path(trial.path)
+        folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(trial.config, indent=2, sort_keys=True, cls=SafeFallbackEncoder)
+        (folder / PARAMS_FILE).write_text(text, encoding="utf-8")
+
+    def log_trial_result(self, iteration: int, trial: Any, result: dict[str, Any]) -> None:
+        """Append one iteration; one that is reported again after a failure replaces what it was."""
+        if result.get("is_repeated"):
+            return
+        folder, number = Path(trial.path), int(result["training_iteration"])
+        folder.mkdir(parents=True, exist_ok=True)
+        if number <= self._latest.get(trial.trial_id, 0):
+            truncate_records(folder, number - 1)
+        self._latest[trial.trial_id] = number
+        is_due = bool(result.get("should_checkpoint"))
+        _append(folder / RESULT_FILE, json.dumps(result, cls=SafeFallbackEncoder) + "\n", to_disk=is_due)
+        flat = {name: value for name, value in flatten_dict(dict(result)).items() if not name.startswith("config/")}
+        _append_row(folder / PROGRESS_FILE, flat)
+
+
+def _append(path: Path, text: str, *, to_disk: bool) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        if to_disk:
+            os.fsync(file.fileno())
+
+
+def _append_row(path: Path, row: dict[str, Any]) -> None:
+    """Append to a table whose columns are those of its first row."""
+    columns = list(row)
+    is_new = not path.is_file() or path.stat().st_size == 0
+    if not is_new:
+        with path.open(encoding="utf-8", newline="") as file:
+            columns = next(csv.reader(file))
+    with path.open("a", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
+        if is_new:
+            writer.writeheader()
+        writer.writerow(row)

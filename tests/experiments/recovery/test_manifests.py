@@ -1,0 +1,142 @@
+import errno
+import os
+import shutil
+import stat
+
+import pytest
+
+from experiments.recovery import manifests
+from experiments.recovery.manifests import MANIFEST_FILE, MARKER_FILE, find_damage, folder_bytes, seal
+
+
+@pytest.fixture
+def sealed(tmp_path):
+    """A folder such as RLlib writes: components in folders, some files of no size."""
+    folder = tmp_path / "checkpoint_000003"
+    (folder / "learner_group" / "learner").mkdir(parents=True)
+    (folder / "env_runner").mkdir()
+    (folder / "algorithm_state.pkl").write_bytes(b"counters" * 100)
+    (folder / "learner_group" / "learner" / "state.pkl").write_bytes(bytes(range(256)) * 40)
+    (folder / "env_runner" / "state.pkl").write_bytes(b"connectors")
+    (folder / "note").write_bytes(b"")
+    seal(folder)
+    return folder
+
+
+def flip(path, at):
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGE = {
+    "missing component": (lambda f: shutil.rmtree(f / "learner_group"), "learner_group/learner/state.pkl: is missing"),
+    "missing file": (lambda f: (f / "note").unlink(), "note: is missing"),
+    "truncated file": (lambda f: os.truncate(f / "algorithm_state.pkl", 100), "has 100 bytes instead of 800"),
+    "empty file": (lambda f: os.truncate(f / "env_runner" / "state.pkl", 0), "has 0 bytes instead of 10"),
+    "flipped bit": (lambda f: flip(f / "learner_group" / "learner" / "state.pkl", 5000), "SHA-256 differs"),
+    "grown file": (lambda f: (f / "note").write_text("x"), "has 1 bytes instead of 0"),
+    "extra file": (
+        lambda f: (f / "env_runner" / "old.pkl").write_text("x"),
+        "env_runner/old.pkl: does not belong here",
+    ),
+    "link to nowhere": (
+        lambda f: ((f / "note").unlink(), (f / "note").symlink_to(f / "nowhere")),
+        "note: is missing",
+    ),
+    "no manifest": (lambda f: (f / MANIFEST_FILE).unlink(), "never completed, or half deleted"),
+    "no marker": (lambda f: (f / MARKER_FILE).unlink(), "never completed, or half deleted"),
+    "empty manifest": (lambda f: os.truncate(f / MANIFEST_FILE, 0), "does not match its marker"),
+    "cut manifest": (lambda f: os.truncate(f / MANIFEST_FILE, 50), "does not match its marker"),
+    "empty marker": (lambda f: os.truncate(f / MARKER_FILE, 0), "does not match its marker"),
+    "flipped marker": (lambda f: (f / MARKER_FILE).write_bytes(b"\xff" * 64), "does not match its marker"),
+    "marker is a folder": (
+        lambda f: ((f / MARKER_FILE).unlink(), (f / MARKER_FILE).mkdir()),
+        "cannot be read",
+    ),
+    "missing folder": (shutil.rmtree, ".: is missing"),
+    "file in its place": (lambda f: (shutil.rmtree(f), f.write_text("x")), ".: is missing"),
+}
+
+
+def test_sealed_folder_is_whole_wherever_it_is(sealed, tmp_path):
+    assert find_damage(sealed) == []
+    assert find_damage(sealed.rename(tmp_path / "elsewhere")) == []
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_damage_is_found_and_named(sealed, kind):
+    hurt, words = DAMAGE[kind]
+    hurt(sealed)
+    damage = find_damage(sealed)
+    assert damage
+    assert words in "; ".join(map(str, damage))
+
+
+def test_every_bit_of_every_file_counts(sealed):
+    for path in [p for p in sorted(sealed.rglob("*")) if p.is_file()]:
+        whole = path.read_bytes()
+        for at in {0, len(whole) // 2, len(whole) - 1} if whole else ():
+            flip(path, at)
+            assert find_damage(sealed), f"bit 0 of byte {at} of {path.name}"
+            path.write_bytes(whole)
+    assert find_damage(sealed) == []
+
+
+def test_half_deleted_folder_is_found_at_every_step(sealed):
+    files = [p for p in sorted(sealed.rglob("*")) if p.is_file()]
+    for path in files:
+        path.unlink()
+        assert find_damage(sealed), path.name
+
+
+def test_all_damage_is_listed(sealed):
+    os.truncate(sealed / "algorithm_state.pkl", 1)
+    (sealed / "note").unlink()
+    (sealed / "new").write_text("x")
+    assert {damage.file for damage in find_damage(sealed)} == {"algorithm_state.pkl", "note", "new"}
+
+
+@pytest.mark.parametrize("what", ["folder", "file"])
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_what_may_not_be_read_is_damage(sealed, what):
+    path = sealed / "algorithm_state.pkl" if what == "file" else sealed
+    path.chmod(0)
+    try:
+        assert "cannot be read" in str(find_damage(sealed)[0])
+    finally:
+        path.chmod(stat.S_IRWXU)
+
+
+def test_file_that_the_disk_cannot_read_is_damage(sealed, monkeypatch):
+    def broken(path):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(manifests, "file_sha256", broken)
+    assert "cannot be read (Input/output error)" in str(find_damage(sealed)[0])
+
+
+def test_marker_is_written_last(tmp_path, monkeypatch):
+    written = []
+    real = manifests._write
+    monkeypatch.setattr(manifests, "_write", lambda path, content: (written.append(path.name), real(path, content)))
+    (tmp_path / "a").write_text("x")
+    seal(tmp_path)
+    assert written == [MANIFEST_FILE, MARKER_FILE]
+
+
+def test_everything_is_brought_to_disk(tmp_path, monkeypatch):
+    brought = []
+    monkeypatch.setattr(manifests, "_to_disk", lambda path: brought.append(path.relative_to(tmp_path).as_posix()))
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "b").write_text("x")
+    seal(tmp_path)
+    assert brought.index("a/b") < brought.index(MANIFEST_FILE) < brought.index(MARKER_FILE)
+    assert set(brought) == {"a", "a/b", ".", MANIFEST_FILE, MARKER_FILE}
+
+
+def test_size_of_a_folder_is_that_of_its_files(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "b").write_bytes(b"x" * 10)
+    (tmp_path / "c").write_bytes(b"x" * 5)
+    assert folder_bytes(tmp_path) == 15

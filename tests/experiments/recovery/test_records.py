@@ -1,0 +1,72 @@
+import csv
+import json
+
+import pytest
+
+from experiments.recovery.records import truncate_records
+
+
+def line(iteration, value=0.0):
+    return json.dumps({"training_iteration": iteration, "value": value})
+
+
+@pytest.fixture
+def trial(tmp_path):
+    """Iterations 1 to 5; 3 stands twice, as after a resume, and the last line is cut."""
+    lines = [line(1), line(2), line(3, 0.0), line(3, 1.0), line(4), line(5)]
+    (tmp_path / "result.json").write_text("\n".join(lines) + "\n" + line(6)[:9])
+    rows = ["training_iteration,value", "1,0", "2,0", "3,0", "3,1", "4,0", "5,0", "6"]
+    (tmp_path / "progress.csv").write_text("\n".join(rows))
+    return tmp_path
+
+
+def results(trial):
+    return [json.loads(text) for text in (trial / "result.json").read_text().splitlines()]
+
+
+def test_each_iteration_stands_once_and_the_later_one_counts(trial):
+    assert truncate_records(trial, 4) == 3
+    assert [(r["training_iteration"], r["value"]) for r in results(trial)] == [(1, 0), (2, 0), (3, 1), (4, 0)]
+    with (trial / "progress.csv").open() as file:
+        assert list(csv.reader(file))[1:] == [["1", "0"], ["2", "0"], ["3", "1"], ["4", "0"]]
+
+
+def test_what_is_written_next_begins_on_a_line_of_its_own(trial):
+    truncate_records(trial, 9)
+    with (trial / "result.json").open("a") as file:
+        file.write(line(6) + "\n")
+    assert [r["training_iteration"] for r in results(trial)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_nothing_is_left_of_a_run_without_a_checkpoint(trial):
+    truncate_records(trial, 0)
+    assert results(trial) == []
+    assert (trial / "progress.csv").read_text() == "training_iteration,value\n"
+
+
+def test_doing_it_again_changes_nothing(trial):
+    truncate_records(trial, 4)
+    before = (trial / "result.json").read_bytes(), (trial / "progress.csv").read_bytes()
+    assert truncate_records(trial, 4) == 0
+    assert ((trial / "result.json").read_bytes(), (trial / "progress.csv").read_bytes()) == before
+
+
+def test_records_that_are_missing_empty_or_no_records_are_fine(tmp_path):
+    assert truncate_records(tmp_path, 3) == 0
+    (tmp_path / "result.json").write_text("")
+    (tmp_path / "progress.csv").write_text("")
+    assert truncate_records(tmp_path, 3) == 0
+    (tmp_path / "result.json").write_text('[]\n{"other": 1}\n\x00\x00\n')
+    assert truncate_records(tmp_path, 3) == 3
+    assert results(tmp_path) == []
+
+
+def test_replacement_that_is_cut_short_keeps_the_old_records(trial, monkeypatch):
+    def killed(*args):
+        raise KeyboardInterrupt
+
+    before = (trial / "result.json").read_bytes()
+    monkeypatch.setattr("experiments.recovery.records.os.replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        truncate_records(trial, 2)
+    assert (trial / "result.json").read_bytes() == before

@@ -1,0 +1,235 @@
+import errno
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from experiments.recovery import shelf as shelf_module
+from experiments.recovery.manifests import MARKER_FILE, find_damage
+from experiments.recovery.shelf import CheckpointShelf
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def fill(text="x"):
+    def write(folder):
+        (folder / "part").mkdir()
+        (folder / "part" / "weights").write_text(text * 1000)
+        (folder / "state").write_text(text)
+
+    return write
+
+
+@pytest.fixture
+def shelf(tmp_path):
+    return CheckpointShelf(tmp_path / "trial_0")
+
+
+@pytest.fixture
+def full(shelf):
+    """Four checkpoints: 0, 1, 2 and 3."""
+    for i in range(4):
+        shelf.publish(fill(str(i)))
+    return shelf
+
+
+def names(paths):
+    return [path.name for path in paths]
+
+
+def numbers(shelf):
+    return [int(path.name[-6:]) for path in shelf.published()]
+
+
+# --- publishing -------------------------------------------------------------------------------------------------------
+
+
+def test_published_checkpoint_is_whole_and_numbered(full):
+    assert names(full.published()) == [f"checkpoint_{i:06d}" for i in range(4)]
+    assert all(find_damage(path) == [] for path in full.published())
+    assert (full.newest_valid() / "state").read_text() == "3"
+    assert sorted(names(full.folder.iterdir())) == sorted(names(full.folder.glob("checkpoint_*"))), (
+        "nothing is left beside them"
+    )
+
+
+@pytest.mark.parametrize("moment", ["write", "half of the write", "seal", "rename"])
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+def test_publishing_that_fails_leaves_what_was_there(full, monkeypatch, moment, error):
+    def write(folder):
+        if moment == "write":
+            raise error
+        fill("new")(folder)
+        if moment == "half of the write":
+            raise error
+
+    def fail(*args):
+        raise error
+
+    with monkeypatch.context() as patch:
+        if moment == "seal":
+            patch.setattr(shelf_module, "seal", fail)
+        if moment == "rename":
+            patch.setattr(shelf_module.os, "rename", fail)
+        with pytest.raises(type(error)):
+            full.publish(write)
+    assert sorted(names(full.folder.iterdir())) == names(full.published())
+    assert full.newest_valid().name == "checkpoint_000003"
+    assert full.publish(fill()).name == "checkpoint_000004", "the next one succeeds"
+
+
+@pytest.mark.parametrize("call", ["write_bytes", "fsync"])
+def test_full_disk_while_sealing_leaves_what_was_there(full, monkeypatch, call):
+    def refuse(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*((Path, "write_bytes") if call == "write_bytes" else (os, "fsync")), refuse)
+        with pytest.raises(OSError, match="No space left"):
+            full.publish(fill())
+    assert sorted(names(full.folder.iterdir())) == names(full.published())
+
+
+def test_leftovers_of_a_kill_are_neither_listed_nor_kept(full):
+    staged = full.folder / ".publishing-checkpoint_000004"
+    fill()(staged.mkdir() or staged)
+    deleting = full.folder / ".publishing-deleting-checkpoint_000000"
+    deleting.mkdir()
+    assert numbers(full) == [0, 1, 2, 3]
+    assert full.newest_valid().name == "checkpoint_000003"
+    full.publish(fill())
+    assert not staged.exists()
+    assert not deleting.exists()
+
+
+CHILD = """
+import sys
+from pathlib import Path
+from experiments.recovery.shelf import CheckpointShelf
+shelf = CheckpointShelf(Path(sys.argv[1]))
+while True:
+    def write(folder):
+        for i in range(6):
+            (folder / f"part_{i}").write_bytes(bytes([i]) * 30_000)
+    shelf.publish(write)
+    shelf.prune(2)
+    print(flush=True)
+"""
+
+
+def test_writer_killed_at_any_instant_leaves_only_whole_checkpoints(shelf):
+    dice, newest = random.Random(0), -1
+    for _ in range(8):
+        with subprocess.Popen(
+            [sys.executable, "-c", CHILD, str(shelf.folder)], stdout=subprocess.PIPE, cwd=ROOT, start_new_session=True
+        ) as child:
+            child.stdout.readline()
+            time.sleep(dice.random() * 0.05)
+            os.killpg(child.pid, signal.SIGKILL)
+        assert shelf.published()
+        for path in shelf.published():
+            assert find_damage(path) == [], path.name
+        assert len(shelf.published()) <= 3
+        assert max(numbers(shelf)) > newest
+        newest = max(numbers(shelf))
+    assert shelf.damaged() == []
+
+
+# --- verifying --------------------------------------------------------------------------------------------------------
+
+
+def test_damaged_ones_are_set_aside_until_one_is_whole(full):
+    newest, before = full.published()[-1], full.published()[-2]
+    (newest / "part" / "weights").unlink()
+    (newest / "more").write_text("x")
+    os.truncate(before / "state", 0)
+    lines = []
+    assert full.newest_valid(lines.append).name == "checkpoint_000001"
+    assert names(full.damaged()) == ["damaged-checkpoint_000002", "damaged-checkpoint_000003"]
+    assert lines == [
+        "checkpoint checkpoint_000003 is damaged, part/weights: is missing (and 1 more): "
+        "set aside as damaged-checkpoint_000003",
+        "checkpoint checkpoint_000002 is damaged, state: has 0 bytes instead of 1: "
+        "set aside as damaged-checkpoint_000002",
+    ]
+    assert (full.folder / "damaged-checkpoint_000003" / "more").read_text() == "x", "nothing is deleted"
+
+
+def test_none_is_valid_where_all_are_damaged(full):
+    for path in full.published():
+        (path / MARKER_FILE).unlink()
+    assert full.newest_valid(lambda line: None) is None
+    assert len(full.damaged()) == 4
+    assert full.published() == []
+
+
+def test_numbers_are_never_used_twice(full):
+    for _ in range(2):
+        newest = full.published()[-1]
+        shutil.rmtree(newest / "part")
+        full.newest_valid(lambda line: None)
+    assert names(full.damaged()) == ["damaged-checkpoint_000002", "damaged-checkpoint_000003"]
+    assert full.publish(fill()).name == "checkpoint_000004"
+
+
+def test_two_damaged_ones_of_one_name_both_stay(full):
+    path = full.published()[0]
+    first = full.set_aside(path)
+    shutil.copytree(first, path)
+    assert full.set_aside(path).name == "damaged-checkpoint_000000-2"
+    assert len(full.damaged()) == 2
+
+
+def test_empty_or_missing_folder_has_none(shelf):
+    assert (shelf.published(), shelf.damaged(), shelf.newest_valid()) == ([], [], None)
+    assert shelf.next_path().name == "checkpoint_000000"
+
+
+def test_other_names_are_left_alone(full):
+    for name in ("checkpoint_best", "best_checkpoint", "checkpoint_0000001", "notes"):
+        (full.folder / name).mkdir()
+    (full.folder / "checkpoint_000009").write_text("a file")
+    assert numbers(full) == [0, 1, 2, 3]
+    full.prune(1)
+    assert (full.folder / "checkpoint_best").is_dir()
+
+
+# --- keeping ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("keep", "left"), [(-1, [3]), (0, [3]), (1, [3]), (2, [2, 3]), (4, [0, 1, 2, 3]), (9, [0, 1, 2, 3])]
+)
+def test_newest_are_kept_and_never_fewer_than_one(full, keep, left):
+    deleted = full.prune(keep)
+    assert numbers(full) == left
+    assert [int(path.name[-6:]) for path in deleted] == [i for i in range(4) if i not in left]
+
+
+def test_best_and_every_kth_stay(full):
+    full.prune(1, spare=full.published()[1])
+    assert numbers(full) == [1, 3]
+    for _ in range(4):
+        full.publish(fill())
+    full.prune(1, keep_every=3)
+    assert numbers(full) == [3, 6, 7]
+
+
+def test_delete_that_is_cut_short_leaves_no_half_checkpoint(full, monkeypatch):
+    def killed(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shelf_module.shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            full.prune(1)
+    assert numbers(full) == [1, 2, 3]
+    assert all(find_damage(path) == [] for path in full.published())
+    full.sweep()
+    assert sorted(names(full.folder.iterdir())) == sorted(names(full.folder.glob("checkpoint_*")))

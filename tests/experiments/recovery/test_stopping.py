@@ -1,0 +1,38 @@
+import os
+import signal
+
+import pytest
+
+from experiments.recovery.stopping import STOP_FILE, stop_on_signal
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_first_signal_asks_and_the_second_ends_at_once(tmp_path, number, capfd):
+    with stop_on_signal(tmp_path):
+        os.kill(os.getpid(), number)
+        assert (tmp_path / STOP_FILE).read_text() == number.name
+        assert "a checkpoint is being written first; once more stops at once" in capfd.readouterr().err
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+    assert not (tmp_path / STOP_FILE).exists()
+
+
+def test_either_signal_is_a_second_one(tmp_path):
+    with stop_on_signal(tmp_path):
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_request_that_a_kill_has_left_does_not_stop_the_next_run(tmp_path):
+    (tmp_path / STOP_FILE).write_text("SIGTERM")
+    with stop_on_signal(tmp_path):
+        assert not (tmp_path / STOP_FILE).exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_handlers_are_put_back(tmp_path, number):
+    before = signal.getsignal(number)
+    with stop_on_signal(tmp_path):
+        assert signal.getsignal(number) is not before
+    assert signal.getsignal(number) is before
