@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -105,13 +105,19 @@ def _row(path: Path) -> dict[str, Any]:
         "checkpoint": f"{path.parent.parent.name}/{path.parent.name}/{path.name}",
         "episode": meta.get("episode"),
         "steps": meta.get("total_steps"),
-        "age_min": (time.time() - path.stat().st_mtime) / 60.0,
+        "age_h": _age_h(meta.get("timestamp")),
         "size_mb": folder_bytes(path) / 1e6,
         "metric": meta.get("metric_name"),
         "value": meta.get("metric_value"),
         "best": "best" if meta.get("is_best") else "",
         "state": str(damage[0]) if damage else "whole",
     }
+
+
+def _age_h(timestamp: str | None) -> float | None:
+    if timestamp is None:
+        return None
+    return (datetime.now(UTC) - datetime.fromisoformat(timestamp)).total_seconds() / 3600.0
 
 
 def _prune(trials: Sequence[Path], *, keep: int, is_real: bool) -> list[dict[str, Any]]:

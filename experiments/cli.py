@@ -8,7 +8,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
@@ -139,12 +139,14 @@ class _Tee(io.TextIOBase):
 
     def write(self, text: str) -> int:
         self._screen.write(text)
-        self._file.write(_ANSI.sub("", text))
+        with suppress(OSError):  # a full disk must not end what is being logged
+            self._file.write(_ANSI.sub("", text))
         return len(text)
 
     def flush(self) -> None:
         self._screen.flush()
-        self._file.flush()
+        with suppress(OSError):
+            self._file.flush()
 
     def isatty(self) -> bool:
         return self._screen.isatty()

@@ -8,21 +8,23 @@ import pytest
 from experiments.audit import AuditConfig
 from experiments.backtest import BacktestConfig
 from experiments.bench import BenchConfig
+from experiments.checkpoints import CheckpointsConfig
 from experiments.config import ALIASES, RunConfig, preset_names
 from experiments.settings import hyphens, settings_of
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "CONTRIBUTING.md", "docs/configuration.md")
+PAGES = ("README.md", "CONTRIBUTING.md", "docs/configuration.md", "docs/recovery.md")
+VERBS = (RunConfig, BacktestConfig, AuditConfig, BenchConfig, CheckpointsConfig)
 GENERAL = {"--help", "--write-docs", "--strict"}
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_flags_exist(page):
     text = (ROOT / page).read_text()
-    known = {s.flag for cls in (RunConfig, BacktestConfig, AuditConfig, BenchConfig) for s in settings_of(cls).values()}
+    known = {s.flag for cls in VERBS for s in settings_of(cls).values()}
     known |= {f"--{hyphens(name)}" for name in ALIASES} | GENERAL
     used = set(re.findall(r"(?<![\w-])--[a-z][\w.-]*\w", text))
-    used = {re.sub(r"\.no-", ".", flag) for flag in used}
+    used = {re.sub(r"(^--|\.)no-", r"\1", flag) for flag in used}
     assert used - known == set()
 
 

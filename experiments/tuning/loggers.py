@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,17 @@ class RecordLogger(LoggerCallback):
     """Writes ``result.json``, ``progress.csv`` and ``params.json`` where they stay.
 
     Tune's own loggers write into a temporary folder that is copied over now and then, so that a kill loses lines that
-    belong to a checkpoint. Here a line is on disk before the checkpoint that it belongs to is asked for.
+    belong to a checkpoint. Here a line is on disk before the checkpoint that it belongs to is asked for. Where the disk
+    is full, training goes on, and the lines that are owed follow when there is room again.
     """
 
     def __init__(self) -> None:
         self._latest: dict[str, int] = {}
+        self._owed: dict[str, list[dict[str, Any]]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Travel with a clean slate: the folder may be another one by then."""
-        return {**self.__dict__, "_latest": {}}
+        return {**self.__dict__, "_latest": {}, "_owed": {}}
 
     def log_trial_start(self, trial: Any) -> None:
         """Write what a search has drawn for the trial."""
@@ -41,15 +44,24 @@ class RecordLogger(LoggerCallback):
         """Append one iteration; one that is reported again after a failure replaces what it was."""
         if result.get("is_repeated"):
             return
-        folder, number = Path(trial.path), int(result["training_iteration"])
+        owed = [r for r in self._owed.pop(trial.trial_id, []) if r["training_iteration"] < result["training_iteration"]]
+        try:
+            self._write(trial, [*owed, result], is_mended=bool(owed))
+        except OSError as error:
+            print(f"could not write records ({error}); training goes on", file=sys.stderr, flush=True)
+            self._owed[trial.trial_id] = [*owed, result]
+
+    def _write(self, trial: Any, results: list[dict[str, Any]], *, is_mended: bool) -> None:
+        folder, first = Path(trial.path), int(results[0]["training_iteration"])
         folder.mkdir(parents=True, exist_ok=True)
-        if number <= self._latest.get(trial.trial_id, 0):
-            truncate_records(folder, number - 1)
-        self._latest[trial.trial_id] = number
-        is_due = bool(result.get("should_checkpoint"))
-        _append(folder / RESULT_FILE, json.dumps(result, cls=SafeFallbackEncoder) + "\n", to_disk=is_due)
-        flat = {name: value for name, value in flatten_dict(dict(result)).items() if not name.startswith("config/")}
-        _append_row(folder / PROGRESS_FILE, flat)
+        if is_mended or first <= self._latest.get(trial.trial_id, 0):
+            truncate_records(folder, first - 1)
+        self._latest[trial.trial_id] = int(results[-1]["training_iteration"])
+        for result in results:
+            text = json.dumps(result, cls=SafeFallbackEncoder) + "\n"
+            _append(folder / RESULT_FILE, text, to_disk=bool(result.get("should_checkpoint")))
+            flat = {name: value for name, value in flatten_dict(dict(result)).items() if not name.startswith("config/")}
+            _append_row(folder / PROGRESS_FILE, flat)
 
 
 def _append(path: Path, text: str, *, to_disk: bool) -> None:

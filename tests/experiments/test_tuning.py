@@ -1,3 +1,4 @@
+import errno
 import json
 import pickle
 from dataclasses import replace
@@ -15,11 +16,13 @@ from algos.learner import NonFiniteLossError, require_finite
 from envs.errors import InputError
 from experiments.config import RunConfig, config_from_json, parse_run, run_folder
 from experiments.layers import merge, nested
+from experiments.recovery import shelf
 from experiments.recovery.manifests import seal
+from experiments.recovery.shelf import CheckpointShelf
 from experiments.recovery.stopping import STOP_FILE
 from experiments.settings import settings_of
+from experiments.tuning import loggers, resume, trainables
 from experiments.tuning import monitor as monitor_module
-from experiments.tuning import resume, trainables
 from experiments.tuning.algorithms import MOST_STEPS, SHARED, algorithm_config
 from experiments.tuning.checkpoint_files import find_module_states
 from experiments.tuning.loggers import RecordLogger
@@ -458,6 +461,42 @@ def test_records_go_on_under_their_old_columns(tmp_path):
     RecordLogger().log_trial_result(0, trial, {"other": 7, "value": 1.5, "training_iteration": 2})
     rows = (tmp_path / "run" / "trial_0" / "progress.csv").read_text().splitlines()
     assert rows == ["training_iteration,value", "1,0.5", "2,1.5"]
+
+
+def test_records_that_a_full_disk_refused_follow_when_there_is_room(tmp_path, monkeypatch, capsys):
+    trial, logger = trial_in(tmp_path / "run"), RecordLogger()
+    logger.log_trial_result(0, trial, {"training_iteration": 1})
+
+    def full(path, text, **_):
+        with path.open("a") as file:
+            file.write(text[:5])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loggers, "_append", full)
+        for number in (2, 3):
+            logger.log_trial_result(0, trial, {"training_iteration": number})
+    assert capsys.readouterr().err.count("No space left on device") == 2
+    logger.log_trial_result(0, trial, {"training_iteration": 4})
+    assert [r["training_iteration"] for r in lines_of(tmp_path / "run")] == [1, 2, 3, 4]
+
+
+def test_full_disk_during_a_save_does_not_end_the_training(tmp_path, monkeypatch, capsys):
+    trainable = Clocked(config_of("qmix", keep=1), [])
+    trainable._shelf = CheckpointShelf(tmp_path)
+
+    def write(folder):
+        (monitor_module.Path(folder) / "weights").write_text("x")
+
+    trainable.save_checkpoint = write
+    first = trainable.save().checkpoint
+    with monkeypatch.context() as patch:
+        patch.setattr(shelf, "seal", lambda folder: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
+        assert trainable.save().checkpoint is None
+    assert "training goes on" in capsys.readouterr().err
+    assert [str(path) for path in trainable._shelf.published()] == [first.path]
+    trainable.save()
+    assert [path.name for path in trainable._shelf.published()] == ["checkpoint_000001"], "keep=1 keeps one"
 
 
 def test_iteration_that_trained_nothing_is_not_recorded(tmp_path):

@@ -1,0 +1,103 @@
+import json
+
+import pytest
+from runs import make_run
+
+from experiments.checkpoints import run
+from experiments.cli import exit_code
+from experiments.config import run_folder
+from experiments.recovery.lock import run_lock
+from experiments.recovery.shelf import CheckpointShelf
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A run folder with checkpoints of 0, 10, 20 and 30 episodes; that of 10 was the best."""
+    folder = run_folder(make_run(tmp_path / "dow"))
+    for path in folder.glob("checkpoint_*"):
+        (path / "checkpoint_meta.json").unlink()
+        path.rmdir()
+    for i in range(4):
+
+        def write(path, i=i):
+            meta = {"episode": 10 * i, "total_steps": 100 * i, "is_best": i == 1, "metric_name": "sharpe"}
+            meta |= {"metric_value": 0.5 * i, "timestamp": "2026-01-01T00:00:00+00:00"}
+            (path / "checkpoint_meta.json").write_text(json.dumps(meta))
+            (path / "weights").write_bytes(b"x" * 1000)
+
+        CheckpointShelf(folder / "trial_0").publish(write)
+    return folder
+
+
+def asked(*words):
+    return exit_code(run, [str(word) for word in words])
+
+
+def numbers(folder):
+    return [int(path.name[-6:]) for path in CheckpointShelf(folder / "trial_0").published()]
+
+
+def test_list_tells_what_each_is_worth(folder, tmp_path, capsys):
+    assert asked("list", folder, "--json", tmp_path / "out.json") == 0
+    assert "checkpoint_000003" in capsys.readouterr().out
+    rows = json.loads((tmp_path / "out.json").read_text())["rows"]
+    assert [(row["episode"], row["value"], row["best"], row["state"]) for row in rows] == [
+        (0, 0.0, "", "whole"),
+        (10, 0.5, "best", "whole"),
+        (20, 1.0, "", "whole"),
+        (30, 1.5, "", "whole"),
+    ]
+
+
+def test_verify_finds_damage_in_a_whole_tree_and_touches_nothing(folder, capsys):
+    assert asked("verify", folder.parent) == 0
+    (folder / "trial_0" / "checkpoint_000002" / "weights").write_bytes(b"y" * 1000)
+    assert asked("verify", folder.parent) == 1
+    assert "weights: has other content than was written" in capsys.readouterr().out
+    assert asked("list", folder.parent) == 0
+    assert numbers(folder) == [0, 1, 2, 3]
+
+
+def test_prune_shows_first_and_deletes_when_told(folder, capsys):
+    assert asked("prune", folder, "--keep", 2) == 0
+    shown = capsys.readouterr().out
+    assert "Would be deleted" in shown
+    assert "checkpoint_000001" in shown
+    assert "checkpoint_000002" not in shown
+    assert numbers(folder) == [0, 1, 2, 3]
+    assert asked("prune", folder, "--keep", 2, "--yes") == 0
+    assert numbers(folder) == [2, 3]
+    assert asked("prune", folder, "--keep", 2, "--yes") == 0
+    assert "nothing to delete" in capsys.readouterr().out
+
+
+def test_prune_never_deletes_the_only_whole_ones(folder, capsys):
+    (folder / "trial_0" / "checkpoint_000003" / "COMPLETE").unlink()
+    assert asked("prune", folder, "--keep", 1, "--yes") == 2
+    assert "is whole: nothing is deleted" in capsys.readouterr().err
+    assert numbers(folder) == [0, 1, 2, 3]
+
+
+def test_prune_does_not_touch_a_run_that_is_being_written(folder, capsys):
+    with run_lock(folder):
+        assert asked("prune", folder, "--keep", 1, "--yes") == 2
+    assert "is being written by process" in capsys.readouterr().err
+    assert numbers(folder) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["lsit"], "did you mean 'list'"),
+        (["list"], "the path is missing"),
+        (["list", "nowhere"], "nowhere is no folder"),
+        (["prune", ".", "--keep", "0"], "keep"),
+        (["list", "."], "holds no checkpoints"),
+    ],
+)
+def test_mistakes_are_refused_in_one_line(words, complaint, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert asked(*words) == 2
+    err = capsys.readouterr().err
+    assert complaint in err
+    assert err.count("\n") == 1
