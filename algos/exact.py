@@ -117,9 +117,7 @@ def _set_runner_state(runner: MultiAgentEnvRunner, state: dict[str, Any]) -> Non
 
 def _generator_places(buffer: Any) -> list[tuple[Any, str]]:
     """Where a buffer, and the buffers in it, keep their NumPy generators."""
-    slots = [
-        name for cls in type(buffer).__mro__ for name in getattr(cls, "__slots__", ())
-    ]  # as RLlib's have
+    slots = [name for cls in type(buffer).__mro__ for name in getattr(cls, "__slots__", ())]  # as RLlib's have
     names = dict.fromkeys([*vars(buffer), *slots])
     places = [(buffer, name) for name in names if isinstance(getattr(buffer, name, None), np.random.Generator)]
     inner = getattr(buffer, "_module_to_buffer", None) or {}
