@@ -21,9 +21,9 @@ _SCAN_REPLICAS = 64  # below this one scan is quicker than a chain of additions;
 
 
 def number(value: float) -> Tensor | float:
-    """A number to calculate with: as a tensor, since torch takes three times as long over a Python number.
+    """A number to calculate with: as a tensor, since torch makes one of every Python number first.
 
-    That is a third of the step of a single replica. A compiled step has its numbers in the code.
+    With a single replica that would take longer than the arithmetic. A compiled step has its numbers in the code.
     """
     if torch.compiler.is_compiling():
         return value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -11,7 +11,9 @@ from torch import Tensor
 
 from envs.bar_data import PRICE_FIELDS, Bars
 from envs.execution import CostConfig
-from envs.floor import TradingFloor
+
+if TYPE_CHECKING:
+    from envs.floor import TradingFloor
 
 
 def random_actions(floor: TradingFloor, rng: np.random.Generator) -> Tensor:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from envs.bar_data import Bars
-from envs.floor import TradingFloor
 from envs.trading import Detail
+
+if TYPE_CHECKING:
+    from envs.floor import TradingFloor
 
 Array = NDArray[np.float64]
 

@@ -131,8 +131,7 @@ def build_floor(
         device: Where the floor is stepped.
         seed: Of the counted draws of start bars.
         start: ``"random"``: episodes of ``horizon_bars`` that start anywhere in the split; ``"first"``: one pass over
-            the whole
-            split.
+            the whole split.
         record: Keep the books of the last step in ``detail``.
         use_compile: Compile the step (pays for itself over thousands of steps of many replicas).
         with_state: Return the global state.

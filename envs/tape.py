@@ -35,9 +35,8 @@ class Tape:
         mandates: Book rules of the agents.
         costs: Impact coefficients and law.
         fill: Price at which orders fill. ``next_vwap`` stands in for the average price that bars do not record: it is
-            the
-            typical price (high + low + close) / 3 of the next bar. ``same_close_unsafe`` fills at the price that was
-            seen.
+            the typical price (high + low + close) / 3 of the next bar. ``same_close_unsafe`` fills at the price that
+            was seen.
         device: Where the table lives.
 
     Raises:

@@ -43,7 +43,7 @@ class PPOSettings:
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the layers of policy and value networks."""
     activation: Literal["relu", "tanh"] = "relu"
-    """Activation between layers; tanh costs about twice as much forward."""
+    """Activation between layers; tanh is the slower one."""
     use_shared_networks: bool | None = None
     """One network for all agents, or one each. None: one for all where their observations are equally wide."""
     num_envs_per_env_runner: int = Field(default=64, gt=0)

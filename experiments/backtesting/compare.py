@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from envs.bars import Split
@@ -18,6 +19,7 @@ from experiments.arguments import build_settings, dump_settings
 from experiments.backtesting.agents import check_agents, describe_agents
 from experiments.backtesting.baselines import run_baselines
 from experiments.backtesting.engine import Policy, PolicyTrader, run_backtest
+from experiments.backtesting.overlap import any_overlap, last_date_seen, overlap_notes, overlaps
 from experiments.backtesting.result import BacktestResult
 from experiments.config import floor_spec
 from experiments.layers import merge
@@ -39,6 +41,7 @@ class Backtest:
         baselines: What they must beat.
         market: Prices and rules, those of the first model.
         split: Name of the split.
+        seen: Last date that each model was trained or selected on, datetime64[us]; None where that is unknown.
     """
 
     models: Sequence[Model]
@@ -46,6 +49,7 @@ class Backtest:
     baselines: Sequence[BacktestResult]
     market: Market
     split: str
+    seen: Sequence[np.datetime64 | None]
 
 
 def backtest_models(
@@ -66,9 +70,11 @@ def backtest_models(
         split: ``"train"``, ``"validation"`` or ``"test"``.
 
     Raises:
-        InputError: if a model does not fit the prices, or the models cannot share a period.
+        InputError: if a model does not fit the prices, or the models cannot share a period or begin with different
+            capital.
     """
     markets = [build_market(_spec(model, models[0], capital=capital, data=data or {})) for model in models]
+    _check_capital(models, markets)
     markets = _same_period(markets, split)
     strategies = []
     for model, market in zip(models, markets, strict=True):
@@ -83,7 +89,14 @@ def backtest_models(
         name = "strategy" if len(models) == 1 else model.name
         strategies.append(run_backtest(trader, market, name=name, split=split, scaler=scaler))
     baselines = run_baselines(markets[0], split=split, seed=models[0].config.seed)
-    return Backtest(models=models, strategies=strategies, baselines=baselines, market=markets[0], split=split)
+    return Backtest(
+        models=models,
+        strategies=strategies,
+        baselines=baselines,
+        market=markets[0],
+        split=split,
+        seen=[last_date_seen(model) for model in models],
+    )
 
 
 def summarise(backtest: Backtest) -> dict[str, Any]:
@@ -99,6 +112,7 @@ def summarise(backtest: Backtest) -> dict[str, Any]:
             "frequency": bars.frequency,
             "periods_per_year": bars.periods_per_year,
         },
+        "overlaps_training": any_overlap(first.dates[0], backtest.seen),
         "costs": dump_settings(rules.costs) | {"fill": rules.fill, "max_leverage": rules.max_leverage},
         "capital": float(first.equity[0]),
         "strategy": dict(first.metrics),
@@ -108,7 +122,14 @@ def summarise(backtest: Backtest) -> dict[str, Any]:
         "ruined": first.ruined,
         "data": {"source": bars.source, "fingerprint": bars.fingerprint, "notes": list(bars.notes)},
         "models": [
-            {"name": model.name, "checkpoint": str(model.checkpoint), "which": model.which} for model in backtest.models
+            {
+                "name": model.name,
+                "checkpoint": str(model.checkpoint),
+                "which": model.which,
+                "last_date_seen": None if date is None else str(date),
+                "overlaps_training": overlaps(first.dates[0], date),
+            }
+            for model, date in zip(backtest.models, backtest.seen, strict=True)
         ],
     }
     if len(strategies) > 1:
@@ -154,7 +175,9 @@ def print_backtest(backtest: Backtest, out: str | Path) -> None:
     rows["period"] = period_in_words(backtest)
     rows["capital"] = money(backtest.strategies[0].equity[0])
     rows["costs"] = costs_in_words(backtest)
-    for i, note in enumerate([*bars.notes, *_books_that_differ(backtest)]):
+    start = backtest.strategies[0].dates[0]
+    overlap = overlap_notes(backtest.models, start, backtest.seen)
+    for i, note in enumerate([*overlap, *bars.notes, *_books_that_differ(backtest)]):
         rows[f"note {i + 1}"] = note
     results = [*backtest.strategies, *backtest.baselines]
     names = [result.name for result in backtest.strategies]
@@ -222,6 +245,18 @@ def _check_widths(policy: Policy, floor: TradingFloor, *, model: str) -> None:
             f"{model} does not fit: its agents see {list(trained)} numbers each, but these prices and settings make "
             f"{list(floor.obs_dims)}"
         )
+
+
+def _check_capital(models: Sequence[Model], markets: Sequence[Market]) -> None:
+    """Refuse to put curves of US dollars side by side that begin at different heights."""
+    accounts = [len({mandate.account for mandate in market.mandates}) for market in markets]
+    for model, count in zip(models, accounts, strict=True):
+        if count != accounts[0]:
+            each = money(markets[0].spec.floor.capital)
+            raise InputError(
+                f"{models[0].name} and {model.name} cannot be compared: they begin with {accounts[0]} and {count} "
+                f"accounts of {each} each; test them one at a time, each with a --capital that makes the sums equal"
+            )
 
 
 def _same_period(markets: Sequence[Market], split: str) -> list[Market]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from types import MappingProxyType
 
@@ -46,9 +47,9 @@ def test_books_of_every_preset_balance(desk) -> None:
 
 @pytest.mark.parametrize("name", ["djia29_daily_2013_2018.csv", "btcusd_1h_2018_2022.csv"])
 def test_real_prices_pass_both_audits(name) -> None:
-    path = Path(__file__).parents[2] / ".." / "shared" / "data" / name
+    path = Path(os.environ.get("TRADING_FLOOR_DATA") or "no folder of real prices") / name
     if not path.exists():
-        pytest.skip("real prices are not here")
+        pytest.skip("TRADING_FLOOR_DATA names no folder of real prices")
     spec = FloorSpec(data=DataConfig(path=str(path)), desk=DeskConfig(preset="roles"))
     for result in (audit_lookahead(spec, num_bars_checked=1), audit_books(spec, num_settings=3, num_steps=16)):
         assert result.passed, result.rows

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
-import time
+import os
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from envs.bars import Bars, DataConfig, Split, build_bars, load_bars, split_bars
 from envs.errors import InputError
 from envs.synthetic import SyntheticConfig, generate_bars
 
-REAL = Path(__file__).parents[2] / ".." / "shared" / "data"
+REAL = Path(os.environ.get("TRADING_FLOOR_DATA") or "no folder of real prices")
 
 
 def long_table(assets=("AAA", "BBB"), num_bars=6, start="2020-01-06") -> pd.DataFrame:
@@ -372,15 +372,14 @@ def test_one_bar_is_no_history(tmp_path):
 # --- real files ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(not REAL.exists(), reason="real price files are not part of the project")
 @pytest.mark.parametrize(
     ("name", "shape", "periods"),
     [("djia29_daily_2013_2018.csv", (1259, 29), 252), ("btcusd_1h_2018_2022.csv", (33259, 1), 8760)],
 )
-def test_real_files_load_within_a_second(name, shape, periods):
-    begun = time.perf_counter()
+def test_real_files_load_whole(name, shape, periods):
+    if not (REAL / name).exists():
+        pytest.skip("TRADING_FLOOR_DATA names no folder of real prices")
     bars = load_bars(REAL / name)
-    assert time.perf_counter() - begun < 1.0
     assert bars.close.shape == shape
     assert bars.periods_per_year == periods
     assert len(bars.notes) == 1

@@ -11,7 +11,7 @@ from envs.errors import InputError
 from envs.market import build_market
 from envs.metrics import METRIC_NAMES
 from experiments.backtesting import baselines
-from experiments.backtesting.compare import backtest_models, summarise, write_backtest
+from experiments.backtesting.compare import backtest_models, print_backtest, summarise, write_backtest
 from experiments.backtesting.engine import PolicyTrader, run_backtest
 from experiments.config import config_from_json, floor_spec
 from experiments.models import find_model, find_models
@@ -290,3 +290,93 @@ def test_prices_without_volume_are_refused_for_a_model_that_saw_volume(run_folde
     frame.rename_axis("date").to_csv(path)
     with pytest.raises(InputError, match=r"feature_groups of agent 'trader_0' was .*volume"):
         backtest_models([find_model(run_folder)], load=load, data={"path": str(path)})
+
+
+def printed(backtest, capsys):
+    print_backtest(backtest, "out")
+    return " ".join(capsys.readouterr().out.replace("\u2502", " ").split())
+
+
+def test_test_split_of_its_own_run_is_new_to_a_model(run_folder, capsys):
+    backtest = backtest_models([find_model(run_folder)], load=load)
+    assert summarise(backtest)["overlaps_training"] is False
+    assert "OUT OF SAMPLE" not in printed(backtest, capsys)
+
+
+@pytest.mark.parametrize(
+    ("data", "split"),
+    [
+        ({"train": 0.4, "validation": 0.1, "test": 0.5}, "test"),
+        ({"synthetic": {"num_assets": 4, "num_bars": 400, "seed": 9}}, "validation"),
+        ({}, "validation"),
+        ({}, "train"),
+    ],
+)
+def test_period_that_begins_before_the_model_was_chosen_is_reported_with_its_dates(run_folder, data, split, capsys):
+    backtest = backtest_models([find_model(run_folder)], load=load, data=data, split=split)
+    own = market_of()
+    last = str(own.bars.dates[own.splits.validation.stop - 1])
+    summary = summarise(backtest)
+    assert summary["overlaps_training"] is True
+    assert summary["models"][0]["last_date_seen"] == last
+    text = printed(backtest, capsys)
+    assert f"NOT OUT OF SAMPLE: dow was trained and selected on dates up to {last[:10]}" in text
+    assert f"begins on {str(backtest.strategies[0].dates[0])[:10]}" in text
+
+
+def test_other_prices_that_begin_a_bar_after_the_last_one_seen_are_new(run_folder, tmp_path):
+    own = market_of()
+    last = own.bars.dates[own.splits.validation.stop - 1]
+
+    def test_on(bars_after):
+        shift = last + np.timedelta64(bars_after, "D") - own.bars.dates[own.splits.test.start]
+        rows = [
+            {"date": date + shift, "asset": asset, **{n: getattr(own.bars, n)[t, a] for n in columns}}
+            for t, date in enumerate(own.bars.dates)
+            for a, asset in enumerate(own.bars.assets)
+        ]
+        path = tmp_path / f"{bars_after}.csv"
+        pd.DataFrame(rows).to_csv(path, index=False)
+        backtest = backtest_models([find_model(run_folder)], load=load, data={"path": str(path)})
+        return summarise(backtest)["overlaps_training"]
+
+    columns = ("open", "high", "low", "close", "volume")
+    assert [test_on(0), test_on(1)] == [True, False]
+
+
+def test_second_model_that_was_trained_on_the_tested_dates_is_reported(tmp_path, capsys):
+    early = {"train": 0.4, "validation": 0.1, "test": 0.5}
+    make_run(tmp_path / "one", SMALL | {"data": SMALL["data"] | early})
+    make_run(tmp_path / "two")
+    backtest = backtest_models(find_models([tmp_path / "one", tmp_path / "two"]), load=load)
+    summary = summarise(backtest)
+    assert summary["overlaps_training"] is True
+    assert [model["overlaps_training"] for model in summary["models"]] == [False, True]
+    assert "NOT OUT OF SAMPLE: two was" in printed(backtest, capsys)
+
+
+@pytest.mark.parametrize("what", ["gone", "changed"])
+def test_model_whose_own_prices_cannot_be_read_may_have_seen_the_period(tmp_path, what, capsys):
+    market = market_of()
+    frame = pd.DataFrame(market.bars.close, index=market.bars.dates, columns=list(market.bars.assets))
+    path, other = tmp_path / "own.csv", tmp_path / "other.csv"
+    for file in (path, other):
+        frame.rename_axis("date").to_csv(file)
+    costs = {"temporary_impact": 0.0, "permanent_impact": 0.0}
+    make_run(tmp_path / "dow", {"data": {"path": str(path)}, "floor": SMALL["floor"] | {"costs": costs}})
+    path.unlink()
+    if what == "changed":
+        (frame * 2).rename_axis("date").to_csv(path)
+    backtest = backtest_models([find_model(tmp_path / "dow")], load=load, data={"path": str(other)})
+    summary = summarise(backtest)
+    assert summary["overlaps_training"] is None
+    assert summary["models"][0]["last_date_seen"] is None
+    assert "unknown whether it has seen the tested period" in printed(backtest, capsys)
+
+
+def test_models_that_begin_with_different_capital_are_not_put_side_by_side(tmp_path):
+    make_run(tmp_path / "desk")
+    make_run(tmp_path / "rivals", SMALL | {"desk": {"preset": "rivals", "num_agents": 3}})
+    models = find_models([tmp_path / "desk", tmp_path / "rivals"])
+    with pytest.raises(InputError, match=r"desk and rivals cannot be compared: .* 1 and 3 accounts of \$1M"):
+        backtest_models(models, load=load)

@@ -1,0 +1,149 @@
+import os
+
+import pytest
+import torch
+
+from envs.errors import InputError
+from envs.floor import FloorConfig
+from envs.mandates import DeskConfig
+from envs.market import FloorSpec
+from experiments import bench
+from experiments.benchmarks import floor as floor_benchmark
+from experiments.benchmarks import sampling, training
+from experiments.benchmarks.timing import measure, one_core, stopwatch
+from experiments.config import RunConfig
+from experiments.reporting.files import read_json
+
+SPEC = FloorSpec(desk=DeskConfig(num_agents=2, feature_groups=("momentum",)), floor=FloorConfig(horizon_bars=8))
+
+
+def test_unknown_subject_is_named_with_what_there_is():
+    with pytest.raises(InputError, match=r"'flor' cannot be measured.*'?floor'?.*sampling, training"):
+        bench.run(["flor"])
+
+
+def test_gpu_that_is_not_there_is_refused_before_anything_is_measured(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(bench, "_measure", lambda config: pytest.fail("measured"))
+    with pytest.raises(InputError, match="--device cuda: torch sees no GPU"):
+        bench.run(["floor", "--device", "cuda"])
+
+
+@pytest.mark.parametrize("words", [["--rounds", "0"], ["floor", "--round", "3"], ["floor", "sampling"]])
+def test_flag_that_makes_no_sense_is_refused_before_anything_is_measured(monkeypatch, words):
+    monkeypatch.setattr(bench, "_measure", lambda config: pytest.fail("measured"))
+    with pytest.raises((InputError, ValueError)):
+        bench.run(words)
+
+
+@pytest.mark.parametrize("words", [["sampling"], ["--subject", "sampling"]])
+def test_subject_is_the_first_word_or_a_flag_and_json_holds_what_is_printed(monkeypatch, tmp_path, capsys, words):
+    asked = []
+    monkeypatch.setattr(bench, "_measure", lambda config: asked.append(config) or [{"what": "it", "ratio": 2.5}])
+    assert bench.run([*words, "--rounds", "2", "--json", str(tmp_path / "bench.json")]) == 0
+    assert (asked[0].subject, asked[0].rounds, asked[0].device) == ("sampling", 2, "cpu")
+    assert "2.5" in capsys.readouterr().out
+    expected = {"subject": "sampling", "device": "cpu", "rows": [{"what": "it", "ratio": 2.5}]}
+    assert read_json(tmp_path / "bench.json") == expected
+
+
+def test_neighbouring_rows_with_the_same_columns_share_a_table():
+    a, b, c, d = {"x": 1, "y": 2}, {"x": 3, "y": 4}, {"y": 5}, {"x": 6, "y": 7}
+    assert bench._alike([a, b, c, d]) == [[a, b], [c], [d]]
+    assert bench._alike([]) == []
+
+
+def test_calls_are_timed_in_turn_and_warm_ups_do_not_count(monkeypatch):
+    now, order = [0.0], []
+    clock = type("Clock", (), {"perf_counter": lambda: now[0], "process_time": lambda: now[0] / 2})
+    monkeypatch.setattr("experiments.benchmarks.timing.time", clock)
+
+    def call(name, seconds):
+        def takes():
+            order.append(name)
+            now[0] += next(seconds)
+
+        return takes
+
+    calls = {"a": call("a", iter([100.0, 1.0, 2.0, 9.0])), "b": call("b", iter([100.0, 5.0, 5.0, 5.0]))}
+    taken = measure(calls, rounds=3)
+    assert order == ["a", "b"] * 4
+    assert (taken["a"].wall_s, taken["a"].cpu_s, taken["b"].wall_s) == (2.0, 1.0, 5.0)
+
+
+def test_stopwatch_adds_up_calls_and_takes_itself_off_again(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("experiments.benchmarks.timing.time", type("Clock", (), {"perf_counter": lambda: now[0]}))
+
+    class Worker:
+        def work(self, seconds):
+            now[0] += seconds
+            if seconds == 4.0:
+                raise KeyError
+            return seconds
+
+    honest = Worker.work
+    with stopwatch({"work": (Worker, "work")}) as spent:
+        assert Worker().work(3.0) == 3.0
+        with pytest.raises(KeyError):
+            Worker().work(4.0)
+    assert Worker.work is honest
+    Worker().work(5.0)
+    assert spent == {"work": 7.0}
+
+
+def test_one_core_is_given_back_even_after_a_failure():
+    torch.set_num_threads(2)
+    before = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+
+    def fail_on_one_core():
+        with one_core():
+            assert torch.get_num_threads() == 1
+            assert before is None or len(os.sched_getaffinity(0)) == 1
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail_on_one_core()
+    assert torch.get_num_threads() == 2
+    assert before is None or os.sched_getaffinity(0) == before
+    torch.set_num_threads(1)
+
+
+def test_floor_is_measured_against_the_memory(monkeypatch):
+    monkeypatch.setattr(floor_benchmark, "AGENT_STEPS", 64)
+    monkeypatch.setattr(floor_benchmark, "ENV_STEPS", 20)
+    monkeypatch.setattr(floor_benchmark, "COPIED_BYTES", 1 << 16)
+    bandwidth = floor_benchmark.copy_bandwidth(rounds=1)
+    row = floor_benchmark.floor_speed(4, use_compile=False, bandwidth=bandwidth, rounds=1, spec=SPEC)
+    assert (row["replicas"], row["agents"], row["assets"]) == (4, 2, 8)
+    steps_per_s = row["agent_steps_per_s"] / (4 * 2)
+    assert row["share_of_bandwidth_bound"] == pytest.approx(row["bytes_per_step"] * steps_per_s / bandwidth)
+    env = floor_benchmark.env_speed(rounds=1, spec=SPEC)
+    assert env["agent_steps_per_s"] == pytest.approx(2 * env["env_steps_per_s"])
+
+
+@pytest.mark.filterwarnings("ignore:.*Overriding environment")  # RLlib registers it for every runner
+def test_runners_are_measured_on_the_same_floor(monkeypatch, ray_session):
+    for name in ("RLLIB_ENVS", "TEAM_ENVS", "TEAM_STEPS", "RLLIB_STEPS"):
+        monkeypatch.setattr(sampling, name, 2)
+    team, rllib, ratio = sampling.bench_sampling(rounds=1)
+    assert (team["agents"], rllib["agents"], team["replicas"]) == (5, 5, 2)
+    assert ratio["ratio"] == pytest.approx(team["agent_steps_per_s"] / rllib["agent_steps_per_s"])
+
+
+def test_parts_of_a_qmix_update_sum_to_the_whole(monkeypatch, ray_session):
+    monkeypatch.setattr(training, "QMIX_ROUNDS", 1)
+    rows = training._bench_qmix("cpu", 1)
+    assert sum(row["share"] for row in rows[1:]) == pytest.approx(1.0)
+    assert rows[0]["replicas"] == RunConfig().qmix.num_envs_per_env_runner
+
+
+@pytest.mark.filterwarnings("ignore:.*Overriding environment")  # RLlib registers it for every runner
+def test_ppo_is_measured_on_both_runners(monkeypatch, ray_session):
+    monkeypatch.setattr(training, "BATCH_AGENT_STEPS", 640)
+    monkeypatch.setattr(training, "MINIBATCH", 64)
+    monkeypatch.setattr(training, "EPOCHS", 1)
+    monkeypatch.setattr(training, "TEAM_ENVS", 4)
+    monkeypatch.setattr(training, "RLLIB_ENVS", 4)
+    team, rllib, ratio = training._bench_ppo("cpu", 1)
+    assert ratio["ratio"] == pytest.approx(rllib["iteration_s"] / team["iteration_s"])
