@@ -20,6 +20,8 @@ from commands import (
 )
 
 from algos.policy import weights_sha256
+from experiments.cli import exit_code
+from experiments.run import run
 from experiments.tuning.checkpoint_files import find_module_states
 from experiments.tuning.monitor import write_summary
 
@@ -266,7 +268,8 @@ def test_weights_that_do_not_fit_leave_no_folder_behind(first, tmp_path, capsys)
 def test_skip_training_only_backtests(finished, tmp_path):
     (finished / "backtest" / "backtest.json").unlink()
     before = tree(finished)
-    assert run_here(finished, "--load-model", finished, "--skip-training", "--json", tmp_path / "out.json") == 0
+    wanted = ["--load-model", str(finished), "--skip-training", "--json", str(tmp_path / "out.json")]
+    assert exit_code(run, wanted) == 0
     assert read(tmp_path / "out.json")["backtest"] == read(finished / "backtest" / "backtest.json")
     changed = {name for name, at in tree(finished).items() if before.get(name) != at}
     assert changed
