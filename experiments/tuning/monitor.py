@@ -147,12 +147,14 @@ def _tidy(trial: Any) -> None:
     """Bring what a trial has written in line with its newest checkpoint, after which it carries on."""
     folder = Path(trial.storage.trial_fs_path)
     mend_copy(folder / BEST_FOLDER)
-    published = CheckpointShelf(folder).published()
-    newest = published[-1] if published else None
-    if newest is not None and read_json(newest / META_FILE)["is_best"]:
-        copy_folder(newest, folder / BEST_FOLDER)  # a kill may have come between the two
     if trial.status == "TERMINATED":
         return
+    shelf = CheckpointShelf(folder)
+    newest = shelf.newest_valid()
+    if newest is None and shelf.damaged():
+        return  # the trainable refuses to start; what is there stays as it is
+    if newest is not None and read_json(newest / META_FILE)["is_best"]:
+        copy_folder(newest, folder / BEST_FOLDER)  # a kill may have come between the two
     truncate_records(folder, 0 if newest is None else int(read_json(newest / STATE_FILE)["iteration"]))
 
 

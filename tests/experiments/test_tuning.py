@@ -174,6 +174,24 @@ def test_monitor_keeps_stale_copies_of_our_files_from_being_uploaded(tmp_path):
     assert [path.name for path in staging.iterdir()] == ["experiment_state.json"]
 
 
+def test_monitor_brings_records_in_line_with_the_newest_whole_checkpoint(tmp_path):
+    trial = trial_in(tmp_path / "run")
+    folder = tmp_path / "run" / "trial_0"
+    for iteration in (2, 4):
+
+        def write(path, iteration=iteration):
+            (path / "checkpoint_meta.json").write_text(json.dumps({"is_best": iteration == 2}))
+            (path / "run_state.json").write_text(json.dumps({"iteration": iteration}))
+
+        CheckpointShelf(folder).publish(write)
+    (folder / "checkpoint_000001" / "checkpoint_meta.json").write_text("")
+    (folder / "result.json").write_text("".join(f'{{"training_iteration": {i}}}\n' for i in range(1, 7)))
+    RunMonitor(algo="ppo", seed=4).on_step_begin(0, [trial])
+    assert [r["training_iteration"] for r in lines_of(tmp_path / "run")] == [1, 2]
+    assert json.loads((folder / "best_checkpoint" / "checkpoint_meta.json").read_text())["is_best"]
+    assert (folder / "damaged-checkpoint_000001").is_dir()
+
+
 def test_monitor_of_a_search_leaves_the_summary_alone_and_names_the_trial(tmp_path, capsys):
     folder = tmp_path / "run"
     report(RunMonitor(algo="ppo", seed=4, is_search=True), trial_in(folder), 1, sharpe=1.5, is_best=True)
@@ -453,6 +471,14 @@ def test_records_are_written_where_they_stay_each_iteration_once(tmp_path):
     assert [(r["training_iteration"], r["value"]) for r in lines_of(tmp_path / "run")] == [(1, 0), (2, 1), (3, 1)]
     rows = (tmp_path / "run" / "trial_0" / "progress.csv").read_text().splitlines()
     assert rows == ["training_iteration,value", "1,0.0", "2,1.0", "3,1.0"]
+
+
+def test_records_of_steps_that_are_left_behind_go(tmp_path):
+    trial, logger = trial_in(tmp_path / "run"), RecordLogger()
+    for number in (1, 2, 3):
+        logger.log_trial_result(0, trial, {"training_iteration": number})
+    RecordLogger().log_trial_result(0, trial, {"training_iteration": 2})
+    assert [r["training_iteration"] for r in lines_of(tmp_path / "run")] == [1, 2]
 
 
 def test_records_go_on_under_their_old_columns(tmp_path):
