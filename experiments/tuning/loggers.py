@@ -54,9 +54,7 @@ class RecordLogger(LoggerCallback):
     def _write(self, trial: Any, results: list[dict[str, Any]], *, is_mended: bool) -> None:
         folder, first = Path(trial.path), int(results[0]["training_iteration"])
         folder.mkdir(parents=True, exist_ok=True)
-        if is_mended or first <= self._latest.get(
-            trial.trial_id, first
-        ):  # or an older one is gone on from
+        if is_mended or first <= self._latest.get(trial.trial_id, first):  # or an older one is gone on from
             truncate_records(folder, first - 1)
         self._latest[trial.trial_id] = int(results[-1]["training_iteration"])
         for result in results:
