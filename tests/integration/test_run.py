@@ -207,7 +207,7 @@ def test_damaged_checkpoint_is_set_aside_and_the_one_before_it_goes_on(finished,
     assert run_here(finished) == 0
     shown = capsys.readouterr().out
     assert f"checkpoint {newest.name} is damaged" in shown
-    assert min(episodes_shown(shown)) > EPISODES - 8
+    assert min(episodes_shown(shown)) >= EPISODES - 8
     assert summary(finished)["weights_sha256"] == sha256, "the same iterations give the same weights once more"
     assert (newest.parent / f"damaged-{newest.name}").is_dir()
     assert newest not in checkpoints(finished)
