@@ -178,13 +178,13 @@ class RunTrainable(Algorithm):
         """Run the greedy policy once over the validation split."""
         found = self.evaluate()[ENV_RUNNER_RESULTS]["floor"]
         values = {name: float(found[name]) for name in METRICS}
+        values["max_drawdown"] = -values["max_drawdown"]  # below zero, as in a backtest: higher is always better
         years = float(found["episode_len"]) / self._periods_per_year()
         annual = (1.0 + values["profit"]) ** (1.0 / years) - 1.0 if values["profit"] > -1.0 else -1.0
-        values["calmar"] = annual / values["max_drawdown"] if values["max_drawdown"] > 0 else 0.0
+        values["calmar"] = annual / -values["max_drawdown"] if values["max_drawdown"] < 0 else 0.0
         values["return"] = values["profit"]
-        metric = self.run.checkpoint_metric
-        values["score"] = -values[metric] if metric == "max_drawdown" else values[metric]
-        values["search_score"] = _score(values, self.run.search.objective)
+        values["score"] = values[self.run.checkpoint_metric]
+        values["search_score"] = values[self.run.search.objective]
         self._last_metrics = values
         self._evaluated_at = self.num_episodes
 
@@ -398,10 +398,6 @@ def non_finite_weights(weights: Mapping[str, Any]) -> str:
     """Say which weights are NaN or infinite; empty where none is."""
     bad = [name for name, value in sorted(weights.items()) if not np.isfinite(value).all()]
     return f"{len(bad)} weights are NaN or infinite, the first of them {bad[0]}; lower lr" if bad else ""
-
-
-def _score(values: Mapping[str, float], objective: str) -> float:
-    return -values[objective] if objective == "max_drawdown" else values[objective]
 
 
 def _read_state(checkpoint: Path) -> dict[str, Any]:

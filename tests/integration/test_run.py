@@ -97,6 +97,7 @@ def test_every_checkpoint_says_what_it_is(first):
         found = meta(checkpoint)
         assert {"episode", "total_steps", "timestamp", "epsilon", "is_best"} <= set(found)
         assert {"profit", "sharpe", "max_drawdown", "num_trades"} <= set(found)
+        assert -1.0 <= found["max_drawdown"] <= 0.0, "the sign of a backtest's"
         assert (found["metric_name"], found["metric_value"]) == ("sharpe", found["sharpe"])
         assert found["weights_sha256"] == sha256_of(checkpoint)
 
