@@ -17,9 +17,11 @@ def ray_session() -> Iterator[None]:
     """A local Ray whose workers can import the modules beside this file."""
     import ray
 
-    here = str(Path(__file__).parent)
+    here = Path(__file__).parent
+    # The root comes first: tests/experiments would otherwise pass for a part of the package of that name.
+    folders = [str(here.parent), str(here)]
     before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [here, before]))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [*folders, before]))
     ray.init(address="local", include_dashboard=False, num_cpus=8, logging_level="error", log_to_driver=False)
     yield
     ray.shutdown()
