@@ -62,6 +62,7 @@ class RunTrainable(Algorithm):
     """A mixin before an RLlib algorithm: episodes as the clock, evaluation, checkpoints that explain themselves."""
 
     run: RunConfig
+    previous_checkpoint: Path | None = None
 
     def __init__(self, config: Any = None, **kwargs: Any) -> None:
         given = dict(config or {})
@@ -229,10 +230,13 @@ class RunTrainable(Algorithm):
             return super().save(checkpoint_dir)
         metrics = {"training_iteration": self.training_iteration, "episodes": self.num_episodes}
         try:
-            path = self._shelf.publish(lambda folder: self.save_checkpoint(str(folder)))
+            path = self._shelf.publish(
+                lambda folder: self.save_checkpoint(str(folder)), previous=self.previous_checkpoint
+            )
         except (OSError, InputError) as error:
             print(f"could not save a checkpoint ({error}); training goes on", file=sys.stderr, flush=True)
             return _TrainingResult(checkpoint=None, metrics=metrics)
+        self.previous_checkpoint = path
         self._shelf.prune(self.run.keep)
         return _TrainingResult(checkpoint=tune.Checkpoint.from_directory(str(path)), metrics=metrics)
 
