@@ -1,13 +1,15 @@
 """Tiny training runs: in this process, or as commands that can be interrupted and killed."""
 
 import json
-import os
 import re
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
+
+import psutil
 
 import experiments.tuning  # noqa: F401  sets what Ray reads, before a session of Ray starts
 from experiments.cli import exit_code
@@ -41,14 +43,19 @@ def run_command(folder, *words) -> subprocess.CompletedProcess:
 
 
 class Started:
-    """A command in a process group of its own, with every process of Ray that it starts."""
+    """A command with every process of Ray that it starts."""
 
-    def __init__(self, folder, *words):
+    def __init__(self, folder, *words, env=None, out=None):
         self.folder = folder
-        self.out = folder.parent / f"{folder.name}.{time.monotonic_ns()}.out"
+        self.out = out or folder.parent / f"{folder.name}.{time.monotonic_ns()}.out"
         with self.out.open("w") as file:
             self.process = subprocess.Popen(
-                command(folder, *words), stdout=file, stderr=subprocess.STDOUT, cwd=ROOT, start_new_session=True
+                command(folder, *words),
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                cwd=ROOT,
+                start_new_session=True,
+                env=env,
             )
 
     def wait_for_episodes(self, count: int) -> None:
@@ -66,8 +73,28 @@ class Started:
         self.process.send_signal(number)
         return self.process.wait(TIMEOUT_S)
 
+    def family(self) -> list[psutil.Process]:
+        """The command's process and all below it."""
+        try:
+            top = psutil.Process(self.process.pid)
+            return [top, *top.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
+
+    def workers(self, title: str) -> list[psutil.Process]:
+        """Processes by the name that Ray gives its actors."""
+        found = []
+        for process in self.family():
+            with suppress(psutil.NoSuchProcess):
+                if title in " ".join(process.cmdline()):
+                    found.append(process)
+        return found
+
     def kill(self) -> None:
-        os.killpg(self.process.pid, signal.SIGKILL)
+        """Kill every process at once, those too that stand still."""
+        for process in self.family():
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         self.process.wait(TIMEOUT_S)
 
     def __enter__(self):

@@ -1,0 +1,215 @@
+"""Everything but a kill that can happen to a run: damaged files, full disks, signals, a second writer, dead workers."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from commands import MARKET, TIMEOUT_S, Started, checkpoints, run_command, summary
+from comparing import differences
+from killing import CLOCK, RUNS
+
+WORDS = [*MARKET, *CLOCK, *RUNS["qmix"]]
+SCALED = ["--scaling.num-env-runners", "2"]
+LEARNER = ["--scaling.num-learners", "1"]
+
+
+def newest(folder: Path) -> Path:
+    return checkpoints(folder)[-1]
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def weights(folder: Path) -> Path:
+    return next(newest(folder).glob("learner_group/learner/rl_module/*/module_state.pkl"))
+
+
+def state_file(folder: Path) -> Path:
+    return sorted(folder.glob("experiment_state-*.json"))[-1]
+
+
+def half_delete(checkpoint: Path) -> None:
+    for path in sorted(p for p in checkpoint.rglob("*") if p.is_file())[::2]:
+        path.unlink()
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "missing component": lambda f: shutil.rmtree(newest(f) / "learner_group"),
+    "missing file": lambda f: (newest(f) / "exact.pkl").unlink(),
+    "missing replay segment": lambda f: next(newest(f).glob("replay/*.safetensors")).unlink(),
+    "truncated file": lambda f: os.truncate(weights(f), 1000),
+    "flipped byte": lambda f: flip(weights(f)),
+    "empty file": lambda f: os.truncate(newest(f) / "algorithm_state.pkl", 0),
+    "missing folder": lambda f: shutil.rmtree(newest(f)),
+    "half-deleted checkpoint": lambda f: half_delete(newest(f)),
+    "truncated tuner.pkl": lambda f: os.truncate(f / "tuner.pkl", 100),
+    "missing tuner.pkl": lambda f: (f / "tuner.pkl").unlink(),
+    "stale tuner.pkl": lambda f: shutil.copy(f / "early" / "tuner.pkl", f / "tuner.pkl"),
+    "truncated experiment state": lambda f: os.truncate(state_file(f), 500),
+    "missing experiment state": lambda f: [p.unlink() for p in f.glob("experiment_state-*.json")],
+    "stale experiment state": lambda f: shutil.copy(next((f / "early").glob("*.json")), state_file(f)),
+    "half a line in result.json": lambda f: (f / "trial_0" / "result.json").open("a").write('{"training_iter'),
+    "everything of Tune's": lambda f: [p.unlink() for p in (f / "tuner.pkl", *f.glob("experiment_state-*.json"))],
+}
+NOT_SET_ASIDE = {"missing folder", "half a line in result.json"} | {
+    name for name in DAMAGE if name.startswith(("missing tuner", "stale", "missing exp", "everything"))
+}
+"""Where nothing damaged is left that could be set aside."""
+
+
+def interrupted_run(folder: Path, words: list[str] = WORDS) -> Path:
+    """A run that was killed after its third checkpoint, with what Tune had written at its first in ``early``."""
+    with Started(folder, *words) as started:
+        started.wait_for_episodes(16)
+        early = folder / "early"
+        early.mkdir()
+        for path in (folder / "tuner.pkl", state_file(folder)):
+            shutil.copy(path, early / path.name)
+        started.wait_for_episodes(48)
+        started.kill()
+    return folder
+
+
+def carry_on_after(damage: str, interrupted: Path, folder: Path, reference: Path) -> str:
+    """Damage a copy of an interrupted run, give the same command again, and compare; empty where all is as it was."""
+    shutil.copytree(interrupted, folder)
+    DAMAGE[damage](folder)
+    ended = run_command(folder, *WORDS)
+    if ended.returncode:
+        return f"exit {ended.returncode}: {(ended.stdout + ended.stderr)[-600:]}"
+    if found := differences(folder, reference):
+        return f"not exact: {found}"
+    aside = [*folder.glob("damaged-*"), *folder.glob("trial_0/damaged-*")]
+    if not aside and damage not in NOT_SET_ASIDE:
+        return "nothing was set aside"
+    if aside and "set aside" not in ended.stdout:
+        return "nothing was said"
+    return ""
+
+
+def interrupted_by(number: int, folder: Path, reference: Path) -> str:
+    """Stop a run in good order, and carry on; empty where it is exact and nothing was lost."""
+    with Started(folder, *WORDS) as started:
+        started.wait_for_episodes(32)
+        code = started.interrupt(number)
+    if code != 130 or summary(folder)["status"] != "interrupted":
+        return f"exit {code}, status {summary(folder)['status']}"
+    if run_command(folder, *WORDS).returncode:
+        return "the same command failed"
+    return str(differences(folder, reference, has_stopped=True) or "")
+
+
+def stopped_at_once(folder: Path, reference: Path) -> str:
+    """Two signals stop at once."""
+    with Started(folder, *WORDS) as started:
+        started.wait_for_episodes(16)
+        started.process.send_signal(signal.SIGINT)
+        time.sleep(0.01)
+        code = started.interrupt(signal.SIGINT)
+    if code != 130:
+        return f"exit {code}"
+    if run_command(folder, *WORDS).returncode:
+        return "the same command failed"
+    return str(differences(folder, reference, has_stopped=True) or "")
+
+
+def written_by_two(folder: Path, reference: Path) -> str:
+    """A second command on a folder is refused, and told who has it; the first goes on as if nothing had been."""
+    with Started(folder, *WORDS) as started:
+        started.wait_for_episodes(16)
+        started.process.send_signal(signal.SIGSTOP)  # it holds the folder, however long the second one takes to start
+        second = run_command(folder, *WORDS)
+        started.process.send_signal(signal.SIGCONT)
+        if second.returncode != 2 or f"process {started.process.pid}" not in second.stderr:
+            return f"exit {second.returncode}: {second.stderr}"
+        if started.process.wait(TIMEOUT_S):
+            return started.out.read_text()[-600:]
+    return str(differences(folder, reference) or "")
+
+
+def with_dead_workers(folder: Path, title: str, words: list[str]) -> str:
+    """Kill all workers of a kind in the middle of a run; empty where it ends complete by itself, and whole."""
+    with Started(folder, *WORDS, *words) as started:
+        started.wait_for_episodes(16)
+        doomed = started.workers(title)
+        if not doomed:
+            return f"no worker is called {title}, but {[p.cmdline() for p in started.workers('ray::')]}"
+        for process in doomed:
+            process.kill()
+        code = started.process.wait(TIMEOUT_S)
+    text = started.out.read_text()
+    found = summary(folder)
+    if code or found["status"] != "complete" or found["episodes"] < found["target_episodes"]:
+        return f"exit {code}, {found['status']}, {found['episodes']} episodes: {text[-600:]}"
+    return ""
+
+
+@contextmanager
+def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
+    """A disk of a given size; only root can mount one."""
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "none", str(folder)], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def on_a_full_disk(folder: Path, reference: Path) -> str:
+    """Let the disk be full for some saves of a run; empty where training went on and ended exactly."""
+    with small_disk(folder, 64) as disk:
+        run, ballast = disk / "run", disk / "ballast"
+        with Started(run, *WORDS, out=folder.parent / "full.out") as started:
+            started.wait_for_episodes(16)
+            before = newest(run)
+            with ballast.open("wb", buffering=0) as file, suppress(OSError):
+                while True:
+                    file.write(bytes(1 << 12))
+            seen = _wait_for(started, "could not save a checkpoint")
+            whole = newest(run)
+            ballast.unlink()
+            code = started.process.wait(TIMEOUT_S)
+        text = started.out.read_text()
+        if not seen:
+            return f"nothing was said: {text[-600:]}"
+        if not before.exists() and whole < before:
+            return "the last good checkpoint is gone"
+        if code:
+            return f"exit {code}: {text[-800:]}"
+        return str(differences(run, reference, has_stopped=True) or "")
+
+
+def on_a_read_only_folder(folder: Path, reference: Path) -> str:
+    """Let a run's folder be read-only for some saves; empty where training went on and ended exactly."""
+    trial = str(folder / "trial_0")
+    with Started(folder, *WORDS) as started:
+        started.wait_for_episodes(16)
+        subprocess.run(["mount", "--bind", trial, trial], check=True)
+        try:
+            subprocess.run(["mount", "-o", "remount,ro,bind", trial], check=True)
+            seen = _wait_for(started, "could not save a checkpoint")
+        finally:
+            subprocess.run(["umount", "-l", trial], check=True)
+        code = started.process.wait(TIMEOUT_S)
+    text = started.out.read_text()
+    if not seen:
+        return f"nothing was said: {text[-600:]}"
+    if code:
+        return f"exit {code}: {text[-800:]}"
+    return str(differences(folder, reference, has_stopped=True) or "")
+
+
+def _wait_for(started: Started, words: str) -> bool:
+    while started.process.poll() is None:
+        if words in started.out.read_text():
+            return True
+        time.sleep(0.02)
+    return words in started.out.read_text()
