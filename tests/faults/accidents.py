@@ -141,7 +141,7 @@ def with_dead_workers(folder: Path, title: str, words: list[str]) -> str:
         started.wait_for_episodes(16)
         doomed = started.workers(title)
         if not doomed:
-            return f"no worker is called {title}, but {[p.cmdline() for p in started.workers('ray::')]}"
+            return f"no worker is called {title}, but {[p.cmdline()[0] for p in started.workers('ray::')]}"
         for process in doomed:
             process.kill()
         code = started.process.wait(TIMEOUT_S)
