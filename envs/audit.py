@@ -14,6 +14,7 @@ from torch import Tensor
 from envs.audit_draws import perturb_after, random_actions, random_costs
 from envs.bar_data import Bars
 from envs.bars import Split
+from envs.errors import InputError
 from envs.features import Scaler, compute_features
 from envs.floor import FloorStep, TradingFloor
 from envs.identities import TOLERANCE, Array, check_step
@@ -107,8 +108,12 @@ def audit_lookahead(
         num_bars_checked: Bars t in each split.
         num_replicas: Replicas with actions of their own.
         seed: Of actions, bars and perturbations.
+
+    Raises:
+        InputError: if a split has no decision, or none has a decision after another.
     """
     market = source if isinstance(source, Market) else build_market(source)
+    _check_splits(market)
     rng = np.random.default_rng(seed)
     names = (
         "observations do not see the future",
@@ -123,7 +128,8 @@ def audit_lookahead(
     rows = {name: AuditRow(name) for name in names}
     has_masks = False
     for split in (market.splits.train, market.splits.validation, market.splits.test):
-        for bar in np.unique(rng.integers(split.start + 1, split.stop - 1, num_bars_checked)).tolist():
+        first = min(split.start + 1, split.stop - 2)  # with a decision before it, where the split has one
+        for bar in np.unique(rng.integers(first, split.stop - 1, num_bars_checked)).tolist():
             part = dataclasses.replace(split, start=max(split.start, bar - RUN_IN_BARS))
             probe = build_floor(_only(market, part), split=split.name, num_replicas=num_replicas, start="first")
             actions = [random_actions(probe, rng) for _ in range(bar - part.start + 1)]
@@ -134,6 +140,18 @@ def audit_lookahead(
     if not has_masks:
         rows.pop(names[2])
     return AuditResult("lookahead", list(rows.values()))
+
+
+def _check_splits(market: Market) -> None:
+    """Refuse splits that are too short to be audited."""
+    splits = (market.splits.train, market.splits.validation, market.splits.test)
+    how = "give more history, other shares (data.train, data.validation, data.test) or other dates"
+    for split in splits:
+        if split.num_decisions < 1:
+            raise InputError(f"the {split.name} split has {split.num_bars} bars, but a decision needs 2: {how}")
+    if max(split.num_decisions for split in splits) < 2:
+        sizes = ", ".join(f"{split.name} {split.num_bars}" for split in splits)
+        raise InputError(f"no split has the 3 bars that an audit needs to look back on a fill ({sizes}): {how}")
 
 
 def _perturbed(market: Market, bar: int, rng: np.random.Generator) -> Market:
@@ -243,7 +261,7 @@ def audit_books(
                 floor_config,
                 costs=random_costs(rng, has_volume=has_volume),
                 max_leverage=float(rng.choice([1.0, 1.0, 2.0])),
-                horizon_bars=int(rng.integers(2, max(3, min(num_steps, market.splits.train.num_decisions)))),
+                horizon_bars=_draw_horizon(rng, min(num_steps, market.splits.train.num_decisions)),
             )
         reward = dataclasses.replace(floor_config.reward, lambda_cvar=0.0, lambda_turn=0.0)
         spec = dataclasses.replace(market.spec, floor=dataclasses.replace(floor_config, reward=reward))
@@ -256,6 +274,12 @@ def audit_books(
         )
         _check_books(rows, floor, market.bars, rng, num_steps, f"cost setting {setting}")
     return AuditResult("books", list(rows.values()))
+
+
+def _draw_horizon(rng: np.random.Generator, longest: int) -> int:
+    """Decisions in an episode: at least 2 where the split has them, so that there is a fill to carry over."""
+    least = min(2, longest)
+    return int(rng.integers(least, max(least + 1, longest)))
 
 
 def _check_books(

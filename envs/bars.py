@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass as plain_dataclass
-from dataclasses import field
+from dataclasses import field, replace
 from typing import Literal
 
 import numpy as np
@@ -13,6 +13,7 @@ from pydantic.dataclasses import dataclass
 from envs.bar_data import Bars
 from envs.calendars import CalendarPolicy
 from envs.errors import InputError
+from envs.frequencies import settle_frequency
 from envs.price_files import load_bars
 from envs.synthetic import SyntheticConfig, generate_bars
 
@@ -30,8 +31,11 @@ class DataConfig:
     calendar: CalendarPolicy = "intersect"
     """Dates that some assets lack: drop them (intersect), carry the last close forward (fill), or refuse the file
     (strict)."""
+    frequency: str | None = None
+    """Spacing of the bars: 5min, 1h, 1d, 1w, 1mo, 3mo, 1y. None: inferred from the dates, and shown. Set it where that
+    goes wrong, as with many holes."""
     periods_per_year: float | None = None
-    """Bars in a year, for annualising. None: inferred from the dates, and shown."""
+    """Bars in a year, for annualising. None: what frequency and dates make of it (252 or 365 days), and shown."""
     train: float = 0.6
     """Share of the usable bars for training."""
     validation: float = 0.2
@@ -99,9 +103,21 @@ def build_bars(config: DataConfig) -> Bars:
     """
     if config.path is not None:
         return load_bars(
-            config.path, assets=config.assets, calendar=config.calendar, periods_per_year=config.periods_per_year
+            config.path,
+            assets=config.assets,
+            calendar=config.calendar,
+            frequency=config.frequency,
+            periods_per_year=config.periods_per_year,
         )
     bars = generate_bars(config.synthetic)
+    if config.frequency is not None or config.periods_per_year is not None:
+        frequency, periods, notes = settle_frequency(
+            bars.dates,
+            frequency=config.frequency,
+            periods_per_year=config.periods_per_year,
+            source=bars.source,
+        )
+        bars = replace(bars, frequency=frequency, periods_per_year=periods, notes=(*bars.notes, *notes))
     return bars if config.assets is None else bars.select(config.assets)
 
 

@@ -1,4 +1,4 @@
-"""One calendar for several assets, and what its spacing says about the frequency of the bars."""
+"""One calendar for several assets."""
 
 from __future__ import annotations
 
@@ -11,10 +11,6 @@ from numpy.typing import NDArray
 from envs.errors import InputError
 
 CalendarPolicy = Literal["intersect", "fill", "strict"]
-
-_DAY_S = 86_400.0
-_TRADING_DAYS = 252.0  # exchanges: five days a week less holidays
-_LONGER_THAN_A_DAY = ((5, 9, "1w", 52.0), (26, 33, "1mo", 12.0), (85, 95, "3mo", 4.0), (350, 380, "1y", 1.0))
 
 
 def align_calendars(
@@ -79,54 +75,7 @@ def align_calendars(
     return dates[start:], fields, (filled, *begun)
 
 
-def infer_frequency(dates: NDArray[np.datetime64], *, source: str) -> tuple[str, float]:
-    """Tell the spacing of the bars, and how many there are in a year, from their dates.
-
-    Daily bars count 252 a year, or 365 where they include weekends; weekly 52, monthly 12. Intraday bars that run
-    around the clock and through weekends count one year over their spacing (hourly: 8,760); others their median number
-    in a day times 252.
-
-    Args:
-        dates: Increasing, [T] datetime64, T >= 2.
-        source: Where the bars come from, for messages.
-
-    Returns:
-        Frequency in words (``"1d"``, ``"1h"``, ``"5min"``, ``"1w"``), and bars in a year.
-
-    Raises:
-        InputError: if there are fewer than two dates, or their spacing fits no frequency.
-    """
-    if len(dates) < 2:
-        raise InputError(f"{source}: {len(dates)} bar is no history: give at least two")
-    gaps_s = np.diff(dates.astype("datetime64[us]")).astype(np.int64) / 1e6
-    spacing_s = float(np.quantile(gaps_s, 0.5, method="lower"))
-    days = dates.astype("datetime64[D]")
-    weekend = float(np.mean(((days.astype(np.int64) + 3) % 7) >= 5))  # day 0 of the epoch was a Thursday
-    if spacing_s < 0.8 * _DAY_S:
-        words = _spacing_words(spacing_s)
-        if weekend > 0.2:
-            return words, 365 * _DAY_S / spacing_s
-        bars_a_day = float(np.median(np.unique(days, return_counts=True)[1]))
-        return words, bars_a_day * _TRADING_DAYS
-    if spacing_s < 5 * _DAY_S and gaps_s.min() < 1.2 * _DAY_S:  # days, with holes where assets did not overlap
-        return "1d", 365.0 if weekend > 0.1 else _TRADING_DAYS
-    for least, most, words, periods in _LONGER_THAN_A_DAY:
-        if least <= spacing_s / _DAY_S <= most:
-            return words, periods
-    raise InputError(
-        f"{source}: bars stand {spacing_s / _DAY_S:.3g} days apart, which is no frequency that can be inferred: "
-        "set data.periods_per_year"
-    )
-
-
 def show_date(date: np.datetime64) -> str:
     """Write a date without the midnight: ``2013-02-08`` or ``2013-02-08 15:30``."""
     text = str(date.astype("datetime64[s]")).replace("T", " ")
     return text.removesuffix(" 00:00:00").removesuffix(":00")
-
-
-def _spacing_words(spacing_s: float) -> str:
-    for unit_s, word in ((3600, "h"), (60, "min")):
-        if spacing_s % unit_s == 0:
-            return f"{spacing_s / unit_s:g}{word}"
-    return f"{spacing_s:g}s"

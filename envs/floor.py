@@ -17,9 +17,10 @@ from envs.bars import Split
 from envs.counted import counted_integers
 from envs.errors import InputError
 from envs.features import Scaler
+from envs.metrics import CurveSums, performance_of_sums
 from envs.observations import Observer
 from envs.tape import Tape
-from envs.trading import Detail, FloorConfig, Shown, Tally, Trading
+from envs.trading import Detail, FloorConfig, Shown, Tally, Trading, total
 
 if TYPE_CHECKING:
     from envs.market import Market
@@ -41,9 +42,10 @@ class FloorStep(NamedTuple):
         truncated: The horizon or the end of the split was reached, [B] bool.
         final_obs: Last observation of the episodes that ended, [B, N, F]; valid in their rows; None when none ended.
             ``final_state`` and ``final_mask`` likewise.
-        stats: Figures of the episodes that ended, [B] float64 each, valid in their rows; None when none ended:
-            ``profit`` (fraction of the initial capital), ``sharpe`` (a year, over zero), ``max_drawdown`` (>= 0),
-            ``num_trades``, ``turnover`` (traded value over equity, summed), ``total_costs_usd``, ``episode_len``.
+        stats: Figures of the episodes that ended, [B] float64 each, valid in their rows, on the CPU; None when none
+            ended. ``profit`` (fraction of the initial capital), ``num_trades``, ``total_costs_usd``, and those of
+            ``envs.metrics.performance_of_sums`` are what a backtest of the same bars says under these names, an
+            episode that ended in ruin counted to its full length; and ``episode_len``, the bars that were traded.
     """
 
     obs: Tensor
@@ -169,7 +171,7 @@ class TradingFloor:
         books = open_books(layout, self.config.capital, B, self.device)
         zero = torch.zeros(B, dtype=torch.float64, device=self.device)
         capital = torch.full_like(zero, self.config.capital * layout.num_accounts)
-        tally = Tally(zero.expand(5, -1).clone(), capital[None], zero[None])
+        tally = Tally(zero.expand(6, -1).clone(), capital[None], zero[None])
         none = torch.zeros_like(books.cash)
         shown = Shown(books.cash.new_zeros(layout.num_lines, B), books.holdings, none, none)
         return books, tally, *self._observer.private(books, shown, torch.ones_like(zero), self._with_state)
@@ -306,26 +308,30 @@ class TradingFloor:
 
     def _stats(self, bar: Tensor) -> dict[str, Tensor]:
         """Figures of the episodes up to ``bar``, [B] float64 each."""
-        tally, books = self._tally, self._books
-        length = (bar - (self._clock.stop - self.episode_bars)).to(torch.float64)
-        equity = books.equity[0]
-        for row in books.equity[1:]:
-            equity = equity + row
-        returns, squares, num_trades, turnover, costs = tally.sums.unbind(0)
-        mean = returns / length
-        variance = (squares - mean * returns).clamp_min(0.0) / (length - 1.0).clamp_min(1.0)
-        spread = variance.sqrt()
-        flat = spread <= 1e-12
-        sharpe = torch.where(flat, 0.0, mean / torch.where(flat, 1.0, spread)) * self._periods**0.5
-        return {
-            "profit": equity / (self.config.capital * self.layout.num_accounts) - 1.0,
-            "sharpe": sharpe,
-            "max_drawdown": tally.drawdown[0],
+        tally, clock = self._tally, self._clock
+        length = (bar - (clock.stop - self.episode_bars)).to(torch.float64)
+        capital = self.config.capital * self.layout.num_accounts
+        rows = torch.cat((total(self._books.equity), tally.drawdown, length[None], tally.sums)).cpu().numpy()
+        last, deepest, num_traded, returns, squares, equity, num_trades, traded_usd, costs = rows
+        sums = CurveSums(
+            num_bars=self.episode_bars,
+            num_traded=num_traded,
+            first=np.full_like(last, capital),
+            last=last,
+            equity=equity,
+            returns=returns,
+            squares=squares,
+            deepest=deepest,
+            traded_usd=traded_usd,
+        )
+        figures = {
+            "profit": last / capital - 1.0,
+            **performance_of_sums(sums, periods_per_year=self._periods),
             "num_trades": num_trades,
-            "turnover": turnover,
             "total_costs_usd": costs,
-            "episode_len": length,
+            "episode_len": num_traded,
         }
+        return {name: torch.from_numpy(values) for name, values in figures.items()}
 
     def get_state(self) -> dict[str, Any]:
         """Everything that the next steps depend on, as arrays and numbers; ``set_state`` goes on from it exactly."""

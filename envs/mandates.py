@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import field, fields
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -22,53 +23,9 @@ _MOST_DEFAULT_AGENTS = 5
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
-class Mandate:
-    """What one agent may see, trade and hold, and what it is paid for."""
+class AgentConfig:
+    """How an agent sees, acts, is limited and is paid: set for all agents of a desk, settled in a mandate."""
 
-    name: str
-    """Name of the agent: its id in every API."""
-    role: str
-    """What it is there for; agents of one role can share a network."""
-    account: int
-    """Index of the account it trades through; agents with the same index share one pot of capital."""
-    assets: tuple[str, ...]
-    """Its book: the assets it trades."""
-    feature_groups: tuple[str, ...]
-    """Groups of features it sees."""
-    action: ActionKind = "discrete"
-    """One step of a ladder for the whole book, or a weight for each asset."""
-    ladder: tuple[float, ...] = (-1.0, -0.5, 0.0, 0.5, 1.0)
-    """Target exposures of a discrete agent, as multiples of its limit, rising."""
-    limit: float = 1.0
-    """Largest gross exposure of its book, as a fraction of its account's equity."""
-    book_rule: BookRule = "equal"
-    """How a discrete agent's exposure is spread over its book."""
-    observe: Literal["book", "each"] = "book"
-    """Features averaged over the book (equally wide for books of any size), or those of each asset side by side."""
-    max_rung_change: int | None = None
-    """Most steps of the ladder that a discrete agent may move in one bar. None: any."""
-    allow_short: bool = True
-    """Whether targets below zero are allowed; otherwise they are masked, and moved to the nearest allowed one."""
-    team_share: float = 1.0
-    """Weight of the account's reward in the agent's reward."""
-    own_share: float = 0.0
-    """Weight of the profit of the agent's own book in its reward."""
-
-    @property
-    def is_discrete(self) -> bool:
-        """Whether the agent picks a rung of its ladder."""
-        return self.action == "discrete"
-
-
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
-class DeskConfig:
-    """Who trades. A preset divides assets, roles and capital among agents; other settings hold for every agent."""
-
-    preset: Preset = "desk"
-    """desk: an agent for each asset or group of assets, one account. roles: five roles on the same assets and one
-    account. rivals: each agent its own account, all assets, one impacted market."""
-    num_agents: int | None = None
-    """Number of agents. None: one for each asset up to 5 (desk), 5 (roles), 4 (rivals)."""
     action: ActionKind = "discrete"
     """discrete: one step of the ladder for the whole book. continuous: a weight for each asset of the book."""
     ladder: tuple[float, ...] = (-1.0, -0.5, 0.0, 0.5, 1.0)
@@ -90,6 +47,49 @@ class DeskConfig:
     """Weight of the account's reward in each agent's reward."""
     own_share: float = 0.0
     """Weight of the profit of the agent's own book in its reward."""
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class Roster:
+    """How many agents there are, and what divides assets, roles and capital among them."""
+
+    preset: Preset = "desk"
+    """desk: an agent for each asset or group of assets, one account. roles: five roles on the same assets and one
+    account. rivals: each agent its own account, all assets, one impacted market."""
+    num_agents: int | None = None
+    """Number of agents. None: one for each asset up to 5 (desk), 5 (roles), 4 (rivals)."""
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class DeskConfig(AgentConfig, Roster):
+    """Who trades. A preset divides assets, roles and capital among agents; other settings hold for every agent."""
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class Mandate(AgentConfig):
+    """What one agent may see, trade and hold, and what it is paid for; nothing in it is left to be divided.
+
+    A discrete agent that takes a rung which ``allow_short`` or ``max_rung_change`` masks moves to the nearest allowed
+    one. Features averaged over the book make observations equally wide for books of any size.
+    """
+
+    name: str
+    """Name of the agent: its id in every API."""
+    role: str
+    """What it is there for; agents of one role can share a network."""
+    account: int
+    """Index of the account it trades through; agents with the same index share one pot of capital."""
+    assets: tuple[str, ...]
+    """Its book: the assets it trades."""
+    feature_groups: tuple[str, ...] = field()
+    """Groups of features it sees."""
+    limit: float = 1.0
+    """Largest gross exposure of its book, as a fraction of its account's equity."""
+
+    @property
+    def is_discrete(self) -> bool:
+        """Whether the agent picks a rung of its ladder."""
+        return self.action == "discrete"
 
 
 ROLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -123,17 +123,14 @@ def build_mandates(config: DeskConfig, bars: Bars, *, max_leverage: float = 1.0)
     sharers: dict[int, int] = {}
     for row in mandates:
         sharers[row["account"]] = sharers.get(row["account"], 0) + 1
-    common: dict[str, Any] = {
-        name: getattr(config, name)
-        for name in ("action", "book_rule", "observe", "max_rung_change", "allow_short", "team_share", "own_share")
-    }
-    ladder = tuple(float(rung) for rung in config.ladder)
+    common: dict[str, Any] = {item.name: getattr(config, item.name) for item in fields(AgentConfig)}
     return tuple(
         Mandate(
-            ladder=ladder,
-            limit=config.limit if config.limit is not None else max_leverage / sharers[row["account"]],
-            **common,
-            **row,
+            **{
+                **common,
+                "limit": config.limit if config.limit is not None else max_leverage / sharers[row["account"]],
+                **row,
+            }
         )
         for row in mandates
     )

@@ -1,5 +1,8 @@
 """Performance of an equity curve: returns, risk, and how much of a Sharpe ratio may be luck.
 
+``performance`` has the whole curve; ``performance_of_sums`` has what a floor adds up along many curves at once. Both
+call the same formulas, and where they share a name they mean the same.
+
 Pure numpy. Conventions, the same everywhere: simple returns per bar; standard deviations with one degree of freedom
 taken off; annualised by ``periods_per_year`` of the market at hand and never by a habit (252 or 365); losses as
 negative numbers. Degenerate curves give defined values and never NaN: a ratio whose denominator is 0 is 0, a curve of
@@ -9,6 +12,7 @@ one bar has returned nothing and risked nothing, and a curve that reaches 0 has 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -36,6 +40,7 @@ METRIC_NAMES = (
 
 _NOTHING = 1e-9  # share of the first value
 _FLAT = 1e-14  # a spread of returns below this is the rounding of a flat curve
+_MOST_GROWTH = 230.0  # log of 1e100
 
 
 def performance(
@@ -53,8 +58,9 @@ def performance(
         equity: Account value at each bar, the first before anything was traded, [T], T >= 1, in US dollars, finite.
         periods_per_year: Bars in a year, > 0.
         turnover: Value traded a year over mean equity; see ``annual_turnover``.
-        total_costs: All costs paid, in US dollars.
-        num_trades: Fills.
+        total_costs: Commission, spread, impact and borrow fees paid, in US dollars; interest is not in it.
+        num_trades: Fills: an agent, an asset and a bar with shares other than zero. Orders of agents that cross inside
+            their account are fills too, though they cost nothing and are no turnover.
         risk_free: Return a year of money that takes no risk, as a fraction.
 
     Returns:
@@ -88,6 +94,58 @@ def performance(
     return dict(zip(METRIC_NAMES, values, strict=True))
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CurveSums:
+    """Sums along B equity curves of one length, [B] float64 each; enough for most figures without keeping the curves.
+
+    A curve that ended in ruin counts to its full length: the account is closed and keeps its last value, as in a
+    backtest.
+
+    Attributes:
+        num_bars: Bars after the first value of a curve, >= 1.
+        num_traded: Bars that were traded, fewer than ``num_bars`` only after a ruin.
+        first: Value before anything was traded, US dollars, > 0.
+        last: Value at the end.
+        equity: Sum of the values after the first, over the bars that were traded.
+        returns: Sum of simple returns.
+        squares: Sum of their squares.
+        deepest: Deepest fall from a peak, as a fraction of the peak, >= 0.
+        traded_usd: Absolute value of all fills.
+    """
+
+    num_bars: int
+    num_traded: Array
+    first: Array
+    last: Array
+    equity: Array
+    returns: Array
+    squares: Array
+    deepest: Array
+    traded_usd: Array
+
+
+def performance_of_sums(sums: CurveSums, *, periods_per_year: float) -> dict[str, Array]:
+    """Figures of many equity curves: ``sharpe``, ``calmar``, ``max_drawdown``, ``turnover``, [B] float64 each.
+
+    They are those of ``performance``, but for rounding: a variance from sums loses what two large sums have in common,
+    so returns that vary by less than that are taken not to vary.
+    """
+    T, year = sums.num_bars, float(periods_per_year)
+    mean = sums.returns / T
+    variance = np.maximum(sums.squares - mean * sums.returns, 0.0)
+    is_rounding = variance <= sums.squares * (T * np.finfo(np.float64).eps)
+    spread = np.where(is_rounding, 0.0, np.sqrt(variance / max(T - 1, 1)))
+    drawdown = -np.minimum(sums.deepest, 1.0)
+    growth = _annual_growth(sums.last / sums.first, T, year)
+    equity = sums.first + sums.equity + sums.last * (T - sums.num_traded)
+    return {
+        "sharpe": _annual_sharpe(mean, spread, year),
+        "calmar": _calmar(growth, drawdown),
+        "max_drawdown": drawdown,
+        "turnover": _annual_turnover(sums.traded_usd, equity / (T + 1), T, year),
+    }
+
+
 def simple_returns(equity: ArrayLike) -> Array:
     """Return of each bar, E_t / E_(t-1) - 1, [T - 1]; 0 on every bar after ruin (equity at or below 0)."""
     curve = _curve(equity)
@@ -111,8 +169,7 @@ def annual_return(equity: ArrayLike, *, periods_per_year: float) -> float:
         return -1.0
     if len(curve) < 2:
         return 0.0
-    growth = np.log(curve[-1] / curve[0]) * periods_per_year / (len(curve) - 1)
-    return float(np.expm1(min(growth, 230.0)))
+    return float(_annual_growth(curve[-1] / curve[0], len(curve) - 1, periods_per_year))
 
 
 def annual_volatility(returns: ArrayLike, *, periods_per_year: float) -> float:
@@ -129,8 +186,7 @@ def sharpe_ratio(returns: ArrayLike, *, periods_per_year: float, risk_free: floa
         risk_free: Return a year of money without risk, compounded down to a bar.
     """
     excess = _series(returns) - _per_bar(risk_free, periods_per_year)
-    spread = _spread(excess)
-    return float(excess.mean() / spread * np.sqrt(periods_per_year)) if spread > 0 else 0.0
+    return float(_annual_sharpe(excess.mean(), _spread(excess), periods_per_year)) if len(excess) else 0.0
 
 
 def sharpe_standard_error(returns: ArrayLike, *, periods_per_year: float, risk_free: float = 0.0) -> float:
@@ -168,16 +224,20 @@ def sortino_ratio(returns: ArrayLike, *, periods_per_year: float, risk_free: flo
     return float(excess.mean() / downside * np.sqrt(periods_per_year)) if downside > _FLAT else 0.0
 
 
+def drawdowns(equity: ArrayLike) -> Array:
+    """Distance of each bar below the highest value so far, as a negative fraction of it, [T]; -1 after ruin."""
+    curve = _curve(equity)
+    return np.maximum(curve / np.maximum.accumulate(curve) - 1.0, -1.0)
+
+
 def max_drawdown(equity: ArrayLike) -> float:
     """Deepest fall from a peak, as a negative fraction of the peak; 0 for a curve that never falls, -1 after ruin."""
-    curve = _curve(equity)
-    return max(float((curve / np.maximum.accumulate(curve)).min()) - 1.0, -1.0)
+    return float(drawdowns(equity).min())
 
 
 def calmar_ratio(equity: ArrayLike, *, periods_per_year: float) -> float:
     """Annual return over the size of the deepest drawdown (Young 1991); 0 where there is none."""
-    depth = -max_drawdown(equity)
-    return annual_return(equity, periods_per_year=periods_per_year) / depth if depth > 0 else 0.0
+    return float(_calmar(annual_return(equity, periods_per_year=periods_per_year), max_drawdown(equity)))
 
 
 def conditional_value_at_risk(returns: ArrayLike, *, level: float = 0.95) -> float:
@@ -211,10 +271,10 @@ def annual_turnover(traded_usd: ArrayLike, equity: ArrayLike, *, periods_per_yea
         Turnover as a multiple of equity a year: 2.0 is one full round trip. 0 for a curve of one bar.
     """
     curve = _curve(equity)
-    mean = float(curve.mean())
-    if len(curve) < 2 or mean <= 0:
+    if len(curve) < 2:
         return 0.0
-    return float(np.sum(np.asarray(traded_usd, dtype=np.float64)) / mean * periods_per_year / (len(curve) - 1))
+    traded = np.sum(np.asarray(traded_usd, dtype=np.float64))
+    return float(_annual_turnover(traded, curve.mean(), len(curve) - 1, periods_per_year))
 
 
 def probabilistic_sharpe_ratio(returns: ArrayLike, *, periods_per_year: float, benchmark: float = 0.0) -> float:
@@ -267,6 +327,33 @@ def deflated_sharpe_ratio(returns: ArrayLike, trial_sharpes: ArrayLike, *, perio
     """
     hurdle = expected_max_sharpe(trial_sharpes)
     return probabilistic_sharpe_ratio(returns, periods_per_year=periods_per_year, benchmark=hurdle)
+
+
+def _annual_growth(ratio: ArrayLike, num_bars: int, periods_per_year: float) -> Array:
+    """Growth a year of what has grown by ``ratio`` in ``num_bars``; -1 where nothing is left."""
+    ratio = np.asarray(ratio, dtype=np.float64)
+    is_left = ratio > 0
+    growth = np.log(np.where(is_left, ratio, 1.0)) * periods_per_year / num_bars
+    return np.where(is_left, np.expm1(np.minimum(growth, _MOST_GROWTH)), -1.0)
+
+
+def _annual_sharpe(mean: ArrayLike, spread: ArrayLike, periods_per_year: float) -> Array:
+    """Mean over standard deviation of a bar's return, a year; 0 where the deviation is only rounding."""
+    mean, spread = np.asarray(mean, dtype=np.float64), np.asarray(spread, dtype=np.float64)
+    varies = spread > _FLAT
+    return np.where(varies, mean / np.where(varies, spread, 1.0), 0.0) * np.sqrt(periods_per_year)
+
+
+def _calmar(annual_growth: ArrayLike, drawdown: ArrayLike) -> Array:
+    """Growth a year over the size of the deepest drawdown (<= 0); 0 where there is none."""
+    depth = -np.asarray(drawdown, dtype=np.float64)
+    return np.where(depth > 0, annual_growth / np.where(depth > 0, depth, 1.0), 0.0)
+
+
+def _annual_turnover(traded_usd: ArrayLike, mean_equity: ArrayLike, num_bars: int, periods_per_year: float) -> Array:
+    """Value traded over mean equity, a year; 0 where there was no equity."""
+    mean = np.asarray(mean_equity, dtype=np.float64)
+    return np.where(mean > 0, traded_usd / np.where(mean > 0, mean, 1.0) * periods_per_year / num_bars, 0.0)
 
 
 def _curve(equity: ArrayLike) -> Array:

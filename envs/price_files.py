@@ -23,8 +23,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from envs.bar_data import PRICE_FIELDS, Bars
-from envs.calendars import CalendarPolicy, align_calendars, infer_frequency
+from envs.calendars import CalendarPolicy, align_calendars
 from envs.errors import InputError, nearest
+from envs.frequencies import settle_frequency
 from envs.price_dates import parse_dates
 from envs.price_tables import ASSET_NAMES, PriceTable, missing_column, plain_name, read_table
 
@@ -38,6 +39,7 @@ def load_bars(
     *,
     assets: Sequence[str] | None = None,
     calendar: CalendarPolicy = "intersect",
+    frequency: str | None = None,
     periods_per_year: float | None = None,
 ) -> Bars:
     """Read a price file into bars; the top of this module says which tables are understood.
@@ -46,7 +48,8 @@ def load_bars(
         path: A CSV (also gzipped, or with ; or tab), Parquet or feather file.
         assets: Assets to keep, in this order; None keeps all, in the order in which the file first names them.
         calendar: What to do where some assets have no bar; see ``envs.calendars.align_calendars``.
-        periods_per_year: Bars in a year; None infers it from the dates.
+        frequency: Spacing of the bars, as ``Bars.frequency`` has it; None infers it from the dates.
+        periods_per_year: Bars in a year; None takes what the frequency makes of the dates.
 
     Returns:
         Validated bars on one calendar.
@@ -56,8 +59,6 @@ def load_bars(
             says what to do.
     """
     path = str(path)
-    if periods_per_year is not None and not periods_per_year > 0:
-        raise InputError(f"data.periods_per_year is {periods_per_year}: it must be above 0")
     table = read_table(path)
     columns = {plain_name(name): name for name in reversed(list(table.frame.columns))}
     date_column = next((columns[name] for name in DATE_NAMES if name in columns), None)
@@ -69,11 +70,9 @@ def load_bars(
     else:
         days, names, fields, notes = _wide_fields(table, date_column, dates, assets)
     days, fields, calendar_notes = align_calendars(days, names, fields, policy=calendar, source=path)
-    if periods_per_year is None:
-        frequency, periods = infer_frequency(days, source=path)
-        notes = (*notes, f"bars are {frequency} apart, {periods:g} a year (inferred; data.periods_per_year sets it)")
-    else:
-        frequency, periods = _frequency_or_unknown(days, path), float(periods_per_year)
+    words, periods, frequency_notes = settle_frequency(
+        days, frequency=frequency, periods_per_year=periods_per_year, source=path
+    )
     return Bars(
         dates=days,
         assets=names,
@@ -82,20 +81,11 @@ def load_bars(
         low=fields["low"],
         close=fields["close"],
         volume=fields.get("volume"),
-        frequency=frequency,
+        frequency=words,
         periods_per_year=periods,
         source=path,
-        notes=(*notes, *calendar_notes),
+        notes=(*notes, *frequency_notes, *calendar_notes),
     )
-
-
-def _frequency_or_unknown(dates: NDArray[np.datetime64], path: str) -> str:
-    if len(dates) < 2:
-        raise InputError(f"{path}: {len(dates)} bar is no history: give at least two")
-    try:
-        return infer_frequency(dates, source=path)[0]
-    except InputError:
-        return "irregular"
 
 
 def _long_fields(

@@ -58,8 +58,9 @@ class Tally(NamedTuple):
     """Running figures of the episodes, float64.
 
     Attributes:
-        sums: Sums since the start, [5, B]: bar returns of all accounts together, their squares, filled orders, traded
-            value over equity, and commission, spread, impact and borrow fees in US dollars.
+        sums: Sums since the start, [6, B]: bar returns of all accounts together, their squares, their equity, fills,
+            traded value, and commission, spread, impact and borrow fees; the last two and equity in US dollars. The
+            figures that are made of them are defined in ``envs.metrics``.
         peak: Highest total equity, [1, B].
         drawdown: Deepest fall from it, as a fraction, [1, B].
     """
@@ -234,7 +235,7 @@ class Trading:
             after,
             self._rewards(books, after, sums[2], fills, profit),
             least[0] <= number(config.ruin_fraction * config.capital),
-            self._count(tally, books, after, sums, drawdown),
+            self._count(tally, books, after, slot_fills, sums, drawdown),
             Shown(value, slot_value, gross, drawdown),
             detail,
         )
@@ -267,10 +268,10 @@ class Trading:
 
         Returns:
             Cash after, [K, B]; interest, [K, B], None where there is none; and sums over lines, [K, B] each: value,
-            fees (commission, spread and borrow), traded value, orders, and impact where there is some.
+            fees (commission, spread and borrow), traded value, and impact where there is some.
         """
         paid = fills.fees if fills.borrow is None else fills.fees + fills.borrow
-        rows = [fills.value, paid, fills.notional, (fills.shares != number(0.0)).to(torch.float64)]
+        rows = [fills.value, paid, fills.notional]
         if fills.price is not fills.mid:
             rows.append(fills.shares * (fills.price - fills.mid))
         sums = self._layout.lines_to_accounts.each(*rows)
@@ -348,22 +349,31 @@ class Trading:
             result = result + reward(profit, equity, moved, config.capital, config.reward) * self._own_share
         return result
 
-    def _count(self, tally: Tally, books: Books, after: Books, sums: Sequence[Tensor], drawdown: Tensor) -> Tally:
+    def _count(
+        self,
+        tally: Tally,
+        books: Books,
+        after: Books,
+        slot_fills: Tensor,
+        sums: Sequence[Tensor],
+        drawdown: Tensor,
+    ) -> Tally:
         """Add one bar to the figures of the episodes."""
         before, equity, peak = books.equity, after.equity, after.peak
         if self._layout.num_accounts > 1:
-            before, equity, sums = _total(before), _total(equity), [_total(x) for x in sums]
+            before, equity, sums = total(before), total(equity), [total(x) for x in sums]
             peak = torch.maximum(tally.peak, equity)
             drawdown = 1.0 - equity / peak
         growth = equity / before - number(1.0)
-        costs = sums[1] if len(sums) == 4 else sums[1] + sums[4]
-        bar = torch.cat((growth, growth * growth, sums[3], sums[2] / before, costs))
+        costs = sums[1] if len(sums) == 3 else sums[1] + sums[3]
+        num_fills = (slot_fills != number(0.0)).sum(0, keepdim=True, dtype=torch.float64)
+        bar = torch.cat((growth, growth * growth, equity, num_fills, sums[2], costs))
         return Tally(tally.sums + bar, peak, torch.maximum(tally.drawdown, drawdown))
 
 
-def _total(x: Tensor) -> Tensor:
+def total(x: Tensor) -> Tensor:
     """Sum over accounts in a fixed order, [K, B] -> [1, B]."""
-    total = x[:1]
+    result = x[:1]
     for row in range(1, x.shape[0]):
-        total = total + x[row : row + 1]
-    return total
+        result = result + x[row : row + 1]
+    return result

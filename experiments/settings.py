@@ -101,10 +101,13 @@ def value_of(config: Any, name: str) -> Any:
 
 @cache
 def _field_docstrings(cls: type) -> dict[str, str]:
-    """Read the docstrings under the fields of a dataclass from its source."""
+    """Read the docstrings under the fields of a dataclass from its source, those of its bases included."""
+    texts: dict[str, str] = {}
+    for base in cls.__bases__:
+        if dataclasses.is_dataclass(base):
+            texts |= _field_docstrings(base)
     tree = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
     assert isinstance(tree, ast.ClassDef)
-    texts: dict[str, str] = {}
     for item, below in zip(tree.body, tree.body[1:], strict=False):
         if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name) and isinstance(below, ast.Expr):
             value = below.value

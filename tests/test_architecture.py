@@ -20,6 +20,7 @@ PURE = (
     "envs/errors.py",
     "envs/execution.py",
     "envs/features.py",
+    "envs/frequencies.py",
     "envs/identities.py",
     "envs/mandates.py",
     "envs/metrics.py",

@@ -17,6 +17,7 @@ from matplotlib.ticker import FuncFormatter, PercentFormatter
 from matplotlib.transforms import Bbox
 
 from envs.errors import InputError
+from envs.metrics import drawdowns, total_return
 from experiments.backtesting.result import BacktestResult
 from experiments.reporting.tables import METRIC_COLUMNS, format_metric, money, title_case
 
@@ -105,14 +106,14 @@ def _draw_equity(axis: Axes, strategies: Sequence[BacktestResult], baselines: Se
 def _draw_drawdown(axis: Axes, strategies: Sequence[BacktestResult], baselines: Sequence[BacktestResult]) -> None:
     handles, labels = [], []
     for colour, result in zip(_cycle(STRATEGY_COLOURS), strategies, strict=False):
-        depth = drawdown(result.equity)
+        depth = drawdowns(result.equity)
         if len(strategies) == 1:
             axis.fill_between(result.dates, depth, 0, color=colour, alpha=0.25, linewidth=0)
         handles += axis.plot(result.dates, depth, color=colour, linewidth=1.4, zorder=5)
         labels.append(f"{title_case(result.name)} {depth.min():.1%}")
     for colour, result in zip(_cycle(BASELINE_COLOURS), baselines, strict=False):
         if result.name in ("buy_and_hold", "equal_weight"):
-            depth = drawdown(result.equity)
+            depth = drawdowns(result.equity)
             handles += axis.plot(result.dates, depth, color=colour, linewidth=1.0)
             labels.append(f"{title_case(result.name)} {depth.min():.1%}")
     axis.set_title("Drawdown")
@@ -203,13 +204,8 @@ def _draw_metrics(axis: Axes, results: Sequence[BacktestResult]) -> None:
     table.set_fontsize(9)
 
 
-def drawdown(equity: np.ndarray) -> np.ndarray:
-    """Distance below the highest value so far, as a fraction of it, <= 0, the shape of ``equity``."""
-    return equity / np.maximum.accumulate(equity) - 1.0
-
-
 def _labelled(result: BacktestResult) -> str:
-    return f"{title_case(result.name)} {result.equity[-1] / result.equity[0] - 1:+.1%}"
+    return f"{title_case(result.name)} {total_return(result.equity):+.1%}"
 
 
 def _largest_columns(frame: pd.DataFrame) -> pd.DataFrame:

@@ -50,8 +50,9 @@ from experiments.tuning.checkpoint_files import (
     utc_now,
 )
 
-METRICS = ("profit", "sharpe", "max_drawdown", "num_trades", "turnover", "total_costs_usd")
-"""What an evaluation on the validation split reports, flat at the top of a result (Tune ignores nested names)."""
+METRICS = ("profit", "sharpe", "calmar", "max_drawdown", "num_trades", "turnover", "total_costs_usd")
+"""What an evaluation on the validation split reports, flat at the top of a result (Tune ignores nested names); the
+floor's figures, which mean what they mean in a backtest."""
 
 
 class StalledError(RuntimeError):
@@ -179,10 +180,6 @@ class RunTrainable(Algorithm):
         """Run the greedy policy once over the validation split."""
         found = self.evaluate()[ENV_RUNNER_RESULTS]["floor"]
         values = {name: float(found[name]) for name in METRICS}
-        values["max_drawdown"] = -values["max_drawdown"]  # below zero, as in a backtest: higher is always better
-        years = float(found["episode_len"]) / self._periods_per_year()
-        annual = (1.0 + values["profit"]) ** (1.0 / years) - 1.0 if values["profit"] > -1.0 else -1.0
-        values["calmar"] = annual / -values["max_drawdown"] if values["max_drawdown"] < 0 else 0.0
         values["return"] = values["profit"]
         values["score"] = values[self.run.checkpoint_metric]
         values["search_score"] = values[self.run.search.objective]
@@ -211,12 +208,6 @@ class RunTrainable(Algorithm):
     def _is_asked_to_stop(self) -> bool:
         """Whether a signal has asked the run to end after a checkpoint."""
         return self._run_folder is not None and (self._run_folder / STOP_FILE).exists()
-
-    def _periods_per_year(self) -> float:
-        from envs.market import build_market
-        from experiments.config import floor_spec
-
-        return build_market(floor_spec(self.run)).bars.periods_per_year
 
     # -- checkpoints ---------------------------------------------------------------------------------------------------
 

@@ -112,7 +112,7 @@ def test_figures_of_the_floor_are_logged():
     runner.sample()
     found = runner.metrics.peek()["floor"]
     assert found["episode_len"] == 6
-    assert set(found) >= {"profit", "sharpe", "max_drawdown", "num_trades", "turnover", "total_costs_usd"}
+    assert set(found) >= {"profit", "sharpe", "calmar", "max_drawdown", "num_trades", "turnover", "total_costs_usd"}
 
 
 def test_the_same_seed_draws_the_same_rollouts_and_another_one_others():

@@ -15,8 +15,9 @@ from envs import accounts, execution
 from envs.audit import AuditResult, audit_books, audit_lookahead, perturb_after, random_costs
 from envs.bar_data import Bars
 from envs.bars import DataConfig
+from envs.errors import InputError
 from envs.mandates import DeskConfig
-from envs.market import FloorSpec, build_market
+from envs.market import FloorSpec, Market, build_market
 from envs.trading import Trading
 
 DESKS = (
@@ -53,6 +54,37 @@ def test_real_prices_pass_both_audits(name) -> None:
     spec = FloorSpec(data=DataConfig(path=str(path)), desk=DeskConfig(preset="roles"))
     for result in (audit_lookahead(spec, num_bars_checked=1), audit_books(spec, num_settings=3, num_steps=16)):
         assert result.passed, result.rows
+
+
+def market_with_splits(sizes) -> Market:
+    """A market whose training, validation and test splits have these numbers of bars, at a horizon of one."""
+    spec = spec_of(floor={"horizon_bars": 1})
+    lookback = build_market(spec).splits.train.start
+    shares = dict(zip(("train", "validation", "test"), (size / sum(sizes) for size in sizes), strict=True))
+    synthetic = dataclasses.replace(spec.data.synthetic, num_bars=3 * lookback + sum(sizes))
+    data = dataclasses.replace(spec.data, synthetic=synthetic, **shares)
+    market = build_market(dataclasses.replace(spec, data=data))
+    splits = market.splits
+    assert [split.num_bars for split in (splits.train, splits.validation, splits.test)] == list(sizes)
+    return market
+
+
+@pytest.mark.parametrize("sizes", [(3, 2, 2), (2, 2, 3), (2, 4, 2)])
+def test_splits_of_two_bars_are_audited(sizes) -> None:
+    market = market_with_splits(sizes)
+    for result in (audit_lookahead(market), audit_books(market, num_settings=4)):
+        assert result.passed, result.rows
+
+
+def test_splits_too_short_for_an_audit_are_named() -> None:
+    market = market_with_splits((2, 2, 2))
+    with pytest.raises(InputError, match=r"3 bars .*train 2, validation 2, test 2.*data\.train"):
+        audit_lookahead(market)
+    assert audit_books(market, num_settings=4).passed
+    test = dataclasses.replace(market.splits.test, stop=market.splits.test.start + 1)
+    market = dataclasses.replace(market, splits=dataclasses.replace(market.splits, test=test))
+    with pytest.raises(InputError, match="the test split has 1 bars"):
+        audit_lookahead(market)
 
 
 def test_books_balance_with_log_growth_and_penalties_switched_off_for_the_audit() -> None:

@@ -114,7 +114,7 @@ def test_horizon_truncates_and_the_last_observation_is_kept() -> None:
     assert last.final_state.shape == last.state.shape
     assert last.final_mask.shape == last.action_mask.shape
     assert set(last.stats) == {
-        "profit", "sharpe", "max_drawdown", "num_trades", "turnover", "total_costs_usd", "episode_len"
+        "profit", "sharpe", "calmar", "max_drawdown", "num_trades", "turnover", "total_costs_usd", "episode_len"
     }  # fmt: skip
 
 
@@ -128,26 +128,31 @@ def test_rewards_of_an_episode_sum_to_its_profit() -> None:
     assert sum(step.reward for step in steps)[:, 0].tolist() == pytest.approx(logs)
 
 
-def test_stats_are_those_of_the_equity_curve() -> None:
-    floor = floor_of(num_replicas=3, record=True, desk={"preset": "rivals", "num_agents": 2})
+@pytest.mark.parametrize("desk", [{"preset": "rivals", "num_agents": 2}, {"preset": "roles"}])
+def test_stats_are_those_of_the_equity_curve(desk) -> None:
+    floor = floor_of(num_replicas=3, record=True, desk=desk)
+    capital = 1e6 * floor.layout.num_accounts
     rng = np.random.default_rng(5)
-    equity, traded, trades, costs = [np.full(3, 2e6)], 0.0, 0, 0.0
+    equity, traded, trades, costs = [np.full(3, capital)], [], 0, 0.0
     for _ in range(12):
         step = floor.step(random_actions(floor, rng))
         detail = floor.detail
-        turned = (detail.line_fills.abs() * detail.price).sum(0).numpy()
-        traded = traded + turned / equity[-1]
-        trades = trades + (detail.line_fills != 0).sum(0).numpy()
+        first_slot = [floor.layout.slot_line.index(line) for line in range(floor.layout.num_lines)]
+        traded.append((detail.line_fills.abs() * detail.price[first_slot]).sum(0).numpy())
+        trades = trades + (detail.fills != 0).sum(0).numpy()
         costs = costs + (detail.commission + detail.spread + detail.impact + detail.borrow).sum(0).numpy()
         equity.append(detail.after.equity.sum(0).numpy())
     curve = np.array(equity)
     returns = curve[1:] / curve[:-1] - 1
     got = {name: value.numpy() for name, value in step.stats.items()}
-    assert got["profit"] == pytest.approx(curve[-1] / 2e6 - 1)
+    deepest = (curve / np.maximum.accumulate(curve) - 1).min(0)
+    assert got["profit"] == pytest.approx(curve[-1] / capital - 1)
     assert got["sharpe"] == pytest.approx(returns.mean(0) / returns.std(0, ddof=1) * np.sqrt(252), rel=1e-6)
-    assert got["max_drawdown"] == pytest.approx((1 - curve / np.maximum.accumulate(curve)).max(0))
-    assert got["turnover"] == pytest.approx(traded)
-    assert got["num_trades"] == pytest.approx(trades)
+    assert got["max_drawdown"] == pytest.approx(deepest)
+    assert (deepest < 0).all()
+    assert got["calmar"] == pytest.approx(((curve[-1] / capital) ** (252 / 12) - 1) / -deepest)
+    assert got["turnover"] == pytest.approx(np.sum(traded, axis=0) / curve.mean(0) * 252 / 12)
+    assert got["num_trades"].tolist() == trades.tolist()
     assert got["total_costs_usd"] == pytest.approx(costs)
 
 

@@ -7,7 +7,7 @@ from floors import flat_bars, spec_of
 from pydantic import ValidationError
 
 from envs.errors import InputError
-from envs.mandates import ROLES, DeskConfig, build_mandates
+from envs.mandates import ROLES, AgentConfig, DeskConfig, build_mandates
 from envs.market import build_floor, build_market
 from envs.synthetic import SyntheticConfig, generate_bars
 
@@ -79,6 +79,24 @@ def test_features_that_prices_cannot_feed_are_left_out() -> None:
 def test_settings_that_make_no_sense_are_refused(setting, message) -> None:
     with pytest.raises(InputError, match=message):
         build_mandates(DeskConfig(**setting), bars_of(8))
+
+
+def test_every_setting_of_agents_reaches_their_mandates() -> None:
+    other = {
+        "action": "continuous",
+        "ladder": (-0.5, 0.0, 0.5),
+        "limit": 0.3,
+        "book_rule": "inverse_volatility",
+        "observe": "each",
+        "feature_groups": ("trend", "risk"),
+        "max_rung_change": 1,
+        "allow_short": False,
+        "team_share": 0.25,
+        "own_share": 0.75,
+    }
+    assert set(other) == {item.name for item in dataclasses.fields(AgentConfig)}
+    for mandate in build_mandates(DeskConfig(**other), bars_of(3)):
+        assert {name: getattr(mandate, name) for name in other} == other
 
 
 def test_unknown_setting_is_refused() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import empyrical
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -178,3 +179,56 @@ def test_no_curve_gives_a_nan(rest, first, risk_free):
     assert -1 <= result["max_drawdown"] <= 0
     assert 0 <= result["win_rate"] <= 1
     assert 0 <= metrics.probabilistic_sharpe_ratio(metrics.simple_returns([first, *rest]), **YEAR) <= 1
+
+
+# --- from sums -------------------------------------------------------------------------------------------------------
+
+
+def sums_of(curves, traded=0.0) -> metrics.CurveSums:
+    """What a floor would have added up along curves [T, B]; a NaN ends a curve in ruin."""
+    curves = np.asarray(curves, dtype=np.float64)
+    length = np.isfinite(curves).sum(axis=0)
+    held = pd.DataFrame(curves).ffill().to_numpy()
+    returns = held[1:] / held[:-1] - 1
+    return metrics.CurveSums(
+        num_bars=len(curves) - 1,
+        num_traded=length - 1.0,
+        first=curves[0],
+        last=held[-1],
+        equity=np.nansum(curves[1:], axis=0),
+        returns=returns.cumsum(axis=0)[-1],  # bar by bar, as a floor does
+        squares=(returns**2).cumsum(axis=0)[-1],
+        deepest=(1 - held / np.maximum.accumulate(held)).max(axis=0),
+        traded_usd=np.broadcast_to(np.asarray(traded, dtype=np.float64), curves.shape[1]),
+    )
+
+
+def test_figures_from_sums_are_those_of_the_curves():
+    rng = np.random.default_rng(3)
+    curves = 1e6 * np.vstack([np.ones(5), np.cumprod(1 + 0.02 * rng.standard_normal((40, 5)), axis=0)])
+    curves[7:, 4] = np.nan  # ruined on the way; the account stays closed
+    found = metrics.performance_of_sums(sums_of(curves, traded=4e6), **YEAR)
+    for b, curve in enumerate(pd.DataFrame(curves).ffill().to_numpy().T):
+        turnover = metrics.annual_turnover([4e6], curve, **YEAR)
+        expected = metrics.performance(curve, **YEAR, turnover=turnover)
+        assert {name: values[b] for name, values in found.items()} == pytest.approx(
+            {name: expected[name] for name in found}, rel=1e-9
+        )
+
+
+def test_degenerate_sums_give_what_degenerate_curves_give():
+    rates = np.linspace(0.005, 0.1, 20)  # cash that earns interest: every return is the same
+    steady = np.cumprod(np.vstack([np.ones(20), np.full((500, 20), 1 + rates / 252)]), axis=0)
+    assert metrics.performance_of_sums(sums_of(steady), **YEAR)["sharpe"].tolist() == [0.0] * 20
+    assert [metrics.performance(curve, **YEAR)["sharpe"] for curve in steady.T] == [0.0] * 20
+    lost = np.concatenate([[1.0, 0.5, -0.2], np.full(498, np.nan)])
+    found = metrics.performance_of_sums(sums_of(np.stack([np.ones(501), steady[:, 0], lost], axis=1)), **YEAR)
+    assert found["calmar"].tolist() == [0.0, 0.0, -1.0]
+    assert found["max_drawdown"].tolist() == [0.0, 0.0, -1.0]
+    one = metrics.performance_of_sums(sums_of([[1.0], [1.1]]), **YEAR)
+    assert (one["sharpe"][0], one["calmar"][0]) == (0.0, 0.0)
+
+
+def test_drawdowns_are_distances_below_the_peak():
+    np.testing.assert_array_equal(metrics.drawdowns([1.0, 2.0, 1.0, 3.0]), [0.0, 0.0, -0.5, 0.0])
+    np.testing.assert_array_equal(metrics.drawdowns([1.0, -1.0, -2.0]), [0.0, -1.0, -1.0])

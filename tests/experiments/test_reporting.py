@@ -19,7 +19,7 @@ from experiments.reporting.files import (
     write_parquet,
     write_text,
 )
-from experiments.reporting.plots import drawdown, plot_backtest
+from experiments.reporting.plots import plot_backtest
 from experiments.reporting.tables import METRIC_COLUMNS, checks_table, format_metric, metrics_table, money, show
 
 
@@ -95,10 +95,6 @@ def test_failed_check_stands_out():
     text = console.export_text()
     assert "FAILED" in text
     assert "passed" in text
-
-
-def test_drawdown_is_the_distance_below_the_peak():
-    np.testing.assert_allclose(drawdown(np.array([1.0, 2.0, 1.0, 3.0])), [0.0, 0.0, -0.5, 0.0])
 
 
 @pytest.mark.parametrize("num_models", [1, 3])

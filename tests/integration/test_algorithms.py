@@ -5,6 +5,10 @@ import json
 import pytest
 from commands import CLOCK, MARKET, PPO, QMIX, checkpoints, meta, run_here, summary
 
+from algos.policy import load_policy
+from experiments.backtesting.compare import backtest_models
+from experiments.models import find_models
+
 pytestmark = pytest.mark.usefixtures("ray_session")
 EPISODES = ["--episodes", "16"]
 DQN = [*MARKET, *CLOCK, "--algo", "dqn", "--dqn.learning-starts", "64", "--dqn.num-envs-per-env-runner", "2"]
@@ -22,7 +26,18 @@ def check(folder, *, agents):
     assert report["strategy"]["final_equity"] > 0
     weights = {meta(path)["weights_sha256"] for path in checkpoints(folder)}
     assert len(weights) == len(checkpoints(folder)) >= 2, "it learns between checkpoints"
+    check_figures(folder)
     return newest
+
+
+def check_figures(folder):
+    """What an evaluation says of the newest checkpoint, a backtest over the validation split says too."""
+    found = summary(folder)
+    models = find_models([folder / found["latest_checkpoint"]])
+    tested = backtest_models(models, load=load_policy, split="validation").strategies[0].metrics
+    expected = {name: tested[name] for name in ("sharpe", "calmar", "max_drawdown", "num_trades", "turnover")}
+    expected |= {"return": tested["total_return"], "total_costs_usd": tested["total_costs"]}
+    assert {name: found["metrics"][name] for name in expected} == pytest.approx(expected, rel=1e-6)
 
 
 def test_vdn(tmp_path):

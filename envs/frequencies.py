@@ -1,0 +1,157 @@
+"""How far apart bars are, and how many of them make a year: as set, or as their dates say."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.errors import InputError, nearest
+
+_DAY_S = 86_400.0
+_TRADING_DAYS = 252.0  # exchanges: five days a week less holidays
+_SHORT = 0.8  # of a day; bars closer than that are intraday
+_LONGER_THAN_A_DAY = ((5, 9, "1w", 52.0), (26, 33, "1mo", 12.0), (85, 95, "3mo", 4.0), (350, 380, "1y", 1.0))
+_UNITS_S = {"h": 3600.0, "min": 60.0, "s": 1.0}
+_OTHER_WORDS = {
+    "second": "1s", "minute": "1min", "hour": "1h", "hourly": "1h", "day": "1d", "daily": "1d", "24h": "1d",
+    "week": "1w", "weekly": "1w", "7d": "1w", "month": "1mo", "monthly": "1mo", "quarter": "3mo", "quarterly": "3mo",
+    "year": "1y", "yearly": "1y", "annual": "1y",
+}  # fmt: skip
+IRREGULAR = "irregular"
+"""Frequency of bars whose spacing fits none, where nothing depends on it."""
+
+
+def settle_frequency(
+    dates: NDArray[np.datetime64], *, frequency: str | None, periods_per_year: float | None, source: str
+) -> tuple[str, float, tuple[str, ...]]:
+    """Tell the frequency of the bars and how many there are in a year: what is set wins, the rest is inferred.
+
+    Args:
+        dates: Increasing, [T] datetime64.
+        frequency: As ``Bars.frequency`` has it, where inference is wrong (data with many holes); None infers it.
+        periods_per_year: Bars in a year; None takes ``periods_in_a_year`` of the frequency.
+        source: Where the bars come from, for messages.
+
+    Returns:
+        Frequency, bars in a year, and notes: what was inferred, and where a set frequency is not that of the dates.
+
+    Raises:
+        InputError: if a setting makes no sense, there are fewer than two dates, or nothing is set and their spacing
+            fits no frequency.
+    """
+    if periods_per_year is not None and not periods_per_year > 0:
+        raise InputError(f"data.periods_per_year is {periods_per_year}: it must be above 0")
+    wanted = None if frequency is None else parse_frequency(frequency)
+    try:
+        seen = infer_frequency(dates, source=source)
+    except InputError:
+        if len(dates) < 2 or (wanted is None and periods_per_year is None):
+            raise
+        seen = IRREGULAR
+    words = wanted or seen
+    notes = []
+    if periods_per_year is None:
+        periods_per_year = periods_in_a_year(words, dates)
+        how = "inferred; data.frequency and data.periods_per_year set it" if wanted is None else "from data.frequency"
+        notes.append(f"bars are {words} apart, {periods_per_year:g} a year ({how})")
+    if words != seen:
+        notes.append(f"frequency set to {words}; dates look {seen if seen == IRREGULAR else f'like {seen}'}")
+    return words, float(periods_per_year), tuple(notes)
+
+
+def parse_frequency(text: str) -> str:
+    """Read a frequency as the user writes it, and give it as ``Bars.frequency`` has it (``"60min"`` is ``"1h"``).
+
+    Raises:
+        InputError: if it is none; names the nearest that is one.
+    """
+    whole = [words for _, _, words, _ in _LONGER_THAN_A_DAY]
+    if text in ("1d", *whole):
+        return text
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(h|min|s)", text)
+    if found is not None:
+        spacing_s = float(found[1]) * _UNITS_S[found[2]]
+        if 0 < spacing_s < _SHORT * _DAY_S:
+            return _spacing_words(spacing_s)
+    plain = re.sub(r"^1?[ -]*", "", text.lower())
+    known = ("1s", "1min", "5min", "15min", "30min", "1h", "4h", "1d", *whole)
+    hint = f" (did you mean {_OTHER_WORDS[plain]!r}?)" if plain in _OTHER_WORDS else nearest(text, known)
+    raise InputError(
+        f"data.frequency is {text!r}{hint}: write a number of s, min or h below a day (5min, 1h), "
+        f"or one of 1d, {', '.join(whole)}"
+    )
+
+
+def infer_frequency(dates: NDArray[np.datetime64], *, source: str) -> str:
+    """Tell the spacing of the bars from their dates.
+
+    Args:
+        dates: Increasing, [T] datetime64, T >= 2.
+        source: Where the bars come from, for messages.
+
+    Returns:
+        Frequency in words: ``"1d"``, ``"1h"``, ``"5min"``, ``"1w"``.
+
+    Raises:
+        InputError: if there are fewer than two dates, or their spacing fits no frequency.
+    """
+    if len(dates) < 2:
+        raise InputError(f"{source}: {len(dates)} bar is no history: give at least two")
+    gaps_s = _gaps_s(dates)
+    spacing_s = _usual_gap_s(dates)
+    if spacing_s < _SHORT * _DAY_S:
+        return _spacing_words(spacing_s)
+    if spacing_s < 5 * _DAY_S and gaps_s.min() < 1.2 * _DAY_S:  # days, with holes where assets did not overlap
+        return "1d"
+    for least, most, words, _ in _LONGER_THAN_A_DAY:
+        if least <= spacing_s / _DAY_S <= most:
+            return words
+    raise InputError(
+        f"{source}: bars stand {spacing_s / _DAY_S:.3g} days apart, which is no frequency that can be inferred: "
+        "set data.frequency or data.periods_per_year"
+    )
+
+
+def periods_in_a_year(frequency: str, dates: NDArray[np.datetime64]) -> float:
+    """Bars of a frequency in a year of the market that has these dates.
+
+    Daily bars count 252 a year, or 365 where they include weekends; weekly 52, monthly 12. Intraday bars that run
+    around the clock and through weekends count one year over their spacing (hourly: 8,760); others 252 times the bars
+    that fit into a usual day, which is the median number of bars in a day times the usual gap between them.
+
+    Args:
+        frequency: As ``parse_frequency`` or ``infer_frequency`` give it.
+        dates: Increasing, [T] datetime64, T >= 2.
+    """
+    for _, _, words, periods in _LONGER_THAN_A_DAY:
+        if frequency == words:
+            return periods
+    days = dates.astype("datetime64[D]")
+    weekend = float(np.mean(((days.astype(np.int64) + 3) % 7) >= 5))  # day 0 of the epoch was a Thursday
+    if frequency == "1d":
+        return 365.0 if weekend > 0.1 else _TRADING_DAYS
+    number, unit = re.fullmatch(r"(.*?)([a-z]+)", frequency).groups()  # type: ignore[union-attr]
+    spacing_s, gap_s = float(number) * _UNITS_S[unit], _usual_gap_s(dates)
+    if weekend > 0.2:
+        return 365 * _DAY_S / spacing_s
+    if gap_s >= _SHORT * _DAY_S:  # no bar says when the market opens and closes
+        return _TRADING_DAYS * _DAY_S / spacing_s
+    bars_a_day = float(np.median(np.unique(days, return_counts=True)[1])) * (gap_s / spacing_s)
+    return bars_a_day * _TRADING_DAYS
+
+
+def _gaps_s(dates: NDArray[np.datetime64]) -> NDArray[np.float64]:
+    return np.diff(dates.astype("datetime64[us]")).astype(np.int64) / 1e6
+
+
+def _usual_gap_s(dates: NDArray[np.datetime64]) -> float:
+    return float(np.quantile(_gaps_s(dates), 0.5, method="lower"))
+
+
+def _spacing_words(spacing_s: float) -> str:
+    for unit_s, word in ((3600, "h"), (60, "min")):
+        if spacing_s % unit_s == 0:
+            return f"{spacing_s / unit_s:g}{word}"
+    return f"{spacing_s:g}s"
