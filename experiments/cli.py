@@ -163,6 +163,6 @@ class _Tee(io.TextIOBase):
 
 
 def _forget_script_folder() -> None:
-    """Take the script's own folder off the module path, where ``search.py`` or ``run.py`` could hide other modules."""
+    """Take the script's own folder off the module path, where ``config.py`` or ``run.py`` could hide other modules."""
     here = str(Path(__file__).resolve().parent)
     sys.path[:] = [entry for entry in sys.path if not entry or str(Path(entry).resolve()) != here]

@@ -11,13 +11,13 @@ from dataclasses import field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from algos.dqn.config import DQNSettings
 from algos.ppo.config import PPOSettings
 from algos.qmix.config import QMIXSettings
-from algos.settings import ScalingSettings
+from algos.settings import STRICT, ScalingSettings
 from envs.bars import DataConfig
 from envs.errors import InputError, nearest
 from envs.floor import FloorConfig
@@ -29,7 +29,6 @@ from experiments.run_record import FILE_NAME, find_run_folder, read_run_record
 from experiments.settings import settings_of, value_of
 
 PRESETS = Path(__file__).parent / "presets"
-STRICT = ConfigDict(extra="forbid", validate_default=True)
 Metric = Literal["sharpe", "return", "calmar", "max_drawdown"]
 
 ALIASES = {"capital": "floor.capital"}

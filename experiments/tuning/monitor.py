@@ -12,13 +12,13 @@ from typing import Any
 from ray.tune import Callback
 
 from envs.errors import InputError
+from experiments.provenance import utc_now
 from experiments.recovery.records import truncate_records
 from experiments.recovery.shelf import CheckpointShelf
 from experiments.reporting.files import read_json, write_json
+from experiments.run_files import BEST_FOLDER, META_FILE, STATE_FILE, SUMMARY_FILE
 from experiments.run_record import FILE_NAME
-from experiments.tuning.checkpoint_files import BEST_FOLDER, META_FILE, STATE_FILE, utc_now
 
-SUMMARY_FILE = "summary.json"
 SHOW_EVERY_S = 5.0
 SHOWN = ("profit", "sharpe", "max_drawdown", "calmar", "return", "num_trades", "turnover", "total_costs_usd", "score")
 
