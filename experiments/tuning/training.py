@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 
 from envs.market import Market
-from experiments.cli import DONE, is_user_error, log_to, write_json_flag
+from experiments.cli import DONE, is_disk_error, is_user_error, log_to, write_json_flag
 from experiments.config import RunConfig, run_folder
 from experiments.recovery.lock import run_lock
 from experiments.run_files import LOG_FILE
@@ -46,7 +46,7 @@ def train_run(config: RunConfig, market: Market, resume_from: Mapping[str, str] 
             return say_interrupted(folder)
         if outcome.status == "failed":
             assert outcome.error is not None
-            if is_user_error(outcome.error):
+            if is_user_error(outcome.error) or is_disk_error(outcome.error):
                 raise outcome.error
             kept = f"the last good checkpoint is kept; details in {folder}/trial_*/error.txt"
             return say_failed(f"training failed: {last_line(outcome.error)}", kept=kept)

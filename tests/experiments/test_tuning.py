@@ -24,7 +24,7 @@ from experiments.settings import settings_of
 from experiments.tuning import loggers, resume, trainables
 from experiments.tuning import monitor as monitor_module
 from experiments.tuning.algorithms import MOST_STEPS, SHARED, algorithm_config
-from experiments.tuning.checkpoint_files import find_module_states
+from experiments.tuning.checkpointing import find_module_states
 from experiments.tuning.loggers import RecordLogger
 from experiments.tuning.monitor import RunMonitor, copy_folder, mend_copy, read_summary, write_summary
 from experiments.tuning.spaces import SPACES
