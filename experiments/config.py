@@ -300,19 +300,32 @@ _DESCRIPTION = (
 )
 
 
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class TableConfig:
+    """What to do with the table of settings."""
+
+    write_docs: bool = False
+    """Write it into docs/configuration.md instead of printing it."""
+    json: str | None = None
+    """File for what is printed, as plain JSON."""
+
+
 def main(argv: Sequence[str]) -> int:
     """Print the table of settings, or write it into docs/configuration.md with ``--write-docs``."""
-    from experiments.reporting.settings_table import DOCS, render_settings, write_docs
+    from experiments.cli import DONE, check_json_flag, write_json_flag
+    from experiments.reporting.settings_table import DOCS, list_settings, render_settings, write_docs
 
     if any(word in ("-h", "--help") for word in argv):
-        print("usage: experiments/config.py [--write-docs]\n\n" + str(main.__doc__))
-    elif list(argv) == ["--write-docs"]:
+        print_help(TableConfig, prog="experiments/config.py", description=str(main.__doc__))
+        return DONE
+    config = parse_flags(TableConfig, scan_flags(TableConfig, argv), base={})
+    check_json_flag(config.json)
+    if config.write_docs:
         print(f"wrote {DOCS}" if write_docs() else f"{DOCS} is current")
-    elif argv:
-        raise InputError(f"unknown argument {argv[0]}: only --write-docs exists")
     else:
         print(render_settings())
-    return 0
+    write_json_flag(config.json, {"settings": list_settings()})
+    return DONE
 
 
 if __name__ == "__main__":
