@@ -10,9 +10,7 @@ from ray.rllib.core.columns import Columns
 from torch import Tensor
 
 from algos.errors import IncompatibleError
-
-MASKED_LOGIT = -1e9
-"""Added to the logit of a forbidden action: exp() of it is zero, yet it stays finite in losses."""
+from algos.masks import ACTION_MASK
 
 
 class Acted(NamedTuple):
@@ -115,7 +113,7 @@ class ModuleActor:
         dist_inputs: dict[str, Tensor] = {}
         for module_id, index in self.agents.items():
             rows, mask = self._rows(obs, action_mask, module_id)
-            batch = {Columns.OBS: rows} if mask is None else {Columns.OBS: rows, "action_mask": mask}
+            batch = {Columns.OBS: rows} if mask is None else {Columns.OBS: rows, ACTION_MASK: mask}
             module = self.modules[module_id]
             out = module.forward_exploration(batch, t=timestep) if explore else module.forward_inference(batch)
             num = len(index)

@@ -1,6 +1,7 @@
 """What the algorithms on the team path share: one way to sample, to hand arrays to learners, and to sync weights."""
 
 import time
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -31,6 +32,8 @@ IDLE_LIMIT_S = 300.0
 class TeamAlgorithm(Algorithm):
     """A mixin before an Algorithm: the three stages of a training step on arrays."""
 
+    previous_checkpoint: Path | None = None
+    """The checkpoint last saved or loaded, where what has not changed since need not be written again."""
     _idle_since: float | None = None
 
     def sample_rollouts(self) -> list[Rollout]:

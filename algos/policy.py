@@ -14,6 +14,7 @@ from torch import Tensor
 
 from algos.acting import ModuleActor, agents_by_module
 from algos.errors import IncompatibleError
+from algos.masks import bare_space
 from algos.runner import TEAM_MODULE, TeamEnvRunner
 
 LAYOUT_FILE = "team.json"
@@ -112,7 +113,7 @@ def team_layout(algorithm: Any) -> dict[str, Any]:
     return {
         "agent_ids": agent_ids,
         "modules": modules,
-        "obs_dims": [int(observations[a].shape[0]) for a in agent_ids],
+        "obs_dims": [int(bare_space(observations[a]).shape[0]) for a in agent_ids],
         "actions": [str(actions[a]) for a in agent_ids],
         "weights": shapes,
     }

@@ -9,6 +9,9 @@ from torch import Tensor
 from algos.returns import n_step_returns
 from algos.rollout import Rollout
 
+_SEEN = ("obs", "mask", "state")
+_COLUMNS = (*_SEEN, "actions", "rewards", "terminated", "ended")
+
 
 class TeamBatch(NamedTuple):
     """Joint steps to learn from; axes L steps of a sequence (1 for transitions), S samples, N agents."""
@@ -37,31 +40,76 @@ class TeamBatch(NamedTuple):
         return TeamBatch._make(None if v is None else function(v) for v in self)
 
 
-class _Ring:
+class Ring:
     """One runner's steps in the order in which they happened; rows are time, columns are replicas.
+
+    Attributes:
+        number: Tells this ring from others that its source has filled before.
+        num_rows: Steps that fit, and one.
+        num_replicas: B.
+        written: Steps (and seams) that were ever written.
+        size: How many of them are still stored.
+        rows: Columns, [num_rows, B, ...] each; ``final`` points into ``finals``, or is -1.
+        is_broken: [num_rows] bool: the next row does not continue this one.
+        finals: Final observations, masks and states, oldest first, in a ring of their own.
+        num_finals: How many were ever written to it.
 
     An observation is stored once: what a step led to is the next row, or a row of the final store where an episode
     ended. The row at the head holds the observation that follows the newest step.
     """
 
-    def __init__(self, rollout: Rollout, num_rows: int) -> None:
-        b = rollout.num_replicas
-        self.num_rows, self.num_replicas = num_rows, b
-        self.head, self.size = 0, 0
+    number: int
+    num_rows: int
+    num_replicas: int
+    written: int
+    size: int
+    rows: dict[str, Tensor]
+    is_broken: Tensor
+    finals: dict[str, Tensor]
+    num_finals: int
+
+    @classmethod
+    def for_rollouts(cls, rollout: Rollout, num_rows: int, *, number: int) -> "Ring":
+        """Make an empty ring for rollouts like this one.
+
+        Args:
+            rollout: Its shapes and dtypes count.
+            num_rows: Steps that fit, and one.
+            number: Tells this ring from others that its source has filled before.
+        """
         like = {"obs": rollout.obs, "mask": rollout.action_mask, "state": rollout.state}
-        self.rows: dict[str, Tensor] = {
-            name: torch.zeros((num_rows, b, *v.shape[2:]), dtype=v.dtype) for name, v in like.items() if v is not None
+        rows = {name: v for name, v in like.items() if v is not None}
+        flags = torch.zeros((1, rollout.num_replicas), dtype=torch.bool)
+        rows |= {"actions": rollout.actions, "rewards": flags.float(), "terminated": flags, "ended": flags}
+        return cls.empty(rows, num_rows, number=number)
+
+    @classmethod
+    def empty(cls, like: dict[str, Tensor], num_rows: int, *, number: int) -> "Ring":
+        """Make an empty ring whose columns have the dtypes and, but for the first axis, the shapes of those given."""
+        ring = cls()
+        ring.number, ring.num_rows, ring.num_replicas = number, num_rows, like["obs"].shape[1]
+        ring.written = ring.size = ring.num_finals = 0
+        ring.rows = {
+            name: torch.zeros((num_rows, *v.shape[1:]), dtype=v.dtype) for name, v in like.items() if name in _COLUMNS
         }
-        self.rows["actions"] = torch.zeros((num_rows, *rollout.actions.shape[1:]), dtype=rollout.actions.dtype)
-        self.rows["rewards"] = torch.zeros((num_rows, b))
-        self.rows["terminated"] = torch.zeros((num_rows, b), dtype=torch.bool)
-        self.rows["ended"] = torch.zeros((num_rows, b), dtype=torch.bool)
-        self.rows["final"] = torch.full((num_rows, b), -1, dtype=torch.int64)
-        self.is_broken = torch.zeros(num_rows, dtype=torch.bool)
-        self.num_finals = 0
-        self.finals = {
-            n: torch.zeros((0, *self.rows[n].shape[2:]), dtype=self.rows[n].dtype) for n in like if n in self.rows
+        ring.rows["final"] = torch.full((num_rows, ring.num_replicas), -1, dtype=torch.int64)
+        ring.is_broken = torch.zeros(num_rows, dtype=torch.bool)
+        ring.finals = {
+            name: torch.zeros((0, *values.shape[2:]), dtype=values.dtype)
+            for name, values in ring.rows.items()
+            if name in _SEEN
         }
+        return ring
+
+    @property
+    def head(self) -> int:
+        """Row of the observation that follows the newest step."""
+        return self.written % self.num_rows
+
+    @property
+    def oldest(self) -> int:
+        """Number of the oldest step that is stored, counted from the ring's first."""
+        return self.written - self.size
 
     def add(self, rollout: Rollout) -> None:
         """Append T steps; where they do not continue what is stored, no sample will span the seam."""
@@ -124,7 +172,7 @@ class _Ring:
         self.num_finals = len(old)
 
     def _advance(self, count: int) -> None:
-        self.head = (self.head + count) % self.num_rows
+        self.written += count
         self.size = min(self.size + count, self.num_rows - 1)
 
     def starts(self, length: int) -> np.ndarray:
@@ -137,36 +185,20 @@ class _Ring:
         whole = broken[length:] == broken[:-length]
         return rows[: self.size - length + 1][whole]
 
-    def get_state(self) -> dict[str, Any]:
-        """The filled part, oldest first."""
-        order = (self.head - self.size + torch.arange(self.size + 1)) % self.num_rows
-        return {
-            "rows": {n: v[order].numpy() for n, v in self.rows.items()},
-            "is_broken": self.is_broken[order].numpy(),
-            "finals": {n: v.numpy() for n, v in self.finals.items()},
-            "num_finals": self.num_finals,
-            "num_rows": self.num_rows,
-            "head": self.head,
-        }
+    def put_finals(self, rows: Tensor, columns: Tensor, values: dict[str, Tensor]) -> None:
+        """Make these the final observations, in order of age.
 
-    @classmethod
-    def from_state(cls, state: dict[str, Any]) -> "_Ring":
-        """Make the same ring again."""
-        ring = cls.__new__(cls)
-        filled = len(state["is_broken"])
-        ring.num_rows, ring.head, ring.size = state["num_rows"], state["head"], filled - 1
-        order = (ring.head - ring.size + torch.arange(filled)) % ring.num_rows
-        ring.rows = {}
-        for name, values in state["rows"].items():
-            v = torch.from_numpy(np.ascontiguousarray(values))
-            ring.rows[name] = torch.full((ring.num_rows, *v.shape[1:]), -1 if name == "final" else 0, dtype=v.dtype)
-            ring.rows[name][order] = v
-        ring.is_broken = torch.zeros(ring.num_rows, dtype=torch.bool)
-        ring.is_broken[order] = torch.from_numpy(np.ascontiguousarray(state["is_broken"]))
-        ring.num_replicas = ring.rows["obs"].shape[1]
-        ring.finals = {n: torch.from_numpy(np.array(v)) for n, v in state["finals"].items()}
-        ring.num_finals = state["num_finals"]
-        return ring
+        Args:
+            rows: Row of each, [E] int64.
+            columns: Replica of each, [E] int64.
+            values: What was seen at the end, [E, ...] each.
+        """
+        count = len(rows)
+        for name, seen in values.items():
+            self.finals[name] = torch.zeros((max(2 * count, 64), *seen.shape[1:]), dtype=seen.dtype)
+            self.finals[name][:count] = seen
+        self.rows["final"][rows, columns] = torch.arange(count)
+        self.num_finals = count
 
 
 class TeamReplay:
@@ -179,8 +211,8 @@ class TeamReplay:
 
     def __init__(self, capacity: int, num_sources: int = 1) -> None:
         self.capacity, self.num_sources = capacity, max(1, num_sources)
-        self.rings: dict[int, _Ring] = {}
-        self.num_added = 0
+        self.rings: dict[int, Ring] = {}
+        self.num_added = self.num_rings = 0
 
     def __len__(self) -> int:
         """Joint steps stored."""
@@ -201,7 +233,8 @@ class TeamReplay:
                     f"replay_capacity {self.capacity} is too small for fragments of {rollout.num_steps} steps of "
                     f"{rollout.num_replicas} replicas from {self.num_sources} runner(s)"
                 )
-            ring = self.rings[rollout.source] = _Ring(cpu, num_rows)
+            ring = self.rings[rollout.source] = Ring.for_rollouts(cpu, num_rows, number=self.num_rings)
+            self.num_rings += 1
         ring.add(cpu)
         self.num_added += rollout.env_steps()
 
@@ -243,17 +276,8 @@ class TeamReplay:
             return parts[0]
         return TeamBatch._make(None if v[0] is None else torch.cat(v, dim=1) for v in zip(*parts, strict=True))
 
-    def get_state(self) -> dict[str, Any]:
-        """Everything stored, as NumPy arrays."""
-        return {"rings": {s: r.get_state() for s, r in self.rings.items()}, "num_added": self.num_added}
 
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Hold what another buffer held."""
-        self.rings = {s: _Ring.from_state(r) for s, r in state["rings"].items()}
-        self.num_added = state["num_added"]
-
-
-def _gather(ring: _Ring, first: Tensor, column: Tensor, length: int, n_step: int, gamma: float) -> TeamBatch:
+def _gather(ring: Ring, first: Tensor, column: Tensor, length: int, n_step: int, gamma: float) -> TeamBatch:
     """Look up ``length`` steps from each start; for n-step returns, one step that jumps over several."""
     offsets = torch.arange(length).unsqueeze(1)
     rows = (first + offsets) % ring.num_rows

@@ -4,25 +4,32 @@ from typing import Any
 
 from ray.rllib.algorithms.ppo.torch.default_ppo_torch_rl_module import DefaultPPOTorchRLModule
 from ray.rllib.core.columns import Columns
+from torch import Tensor
 
-from algos.acting import MASKED_LOGIT
+from algos.masks import MASKED_LOGIT, MaskedObservations
 
 
-class MaskedPPOModule(DefaultPPOTorchRLModule):
-    """PPO policy and value networks; where the batch carries ``action_mask`` [R, K] bool, forbidden logits are masked.
+class MaskedPPOModule(MaskedObservations, DefaultPPOTorchRLModule):
+    """PPO policy and value networks; where a batch carries a mask [R, K], the logits of forbidden actions are masked.
 
     The mask reaches sampling and learning alike, so both see the same distribution.
     """
 
     def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        return _masked(super()._forward(batch, **kwargs), batch)
+        batch, mask = self.split_mask(batch)
+        return _masked(super()._forward(batch, **kwargs), mask)
 
     def _forward_train(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        return _masked(super()._forward_train(batch, **kwargs), batch)
+        batch, mask = self.split_mask(batch)
+        return _masked(super()._forward_train(batch, **kwargs), mask)
+
+    def compute_values(self, batch: dict[str, Any], embeddings: Any = None) -> Tensor:
+        """Value of each row, [R] float32; RLlib's, on observations without their mask."""
+        values: Tensor = super().compute_values(self.split_mask(batch)[0], embeddings)
+        return values
 
 
-def _masked(out: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:
-    mask = batch.get("action_mask")
+def _masked(out: dict[str, Any], mask: Tensor | None) -> dict[str, Any]:
     if mask is not None:
         out[Columns.ACTION_DIST_INPUTS] = out[Columns.ACTION_DIST_INPUTS].masked_fill(~mask, MASKED_LOGIT)
     return out

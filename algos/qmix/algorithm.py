@@ -1,11 +1,11 @@
 """VDN and QMIX as RLlib algorithms on the team path."""
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
@@ -16,11 +16,12 @@ from algos.qmix.config import QMIXSettings
 from algos.qmix.learner import QMIXLearner
 from algos.qmix.module import TeamQModule
 from algos.replay import TeamBatch, TeamReplay
+from algos.replay_files import load_replay, save_replay
 from algos.rollout import Rollout
 from algos.runner import TEAM_MODULE
 from algos.running import RunningScale
 
-REPLAY_FILE = "replay.pt"
+DRAWS_FILE = "draws.json"
 
 
 class QMIXConfig(AlgorithmConfig):
@@ -144,29 +145,29 @@ class QMIX(TeamAlgorithm):
     # -- checkpoints ---------------------------------------------------------------------------------------------------
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """RLlib's checkpoint and the replay buffer."""
+        """RLlib's checkpoint, the replay buffer (what is new of it) and the counts that draws depend on."""
         super().save_checkpoint(checkpoint_dir)
-        state = {
-            "replay": self.replay.get_state(),
-            "scale": self.reward_scale.get_state(),
-            "num_draws": self._num_draws,
-        }
-        torch.save(state, Path(checkpoint_dir) / REPLAY_FILE, pickle_protocol=5)
+        folder = Path(checkpoint_dir)
+        save_replay(self.replay, folder, previous=self.previous_checkpoint)
+        state = {"scale": self.reward_scale.get_state(), "num_draws": self._num_draws}
+        (folder / DRAWS_FILE).write_text(json.dumps(state), encoding="utf-8")
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
-        """RLlib's checkpoint and the replay buffer.
+        """RLlib's checkpoint, the replay buffer and the counts.
 
         Raises:
-            IncompatibleError: if the checkpoint holds no replay buffer.
+            IncompatibleError: if a part of it is missing.
         """
         super().load_checkpoint(checkpoint_dir)
-        path = Path(checkpoint_dir) / REPLAY_FILE
-        if not path.exists():
-            raise IncompatibleError(f"{path} is missing; this is no checkpoint of {type(self).__name__} to resume from")
-        state = torch.load(path, weights_only=False)
-        self.replay.set_state(state["replay"])
+        folder = Path(checkpoint_dir)
+        load_replay(self.replay, folder)
+        try:
+            state = json.loads((folder / DRAWS_FILE).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise IncompatibleError(f"{folder} is no checkpoint of {type(self).__name__} ({error})") from error
         self.reward_scale.set_state(state["scale"])
         self._num_draws = state["num_draws"]
+        self.previous_checkpoint = folder
 
 
 class VDN(QMIX):

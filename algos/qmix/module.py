@@ -9,8 +9,9 @@ from ray.rllib.core.rl_module.apis import InferenceOnlyAPI
 from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import Tensor, nn
 
-from algos.acting import MASKED_LOGIT, Acted
+from algos.acting import Acted
 from algos.errors import IncompatibleError
+from algos.masks import MASKED_LOGIT
 from algos.nets import TeamEncoder, TeamLinear
 from algos.qmix.config import QMIXSettings
 from algos.replay import TeamBatch

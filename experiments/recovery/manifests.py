@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from experiments.reporting.files import to_disk
 
@@ -33,18 +34,24 @@ class Damage:
         return f"{self.file}: {self.what}"
 
 
-def seal(folder: Path) -> None:
+def seal(folder: Path, *, previous: Path | None = None) -> None:
     """Bring every file of a folder to disk, then write its manifest, then its marker.
 
     Args:
         folder: A folder that nothing will be added to.
+        previous: A sealed folder. A file of the same name that is a link to the same file there is on disk already, and
+            what it should hold is what it was sealed with: it is neither read nor written again.
 
     Raises:
         OSError: if something cannot be written, as on a full disk.
     """
-    files = {}
+    files, known = {}, _linked_files(folder, previous)
     for path in _files(folder):
-        files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
+        name = path.relative_to(folder).as_posix()
+        if name in known:
+            files[name] = known[name]
+            continue
+        files[name] = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
         to_disk(path)
     manifest = json.dumps({"format": 1, "files": files}, indent=1).encode()
     _write(folder / MANIFEST_FILE, manifest)
@@ -91,6 +98,24 @@ def file_sha256(path: Path) -> str:
 def folder_bytes(folder: Path) -> int:
     """Bytes of all files in a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _linked_files(folder: Path, previous: Path | None) -> dict[str, dict[str, Any]]:
+    """Manifest entries of files that two folders share."""
+    if previous is None:
+        return {}
+    try:
+        entries: dict[str, dict[str, Any]] = json.loads((previous / MANIFEST_FILE).read_bytes())["files"]
+    except (OSError, ValueError, KeyError):
+        return {}
+    return {name: entry for name, entry in entries.items() if _is_same_file(folder / name, previous / name)}
+
+
+def _is_same_file(one: Path, two: Path) -> bool:
+    try:
+        return one.samefile(two)
+    except OSError:
+        return False
 
 
 def _compare(name: str, path: Path, size: int, sha256: str) -> list[Damage]:

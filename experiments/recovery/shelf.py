@@ -42,13 +42,14 @@ class CheckpointShelf:
         numbers = [int(m.group(1)) for p in self.folder.glob("*") if (m := _NAME.match(p.name))]
         return self.folder / f"{PREFIX}{max(numbers, default=-1) + 1:06d}"
 
-    def publish(self, write: Callable[[Path], None]) -> Path:
+    def publish(self, write: Callable[[Path], None], *, previous: Path | None = None) -> Path:
         """Write a checkpoint aside, seal it, and give it its name in one step.
 
         A kill at any moment leaves either the whole checkpoint under its name or nothing under it.
 
         Args:
             write: Fills an empty folder.
+            previous: A checkpoint that it may hold links to.
 
         Returns:
             The published folder.
@@ -63,7 +64,7 @@ class CheckpointShelf:
         try:
             staged.mkdir()
             write(staged)
-            seal(staged)
+            seal(staged, previous=previous)
             os.rename(staged, final)
         except BaseException:
             shutil.rmtree(staged, ignore_errors=True)

@@ -10,10 +10,13 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.algorithms.dqn import DQNConfig
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from algos.dqn.config import DQNSettings
+from algos.dqn.module import MaskedDQNModule
 from algos.errors import IncompatibleError
 from algos.ppo.algorithm import TeamPPOConfig, apply_ppo_settings
+from algos.ppo.module import MaskedPPOModule
 from algos.qmix.algorithm import QMIXConfig, VDNConfig
 from algos.runner import TeamEnvRunner
 from envs.market import Market, build_floor, build_market, spec_to_json
@@ -40,8 +43,11 @@ def algorithm_config(run: RunConfig, *, scaler: dict[str, Any] | None = None) ->
         logging.getLogger(name).setLevel(logging.ERROR)
     spec = floor_spec(run)
     env = {"spec": spec_to_json(spec), "scaler": scaler}
+    masks = {
+        "use_action_mask": run.desk.action == "discrete" and not is_on_team_path(run)
+    }  # whose floor always has one
     config = _BUILDERS[(run.algo, run.runner if run.algo == "ppo" else "")](run)
-    config.environment(register(), env_config={**env, "split": "train"}, disable_env_checking=True)
+    config.environment(register(), env_config={**env, **masks, "split": "train"}, disable_env_checking=True)
     config.debugging(seed=run.seed, log_level="ERROR")
     config.reporting(metrics_num_episodes_for_smoothing=100, min_time_s_per_iteration=0)
     _scale(config, run)
@@ -77,6 +83,7 @@ def _team_ppo(run: RunConfig) -> AlgorithmConfig:
 
 def _rllib_ppo(run: RunConfig) -> AlgorithmConfig:
     config = apply_ppo_settings(PPOConfig(), run.ppo)
+    config.rl_module(rl_module_spec=RLModuleSpec(module_class=MaskedPPOModule))
     config.env_runners(num_envs_per_env_runner=run.ppo.num_envs_per_env_runner)
     return config
 
@@ -100,7 +107,10 @@ def _dqn(run: RunConfig) -> AlgorithmConfig:
     config.env_runners(
         num_envs_per_env_runner=s.num_envs_per_env_runner, rollout_fragment_length=s.rollout_fragment_length
     )
-    config.rl_module(model_config=DefaultModelConfig(fcnet_hiddens=list(s.hidden), fcnet_activation="relu"))
+    config.rl_module(
+        rl_module_spec=RLModuleSpec(module_class=MaskedDQNModule),
+        model_config=DefaultModelConfig(fcnet_hiddens=list(s.hidden), fcnet_activation="relu"),
+    )
     steps = run.checkpoint_interval * (run.floor.horizon_bars or MOST_STEPS)  # RLlib's iterations would run past it
     config.reporting(min_sample_timesteps_per_iteration=min(MOST_STEPS, steps))
     return config
@@ -113,6 +123,11 @@ _BUILDERS = {
     ("ppo", "rllib"): _rllib_ppo,
     ("dqn", ""): _dqn,
 }
+
+
+def is_on_team_path(run: RunConfig) -> bool:
+    """Whether the batched team runner samples, or RLlib's own."""
+    return run.algo in ("qmix", "vdn") or (run.algo == "ppo" and run.runner == "team")
 
 
 def replicas(run: RunConfig) -> int:

@@ -47,6 +47,8 @@ class CheckpointedRun(Algorithm):
         kwargs: Tune's; ``storage`` says where the run and trial folders are, None outside Tune.
     """
 
+    previous_checkpoint: Path | None = None
+
     def __init__(self, algo: Any, *, run: RunConfig, resume_from: dict[str, str] | None, **kwargs: Any) -> None:
         self.run = run
         self._resume_from = resume_from
@@ -96,7 +98,9 @@ class CheckpointedRun(Algorithm):
         metrics = {"training_iteration": self.training_iteration, "episodes": self.num_episodes}
         reason = self._shelf.folder / SAVE_ERROR_FILE
         try:
-            path = self._shelf.publish(lambda folder: self.save_checkpoint(str(folder)))
+            path = self._shelf.publish(
+                lambda folder: self.save_checkpoint(str(folder)), previous=self.previous_checkpoint
+            )
         except OSError as error:
             print(f"could not save a checkpoint ({error}); training goes on", file=sys.stderr, flush=True)
             if self._is_best:  # the best one is to be had, not to have been seen
@@ -104,6 +108,7 @@ class CheckpointedRun(Algorithm):
             with suppress(OSError):  # this process may have no screen; the one that has reads it there
                 reason.write_text(str(error), encoding="utf-8")
             return _TrainingResult(checkpoint=None, metrics=metrics)
+        self.previous_checkpoint = path
         reason.unlink(missing_ok=True)
         self._shelf.prune(self.run.keep)
         return _TrainingResult(checkpoint=tune.Checkpoint.from_directory(str(path)), metrics=metrics)

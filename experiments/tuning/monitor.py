@@ -7,11 +7,13 @@ import os
 import shutil
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ray.tune import Callback
 
+from algos.replay_files import FOLDER as REPLAY_FOLDER
 from envs.errors import InputError
 from experiments.provenance import utc_now
 from experiments.recovery.records import truncate_records
@@ -190,11 +192,20 @@ def copy_folder(source: Path, target: Path) -> None:
     """
     mend_copy(target)
     staged, old = _copies(target)
-    shutil.copytree(source, staged)
+    shutil.copytree(source, staged, copy_function=_copy_file)
     if target.is_dir():
         os.rename(target, old)
     os.rename(staged, target)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _copy_file(source: str, target: str) -> str:
+    """Copy a file; the large ones that checkpoints share among themselves are linked where that can be done."""
+    if Path(source).parent.name == REPLAY_FOLDER:
+        with suppress(OSError):
+            os.link(source, target)
+            return target
+    return str(shutil.copy2(source, target))
 
 
 def mend_copy(target: Path) -> None:

@@ -90,6 +90,8 @@ def with_devices(config: RunConfig) -> RunConfig:
 def record_run(config: RunConfig, market: Market, *, resume_from: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Write ``config.json``; when a run is carried on, keep its first provenance and scaler and add the new start.
 
+    A run from given weights keeps the scaler that they were trained with: by another one they would see other numbers.
+
     Args:
         config: The settings.
         market: What they make.
@@ -115,6 +117,11 @@ def record_run(config: RunConfig, market: Market, *, resume_from: Mapping[str, s
         resumes = [*old.provenance.get("resumes", []), provenance]
         provenance = {**old.provenance, "resumes": resumes}
         scaler = dict(old.scaler or scaler)
+    elif config.load_model is not None:
+        model = find_model(config.load_model)
+        if model.record.scaler is not None and dict(model.record.scaler) != scaler:
+            scaler = dict(model.record.scaler)
+            print(f"features are scaled as {model.name} learned to see them, not anew on these prices")
     folder.mkdir(parents=True, exist_ok=True)
     write_run_record(
         folder,

@@ -9,8 +9,9 @@ from ray.rllib.utils.spaces.space_utils import unsquash_action
 from scipy import stats
 from torch.distributions import Categorical, Independent, Normal
 
-from algos.acting import MASKED_LOGIT, ModuleActor, unsquash
+from algos.acting import ModuleActor, unsquash
 from algos.errors import IncompatibleError
+from algos.masks import MASKED_LOGIT
 
 CHOICE = gym.spaces.Discrete(4)
 

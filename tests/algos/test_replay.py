@@ -5,7 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from teams import rollout_of
 
+from algos import replay_files
+from algos.errors import IncompatibleError
 from algos.replay import TeamReplay
+from algos.replay_files import load_replay, save_replay
 from algos.rollout import Rollout
 
 
@@ -162,18 +165,107 @@ def test_final_observations_survive_growth_of_their_store():
     check_against(naive, replay.sample(400, rng, gamma=0.9), length=1, n_step=1, gamma=0.9)
 
 
-def test_a_restored_buffer_draws_and_goes_on_as_the_saved_one():
+def saved(replay, folder, previous=None):
+    folder.mkdir()
+    save_replay(replay, folder, previous=previous)
+    return folder
+
+
+def loaded(folder, *args, **kwargs):
+    replay = TeamReplay(*args, **kwargs)
+    load_replay(replay, folder)
+    return replay
+
+
+def check_same_draws(one, two, **kind):
+    draws = [r.sample(50, np.random.default_rng(4), gamma=0.9, **kind) for r in (one, two)]
+    assert all(torch.equal(a, b) for a, b in zip(*draws, strict=True))
+
+
+def test_a_restored_buffer_draws_and_goes_on_as_the_saved_one(tmp_path):
     rng, naive = np.random.default_rng(3), NaiveReplay()
-    one, two = TeamReplay(60, num_sources=2), TeamReplay(60, num_sources=2)
+    one = TeamReplay(60, num_sources=2)
     for source in (1, 2):
         fill(one, num_rollouts=3, rng=rng, naive=naive, source=source)
-    two.set_state(one.get_state())
+    two = loaded(saved(one, tmp_path / "a"), 60, num_sources=2)
     assert (len(two), two.num_added) == (len(one), one.num_added) == (60, 90)
     for _ in range(2):
-        draws = [r.sample(50, np.random.default_rng(4), length=2, gamma=0.9) for r in (one, two)]
-        assert all(torch.equal(a, b) for a, b in zip(*draws, strict=True))
+        check_same_draws(one, two, length=2)
         for replay in (one, two):
             fill(replay, num_rollouts=2, rng=np.random.default_rng(5), source=1, start=15)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    capacity=st.integers(18, 90),
+    steps=st.sampled_from([3, 12, 45]),
+    chance=st.sampled_from([0.0, 0.3, 1.0]),
+    saves=st.lists(st.integers(1, 6), min_size=1, max_size=6),
+    reloads=st.integers(0, 63),
+)
+def test_any_series_of_saves_and_loads_holds_what_a_buffer_never_saved_holds(
+    tmp_path_factory, seed, capacity, steps, chance, saves, reloads
+):
+    folder, rng = tmp_path_factory.mktemp("series"), np.random.default_rng(seed)
+    naive, plain, kept, previous, start = NaiveReplay(), TeamReplay(capacity), TeamReplay(capacity), None, 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(replay_files, "STEPS_PER_SEGMENT", steps)
+        for i, num in enumerate(saves):
+            state = rng.bit_generator.state
+            for replay in (plain, kept):
+                rng.bit_generator.state = state
+                fill(replay, num_rollouts=num, rng=rng, naive=naive, chance=chance, start=start)
+            start += 5 * num  # what begins here does not follow: its first mask is another one
+            previous = saved(kept, folder / str(i), previous)
+            if reloads >> i & 1:
+                kept = loaded(previous, capacity)
+            check_same_draws(plain, kept)
+            check_against(naive, kept.sample(20, rng, gamma=0.9), length=1, n_step=1, gamma=0.9)
+
+
+def test_a_save_writes_only_what_is_new(tmp_path, monkeypatch):
+    monkeypatch.setattr(replay_files, "STEPS_PER_SEGMENT", 30)
+    replay, rng = TeamReplay(600), np.random.default_rng(0)
+    fill(replay, num_rollouts=20, rng=rng)
+    first = saved(replay, tmp_path / "first")
+    fill(replay, num_rollouts=2, rng=rng, start=100)
+    second = saved(replay, tmp_path / "second", first)
+
+    def inodes(folder):
+        return {path.stat().st_ino for path in folder.glob("replay/*.safetensors")}
+
+    assert len(inodes(first)) == 11
+    assert len(inodes(second) - inodes(first)) == 2, "the open segment, and the one that has been finished"
+    for path in sorted(first.glob("replay/*")):
+        path.unlink()
+    check_same_draws(replay, loaded(second, 600))
+
+
+def test_a_file_system_without_links_gets_copies(tmp_path, monkeypatch):
+    def refuse(*args):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(replay_files, "STEPS_PER_SEGMENT", 30)
+    monkeypatch.setattr(replay_files.os, "link", refuse)
+    replay = TeamReplay(600)
+    fill(replay, num_rollouts=20, rng=np.random.default_rng(0))
+    second = saved(replay, tmp_path / "second", saved(replay, tmp_path / "first"))
+    assert {p.stat().st_nlink for p in second.glob("replay/*")} == {1}
+    check_same_draws(replay, loaded(second, 600))
+
+
+def test_a_buffer_with_a_part_missing_is_refused(tmp_path):
+    replay = TeamReplay(60)
+    fill(replay, num_rollouts=3, rng=np.random.default_rng(0))
+    folder = saved(replay, tmp_path / "a")
+    segment = next(folder.glob("replay/*.safetensors"))
+    segment.write_bytes(segment.read_bytes()[:-8])
+    with pytest.raises(IncompatibleError, match="holds no whole replay buffer"):
+        loaded(folder, 60)
+    (folder / "replay" / "index.json").unlink()
+    with pytest.raises(IncompatibleError, match=r"index\.json"):
+        loaded(folder, 60)
 
 
 def test_sources_stay_apart_and_are_drawn_by_what_they_hold():

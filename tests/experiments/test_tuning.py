@@ -72,11 +72,11 @@ def test_copy_that_is_cut_short_leaves_the_old_one(tmp_path, monkeypatch, cut):
     place, name = (monitor_module.shutil, "copytree") if cut == "copytree" else (monitor_module.os, "rename")
     real, calls = getattr(place, name), []
 
-    def killed(*args):
+    def killed(*args, **kwargs):
         calls.append(args)
         if len(calls) == (2 if cut == "rename again" else 1):
             raise KeyboardInterrupt
-        return real(*args)
+        return real(*args, **kwargs)
 
     with monkeypatch.context() as patch:
         patch.setattr(place, name, killed)
@@ -517,7 +517,7 @@ def test_full_disk_during_a_save_does_not_end_the_training(tmp_path, monkeypatch
     trainable.save_checkpoint = write
     first = trainable.save().checkpoint
     with monkeypatch.context() as patch:
-        patch.setattr(shelf, "seal", lambda folder: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
+        patch.setattr(shelf, "seal", lambda *_, **__: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
         assert trainable.save().checkpoint is None
     assert "training goes on" in capsys.readouterr().err
     assert [str(path) for path in trainable._shelf.published()] == [first.path]

@@ -257,6 +257,16 @@ def test_new_run_starts_from_trained_weights(first, tmp_path):
     assert found["env_steps"] < source["total_steps"]
 
 
+def test_loaded_weights_see_other_prices_through_the_scaler_they_were_trained_with(first, tmp_path, capsys):
+    folder, _ = first
+    words = ["--load-model", folder, "--data.synthetic.seed", "77", *("--episodes", "4")]
+    assert run_here(tmp_path / "moved", *words) == 0
+    old, new = (json.loads((f / "config.json").read_text()) for f in (folder, tmp_path / "moved"))
+    assert new["scaler"] == old["scaler"]
+    assert new["provenance"]["data_fingerprint"] != old["provenance"]["data_fingerprint"]
+    assert "features are scaled as" in capsys.readouterr().out
+
+
 def test_weights_that_do_not_fit_leave_no_folder_behind(first, tmp_path, capsys):
     folder, _ = first
     assert run_here(tmp_path / "other", "--load-model", folder, "--qmix.hidden", "32") == 2

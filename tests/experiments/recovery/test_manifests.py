@@ -140,3 +140,43 @@ def test_size_of_a_folder_is_that_of_its_files(tmp_path):
     (tmp_path / "a" / "b").write_bytes(b"x" * 10)
     (tmp_path / "c").write_bytes(b"x" * 5)
     assert folder_bytes(tmp_path) == 15
+
+
+def linked_copy(folder, name):
+    copy = folder.with_name(name)
+    shutil.copytree(folder, copy, copy_function=os.link, ignore=shutil.ignore_patterns(MANIFEST_FILE, MARKER_FILE))
+    return copy
+
+
+def test_what_two_folders_share_is_not_read_again(sealed, monkeypatch):
+    copy = linked_copy(sealed, "checkpoint_000004")
+    (copy / "note").unlink()
+    (copy / "note").write_bytes(b"new")
+    read = []
+    monkeypatch.setattr(
+        manifests, "file_sha256", lambda path, hashed=manifests.file_sha256: (read.append(path.name), hashed(path))[1]
+    )
+    seal(copy, previous=sealed)
+    assert read == ["note"]
+    monkeypatch.undo()
+    assert find_damage(copy) == []
+
+
+def test_damage_to_what_two_folders_share_is_damage_to_both(sealed):
+    flip(sealed / "algorithm_state.pkl", 3)
+    copy = linked_copy(sealed, "checkpoint_000004")
+    seal(copy, previous=sealed)
+    for folder in (sealed, copy):
+        assert [str(d) for d in find_damage(folder)] == [
+            "algorithm_state.pkl: has other content than was written (SHA-256 differs)"
+        ]
+
+
+def test_a_predecessor_that_is_gone_or_damaged_is_not_relied_on(sealed):
+    copy = linked_copy(sealed, "checkpoint_000004")
+    (sealed / MANIFEST_FILE).write_text("{")
+    seal(copy, previous=sealed)
+    assert find_damage(copy) == []
+    other = linked_copy(copy, "checkpoint_000005")
+    seal(other, previous=copy.with_name("gone"))
+    assert find_damage(other) == []

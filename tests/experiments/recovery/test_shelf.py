@@ -69,7 +69,7 @@ def test_publishing_that_fails_leaves_what_was_there(full, monkeypatch, moment, 
         if moment == "half of the write":
             raise error
 
-    def fail(*args):
+    def fail(*args, **kwargs):
         raise error
 
     with monkeypatch.context() as patch:

@@ -1,0 +1,128 @@
+"""A replay buffer on disk, in segments that are written once: a checkpoint costs what is new, not what is stored.
+
+Rows of a ring are numbered from its first; segment j holds rows [j * S, (j + 1) * S). Once the head has passed a
+segment nothing in it changes, so the next checkpoint takes a hard link to the same file. A file is gone when the last
+checkpoint that links to it is.
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from algos.errors import IncompatibleError
+from algos.replay import Ring, TeamReplay
+
+FOLDER = "replay"
+INDEX_FILE = "index.json"
+STEPS_PER_SEGMENT = 8_192
+"""Joint steps in a segment, about: the most that a checkpoint writes again although it is known."""
+
+
+def save_replay(replay: TeamReplay, checkpoint: Path, *, previous: Path | None = None) -> None:
+    """Write a buffer into a checkpoint.
+
+    Args:
+        replay: The buffer.
+        checkpoint: Folder of the checkpoint that is being written.
+        previous: The checkpoint that this buffer was last saved to or loaded from. Its finished segments are linked.
+            A file system without hard links gets copies.
+
+    Raises:
+        OSError: if something cannot be written.
+    """
+    folder = checkpoint / FOLDER
+    folder.mkdir()
+    rings = {}
+    for source, ring in sorted(replay.rings.items()):
+        rows = max(1, STEPS_PER_SEGMENT // ring.num_replicas)
+        names = []
+        for j in range(ring.oldest // rows, ring.written // rows + 1):
+            is_finished = ring.written >= (j + 1) * rows
+            name = f"{source}-{ring.number}-{j:08d}{'' if is_finished else '-open'}.safetensors"
+            known = previous / FOLDER / name if previous is not None else None
+            if not (is_finished and known is not None and _link(known, folder / name)):
+                save_file(
+                    _segment(ring, max(j * rows, ring.oldest), min((j + 1) * rows, ring.written + 1)), folder / name
+                )
+            names.append(name)
+        rings[str(source)] = {
+            "number": ring.number,
+            "num_rows": ring.num_rows,
+            "written": ring.written,
+            "size": ring.size,
+            "segments": names,
+        }
+    index = {"num_added": replay.num_added, "num_rings": replay.num_rings, "rings": rings}
+    (folder / INDEX_FILE).write_text(json.dumps(index, indent=1), encoding="utf-8")
+
+
+def load_replay(replay: TeamReplay, checkpoint: Path) -> None:
+    """Fill a buffer with what a checkpoint holds.
+
+    Raises:
+        IncompatibleError: if a file of it is missing or cannot be read.
+    """
+    folder = checkpoint / FOLDER
+    try:
+        index = json.loads((folder / INDEX_FILE).read_text(encoding="utf-8"))
+        rings = {int(source): _read_ring(folder, entry) for source, entry in index["rings"].items()}
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise IncompatibleError(f"{folder} holds no whole replay buffer ({error})") from error
+    replay.rings, replay.num_added, replay.num_rings = rings, index["num_added"], index["num_rings"]
+
+
+def _segment(ring: Ring, first: int, last: int) -> dict[str, Tensor]:
+    """Rows [first, last) with the final observations that they point to."""
+    where = torch.arange(first, last) % ring.num_rows
+    found = {name: values[where] for name, values in ring.rows.items()}
+    pointers = found.pop("final")
+    ends = (pointers >= 0).nonzero()
+    slots = pointers[ends[:, 0], ends[:, 1]]
+    finals = {f"final_{name}": values[slots] for name, values in ring.finals.items()}
+    found |= {**finals, "is_broken": ring.is_broken[where], "ends": ends, "first": torch.tensor([first])}
+    return {name: values.contiguous() for name, values in found.items()}
+
+
+def _read_ring(folder: Path, entry: dict[str, Any]) -> Ring:
+    oldest = entry["written"] - entry["size"]
+    ring, finals, pointers = None, [], []
+    for name in entry["segments"]:
+        part = load_file(folder / name)
+        if ring is None:
+            like = {n: v for n, v in part.items() if n not in ("ends", "first") and not n.startswith("final_")}
+            ring = Ring.empty(like, entry["num_rows"], number=entry["number"])
+            ring.written, ring.size = entry["written"], entry["size"]
+        first = int(part["first"])
+        skip = max(0, oldest - first)  # rows that the ring has overwritten since the segment was written
+        where = torch.arange(first + skip, first + len(part["is_broken"])) % ring.num_rows
+        for column, values in ring.rows.items():
+            if column != "final":
+                values[where] = part[column][skip:]
+        ring.is_broken[where] = part["is_broken"][skip:]
+        live = part["ends"][:, 0] >= skip
+        ends = part["ends"][live]
+        pointers.append(torch.stack([(first + ends[:, 0]) % ring.num_rows, ends[:, 1]], dim=1))
+        finals.append({n: part[f"final_{n}"][live] for n in ring.finals})
+    if ring is None:
+        raise KeyError("no segments")
+    at = torch.cat(pointers)
+    ring.put_finals(at[:, 0], at[:, 1], {n: torch.cat([f[n] for f in finals]) for n in ring.finals})
+    return ring
+
+
+def _link(source: Path, target: Path) -> bool:
+    """Give a file a second name; False where it does not exist."""
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        return False
+    except OSError:  # no links on this file system, or none to there
+        shutil.copyfile(source, target)
+    return True
