@@ -128,6 +128,12 @@ def imported_when_loaded(path):
     return found
 
 
+@pytest.mark.parametrize("verb", ["run", "backtest", "audit", "bench", "checkpoints"])
+def test_nothing_leans_on_a_verb(verb):
+    """A verb parses, calls and prints; what two of them need lies below them."""
+    assert [path.name for path in SOURCES if f"experiments.{verb}" in imported_modules(path)] == []
+
+
 def test_there_is_no_drawer_for_odds_and_ends():
     names = {path.stem for path in SOURCES}
     assert names & {"utils", "util", "helpers", "misc", "common"} == set()

@@ -105,18 +105,29 @@ def write_parquet(path: str | Path, frame: pd.DataFrame) -> None:
         frame.to_parquet(temporary, index=False)
 
 
+def read_text(path: str | Path) -> str:
+    """Read a text file.
+
+    Raises:
+        InputError: if the file is missing or unreadable.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read {path}: {error}") from error
+
+
 def read_json(path: str | Path) -> Any:
     """Read a JSON file that this program wrote.
 
     Raises:
         InputError: if the file is missing, unreadable or damaged; the line says which.
     """
+    text = read_text(path)
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read {path}: {error}") from error
+        return json.loads(text)
     except json.JSONDecodeError as error:
         raise InputError(f"{path} is damaged: not JSON at line {error.lineno} ({error.msg})") from error
 
