@@ -1,6 +1,6 @@
 """From observations to actions: one forward pass per module for all replicas and agents at once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import gymnasium as gym
@@ -26,6 +26,14 @@ class Acted(NamedTuple):
     """Per module, [B, n, P] float32."""
     carry: Any
     """What a recurrent policy remembers, else None."""
+
+
+def agents_by_module(module_ids: Iterable[str]) -> dict[str, list[int]]:
+    """Group the indices of agents by the module that each acts by, in the order of the agents."""
+    agents: dict[str, list[int]] = {}
+    for n, module_id in enumerate(module_ids):
+        agents.setdefault(module_id, []).append(n)
+    return agents
 
 
 class ModuleActor:

@@ -2,7 +2,8 @@
 
 RLlib saves weights, optimisers, connectors and counters. It leaves out the random state of the process, the episodes
 under way with their environments, the content of replay buffers, the marks of target updates, PPO's KL coefficients and
-SAC's temperature. With one process (no remote runners, a local learner) this module holds all of it; with remote
+SAC's temperature. What a learner of ours needs beside RLlib's state is part of that state and is not saved here again.
+With one process (no remote runners, a local learner) this module holds all of it; with remote
 runners it holds what the main process has, and runners begin new episodes.
 """
 
@@ -13,6 +14,8 @@ import numpy as np
 import torch
 from ray import cloudpickle
 from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
+
+from algos.learner import TeamLearner
 
 _RUNNER_FIELDS = (
     "_ongoing_episodes",
@@ -79,6 +82,17 @@ def seed_replay(buffer: Any, seed: int) -> None:
         setattr(owner, name, np.random.default_rng([seed, i]))
 
 
+def kl_coeffs(learner: Any) -> dict[str, float]:
+    """The adaptive KL coefficients of one of RLlib's PPO learners, by module."""
+    return {m: float(v) for m, v in learner.curr_kl_coeffs_per_module.items()}
+
+
+def set_kl_coeffs(learner: Any, values: dict[str, float]) -> None:
+    """Give a PPO learner the coefficients that ``kl_coeffs`` read."""
+    for module_id, value in values.items():
+        learner.curr_kl_coeffs_per_module[module_id].data.fill_(value)
+
+
 def _random_state() -> dict[str, Any]:
     state = {"python": random.getstate(), "numpy": np.random.get_state(), "torch": torch.get_rng_state()}  # noqa: NPY002
     if torch.cuda.is_available():
@@ -139,8 +153,8 @@ def _learner_state(learner: Any) -> dict[str, Any]:
     state: dict[str, Any] = {"metrics": learner.metrics.get_state()}
     if hasattr(learner, "last_update_ts_by_mid"):
         state["last_update_ts_by_mid"] = dict(learner.last_update_ts_by_mid)
-    if hasattr(learner, "curr_kl_coeffs_per_module"):
-        state["kl_coeffs"] = {m: float(v) for m, v in learner.curr_kl_coeffs_per_module.items()}
+    if hasattr(learner, "curr_kl_coeffs_per_module") and not isinstance(learner, TeamLearner):  # ours save their own
+        state["kl_coeffs"] = kl_coeffs(learner)
     if hasattr(learner, "curr_log_alpha"):
         state["log_alpha"] = {m: v.detach().cpu() for m, v in learner.curr_log_alpha.items()}
     return state
@@ -150,7 +164,6 @@ def _set_learner_state(learner: Any, state: dict[str, Any]) -> None:
     learner.metrics.set_state(state["metrics"])
     if "last_update_ts_by_mid" in state:
         learner.last_update_ts_by_mid.update(state["last_update_ts_by_mid"])
-    for module_id, value in state.get("kl_coeffs", {}).items():
-        learner.curr_kl_coeffs_per_module[module_id].data.fill_(value)
+    set_kl_coeffs(learner, state.get("kl_coeffs", {}))
     for module_id, value in state.get("log_alpha", {}).items():
         learner.curr_log_alpha[module_id].data.copy_(value)

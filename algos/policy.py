@@ -12,7 +12,7 @@ from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.env import INPUT_ENV_SINGLE_SPACES
 from torch import Tensor
 
-from algos.acting import ModuleActor
+from algos.acting import ModuleActor, agents_by_module
 from algos.errors import IncompatibleError
 from algos.masks import bare_space
 from algos.runner import TEAM_MODULE, TeamEnvRunner
@@ -37,10 +37,7 @@ class TeamPolicy:
             self._actor: Any = modules[TEAM_MODULE]
         else:
             spaces = [modules[m].action_space for m in layout["modules"]]
-            agents: dict[str, list[int]] = {}
-            for n, module_id in enumerate(layout["modules"]):
-                agents.setdefault(module_id, []).append(n)
-            self._actor = ModuleActor(modules, agents, layout["obs_dims"], spaces)
+            self._actor = ModuleActor(modules, agents_by_module(layout["modules"]), layout["obs_dims"], spaces)
         self._carry: Any = None
 
     def reset(self) -> None:

@@ -16,17 +16,10 @@ from ray.rllib.env.env_runner import EnvRunner
 from ray.rllib.utils.checkpoints import Checkpointable
 from ray.rllib.utils.framework import get_device
 from ray.rllib.utils.metrics import (
-    EPISODE_AGENT_RETURN_MEAN,
-    EPISODE_LEN_MEAN,
-    EPISODE_RETURN_MAX,
-    EPISODE_RETURN_MEAN,
-    EPISODE_RETURN_MIN,
     NUM_AGENT_STEPS_SAMPLED,
     NUM_AGENT_STEPS_SAMPLED_LIFETIME,
     NUM_ENV_STEPS_SAMPLED,
     NUM_ENV_STEPS_SAMPLED_LIFETIME,
-    NUM_EPISODES,
-    NUM_EPISODES_LIFETIME,
     NUM_MODULE_STEPS_SAMPLED,
     NUM_MODULE_STEPS_SAMPLED_LIFETIME,
     SAMPLE_TIMER,
@@ -35,8 +28,10 @@ from ray.rllib.utils.metrics import (
 from ray.tune.registry import ENV_CREATOR, _global_registry
 from torch import Tensor
 
-from algos.acting import Acted, ModuleActor
+from algos.acting import Acted, ModuleActor, agents_by_module
 from algos.counted import counted_seed
+from algos.episodes import EpisodesUnderWay
+from algos.recording import Recording
 from algos.rollout import Rollout
 from algos.team_env import Step, TeamEnv, TeamStep, make_team_env
 
@@ -70,8 +65,7 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
         self._weights_seq_no = 0
         self._last: TeamStep | None = None
         self._carry: Any = None
-        self._episode_returns: Tensor | None = None
-        self._episode_lens: Tensor | None = None
+        self._episodes: EpisodesUnderWay | None = None
         self._generator = torch.Generator(device=self._device)
 
     # -- building ------------------------------------------------------------------------------------------------------
@@ -126,10 +120,7 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
     def agents_of_modules(self) -> dict[str, list[int]]:
         """Indices of the agents that act by each module."""
         assert self.env is not None
-        agents: dict[str, list[int]] = {}
-        for n, agent_id in enumerate(self.env.agent_ids):
-            agents.setdefault(self.config.policy_mapping_fn(agent_id, None), []).append(n)
-        return agents
+        return agents_by_module(self.config.policy_mapping_fn(agent_id, None) for agent_id in self.env.agent_ids)
 
     def get_spaces(self) -> dict[str, tuple[gym.Space, gym.Space]]:
         """Observation and action space of the environment and of each module."""
@@ -201,15 +192,14 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
         assert self.env is not None
         self._last = self.env.reset(seed)
         self._carry = self._actor.initial_carry(self.env.num_replicas)
-        self._episode_returns = torch.zeros(self.env.num_replicas, self.env.num_agents, dtype=torch.float64)
-        self._episode_lens = torch.zeros(self.env.num_replicas, dtype=torch.int64)
+        self._episodes = EpisodesUnderWay(self.env.num_replicas, self.env.num_agents)
 
     @torch.no_grad()
     def _collect(self, num_steps: int | None, num_episodes: int | None, explore: bool) -> Rollout:
         """Step until ``num_steps`` are taken or ``num_episodes`` have ended."""
         assert self.env is not None
         assert self._last is not None
-        recording = _Recording(self._last, self.config)
+        recording = Recording(self._last, getattr(self.config, "stored_columns", ("logp", "dist_inputs")))
         steps = ended = 0
         num_runners = max(1, self.config.num_env_runners)  # RLlib sends every runner the count of all of them together
         while (num_steps is not None and steps < num_steps) or (num_episodes is not None and ended < num_episodes):
@@ -230,23 +220,19 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
         return recording.rollout(self.worker_index or 0)
 
     def _close_episodes(self, step: TeamStep, carry: Any) -> int:
-        """Add the step's rewards to the episodes under way; log and clear those that ended. Returns how many did."""
-        assert self._episode_returns is not None
-        assert self._episode_lens is not None
+        """Add the step to the episodes under way; log and clear those that ended. Returns how many did."""
+        assert self.env is not None
+        assert self._episodes is not None
         self._carry = carry
-        self._episode_returns += step.reward.cpu()
-        self._episode_lens += 1
-        if step.final_obs is None:
+        over = self._episodes.add(step)
+        if over is None:
             return 0
-        over = (step.terminated | step.truncated).cpu()
-        self._log_episodes(over, step)
-        self._episode_returns[over] = 0.0
-        self._episode_lens[over] = 0
+        window = max(1, math.ceil(self.config.metrics_num_episodes_for_smoothing / max(1, self.config.num_env_runners)))
+        self._episodes.log(self.metrics, step, over, self.env.agent_ids, window=window)
+        self._episodes.close(over)
         if carry is not None:
             carry[over.to(carry.device)] = 0.0
         return int(over.sum())
-
-    # -- metrics -------------------------------------------------------------------------------------------------------
 
     def _log_steps(self, env_steps: int) -> None:
         assert self.env is not None
@@ -261,27 +247,6 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
         for module_id, index in self.agents_of_modules().items():
             log((NUM_MODULE_STEPS_SAMPLED, module_id), env_steps * len(index), reduce="sum")
             log((NUM_MODULE_STEPS_SAMPLED_LIFETIME, module_id), env_steps * len(index), reduce="lifetime_sum")
-
-    def _log_episodes(self, over: Tensor, step: TeamStep) -> None:
-        """Log the episodes that ended together as one mean each; a per-episode loop would cost more than the market."""
-        assert self.env is not None
-        assert self._episode_returns is not None
-        assert self._episode_lens is not None
-        returns = self._episode_returns[over]
-        totals = returns.sum(-1)
-        window = max(1, math.ceil(self.config.metrics_num_episodes_for_smoothing / max(1, self.config.num_env_runners)))
-        log = self.metrics.log_value
-        log(NUM_EPISODES, len(totals), reduce="sum")
-        log(NUM_EPISODES_LIFETIME, len(totals), reduce="lifetime_sum")
-        batches = max(1, window // len(totals))
-        log(EPISODE_RETURN_MEAN, float(totals.mean()), window=batches)
-        log(EPISODE_RETURN_MIN, float(totals.min()), reduce="min", window=batches)
-        log(EPISODE_RETURN_MAX, float(totals.max()), reduce="max", window=batches)
-        log(EPISODE_LEN_MEAN, float(self._episode_lens[over].double().mean()), window=batches)
-        for n, agent_id in enumerate(self.env.agent_ids):
-            log((EPISODE_AGENT_RETURN_MEAN, agent_id), float(returns[:, n].mean()), window=batches)
-        for name, values in (step.stats or {}).items():
-            log(("floor", name), float(values[over.to(values.device)].double().mean()), window=batches)
 
     def get_metrics(self) -> Any:
         """What was logged since the last call."""
@@ -311,8 +276,7 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
                 "env": None if self._last is None else self.env.get_state(),
                 "last": None if self._last is None else _seen(self._last),
                 "carry": None if self._carry is None else self._carry.cpu(),
-                "returns": self._episode_returns,
-                "lens": self._episode_lens,
+                **({} if self._episodes is None else self._episodes.get_state()),
             }
         return state
 
@@ -334,11 +298,12 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
             self._last = None
             if saved["env"]:
                 self._start_episodes()
+                assert self._episodes is not None
                 self.env.set_state(saved["env"])
                 seen = {name: _on(value, self._device) for name, value in saved["last"].items()}
                 self._last = Step.resumed(cast(Tensor, seen["obs"]), seen["state"], seen["action_mask"])
                 self._carry = None if saved["carry"] is None else saved["carry"].to(self._device)
-                self._episode_returns, self._episode_lens = saved["returns"].clone(), saved["lens"].clone()
+                self._episodes.set_state(saved)
 
     def get_ctor_args_and_kwargs(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """For RLlib's checkpoints."""
@@ -367,62 +332,6 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
     def _base_seed(self) -> int:
         """The run's seed, told apart by runner and by purpose."""
         return counted_seed(self.config.seed or 0, self.worker_index, 1 if self.config.in_evaluation else 0)
-
-
-class _Recording:
-    """Collects the steps of one rollout."""
-
-    def __init__(self, first: TeamStep, config: Any) -> None:
-        wanted = getattr(config, "stored_columns", ("logp", "dist_inputs"))
-        self._keep_logp, self._keep_inputs = "logp" in wanted, "dist_inputs" in wanted
-        self._steps: list[TeamStep] = [first]
-        self._acted: list[Acted] = []
-
-    def add(self, acted: Acted, step: TeamStep) -> None:
-        """Add one step."""
-        self._acted.append(acted)
-        self._steps.append(step)
-
-    def rollout(self, source: int) -> Rollout:
-        """Stack what was collected."""
-        steps, acted = self._steps, self._acted
-        after = steps[1:]
-        ends = [(t, s) for t, s in enumerate(after) if s.final_obs is not None]
-        terminated = torch.stack([s.terminated for s in after])
-        truncated = torch.stack([s.truncated for s in after])
-        rows = [(t, (s.terminated | s.truncated).nonzero()[:, 0], s) for t, s in ends]
-        device = terminated.device
-        index = [torch.stack([torch.full_like(b, t), b], dim=1) for t, b, _ in rows]
-        has_mask, has_state = steps[0].action_mask is not None, steps[0].state is not None
-        inputs = acted[0].dist_inputs if self._keep_inputs else None
-        return Rollout(
-            obs=torch.stack([s.obs for s in steps]),
-            actions=torch.stack([a.stored for a in acted]),
-            rewards=torch.stack([s.reward for s in after]).float(),
-            terminated=terminated,
-            truncated=truncated,
-            final_index=torch.cat(index) if index else torch.zeros((0, 2), dtype=torch.int64, device=device),
-            final_obs=_gathered([(b, s.final_obs) for _, b, s in rows], steps[0].obs),
-            logp=_stacked([a.logp for a in acted]) if self._keep_logp else None,
-            dist_inputs=None if inputs is None else {m: torch.stack([a.dist_inputs[m] for a in acted]) for m in inputs},  # type: ignore[index]
-            action_mask=_stacked([s.action_mask for s in steps]),
-            final_mask=_gathered([(b, s.final_mask) for _, b, s in rows], steps[0].action_mask) if has_mask else None,
-            state=_stacked([s.state for s in steps]),
-            final_state=_gathered([(b, s.final_state) for _, b, s in rows], steps[0].state) if has_state else None,
-            source=source,
-        )
-
-
-def _stacked(values: list[Tensor | None]) -> Tensor | None:
-    return None if values[0] is None else torch.stack([v for v in values if v is not None])
-
-
-def _gathered(rows: list[tuple[Tensor, Tensor | None]], like: Tensor | None) -> Tensor:
-    """The rows of ended replicas, step after step; an empty array of the right shape where none ended."""
-    assert like is not None
-    if not rows:
-        return like.new_zeros((0, *like.shape[1:]))
-    return torch.cat([values[index] for index, values in rows if values is not None])
 
 
 def _seen(step: TeamStep) -> dict[str, Tensor | None]:

@@ -7,9 +7,10 @@ from dataclasses import field
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from algos.settings import STRICT
 from envs.bars import DataConfig
 from envs.errors import InputError
 from experiments.arguments import parse_flags, print_help, scan_flags
@@ -21,7 +22,7 @@ from experiments.reporting.files import check_folder_writable
 from experiments.settings import value_of
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class BacktestConfig:
     """What can be set for a backtest; everything else comes from the first model's run."""
 

@@ -8,9 +8,10 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from algos.settings import STRICT
 from envs.errors import InputError, nearest
 from experiments.arguments import parse_flags, print_help, scan_flags
 from experiments.cli import DONE, check_json_flag, write_json_flag
@@ -19,7 +20,7 @@ from experiments.reporting.tables import rows_table, show
 SUBJECTS = ("floor", "sampling", "training")
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class BenchConfig:
     """What to measure and where."""
 

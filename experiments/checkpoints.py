@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from algos.settings import STRICT
 from envs.errors import InputError, nearest
 from experiments.arguments import parse_flags, print_help, scan_flags
 from experiments.cli import DONE, FAILED, check_json_flag, write_json_flag
@@ -18,14 +19,14 @@ from experiments.recovery.manifests import find_damage, folder_bytes
 from experiments.recovery.shelf import CheckpointShelf
 from experiments.reporting.files import read_json
 from experiments.reporting.tables import rows_table, show
+from experiments.run_files import BEST_FOLDER, META_FILE
 from experiments.run_record import find_run_folder
-from experiments.tuning.checkpoint_files import BEST_FOLDER, META_FILE
 
 ACTIONS = ("list", "verify", "prune")
 USAGE = f"Usage: checkpoints.py {'|'.join(ACTIONS)} PATH, a run folder or a folder of runs"
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class CheckpointsConfig:
     """What to do with which checkpoints."""
 

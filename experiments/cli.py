@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
@@ -17,11 +18,12 @@ from pydantic import ValidationError
 
 from algos.errors import IncompatibleError
 from envs.errors import InputError
-from experiments.reporting.files import check_file_writable, write_json
+from experiments.reporting.files import WriteError, check_file_writable, write_json
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 Verb = Callable[[Sequence[str]], int | None]
 
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -38,7 +40,8 @@ def main(verb: Verb, argv: Sequence[str] | None = None) -> NoReturn:
 def exit_code(verb: Verb, argv: Sequence[str]) -> int:
     """Run a verb; turn whatever ends it into an exit code and, for an error, one line on stderr.
 
-    A traceback goes to the log where one is open, else to stderr before the line; the user's own mistakes have none.
+    A traceback goes to the log where one is open, else to stderr before the line; a mistake of the user's and a full
+    disk have none.
     """
     _forget_script_folder()
     try:
@@ -55,6 +58,9 @@ def exit_code(verb: Verb, argv: Sequence[str]) -> int:
         if is_user_error(error):
             print(f"error: {one_line(error)}", file=sys.stderr)
             return BAD_INPUT
+        if is_disk_error(error):
+            print(f"error: {one_line(error)}", file=sys.stderr)
+            return FAILED
         log = getattr(error, "log_path", None)
         if log is None:
             traceback.print_exc()
@@ -69,6 +75,11 @@ def is_user_error(error: BaseException) -> bool:
         return True
     cause = getattr(error, "cause", None)  # where Ray keeps what a worker raised
     return isinstance(cause, BaseException) and cause is not error and is_user_error(cause)
+
+
+def is_disk_error(error: BaseException) -> bool:
+    """Whether the work was ended by a disk that is full, read-only or closed to us, and not by this program."""
+    return isinstance(error, WriteError) or (isinstance(error, OSError) and error.errno in _DISK_ERRORS)
 
 
 def one_line(error: BaseException) -> str:
@@ -88,12 +99,15 @@ def log_to(path: str | Path) -> Iterator[None]:
 
     Raises:
         InputError: if the file cannot be written to.
+        WriteError: if the disk is full.
     """
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a", encoding="utf-8", buffering=1)
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise WriteError(error.errno, f"cannot write the log {path}: {error.strerror}") from error
         raise InputError(f"cannot write the log {path}: {error.strerror or error}") from error
     out, err = sys.stdout, sys.stderr
     with file:
@@ -102,7 +116,7 @@ def log_to(path: str | Path) -> Iterator[None]:
         try:
             yield
         except Exception as error:
-            if not is_user_error(error):
+            if not is_user_error(error) and not is_disk_error(error):
                 traceback.print_exc(file=file)
                 error.log_path = path  # type: ignore[attr-defined]
             else:
@@ -163,6 +177,6 @@ class _Tee(io.TextIOBase):
 
 
 def _forget_script_folder() -> None:
-    """Take the script's own folder off the module path, where ``search.py`` or ``run.py`` could hide other modules."""
+    """Take the script's own folder off the module path, where ``config.py`` or ``run.py`` could hide other modules."""
     here = str(Path(__file__).resolve().parent)
     sys.path[:] = [entry for entry in sys.path if not entry or str(Path(entry).resolve()) != here]

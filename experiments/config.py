@@ -11,13 +11,13 @@ from dataclasses import field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from algos.dqn.config import DQNSettings
 from algos.ppo.config import PPOSettings
 from algos.qmix.config import QMIXSettings
-from algos.settings import ScalingSettings
+from algos.settings import STRICT, ScalingSettings
 from envs.bars import DataConfig
 from envs.errors import InputError, nearest
 from envs.floor import FloorConfig
@@ -29,7 +29,6 @@ from experiments.run_record import FILE_NAME, find_run_folder, read_run_record
 from experiments.settings import settings_of, value_of
 
 PRESETS = Path(__file__).parent / "presets"
-STRICT = ConfigDict(extra="forbid", validate_default=True)
 Metric = Literal["sharpe", "return", "calmar", "max_drawdown"]
 
 ALIASES = {"capital": "floor.capital"}
@@ -301,19 +300,32 @@ _DESCRIPTION = (
 )
 
 
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class TableConfig:
+    """What to do with the table of settings."""
+
+    write_docs: bool = False
+    """Write it into docs/configuration.md instead of printing it."""
+    json: str | None = None
+    """File for what is printed, as plain JSON."""
+
+
 def main(argv: Sequence[str]) -> int:
     """Print the table of settings, or write it into docs/configuration.md with ``--write-docs``."""
-    from experiments.reporting.settings_table import DOCS, render_settings, write_docs
+    from experiments.cli import DONE, check_json_flag, write_json_flag
+    from experiments.reporting.settings_table import DOCS, list_settings, render_settings, write_docs
 
     if any(word in ("-h", "--help") for word in argv):
-        print("usage: experiments/config.py [--write-docs]\n\n" + str(main.__doc__))
-    elif list(argv) == ["--write-docs"]:
+        print_help(TableConfig, prog="experiments/config.py", description=str(main.__doc__))
+        return DONE
+    config = parse_flags(TableConfig, scan_flags(TableConfig, argv), base={})
+    check_json_flag(config.json)
+    if config.write_docs:
         print(f"wrote {DOCS}" if write_docs() else f"{DOCS} is current")
-    elif argv:
-        raise InputError(f"unknown argument {argv[0]}: only --write-docs exists")
     else:
         print(render_settings())
-    return 0
+    write_json_flag(config.json, {"settings": list_settings()})
+    return DONE
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from envs.errors import InputError
+from experiments.reporting.files import read_text
 from experiments.settings import Setting, canonical, nearest_setting, settings_of
 
 
@@ -48,12 +49,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     Raises:
         InputError: if it is missing, not YAML, names a key twice, or is not a mapping.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read {path}: {error}") from error
+    text = read_text(path)
     try:
         values = yaml.load(text, _StrictLoader)
     except yaml.MarkedYAMLError as error:

@@ -10,10 +10,8 @@ from typing import Any
 from envs.errors import InputError
 from experiments.config import RunConfig, config_from_json
 from experiments.reporting.files import read_json
+from experiments.run_files import META_FILE, SUMMARY_FILE
 from experiments.run_record import FILE_NAME, RunRecord, find_run_folder, read_run_record
-
-CHECKPOINT_META = "checkpoint_meta.json"
-SUMMARY = "summary.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,11 +47,11 @@ def find_model(path: str | Path) -> Model:
     if path == folder:
         checkpoint, which = _choose_checkpoint(folder)
         name = folder.name
-    elif (path / CHECKPOINT_META).is_file():
+    elif (path / META_FILE).is_file():
         checkpoint, which = path, "named"
         name = f"{folder.name}/{path.name}"
     else:
-        raise InputError(f"{path} is not a checkpoint of {folder}: it holds no {CHECKPOINT_META}")
+        raise InputError(f"{path} is not a checkpoint of {folder}: it holds no {META_FILE}")
     return Model(name=name, checkpoint=checkpoint, which=which, record=record, config=config)
 
 
@@ -78,12 +76,12 @@ def find_models(paths: Sequence[str | Path]) -> list[Model]:
 
 def _choose_checkpoint(folder: Path) -> tuple[Path, str]:
     """The best checkpoint that the run's summary names, else the latest; without a summary, the newest on disk."""
-    summary: dict[str, Any] = read_json(folder / SUMMARY) if (folder / SUMMARY).is_file() else {}
+    summary: dict[str, Any] = read_json(folder / SUMMARY_FILE) if (folder / SUMMARY_FILE).is_file() else {}
     for which in ("best", "latest"):
         named = summary.get(f"{which}_checkpoint")
         if named and (folder / named).is_dir():
             return folder / named, which
-    found = [(read_json(meta), meta.parent) for meta in folder.rglob(CHECKPOINT_META)]
+    found = [(read_json(meta), meta.parent) for meta in folder.rglob(META_FILE)]
     if not found:
         raise InputError(f"{folder} has no checkpoint yet: train it first, or name another run")
     best = [item for item in found if item[0].get("is_best")]  # each was the best so far when it was written

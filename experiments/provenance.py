@@ -35,8 +35,13 @@ def collect_provenance(*, data_fingerprint: str | None, argv: Sequence[str] | No
         "data_fingerprint": data_fingerprint,
         "platform": platform.platform(),
         "command": shlex.join(sys.argv if argv is None else argv),
-        "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "started_at": utc_now(),
     }
+
+
+def utc_now() -> str:
+    """Now, in UTC, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def git_state(folder: Path) -> tuple[str | None, bool | None]:

@@ -12,6 +12,10 @@ from experiments.reporting.files import read_json, write_json
 
 FILE_NAME = "config.json"
 FORMAT = 1
+_MARKS = ("format", "config", "provenance")
+"""Keys that every run's record has had since the first format."""
+_LEVELS_OF_A_CHECKPOINT = 2
+"""A checkpoint lies in the folder of its trial, which lies in the run's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +52,7 @@ def write_run_record(
     """Write a run folder's ``config.json`` whole; the arguments are those of ``RunRecord``.
 
     Raises:
-        InputError: if the folder cannot be written to.
+        WriteError: if the folder cannot be written to.
     """
     path = Path(folder) / FILE_NAME
     content: dict[str, Any] = {"format": FORMAT, "config": config, "provenance": provenance}
@@ -79,16 +83,34 @@ def read_run_record(folder: str | Path) -> RunRecord:
 
 
 def find_run_folder(path: str | Path) -> Path:
-    """Find the run folder that a path lies in, walking up from a checkpoint where needed.
+    """Find the run folder that a path is, or is a trial or a checkpoint of.
+
+    Only a ``config.json`` that this program wrote counts, and only as far up as a checkpoint lies below its run:
+    other programs have files of that name.
 
     Raises:
-        InputError: if the path does not exist, or no folder above it holds a ``config.json``.
+        InputError: if the path does not exist or belongs to no run, saying what was found instead.
     """
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path} does not exist: name a run folder, or one of its checkpoints")
     absolute = path.absolute()
-    for folder in (absolute, *absolute.parents):
+    complaints = []
+    for folder in (absolute, *absolute.parents[:_LEVELS_OF_A_CHECKPOINT]):
         if (folder / FILE_NAME).is_file():
-            return folder
-    raise InputError(f"{path} is neither a run folder nor a checkpoint in one: no {FILE_NAME} here or above")
+            complaint = _not_a_record(folder / FILE_NAME)
+            if complaint is None:
+                return folder
+            complaints.append(complaint)
+    found = complaints[0] if complaints else f"no {FILE_NAME} in it or in the folders of its trial and run"
+    raise InputError(f"{path} is neither a run folder nor a checkpoint in one: {found}")
+
+
+def _not_a_record(path: Path) -> str | None:
+    """Say why a file is no run's record; None where it is one, of whatever format."""
+    try:
+        content = read_json(path)
+    except InputError as error:
+        return str(error)
+    is_ours = isinstance(content, dict) and set(_MARKS) <= set(content)
+    return None if is_ours else f"{path} was not written by a run"

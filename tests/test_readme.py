@@ -9,13 +9,13 @@ from experiments.audit import AuditConfig
 from experiments.backtest import BacktestConfig
 from experiments.bench import BenchConfig
 from experiments.checkpoints import CheckpointsConfig
-from experiments.config import ALIASES, RunConfig, preset_names
+from experiments.config import ALIASES, RunConfig, TableConfig, preset_names
 from experiments.settings import hyphens, settings_of
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", "CONTRIBUTING.md", "docs/configuration.md", "docs/recovery.md")
-VERBS = (RunConfig, BacktestConfig, AuditConfig, BenchConfig, CheckpointsConfig)
-GENERAL = {"--help", "--write-docs", "--strict"}
+VERBS = (RunConfig, BacktestConfig, AuditConfig, BenchConfig, CheckpointsConfig, TableConfig)
+GENERAL = {"--help", "--strict"}
 
 
 @pytest.mark.parametrize("page", PAGES)

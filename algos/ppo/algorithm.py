@@ -6,6 +6,7 @@ from ray.rllib.algorithms.ppo import PPO, PPOConfig
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
+from algos.acting import agents_by_module
 from algos.algorithm import TeamAlgorithm, on_team_path
 from algos.errors import IncompatibleError
 from algos.ppo.config import PPOSettings
@@ -67,9 +68,7 @@ class TeamPPO(TeamAlgorithm, PPO):
         """Which agents act by which module, and how wide its observations are."""
         spaces = self.spaces or {}
         agent_ids = list(spaces["__env__"][0].spaces)
-        agents: dict[str, list[int]] = {}
-        for n, agent_id in enumerate(agent_ids):
-            agents.setdefault(self.config.policy_mapping_fn(agent_id, None), []).append(n)
+        agents = agents_by_module(self.config.policy_mapping_fn(agent_id, None) for agent_id in agent_ids)
         missing = [m for m in agents if m not in spaces]
         if missing:
             raise IncompatibleError(f"agents are mapped to modules that do not exist: {missing}")

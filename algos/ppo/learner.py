@@ -9,6 +9,7 @@ from ray.rllib.evaluation.postprocessing import Postprocessing
 from torch import Tensor
 
 from algos.counted import counted_seed
+from algos.exact import kl_coeffs, set_kl_coeffs
 from algos.learner import TeamLearner, require_finite
 from algos.returns import generalised_advantages
 from algos.rollout import Rollout
@@ -106,18 +107,17 @@ class TeamPPOLearner(TeamLearner, PPOTorchLearner):
             columns["action_mask"] = rollout.action_mask[:-1, :, index, : inputs.shape[-1]]
         return {name: values.flatten(0, 2) for name, values in columns.items()}
 
-    def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """RLlib's state and the KL coefficients, which RLlib leaves out."""
-        state: dict[str, Any] = super().get_state(*args, **kwargs)
-        if not args and not kwargs.get("components"):
-            state[KL_COEFFS] = {m: float(v) for m, v in self.curr_kl_coeffs_per_module.items()}
+    def get_state(self, components: Any = None, **kwargs: Any) -> dict[str, Any]:
+        """RLlib's state and, unless only parts are asked for, the KL coefficients, which RLlib leaves out."""
+        state: dict[str, Any] = super().get_state(components, **kwargs)
+        if not components:
+            state[KL_COEFFS] = kl_coeffs(self)
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Take over RLlib's state and the KL coefficients."""
         super().set_state(state)
-        for module_id, value in state.get(KL_COEFFS, {}).items():
-            self.curr_kl_coeffs_per_module[module_id].data.fill_(value)
+        set_kl_coeffs(self, state.get(KL_COEFFS, {}))
 
 
 def _cyclic_order(num_rows: int, num_wanted: int, generator: torch.Generator) -> Tensor:

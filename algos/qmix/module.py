@@ -15,6 +15,7 @@ from algos.masks import MASKED_LOGIT
 from algos.nets import TeamEncoder, TeamLinear
 from algos.qmix.config import QMIXSettings
 from algos.replay import TeamBatch
+from algos.schedules import epsilon_at
 
 Q_TOT = "q_tot"
 TARGET_Q_TOT = "target_q_tot"
@@ -118,12 +119,6 @@ class TeamQModule(TorchRLModule, InferenceOnlyAPI):
         device = cast(Tensor, self.allowed).device
         return torch.zeros(num_replicas, self.num_agents, memory, device=device) if memory else None
 
-    def epsilon(self, timestep: int) -> float:
-        """Chance of a random action after ``timestep`` environment steps."""
-        s = self.settings
-        done = min(1.0, timestep / s.epsilon_decay_steps)
-        return s.epsilon_start + (s.epsilon_end - s.epsilon_start) * done
-
     @torch.no_grad()
     def act(
         self,
@@ -153,7 +148,8 @@ class TeamQModule(TorchRLModule, InferenceOnlyAPI):
         if explore:
             draws = torch.rand(values.shape, generator=generator, device=values.device)
             chosen = draws.masked_fill(~allowed, -1.0).argmax(-1)
-            is_random = torch.rand(actions.shape, generator=generator, device=values.device) < self.epsilon(timestep)
+            chance = epsilon_at(self.settings, timestep)
+            is_random = torch.rand(actions.shape, generator=generator, device=values.device) < chance
             actions = torch.where(is_random, chosen, actions)
         return Acted(actions, actions, None, None, None if new_memory is None else new_memory.transpose(0, 1))
 

@@ -24,7 +24,7 @@ from experiments.backtesting.result import BacktestResult
 from experiments.config import floor_spec
 from experiments.layers import merge
 from experiments.models import Model
-from experiments.reporting.files import check_folder_writable, write_json, write_parquet
+from experiments.reporting.files import write_json, write_parquet
 from experiments.reporting.plots import plot_backtest
 from experiments.reporting.tables import metrics_table, money, pairs_table, show
 
@@ -143,10 +143,9 @@ def write_backtest(backtest: Backtest, out: str | Path) -> dict[str, Any]:
     With several models the tables have a ``series`` column in front that names the model.
 
     Raises:
-        InputError: if the folder cannot be written to.
+        WriteError: if the folder cannot be written to.
     """
     out = Path(out)
-    check_folder_writable(out, setting="--out")
     strategies = backtest.strategies
     summary = summarise(backtest)
     write_parquet(out / "equity.parquet", _stack([*strategies, *backtest.baselines], _equity_table, named=True))

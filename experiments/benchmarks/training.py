@@ -13,6 +13,7 @@ from algos.ppo.algorithm import TeamPPO
 from algos.qmix.algorithm import QMIX
 from algos.replay import TeamReplay
 from algos.runner import TEAM_MODULE
+from experiments.benchmarks.sampling import RLLIB_ENVS
 from experiments.benchmarks.timing import measure, one_core, stopwatch
 from experiments.config import RunConfig
 from experiments.tuning.algorithms import algorithm_config
@@ -20,7 +21,6 @@ from experiments.tuning.algorithms import algorithm_config
 BATCH_AGENT_STEPS = 20_000
 MINIBATCH = 1_024
 EPOCHS = 4
-RLLIB_ENVS = 32
 TEAM_ENVS = 250
 QMIX_ROUNDS = 20
 

@@ -8,10 +8,10 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 from envs.errors import InputError
+from experiments.provenance import utc_now
 
 LOCK_FILE = "run.lock"
 
@@ -37,8 +37,7 @@ def run_lock(folder: Path) -> Iterator[None]:
             raise InputError(f"{folder} is being written by {_owner(path)}: wait for it, or stop it first") from None
         file.seek(0)
         file.truncate()
-        started = datetime.now(UTC).isoformat(timespec="seconds")
-        json.dump({"pid": os.getpid(), "host": socket.gethostname(), "started": started}, file)
+        json.dump({"pid": os.getpid(), "host": socket.gethostname(), "started": utc_now()}, file)
         file.flush()
         try:
             yield

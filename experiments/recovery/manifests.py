@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from experiments.reporting.files import to_disk
 
 MANIFEST_FILE = "manifest.json"
 """Size and SHA-256 of every other file of the folder."""
@@ -51,12 +52,12 @@ def seal(folder: Path, *, previous: Path | None = None) -> None:
             files[name] = known[name]
             continue
         files[name] = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
-        _to_disk(path)
+        to_disk(path)
     manifest = json.dumps({"format": 1, "files": files}, indent=1).encode()
     _write(folder / MANIFEST_FILE, manifest)
     _write(folder / MARKER_FILE, hashlib.sha256(manifest).hexdigest().encode())
     for path in [folder, *(p for p in folder.rglob("*") if p.is_dir())]:
-        _to_disk(path)
+        to_disk(path)
 
 
 def find_damage(folder: Path) -> list[Damage]:
@@ -136,12 +137,4 @@ def _files(folder: Path) -> list[Path]:
 
 def _write(path: Path, content: bytes) -> None:
     path.write_bytes(content)
-    _to_disk(path)
-
-
-def _to_disk(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    to_disk(path)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from pathlib import Path
+
+from experiments.reporting.files import write_text
 
 RESULT_FILE, PROGRESS_FILE = "result.json", "progress.csv"
 
@@ -20,6 +21,9 @@ def truncate_records(trial: Path, last_iteration: int) -> int:
 
     Returns:
         Lines dropped from ``result.json``.
+
+    Raises:
+        WriteError: if the disk is full; what was there stays.
     """
     dropped = 0
     results = trial / RESULT_FILE
@@ -31,10 +35,10 @@ def truncate_records(trial: Path, last_iteration: int) -> int:
             if iteration is not None and iteration <= last_iteration:
                 kept[iteration] = line
         dropped = len(lines) - len(kept)
-        _replace(results, "".join(f"{kept[i]}\n" for i in sorted(kept)))
+        write_text(results, "".join(f"{kept[i]}\n" for i in sorted(kept)))
     progress = trial / PROGRESS_FILE
     if progress.is_file():
-        _replace(progress, _truncated_table(progress.read_text(encoding="utf-8"), last_iteration))
+        write_text(progress, _truncated_table(progress.read_text(encoding="utf-8"), last_iteration))
     return dropped
 
 
@@ -57,9 +61,3 @@ def _iteration(line: str) -> int | None:
         return int(json.loads(line)["training_iteration"])
     except (ValueError, KeyError, TypeError):
         return None  # a line that a kill has cut
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)

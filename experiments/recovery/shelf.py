@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.recovery.manifests import find_damage, seal
+from experiments.reporting.files import to_disk
 
 PREFIX = "checkpoint_"
 STAGED_PREFIX = ".publishing-"
@@ -68,11 +69,7 @@ class CheckpointShelf:
         except BaseException:
             shutil.rmtree(staged, ignore_errors=True)
             raise
-        handle = os.open(self.folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        to_disk(self.folder)
         return final
 
     def newest_valid(self, report: Callable[[str], None] = print) -> Path | None:

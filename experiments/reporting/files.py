@@ -6,7 +6,8 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,17 @@ import numpy as np
 import pandas as pd
 
 from envs.errors import InputError
+
+
+class WriteError(OSError):
+    """A result could not be written: the disk is full or broken, or lost its permission, after the work had begun.
+
+    Not the user's mistake: a folder that a setting names is refused before (see ``check_folder_writable``).
+    """
+
+    def __str__(self) -> str:
+        """What could not be written and why, without the number of the error."""
+        return str(self.strerror)
 
 
 def plain(value: Any) -> Any:
@@ -31,28 +43,51 @@ def plain(value: Any) -> Any:
     return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
 
 
-def write_text(path: str | Path, text: str) -> None:
-    """Write a text file whole: into a temporary file beside it, to disk, then renamed over it.
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """Give a path beside the file to write to; after the block it is brought to disk and renamed over the file.
+
+    Where the block or the disk fails, the file stays what it was. The path has the file's ending, by which some
+    writers choose a format.
 
     Raises:
-        InputError: if the folder cannot be made or written to.
+        WriteError: if something cannot be written.
     """
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=f".tmp{path.suffix}")
+        os.close(handle)
+        temporary = Path(name)
         try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
+            yield temporary
+            to_disk(temporary)
             os.chmod(temporary, 0o666 & ~_umask())
             os.replace(temporary, path)
         except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+        raise WriteError(error.errno, f"cannot write {path}: {error.strerror or error}") from error
+
+
+def to_disk(path: Path) -> None:
+    """Wait until a file's content, or a folder's list of names, is on the disk itself."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file whole (see ``whole_file``).
+
+    Raises:
+        WriteError: if it cannot be written.
+    """
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: str | Path, payload: Any) -> None:
@@ -61,20 +96,27 @@ def write_json(path: str | Path, payload: Any) -> None:
 
 
 def write_parquet(path: str | Path, frame: pd.DataFrame) -> None:
-    """Write a table as Parquet whole: beside its place first, then renamed over it.
+    """Write a table as Parquet whole (see ``whole_file``).
 
     Raises:
-        InputError: if the folder cannot be made or written to.
+        WriteError: if it cannot be written.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as temporary:
         frame.to_parquet(temporary, index=False)
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def read_text(path: str | Path) -> str:
+    """Read a text file.
+
+    Raises:
+        InputError: if the file is missing or unreadable.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read {path}: {error}") from error
 
 
 def read_json(path: str | Path) -> Any:
@@ -83,12 +125,9 @@ def read_json(path: str | Path) -> Any:
     Raises:
         InputError: if the file is missing, unreadable or damaged; the line says which.
     """
+    text = read_text(path)
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read {path}: {error}") from error
+        return json.loads(text)
     except json.JSONDecodeError as error:
         raise InputError(f"{path} is damaged: not JSON at line {error.lineno} ({error.msg})") from error
 

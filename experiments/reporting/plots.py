@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 from matplotlib.transforms import Bbox
 
-from envs.errors import InputError
 from envs.metrics import drawdowns, total_return
 from experiments.backtesting.result import BacktestResult
+from experiments.reporting.files import WriteError
 from experiments.reporting.tables import METRIC_COLUMNS, format_metric, money, title_case
 
 STYLE: dict[Any, Any] = {
@@ -59,7 +59,7 @@ def plot_backtest(
         subtitle: Second line: capital and costs.
 
     Raises:
-        InputError: if the file cannot be written.
+        WriteError: if the file cannot be written.
     """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(12.5, 15.0 if len(strategies) == 1 else 13.0))
@@ -241,5 +241,5 @@ def _save(figure: Figure, path: Path) -> Path:
         figure.savefig(temporary, dpi=110)  # a Figure made without pyplot draws with Agg: no display, no global state
         os.replace(temporary, path)
     except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+        raise WriteError(error.errno, f"cannot write {path}: {error.strerror or error}") from error
     return path

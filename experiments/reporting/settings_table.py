@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from experiments.config import RunConfig
 from experiments.reporting.files import write_text
@@ -27,6 +28,20 @@ def render_settings() -> str:
         ]
         parts.append("\n".join([title, "", *rows]))
     return "\n\n".join(parts) + "\n"
+
+
+def list_settings() -> list[dict[str, Any]]:
+    """Give every setting of a run as plain values: name, flag, type in words, default, description."""
+    return [
+        {
+            "name": name,
+            "flag": item.flag,
+            "type": kind_in_words(item.kind),
+            "default": item.default,
+            "description": item.help,
+        }
+        for name, item in settings_of(RunConfig).items()
+    ]
 
 
 def write_docs(path: Path = DOCS) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -14,13 +15,13 @@ from ray.tune import Callback
 
 from algos.replay_files import FOLDER as REPLAY_FOLDER
 from envs.errors import InputError
+from experiments.provenance import utc_now
 from experiments.recovery.records import truncate_records
 from experiments.recovery.shelf import CheckpointShelf
 from experiments.reporting.files import read_json, write_json
+from experiments.run_files import BEST_FOLDER, META_FILE, SAVE_ERROR_FILE, STATE_FILE, SUMMARY_FILE
 from experiments.run_record import FILE_NAME
-from experiments.tuning.checkpoint_files import BEST_FOLDER, META_FILE, STATE_FILE, utc_now
 
-SUMMARY_FILE = "summary.json"
 SHOW_EVERY_S = 5.0
 SHOWN = ("profit", "sharpe", "max_drawdown", "calmar", "return", "num_trades", "turnover", "total_costs_usd", "score")
 
@@ -81,6 +82,15 @@ class RunMonitor(Callback):
         """Keep a copy of the best checkpoint out of retention's reach, and write the summary."""
         self._follow(trial, Path(checkpoint.path))
 
+    def on_trial_save(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        """Say that a checkpoint could not be saved; what a worker prints does not reach the screen."""
+        result = trial.last_result or {}
+        if result.get("done") or "episodes" not in result:
+            return  # how the run ended says it
+        reason = why_unsaved(Path(trial.storage.trial_fs_path), int(result["episodes"]))
+        if reason is not None:
+            print(f"could not save a checkpoint ({reason}); training goes on", file=sys.stderr, flush=True)
+
     def _follow(self, trial: Any, path: Path) -> None:
         meta = read_json(path / META_FILE)
         folder, best = _run_folder(trial), path.parent / BEST_FOLDER
@@ -109,6 +119,20 @@ class RunMonitor(Callback):
             "agent_steps": result.get("agent_steps"),
             "metrics": {name: result[name] for name in SHOWN if name in result},
         }
+
+
+def why_unsaved(trial_folder: Path, episodes: int) -> str | None:
+    """Say why a trial's newest checkpoint is not that of so many episodes; None where it is.
+
+    Args:
+        trial_folder: The trial's folder.
+        episodes: Episodes at which a checkpoint was due.
+    """
+    published = CheckpointShelf(trial_folder).published()
+    if published and read_json(published[-1] / META_FILE)["episode"] == episodes:
+        return None
+    reason = trial_folder / SAVE_ERROR_FILE
+    return reason.read_text(encoding="utf-8") if reason.is_file() else "the reason could not be written either"
 
 
 def write_summary(folder: str | Path, changes: dict[str, Any]) -> dict[str, Any]:

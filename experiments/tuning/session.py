@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import shutil
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,10 @@ from experiments.config import RunConfig, config_to_json, run_folder
 from experiments.models import find_model
 from experiments.provenance import collect_provenance
 from experiments.recovery.stopping import stop_on_signal
+from experiments.reporting.files import WriteError
 from experiments.run_record import FILE_NAME, read_run_record, write_run_record
 from experiments.tuning.loggers import RecordLogger
-from experiments.tuning.monitor import RunMonitor, read_summary, write_summary
+from experiments.tuning.monitor import RunMonitor, read_summary, why_unsaved, write_summary
 from experiments.tuning.resume import can_restore
 
 
@@ -194,6 +196,11 @@ def _outcome(results: Any, folder: Path, config: RunConfig) -> Outcome:
         write_summary(folder, {"status": "failed"})
         return Outcome("failed", RuntimeError(metrics["fatal"]))
     done = int(read_summary(folder).get("episodes") or 0)
+    if metrics.get("done") and (reason := why_unsaved(Path(results[0].path), int(metrics["episodes"]))) is not None:
+        with suppress(WriteError):  # on a full disk what matters more is said below
+            write_summary(folder, {"status": "failed"})
+        kept = f"{folder} keeps {done} of {config.episodes} episodes, and the same command trains the others again"
+        return Outcome("failed", WriteError(errno.EIO, f"the last checkpoint could not be saved ({reason}): {kept}"))
     if not metrics.get("done") or metrics.get("is_stopped") or done < config.episodes:
         write_summary(folder, {"status": "interrupted"})
         return Outcome("interrupted")
@@ -208,7 +215,8 @@ def check_fits(config: RunConfig, market: Market) -> None:
         InputError: if the trained agents are not the market's, saying what differs.
         IncompatibleError: if the networks differ, saying which.
     """
-    from experiments.tuning.trainables import load_weights, trainable_class
+    from experiments.tuning.checkpointing import load_weights
+    from experiments.tuning.trainables import trainable_class
 
     assert config.load_model is not None
     model = find_model(config.load_model)

@@ -9,7 +9,7 @@ from ray.rllib.utils.spaces.space_utils import unsquash_action
 from scipy import stats
 from torch.distributions import Categorical, Independent, Normal
 
-from algos.acting import ModuleActor, unsquash
+from algos.acting import ModuleActor, agents_by_module, unsquash
 from algos.errors import IncompatibleError
 from algos.masks import MASKED_LOGIT
 
@@ -169,3 +169,9 @@ def test_networks_with_memory_are_refused():
 
     with pytest.raises(IncompatibleError, match="has a memory"):
         ModuleActor({"shared": Stateful()}, {"shared": [0]}, [3], [CHOICE])
+
+
+def test_agents_are_grouped_by_module_in_their_own_order():
+    grouped = agents_by_module(["b", "a", "b", "b", "a"])
+    assert grouped == {"b": [0, 2, 3], "a": [1, 4]}
+    assert list(grouped) == ["b", "a"]

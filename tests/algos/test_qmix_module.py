@@ -158,11 +158,6 @@ def test_learning_and_acting_see_the_same_values(network):
             carry[batch.ended[t]] = 0.0
 
 
-def test_epsilon_falls_in_a_straight_line_and_stays():
-    module = module_of(epsilon_start=0.8, epsilon_end=0.2, epsilon_decay_steps=100)
-    assert [module.epsilon(t) for t in (0, 50, 100, 10_000)] == pytest.approx([0.8, 0.5, 0.2, 0.2])
-
-
 def test_exploration_is_uniform_over_allowed_actions_with_chance_epsilon():
     module = module_of(epsilon_start=0.6, epsilon_end=0.6)
     obs = torch.randn(1, N, F).expand(30_000, N, F)

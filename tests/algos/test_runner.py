@@ -142,11 +142,11 @@ def test_a_saved_runner_goes_on_bit_for_bit_in_the_middle_of_its_episodes(networ
     two.sample()
     two.sample()
     two.set_state(state)
-    assert torch.equal(one._episode_returns, two._episode_returns)
-    assert two._episode_lens.tolist() == [1] * 4, "eight steps of episodes of seven"
+    assert torch.equal(one._episodes.returns, two._episodes.returns)
+    assert two._episodes.lens.tolist() == [1] * 4, "eight steps of episodes of seven"
     for _ in range(3):
         assert_same(one.sample()[0], two.sample()[0])
-    assert torch.equal(one._episode_returns, two._episode_returns)
+    assert torch.equal(one._episodes.returns, two._episodes.returns)
 
 
 def test_memory_is_emptied_where_an_episode_ended():

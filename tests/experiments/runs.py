@@ -9,6 +9,7 @@ import torch
 from envs.market import build_market
 from experiments.backtesting.agents import describe_agents
 from experiments.config import RunConfig, config_from_json, config_to_json, floor_spec
+from experiments.layers import merge
 from experiments.run_record import write_run_record
 
 SMALL = {
@@ -31,6 +32,11 @@ class ScriptedPolicy:
         self._step += 1
         rng = np.random.default_rng([self._seed, self._step])
         return torch.from_numpy(rng.integers(self._num_rungs, size=obs.shape[:2]))
+
+
+def config_of(algo: str, **settings) -> RunConfig:
+    """A small run of an algorithm."""
+    return config_from_json(merge(merge(SMALL, {"algo": algo}), settings))
 
 
 def make_run(folder: Path, settings: dict | None = None, *, best: str | None = "checkpoint_000002") -> RunConfig:

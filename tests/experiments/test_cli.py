@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ from algos.errors import IncompatibleError
 from envs.errors import InputError
 from experiments.cli import check_json_flag, exit_code, is_user_error, log_to, write_json_flag
 from experiments.provenance import collect_provenance, git_state
+from experiments.reporting.files import WriteError, write_json
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -47,6 +50,8 @@ class WorkerError(RuntimeError):
         (raising(validation_error()), 2),
         (raising(WorkerError(InputError("in a worker"))), 2),
         (raising(WorkerError(RuntimeError("in a worker"))), 1),
+        (raising(OSError(errno.ENOSPC, "No space left on device", "summary.json")), 1),
+        (raising(WriteError(errno.EROFS, "cannot write summary.json: Read-only file system")), 1),
         (raising(KeyboardInterrupt()), 130),
         (raising(SystemExit(0)), 0),
         (raising(SystemExit(3)), 3),
@@ -83,6 +88,35 @@ def test_fault_with_a_log_puts_its_traceback_there_and_one_line_on_the_screen(tm
     assert capsys.readouterr().err == f"error: ValueError: a bug (traceback in {log})\n"
     assert "Traceback" in log.read_text()
     assert "a bug" in log.read_text()
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT])
+def test_disk_that_fails_in_the_middle_is_one_line_and_no_mistake_of_the_users(tmp_path, capsys, monkeypatch, code):
+    log = tmp_path / "train.log"
+
+    def full(*args):
+        raise OSError(code, os.strerror(code))
+
+    def verb(argv):
+        with log_to(log):
+            monkeypatch.setattr(os, "fsync", full)
+            write_json(tmp_path / "summary.json", {})
+
+    assert exit_code(verb, []) == 1
+    line = f"error: cannot write {tmp_path / 'summary.json'}: {os.strerror(code)}\n"
+    assert capsys.readouterr().err == line
+    assert line in log.read_text()
+    assert "Traceback" not in log.read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["train.log"]
+
+
+def test_log_on_a_full_disk_is_no_mistake_of_the_users(tmp_path, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(WriteError, match="No space left"), log_to(tmp_path / "train.log"):
+        pass
 
 
 def test_log_holds_what_the_screen_shows_and_is_appended_to(tmp_path, capsys):

@@ -7,6 +7,7 @@ import yaml
 from runs import make_run
 
 from envs.errors import InputError
+from experiments.cli import exit_code
 from experiments.config import (
     PRESETS,
     RunConfig,
@@ -18,6 +19,7 @@ from experiments.config import (
     run_folder,
     run_name,
 )
+from experiments.config import main as config_verb
 from experiments.reporting.settings_table import BEGIN, DOCS, END, render_settings, write_docs
 from experiments.settings import settings_of
 
@@ -287,3 +289,27 @@ def test_table_of_settings_in_the_docs_is_current(tmp_path):
     assert write_docs(copy)
     assert copy.read_text() == text
     assert not write_docs(copy)
+
+
+def test_verb_prints_the_table_and_gives_it_as_json(tmp_path, capsys):
+    assert config_verb(["--json", "out/settings.json"]) == 0
+    assert capsys.readouterr().out == render_settings() + "\n"
+    listed = json.loads((tmp_path / "out" / "settings.json").read_text())["settings"]
+    assert [item["name"] for item in listed] == list(settings_of(RunConfig))
+    found = {item["name"]: item for item in listed}
+    assert found["qmix.hidden"] == {
+        "name": "qmix.hidden",
+        "flag": "--qmix.hidden",
+        "type": "several of: int",
+        "default": [64, 64],
+        "description": "Widths of the agent network's layers; a GRU's state has the last width.",
+    }
+    assert (found["name"]["default"], found["name"]["type"]) == (None, "text | None")
+
+
+def test_verb_refuses_json_that_could_not_be_written(tmp_path, capsys):
+    (tmp_path / "folder").mkdir()
+    assert exit_code(config_verb, ["--json", "folder"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "--json is folder, which is a folder" in captured.err

@@ -12,6 +12,7 @@ from envs.errors import InputError
 from envs.metrics import METRIC_NAMES
 from experiments.backtesting.result import COST_COLUMNS, TRADE_COLUMNS, BacktestResult
 from experiments.reporting.files import (
+    WriteError,
     check_folder_writable,
     plain,
     read_json,
@@ -148,12 +149,28 @@ def test_file_is_replaced_whole_and_a_failure_leaves_the_old_one(tmp_path, monke
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", fail)
-        with pytest.raises(InputError, match="No space left"):
+        with pytest.raises(WriteError, match=r"^cannot write .*summary\.json: No space left on device$"):
             write_text(path, "half")
-        with pytest.raises(InputError, match="No space left"):
+        with pytest.raises(WriteError, match="No space left"):
             write_parquet(tmp_path / "t.parquet", pd.DataFrame({"a": [1]}))
     assert read_json(path) == {"step": 1}
     assert [file.name for file in tmp_path.iterdir()] == ["summary.json"]
+
+
+def test_file_in_a_folder_that_cannot_be_made_is_a_failed_write(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(WriteError, match="cannot write"):
+        write_text(tmp_path / "file" / "summary.json", "{}")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_file_is_on_the_disk_before_it_takes_the_place_of_the_old_one(tmp_path, monkeypatch):
+    calls = []
+    for name in ("fsync", "replace"):
+        real = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *args, real=real, name=name: (calls.append(name), real(*args))[1])
+    write_text(tmp_path / "summary.json", "{}")
+    assert calls == ["fsync", "replace"]
 
 
 def test_damaged_json_is_named_with_its_line(tmp_path):

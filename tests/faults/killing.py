@@ -11,7 +11,7 @@ from comparing import differences, records
 
 from experiments.recovery.manifests import find_damage
 from experiments.reporting.files import read_json
-from experiments.tuning.checkpoint_files import STATE_FILE
+from experiments.run_files import STATE_FILE
 
 CLOCK = ["--checkpoint-interval", "16", "--evaluation-interval", "16", "--keep", "2"]
 TEAM = ["--qmix.num-envs-per-env-runner", "8", "--qmix.learning-starts", "64"]
@@ -30,6 +30,7 @@ RUNNER = {"ppo-rllib": "ray.rllib.env.multi_agent_env_runner:MultiAgentEnvRunner
 RUNNER["dqn"] = RUNNER["ppo-rllib"]
 TEAM_RUNNER = "algos.runner:TeamEnvRunner.sample"
 TRAINABLE = "experiments.tuning.trainables:RunTrainable"
+CHECKPOINTED = "experiments.tuning.checkpointing:CheckpointedRun"
 PHASES = {
     "start-up": [
         "experiments.run:build_market:after",
@@ -50,14 +51,14 @@ PHASES = {
         f"{TRAINABLE}.step:after",
     ],
     "save": [
-        f"{TRAINABLE}.save:before",
+        f"{CHECKPOINTED}.save:before",
         "algos.exact:capture:before",
-        "experiments.recovery.manifests:_to_disk:after",
+        "experiments.recovery.manifests:to_disk:after",
         "experiments.recovery.shelf:seal:after",
     ],
     "between save and state": [
         "experiments.recovery.shelf:CheckpointShelf.publish:after",
-        f"{TRAINABLE}.save:after",
+        f"{CHECKPOINTED}.save:after",
         "experiments.tuning.loggers:RecordLogger.log_trial_result:before",
         "experiments.tuning.loggers:RecordLogger.log_trial_result:after",
         "experiments.tuning.monitor:RunMonitor.on_checkpoint:before",
@@ -70,17 +71,17 @@ PHASES = {
         "experiments.recovery.shelf:shutil.rmtree:before",
     ],
     "restore": [
-        f"{TRAINABLE}._carry_on:before",
+        f"{CHECKPOINTED}._carry_on:before",
         "algos.exact:put_back:before",
         "algos.exact:put_back:after",
         "experiments.tuning.monitor:_tidy:before",
         "experiments.tuning.monitor:_tidy:after",
-        "experiments.recovery.records:os.replace:before",
+        "experiments.tuning.monitor:truncate_records:before",
     ],
     "any moment": [],
 }
 """Where a command can be frozen: ``module:function:before|after``, by phase; at any moment, by the clock."""
-OFTEN = {"sampling": 40, "learning": 40, "_to_disk": 12, "log_trial_result": 40, "step": 40}
+OFTEN = {"sampling": 40, "learning": 40, "to_disk": 12, "log_trial_result": 40, "step": 40}
 """Calls among which one is chosen, of functions that are called more than once or twice in a session."""
 AGAIN = Path(__file__).parent / "freezer"
 

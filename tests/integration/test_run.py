@@ -22,7 +22,7 @@ from commands import (
 from algos.policy import weights_sha256
 from experiments.cli import exit_code
 from experiments.run import run
-from experiments.tuning.checkpoint_files import find_module_states
+from experiments.tuning.checkpointing import find_module_states
 from experiments.tuning.monitor import write_summary
 
 pytestmark = pytest.mark.usefixtures("ray_session")

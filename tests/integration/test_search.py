@@ -9,7 +9,7 @@ from commands import PPO, Started, checkpoints, run_here, summary, summary_path,
 from experiments.cli import exit_code
 from experiments.config import parse_run
 from experiments.run import run
-from experiments.search import METRIC, STUDY_FILE, _searcher
+from experiments.tuning.search import METRIC, STUDY_FILE, _searcher
 from experiments.tuning.spaces import SPACES
 
 pytestmark = pytest.mark.usefixtures("ray_session")

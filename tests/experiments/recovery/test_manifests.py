@@ -127,7 +127,7 @@ def test_marker_is_written_last(tmp_path, monkeypatch):
 
 def test_everything_is_brought_to_disk(tmp_path, monkeypatch):
     brought = []
-    monkeypatch.setattr(manifests, "_to_disk", lambda path: brought.append(path.relative_to(tmp_path).as_posix()))
+    monkeypatch.setattr(manifests, "to_disk", lambda path: brought.append(path.relative_to(tmp_path).as_posix()))
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "b").write_text("x")
     seal(tmp_path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -11,17 +10,19 @@ from typing import Any
 import yaml
 
 from envs.market import Market
-from experiments.cli import DONE, FAILED, INTERRUPTED, log_to, write_json_flag
+from experiments.cli import DONE, log_to, write_json_flag
 from experiments.config import RunConfig, config_to_json, run_folder
 from experiments.layers import nested
 from experiments.recovery.lock import run_lock
 from experiments.reporting.files import read_json, write_json, write_text
 from experiments.reporting.tables import rows_table, show
+from experiments.run_files import BEST_FOLDER, LOG_FILE, META_FILE
 from experiments.tuning import session
-from experiments.tuning.checkpoint_files import BEST_FOLDER, META_FILE
+from experiments.tuning.ending import backtest_run, say_failed, say_interrupted
 from experiments.tuning.loggers import RecordLogger
 from experiments.tuning.monitor import SHOWN, RunMonitor, write_summary
-from experiments.tuning.resume import can_restore, is_known, set_aside
+from experiments.tuning.opening import open_run
+from experiments.tuning.resume import can_restore
 from experiments.tuning.spaces import search_space
 
 STUDY_FILE = "optuna.db"
@@ -31,7 +32,6 @@ METRIC = "search_score"
 """What every result reports, and by which trials are stopped early and settings drawn."""
 BEST = "best_score"
 """What the best checkpoint of a trial reached: the trial that is kept is judged by the checkpoint that is kept."""
-LOG_FILE = "train.log"
 
 
 def search(config: RunConfig, market: Market, *, fixed: Collection[str]) -> int:
@@ -46,13 +46,8 @@ def search(config: RunConfig, market: Market, *, fixed: Collection[str]) -> int:
         Exit code.
     """
     folder = run_folder(config)
-    session.start_ray(config)
-    config = session.with_devices(config)
     space = search_space(config.algo, fixed=fixed, network=config.qmix.network)
-    if config.load_model is not None and not is_known(config):
-        session.check_fits(config, market)
-    if config.resume == "never":
-        set_aside(config)
+    config = open_run(config, market)
     with run_lock(folder), log_to(folder / LOG_FILE):
         scaler = session.record_run(config, market)
         print(f"searching {folder}: {config.search.num_trials} trials of {config.algo}, by {config.search.objective}")
@@ -64,16 +59,18 @@ def search(config: RunConfig, market: Market, *, fixed: Collection[str]) -> int:
             results = []
         rows = trial_rows(results)
         show(rows_table(rows, title="Trials"))
-        finished = [r for r in results if r.metrics and r.metrics.get(BEST) is not None]
+        finished = [
+            r
+            for r in results
+            if r.metrics and r.metrics.get(BEST) is not None and (Path(r.path) / BEST_FOLDER).is_dir()
+        ]
         is_whole = len(rows) >= config.search.num_trials and all(r.error or r.metrics.get("done") for r in results)
         if not is_whole:
             write_summary(folder, {"status": "interrupted"})
-            print(f"interrupted; the same command carries on: {folder}")
-            return INTERRUPTED
+            return say_interrupted(folder)
         if not finished:
             write_summary(folder, {"status": "failed"})
-            print(f"error: no trial finished; details in {folder}/trial_*/error.txt", file=sys.stderr)
-            return FAILED
+            return say_failed(f"no trial finished; details in {folder}/trial_*/error.txt")
         payload = _conclude(config, folder, finished, rows)
     write_json_flag(config.json, payload)
     return DONE
@@ -161,8 +158,6 @@ def trial_rows(results: Any) -> list[dict[str, Any]]:
 
 def _conclude(config: RunConfig, folder: Path, finished: list[Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Save the best settings and backtest the best trial."""
-    from experiments.run import backtest
-
     best = max(finished, key=lambda result: float(result.metrics[BEST]))
     drawn = dict(best.config["overrides"])
     plain = {"algo": config.algo, **nested(drawn)}
@@ -191,7 +186,7 @@ def _conclude(config: RunConfig, folder: Path, finished: list[Any], rows: list[d
         },
     )
     print(f"best settings: {folder / BEST_FILE} (use them with --config)")
-    return {"summary": summary, "trials": rows, "best": plain, "backtest": backtest(str(folder))}
+    return {"summary": summary, "trials": rows, "best": plain, "backtest": backtest_run(str(folder))}
 
 
 def _close_orphans(folder: Path) -> None:

@@ -1,0 +1,21 @@
+"""Names of what lies in a run folder beside Tune's and RLlib's own files; each stands here once.
+
+``config.json`` has its name in ``experiments.run_record``, the parts of ``experiments.recovery`` have theirs.
+"""
+
+from __future__ import annotations
+
+SUMMARY_FILE = "summary.json"
+"""In the run folder: status, counters, latest and best checkpoint."""
+LOG_FILE = "train.log"
+"""In the run folder: what was printed."""
+BEST_FOLDER = "best_checkpoint"
+"""In a trial's folder, beside Tune's ``checkpoint_*``: a copy of the best one, which retention never touches."""
+META_FILE = "checkpoint_meta.json"
+"""In a checkpoint: what a person and other programs read."""
+STATE_FILE = "run_state.json"
+"""In a checkpoint: what the trainable continues from."""
+EXACT_FILE = "exact.pkl"
+"""In a checkpoint: what RLlib leaves out of it (see ``algos.exact``)."""
+SAVE_ERROR_FILE = "save_error.txt"
+"""In a trial's folder: why its last checkpoint could not be saved; gone when one has been saved since."""

@@ -1,0 +1,282 @@
+"""What a checkpoint of a run carries, and how a run goes on from one."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ray import tune
+from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME, NUM_EPISODES_LIFETIME
+from ray.train._internal.session import _TrainingResult
+
+from algos import exact
+from algos.errors import IncompatibleError
+from algos.learner import NonFiniteLossError
+from algos.policy import (
+    LAYOUT_FILE,
+    MODULES_FOLDER,
+    flat_weights,
+    layout_differences,
+    read_layout,
+    team_layout,
+    weights_sha256,
+)
+from algos.schedules import epsilon_at
+from experiments.config import RunConfig
+from experiments.models import find_model
+from experiments.provenance import utc_now
+from experiments.recovery.shelf import CheckpointShelf
+from experiments.reporting.files import write_json
+from experiments.run_files import EXACT_FILE, META_FILE, SAVE_ERROR_FILE, STATE_FILE
+
+
+class CheckpointedRun(Algorithm):
+    """A mixin before an RLlib algorithm: checkpoints that are whole, explain themselves, and are carried on from.
+
+    Args:
+        algo: The config of the algorithm.
+        run: The run's settings.
+        resume_from: The checkpoint that the user named, as ``config.json`` records it.
+        kwargs: Tune's; ``storage`` says where the run and trial folders are, None outside Tune.
+    """
+
+    previous_checkpoint: Path | None = None
+
+    def __init__(self, algo: Any, *, run: RunConfig, resume_from: dict[str, str] | None, **kwargs: Any) -> None:
+        self.run = run
+        self._resume_from = resume_from
+        self._evaluated_at = self._checkpointed_at = self._steps_before = 0
+        self._last_metrics: dict[str, float] = {}
+        self._best: float | None = None
+        self._best_before: float | None = None
+        self._is_best = self._has_loaded = False
+        storage = kwargs.get("storage")
+        self._run_folder = Path(storage.experiment_fs_path) if storage is not None else None
+        self._shelf = CheckpointShelf(Path(storage.trial_fs_path)) if storage is not None else None
+        super().__init__(algo, **kwargs)
+        if self.local_replay_buffer is not None:
+            exact.seed_replay(self.local_replay_buffer, self.run.seed)
+
+    # -- how far -------------------------------------------------------------------------------------------------------
+
+    @property
+    def num_episodes(self) -> int:
+        """Episodes finished in the whole life of the run, over all replicas."""
+        return int(self._peek(NUM_EPISODES_LIFETIME))
+
+    @property
+    def num_env_steps(self) -> int:
+        """Environment steps sampled in the whole life of the run."""
+        return int(self._peek(NUM_ENV_STEPS_SAMPLED_LIFETIME))
+
+    def epsilon(self) -> float | None:
+        """Chance of a random action now; None for policies that draw from a distribution."""
+        if self.run.algo == "ppo":
+            return None
+        return epsilon_at(self.run.dqn if self.run.algo == "dqn" else self.run.qmix, self.num_env_steps)
+
+    def _peek(self, name: str, default: float = 0) -> float:
+        return float(self.metrics.peek((ENV_RUNNER_RESULTS, name), default=default))
+
+    # -- saving and going on ------------------------------------------------------------------------------------------
+
+    def save(self, checkpoint_dir: str | None = None) -> Any:
+        """Publish a checkpoint whole: aside, sealed, then renamed; Tune's own way copies it file by file.
+
+        A disk that is full or a folder that cannot be written to does not end the training: the failure is shown, what
+        was published before is intact, and the next due save tries again.
+        """
+        if self._shelf is None or checkpoint_dir is not None:
+            return super().save(checkpoint_dir)
+        metrics = {"training_iteration": self.training_iteration, "episodes": self.num_episodes}
+        reason = self._shelf.folder / SAVE_ERROR_FILE
+        try:
+            path = self._shelf.publish(
+                lambda folder: self.save_checkpoint(str(folder)), previous=self.previous_checkpoint
+            )
+        except OSError as error:
+            print(f"could not save a checkpoint ({error}); training goes on", file=sys.stderr, flush=True)
+            if self._is_best:  # the best one is to be had, not to have been seen
+                self._best, self._is_best = self._best_before, False
+            with suppress(OSError):  # this process may have no screen; the one that has reads it there
+                reason.write_text(str(error), encoding="utf-8")
+            return _TrainingResult(checkpoint=None, metrics=metrics)
+        self.previous_checkpoint = path
+        reason.unlink(missing_ok=True)
+        self._shelf.prune(self.run.keep)
+        return _TrainingResult(checkpoint=tune.Checkpoint.from_directory(str(path)), metrics=metrics)
+
+    def restore(self, checkpoint_path: Any) -> None:
+        """Carry on from the newest checkpoint that is whole, whichever one Tune remembers.
+
+        A checkpoint of another trial, as population-based training hands over, is taken as it is.
+        """
+        checkpoint = getattr(checkpoint_path, "checkpoint", checkpoint_path)
+        source = Path(getattr(checkpoint, "path", checkpoint))
+        if self._shelf is None or source.parent != self._shelf.folder:
+            super().restore(checkpoint_path)
+        else:
+            self._carry_on()
+
+    def _carry_on(self) -> None:
+        """Load what the run goes on from: its newest whole checkpoint, one that the user named, or given weights.
+
+        Raises:
+            IncompatibleError: if there are checkpoints, but none of them is whole.
+        """
+        newest = self._shelf.newest_valid() if self._shelf is not None else None
+        if newest is not None:
+            self.load_checkpoint(str(newest))
+        elif self._resume_from is not None:
+            self._continue_from(self._named_checkpoint())
+        elif self._shelf is not None and self._shelf.damaged():
+            raise IncompatibleError(f"none of the checkpoints in {self._shelf.folder} is whole; see those set aside")
+        elif self.run.load_model is not None:
+            load_weights(self, self.run.load_model)
+        self._has_loaded = True
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """RLlib's checkpoint, what RLlib leaves out, who the team is, what it is worth, and the plan's own state.
+
+        Raises:
+            NonFiniteLossError: if a weight is NaN or infinite; the checkpoints before this one stay the newest.
+        """
+        weights = flat_weights(self)
+        if bad := non_finite_weights(weights):
+            raise NonFiniteLossError(bad)
+        super().save_checkpoint(checkpoint_dir)
+        folder = Path(checkpoint_dir)
+        (folder / EXACT_FILE).write_bytes(exact.capture(self))
+        write_json(folder / LAYOUT_FILE, team_layout(self))
+        write_json(
+            folder / META_FILE,
+            {
+                "episode": self.num_episodes,
+                "total_steps": self.num_env_steps,
+                "timestamp": utc_now(),
+                **{name: self._last_metrics.get(name) for name in ("profit", "sharpe", "max_drawdown", "num_trades")},
+                "epsilon": self.epsilon(),
+                "is_best": self._is_best,
+                "metric_name": self.run.checkpoint_metric,
+                "metric_value": self._last_metrics.get(self.run.checkpoint_metric),
+                "weights_sha256": weights_sha256(weights),
+                "algo": self.run.algo,
+                "seed": self.run.seed,
+            },
+        )
+        write_json(
+            folder / STATE_FILE,
+            {
+                "evaluated_at": self._evaluated_at,
+                "checkpointed_at": self.num_episodes,
+                "last_metrics": self._last_metrics,
+                "best": self._best,
+                "capital": self.run.floor.capital,
+                "resume_from": self._resume_from,
+                "iteration": self.training_iteration,
+                "time_total_s": self._time_total,
+            },
+        )
+
+    def load_checkpoint(self, checkpoint_dir: str) -> None:
+        """Continue from a checkpoint, or from the one that the user has named and that nothing has followed yet.
+
+        Raises:
+            IncompatibleError: if its agents, features or networks are not those of this run.
+        """
+        latest = Path(checkpoint_dir)
+        state = _read_state(latest)
+        if self._resume_from is None or self._resume_from == state.get("resume_from"):
+            self._continue_from(latest)
+            return
+        self._continue_from(self._named_checkpoint())
+        if state["best"] is not None and (self._best is None or state["best"] > self._best):
+            self._best = state["best"]  # best_checkpoint may be of the steps that are now left behind, and stays
+
+    def _named_checkpoint(self) -> Path:
+        assert self._resume_from is not None
+        assert self._run_folder is not None
+        return self._run_folder / self._resume_from["checkpoint"]
+
+    def _continue_from(self, folder: Path) -> None:
+        _require_fit(self, folder)
+        state = _read_state(folder)
+        super().load_checkpoint(str(folder))
+        exact.put_back(self, (folder / EXACT_FILE).read_bytes())
+        self._iteration, self._time_total = state["iteration"], state["time_total_s"]
+        self._steps_before = self.num_env_steps
+        self._evaluated_at, self._checkpointed_at = state["evaluated_at"], state["checkpointed_at"]
+        self._last_metrics, self._best = state["last_metrics"], state["best"]
+        self._is_best = False
+        self._has_loaded = True
+        if state["capital"] != self.run.floor.capital:
+            self.env_runner_group.foreach_env_runner(_begin_new_episodes, local_env_runner=True)
+
+
+def load_weights(algorithm: Algorithm, source: str) -> None:
+    """Take over the weights of a trained run; optimisers, counters and buffers start anew.
+
+    Args:
+        algorithm: The fresh algorithm.
+        source: Run folder or checkpoint.
+
+    Raises:
+        IncompatibleError: if the trained team differs from this one.
+    """
+    folder = find_model(source).checkpoint
+    _require_fit(algorithm, folder)
+    state = find_module_states(folder)
+    algorithm.learner_group.set_state({"learner": {"rl_module": state}})
+    algorithm.env_runner_group.sync_weights(from_worker_or_learner_group=algorithm.learner_group, inference_only=True)
+
+
+def non_finite_weights(weights: Mapping[str, Any]) -> str:
+    """Say which weights are NaN or infinite; empty where none is."""
+    bad = [name for name, value in sorted(weights.items()) if not np.isfinite(value).all()]
+    return f"{len(bad)} weights are NaN or infinite, the first of them {bad[0]}; lower lr" if bad else ""
+
+
+def find_module_states(checkpoint: Path) -> dict[str, Any]:
+    """Read the weights of every module in a checkpoint, by module id.
+
+    Raises:
+        IncompatibleError: if there are none.
+    """
+    folder = checkpoint / MODULES_FOLDER
+    states = {}
+    for path in sorted(folder.glob("*/module_state.pkl")):
+        with path.open("rb") as file:
+            states[path.parent.name] = pickle.load(file)
+    if not states:
+        raise IncompatibleError(f"{checkpoint} holds no weights: {folder} is missing or empty")
+    return states
+
+
+def _require_fit(algorithm: Algorithm, checkpoint: Path) -> None:
+    """Refuse a checkpoint of another team.
+
+    Raises:
+        IncompatibleError: saying what differs.
+    """
+    differences = layout_differences(read_layout(checkpoint), team_layout(algorithm))
+    if differences:
+        raise IncompatibleError(f"{checkpoint} does not fit this run: {'; '.join(differences)}")
+
+
+def _read_state(checkpoint: Path) -> dict[str, Any]:
+    state: dict[str, Any] = json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
+    return state
+
+
+def _begin_new_episodes(runner: Any) -> None:
+    """Let a team runner start its episodes anew, with the capital that is now set."""
+    begin = getattr(runner, "begin_new_episodes", None)
+    if begin is not None:
+        begin()

@@ -1,0 +1,51 @@
+"""What follows training, whichever way it ends: a line that says so, an exit code, or the backtest."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from experiments.backtesting.compare import backtest_models, print_backtest, write_backtest
+from experiments.cli import FAILED, INTERRUPTED
+from experiments.models import find_model, find_models
+
+
+def backtest_run(source: str, *, capital: float | None = None) -> dict[str, Any]:
+    """Backtest a trained model on the test split and write the files into its run folder.
+
+    Args:
+        source: Run folder or checkpoint.
+        capital: Capital instead of the run's own, USD.
+
+    Returns:
+        What ``backtest.json`` holds.
+    """
+    from algos.policy import load_policy  # only now: torch and RLlib take seconds to import
+
+    models = find_models([source])
+    done = backtest_models(models, load=load_policy, capital=capital)
+    out = find_model(source).record.folder / "backtest"
+    summary = write_backtest(done, out)
+    print_backtest(done, out)
+    return summary
+
+
+def say_interrupted(folder: Path) -> int:
+    """Say that the run can be carried on; returns the exit code."""
+    print(f"interrupted; the same command carries on: {folder}")
+    return INTERRUPTED
+
+
+def say_failed(what: str, *, kept: str = "") -> int:
+    """Say what failed, and what is kept all the same; returns the exit code."""
+    print(f"error: {what}", file=sys.stderr)
+    if kept:
+        print(kept, file=sys.stderr)
+    return FAILED
+
+
+def last_line(error: BaseException) -> str:
+    """The last line of what a worker process reported: the error itself, below its traceback."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[-1].strip() if lines else type(error).__name__

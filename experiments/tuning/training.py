@@ -1,0 +1,55 @@
+"""One training run as the command line asks for it: opened, trained under its lock and log, backtested."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+
+from envs.market import Market
+from experiments.cli import DONE, is_disk_error, is_user_error, log_to, write_json_flag
+from experiments.config import RunConfig, run_folder
+from experiments.recovery.lock import run_lock
+from experiments.run_files import LOG_FILE
+from experiments.tuning import session
+from experiments.tuning.ending import backtest_run, last_line, say_failed, say_interrupted
+from experiments.tuning.monitor import read_summary
+from experiments.tuning.opening import announce, open_run
+from experiments.tuning.resume import check_checkpoints, is_known
+
+
+def train_run(config: RunConfig, market: Market, resume_from: Mapping[str, str] | None) -> int:
+    """Start a run or carry it on, and backtest what came of it.
+
+    Args:
+        config: The settings.
+        market: What they make.
+        resume_from: The checkpoint that the user named, from ``named_checkpoint``.
+
+    Returns:
+        Exit code.
+    """
+    folder, known = run_folder(config), is_known(config)
+    with run_lock(folder) if folder.exists() else nullcontext():
+        reports = check_checkpoints(folder) if known else []
+        config = open_run(config, market)
+    with run_lock(folder), log_to(folder / LOG_FILE):
+        scaler = session.record_run(config, market, resume_from=resume_from)
+        announce(config, market, is_known=known)
+        for report in reports:
+            print(report)
+        if resume_from is not None:
+            print(f"from {resume_from['checkpoint']}, as asked")
+        outcome = session.train(config, scaler)
+        if outcome.status != "complete":
+            write_json_flag(config.json, {"summary": read_summary(folder), "backtest": None})
+        if outcome.status == "interrupted":
+            return say_interrupted(folder)
+        if outcome.status == "failed":
+            assert outcome.error is not None
+            if is_user_error(outcome.error) or is_disk_error(outcome.error):
+                raise outcome.error
+            kept = f"the last good checkpoint is kept; details in {folder}/trial_*/error.txt"
+            return say_failed(f"training failed: {last_line(outcome.error)}", kept=kept)
+        result = backtest_run(str(folder))
+    write_json_flag(config.json, {"summary": read_summary(folder), "backtest": result})
+    return DONE

@@ -1,0 +1,168 @@
+import json
+import pickle
+
+import pytest
+from trials import folder_of, lines_of, report, trial_in
+
+from envs.errors import InputError
+from experiments.recovery.shelf import CheckpointShelf
+from experiments.tuning import monitor as monitor_module
+from experiments.tuning.monitor import RunMonitor, copy_folder, mend_copy, read_summary, write_summary
+
+# --- the summary ------------------------------------------------------------------------------------------------------
+
+
+def test_summary_has_every_field_from_the_start_and_keeps_what_is_not_named(tmp_path):
+    first = write_summary(tmp_path, {"status": "running", "algo": "vdn"})
+    assert {"episodes", "target_episodes", "env_steps", "agent_steps", "latest_checkpoint"} <= set(first)
+    assert {"best_checkpoint", "best_metric", "weights_sha256", "metrics", "seed"} <= set(first)
+    write_summary(tmp_path, {"episodes": 7})
+    found = read_summary(tmp_path)
+    assert (found["status"], found["algo"], found["episodes"]) == ("running", "vdn", 7)
+
+
+def test_summary_of_a_new_folder_is_empty_and_a_damaged_one_is_refused(tmp_path):
+    assert read_summary(tmp_path) == {}
+    (tmp_path / "summary.json").write_text("{}")
+    with pytest.raises(InputError, match="holds no status"):
+        read_summary(tmp_path)
+
+
+# --- the copy of the best checkpoint ----------------------------------------------------------------------------------
+
+
+def test_copy_replaces_the_whole_folder(tmp_path):
+    source, target = folder_of(tmp_path / "new", a="2"), folder_of(tmp_path / "best", a="1", b="1")
+    copy_folder(source, target)
+    assert {path.name: path.read_text() for path in target.iterdir()} == {"a": "2"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best", "new"]
+
+
+@pytest.mark.parametrize("cut", ["copytree", "rename", "rename again"])
+def test_copy_that_is_cut_short_leaves_the_old_one(tmp_path, monkeypatch, cut):
+    source, target = folder_of(tmp_path / "new", a="2"), folder_of(tmp_path / "best", a="1")
+    place, name = (monitor_module.shutil, "copytree") if cut == "copytree" else (monitor_module.os, "rename")
+    real, calls = getattr(place, name), []
+
+    def killed(*args, **kwargs):
+        calls.append(args)
+        if len(calls) == (2 if cut == "rename again" else 1):
+            raise KeyboardInterrupt
+        return real(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(place, name, killed)
+        with pytest.raises(KeyboardInterrupt):
+            copy_folder(source, target)
+    mend_copy(target)
+    assert (target / "a").read_text() == "1"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best", "new"]
+    copy_folder(source, target)
+    assert (target / "a").read_text() == "2"
+
+
+# --- the monitor ------------------------------------------------------------------------------------------------------
+
+
+def test_monitor_follows_the_checkpoints_and_keeps_the_best(tmp_path, capsys):
+    folder = tmp_path / "run"
+    trial, monitor = trial_in(folder), RunMonitor(algo="ppo", seed=4)
+    report(monitor, trial, 1, sharpe=1.5, is_best=True)
+    report(monitor, trial, 2, sharpe=0.5, is_best=False)
+    found = read_summary(folder)
+    assert (found["status"], found["algo"], found["seed"]) == ("running", "ppo", 4)
+    assert (found["episodes"], found["target_episodes"]) == (20, 30)
+    assert (found["env_steps"], found["agent_steps"]) == (200, 600)
+    assert (found["latest_checkpoint"], found["weights_sha256"]) == ("trial_0/checkpoint_000002", "hash 2")
+    assert (found["best_checkpoint"], found["best_metric"]) == (
+        "trial_0/best_checkpoint",
+        {"name": "sharpe", "value": 1.5},
+    )
+    assert found["metrics"]["sharpe"] == 0.5
+    assert json.loads((folder / "trial_0/best_checkpoint/checkpoint_meta.json").read_text())["episode"] == 10
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0].startswith("episodes 10/30  steps 100  validation: profit +10.00%, sharpe +1.50")
+    assert shown[0].endswith("checkpoint (best)")
+    assert shown[1].endswith("checkpoint")
+
+
+def test_monitor_of_a_moved_folder_writes_where_it_now_is(tmp_path):
+    monitor = RunMonitor(algo="ppo", seed=4)
+    report(monitor, trial_in(tmp_path / "old"), 1, sharpe=1.5, is_best=True)
+    monitor = pickle.loads(pickle.dumps(monitor))
+    report(monitor, trial_in(tmp_path / "new"), 2, sharpe=0.5, is_best=False)
+    assert read_summary(tmp_path / "new")["latest_checkpoint"] == "trial_0/checkpoint_000002"
+    assert read_summary(tmp_path / "old")["latest_checkpoint"] == "trial_0/checkpoint_000001"
+
+
+def test_monitor_keeps_stale_copies_of_our_files_from_being_uploaded(tmp_path):
+    trial = trial_in(tmp_path / "run")
+    staging = trial.storage.experiment_driver_staging_path
+    for name in ("summary.json", "config.json", "experiment_state.json"):
+        (staging / name).write_text("{}")
+    RunMonitor(algo="ppo", seed=4).on_step_begin(0, [trial])
+    assert [path.name for path in staging.iterdir()] == ["experiment_state.json"]
+
+
+def test_monitor_brings_records_in_line_with_the_newest_whole_checkpoint(tmp_path):
+    trial = trial_in(tmp_path / "run")
+    folder = tmp_path / "run" / "trial_0"
+    for iteration in (2, 4):
+
+        def write(path, iteration=iteration):
+            (path / "checkpoint_meta.json").write_text(json.dumps({"is_best": iteration == 2}))
+            (path / "run_state.json").write_text(json.dumps({"iteration": iteration}))
+
+        CheckpointShelf(folder).publish(write)
+    (folder / "checkpoint_000001" / "checkpoint_meta.json").write_text("")
+    (folder / "result.json").write_text("".join(f'{{"training_iteration": {i}}}\n' for i in range(1, 7)))
+    RunMonitor(algo="ppo", seed=4).on_step_begin(0, [trial])
+    assert [r["training_iteration"] for r in lines_of(tmp_path / "run")] == [1, 2]
+    assert json.loads((folder / "best_checkpoint" / "checkpoint_meta.json").read_text())["is_best"]
+    assert (folder / "damaged-checkpoint_000001").is_dir()
+
+
+def test_monitor_of_a_search_leaves_the_summary_alone_and_names_the_trial(tmp_path, capsys):
+    folder = tmp_path / "run"
+    report(RunMonitor(algo="ppo", seed=4, is_search=True), trial_in(folder), 1, sharpe=1.5, is_best=True)
+    assert read_summary(folder) == {}
+    assert (folder / "trial_0" / "best_checkpoint").is_dir()
+    assert capsys.readouterr().out.startswith("[0]  episodes 10/30")
+
+
+def test_summary_that_a_kill_prevented_is_made_up_for(tmp_path):
+    folder = tmp_path / "run"
+    trial, monitor = trial_in(folder), RunMonitor(algo="ppo", seed=4)
+    report(monitor, trial, 1, sharpe=1.5, is_best=True)
+    last = trial.last_result
+    (folder / "summary.json").unlink()
+    RunMonitor(algo="ppo", seed=4).on_trial_result(1, [trial], trial, {**last, "is_repeated": True})
+    assert read_summary(folder)["episodes"] == 10
+    assert read_summary(folder)["weights_sha256"] == "hash 1"
+
+
+def saving_ended(monitor, trial, episodes, *, done=False):
+    """What Tune does when a save has ended, whether or not there is a checkpoint."""
+    trial.last_result = {"episodes": episodes, "done": done}
+    monitor.on_trial_save(1, [trial], trial)
+
+
+def test_monitor_says_why_a_checkpoint_could_not_be_saved(tmp_path, capsys):
+    trial, monitor = trial_in(tmp_path / "run"), RunMonitor(algo="ppo", seed=4)
+    folder = folder_of(tmp_path / "run" / "trial_0", **{"save_error.txt": "No space left on device"})
+    saving_ended(monitor, trial, 10)
+    assert capsys.readouterr().err == "could not save a checkpoint (No space left on device); training goes on\n"
+    (folder / "save_error.txt").unlink()
+    saving_ended(monitor, trial, 10)
+    assert "(the reason could not be written either)" in capsys.readouterr().err
+    saving_ended(monitor, trial, 10, done=True)
+    assert capsys.readouterr().err == "", "how the run ended says it"
+
+
+def test_monitor_is_silent_about_a_checkpoint_that_was_saved(tmp_path, capsys):
+    trial, monitor = trial_in(tmp_path / "run"), RunMonitor(algo="ppo", seed=4)
+    report(monitor, trial, 1, sharpe=1.5, is_best=True)
+    saving_ended(monitor, trial, 10)
+    assert capsys.readouterr().err == ""
+    saving_ended(monitor, trial, 20)
+    assert "could not save" in capsys.readouterr().err

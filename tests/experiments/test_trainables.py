@@ -1,0 +1,165 @@
+import errno
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
+from runs import config_of
+
+from algos.errors import IncompatibleError
+from algos.learner import NonFiniteLossError, require_finite
+from experiments.recovery import shelf
+from experiments.recovery.shelf import CheckpointShelf
+from experiments.recovery.stopping import STOP_FILE
+from experiments.tuning import trainables
+from experiments.tuning.checkpointing import find_module_states
+from experiments.tuning.trainables import RunTrainable, StalledError
+
+# --- weights ----------------------------------------------------------------------------------------------------------
+
+
+def test_weights_are_read_module_by_module(tmp_path):
+    for name in ("a", "b"):
+        folder = tmp_path / "learner_group" / "learner" / "rl_module" / name
+        folder.mkdir(parents=True)
+        (folder / "module_state.pkl").write_bytes(pickle.dumps({"w": np.ones(2)}))
+    assert set(find_module_states(tmp_path)) == {"a", "b"}
+    with pytest.raises(IncompatibleError, match="holds no weights"):
+        find_module_states(tmp_path / "learner_group")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_loss_that_is_not_finite_is_refused_by_module(value):
+    with pytest.raises(NonFiniteLossError, match="module 'team'"):
+        require_finite(torch.tensor(value), "team")
+    require_finite(torch.tensor(1.0), "team")
+
+
+# --- the clock of a run -----------------------------------------------------------------------------------------------
+
+
+class Clocked(RunTrainable):
+    """The trainable's clock alone: each step ends four episodes, each evaluation takes the next score."""
+
+    def __init__(self, run, scores):
+        self.run, self.scores, self.ended = run, list(scores), 0
+        self._evaluated_at = self._checkpointed_at = self._iteration = 0
+        self._last_metrics, self._best, self._is_best, self._has_loaded = {}, None, False, True
+        self._run_folder, self._steps_before = None, 0
+
+    num_episodes = property(lambda self: self.ended)
+
+    def _evaluate_now(self):
+        self._last_metrics = {"score": self.scores.pop(0)}
+        self._evaluated_at = self.ended
+
+    def _peek(self, name, default=0):
+        return 20 * self.ended if name == NUM_ENV_STEPS_SAMPLED_LIFETIME else default
+
+    def _agent_steps(self):
+        return 0
+
+
+@pytest.fixture
+def clocked(monkeypatch):
+    def step(self):
+        self.ended += 4
+        return {}
+
+    monkeypatch.setattr(Algorithm, "step", step)
+    monkeypatch.setattr(trainables, "flat_weights", lambda algorithm: {})
+
+    def steps(scores, **settings):
+        trainable, results = Clocked(config_of("qmix", **settings), scores), []
+        while not results or not results[-1]["done"]:
+            results.append(trainable.step())
+        return results
+
+    return steps
+
+
+def test_checkpoints_and_evaluations_are_due_by_episodes(clocked):
+    results = clocked(range(9), episodes=30, checkpoint_interval=12, evaluation_interval=8)
+    saved = [result["episodes"] for result in results if result.get("should_checkpoint")]
+    assert saved == [12, 24, 32], "the last one when the target is reached"
+    assert [result["score"] for result in results] == [0, 0, 1, 1, 2, 3, 3, 4]
+
+
+def test_best_is_judged_among_checkpoints_only(clocked):
+    results = clocked([9.0, 5.0, 8.0, 4.0, 6.0], episodes=32, checkpoint_interval=16, evaluation_interval=8)
+    assert [(r["episodes"], r["score"]) for r in results if r["is_best"]] == [(16, 8.0)]
+    results = clocked([9.0, 5.0, 8.0, 4.0, float("nan")], episodes=32, checkpoint_interval=16, evaluation_interval=8)
+    assert [r["episodes"] for r in results if r["is_best"]] == [16]
+
+
+def test_run_that_was_killed_after_its_last_checkpoint_trains_no_more(clocked, monkeypatch):
+    trainable = Clocked(config_of("qmix", episodes=8), [])
+    trainable.ended, trainable._last_metrics = 8, {"score": 1.0}
+    trainable._evaluated_at = trainable._checkpointed_at = 8
+    result = trainable.step()
+    assert (result["done"], result["episodes"], result["is_repeated"]) == (True, 8, True)
+    assert "should_checkpoint" not in result
+
+
+def test_iteration_that_sampled_nothing_is_a_failure(clocked, monkeypatch):
+    trainable = Clocked(config_of("qmix", episodes=40), [1.0, 2.0])
+    trainable.step()
+    monkeypatch.setattr(Algorithm, "step", lambda self: {})
+    with pytest.raises(StalledError, match="environment steps stand at 80"):
+        trainable.step()
+
+
+def test_request_to_stop_makes_the_iteration_a_checkpoint_and_the_last(clocked, tmp_path):
+    trainable = Clocked(config_of("qmix", episodes=400, checkpoint_interval=100), [1.0, 2.0])
+    trainable._run_folder = tmp_path
+    assert not trainable.step()["done"]
+    (tmp_path / STOP_FILE).write_text("SIGTERM")
+    result = trainable.step()
+    assert (result["done"], result["is_stopped"], result["should_checkpoint"]) == (True, True, True)
+
+
+def test_full_disk_during_a_save_does_not_end_the_training(tmp_path, monkeypatch, capsys):
+    trainable = Clocked(config_of("qmix", keep=1), [])
+    trainable._shelf = CheckpointShelf(tmp_path)
+
+    def write(folder):
+        (Path(folder) / "weights").write_text("x")
+
+    trainable.save_checkpoint = write
+    first = trainable.save().checkpoint
+    with monkeypatch.context() as patch:
+        patch.setattr(shelf, "seal", lambda *_, **__: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+        assert trainable.save().checkpoint is None
+    assert "training goes on" in capsys.readouterr().err
+    assert [str(path) for path in trainable._shelf.published()] == [first.path]
+    trainable.save()
+    assert [path.name for path in trainable._shelf.published()] == ["checkpoint_000001"], "keep=1 keeps one"
+
+
+def test_best_checkpoint_that_could_not_be_saved_does_not_count(clocked, tmp_path, monkeypatch):
+    trainable = Clocked(config_of("qmix", episodes=16, checkpoint_interval=4), [1.0, 9.0, 5.0, 2.0])
+    trainable._shelf = CheckpointShelf(tmp_path)
+    trainable.save_checkpoint = lambda folder: None
+    kept = []
+    for due in range(4):
+        with monkeypatch.context() as patch:
+            if due == 1:
+                patch.setattr(shelf, "seal", lambda *_, **__: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+            is_best = trainable.step()["is_best"]
+            kept.append(is_best and trainable.save().checkpoint is not None)
+    assert kept == [True, False, True, False]
+
+
+def test_reason_of_a_failed_save_is_left_for_the_process_that_has_a_screen(tmp_path, monkeypatch):
+    trainable = Clocked(config_of("qmix"), [])
+    trainable._shelf = CheckpointShelf(tmp_path)
+    trainable.save_checkpoint = lambda folder: None
+    with monkeypatch.context() as patch:
+        patch.setattr(shelf, "seal", lambda *_, **__: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
+        trainable.save()
+    assert "No space left" in (tmp_path / "save_error.txt").read_text()
+    trainable.save()
+    assert not (tmp_path / "save_error.txt").exists()

@@ -1,0 +1,58 @@
+"""A trial as Tune hands it to callbacks, and what it reports."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+
+def folder_of(path, **texts):
+    path.mkdir(parents=True)
+    for name, text in texts.items():
+        (path / name).write_text(text)
+    return path
+
+
+def trial_in(folder):
+    staging = folder.parent / "staging"
+    staging.mkdir(exist_ok=True)
+    storage = SimpleNamespace(
+        experiment_fs_path=str(folder), trial_fs_path=str(folder / "trial_0"), experiment_driver_staging_path=staging
+    )
+    return SimpleNamespace(
+        trial_id="0", storage=storage, last_result={}, status="RUNNING", path=storage.trial_fs_path, config={}
+    )
+
+
+def report(monitor, trial, number, *, sharpe, is_best):
+    """What Tune does when a checkpoint has been written."""
+    meta = {
+        "episode": 10 * number,
+        "total_steps": 100 * number,
+        "weights_sha256": f"hash {number}",
+        "is_best": is_best,
+        "metric_name": "sharpe",
+        "metric_value": sharpe,
+    }
+    path = Path(trial.storage.trial_fs_path) / f"checkpoint_{number:06d}"
+    folder_of(path, **{"checkpoint_meta.json": json.dumps(meta)})
+    trial.last_result = {
+        "episodes": 10 * number,
+        "target_episodes": 30,
+        "total_steps": 100 * number,
+        "agent_steps": 300 * number,
+        "profit": 0.1,
+        "sharpe": sharpe,
+        "max_drawdown": 0.2,
+        "num_trades": 3,
+        "epsilon": None,
+        "should_checkpoint": True,
+        "is_best": is_best,
+        "episode_return": float("nan"),
+    }
+    monitor.on_trial_result(1, [trial], trial, trial.last_result)
+    monitor.on_checkpoint(1, [trial], trial, SimpleNamespace(path=str(path)))
+    return path
+
+
+def lines_of(folder):
+    return [json.loads(line) for line in (folder / "trial_0" / "result.json").read_text().splitlines()]
