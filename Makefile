@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
+N ?= 50
+JOBS ?= 2
 
 .PHONY: setup run test test-slow faults lint format bench clean
 
@@ -23,8 +25,9 @@ test: setup
 test-slow: setup
 	$(PY) -m pytest -m slow
 
+# make faults N=200 JOBS=2: kills at random instants, damage, signals, full disks, an object store; prints a table.
 faults: setup
-	$(PY) -m pytest -m faults
+	$(PY) tests/faults/harness.py --kills $(N) --jobs $(JOBS)
 
 lint: setup
 	$(PY) -m ruff check .

@@ -30,9 +30,10 @@ def run_here(folder, *words) -> int:
     return exit_code(run, ["--storage", str(folder.parent), "--name", folder.name, *map(str, words)])
 
 
-def command(folder, *words) -> list[str]:
+def command(folder, *words, storage=None) -> list[str]:
     verb = str(ROOT / "experiments" / "run.py")
-    return [sys.executable, verb, "--storage", str(folder.parent), "--name", folder.name, *map(str, words)]
+    where = ["--storage", storage or str(folder.parent), "--name", folder.name]
+    return [sys.executable, verb, *where, *map(str, words)]
 
 
 def run_command(folder, *words) -> subprocess.CompletedProcess:
@@ -45,12 +46,12 @@ def run_command(folder, *words) -> subprocess.CompletedProcess:
 class Started:
     """A command with every process of Ray that it starts."""
 
-    def __init__(self, folder, *words, env=None, out=None):
+    def __init__(self, folder, *words, env=None, out=None, storage=None):
         self.folder = folder
         self.out = out or folder.parent / f"{folder.name}.{time.monotonic_ns()}.out"
         with self.out.open("w") as file:
             self.process = subprocess.Popen(
-                command(folder, *words),
+                command(folder, *words, storage=storage),
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 cwd=ROOT,

@@ -83,7 +83,6 @@ PHASES = {
 """Where a command can be frozen: ``module:function:before|after``, by phase; at any moment, by the clock."""
 OFTEN = {"sampling": 40, "learning": 40, "to_disk": 12, "log_trial_result": 40, "step": 40}
 """Calls among which one is chosen, of functions that are called more than once or twice in a session."""
-AGAIN = Path(__file__).parent / "freezer"
 
 
 @dataclass
@@ -96,6 +95,11 @@ class Tally:
     lost: int = 0
     """Most iterations that one accident has cost."""
     faults: list[str] = field(default_factory=list)
+
+
+def freezer_path() -> str:
+    """Python's search path with the freezer on it."""
+    return os.pathsep.join(filter(None, [str(Path(__file__).parent / "freezer"), os.environ.get("PYTHONPATH")]))
 
 
 def freeze_at(phase: str, name: str, dice: Random) -> str | None:
@@ -118,7 +122,7 @@ def kill_once(folder: Path, words: list[str], at: str | None, dice: Random) -> s
         AssertionError: if the command failed, or hung.
     """
     marker = folder.parent / f"{folder.name}.{time.monotonic_ns()}.frozen"
-    env = dict(os.environ, PYTHONPATH=os.pathsep.join([str(AGAIN), os.environ.get("PYTHONPATH", "")]))
+    env = dict(os.environ, PYTHONPATH=freezer_path())
     if at is not None:
         env |= {"FREEZE_AT": at, "FREEZE_MARKER": str(marker)}
     moment = time.monotonic() + (PATIENCE_S if at is not None else 1 + 14 * dice.random())

@@ -1,5 +1,8 @@
-"""Runs that are killed again and again end as the run that never was, bit for bit (all of it: ``make faults``)."""
+"""Short forms of what ``make faults`` tries: each run ends as the one that nothing happened to, bit for bit."""
 
+import signal
+
+import accidents
 import pytest
 from killing import PHASES, RUNS, Campaign
 
@@ -9,18 +12,64 @@ def campaign(tmp_path_factory):
     return Campaign(tmp_path_factory.mktemp("kills"))
 
 
-def check(campaign, name, phases):
-    assert campaign.run(name, phases) == len(phases), "a run must not have ended before it could be killed"
-    assert [fault for tally in campaign.tallies.values() for fault in tally.faults] == []
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory):
+    return accidents.interrupted_run(tmp_path_factory.mktemp("base") / "interrupted")
 
 
-def test_kills_in_a_save_in_a_restore_and_after_it_change_nothing(campaign):
-    check(campaign, "qmix", ["between save and state", "restore", "save"])
+def faults_of(campaign):
+    return [fault for tally in campaign.tallies.values() for fault in tally.faults]
+
+
+def test_kills_in_a_save_and_in_a_restore_change_nothing(campaign):
+    assert campaign.run("qmix", ["between save and state", "restore"]) == 2, "it was over before it could be killed"
+    assert faults_of(campaign) == []
+
+
+@pytest.mark.parametrize("kind", ["flipped byte", "stale experiment state"])
+def test_damage_changes_nothing(campaign, interrupted, tmp_path, kind):
+    assert accidents.carry_on_after(kind, interrupted, tmp_path / "damaged", campaign.reference("qmix")) == ""
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("name", RUNS)
 def test_a_kill_in_every_phase_changes_nothing(campaign, name):
-    phases = [phase for phase in PHASES if phase != "any moment"]
-    campaign.run(name, phases)
-    assert [fault for tally in campaign.tallies.values() for fault in tally.faults] == []
+    campaign.run(name, [phase for phase in PHASES if phase != "any moment"])
+    assert faults_of(campaign) == []
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("kind", [kind for kind in accidents.DAMAGE if kind != "flipped byte"])
+def test_any_damage_changes_nothing(campaign, interrupted, tmp_path, kind):
+    assert accidents.carry_on_after(kind, interrupted, tmp_path / "damaged", campaign.reference("qmix")) == ""
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_costs_nothing(campaign, tmp_path, number):
+    assert accidents.interrupted_by(number, tmp_path / "run", campaign.reference("qmix")) == ""
+
+
+@pytest.mark.faults
+def test_a_second_signal_stops_at_once(campaign, tmp_path):
+    assert accidents.stopped_at_once(tmp_path / "run", campaign.reference("qmix")) == ""
+
+
+@pytest.mark.faults
+def test_a_second_writer_is_refused(campaign, tmp_path):
+    assert accidents.written_by_two(tmp_path / "run", campaign.reference("qmix")) == ""
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    ("title", "words"), [("TeamEnvRunner", accidents.SCALED), ("_WrappedExecutable", accidents.LEARNER)]
+)
+def test_dead_workers_do_not_end_a_run(tmp_path, title, words):
+    assert accidents.with_dead_workers(tmp_path / "run", title, words) == ""
+
+
+@pytest.mark.faults
+@pytest.mark.skipif(not accidents.can_mount(), reason="only root can mount a small disk")
+def test_a_full_disk_and_a_read_only_folder_do_not_end_a_run(campaign, tmp_path):
+    assert accidents.on_a_full_disk(tmp_path / "full", campaign.reference("qmix")) == ""
+    assert accidents.on_a_read_only_folder(tmp_path / "read-only", campaign.reference("qmix")) == ""
