@@ -1,4 +1,4 @@
-"""Measure speed on this machine: ``python experiments/bench.py floor``, ``sampling`` or ``training``."""
+"""Measure speed on this machine: ``python experiments/bench.py floor|sampling|training|checkpoint``."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from experiments.arguments import parse_flags, print_help, scan_flags
 from experiments.cli import DONE, check_json_flag, write_json_flag
 from experiments.reporting.tables import rows_table, show
 
-SUBJECTS = ("floor", "sampling", "training")
+SUBJECTS = ("floor", "sampling", "training", "checkpoint")
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class BenchConfig:
     """What to measure and where."""
 
-    subject: Literal["floor", "sampling", "training"] = "floor"
-    """floor: the market alone. sampling: runners. training: whole iterations, and a QMIX update in parts."""
+    subject: Literal["floor", "sampling", "training", "checkpoint"] = "floor"
+    """floor: the market alone. sampling: runners. training: whole iterations, and a QMIX update in parts. checkpoint:
+    saves, restores and restarts."""
     device: Literal["cpu", "cuda"] = "cpu"
     """Where ours runs; what it is compared with always runs on the CPU."""
     rounds: int = Field(default=5, gt=0)
@@ -38,7 +39,7 @@ def run(argv: Sequence[str]) -> int:
     """Measure one subject and print its rows."""
     words = list(argv)
     if any(word in ("-h", "--help") for word in words):
-        print_help(BenchConfig, prog="experiments/bench.py", description="Usage: bench.py floor|sampling|training")
+        print_help(BenchConfig, prog="experiments/bench.py", description=f"Usage: bench.py {'|'.join(SUBJECTS)}")
         return DONE
     if words and not words[0].startswith("-"):
         if words[0] not in SUBJECTS:
@@ -63,14 +64,15 @@ def _measure(config: BenchConfig) -> list[dict[str, Any]]:
         return bench_floor(device=config.device, rounds=config.rounds)
     import ray
 
+    from experiments.benchmarks.checkpoint import bench_checkpoint
     from experiments.benchmarks.sampling import bench_sampling
     from experiments.benchmarks.training import bench_training
 
     warnings.simplefilter("ignore")
     ray.init(address="local", include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
     try:
-        bench = bench_sampling if config.subject == "sampling" else bench_training
-        return bench(device=config.device, rounds=config.rounds)
+        benches = {"sampling": bench_sampling, "training": bench_training, "checkpoint": bench_checkpoint}
+        return benches[config.subject](device=config.device, rounds=config.rounds)
     finally:
         ray.shutdown()
 

@@ -1,0 +1,228 @@
+"""What a checkpoint costs: saving and restoring beside ``torch.save``, beside training, and with a large buffer."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from algos.policy import flat_weights
+from algos.replay import TeamReplay
+from algos.replay_files import load_replay, save_replay
+from algos.rollout import Rollout
+from experiments.benchmarks.timing import measure, one_core
+from experiments.config import RunConfig, config_to_json
+from experiments.recovery.manifests import find_damage, folder_bytes
+from experiments.recovery.shelf import CheckpointShelf
+from experiments.tuning.trainables import RunTrainable, trainable_class
+
+LARGE_HIDDEN = (950, 950)
+"""Width that gives five separate agents and their mixer about five million weights."""
+INTERVALS = 5
+BUFFERS = (62_500, 250_000, 1_000_000)
+NEW_STEPS = 2_048
+"""Joint steps between two saves of the large buffers: one default interval of 16 episodes of 128 bars."""
+REPLICAS, AGENTS, WIDTH, RUNGS, STATE = 16, 5, 32, 5, 40
+SMALL = ("--data.synthetic.num-assets", "3", "--data.synthetic.num-bars", "600", "--floor.horizon-bars", "20")
+
+
+def bench_checkpoint(*, device: str = "cpu", rounds: int = 5) -> list[dict[str, Any]]:
+    """Measure what checkpoints cost.
+
+    Args:
+        device: Where the teams learn.
+        rounds: Timed rounds; medians count.
+
+    Returns:
+        Rows: two teams, the share of training time, buffers of three sizes, and the time to the first iteration.
+    """
+    small = RunConfig(algo="qmix")
+    large = replace(small, qmix=replace(small.qmix, hidden=LARGE_HIDDEN, use_shared_networks=False))
+    rows: list[dict[str, Any]] = [_bench_team("small", small, rounds), _bench_team("5 M parameters", large, rounds)]
+    return [*rows, _bench_overhead(small), *_bench_buffers(rounds), _bench_restart(rounds)]
+
+
+@contextmanager
+def _team(run: RunConfig) -> Iterator[tuple[RunTrainable, CheckpointShelf]]:
+    team = trainable_class(run)({"run": config_to_json(run)})
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            yield team, CheckpointShelf(Path(folder) / "trial_0")
+        finally:
+            team.stop()
+
+
+def _publish(team: RunTrainable, shelf: CheckpointShelf) -> Path:
+    path = shelf.publish(lambda folder: team.save_checkpoint(str(folder)), previous=team.previous_checkpoint)
+    team.previous_checkpoint = path
+    shelf.prune(team.run.keep)
+    return path
+
+
+def _bench_team(name: str, run: RunConfig, rounds: int) -> dict[str, Any]:
+    """Save and verified restore of a team without a buffer, beside ``torch.save`` of weights and moments."""
+    early = replace(run.qmix, learning_starts=run.qmix.train_batch_size)
+    with one_core(), _team(replace(run, qmix=early)) as (team, shelf):
+        for _ in range(5):
+            team.train()
+        team.replay = TeamReplay(run.qmix.replay_capacity)
+        learner = team.learner_group._learner
+        state = {
+            "weights": {m: module.unwrapped().state_dict() for m, module in learner.module.items()},
+            "adam": [o.state_dict() for o in learner._named_optimizers.values()],
+        }
+        plain = shelf.folder.parent / "plain.pt"
+
+        def restore() -> None:
+            newest = shelf.newest_valid()
+            assert newest is not None
+            team.load_checkpoint(str(newest))
+
+        taken = measure(
+            {
+                "save": lambda: _publish(team, shelf),
+                "torch.save": lambda: torch.save(state, plain),
+                "restore": restore,
+                "torch.load": lambda: torch.load(plain, weights_only=False),
+            },
+            rounds=rounds,
+        )
+        return {
+            "team": name,
+            "parameters": sum(v.size for v in flat_weights(team).values()),
+            "save_s": taken["save"].wall_s,
+            "restore_s": taken["restore"].wall_s,
+            "mb": folder_bytes(shelf.published()[-1]) / 1e6,
+            "torch_save_s": taken["torch.save"].wall_s,
+            "torch_load_s": taken["torch.load"].wall_s,
+            "torch_mb": plain.stat().st_size / 1e6,
+            "save_ratio": taken["save"].wall_s / taken["torch.save"].wall_s,
+        }
+
+
+def _bench_overhead(run: RunConfig) -> dict[str, Any]:
+    """Time of saves at the default interval as a share of the time of training (and evaluating) between them."""
+    with one_core(), _team(run) as (team, shelf):
+        while len(team.replay) < 2 * run.qmix.learning_starts:
+            team.train()
+        training, saving, episodes = [], [], []
+        for _ in range(INTERVALS + 1):
+            before = team.num_episodes
+            start = time.perf_counter()
+            while team.num_episodes - before < run.checkpoint_interval:
+                team.train()
+            middle = time.perf_counter()
+            _publish(team, shelf)
+            training.append(middle - start)
+            saving.append(time.perf_counter() - middle)
+            episodes.append(team.num_episodes - before)
+    return {
+        "overhead": f"save every {episodes[-1]} episodes of {run.floor.horizon_bars} bars, 16 replicas",
+        "training_s": median(training[1:]),
+        "save_s": median(saving[1:]),
+        "share": median(saving[1:]) / (median(training[1:]) + median(saving[1:])),
+    }
+
+
+def _bench_buffers(rounds: int) -> list[dict[str, Any]]:
+    """Save a buffer of each size, then save it again after so many new steps: only those are to cost anything."""
+    rows: list[dict[str, Any]] = []
+    for capacity in BUFFERS:
+        replay = TeamReplay(capacity)
+        while len(replay) < capacity - 128 * REPLICAS:
+            replay.add(_rollout(128))
+        with tempfile.TemporaryDirectory() as place:
+            shelf, newest = CheckpointShelf(Path(place) / "trial_0"), None
+            first, again, new_mb = 0.0, [], []
+            for i in range(rounds + 1):
+                start = time.perf_counter()
+                path = shelf.publish(partial(_save_only, replay, newest), previous=newest)
+                taken = time.perf_counter() - start
+                if i:
+                    again.append(taken)
+                    new_mb.append(sum(f.stat().st_size for f in path.rglob("*") if f.stat().st_nlink == 1) / 1e6)
+                else:
+                    first = taken
+                newest = path
+                replay.add(_rollout(NEW_STEPS // REPLICAS))
+            start = time.perf_counter()
+            assert newest is not None
+            assert not find_damage(newest)
+            load_replay(TeamReplay(capacity), newest)
+            restore = time.perf_counter() - start
+            row: dict[str, Any] = {
+                "buffer_steps": capacity,
+                "new_steps": NEW_STEPS,
+                "mb": folder_bytes(newest) / 1e6,
+                "first_save_s": first,
+                "next_save_s": median(again),
+                "next_mb": median(new_mb),
+                "verified_restore_s": restore,
+            }
+        smallest = rows[0]["next_save_s"] if rows else median(again)
+        rows.append(row | {"next_over_smallest": median(again) / smallest})
+    return rows
+
+
+def _save_only(replay: TeamReplay, previous: Path | None, folder: Path) -> None:
+    save_replay(replay, folder, previous=previous)
+
+
+def _rollout(num_steps: int) -> Rollout:
+    """Steps of a team that go on from one another, as the default desk makes them."""
+    t, b, n = num_steps, REPLICAS, AGENTS
+    return Rollout(
+        obs=torch.zeros(t + 1, b, n, WIDTH),
+        actions=torch.zeros(t, b, n, dtype=torch.int64),
+        rewards=torch.zeros(t, b, n),
+        terminated=torch.zeros(t, b, dtype=torch.bool),
+        truncated=torch.zeros(t, b, dtype=torch.bool),
+        final_index=torch.zeros(0, 2, dtype=torch.int64),
+        final_obs=torch.zeros(0, n, WIDTH),
+        action_mask=torch.ones(t + 1, b, n, RUNGS, dtype=torch.bool),
+        final_mask=torch.ones(0, n, RUNGS, dtype=torch.bool),
+        state=torch.zeros(t + 1, b, STATE),
+        final_state=torch.zeros(0, STATE),
+    )
+
+
+def _bench_restart(rounds: int) -> dict[str, Any]:
+    """From the command to its first progress line: of a new run, and of the same command after a kill."""
+    verb = str(Path(__file__).resolve().parents[1] / "run.py")
+    fresh, again = [], []
+    with tempfile.TemporaryDirectory() as place:
+        for i in range(rounds):
+            words = [sys.executable, verb, *SMALL, "--storage", place, "--name", f"run{i}", "--episodes", "100000"]
+            fresh.append(_until_progress(words, checkpoint=Path(place) / f"run{i}"))
+            again.append(_until_progress(words))
+    ratio = median(again) / median(fresh)
+    row = {"restart": "command to first progress line", "fresh_s": median(fresh), "again_s": median(again)}
+    return row | {"ratio": ratio}
+
+
+def _until_progress(words: list[str], *, checkpoint: Path | None = None) -> float:
+    """Seconds until a command shows progress; it is killed then, or as soon as it has written a checkpoint."""
+    start = time.perf_counter()
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("episodes"):
+                taken = time.perf_counter() - start
+                while checkpoint is not None and len(CheckpointShelf(checkpoint / "trial_0").published()) < 2:
+                    time.sleep(0.02)
+                return taken
+    finally:
+        process.kill()
+        process.wait()
+    raise RuntimeError(f"{' '.join(words)} ended without progress")
