@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from algos.errors import IncompatibleError
@@ -21,6 +21,8 @@ from algos.replay import Ring, TeamReplay
 
 FOLDER = "replay"
 INDEX_FILE = "index.json"
+SHARED_ENDING, OPEN_ENDING = ".safetensors", ".open"
+"""Of segments that are finished, and of the one that is still written to."""
 STEPS_PER_SEGMENT = 8_192
 """Joint steps in a segment, about: the most that a checkpoint writes again although it is known."""
 
@@ -45,12 +47,11 @@ def save_replay(replay: TeamReplay, checkpoint: Path, *, previous: Path | None =
         names = []
         for j in range(ring.oldest // rows, ring.written // rows + 1):
             is_finished = ring.written >= (j + 1) * rows
-            name = f"{source}-{ring.number}-{j:08d}{'' if is_finished else '-open'}.safetensors"
+            name = f"{source}-{ring.number}-{j:08d}{SHARED_ENDING if is_finished else OPEN_ENDING}"
             known = previous / FOLDER / name if previous is not None else None
             if not (is_finished and known is not None and _link(known, folder / name)):
-                save_file(
-                    _segment(ring, max(j * rows, ring.oldest), min((j + 1) * rows, ring.written + 1)), folder / name
-                )
+                last = min((j + 1) * rows, ring.written + 1)
+                (folder / name).write_bytes(save(_segment(ring, max(j * rows, ring.oldest), last)))
             names.append(name)
         rings[str(source)] = {
             "number": ring.number,

@@ -25,7 +25,10 @@ from envs.mandates import DeskConfig
 from envs.market import FloorSpec
 from experiments.arguments import build_settings, dump_settings, parse_flags, print_help, scan_flags
 from experiments.layers import check_keys, flatten, merge, read_yaml
-from experiments.run_record import FILE_NAME, find_run_folder, read_run_record
+from experiments.recovery.places import place_of, pulled, vault_of, working_folder
+from experiments.recovery.vault import Vault
+from experiments.run_files import RECORD_FILE
+from experiments.run_record import find_run_folder, read_run_record
 from experiments.settings import settings_of, value_of
 
 PRESETS = Path(__file__).parent / "presets"
@@ -66,7 +69,7 @@ class RunConfig:
     name: str | None = None
     """Name of the run folder. None: made from preset and algorithm (demo-qmix), or from the loaded model (from-dow)."""
     storage: str = "results"
-    """Folder that holds run folders."""
+    """Folder that holds run folders, or an address in an object store: s3://bucket/folder."""
     preset: str | None = None
     """Named differences from the defaults: demo, desk, roles, rivals, dow or gpu."""
     config: str | None = None
@@ -123,8 +126,13 @@ def run_name(config: RunConfig) -> str:
 
 
 def run_folder(config: RunConfig) -> Path:
-    """Path of the run folder."""
-    return Path(config.storage) / run_name(config)
+    """Path of the run folder on this machine; for a run that is kept in a store, of its working folder."""
+    return working_folder(config.storage, run_name(config))
+
+
+def run_vault(config: RunConfig) -> Vault | None:
+    """The vault of a run that is kept in a store; None where its storage is a folder."""
+    return vault_of(config.storage, run_name(config))
 
 
 def config_to_json(config: RunConfig) -> dict[str, Any]:
@@ -148,7 +156,7 @@ def read_run_config(folder: str | Path) -> RunConfig:
         InputError: if ``config.json`` is missing, damaged, or does not fit this version.
     """
     record = read_run_record(folder)
-    return config_from_json(record.config, where=str(record.folder / FILE_NAME))
+    return config_from_json(record.config, where=str(record.folder / RECORD_FILE))
 
 
 def parse_run(argv: Sequence[str], *, prog: str = "experiments/run.py") -> tuple[RunConfig, dict[str, Any]]:
@@ -276,15 +284,15 @@ def _run_layer(asked: Mapping[str, str], base: Mapping[str, Any]) -> dict[str, A
         return {}
     if resume != "auto":
         folder = find_run_folder(resume)
-        storage, name = str(folder.parent), folder.name
+        storage, name = place_of(resume, folder)
     else:
         name = asked.get("name") or base.get("name") or ""
         if not name:
             name = _default_name(
                 asked.get("preset"), asked.get("algo", base.get("algo", RunConfig.algo)), asked.get("load_model")
             )
-        folder = Path(storage) / name
-        if not (folder / FILE_NAME).exists():
+        folder = pulled(storage, name)
+        if not (folder / RECORD_FILE).exists():
             return {}
     config = config_to_json(read_run_config(folder))
     return {key: value for key, value in config.items() if key not in PER_INVOCATION} | {

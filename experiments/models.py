@@ -9,9 +9,10 @@ from typing import Any
 
 from envs.errors import InputError
 from experiments.config import RunConfig, config_from_json
+from experiments.recovery.places import bring_back
 from experiments.reporting.files import read_json
-from experiments.run_files import META_FILE, SUMMARY_FILE
-from experiments.run_record import FILE_NAME, RunRecord, find_run_folder, read_run_record
+from experiments.run_files import META_FILE, RECORD_FILE, SUMMARY_FILE
+from experiments.run_record import RunRecord, find_run_folder, read_run_record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,10 +40,10 @@ def find_model(path: str | Path) -> Model:
     Raises:
         InputError: if the path does not exist, is not part of a run, or the run has no checkpoint yet.
     """
-    path = Path(path).expanduser()
+    path = bring_back(path).expanduser()
     folder = find_run_folder(path)
     record = read_run_record(folder)
-    config = config_from_json(record.config, where=str(folder / FILE_NAME))
+    config = config_from_json(record.config, where=str(folder / RECORD_FILE))
     path = path.absolute()
     if path == folder:
         checkpoint, which = _choose_checkpoint(folder)

@@ -11,9 +11,11 @@ from envs.errors import InputError
 from envs.market import build_market
 from experiments.cli import DONE, check_json_flag, write_json_flag
 from experiments.config import RunConfig, floor_spec, parse_run, read_run_config, run_folder
-from experiments.reporting.files import check_folder_writable, read_json
+from experiments.recovery.places import check_storage
+from experiments.recovery.store import is_remote
+from experiments.reporting.files import read_json
 from experiments.settings import value_of
-from experiments.tuning.ending import backtest_run
+from experiments.tuning.ending import backtest_run, finish_in_store
 
 
 def run(argv: Sequence[str]) -> int:
@@ -24,7 +26,7 @@ def run(argv: Sequence[str]) -> int:
         source = config.load_model or str(run_folder(config))
         write_json_flag(config.json, {"backtest": backtest_run(source, capital=by_hand.get("floor.capital"))})
         return DONE
-    check_folder_writable(config.storage, setting="--storage")
+    check_storage(config.storage)
     config = _with_absolute_paths(config, by_hand)
     from experiments.tuning import resume
     from experiments.tuning.algorithms import algorithm_config
@@ -71,6 +73,7 @@ def _say_complete(config: RunConfig, by_hand: Mapping[str, Any]) -> int:
         print(f"training already complete: {folder} has its {config.episodes} episodes (raise --episodes for more)")
     known = folder / "backtest" / "backtest.json"
     result = read_json(known) if known.is_file() else backtest_run(str(folder))
+    finish_in_store(config)
     write_json_flag(config.json, {"summary": read_summary(folder), "backtest": result})
     return DONE
 
@@ -87,7 +90,7 @@ def _with_absolute_paths(config: RunConfig, by_hand: dict[str, Any]) -> RunConfi
 
 
 def _absolute(path: str) -> str:
-    return str(Path(path).expanduser().absolute())
+    return path if is_remote(path) else str(Path(path).expanduser().absolute())
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 """Names of what lies in a run folder beside Tune's and RLlib's own files; each stands here once.
 
-``config.json`` has its name in ``experiments.run_record``, the parts of ``experiments.recovery`` have theirs.
+The parts of ``experiments.recovery`` have names of their own.
 """
 
 from __future__ import annotations
 
+RECORD_FILE = "config.json"
+"""In the run folder: settings and provenance (see ``experiments.run_record``)."""
 SUMMARY_FILE = "summary.json"
 """In the run folder: status, counters, latest and best checkpoint."""
 LOG_FILE = "train.log"

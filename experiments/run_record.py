@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from envs.errors import InputError
+from experiments.recovery.places import bring_back
 from experiments.reporting.files import read_json, write_json
+from experiments.run_files import RECORD_FILE
 
-FILE_NAME = "config.json"
 FORMAT = 1
 _MARKS = ("format", "config", "provenance")
 """Keys that every run's record has had since the first format."""
@@ -54,7 +55,7 @@ def write_run_record(
     Raises:
         WriteError: if the folder cannot be written to.
     """
-    path = Path(folder) / FILE_NAME
+    path = Path(folder) / RECORD_FILE
     content: dict[str, Any] = {"format": FORMAT, "config": config, "provenance": provenance}
     write_json(path, content | {"scaler": scaler, "agents": agents, "resume_from": resume_from})
     return path
@@ -66,7 +67,7 @@ def read_run_record(folder: str | Path) -> RunRecord:
     Raises:
         InputError: if it is missing, damaged, or of a format that this version cannot read.
     """
-    path = Path(folder) / FILE_NAME
+    path = Path(folder) / RECORD_FILE
     content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("config"), dict):
         raise InputError(f"{path} is damaged: it holds no config; move the folder away to start anew")
@@ -91,18 +92,18 @@ def find_run_folder(path: str | Path) -> Path:
     Raises:
         InputError: if the path does not exist or belongs to no run, saying what was found instead.
     """
-    path = Path(path)
+    path = bring_back(path)
     if not path.exists():
         raise InputError(f"{path} does not exist: name a run folder, or one of its checkpoints")
     absolute = path.absolute()
     complaints = []
     for folder in (absolute, *absolute.parents[:_LEVELS_OF_A_CHECKPOINT]):
-        if (folder / FILE_NAME).is_file():
-            complaint = _not_a_record(folder / FILE_NAME)
+        if (folder / RECORD_FILE).is_file():
+            complaint = _not_a_record(folder / RECORD_FILE)
             if complaint is None:
                 return folder
             complaints.append(complaint)
-    found = complaints[0] if complaints else f"no {FILE_NAME} in it or in the folders of its trial and run"
+    found = complaints[0] if complaints else f"no {RECORD_FILE} in it or in the folders of its trial and run"
     raise InputError(f"{path} is neither a run folder nor a checkpoint in one: {found}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ MANIFEST_FILE = "manifest.json"
 MARKER_FILE = "COMPLETE"
 """Written last; holds the SHA-256 of the manifest, so that nothing at all can change unseen."""
 _CHUNK_BYTES = 1 << 20
+_THREADS = 16
 
 
 @dataclass(frozen=True)
@@ -45,19 +47,16 @@ def seal(folder: Path, *, previous: Path | None = None) -> None:
     Raises:
         OSError: if something cannot be written, as on a full disk.
     """
-    files, known = {}, _linked_files(folder, previous)
-    for path in _files(folder):
-        name = path.relative_to(folder).as_posix()
-        if name in known:
-            files[name] = known[name]
-            continue
-        files[name] = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
-        to_disk(path)
-    manifest = json.dumps({"format": 1, "files": files}, indent=1).encode()
+    files = _linked_files(folder, previous)
+    new = {name: path for path in _files(folder) if (name := path.relative_to(folder).as_posix()) not in files}
+    folders = [folder, *(p for p in folder.rglob("*") if p.is_dir())]
+    with ThreadPoolExecutor(_THREADS) as pool:  # a disk brings many files home at once for little more than one
+        files |= dict(zip(new, pool.map(_settle, new.values()), strict=True))
+        list(pool.map(to_disk, folders))
+    manifest = json.dumps({"format": 1, "files": dict(sorted(files.items()))}, indent=1).encode()
     _write(folder / MANIFEST_FILE, manifest)
     _write(folder / MARKER_FILE, hashlib.sha256(manifest).hexdigest().encode())
-    for path in [folder, *(p for p in folder.rglob("*") if p.is_dir())]:
-        to_disk(path)
+    to_disk(folder)
 
 
 def find_damage(folder: Path) -> list[Damage]:
@@ -98,6 +97,13 @@ def file_sha256(path: Path) -> str:
 def folder_bytes(folder: Path) -> int:
     """Bytes of all files in a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _settle(path: Path) -> dict[str, Any]:
+    """Bring a file to disk; returns its entry in the manifest."""
+    entry = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
+    to_disk(path)
+    return entry
 
 
 def _linked_files(folder: Path, previous: Path | None) -> dict[str, dict[str, Any]]:

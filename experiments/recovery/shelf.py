@@ -15,7 +15,9 @@ from experiments.reporting.files import to_disk
 PREFIX = "checkpoint_"
 STAGED_PREFIX = ".publishing-"
 DAMAGED_PREFIX = "damaged-"
-_NAME = re.compile(rf"^(?:{DAMAGED_PREFIX})?{PREFIX}(\d{{6}})(?:-\d+)?$")
+OVERTAKEN_PREFIX = "overtaken-"
+"""Of checkpoints that are whole, but of a course of the run that another machine has not gone on with."""
+_NAME = re.compile(rf"^(?:{DAMAGED_PREFIX}|{OVERTAKEN_PREFIX})?{PREFIX}(\d{{6}})(?:-\d+)?$")
 
 
 @dataclass(frozen=True)
@@ -87,13 +89,13 @@ class CheckpointShelf:
             report(f"checkpoint {path.name} is damaged, {damage[0]}{more}: set aside as {aside.name}")
         return None
 
-    def set_aside(self, path: Path) -> Path:
-        """Rename a folder so that its name says that it is damaged; nothing is deleted."""
-        aside = path.with_name(f"{DAMAGED_PREFIX}{path.name}")
+    def set_aside(self, path: Path, *, prefix: str = DAMAGED_PREFIX) -> Path:
+        """Rename a folder so that its name says what is wrong with it; nothing is deleted."""
+        aside = path.with_name(f"{prefix}{path.name}")
         count = 1
         while aside.exists():
             count += 1
-            aside = path.with_name(f"{DAMAGED_PREFIX}{path.name}-{count}")
+            aside = path.with_name(f"{prefix}{path.name}-{count}")
         os.rename(path, aside)
         return aside
 

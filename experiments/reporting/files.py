@@ -142,8 +142,6 @@ def check_folder_writable(folder: str | Path, *, setting: str) -> None:
     Raises:
         InputError: if it is a file, or cannot be made or written to.
     """
-    if "://" in str(folder):
-        raise InputError(f"{setting} is {folder}: mount the bucket and give its folder, as cluster.yaml does")
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -29,10 +29,12 @@ from algos.policy import (
     weights_sha256,
 )
 from algos.schedules import epsilon_at
-from experiments.config import RunConfig
+from experiments.config import RunConfig, run_name
 from experiments.models import find_model
 from experiments.provenance import utc_now
+from experiments.recovery.places import vault_of
 from experiments.recovery.shelf import CheckpointShelf
+from experiments.recovery.store import first_line
 from experiments.reporting.files import write_json
 from experiments.run_files import EXACT_FILE, META_FILE, SAVE_ERROR_FILE, STATE_FILE
 
@@ -60,6 +62,7 @@ class CheckpointedRun(Algorithm):
         storage = kwargs.get("storage")
         self._run_folder = Path(storage.experiment_fs_path) if storage is not None else None
         self._shelf = CheckpointShelf(Path(storage.trial_fs_path)) if storage is not None else None
+        self._vault = vault_of(run.storage, run_name(run)) if storage is not None else None
         super().__init__(algo, **kwargs)
         if self.local_replay_buffer is not None:
             exact.seed_replay(self.local_replay_buffer, self.run.seed)
@@ -110,8 +113,27 @@ class CheckpointedRun(Algorithm):
             return _TrainingResult(checkpoint=None, metrics=metrics)
         self.previous_checkpoint = path
         reason.unlink(missing_ok=True)
-        self._shelf.prune(self.run.keep)
+        if self._bring_to_store(path, reason):
+            self._shelf.prune(self.run.keep)
+            if self._vault is not None:
+                self._vault.prune(self._shelf.folder.name)
         return _TrainingResult(checkpoint=tune.Checkpoint.from_directory(str(path)), metrics=metrics)
+
+    def _bring_to_store(self, checkpoint: Path, reason: Path) -> bool:
+        """Bring a checkpoint, and before it the records that belong to it, into the run's store.
+
+        Returns:
+            Whether that has been done, or there is no store. If not, nothing is pruned, and the next save tries again.
+        """
+        if self._vault is None:
+            return True
+        try:
+            self._vault.push_files()
+            self._vault.push_checkpoint(checkpoint)
+        except OSError as error:
+            reason.write_text(f"the store does not take it: {first_line(error)}", encoding="utf-8")
+            return False
+        return True
 
     def restore(self, checkpoint_path: Any) -> None:
         """Carry on from the newest checkpoint that is whole, whichever one Tune remembers.

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from pathlib import Path
 from typing import Any
 
 from experiments.backtesting.compare import backtest_models, print_backtest, write_backtest
 from experiments.cli import FAILED, INTERRUPTED
+from experiments.config import RunConfig, run_vault
 from experiments.models import find_model, find_models
+from experiments.recovery.store import first_line
+from experiments.reporting.files import WriteError
 
 
 def backtest_run(source: str, *, capital: float | None = None) -> dict[str, Any]:
@@ -29,6 +33,25 @@ def backtest_run(source: str, *, capital: float | None = None) -> dict[str, Any]
     summary = write_backtest(done, out)
     print_backtest(done, out)
     return summary
+
+
+def finish_in_store(config: RunConfig) -> None:
+    """Bring what is new in a finished or interrupted run into its store, where it has one.
+
+    Raises:
+        WriteError: if the store does not take it; the same command tries again.
+    """
+    vault = run_vault(config)
+    if vault is None:
+        return
+    try:
+        vault.push_all()
+    except OSError as error:
+        raise WriteError(
+            error.errno or errno.EIO,
+            f"the store did not take the last files ({first_line(error)}): they are in {vault.folder}, and the same "
+            "command brings them there",
+        ) from error
 
 
 def say_interrupted(folder: Path) -> int:

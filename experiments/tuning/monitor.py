@@ -18,9 +18,10 @@ from envs.errors import InputError
 from experiments.provenance import utc_now
 from experiments.recovery.records import truncate_records
 from experiments.recovery.shelf import CheckpointShelf
+from experiments.recovery.store import first_line
+from experiments.recovery.vault import Vault
 from experiments.reporting.files import read_json, write_json
-from experiments.run_files import BEST_FOLDER, META_FILE, SAVE_ERROR_FILE, STATE_FILE, SUMMARY_FILE
-from experiments.run_record import FILE_NAME
+from experiments.run_files import BEST_FOLDER, META_FILE, RECORD_FILE, SAVE_ERROR_FILE, STATE_FILE, SUMMARY_FILE
 
 SHOW_EVERY_S = 5.0
 SHOWN = ("profit", "sharpe", "max_drawdown", "calmar", "return", "num_trades", "turnover", "total_costs_usd", "score")
@@ -33,10 +34,12 @@ class RunMonitor(Callback):
         algo: For the summary.
         seed: For the summary.
         is_search: Whether the folder holds several trials; then progress lines name the trial.
+        address: Of a run that is kept in a store.
     """
 
-    def __init__(self, *, algo: str, seed: int, is_search: bool = False) -> None:
-        self.algo, self.seed, self.is_search = algo, seed, is_search
+    def __init__(self, *, algo: str, seed: int, is_search: bool = False, address: str | None = None) -> None:
+        self.algo, self.seed, self.is_search, self.address = algo, seed, is_search, address
+        self._vault: Vault | None = None
         self._shown_at = 0.0
         self._has_cleaned = False
         self._previous: dict[str, tuple[float, float]] = {}
@@ -51,7 +54,7 @@ class RunMonitor(Callback):
         if self._has_cleaned or not trials:
             return
         staging = Path(trials[0].storage.experiment_driver_staging_path)
-        for name in (SUMMARY_FILE, FILE_NAME):
+        for name in (SUMMARY_FILE, RECORD_FILE):
             (staging / name).unlink(missing_ok=True)
         for trial in trials:
             _tidy(trial)
@@ -59,7 +62,7 @@ class RunMonitor(Callback):
 
     def __getstate__(self) -> dict[str, Any]:
         """Travel with a clean slate: each process has its own staging folder and clock."""
-        return {**self.__dict__, "_has_cleaned": False, "_shown_at": 0.0, "_previous": {}}
+        return {**self.__dict__, "_has_cleaned": False, "_shown_at": 0.0, "_previous": {}, "_vault": None}
 
     def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
         """Print how far the trial is, at most every few seconds and whenever a checkpoint is due."""
@@ -93,11 +96,22 @@ class RunMonitor(Callback):
 
     def _follow(self, trial: Any, path: Path) -> None:
         meta = read_json(path / META_FILE)
-        folder, best = _run_folder(trial), path.parent / BEST_FOLDER
+        best = path.parent / BEST_FOLDER
         if meta["is_best"]:
             copy_folder(path, best)
-        if self.is_search:
-            return
+        if not self.is_search:
+            self._summarise(trial, path, meta, best)
+        if self.address is not None:
+            self._vault = self._vault or Vault(self.address, _run_folder(trial))
+            try:
+                if best.is_dir():
+                    self._vault.push_checkpoint(best)
+                self._vault.push_files()
+            except OSError as error:
+                print(f"the store does not answer ({first_line(error)}); training goes on", file=sys.stderr, flush=True)
+
+    def _summarise(self, trial: Any, path: Path, meta: dict[str, Any], best: Path) -> None:
+        folder = _run_folder(trial)
         summary = self._summary(trial.last_result or {})
         summary["status"] = "running"
         summary["latest_checkpoint"] = str(path.relative_to(folder))
@@ -128,11 +142,12 @@ def why_unsaved(trial_folder: Path, episodes: int) -> str | None:
         trial_folder: The trial's folder.
         episodes: Episodes at which a checkpoint was due.
     """
-    published = CheckpointShelf(trial_folder).published()
-    if published and read_json(published[-1] / META_FILE)["episode"] == episodes:
-        return None
     reason = trial_folder / SAVE_ERROR_FILE
-    return reason.read_text(encoding="utf-8") if reason.is_file() else "the reason could not be written either"
+    if reason.is_file():
+        return reason.read_text(encoding="utf-8")
+    published = CheckpointShelf(trial_folder).published()
+    is_there = published and read_json(published[-1] / META_FILE)["episode"] == episodes
+    return None if is_there else "the reason could not be written either"
 
 
 def write_summary(folder: str | Path, changes: dict[str, Any]) -> dict[str, Any]:

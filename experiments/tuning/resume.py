@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from envs.errors import InputError
-from experiments.config import RunConfig, run_folder
+from experiments.config import RunConfig, run_folder, run_vault
 from experiments.models import find_model
 from experiments.recovery.manifests import find_damage
 from experiments.recovery.shelf import DAMAGED_PREFIX, CheckpointShelf
-from experiments.run_record import FILE_NAME, read_run_record
+from experiments.run_files import RECORD_FILE
+from experiments.run_record import read_run_record
 from experiments.settings import settings_of
 from experiments.tuning.monitor import read_summary
 
@@ -38,7 +39,7 @@ CHANGEABLE = (
 
 def is_known(config: RunConfig) -> bool:
     """Whether the command carries on with a run folder that exists."""
-    return config.resume != "never" and (run_folder(config) / FILE_NAME).exists()
+    return config.resume != "never" and (run_folder(config) / RECORD_FILE).exists()
 
 
 def is_complete(config: RunConfig) -> bool:
@@ -150,7 +151,9 @@ def set_aside(config: RunConfig) -> None:
     Raises:
         InputError: if it cannot be moved, or the weights that are to be loaded lie in it.
     """
-    folder = run_folder(config)
+    folder, vault = run_folder(config), run_vault(config)
+    if vault is not None and vault.store.names():
+        raise InputError(f"{vault.address} exists, and a store cannot move it aside: choose another --name")
     if not folder.exists():
         return
     if config.load_model is not None and folder.absolute() in (

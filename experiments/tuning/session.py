@@ -17,12 +17,13 @@ import ray
 from envs.errors import InputError
 from envs.market import Market
 from experiments.backtesting.agents import check_agents, describe_agents
-from experiments.config import RunConfig, config_to_json, run_folder
+from experiments.config import RunConfig, config_to_json, run_folder, run_vault
 from experiments.models import find_model
 from experiments.provenance import collect_provenance
 from experiments.recovery.stopping import stop_on_signal
 from experiments.reporting.files import WriteError
-from experiments.run_record import FILE_NAME, read_run_record, write_run_record
+from experiments.run_files import RECORD_FILE
+from experiments.run_record import read_run_record, write_run_record
 from experiments.tuning.loggers import RecordLogger
 from experiments.tuning.monitor import RunMonitor, read_summary, why_unsaved, write_summary
 from experiments.tuning.resume import can_restore
@@ -106,7 +107,7 @@ def record_run(config: RunConfig, market: Market, *, resume_from: Mapping[str, s
     folder = run_folder(config)
     provenance = collect_provenance(data_fingerprint=market.bars.fingerprint)
     scaler: dict[str, Any] = dict(market.scaler.to_json())
-    if (folder / FILE_NAME).exists():
+    if (folder / RECORD_FILE).exists():
         old = read_run_record(folder)
         resume_from = resume_from or old.resume_from
         if old.provenance.get("data_fingerprint") != market.bars.fingerprint:
@@ -161,7 +162,8 @@ def train(config: RunConfig, scaler: dict[str, Any]) -> Outcome:
             _resume_config=ResumeConfig(finished=resume, unfinished=resume, errored=resume),
         )
     else:
-        monitor = RunMonitor(algo=config.algo, seed=config.seed)
+        vault = run_vault(config)
+        monitor = RunMonitor(algo=config.algo, seed=config.seed, address=vault.address if vault else None)
         tuner = tune.Tuner(
             trainable,
             param_space={"run": config_to_json(config), "scaler": scaler},

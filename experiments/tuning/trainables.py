@@ -11,6 +11,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import ray
+from ray import tune
 from ray.rllib.algorithms.dqn import DQN
 from ray.rllib.algorithms.ppo import PPO
 from ray.rllib.utils.metrics import (
@@ -27,13 +29,18 @@ from algos.qmix.algorithm import QMIX, VDN
 from experiments.config import RunConfig, config_from_json
 from experiments.layers import merge, nested
 from experiments.recovery.stopping import STOP_FILE
-from experiments.run_record import FILE_NAME
+from experiments.recovery.store import is_remote
+from experiments.run_files import RECORD_FILE
 from experiments.tuning.algorithms import algorithm_config
 from experiments.tuning.checkpointing import CheckpointedRun, non_finite_weights
 
 METRICS = ("profit", "sharpe", "calmar", "max_drawdown", "num_trades", "turnover", "total_costs_usd")
 """What an evaluation on the validation split reports, flat at the top of a result (Tune ignores nested names); the
 floor's figures, which mean what they mean in a backtest."""
+
+
+HEAD_NODE = "node:__internal_head__"
+"""Ray's resource of the machine that the cluster was started on, and commands are given on."""
 
 
 class StalledError(RuntimeError):
@@ -59,7 +66,12 @@ class RunTrainable(CheckpointedRun):
     def default_resource_request(cls, config: Any) -> Any:
         """Resources of the algorithm that the settings describe."""
         values = merge(config["run"], nested(config.get("overrides") or {}))
-        return super().default_resource_request(algorithm_config(config_from_json(values)))
+        run = config_from_json(values)
+        request = super().default_resource_request(algorithm_config(run))
+        if is_remote(run.storage) and HEAD_NODE in ray.cluster_resources():  # it works in a folder of that machine
+            first, *others = ({**bundle} for bundle in request.bundles)
+            request = tune.PlacementGroupFactory([{**first, HEAD_NODE: 0.001}, *others], strategy=request.strategy)
+        return request
 
     def get_auto_filled_metrics(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Tune's own figures, with only what a search drew for a config: the rest stands once, in config.json."""
@@ -192,7 +204,7 @@ def _record_in(storage: Any) -> dict[str, Any]:
     """Read the run folder's ``config.json`` through Tune's storage, wherever that is; empty outside Tune."""
     if storage is None:
         return {}
-    path = f"{storage.experiment_fs_path}/{FILE_NAME}"
+    path = f"{storage.experiment_fs_path}/{RECORD_FILE}"
     try:
         with storage.storage_filesystem.open_input_stream(path) as stream:
             record: dict[str, Any] = json.loads(stream.read())

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
+from pathlib import Path
 
 from envs.market import Market
 from experiments.cli import DONE, is_disk_error, is_user_error, log_to, write_json_flag
-from experiments.config import RunConfig, run_folder
+from experiments.config import RunConfig, run_folder, run_vault
 from experiments.recovery.lock import run_lock
 from experiments.run_files import LOG_FILE
 from experiments.tuning import session
-from experiments.tuning.ending import backtest_run, last_line, say_failed, say_interrupted
+from experiments.tuning.ending import backtest_run, finish_in_store, last_line, say_failed, say_interrupted
 from experiments.tuning.monitor import read_summary
 from experiments.tuning.opening import announce, open_run
 from experiments.tuning.resume import check_checkpoints, is_known
@@ -29,6 +30,14 @@ def train_run(config: RunConfig, market: Market, resume_from: Mapping[str, str] 
         Exit code.
     """
     folder, known = run_folder(config), is_known(config)
+    vault = run_vault(config)
+    with vault.store.lease() if vault is not None else nullcontext():
+        return _train_run(config, market, resume_from, folder=folder, known=known)
+
+
+def _train_run(
+    config: RunConfig, market: Market, resume_from: Mapping[str, str] | None, *, folder: Path, known: bool
+) -> int:
     with run_lock(folder) if folder.exists() else nullcontext():
         reports = check_checkpoints(folder) if known else []
         config = open_run(config, market)
@@ -43,6 +52,7 @@ def train_run(config: RunConfig, market: Market, resume_from: Mapping[str, str] 
         if outcome.status != "complete":
             write_json_flag(config.json, {"summary": read_summary(folder), "backtest": None})
         if outcome.status == "interrupted":
+            finish_in_store(config)
             return say_interrupted(folder)
         if outcome.status == "failed":
             assert outcome.error is not None
@@ -51,5 +61,6 @@ def train_run(config: RunConfig, market: Market, resume_from: Mapping[str, str] 
             kept = f"the last good checkpoint is kept; details in {folder}/trial_*/error.txt"
             return say_failed(f"training failed: {last_line(outcome.error)}", kept=kept)
         result = backtest_run(str(folder))
+    finish_in_store(config)
     write_json_flag(config.json, {"summary": read_summary(folder), "backtest": result})
     return DONE

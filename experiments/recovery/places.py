@@ -1,0 +1,112 @@
+"""Where runs are: in a folder, or at an address in an object store, for which a folder of this machine stands."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from envs.errors import InputError
+from experiments.recovery.store import Store, first_line, is_remote, join
+from experiments.recovery.vault import Vault
+from experiments.reporting.files import check_folder_writable
+from experiments.run_files import RECORD_FILE
+
+WORK_ENV = "TRADING_FLOOR_WORK"
+"""Environment variable that says where runs with a vault work; else a folder of the user's cache."""
+
+
+def working_folder(storage: str, name: str) -> Path:
+    """Where a run with this storage works on this machine: in the storage itself, or in a folder that stands for it."""
+    if not is_remote(storage):
+        return Path(storage) / name
+    cache = os.environ.get(WORK_ENV) or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "trading-floor"
+    return Path(cache) / hashlib.sha256(join(storage).encode()).hexdigest()[:12] / name
+
+
+def vault_of(storage: str, name: str) -> Vault | None:
+    """The vault of a run; None where its storage is a folder."""
+    return Vault(join(storage, name), working_folder(storage, name)) if is_remote(storage) else None
+
+
+def check_storage(storage: str) -> None:
+    """Refuse a storage that cannot be written to, before any work is done.
+
+    Raises:
+        InputError: saying why.
+    """
+    if not is_remote(storage):
+        check_folder_writable(storage, setting="--storage")
+        return
+    Store(storage).check()
+    check_folder_writable(working_folder(storage, "x").parent, setting=f"the working folder ({WORK_ENV})")
+
+
+def find_vault(address: str) -> tuple[Vault, str]:
+    """Find the run that an address in a store means: a run folder, or a checkpoint in one.
+
+    Returns:
+        Its vault, and the path of the checkpoint in it; empty for the run folder itself.
+
+    Raises:
+        InputError: if there is no run at the address, or the store does not answer.
+    """
+    base, mark, options = address.partition("?")
+    parts = base.rstrip("/").split("/")
+    for levels in range(3):
+        run, rest = parts[: len(parts) - levels], parts[len(parts) - levels :]
+        if len(run) < 4:  # scheme, nothing, bucket, run
+            break
+        storage = "/".join(run[:-1]) + mark + options
+        vault = Vault(join(storage, run[-1]), working_folder(storage, run[-1]))
+        try:
+            if vault.store.size(RECORD_FILE) is not None:
+                return vault, "/".join(rest)
+        except OSError as error:
+            raise InputError(f"{address} cannot be read: {first_line(error)}") from None
+    raise InputError(f"{address} is neither a run folder nor a checkpoint in one")
+
+
+def bring_back(path: str | Path) -> Path:
+    """Give the folder on this machine for a path that may be an address in a store, brought up to date from there.
+
+    Raises:
+        InputError: if there is nothing at the address, or it is damaged.
+    """
+    if not is_remote(path):
+        return Path(path)
+    vault, rest = find_vault(str(path))
+    try:
+        vault.pull()
+        return vault.fetch(rest) if rest else vault.folder
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {first_line(error)}") from None
+
+
+def place_of(path: str | Path, folder: Path) -> tuple[str, str]:
+    """Give storage and name of the run that a path lies in.
+
+    Args:
+        path: A run folder or a checkpoint, in a store or on this machine.
+        folder: The run folder on this machine, as ``find_run_folder`` found it.
+    """
+    if not is_remote(path):
+        return str(folder.parent), folder.name
+    address = find_vault(str(path))[0].address
+    base, mark, options = address.partition("?")
+    return base.rsplit("/", 1)[0] + mark + options, folder.name
+
+
+def pulled(storage: str, name: str) -> Path:
+    """The folder on this machine of a run, brought up to date from its store where it has one.
+
+    Raises:
+        InputError: if the store does not answer.
+    """
+    vault = vault_of(storage, name)
+    if vault is not None:
+        try:
+            vault.pull()
+        except OSError as error:
+            raise InputError(f"--storage {storage} cannot be read: {first_line(error)}") from None
+    return working_folder(storage, name)

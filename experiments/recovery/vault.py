@@ -1,0 +1,333 @@
+"""Vault: a run folder kept in an object store, where it outlives the machine that trains.
+
+A store has neither appends nor renames, so nothing works on it directly. Training works in a folder of the machine
+that the command runs on, exactly as on a disk, and the vault brings what is new into the store at every checkpoint: the
+records first, then the checkpoint that they belong to. On another machine the same command first brings it back.
+
+A checkpoint is three objects: ``pack-<hash>.tar`` with all its files, ``checkpoint_meta.json`` for readers, and
+``COMPLETE``, which is put last and names the pack with its size and SHA-256. Finished segments of a replay buffer are
+objects of their own under ``segments/``, named by their content, uploaded once and deleted with the last checkpoint
+that needs them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+import tarfile
+import tempfile
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from algos.replay_files import FOLDER as SHARED_FOLDER
+from algos.replay_files import SHARED_ENDING
+from envs.errors import InputError
+from experiments.recovery.lock import LOCK_FILE
+from experiments.recovery.manifests import MANIFEST_FILE, MARKER_FILE, file_sha256, find_damage
+from experiments.recovery.shelf import DAMAGED_PREFIX, OVERTAKEN_PREFIX, STAGED_PREFIX, CheckpointShelf
+from experiments.recovery.stopping import STOP_FILE
+from experiments.recovery.store import PATIENCE_S, Store, join
+from experiments.run_files import BEST_FOLDER, META_FILE, RECORD_FILE
+
+SEGMENTS = "segments"
+PACK_PREFIX = "pack-"
+_NOT_KEPT = (STAGED_PREFIX, DAMAGED_PREFIX, OVERTAKEN_PREFIX, ".")
+_LOCAL_ONLY = (LOCK_FILE, STOP_FILE)
+
+
+class Vault:
+    """One run folder in a store.
+
+    Args:
+        address: Of the run folder in the store, with options: ``s3://bucket/results/dow?endpoint_override=host:9000``.
+        folder: The folder on this machine that is worked in.
+        patience_s: How long a store that does not answer is tried again.
+
+    Raises:
+        InputError: if the address cannot be understood.
+    """
+
+    def __init__(self, address: str, folder: Path, *, patience_s: float = PATIENCE_S) -> None:
+        self.address, self.folder = address, folder
+        self.store = Store(address, patience_s=patience_s)
+        self._pushed: dict[str, tuple[int, int]] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Vault, (self.address, self.folder)
+
+    # -- small files ---------------------------------------------------------------------------------------------------
+
+    def push_files(self) -> None:
+        """Bring every small file that has changed since the last time into the store.
+
+        Raises:
+            OSError: if the store does not take them.
+        """
+        for path in self._small_files():
+            try:
+                stat = path.stat()
+                stamp = (stat.st_mtime_ns, stat.st_size)
+                name = path.relative_to(self.folder).as_posix()
+                if self._pushed.get(name) != stamp:
+                    self.store.put(name, _content(path))
+                    self._pushed[name] = stamp
+            except FileNotFoundError:
+                continue  # replaced just now
+
+    def pull(self, report: Callable[[str], None] = print) -> None:
+        """Make the working folder what the store holds, unless it goes on from that.
+
+        Args:
+            report: Told one line about each thing that is damaged or set aside.
+
+        Raises:
+            OSError: if the store does not answer.
+        """
+        names = self.store.names()
+        if RECORD_FILE not in names or self._is_ahead(names):
+            return
+        for name in sorted(names):
+            top = name.split("/")
+            if not self._is_checkpoint_part(top) and top[0] != SEGMENTS and not top[-1].startswith("."):
+                self.store.download(name, self.folder / name)
+        for trial in sorted({n.split("/")[0] for n in names if n.startswith("trial_")}):
+            self._pull_checkpoints(trial, names, report)
+
+    # -- checkpoints ---------------------------------------------------------------------------------------------------
+
+    def push_all(self) -> None:
+        """Bring everything into the store that a crash or a silent store has kept from it.
+
+        Raises:
+            OSError: if the store does not take it.
+        """
+        self.push_files()
+        for trial in sorted(self.folder.glob("trial_*")):
+            newest = CheckpointShelf(trial).published()[-1:]
+            for checkpoint in (*newest, trial / BEST_FOLDER):
+                if checkpoint.is_dir() and not find_damage(checkpoint):
+                    self.push_checkpoint(checkpoint)
+
+    def push_checkpoint(self, checkpoint: Path) -> None:
+        """Bring a sealed checkpoint into the store; readers find it whole or not at all.
+
+        Args:
+            checkpoint: A published checkpoint, or the copy of the best one.
+
+        Raises:
+            OSError: if the store does not take it; what it held before is untouched.
+        """
+        name = checkpoint.relative_to(self.folder).as_posix()
+        seal = (checkpoint / MARKER_FILE).read_text(encoding="utf-8")
+        known = self._read_marker(name)
+        if known is not None and known["seal"] == seal:
+            return
+        files = json.loads((checkpoint / MANIFEST_FILE).read_bytes())["files"]
+        shared = {n: e for n, e in files.items() if n.startswith(f"{SHARED_FOLDER}/") and n.endswith(SHARED_ENDING)}
+        trial = name.rsplit("/", 1)[0]
+        for file, entry in shared.items():
+            target = f"{trial}/{SEGMENTS}/{entry['sha256']}"
+            if self.store.size(target) != entry["bytes"]:
+                self.store.upload(checkpoint / file, target)
+        with tempfile.TemporaryDirectory(dir=self.folder, prefix=STAGED_PREFIX) as staging:
+            pack = Path(staging) / "pack.tar"
+            with tarfile.open(pack, "w") as archive:
+                for path in sorted(p for p in checkpoint.rglob("*") if p.is_file()):
+                    file = path.relative_to(checkpoint).as_posix()
+                    if file not in shared:
+                        archive.add(path, arcname=file)
+            sha256 = file_sha256(pack)
+            marker = {
+                "format": 1,
+                "seal": seal,
+                "pack": f"{PACK_PREFIX}{sha256[:16]}.tar",
+                "bytes": pack.stat().st_size,
+                "sha256": sha256,
+                "segments": shared,
+            }
+            self.store.upload(pack, f"{name}/{marker['pack']}")
+        self.store.put(f"{name}/{META_FILE}", (checkpoint / META_FILE).read_bytes())
+        self.store.put(f"{name}/{MARKER_FILE}", json.dumps(marker).encode())
+        for old in self.store.names(name):
+            if old.startswith(PACK_PREFIX) and old != marker["pack"]:
+                self.store.delete(f"{name}/{old}")
+
+    def prune(self, trial: str) -> None:
+        """Delete the checkpoints of a trial that its folder no longer has, and segments that no checkpoint needs.
+
+        What was set aside stays, and so does all that it names. The newest checkpoint in the store is never deleted.
+        """
+        names = self.store.names(trial)
+        stored = sorted({n.split("/")[0] for n in names if n.endswith(f"/{MARKER_FILE}")})
+        numbered = [n for n in stored if n.startswith("checkpoint_")]
+        for name in numbered[:-1]:
+            if not (self.folder / trial / name).is_dir():
+                self.store.delete(f"{trial}/{name}/{MARKER_FILE}")  # first: what is half deleted must not look whole
+                self.store.delete_all(f"{trial}/{name}")
+        names = self.store.names(trial)
+        markers = [self.store.get_json(f"{trial}/{n}") for n in names if n.endswith(f"/{MARKER_FILE}")]
+        if any(marker is None for marker in markers):
+            return  # one cannot be read: what it needs is not known
+        needed = {entry["sha256"] for marker in markers if marker for entry in marker["segments"].values()}
+        for name in names:
+            if name.startswith(f"{SEGMENTS}/") and name.split("/")[1] not in needed:
+                self.store.delete(f"{trial}/{name}")
+
+    def fetch(self, name: str) -> Path:
+        """Bring one checkpoint into the working folder.
+
+        Args:
+            name: Path in the run folder, as ``summary.json`` has it.
+
+        Raises:
+            InputError: if it is not there, or damaged.
+        """
+        target = self.folder / name
+        if target.is_dir() and not find_damage(target):
+            return target
+        damage = self._fetch(name)
+        if damage is not None:
+            raise InputError(f"{join(self.address, name)} is damaged, {damage}: name another checkpoint")
+        return target
+
+    def _pull_checkpoints(self, trial: str, names: set[str], report: Callable[[str], None]) -> None:
+        """Bring back the newest whole checkpoint and the best one; set aside in the store what is damaged."""
+        stored = sorted({n.split("/")[1] for n in names if n.startswith(f"{trial}/checkpoint_")})
+        self._set_aside_overtaken(trial, stored, report)
+        told: list[str] = []
+        for name in reversed(stored):
+            damage = self._fetch(f"{trial}/{name}")
+            if damage is None:
+                break
+            is_unfinished = f"{trial}/{name}/{MARKER_FILE}" not in names and f"{trial}/{name}/{META_FILE}" not in names
+            if is_unfinished:
+                self.store.delete_all(f"{trial}/{name}")  # an upload that was cut: it never was a checkpoint
+                continue
+            aside = self._set_aside(trial, name)
+            told.append(f"{name} in the store is damaged, {damage}: set aside as {aside}")
+            report(told[-1])
+        else:
+            damaged = {n.split("/")[0] for n in self.store.names(trial) if n.startswith(DAMAGED_PREFIX)}
+            if damaged or told:
+                raise InputError(
+                    f"none of the {len(damaged)} checkpoints of {trial} in {self.address} is whole, nothing is started "
+                    f"over them: {'; '.join(told) or 'they were set aside before'}"
+                )
+        if any(n.startswith(f"{trial}/{BEST_FOLDER}/") for n in names):
+            damage = self._fetch(f"{trial}/{BEST_FOLDER}")
+            if damage is not None:
+                report(f"{BEST_FOLDER} in the store is damaged, {damage}: it is left out")
+
+    def _fetch(self, name: str) -> str | None:
+        """Download and verify one checkpoint; say what is wrong with it, or None."""
+        marker = self.store.get_json(f"{name}/{MARKER_FILE}")
+        if not marker:
+            return f"{MARKER_FILE} is missing or cannot be read"
+        target = self.folder / name
+        staged = target.with_name(f"{STAGED_PREFIX}{target.name}")
+        shutil.rmtree(staged, ignore_errors=True)
+        staged.mkdir(parents=True)
+        try:
+            pack = staged.with_name(f"{STAGED_PREFIX}{target.name}.tar")
+            for source, path, entry in (
+                (f"{name}/{marker['pack']}", pack, marker),
+                *(
+                    (f"{name.rsplit('/', 1)[0]}/{SEGMENTS}/{e['sha256']}", staged / file, e)
+                    for file, e in marker["segments"].items()
+                ),
+            ):
+                if not self.store.download(source, path):
+                    return f"{source.rsplit('/', 1)[1]} is missing"
+                if path.stat().st_size != entry["bytes"]:
+                    return f"{source.rsplit('/', 1)[1]} has {path.stat().st_size} bytes instead of {entry['bytes']}"
+                if file_sha256(path) != entry["sha256"]:
+                    return f"{source.rsplit('/', 1)[1]} has other content than was written (SHA-256 differs)"
+            with tarfile.open(pack) as archive:
+                archive.extractall(staged, filter="data")
+            pack.unlink()
+            if damage := find_damage(staged):
+                return str(damage[0])
+            if target.is_dir():
+                shutil.rmtree(target)
+            os.rename(staged, target)
+            return None
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
+            staged.with_name(f"{STAGED_PREFIX}{target.name}.tar").unlink(missing_ok=True)
+
+    def _is_ahead(self, names: set[str]) -> bool:
+        """Whether the working folder goes on from what the store holds, as after a crash on this machine."""
+        if not (self.folder / RECORD_FILE).is_file():
+            return False
+        stored: dict[str, set[str]] = {}
+        for name in names:
+            trial, _, rest = name.partition("/")
+            if trial.startswith("trial_") and rest.startswith("checkpoint_"):
+                stored.setdefault(trial, set()).add(rest.split("/")[0])
+        return all(self._goes_on_from(trial, sorted(found)) for trial, found in stored.items())
+
+    def _goes_on_from(self, trial: str, stored: list[str]) -> bool:
+        for name in reversed(stored):
+            marker = self._read_marker(f"{trial}/{name}")
+            if marker is not None:
+                return self._seal_of(f"{trial}/{name}") == marker["seal"]
+        return bool(CheckpointShelf(self.folder / trial).published())
+
+    def _seal_of(self, name: str) -> str | None:
+        path = self.folder / name / MARKER_FILE
+        return path.read_text(encoding="utf-8") if path.is_file() else None
+
+    def _set_aside_overtaken(self, trial: str, stored: list[str], report: Callable[[str], None]) -> None:
+        """Set aside what this machine has made of the run and another one has not gone on with."""
+        shelf = CheckpointShelf(self.folder / trial)
+        for path in shelf.published():
+            marker = self._read_marker(f"{trial}/{path.name}") if path.name in stored else None
+            is_newer = bool(stored) and path.name > stored[-1]
+            if is_newer or (marker is not None and self._seal_of(f"{trial}/{path.name}") != marker["seal"]):
+                aside = shelf.set_aside(path, prefix=OVERTAKEN_PREFIX)
+                report(f"{path.name} here is not what another machine has gone on with: set aside as {aside.name}")
+
+    def _set_aside(self, trial: str, name: str) -> str:
+        names, count = self.store.names(trial), 1
+        aside = f"{DAMAGED_PREFIX}{name}"
+        while any(n.startswith(f"{aside}/") for n in names):
+            count += 1
+            aside = f"{DAMAGED_PREFIX}{name}-{count}"
+        for part in sorted(n for n in names if n.startswith(f"{name}/")):
+            rest = part.split("/", 1)[1]
+            self.store.copy(f"{trial}/{part}", f"{trial}/{aside}/{rest}")
+        self.store.delete_all(f"{trial}/{name}")
+        return aside
+
+    def _read_marker(self, name: str) -> dict[str, Any] | None:
+        return self.store.get_json(f"{name}/{MARKER_FILE}") or None
+
+    def _small_files(self) -> list[Path]:
+        """Files of the run folder that are no part of a checkpoint."""
+        found = []
+        for path in self.folder.rglob("*"):
+            parts = path.relative_to(self.folder).parts
+            is_ours = not path.name.startswith(".") and path.name not in _LOCAL_ONLY
+            is_kept = is_ours and not any(part.startswith(_NOT_KEPT) for part in parts[:-1])
+            if is_kept and not self._is_checkpoint_part(list(parts)) and path.is_file():
+                found.append(path)
+        return sorted(found)
+
+    @staticmethod
+    def _is_checkpoint_part(parts: list[str]) -> bool:
+        return len(parts) > 2 and (
+            parts[1] in (BEST_FOLDER, SEGMENTS) or "checkpoint_" in parts[1] or parts[1].startswith(STAGED_PREFIX)
+        )
+
+
+def _content(path: Path) -> bytes:
+    """Read a file; of a database that may be in use, a consistent copy."""
+    if path.suffix != ".db":
+        return path.read_bytes()
+    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(":memory:")) as copy:
+        source.backup(copy)
+        return copy.serialize()
