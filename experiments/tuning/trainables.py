@@ -40,7 +40,8 @@ floor's figures, which mean what they mean in a backtest."""
 
 
 HEAD_NODE = "node:__internal_head__"
-"""Ray's resource of the machine that the cluster was started on, and commands are given on."""
+"""Ray's resource of the machine that the cluster was started on, and commands are given on. It may have no CPUs to give
+away; whatever coordinates a run runs there all the same."""
 
 
 class StalledError(RuntimeError):
@@ -69,8 +70,9 @@ class RunTrainable(CheckpointedRun):
         run = config_from_json(values)
         request = super().default_resource_request(algorithm_config(run))
         if is_remote(run.storage) and HEAD_NODE in ray.cluster_resources():  # it works in a folder of that machine
-            first, *others = ({**bundle} for bundle in request.bundles)
-            request = tune.PlacementGroupFactory([{**first, HEAD_NODE: 0.001}, *others], strategy=request.strategy)
+            first, *others = request.bundles
+            pinned = {name: amount for name, amount in first.items() if name != "CPU"} | {HEAD_NODE: 0.001}
+            request = tune.PlacementGroupFactory([pinned, *others], strategy=request.strategy)
         return request
 
     def get_auto_filled_metrics(self, *args: Any, **kwargs: Any) -> dict[str, Any]:

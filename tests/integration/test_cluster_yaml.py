@@ -79,14 +79,11 @@ def test_no_command_holds_a_comment_that_would_swallow_what_ray_appends(config):
     assert [command for command in commands if "#" in command] == []
 
 
-def test_every_node_mounts_the_bucket_before_ray_starts(config):
-    for commands in (config["head_start_ray_commands"], config["worker_start_ray_commands"]):
-        mounts = [i for i, command in enumerate(commands) if "s3fs" in command]
-        starts = [i for i, command in enumerate(commands) if "ray start" in command]
-        assert len(mounts) == len(starts) == 1
-        assert mounts < starts
-    for kind in config["available_node_types"].values():
-        assert "IamInstanceProfile" in kind["node_config"]
+def test_the_run_that_it_shows_keeps_its_results_in_a_bucket_that_every_role_may_use(config):
+    text = PATH.read_text()
+    assert "--storage s3://" in text
+    for node_type in config["available_node_types"].values():
+        assert node_type["node_config"]["IamInstanceProfile"]["Name"].startswith("trading-floor-")
 
 
 def test_every_provider_key_is_one_that_ray_reads(config):

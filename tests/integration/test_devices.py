@@ -11,7 +11,7 @@ from envs.errors import InputError
 from experiments.config import RunConfig, config_to_json
 from experiments.tuning import session
 from experiments.tuning.algorithms import algorithm_config
-from experiments.tuning.trainables import trainable_class
+from experiments.tuning.trainables import HEAD_NODE, trainable_class
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
 
@@ -59,6 +59,18 @@ def test_a_trial_asks_ray_for_what_its_learners_need(num_learners, gpus):
     run = scaled(num_learners=num_learners, num_gpus_per_learner=gpus)
     request = trainable_class(run).default_resource_request({"run": config_to_json(run)})
     assert request.required_resources.get("GPU", 0.0) == gpus * max(1, num_learners)
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_a_run_kept_in_a_store_is_coordinated_where_its_command_is_given():
+    run = replace(scaled(num_learners=1, num_env_runners=2), storage="s3://bucket/results")
+    request = trainable_class(run).default_resource_request({"run": config_to_json(run)})
+    first, *others = request.bundles
+    assert first == {HEAD_NODE: 0.001}, "a head may have no CPUs to give away"
+    assert sum(bundle.get("CPU", 0) for bundle in others) == 3
+    elsewhere = replace(run, storage="results")
+    request = trainable_class(run).default_resource_request({"run": config_to_json(elsewhere)})
+    assert not any(HEAD_NODE in bundle for bundle in request.bundles)
 
 
 @pytest.mark.parametrize(
