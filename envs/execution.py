@@ -268,9 +268,9 @@ def _cut_purchases(
         at_most = (value > 0).to(value.dtype) * (costs.commission_min_usd + costs.commission_fixed_usd)
         budget = budget - layout.lines_to_accounts(excess + at_most)
     spent = bought * number((1.0 + costs.proportional) * (1.0 + _MARGIN))
-    factor = (budget / spent).clamp(0.0, 1.0)  # nothing is multiplied by the 0 / 0 of an account that buys nothing
+    factor = (budget / spent).clamp(0.0, 1.0)  # nothing is multiplied by the 0 / 0 of an account that pays nothing
     factor = layout.at_lines_from_accounts(factor)
     cut = shares * factor
     if costs.lot_size > 0:
         cut = torch.where(factor < 1, (cut / costs.lot_size).trunc() * costs.lot_size, shares)
-    return torch.where(shares > number(0.0), cut, shares)
+    return torch.where(value > number(0.0), cut, shares)

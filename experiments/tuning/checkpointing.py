@@ -35,6 +35,7 @@ from experiments.provenance import utc_now
 from experiments.recovery.places import vault_of
 from experiments.recovery.shelf import CheckpointShelf
 from experiments.recovery.store import first_line
+from experiments.recovery.vault import Vault
 from experiments.reporting.files import write_json
 from experiments.run_files import EXACT_FILE, META_FILE, SAVE_ERROR_FILE, STATE_FILE
 
@@ -50,6 +51,7 @@ class CheckpointedRun(Algorithm):
     """
 
     previous_checkpoint: Path | None = None
+    _vault: Vault | None = None
 
     def __init__(self, algo: Any, *, run: RunConfig, resume_from: dict[str, str] | None, **kwargs: Any) -> None:
         self.run = run

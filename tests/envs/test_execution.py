@@ -97,6 +97,11 @@ def test_a_sale_that_brings_less_than_its_fee_is_dropped() -> None:
     assert fill([-0.6], held=[1.0], costs=costs).shares.item() == -0.6
 
 
+def test_an_order_too_small_to_have_a_value_costs_nothing() -> None:
+    fills = fill([5e-324], cash=0.0, price=0.5)
+    assert (fills.value.item(), fills.fees.item()) == (0.0, 0.0)
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     orders=st.lists(st.floats(-1e4, 1e4), min_size=3, max_size=3),

@@ -188,13 +188,6 @@ def test_folder_that_is_a_file_is_refused(tmp_path):
         check_folder_writable(tmp_path / "results" / "dow", setting="--storage")
 
 
-def test_bucket_is_refused_before_a_folder_of_that_name_is_made(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match=r"--storage is s3://bucket/results: mount"):
-        check_folder_writable("s3://bucket/results", setting="--storage")
-    assert list(tmp_path.iterdir()) == []
-
-
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_folder_without_permission_is_refused(tmp_path):
     tmp_path.chmod(0o500)

@@ -11,7 +11,7 @@ import pytest
 from envs.errors import InputError
 from experiments.recovery import store as store_module
 from experiments.recovery.manifests import MARKER_FILE, find_damage
-from experiments.recovery.places import bring_back, find_vault, place_of, vault_of, working_folder
+from experiments.recovery.places import bring_back, check_storage, find_vault, place_of, vault_of, working_folder
 from experiments.recovery.shelf import CheckpointShelf
 from experiments.recovery.store import LEASE_FILE, Store, is_remote, join
 from experiments.recovery.vault import Vault
@@ -353,6 +353,15 @@ def test_a_path_in_the_store_is_brought_here(first, tmp_path, monkeypatch, addre
     assert find_vault(f"{address}/trial_0")[1] == "trial_0"
     with pytest.raises(InputError, match="neither a run folder nor a checkpoint"):
         bring_back(f"file://{tmp_path}/store/other")
+
+
+def test_a_storage_that_cannot_be_written_to_is_refused_before_any_work(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRADING_FLOOR_WORK", str(tmp_path / "work"))
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match=r"--storage file://.*/file/store cannot be written to"):
+        check_storage(f"file://{tmp_path}/file/store")
+    check_storage(f"file://{tmp_path}/store")
+    assert objects(tmp_path) == []
 
 
 def test_an_address_that_cannot_be_used_is_refused_in_one_line():
