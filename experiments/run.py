@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from envs.errors import InputError
-from envs.market import build_market
+from envs.market import build_floor, build_market
 from experiments.cli import DONE, check_json_flag, write_json_flag
 from experiments.config import RunConfig, floor_spec, parse_run, read_run_config, run_folder
 from experiments.reporting.files import check_folder_writable, read_json
+from experiments.run_folders import check_folder
 from experiments.settings import value_of
 from experiments.tuning.ending import backtest_run
 
@@ -21,10 +22,11 @@ def run(argv: Sequence[str]) -> int:
     config, by_hand = parse_run(argv)
     check_json_flag(config.json)
     if config.skip_training:
-        source = config.load_model or str(run_folder(config))
+        source = str(by_hand.get("load_model") or run_folder(config))
         write_json_flag(config.json, {"backtest": backtest_run(source, capital=by_hand.get("floor.capital"))})
         return DONE
     check_folder_writable(config.storage, setting="--storage")
+    check_folder(run_folder(config), is_moved_aside=config.resume == "never")
     config = _with_absolute_paths(config, by_hand)
     from experiments.tuning import resume
     from experiments.tuning.algorithms import algorithm_config
@@ -36,10 +38,11 @@ def run(argv: Sequence[str]) -> int:
         if config.search.num_trials:
             resume.can_restore(config)  # refuses what is damaged before anything is written
     elif config.resume not in ("auto", "never"):
-        raise InputError(f"--resume is {config.resume}, but {run_folder(config)} is no run folder")
+        raise resume.nothing_to_resume(config)
     resume_from = resume.named_checkpoint(config)
     market = build_market(floor_spec(config))
     algorithm_config(config).validate()  # refuses here, in one line, what a worker process would only fail on
+    build_floor(market)  # and this too
     if config.search.num_trials:
         if "checkpoint_metric" not in by_hand:  # the checkpoint that is kept is the one that the search is after
             config = replace(config, checkpoint_metric=config.search.objective)

@@ -22,10 +22,10 @@ from experiments.models import find_model
 from experiments.provenance import collect_provenance
 from experiments.recovery.stopping import stop_on_signal
 from experiments.reporting.files import WriteError
-from experiments.run_record import FILE_NAME, read_run_record, write_run_record
+from experiments.run_record import read_run_record, write_run_record
 from experiments.tuning.loggers import RecordLogger
 from experiments.tuning.monitor import RunMonitor, read_summary, why_unsaved, write_summary
-from experiments.tuning.resume import can_restore
+from experiments.tuning.resume import can_restore, is_known
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def record_run(config: RunConfig, market: Market, *, resume_from: Mapping[str, s
     folder = run_folder(config)
     provenance = collect_provenance(data_fingerprint=market.bars.fingerprint)
     scaler: dict[str, Any] = dict(market.scaler.to_json())
-    if (folder / FILE_NAME).exists():
+    if is_known(config):
         old = read_run_record(folder)
         resume_from = resume_from or old.resume_from
         if old.provenance.get("data_fingerprint") != market.bars.fingerprint:
