@@ -19,6 +19,7 @@ from experiments.arguments import build_settings, dump_settings
 from experiments.backtesting.agents import check_agents, describe_agents
 from experiments.backtesting.baselines import run_baselines
 from experiments.backtesting.engine import Policy, PolicyTrader, run_backtest
+from experiments.backtesting.networks import check_networks
 from experiments.backtesting.overlap import any_overlap, last_date_seen, overlap_notes, overlaps
 from experiments.backtesting.result import BacktestResult
 from experiments.config import floor_spec
@@ -85,6 +86,7 @@ def backtest_models(
         scaler = Scaler.from_json(model.record.scaler) if model.record.scaler is not None else None
         policy = load(model.checkpoint)
         _check_widths(policy, build_floor(market, split=split), model=model.name)
+        check_networks(policy, model, market)
         trader = PolicyTrader(policy)
         name = "strategy" if len(models) == 1 else model.name
         strategies.append(run_backtest(trader, market, name=name, split=split, scaler=scaler))

@@ -17,6 +17,7 @@ from experiments.recovery.shelf import DAMAGED_PREFIX, CheckpointShelf
 from experiments.run_folders import has_begun
 from experiments.run_record import FILE_NAME, read_run_record
 from experiments.settings import settings_of
+from experiments.tuning.best import restore_best
 from experiments.tuning.monitor import read_summary
 
 TUNER_FILE = "tuner.pkl"
@@ -120,7 +121,9 @@ def named_checkpoint(config: RunConfig) -> dict[str, str] | None:
     if config.search.num_trials:
         raise InputError(f"{folder} is a search, which is carried on as a whole: leave --resume out")
     if model.which != "named":
-        return None
+        if Path(config.resume).expanduser().absolute() == folder:
+            return None
+        raise InputError(f"--resume {config.resume} is not a checkpoint: name the run folder, or a checkpoint in it")
     if damage := find_damage(model.checkpoint):
         raise InputError(f"{model.checkpoint} is damaged, {damage[0]}: name another checkpoint")
     return {"checkpoint": str(model.checkpoint.relative_to(folder)), "asked_at": datetime.now(UTC).isoformat()}
@@ -166,6 +169,7 @@ def check_checkpoints(folder: Path) -> list[str]:
                 f"none of the {len(shelf.damaged())} checkpoints in {trial} is whole, nothing is started over them: "
                 f"{'; '.join(reports) or 'they were set aside before'}"
             )
+        restore_best(trial, reports.append)
     return reports
 
 

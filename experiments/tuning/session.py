@@ -18,7 +18,7 @@ from envs.errors import InputError
 from envs.market import Market
 from experiments.backtesting.agents import check_agents, describe_agents
 from experiments.config import RunConfig, config_to_json, run_folder
-from experiments.models import find_model
+from experiments.models import find_model, find_sound_model
 from experiments.provenance import collect_provenance
 from experiments.recovery.stopping import stop_on_signal
 from experiments.reporting.files import WriteError
@@ -219,7 +219,7 @@ def check_fits(config: RunConfig, market: Market) -> None:
     from experiments.tuning.trainables import trainable_class
 
     assert config.load_model is not None
-    model = find_model(config.load_model)
+    model = find_sound_model(config.load_model)
     if model.record.agents is not None:
         check_agents(model.record.agents, describe_agents(market.mandates), model=model.name, prices=market.bars.source)
     alone = {"scaling.num_env_runners": 0, "scaling.num_learners": 0, "scaling.num_gpus_per_learner": 0.0}

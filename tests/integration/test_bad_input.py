@@ -198,7 +198,7 @@ def test_named_checkpoint_that_cannot_be_continued_is_refused(mistake, folder, w
         (["--desk.preset", "roles"], "agents"),
     ],
 )
-def test_weights_of_other_agents_are_refused(mistake, folder, words, complaint, monkeypatch):
+def test_weights_of_other_agents_are_refused(ray_session, mistake, folder, words, complaint, monkeypatch):
     from experiments.tuning import session
 
     monkeypatch.setattr(session, "start_ray", lambda config: None)
@@ -206,7 +206,7 @@ def test_weights_of_other_agents_are_refused(mistake, folder, words, complaint, 
     assert not (folder.parent / "new").exists()
 
 
-def test_new_run_that_would_move_its_own_weights_aside_is_refused(mistake, folder, monkeypatch):
+def test_new_run_that_would_move_its_own_weights_aside_is_refused(ray_session, mistake, folder, monkeypatch):
     from experiments.tuning import session
 
     monkeypatch.setattr(session, "start_ray", lambda config: None)
