@@ -9,12 +9,13 @@ from typing import Any
 
 from envs.errors import InputError
 from envs.market import build_floor, build_market
+from experiments.backtesting.places import OWN
 from experiments.cli import DONE, check_json_flag, write_json_flag
 from experiments.config import RunConfig, floor_spec, parse_run, read_run_config, run_folder
-from experiments.reporting.files import check_folder_writable, read_json
+from experiments.reporting.files import check_folder_writable
 from experiments.run_folders import check_folder
 from experiments.settings import value_of
-from experiments.tuning.ending import backtest_run
+from experiments.tuning.ending import backtest_run, repeat_backtest
 
 
 def run(argv: Sequence[str]) -> int:
@@ -60,6 +61,7 @@ def _say_complete(config: RunConfig, by_hand: Mapping[str, Any]) -> int:
     Raises:
         InputError: if other capital is asked for, which only more episodes or a backtest of its own could use.
     """
+    from experiments.tuning.algorithms import replicas
     from experiments.tuning.monitor import read_summary
 
     folder = run_folder(config)
@@ -71,9 +73,11 @@ def _say_complete(config: RunConfig, by_hand: Mapping[str, Any]) -> int:
     if config.search.num_trials:
         print(f"search already complete: {folder} has its {config.search.num_trials} trials")
     else:
-        print(f"training already complete: {folder} has its {config.episodes} episodes (raise --episodes for more)")
-    known = folder / "backtest" / "backtest.json"
-    result = read_json(known) if known.is_file() else backtest_run(str(folder))
+        done = int(read_summary(folder)["episodes"])
+        asked = "" if done < config.episodes + replicas(config) else f", more than the {config.episodes} asked for"
+        print(f"training already complete: {folder} has {done} episodes{asked} (raise --episodes for more)")
+    own = folder.absolute() / OWN
+    result = repeat_backtest(own) if (own / "backtest.json").is_file() else backtest_run(str(folder))
     write_json_flag(config.json, {"summary": read_summary(folder), "backtest": result})
     return DONE
 
