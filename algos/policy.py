@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ class TeamPolicy:
     """
 
     def __init__(self, modules: Mapping[str, Any], layout: Mapping[str, Any]) -> None:
-        self.layout = dict(layout)
+        self.modules, self.layout = dict(modules), dict(layout)
         self.agent_ids = tuple(layout["agent_ids"])
         if TEAM_MODULE in modules:
             self._actor: Any = modules[TEAM_MODULE]
@@ -76,6 +77,7 @@ def load_policy(checkpoint: str | Path) -> TeamPolicy:
     folder = Path(checkpoint).absolute()
     layout = read_layout(folder)
     modules = {}
+    logging.getLogger("ray._common.deprecation").setLevel(logging.ERROR)  # Ray warns of what its own RLModule does
     for module_id in sorted(set(layout["modules"])):
         path = folder / MODULES_FOLDER / module_id
         if not path.is_dir():

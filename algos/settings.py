@@ -5,7 +5,8 @@ from typing import Literal
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-STRICT = ConfigDict(extra="forbid", validate_default=True)
+STRICT = ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False)
+"""Nothing that is misspelt, and no number without an end."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

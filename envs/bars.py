@@ -7,7 +7,6 @@ from dataclasses import field, replace
 from typing import Literal
 
 import numpy as np
-from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from envs.bar_data import Bars
@@ -15,12 +14,13 @@ from envs.calendars import CalendarPolicy
 from envs.errors import InputError
 from envs.frequencies import settle_frequency
 from envs.price_files import load_bars
+from envs.settings import STRICT
 from envs.synthetic import SyntheticConfig, generate_bars
 
 __all__ = ["Bars", "DataConfig", "Split", "Splits", "build_bars", "load_bars", "split_bars"]
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class DataConfig:
     """Where prices come from and how their history is divided."""
 

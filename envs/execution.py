@@ -12,11 +12,12 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 import torch
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from envs.accounts import Layout, number
+from envs.settings import STRICT
 
 MAX_IMPACT = 0.5
 """Largest move of the price by one bar's flow, temporary and permanent each, so that prices stay above zero."""
@@ -24,7 +25,7 @@ _MARGIN = 1e-12  # of purchases, kept back so that rounding cannot take cash bel
 _LOT_ERROR, _LOT_ROUNDING = 1e-9, 1e-14  # of a lot, and of all lots of an order
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class CostConfig:
     """What trading and holding cost. A cost of zero costs no time either."""
 

@@ -8,12 +8,13 @@ from dataclasses import field, fields
 from types import MappingProxyType
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from envs.bar_data import Bars
 from envs.errors import InputError, nearest
 from envs.features import FEATURE_GROUPS, default_groups
+from envs.settings import STRICT
 
 ActionKind = Literal["discrete", "continuous"]
 BookRule = Literal["equal", "inverse_volatility"]
@@ -22,7 +23,7 @@ Preset = Literal["desk", "roles", "rivals"]
 _MOST_DEFAULT_AGENTS = 5
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class AgentConfig:
     """How an agent sees, acts, is limited and is paid: set for all agents of a desk, settled in a mandate."""
 
@@ -49,7 +50,7 @@ class AgentConfig:
     """Weight of the profit of the agent's own book in its reward."""
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Roster:
     """How many agents there are, and what divides assets, roles and capital among them."""
 
@@ -60,12 +61,12 @@ class Roster:
     """Number of agents. None: one for each asset up to 5 (desk), 5 (roles), 4 (rivals)."""
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class DeskConfig(AgentConfig, Roster):
     """Who trades. A preset divides assets, roles and capital among agents; other settings hold for every agent."""
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Mandate(AgentConfig):
     """What one agent may see, trade and hold, and what it is paid for; nothing in it is left to be divided.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass as plain_dataclass
 from typing import Any
 
 import torch
-from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from envs.bar_data import Bars
@@ -16,11 +16,12 @@ from envs.bars import DataConfig, Splits, build_bars, split_bars
 from envs.features import Features, Scaler, compute_features
 from envs.floor import FloorConfig, Start, TradingFloor
 from envs.mandates import DeskConfig, Mandate, build_mandates
+from envs.settings import STRICT
 
 _MOST_CACHED = 4
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class FloorSpec:
     """A trading floor in settings: its prices, its agents and its rules."""
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from envs.accounts import number
+from envs.settings import STRICT
 
 _LEAST_RATIO = 1e-6  # log growth of an account that has lost everything (or more) stays finite
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class RewardConfig:
     """What is rewarded at every bar. Without penalties the rewards of an episode sum to the account's gain."""
 

@@ -23,13 +23,13 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 from scipy.optimize import brentq
 from scipy.special import erfcx
 
 from envs.bar_data import Bars
 from envs.errors import InputError
+from envs.settings import STRICT
 
 Regime = Literal["calm", "volatile", "crisis"]
 REGIMES: tuple[Regime, ...] = ("calm", "volatile", "crisis")
@@ -40,7 +40,7 @@ ASSET_NAMES = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class SyntheticConfig:
     """The built-in daily market. The defaults meet the statistics of real stocks; a test holds them to it."""
 

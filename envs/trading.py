@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
@@ -23,12 +23,13 @@ from envs.execution import (
 )
 from envs.mandates import Mandate
 from envs.rewards import RewardConfig, reward
+from envs.settings import STRICT
 from envs.tape import FillRule
 
 _ROUNDING = 1e-12  # of the orders that cross; a net order below it is a rounding error, and no order
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class FloorConfig:
     """Capital, time, costs and rewards of a trading floor."""
 

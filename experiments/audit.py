@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import field
 from typing import Any
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from algos.settings import STRICT
 from envs.audit import AuditResult, audit_books, audit_lookahead
 from envs.bars import DataConfig
 from envs.floor import FloorConfig
@@ -23,7 +24,7 @@ from experiments.reporting.tables import checks_table, pairs_table, show
 TITLES = {"lookahead": "Nothing looks ahead", "books": "The books balance"}
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class AuditConfig:
     """What can be set for an audit: prices, agents and rules as in a run, and how much is tried."""
 

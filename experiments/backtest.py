@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -15,6 +15,7 @@ from envs.bars import DataConfig
 from envs.errors import InputError
 from experiments.arguments import parse_flags, print_help, scan_flags
 from experiments.backtesting.compare import backtest_models, print_backtest, write_backtest
+from experiments.backtesting.places import results_folder
 from experiments.cli import check_json_flag, main, write_json_flag
 from experiments.layers import nested
 from experiments.models import find_models
@@ -33,7 +34,8 @@ class BacktestConfig:
     split: Literal["test", "validation", "train"] = "test"
     """Part of the history."""
     out: str | None = None
-    """Folder for the results. None: backtest (or comparison, for several models) in the first model's run folder."""
+    """Folder for the results. None: in the first model's run folder, backtest for the run's own test; else a name that
+    says what differs, as in backtest-validation or comparison-with-dow2."""
     json: str | None = None
     """File for what is printed, as plain JSON."""
     data: DataConfig = field(default_factory=DataConfig)
@@ -55,19 +57,19 @@ def run(argv: Sequence[str]) -> int:
         raise InputError("--model is missing: name a run folder or a checkpoint, as in --model results/dow")
     check_json_flag(config.json)
     models = find_models(config.model)
-    folder = "backtest" if len(models) == 1 else "comparison"
-    out = Path(config.out) if config.out is not None else models[0].record.folder / folder
-    check_folder_writable(out, setting="--out")
     data = nested({name: value_of(config, name) for name in flags if name.startswith("data.")}).get("data", {})
     if data.get("path") is not None:
         data["path"] = str(Path(data["path"]).expanduser().absolute())
+    asked: dict[str, Any] = {"capital": config.capital, "data": data, "split": config.split}
+    out = Path(config.out) if config.out is not None else results_folder(models, **asked)
+    check_folder_writable(out, setting="--out")
 
     from algos.policy import load_policy  # only now: torch and RLlib take seconds to import
 
-    backtest = backtest_models(models, load=load_policy, capital=config.capital, data=data, split=config.split)
+    backtest = backtest_models(models, load=load_policy, **asked)
     summary = write_backtest(backtest, out)
     print_backtest(backtest, out)
-    write_json_flag(config.json, summary)
+    write_json_flag(config.json, summary | {"folder": str(out.absolute())})
     return 0
 
 

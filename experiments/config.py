@@ -28,6 +28,7 @@ from experiments.layers import check_keys, flatten, merge, read_yaml
 from experiments.recovery.places import place_of, pulled, vault_of, working_folder
 from experiments.recovery.vault import Vault
 from experiments.run_files import RECORD_FILE
+from experiments.run_folders import check_name, has_begun
 from experiments.run_record import find_run_folder, read_run_record
 from experiments.settings import settings_of, value_of
 
@@ -181,6 +182,8 @@ def parse_run(argv: Sequence[str], *, prog: str = "experiments/run.py") -> tuple
     asked = {name: words[0] for name, words in flags.items() if words[0] != "None"}
     by_file = read_config_file(asked.get("config"))
     asked = {name: str(value) for name, value in by_file.items() if value is not None} | asked
+    if "name" in asked:
+        check_name(asked["name"])
     base = merge(_model_layer(asked.get("load_model")), _preset_layer(asked.get("preset")))
     base = merge(merge(base, _run_layer(asked, base)), by_file)
     config = parse_flags(RunConfig, flags, base=base)
@@ -212,14 +215,14 @@ def check_combination(config: RunConfig, by_flag: Collection[str]) -> None:
         if config.runner != only:
             raise InputError(f"--runner {config.runner} does not exist for --algo {config.algo}: leave it out")
     if config.skip_training:
-        source = ("load_model",) if config.load_model is not None else ("name", "storage")
+        source = ("load_model",) if "load_model" in by_flag else ("name", "storage")
         idle = [n for n in by_flag if n not in ("skip_training", "floor.capital", "json", *source)]
         if idle:
             raise InputError(
                 f"{settings[idle[0]].flag} has no effect with --skip-training, which tests a model as it was trained: "
                 "experiments/backtest.py takes other prices and folders"
             )
-    if config.skip_training and config.load_model is None and config.resume == "never":
+    if config.skip_training and "load_model" not in by_flag and config.resume == "never":
         raise InputError(
             "--skip-training needs a trained model: give --load-model PATH, or the --name of a finished run"
         )
@@ -295,10 +298,19 @@ def _run_layer(asked: Mapping[str, str], base: Mapping[str, Any]) -> dict[str, A
         if not (folder / RECORD_FILE).exists():
             return {}
     config = config_to_json(read_run_config(folder))
+    if not has_begun(folder) and _starts_from_other(asked, config):
+        return {}
     return {key: value for key, value in config.items() if key not in PER_INVOCATION} | {
         "storage": storage,
         "name": name,
     }
+
+
+def _starts_from_other(asked: Mapping[str, str], recorded: Mapping[str, Any]) -> bool:
+    """Whether a preset or weights are named that a run, which nothing has come of yet, was not given before."""
+    weights = asked.get("load_model")
+    same_weights = weights is None or str(Path(weights).expanduser().absolute()) == recorded["load_model"]
+    return asked.get("preset", recorded["preset"]) != recorded["preset"] or not same_weights
 
 
 _DESCRIPTION = (

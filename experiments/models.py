@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from envs.errors import InputError
 from experiments.config import RunConfig, config_from_json
+from experiments.recovery.lock import run_lock
+from experiments.recovery.manifests import find_damage
 from experiments.recovery.places import bring_back
+from experiments.recovery.shelf import DAMAGED_PREFIX, CheckpointShelf
 from experiments.reporting.files import read_json
-from experiments.run_files import META_FILE, RECORD_FILE, SUMMARY_FILE
+from experiments.run_files import BEST_FOLDER, META_FILE, RECORD_FILE, SUMMARY_FILE
 from experiments.run_record import RunRecord, find_run_folder, read_run_record
 
 
@@ -34,8 +37,12 @@ class Model:
     config: RunConfig
 
 
-def find_model(path: str | Path) -> Model:
+def find_model(path: str | Path, *, skip: Collection[Path] = ()) -> Model:
     """Find the checkpoint that a path means: a checkpoint folder itself, or the best (else the latest) of a run folder.
+
+    Args:
+        path: A run folder, the folder of one of its trials, or a checkpoint.
+        skip: Checkpoints that are not to be chosen from a folder.
 
     Raises:
         InputError: if the path does not exist, is not part of a run, or the run has no checkpoint yet.
@@ -45,25 +52,53 @@ def find_model(path: str | Path) -> Model:
     record = read_run_record(folder)
     config = config_from_json(record.config, where=str(folder / RECORD_FILE))
     path = path.absolute()
+    name = folder.name if path == folder else f"{folder.name}/{path.name}"
     if path == folder:
-        checkpoint, which = _choose_checkpoint(folder)
-        name = folder.name
+        checkpoint, which = _choose_checkpoint(folder, skip)
     elif (path / META_FILE).is_file():
         checkpoint, which = path, "named"
-        name = f"{folder.name}/{path.name}"
+    elif CheckpointShelf(path).published() or (path / BEST_FOLDER).is_dir():
+        checkpoint, which = _choose_from_trial(path, skip)
     else:
         raise InputError(f"{path} is not a checkpoint of {folder}: it holds no {META_FILE}")
     return Model(name=name, checkpoint=checkpoint, which=which, record=record, config=config)
 
 
-def find_checkpoint(path: str | Path) -> Path:
-    """Find the checkpoint folder that a path means; see ``find_model``."""
-    return find_model(path).checkpoint
+def find_sound_model(path: str | Path, *, report: Callable[[str], None] = print) -> Model:
+    """Find a model whose checkpoint holds every byte that was written; for a folder of several, the next best one.
+
+    A damaged checkpoint is set aside, unless a process is writing the run, or the folder cannot be written to.
+
+    Args:
+        path: What ``find_model`` takes.
+        report: Told one line about each damaged checkpoint.
+
+    Raises:
+        InputError: if the checkpoint that is named is damaged, or all of the folder's are.
+    """
+    damaged: list[Path] = []
+    while True:
+        try:
+            model = find_model(path, skip=damaged)
+        except InputError as error:
+            raise (
+                InputError(f"none of the {len(damaged)} checkpoints is whole: {error}") if damaged else error
+            ) from None
+        checkpoint = model.checkpoint
+        damage = find_damage(checkpoint) and find_damage(checkpoint)  # a run that is training may have replaced it
+        if not damage:
+            if damaged:
+                report(f"{model.name} is taken from its {model.which} whole checkpoint: {checkpoint.name}")
+            return model
+        if model.which == "named":
+            raise InputError(f"{checkpoint} is damaged, {damage[0]}: name another checkpoint")
+        damaged.append(checkpoint)
+        report(f"{model.which} checkpoint {checkpoint} is damaged, {damage[0]}: {_set_aside(model)}")
 
 
 def find_models(paths: Sequence[str | Path]) -> list[Model]:
-    """Find several models and give them different names."""
-    models = [find_model(path) for path in paths]
+    """Find several models, each of them whole (see ``find_sound_model``), and give them different names."""
+    models = [find_sound_model(path) for path in paths]
     names: set[str] = set()
     for i, model in enumerate(models):
         name, count = model.name, 1
@@ -75,16 +110,50 @@ def find_models(paths: Sequence[str | Path]) -> list[Model]:
     return models
 
 
-def _choose_checkpoint(folder: Path) -> tuple[Path, str]:
+def _set_aside(model: Model) -> str:
+    """Rename a damaged checkpoint where that is ours to do; returns what was done, in words."""
+    try:
+        with run_lock(model.record.folder):
+            aside = CheckpointShelf(model.checkpoint.parent).set_aside(model.checkpoint)
+    except (InputError, OSError):
+        return "left where it is, and passed over"
+    return f"set aside as {aside.name}"
+
+
+def _choose_checkpoint(folder: Path, skip: Collection[Path]) -> tuple[Path, str]:
     """The best checkpoint that the run's summary names, else the latest; without a summary, the newest on disk."""
-    summary: dict[str, Any] = read_json(folder / SUMMARY_FILE) if (folder / SUMMARY_FILE).is_file() else {}
+    has_summary = (folder / SUMMARY_FILE).is_file()
+    summary: dict[str, Any] = read_json(folder / SUMMARY_FILE) if has_summary else {}
     for which in ("best", "latest"):
         named = summary.get(f"{which}_checkpoint")
-        if named and (folder / named).is_dir():
+        if named and (folder / named).is_dir() and folder / named not in skip:
             return folder / named, which
-    found = [(read_json(meta), meta.parent) for meta in folder.rglob(META_FILE)]
+    found = [
+        (_meta(path.parent), path.parent)
+        for path in folder.rglob(META_FILE)
+        if path.parent not in skip and not path.parent.name.startswith((DAMAGED_PREFIX, "."))
+    ]
     if not found:
         raise InputError(f"{folder} has no checkpoint yet: train it first, or name another run")
     best = [item for item in found if item[0].get("is_best")]  # each was the best so far when it was written
-    _, checkpoint = max(best or found, key=lambda item: item[0].get("total_steps", 0))
-    return checkpoint, "best" if best else "latest"
+    _, checkpoint = max((not has_summary and best) or found, key=lambda item: item[0].get("total_steps", 0))
+    return checkpoint, "best" if best and not has_summary else "latest"
+
+
+def _choose_from_trial(trial: Path, skip: Collection[Path]) -> tuple[Path, str]:
+    """The best checkpoint of one trial, else its newest."""
+    if (trial / BEST_FOLDER).is_dir() and trial / BEST_FOLDER not in skip:
+        return trial / BEST_FOLDER, "best"
+    published = [path for path in CheckpointShelf(trial).published() if path not in skip]
+    if not published:
+        raise InputError(f"{trial} has no other checkpoint: name another one")
+    return published[-1], "latest"
+
+
+def _meta(checkpoint: Path) -> dict[str, Any]:
+    """What a checkpoint says of itself; nothing where that cannot be read, as in a damaged one."""
+    try:
+        meta = read_json(checkpoint / META_FILE)
+    except InputError:
+        return {}
+    return meta if isinstance(meta, dict) else {}

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from envs.errors import InputError
-from envs.market import build_market
+from envs.market import build_floor, build_market
+from experiments.backtesting.places import OWN
 from experiments.cli import DONE, check_json_flag, write_json_flag
 from experiments.config import RunConfig, floor_spec, parse_run, read_run_config, run_folder
 from experiments.recovery.places import check_storage
 from experiments.recovery.store import is_remote
-from experiments.reporting.files import read_json
+from experiments.run_folders import check_folder
 from experiments.settings import value_of
-from experiments.tuning.ending import backtest_run, finish_in_store
+from experiments.tuning.ending import backtest_run, finish_in_store, repeat_backtest
 
 
 def run(argv: Sequence[str]) -> int:
@@ -23,10 +24,11 @@ def run(argv: Sequence[str]) -> int:
     config, by_hand = parse_run(argv)
     check_json_flag(config.json)
     if config.skip_training:
-        source = config.load_model or str(run_folder(config))
+        source = str(by_hand.get("load_model") or run_folder(config))
         write_json_flag(config.json, {"backtest": backtest_run(source, capital=by_hand.get("floor.capital"))})
         return DONE
     check_storage(config.storage)
+    check_folder(run_folder(config), is_moved_aside=config.resume == "never")
     config = _with_absolute_paths(config, by_hand)
     from experiments.tuning import resume
     from experiments.tuning.algorithms import algorithm_config
@@ -38,10 +40,11 @@ def run(argv: Sequence[str]) -> int:
         if config.search.num_trials:
             resume.can_restore(config)  # refuses what is damaged before anything is written
     elif config.resume not in ("auto", "never"):
-        raise InputError(f"--resume is {config.resume}, but {run_folder(config)} is no run folder")
+        raise resume.nothing_to_resume(config)
     resume_from = resume.named_checkpoint(config)
     market = build_market(floor_spec(config))
     algorithm_config(config).validate()  # refuses here, in one line, what a worker process would only fail on
+    build_floor(market)  # and this too
     if config.search.num_trials:
         if "checkpoint_metric" not in by_hand:  # the checkpoint that is kept is the one that the search is after
             config = replace(config, checkpoint_metric=config.search.objective)
@@ -59,6 +62,7 @@ def _say_complete(config: RunConfig, by_hand: Mapping[str, Any]) -> int:
     Raises:
         InputError: if other capital is asked for, which only more episodes or a backtest of its own could use.
     """
+    from experiments.tuning.algorithms import replicas
     from experiments.tuning.monitor import read_summary
 
     folder = run_folder(config)
@@ -70,9 +74,11 @@ def _say_complete(config: RunConfig, by_hand: Mapping[str, Any]) -> int:
     if config.search.num_trials:
         print(f"search already complete: {folder} has its {config.search.num_trials} trials")
     else:
-        print(f"training already complete: {folder} has its {config.episodes} episodes (raise --episodes for more)")
-    known = folder / "backtest" / "backtest.json"
-    result = read_json(known) if known.is_file() else backtest_run(str(folder))
+        done = int(read_summary(folder)["episodes"])
+        asked = "" if done < config.episodes + replicas(config) else f", more than the {config.episodes} asked for"
+        print(f"training already complete: {folder} has {done} episodes{asked} (raise --episodes for more)")
+    own = folder.absolute() / OWN
+    result = repeat_backtest(own) if (own / "backtest.json").is_file() else backtest_run(str(folder))
     finish_in_store(config)
     write_json_flag(config.json, {"summary": read_summary(folder), "backtest": result})
     return DONE

@@ -30,6 +30,7 @@ PURE = (
     "envs/price_tables.py",
     "envs/rewards.py",
     "envs/rolling.py",
+    "envs/settings.py",
     "envs/synthetic.py",
     "envs/tape.py",
     "envs/trading.py",

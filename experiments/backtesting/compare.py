@@ -19,16 +19,19 @@ from experiments.arguments import build_settings, dump_settings
 from experiments.backtesting.agents import check_agents, describe_agents
 from experiments.backtesting.baselines import run_baselines
 from experiments.backtesting.engine import Policy, PolicyTrader, run_backtest
+from experiments.backtesting.networks import check_networks
 from experiments.backtesting.overlap import any_overlap, last_date_seen, overlap_notes, overlaps
 from experiments.backtesting.result import BacktestResult
 from experiments.config import floor_spec
 from experiments.layers import merge
 from experiments.models import Model
-from experiments.reporting.files import write_json, write_parquet
+from experiments.reporting.files import read_json, write_json, write_parquet
 from experiments.reporting.plots import plot_backtest
-from experiments.reporting.tables import metrics_table, money, pairs_table, show
+from experiments.reporting.tables import metrics_table, money, pairs_table, show, title_case
+from experiments.run_files import META_FILE
 
 PICTURE = "backtest_results.png"
+FILES = (PICTURE, "backtest.json", "equity.parquet", "trades.parquet", "weights.parquet", "costs.parquet")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +88,7 @@ def backtest_models(
         scaler = Scaler.from_json(model.record.scaler) if model.record.scaler is not None else None
         policy = load(model.checkpoint)
         _check_widths(policy, build_floor(market, split=split), model=model.name)
+        check_networks(policy, model, market)
         trader = PolicyTrader(policy)
         name = "strategy" if len(models) == 1 else model.name
         strategies.append(run_backtest(trader, market, name=name, split=split, scaler=scaler))
@@ -120,12 +124,16 @@ def summarise(backtest: Backtest) -> dict[str, Any]:
         "costs_paid": {kind: float(total) for kind, total in first.costs.sum().items()},
         "agent_profit": {agent: float(value) for agent, value in first.agent_profit.iloc[-1].items()},
         "ruined": first.ruined,
+        "ruined_series": [result.name for result in (*strategies, *backtest.baselines) if result.ruined],
+        "notes": _notes(backtest),
+        "files": list(FILES),
         "data": {"source": bars.source, "fingerprint": bars.fingerprint, "notes": list(bars.notes)},
         "models": [
             {
                 "name": model.name,
                 "checkpoint": str(model.checkpoint),
                 "which": model.which,
+                **_worth(model),
                 "last_date_seen": None if date is None else str(date),
                 "overlaps_training": overlaps(first.dates[0], date),
             }
@@ -168,15 +176,13 @@ def print_backtest(backtest: Backtest, out: str | Path) -> None:
     """Print what was tested, the table of metrics, and where the files are."""
     rows = {}
     for model in backtest.models:
-        rows[f"model {model.name}"] = f"{model.which} checkpoint, {model.checkpoint}"
+        rows[f"model {model.name}"] = f"{model.which} checkpoint{_worth_in_words(model)}, {model.checkpoint}"
     bars = backtest.market.bars
     rows["prices"] = f"{bars.source}, {bars.frequency}, {bars.periods_per_year:g} bars a year"
     rows["period"] = period_in_words(backtest)
     rows["capital"] = money(backtest.strategies[0].equity[0])
     rows["costs"] = costs_in_words(backtest)
-    start = backtest.strategies[0].dates[0]
-    overlap = overlap_notes(backtest.models, start, backtest.seen)
-    for i, note in enumerate([*overlap, *bars.notes, *_books_that_differ(backtest)]):
+    for i, note in enumerate(_notes(backtest)):
         rows[f"note {i + 1}"] = note
     results = [*backtest.strategies, *backtest.baselines]
     names = [result.name for result in backtest.strategies]
@@ -185,7 +191,27 @@ def print_backtest(backtest: Backtest, out: str | Path) -> None:
     for result in results:
         if result.ruined:
             show(f"{result.name} lost its capital before the end; its value is carried forward from there")
-    show(f"files in {out}: {PICTURE}, backtest.json, equity.parquet, trades.parquet, weights.parquet, costs.parquet")
+    show(f"files in {out}: {', '.join(FILES)}")
+
+
+def _notes(backtest: Backtest) -> list[str]:
+    """What must be known to read the figures: dates seen before, what was done to the prices, books that differ."""
+    overlap = overlap_notes(backtest.models, backtest.strategies[0].dates[0], backtest.seen)
+    return [*overlap, *backtest.market.bars.notes, *_books_that_differ(backtest)]
+
+
+def _worth(model: Model) -> dict[str, Any]:
+    """How long a checkpoint was trained, and what it reached on the validation split."""
+    meta = read_json(model.checkpoint / META_FILE)
+    return {name: meta.get(name) for name in ("episode", "metric_name", "metric_value")}
+
+
+def _worth_in_words(model: Model) -> str:
+    worth = _worth(model)
+    words = "" if worth["episode"] is None else f" of episode {worth['episode']}"
+    if worth["metric_value"] is not None:
+        words += f" (validation {title_case(worth['metric_name'])} {worth['metric_value']:.2f})"
+    return words
 
 
 def _books_that_differ(backtest: Backtest) -> list[str]:

@@ -133,7 +133,7 @@ def read_json(path: str | Path) -> Any:
 
 
 def check_folder_writable(folder: str | Path, *, setting: str) -> None:
-    """Refuse a folder that cannot be written to, before any work is done; a missing one is made.
+    """Refuse a folder that cannot be made or written to, before any work is done; nothing is created.
 
     Args:
         folder: Where results will go.
@@ -142,10 +142,8 @@ def check_folder_writable(folder: str | Path, *, setting: str) -> None:
     Raises:
         InputError: if it is a file, or cannot be made or written to.
     """
-    folder = Path(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        with tempfile.TemporaryFile(dir=_nearest_existing(Path(folder))):
             pass
     except (FileExistsError, NotADirectoryError):
         raise InputError(f"{setting} is {folder}, which is not a folder: choose another place") from None
@@ -154,15 +152,23 @@ def check_folder_writable(folder: str | Path, *, setting: str) -> None:
 
 
 def check_file_writable(path: str | Path, *, setting: str) -> None:
-    """Refuse a file that could not be written later; nothing is created except missing folders.
+    """Refuse a file that could not be written later; nothing is created.
 
     Raises:
-        InputError: if the path is a folder, or its folder cannot be made or written to.
+        InputError: if the path is a folder, or its folder does not exist or cannot be written to.
     """
     path = Path(path)
     if path.is_dir():
         raise InputError(f"{setting} is {path}, which is a folder: name a file in it")
+    if not path.parent.exists():
+        raise InputError(f"{setting} is {path}, but the folder {path.parent} does not exist: make it first")
     check_folder_writable(path.parent, setting=f"the folder of {setting}")
+
+
+def _nearest_existing(folder: Path) -> Path:
+    """The folder itself, or the nearest above it that there is: where the first missing one would be made."""
+    folder = folder.absolute()
+    return next(place for place in (folder, *folder.parents) if place.exists())
 
 
 def _umask() -> int:

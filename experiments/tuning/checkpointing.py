@@ -30,7 +30,7 @@ from algos.policy import (
 )
 from algos.schedules import epsilon_at
 from experiments.config import RunConfig, run_name
-from experiments.models import find_model
+from experiments.models import find_sound_model
 from experiments.provenance import utc_now
 from experiments.recovery.places import vault_of
 from experiments.recovery.shelf import CheckpointShelf
@@ -38,6 +38,7 @@ from experiments.recovery.store import first_line
 from experiments.recovery.vault import Vault
 from experiments.reporting.files import write_json
 from experiments.run_files import EXACT_FILE, META_FILE, SAVE_ERROR_FILE, STATE_FILE
+from experiments.tuning.best import score_to_beat
 
 
 class CheckpointedRun(Algorithm):
@@ -238,6 +239,8 @@ class CheckpointedRun(Algorithm):
         self._steps_before = self.num_env_steps
         self._evaluated_at, self._checkpointed_at = state["evaluated_at"], state["checkpointed_at"]
         self._last_metrics, self._best = state["last_metrics"], state["best"]
+        if self._shelf is not None:
+            self._best = score_to_beat(self._shelf.folder, self._best)
         self._is_best = False
         self._has_loaded = True
         if state["capital"] != self.run.floor.capital:
@@ -254,7 +257,7 @@ def load_weights(algorithm: Algorithm, source: str) -> None:
     Raises:
         IncompatibleError: if the trained team differs from this one.
     """
-    folder = find_model(source).checkpoint
+    folder = find_sound_model(source).checkpoint
     _require_fit(algorithm, folder)
     state = find_module_states(folder)
     algorithm.learner_group.set_state({"learner": {"rl_module": state}})

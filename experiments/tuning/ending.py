@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from experiments.backtesting.compare import backtest_models, print_backtest, write_backtest
+from experiments.backtesting.places import results_folder
 from experiments.cli import FAILED, INTERRUPTED
 from experiments.config import RunConfig, run_vault
-from experiments.models import find_model, find_models
+from experiments.models import find_models
 from experiments.recovery.store import first_line
-from experiments.reporting.files import WriteError
+from experiments.reporting.files import WriteError, read_json
+from experiments.reporting.tables import format_metric
 
 
 def backtest_run(source: str, *, capital: float | None = None) -> dict[str, Any]:
@@ -23,16 +25,30 @@ def backtest_run(source: str, *, capital: float | None = None) -> dict[str, Any]
         capital: Capital instead of the run's own, USD.
 
     Returns:
-        What ``backtest.json`` holds.
+        What ``backtest.json`` holds, and the ``folder`` that it lies in.
     """
     from algos.policy import load_policy  # only now: torch and RLlib take seconds to import
 
     models = find_models([source])
     done = backtest_models(models, load=load_policy, capital=capital)
-    out = find_model(source).record.folder / "backtest"
+    out = results_folder(models, capital=capital)
     summary = write_backtest(done, out)
     print_backtest(done, out)
-    return summary
+    return summary | {"folder": str(out)}
+
+
+def repeat_backtest(out: Path) -> dict[str, Any]:
+    """Say in a line what a backtest of before has found, and where its files are; returns what it found."""
+    found: dict[str, Any] = read_json(out / "backtest.json")
+    period, own, other = found["period"], found["strategy"], found["baselines"]["buy_and_hold"]
+    shown = [f"{word} {format_metric(name, own[name])}" for name, word in _REPEATED.items()]
+    start, end = (str(period[name])[:10] for name in ("start", "end"))
+    held = format_metric("total_return", other["total_return"])
+    print(f"{period['split']} split, {start} to {end}: {', '.join(shown)} (buy and hold {held}); files in {out}")
+    return found | {"folder": str(out)}
+
+
+_REPEATED = {"total_return": "return", "sharpe": "Sharpe", "max_drawdown": "drawdown", "num_trades": "trades"}
 
 
 def finish_in_store(config: RunConfig) -> None:

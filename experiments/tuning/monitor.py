@@ -121,6 +121,8 @@ class RunMonitor(Callback):
             summary["best_checkpoint"] = str(best.relative_to(folder))
             of_best = read_json(best / META_FILE)
             summary["best_metric"] = {"name": of_best["metric_name"], "value": of_best["metric_value"]}
+        else:  # damaged, and set aside
+            summary["best_checkpoint"] = summary["best_metric"] = None
         write_summary(folder, summary)
 
     def _summary(self, result: dict[str, Any]) -> dict[str, Any]:

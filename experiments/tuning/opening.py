@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from envs.market import Market
 from experiments.config import RunConfig, run_folder
 from experiments.tuning import session
@@ -27,24 +29,59 @@ def open_run(config: RunConfig, market: Market) -> RunConfig:
     return config
 
 
+def describe_run(config: RunConfig, market: Market) -> dict[str, Any]:
+    """What is about to be trained, on what prices, as plain JSON."""
+    bars, splits = market.bars, market.splits
+    return {
+        "folder": str(run_folder(config).absolute()),
+        "algo": config.algo,
+        "target_episodes": config.episodes,
+        "prices": {
+            "source": bars.source,
+            "assets": list(bars.assets),
+            "num_bars": bars.num_bars,
+            "frequency": bars.frequency,
+            "periods_per_year": bars.periods_per_year,
+            "notes": list(bars.notes),
+        },
+        "splits": {
+            split.name: {
+                "start": str(bars.dates[split.start]),
+                "end": str(bars.dates[split.stop - 1]),
+                "num_bars": split.num_bars,
+            }
+            for split in (splits.train, splits.validation, splits.test)
+        },
+        "agents": {mandate.name: list(mandate.assets) for mandate in market.mandates},
+    }
+
+
 def announce(config: RunConfig, market: Market, *, is_known: bool) -> None:
     """Say what is about to be trained, on what prices."""
-    bars, splits = market.bars, market.splits
+    facts = describe_run(config, market)
+    prices = facts["prices"]
     print(
         f"{'carrying on' if is_known else 'starting'} {run_folder(config)}: {config.algo}, {config.episodes} episodes"
     )
-    print(f"prices: {bars.source}, {bars.num_assets} assets, {bars.num_bars} bars of {bars.frequency}, ", end="")
-    print(f"{bars.periods_per_year:g} a year")
-    for note in bars.notes:
+    print(f"prices: {prices['source']}, {len(prices['assets'])} assets, ", end="")
+    print(f"{prices['num_bars']} bars of {prices['frequency']}, {prices['periods_per_year']:g} a year")
+    for note in prices["notes"]:
         print(f"  {note}")
-    for split in (splits.train, splits.validation, splits.test):
-        first, last = (str(bars.dates[i])[:10] for i in (split.start, split.stop - 1))
-        print(f"  {split.name}: {first} to {last}, {split.stop - split.start} bars")
+    for name, split in facts["splits"].items():
+        print(f"  {name}: {split['start'][:10]} to {split['end'][:10]}, {split['num_bars']} bars")
     agents = ", ".join(
-        f"{m.name} ({', '.join(m.assets[:3])}{', ...' if len(m.assets) > 3 else ''})" for m in market.mandates
+        f"{name} ({', '.join(assets[:3])}{', ...' if len(assets) > 3 else ''})"
+        for name, assets in facts["agents"].items()
     )
     print(f"agents: {agents}")
+    for line in _steps_of_the_clock(config):
+        print(line)
+
+
+def _steps_of_the_clock(config: RunConfig) -> list[str]:
+    """Say once that replicas end together, where the target or the checkpoints do not fall on such an end."""
     together, every = replicas(config), config.checkpoint_interval
-    if every % together:
-        due = -(-every // together) * together
-        print(f"{together} replicas end their episodes together: checkpoints come every {due} episodes, not {every}")
+    due, last = (-(-count // together) * together for count in (every, config.episodes))
+    parts = [f"checkpoints come every {due}, not {every}"] if due != every else []
+    parts += [f"the run ends at {last} at the earliest, not at {config.episodes}"] if last != config.episodes else []
+    return [f"{together} replicas end their episodes together: {'; '.join(parts)}"] if parts else []

@@ -15,8 +15,10 @@ from experiments.models import find_model
 from experiments.recovery.manifests import find_damage
 from experiments.recovery.shelf import DAMAGED_PREFIX, CheckpointShelf
 from experiments.run_files import RECORD_FILE
+from experiments.run_folders import has_begun
 from experiments.run_record import read_run_record
 from experiments.settings import settings_of
+from experiments.tuning.best import restore_best
 from experiments.tuning.monitor import read_summary
 
 TUNER_FILE = "tuner.pkl"
@@ -38,8 +40,15 @@ CHANGEABLE = (
 
 
 def is_known(config: RunConfig) -> bool:
-    """Whether the command carries on with a run folder that exists."""
-    return config.resume != "never" and (run_folder(config) / RECORD_FILE).exists()
+    """Whether the command carries on with a run folder that exists, and not only begins in it.
+
+    A run of which no checkpoint has come yet is started anew, with whatever settings are now given. A search draws
+    trials before that, and is carried on from its plan.
+    """
+    folder = run_folder(config)
+    if config.resume == "never" or not (folder / RECORD_FILE).exists():
+        return False
+    return bool(config.search.num_trials) or has_begun(folder)
 
 
 def is_complete(config: RunConfig) -> bool:
@@ -77,6 +86,21 @@ def check_changes(config: RunConfig, by_hand: dict[str, Any]) -> None:
         )
 
 
+def nothing_to_resume(config: RunConfig) -> InputError:
+    """What to say where ``--resume`` names something, but the run folder holds nothing that could go on."""
+    folder = run_folder(config)
+    if Path(config.resume).expanduser().absolute() == folder.absolute():
+        return InputError(f"{folder} has no checkpoint yet: leave --resume out to start it")
+    return InputError(f"--resume is {config.resume}, but {folder} is no run folder: {_start_from(config)}")
+
+
+def _start_from(config: RunConfig) -> str:
+    """Say how a new run is made of the checkpoint that ``--resume`` names: from its weights, or from all of it."""
+    asked = f"{config.resume} --name NEW"
+    branch = f", or on from where it stood: --branch-from {asked}" if "branch_from" in settings_of(RunConfig) else ""
+    return f"start a new run from its weights: --load-model {asked}{branch}"
+
+
 def named_checkpoint(config: RunConfig) -> dict[str, str] | None:
     """Check the checkpoint that ``--resume PATH`` names.
 
@@ -93,12 +117,14 @@ def named_checkpoint(config: RunConfig) -> dict[str, str] | None:
     if model.record.folder != folder:
         raise InputError(
             f"--resume names a checkpoint of {model.record.folder}, but the run is {folder}: leave --name and "
-            "--storage out, or start a new run from its weights with --load-model"
+            f"--storage out to carry that run on, or {_start_from(config)}"
         )
     if config.search.num_trials:
         raise InputError(f"{folder} is a search, which is carried on as a whole: leave --resume out")
     if model.which != "named":
-        return None
+        if Path(config.resume).expanduser().absolute() == folder:
+            return None
+        raise InputError(f"--resume {config.resume} is not a checkpoint: name the run folder, or a checkpoint in it")
     if damage := find_damage(model.checkpoint):
         raise InputError(f"{model.checkpoint} is damaged, {damage[0]}: name another checkpoint")
     return {"checkpoint": str(model.checkpoint.relative_to(folder)), "asked_at": datetime.now(UTC).isoformat()}
@@ -114,6 +140,8 @@ def can_restore(config: RunConfig) -> bool:
         InputError: if a search holds checkpoints, but what Tune wrote about them is missing or damaged.
     """
     folder = run_folder(config)
+    if not config.search.num_trials and not has_begun(folder):
+        return False  # whatever plan is there may be of other settings
     for path, damage in _tune_damage(folder):
         if config.search.num_trials:
             if found := sorted(folder.glob("*/checkpoint_*")):
@@ -142,6 +170,7 @@ def check_checkpoints(folder: Path) -> list[str]:
                 f"none of the {len(shelf.damaged())} checkpoints in {trial} is whole, nothing is started over them: "
                 f"{'; '.join(reports) or 'they were set aside before'}"
             )
+        restore_best(trial, reports.append)
     return reports
 
 

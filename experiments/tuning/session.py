@@ -18,15 +18,14 @@ from envs.errors import InputError
 from envs.market import Market
 from experiments.backtesting.agents import check_agents, describe_agents
 from experiments.config import RunConfig, config_to_json, run_folder, run_vault
-from experiments.models import find_model
+from experiments.models import find_model, find_sound_model
 from experiments.provenance import collect_provenance
 from experiments.recovery.stopping import stop_on_signal
 from experiments.reporting.files import WriteError
-from experiments.run_files import RECORD_FILE
 from experiments.run_record import read_run_record, write_run_record
 from experiments.tuning.loggers import RecordLogger
 from experiments.tuning.monitor import RunMonitor, read_summary, why_unsaved, write_summary
-from experiments.tuning.resume import can_restore
+from experiments.tuning.resume import can_restore, is_known
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ def record_run(config: RunConfig, market: Market, *, resume_from: Mapping[str, s
     folder = run_folder(config)
     provenance = collect_provenance(data_fingerprint=market.bars.fingerprint)
     scaler: dict[str, Any] = dict(market.scaler.to_json())
-    if (folder / RECORD_FILE).exists():
+    if is_known(config):
         old = read_run_record(folder)
         resume_from = resume_from or old.resume_from
         if old.provenance.get("data_fingerprint") != market.bars.fingerprint:
@@ -221,7 +220,7 @@ def check_fits(config: RunConfig, market: Market) -> None:
     from experiments.tuning.trainables import trainable_class
 
     assert config.load_model is not None
-    model = find_model(config.load_model)
+    model = find_sound_model(config.load_model)
     if model.record.agents is not None:
         check_agents(model.record.agents, describe_agents(market.mandates), model=model.name, prices=market.bars.source)
     alone = {"scaling.num_env_runners": 0, "scaling.num_learners": 0, "scaling.num_gpus_per_learner": 0.0}

@@ -14,7 +14,7 @@ from experiments.run_files import LOG_FILE
 from experiments.tuning import session
 from experiments.tuning.ending import backtest_run, finish_in_store, last_line, say_failed, say_interrupted
 from experiments.tuning.monitor import read_summary
-from experiments.tuning.opening import announce, open_run
+from experiments.tuning.opening import announce, describe_run, open_run
 from experiments.tuning.resume import check_checkpoints, is_known
 
 
@@ -44,13 +44,14 @@ def _train_run(
     with run_lock(folder), log_to(folder / LOG_FILE):
         scaler = session.record_run(config, market, resume_from=resume_from)
         announce(config, market, is_known=known)
+        told = {"run": describe_run(config, market)}
         for report in reports:
             print(report)
         if resume_from is not None:
             print(f"from {resume_from['checkpoint']}, as asked")
         outcome = session.train(config, scaler)
         if outcome.status != "complete":
-            write_json_flag(config.json, {"summary": read_summary(folder), "backtest": None})
+            write_json_flag(config.json, told | {"summary": read_summary(folder), "backtest": None})
         if outcome.status == "interrupted":
             finish_in_store(config)
             return say_interrupted(folder)
@@ -60,7 +61,10 @@ def _train_run(
                 raise outcome.error
             kept = f"the last good checkpoint is kept; details in {folder}/trial_*/error.txt"
             return say_failed(f"training failed: {last_line(outcome.error)}", kept=kept)
-        result = backtest_run(str(folder))
+        try:
+            result = backtest_run(str(folder))
+        except KeyboardInterrupt:
+            return say_interrupted(folder)
     finish_in_store(config)
-    write_json_flag(config.json, {"summary": read_summary(folder), "backtest": result})
+    write_json_flag(config.json, told | {"summary": read_summary(folder), "backtest": result})
     return DONE

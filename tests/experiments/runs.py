@@ -10,6 +10,7 @@ from envs.market import build_market
 from experiments.backtesting.agents import describe_agents
 from experiments.config import RunConfig, config_from_json, config_to_json, floor_spec
 from experiments.layers import merge
+from experiments.recovery.manifests import seal
 from experiments.run_record import write_run_record
 
 SMALL = {
@@ -55,6 +56,7 @@ def make_run(folder: Path, settings: dict | None = None, *, best: str | None = "
         checkpoint.mkdir()
         meta = {"episode": i, "total_steps": 100 * i, "is_best": checkpoint.name == best}
         (checkpoint / "checkpoint_meta.json").write_text(json.dumps(meta))
+        seal(checkpoint)
     summary = {"status": "complete", "latest_checkpoint": "checkpoint_000003", "best_checkpoint": best}
     (folder / "summary.json").write_text(json.dumps(summary))
     return config

@@ -292,9 +292,9 @@ def test_table_of_settings_in_the_docs_is_current(tmp_path):
 
 
 def test_verb_prints_the_table_and_gives_it_as_json(tmp_path, capsys):
-    assert config_verb(["--json", "out/settings.json"]) == 0
+    assert config_verb(["--json", "settings.json"]) == 0
     assert capsys.readouterr().out == render_settings() + "\n"
-    listed = json.loads((tmp_path / "out" / "settings.json").read_text())["settings"]
+    listed = json.loads((tmp_path / "settings.json").read_text())["settings"]
     assert [item["name"] for item in listed] == list(settings_of(RunConfig))
     found = {item["name"]: item for item in listed}
     assert found["qmix.hidden"] == {

@@ -1,52 +1,16 @@
 """Every mistake of a user: one clear line, exit code 2, and nothing is started or written over."""
 
 import json
-import pickle
-import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
 from commands import CLOCK, MARKET, tree
 
-from envs.market import build_market
-from experiments.backtesting.agents import describe_agents
-from experiments.cli import exit_code
-from experiments.config import config_from_json, config_to_json, floor_spec
 from experiments.recovery.lock import run_lock
-from experiments.recovery.manifests import seal
 from experiments.run import run
-from experiments.run_record import write_run_record
 
-TINY = {"data": {"synthetic": {"num_assets": 3, "num_bars": 600}}, "floor": {"horizon_bars": 20}}
-
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch):
-    """No mistake may come so far as to start Ray."""
-    import ray
-
-    def refuse(*args, **kwargs):
-        raise AssertionError("the mistake was not seen before Ray was started")
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(ray, "init", refuse)
-    monkeypatch.setattr(ray, "is_initialized", lambda: False)
-
-
-@pytest.fixture
-def mistake(capsys):
-    """Runs a command that must be refused; returns the line."""
-
-    def check(*argv):
-        assert exit_code(run, [str(word) for word in argv]) == 2
-        captured = capsys.readouterr()
-        assert captured.err.startswith("error: ")
-        assert captured.err.count("\n") == 1
-        assert "Traceback" not in captured.out + captured.err
-        return captured.err.removeprefix("error: ")
-
-    return check
+pytestmark = pytest.mark.usefixtures("no_ray")
 
 
 def prices(num_bars=300, tics=("AAA", "BBB", "CCC")):
@@ -147,31 +111,6 @@ def test_storage_that_cannot_be_written_is_refused(mistake, tmp_path, storage):
 # --- run folders ------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def folder(tmp_path):
-    """A run that was killed: its settings, a whole and a damaged checkpoint, and what Tune knows of it."""
-    folder = tmp_path / "results" / "old"
-    config = config_from_json(TINY | {"name": "old"})
-    market = build_market(floor_spec(config))
-    write_run_record(
-        folder,
-        config=config_to_json(config),
-        provenance={"data_fingerprint": market.bars.fingerprint},
-        scaler=market.scaler.to_json(),
-        agents=describe_agents(market.mandates),
-    )
-    checkpoint = folder / "trial_0" / "checkpoint_000000"
-    checkpoint.mkdir(parents=True)
-    (checkpoint / "checkpoint_meta.json").write_text(json.dumps({"total_steps": 10, "is_best": True}))
-    seal(checkpoint)
-    shutil.copytree(checkpoint, checkpoint.with_name("checkpoint_000001"))
-    (checkpoint.with_name("checkpoint_000001") / "checkpoint_meta.json").write_text("{}")
-    (folder / "summary.json").write_text(json.dumps({"status": "running", "episodes": 8}))
-    (folder / "tuner.pkl").write_bytes(pickle.dumps({}))
-    (folder / "experiment_state-2026-01-01_00-00-00.json").write_text('{"trial_data": []}')
-    return folder
-
-
 @pytest.mark.parametrize(
     ("name", "text"),
     [
@@ -259,7 +198,7 @@ def test_named_checkpoint_that_cannot_be_continued_is_refused(mistake, folder, w
         (["--desk.preset", "roles"], "agents"),
     ],
 )
-def test_weights_of_other_agents_are_refused(mistake, folder, words, complaint, monkeypatch):
+def test_weights_of_other_agents_are_refused(ray_session, mistake, folder, words, complaint, monkeypatch):
     from experiments.tuning import session
 
     monkeypatch.setattr(session, "start_ray", lambda config: None)
@@ -267,7 +206,7 @@ def test_weights_of_other_agents_are_refused(mistake, folder, words, complaint, 
     assert not (folder.parent / "new").exists()
 
 
-def test_new_run_that_would_move_its_own_weights_aside_is_refused(mistake, folder, monkeypatch):
+def test_new_run_that_would_move_its_own_weights_aside_is_refused(ray_session, mistake, folder, monkeypatch):
     from experiments.tuning import session
 
     monkeypatch.setattr(session, "start_ray", lambda config: None)

@@ -21,6 +21,7 @@ from commands import (
 
 from algos.policy import weights_sha256
 from experiments.cli import exit_code
+from experiments.reporting.tables import format_metric
 from experiments.run import run
 from experiments.tuning.checkpointing import find_module_states
 from experiments.tuning.monitor import write_summary
@@ -40,6 +41,10 @@ def sha256_of(checkpoint):
 
 def read(path):
     return json.loads(path.read_text())
+
+
+def backtest_of(folder):
+    return read(folder / "backtest" / "backtest.json") | {"folder": str(folder / "backtest")}
 
 
 @pytest.fixture(scope="module")
@@ -134,18 +139,34 @@ def test_backtest_follows_the_training(first):
 
 
 def test_json_holds_what_was_printed(first):
-    folder, _ = first
+    folder, done = first
     found = read(folder.parent / "first.json")
-    assert found == {"summary": summary(folder), "backtest": read(folder / "backtest" / "backtest.json")}
+    assert found["summary"] == summary(folder)
+    assert found["backtest"] == backtest_of(folder)
+    told = found["run"]
+    assert (told["folder"], told["algo"], told["target_episodes"]) == (str(folder), "qmix", EPISODES)
+    assert told["prices"]["num_bars"] == 600
+    assert set(told["splits"]) == {"train", "validation", "test"}
+    assert all(name in done.stdout for name in told["agents"])
+    assert all(split["start"][:10] in done.stdout for split in told["splits"].values())
 
 
 def test_same_command_again_is_already_complete_and_changes_nothing(first, tmp_path, capsys):
     folder, _ = first
     before = tree(folder)
     assert run_here(folder, *QMIX, "--episodes", EPISODES, "--json", tmp_path / "again.json") == 0
-    assert "training already complete" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert f"training already complete: {folder} has {EPISODES} episodes (raise" in shown
+    assert f"files in {folder / 'backtest'}" in shown
+    assert format_metric("total_return", backtest_of(folder)["strategy"]["total_return"]) in shown
     assert tree(folder) == before
-    assert read(tmp_path / "again.json") == read(folder.parent / "first.json")
+    assert read(tmp_path / "again.json") == {"summary": summary(folder), "backtest": backtest_of(folder)}
+
+
+def test_lower_target_is_said_to_be_reached_by_far(first, capsys):
+    folder, _ = first
+    assert run_here(folder, "--episodes", 8) == 0
+    assert f"has {EPISODES} episodes, more than the 8 asked for" in capsys.readouterr().out
 
 
 def test_backtest_that_a_kill_prevented_is_made_up_for(finished, capsys):
@@ -281,7 +302,7 @@ def test_skip_training_only_backtests(finished, tmp_path):
     before = tree(finished)
     wanted = ["--load-model", str(finished), "--skip-training", "--json", str(tmp_path / "out.json")]
     assert exit_code(run, wanted) == 0
-    assert read(tmp_path / "out.json")["backtest"] == read(finished / "backtest" / "backtest.json")
+    assert read(tmp_path / "out.json")["backtest"] == backtest_of(finished)
     changed = {name for name, at in tree(finished).items() if before.get(name) != at}
     assert changed
     assert all(name.startswith("backtest/") for name in changed)

@@ -1,0 +1,84 @@
+"""Names and states of run folders: what may be called a run, what may be written to, and what has begun."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from envs.errors import InputError
+from experiments.recovery.lock import LOCK_FILE
+from experiments.recovery.shelf import DAMAGED_PREFIX, PREFIX
+from experiments.recovery.stopping import STOP_FILE
+from experiments.reporting.files import read_json
+from experiments.run_files import BEST_FOLDER, LOG_FILE, RECORD_FILE, SUMMARY_FILE
+
+MOST_CHARACTERS, MOST_BYTES = 100, 200
+"""Longest name of a run: file systems take 255 bytes, and a suffix comes on top when a folder is moved aside."""
+_FORBIDDEN = "/\\*?[]"
+_LEFTOVERS = frozenset({LOCK_FILE, LOG_FILE, STOP_FILE})
+"""All that a start that was ended in its first moments leaves in a folder."""
+_MARKS = (SUMMARY_FILE, "tuner.pkl", "trial_*", f"*/{PREFIX}*")
+"""What only a run leaves in a folder."""
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that would lead out of the folder of runs, or that a shell or a person would misread.
+
+    Raises:
+        InputError: saying what is wrong with it.
+    """
+    wrong = None
+    if not name:
+        wrong = "it is empty"
+    elif name in (".", ".."):
+        wrong = "it is a folder's own or upper name"
+    elif not name.isprintable():
+        wrong = "it holds a line break or another character that is not printed"
+    elif found := [character for character in name if character in _FORBIDDEN]:
+        wrong = f"it holds {found[0]!r}"
+    elif name != name.strip():
+        wrong = "it begins or ends with a blank"
+    elif name.startswith("-"):
+        wrong = "it begins with a dash"
+    elif len(name) > MOST_CHARACTERS or len(name.encode()) > MOST_BYTES:
+        wrong = f"it has {len(name)} characters, more than fit"
+    if wrong is not None:
+        shown = name if len(name) <= MOST_CHARACTERS else f"{name[:20]}..."
+        raise InputError(f"--name is {shown!r}: {wrong}; give one folder name (where it lies is set by --storage)")
+
+
+def has_begun(folder: Path) -> bool:
+    """Whether a run folder holds, or has held, a checkpoint; until then there is nothing that settings must fit."""
+    patterns = (f"{PREFIX}*", f"{DAMAGED_PREFIX}{PREFIX}*", BEST_FOLDER, f"{DAMAGED_PREFIX}{BEST_FOLDER}*")
+    if any(next(folder.glob(f"{level}{pattern}"), None) for level in ("", "*/") for pattern in patterns):
+        return True
+    try:
+        summary = read_json(folder / SUMMARY_FILE)
+    except InputError:
+        return (folder / SUMMARY_FILE).exists()  # damaged: whoever reads it says so
+    return not isinstance(summary, dict) or summary.get("latest_checkpoint") is not None
+
+
+def check_folder(folder: Path, *, is_moved_aside: bool = False) -> None:
+    """Refuse to start a run over what is there and is no whole run; nothing is touched.
+
+    Args:
+        folder: The run folder.
+        is_moved_aside: Whether a run that is there will be moved out of the way.
+
+    Raises:
+        InputError: if it is a file, holds something else, or is a run that has lost its record.
+    """
+    if not folder.exists() or (folder / RECORD_FILE).exists():
+        return
+    if not folder.is_dir():
+        raise InputError(f"{folder} is a file: choose another --name")
+    if any(next(folder.glob(mark), None) for mark in _MARKS):
+        if not is_moved_aside:
+            raise InputError(
+                f"{folder} is a run that has lost its {RECORD_FILE}, nothing is written over it: put the file back, or "
+                "start anew with --resume never, which moves the folder aside"
+            )
+        return
+    others = sorted(p.name for p in folder.iterdir() if p.name not in _LEFTOVERS and not p.name.startswith("."))
+    if others:
+        raise InputError(f"{folder} is no run, and holds {others[0]}: choose another --name, nothing is written to it")

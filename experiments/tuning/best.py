@@ -1,0 +1,59 @@
+"""The best checkpoint of a trial: verified, put back where it was lost, and what a later one has to beat."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+from envs.errors import InputError
+from experiments.recovery.manifests import find_damage
+from experiments.recovery.shelf import CheckpointShelf
+from experiments.reporting.files import read_json
+from experiments.run_files import BEST_FOLDER, META_FILE
+from experiments.tuning.monitor import copy_folder, mend_copy
+
+
+def restore_best(trial: Path, report: Callable[[str], None]) -> None:
+    """Verify a trial's best checkpoint; set a damaged one aside, and put the best of those that are left in its place.
+
+    Args:
+        trial: The trial's folder; nothing else may be writing to it.
+        report: Told one line about what was found and done.
+    """
+    best, shelf = trial / BEST_FOLDER, CheckpointShelf(trial)
+    mend_copy(best)
+    if best.is_dir():
+        damage = find_damage(best)
+        if not damage:
+            return
+        report(f"{BEST_FOLDER} is damaged, {damage[0]}: set aside as {shelf.set_aside(best).name}")
+    left = [(value, path) for path in shelf.published() if (value := _value(path)) is not None]
+    for value, path in sorted(left, reverse=True):
+        if not find_damage(path):
+            copy_folder(path, best)
+            report(f"{path.name} is the best that is left ({value:.4g}): copied to {BEST_FOLDER}")
+            return
+
+
+def score_to_beat(trial: Path, seen: float | None) -> float | None:
+    """The best score of which there is still a checkpoint; a score whose checkpoint is gone must not hide later ones.
+
+    Args:
+        trial: The trial's folder.
+        seen: The best score so far, whether or not its checkpoint is still there.
+    """
+    if seen is None:
+        return None
+    found = [_value(path) for path in (trial / BEST_FOLDER, *CheckpointShelf(trial).published())]
+    values = [value for value in found if value is not None]
+    return min(seen, max(values)) if values else None
+
+
+def _value(checkpoint: Path) -> float | None:
+    """What a checkpoint reached by the metric that decides; None where it has none that could be compared."""
+    try:
+        value = read_json(checkpoint / META_FILE).get("metric_value")
+    except (InputError, AttributeError):
+        return None
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None

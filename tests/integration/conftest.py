@@ -1,0 +1,70 @@
+"""What tests of a user's mistakes share: no Ray, one line on stderr, and a run that was killed."""
+
+import json
+import pickle
+import shutil
+
+import pytest
+
+from envs.market import build_market
+from experiments.backtesting.agents import describe_agents
+from experiments.cli import exit_code
+from experiments.config import config_from_json, config_to_json, floor_spec
+from experiments.recovery.manifests import seal
+from experiments.run import run
+from experiments.run_record import write_run_record
+
+TINY = {"data": {"synthetic": {"num_assets": 3, "num_bars": 600}}, "floor": {"horizon_bars": 20}}
+
+
+@pytest.fixture
+def no_ray(tmp_path, monkeypatch):
+    """No mistake may come so far as to start Ray."""
+    import ray
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("the mistake was not seen before Ray was started")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(ray, "init", refuse)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+
+
+@pytest.fixture
+def mistake(capsys):
+    """Runs a command that must be refused; returns the line."""
+
+    def check(*argv, verb=run):
+        assert exit_code(verb, [str(word) for word in argv]) == 2
+        captured = capsys.readouterr()
+        assert captured.err.startswith("error: ")
+        assert captured.err.count("\n") == 1
+        assert "Traceback" not in captured.out + captured.err
+        return captured.err.removeprefix("error: ")
+
+    return check
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A run that was killed: its settings, a whole and a damaged checkpoint, and what Tune knows of it."""
+    folder = tmp_path / "results" / "old"
+    config = config_from_json(TINY | {"name": "old"})
+    market = build_market(floor_spec(config))
+    write_run_record(
+        folder,
+        config=config_to_json(config),
+        provenance={"data_fingerprint": market.bars.fingerprint},
+        scaler=market.scaler.to_json(),
+        agents=describe_agents(market.mandates),
+    )
+    checkpoint = folder / "trial_0" / "checkpoint_000000"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "checkpoint_meta.json").write_text(json.dumps({"total_steps": 10, "is_best": True}))
+    seal(checkpoint)
+    shutil.copytree(checkpoint, checkpoint.with_name("checkpoint_000001"))
+    (checkpoint.with_name("checkpoint_000001") / "checkpoint_meta.json").write_text("{}")
+    (folder / "summary.json").write_text(json.dumps({"status": "running", "episodes": 8}))
+    (folder / "tuner.pkl").write_bytes(pickle.dumps({}))
+    (folder / "experiment_state-2026-01-01_00-00-00.json").write_text('{"trial_data": []}')
+    return folder
