@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from envs.errors import InputError
 from experiments.config import RunConfig, config_from_json
 from experiments.reporting.files import read_json
 from experiments.run_files import META_FILE, SUMMARY_FILE
 from experiments.run_record import FILE_NAME, RunRecord, find_run_folder, read_run_record
+
+if TYPE_CHECKING:
+    from algos.policy import TeamPolicy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +56,26 @@ def find_model(path: str | Path) -> Model:
     else:
         raise InputError(f"{path} is not a checkpoint of {folder}: it holds no {META_FILE}")
     return Model(name=name, checkpoint=checkpoint, which=which, record=record, config=config)
+
+
+def load_policy(path: str | Path) -> TeamPolicy:
+    """Load a trained team to act: ``load_policy("results/dow")(observations)`` gives every agent's action.
+
+    In evaluation mode, without noise, and without Ray running.
+
+    Args:
+        path: A run folder (its best checkpoint, else its latest), one checkpoint, or what ``checkpoints.py export``
+            wrote.
+
+    Raises:
+        InputError: if there is no model at that path.
+        IncompatibleError: if a part of it is missing or damaged.
+    """
+    from algos import policy  # only now: torch and RLlib take seconds to import
+    from algos.export import NETWORKS_FILE
+
+    folder = Path(path).expanduser()
+    return policy.load_policy(folder if (folder / NETWORKS_FILE).is_file() else find_checkpoint(folder))
 
 
 def find_checkpoint(path: str | Path) -> Path:

@@ -18,10 +18,10 @@ from ray.train._internal.session import _TrainingResult
 
 from algos import exact
 from algos.errors import IncompatibleError
+from algos.export import MODULES_FOLDER
 from algos.learner import NonFiniteLossError
 from algos.policy import (
     LAYOUT_FILE,
-    MODULES_FOLDER,
     flat_weights,
     layout_differences,
     read_layout,
@@ -56,6 +56,7 @@ class CheckpointedRun(Algorithm):
         self._last_metrics: dict[str, float] = {}
         self._best: float | None = None
         self._best_before: float | None = None
+        self._recent_return: float | None = None
         self._is_best = self._has_loaded = False
         storage = kwargs.get("storage")
         self._run_folder = Path(storage.experiment_fs_path) if storage is not None else None
@@ -154,7 +155,8 @@ class CheckpointedRun(Algorithm):
         super().save_checkpoint(checkpoint_dir)
         folder = Path(checkpoint_dir)
         (folder / EXACT_FILE).write_bytes(exact.capture(self))
-        write_json(folder / LAYOUT_FILE, team_layout(self))
+        layout = team_layout(self)
+        write_json(folder / LAYOUT_FILE, layout)
         write_json(
             folder / META_FILE,
             {
@@ -169,6 +171,9 @@ class CheckpointedRun(Algorithm):
                 "weights_sha256": weights_sha256(weights),
                 "algo": self.run.algo,
                 "seed": self.run.seed,
+                "environment": self.config.env,
+                "num_agents": len(layout["agent_ids"]),
+                "recent_mean_reward": self._recent_return,
             },
         )
         write_json(
@@ -178,6 +183,7 @@ class CheckpointedRun(Algorithm):
                 "checkpointed_at": self.num_episodes,
                 "last_metrics": self._last_metrics,
                 "best": self._best,
+                "recent_return": self._recent_return,
                 "capital": self.run.floor.capital,
                 "resume_from": self._resume_from,
                 "iteration": self.training_iteration,
@@ -214,6 +220,7 @@ class CheckpointedRun(Algorithm):
         self._steps_before = self.num_env_steps
         self._evaluated_at, self._checkpointed_at = state["evaluated_at"], state["checkpointed_at"]
         self._last_metrics, self._best = state["last_metrics"], state["best"]
+        self._recent_return = state.get("recent_return")
         self._is_best = False
         self._has_loaded = True
         if state["capital"] != self.run.floor.capital:

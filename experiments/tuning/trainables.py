@@ -96,7 +96,7 @@ class RunTrainable(CheckpointedRun):
             total_steps=self.num_env_steps,
             agent_steps=self._agent_steps(),
             epsilon=self.epsilon(),
-            episode_return=self._peek(EPISODE_RETURN_MEAN, float("nan")),
+            episode_return=self._see_return(result),
             best_score=self._best,
             is_best=self._is_best,
             done=is_over or is_stopped,
@@ -143,6 +143,16 @@ class RunTrainable(CheckpointedRun):
             self._best_before, self._best = self._best, score
             return True
         return False
+
+    def _see_return(self, result: Mapping[str, Any]) -> float:
+        """Recent mean return of training episodes, from this iteration or, where none has ended, from the one before.
+
+        Only a result has it: RLlib's logger forgets the episodes that it has reported.
+        """
+        found = result.get(ENV_RUNNER_RESULTS, {}).get(EPISODE_RETURN_MEAN)
+        if found is not None and math.isfinite(found):
+            self._recent_return = float(found)
+        return math.nan if self._recent_return is None else self._recent_return
 
     def _require_progress(self) -> None:
         """Fail loudly where RLlib would go on with counters that stand still, as when every runner is dead.

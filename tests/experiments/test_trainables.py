@@ -48,7 +48,7 @@ class Clocked(RunTrainable):
         self.run, self.scores, self.ended = run, list(scores), 0
         self._evaluated_at = self._checkpointed_at = self._iteration = 0
         self._last_metrics, self._best, self._is_best, self._has_loaded = {}, None, False, True
-        self._run_folder, self._steps_before = None, 0
+        self._run_folder, self._steps_before, self._recent_return = None, 0, None
 
     num_episodes = property(lambda self: self.ended)
 
@@ -86,6 +86,18 @@ def test_checkpoints_and_evaluations_are_due_by_episodes(clocked):
     saved = [result["episodes"] for result in results if result.get("should_checkpoint")]
     assert saved == [12, 24, 32], "the last one when the target is reached"
     assert [result["score"] for result in results] == [0, 0, 1, 1, 2, 3, 3, 4]
+
+
+def test_recent_return_is_that_of_the_last_episodes_that_ended(clocked, monkeypatch):
+    trainable, returns = Clocked(config_of("qmix", episodes=40), [1.0] * 9), [None, 0.5, None, float("nan"), 0.25]
+
+    def step(self):
+        self.ended += 4
+        found = returns.pop(0)
+        return {"env_runners": {} if found is None else {"episode_return_mean": found}}
+
+    monkeypatch.setattr(Algorithm, "step", step)
+    assert [repr(trainable.step()["episode_return"]) for _ in range(5)] == ["nan", "0.5", "0.5", "0.5", "0.25"]
 
 
 def test_best_is_judged_among_checkpoints_only(clocked):
