@@ -80,9 +80,13 @@ def _with_absolute_paths(config: RunConfig, by_hand: dict[str, Any]) -> RunConfi
     changed = config
     if config.load_model is not None:
         changed = replace(changed, load_model=_absolute(config.load_model))
+    if config.branch_from is not None:
+        changed = replace(changed, branch_from=_absolute(config.branch_from))
     if config.data.path is not None:
         changed = replace(changed, data=replace(config.data, path=_absolute(config.data.path)))
-    by_hand.update({name: value_of(changed, name) for name in ("load_model", "data.path") if name in by_hand})
+    by_hand.update(
+        {name: value_of(changed, name) for name in ("load_model", "branch_from", "data.path") if name in by_hand}
+    )
     return changed
 
 

@@ -29,12 +29,13 @@ from algos.policy import (
     weights_sha256,
 )
 from algos.schedules import epsilon_at
-from experiments.config import RunConfig
+from experiments.config import RunConfig, config_to_json
 from experiments.models import find_model
 from experiments.provenance import utc_now
+from experiments.recovery.manifests import find_damage
 from experiments.recovery.shelf import CheckpointShelf
 from experiments.reporting.files import write_json
-from experiments.run_files import EXACT_FILE, META_FILE, SAVE_ERROR_FILE, STATE_FILE
+from experiments.run_files import BRANCH_FOLDER, EXACT_FILE, META_FILE, SAVE_ERROR_FILE, STATE_FILE
 
 
 class CheckpointedRun(Algorithm):
@@ -43,15 +44,16 @@ class CheckpointedRun(Algorithm):
     Args:
         algo: The config of the algorithm.
         run: The run's settings.
-        resume_from: The checkpoint that the user named, as ``config.json`` records it.
+        record: The run folder's ``config.json``; empty outside Tune.
         kwargs: Tune's; ``storage`` says where the run and trial folders are, None outside Tune.
     """
 
     previous_checkpoint: Path | None = None
 
-    def __init__(self, algo: Any, *, run: RunConfig, resume_from: dict[str, str] | None, **kwargs: Any) -> None:
+    def __init__(self, algo: Any, *, run: RunConfig, record: Mapping[str, Any], **kwargs: Any) -> None:
         self.run = run
-        self._resume_from = resume_from
+        self._resume_from: dict[str, str] | None = record.get("resume_from")
+        self._is_branch = bool(record.get("branch_of"))
         self._evaluated_at = self._checkpointed_at = self._steps_before = 0
         self._last_metrics: dict[str, float] = {}
         self._best: float | None = None
@@ -139,9 +141,26 @@ class CheckpointedRun(Algorithm):
             self._continue_from(self._named_checkpoint())
         elif self._shelf is not None and self._shelf.damaged():
             raise IncompatibleError(f"none of the checkpoints in {self._shelf.folder} is whole; see those set aside")
+        elif self._is_branch:
+            self._branch_off()
         elif self.run.load_model is not None:
             load_weights(self, self.run.load_model)
         self._has_loaded = True
+
+    def _branch_off(self) -> None:
+        """Go on from the checkpoint of another run, with this run's step sizes; the best one is sought anew.
+
+        Raises:
+            IncompatibleError: if it has been damaged since it was taken over.
+        """
+        assert self._run_folder is not None
+        if damage := find_damage(self._run_folder / BRANCH_FOLDER):
+            raise IncompatibleError(f"{self._run_folder / BRANCH_FOLDER} is damaged, {damage[0]}: branch off anew")
+        foreach = self.learner_group.foreach_learner
+        (step_sizes, *_) = (result.get() for result in foreach(_step_sizes))
+        self._continue_from(self._run_folder / BRANCH_FOLDER)
+        foreach(_set_step_sizes, step_sizes=step_sizes)
+        self._best = None
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """RLlib's checkpoint, what RLlib leaves out, who the team is, what it is worth, and the plan's own state.
@@ -184,7 +203,7 @@ class CheckpointedRun(Algorithm):
                 "last_metrics": self._last_metrics,
                 "best": self._best,
                 "recent_return": self._recent_return,
-                "capital": self.run.floor.capital,
+                "floor": config_to_json(self.run)["floor"],
                 "resume_from": self._resume_from,
                 "iteration": self.training_iteration,
                 "time_total_s": self._time_total,
@@ -223,7 +242,7 @@ class CheckpointedRun(Algorithm):
         self._recent_return = state.get("recent_return")
         self._is_best = False
         self._has_loaded = True
-        if state["capital"] != self.run.floor.capital:
+        if state["floor"] != config_to_json(self.run)["floor"]:
             self.env_runner_group.foreach_env_runner(_begin_new_episodes, local_env_runner=True)
 
 
@@ -280,6 +299,17 @@ def _require_fit(algorithm: Algorithm, checkpoint: Path) -> None:
 def _read_state(checkpoint: Path) -> dict[str, Any]:
     state: dict[str, Any] = json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
     return state
+
+
+def _step_sizes(learner: Any, **_: Any) -> dict[str, list[float]]:
+    """The step sizes of a learner's optimizers, which a checkpoint of theirs brings along."""
+    return {name: [g["lr"] for g in o.param_groups] for name, o in learner._named_optimizers.items()}
+
+
+def _set_step_sizes(learner: Any, *, step_sizes: Mapping[str, list[float]], **_: Any) -> None:
+    for name, optimizer in learner._named_optimizers.items():
+        for group, lr in zip(optimizer.param_groups, step_sizes[name], strict=True):
+            group["lr"] = lr
 
 
 def _begin_new_episodes(runner: Any) -> None:

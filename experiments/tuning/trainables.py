@@ -53,7 +53,7 @@ class RunTrainable(CheckpointedRun):
         for key in (TRIAL_INFO, STDOUT_FILE, STDERR_FILE):
             if key in given:
                 algo[key] = given[key]
-        super().__init__(algo, run=run, resume_from=record.get("resume_from"), **kwargs)
+        super().__init__(algo, run=run, record=record, **kwargs)
 
     @classmethod
     def default_resource_request(cls, config: Any) -> Any:

@@ -11,6 +11,7 @@ from experiments.config import RunConfig, run_folder
 from experiments.recovery.lock import run_lock
 from experiments.run_files import LOG_FILE
 from experiments.tuning import session
+from experiments.tuning.branching import check_branch
 from experiments.tuning.ending import backtest_run, last_line, say_failed, say_interrupted
 from experiments.tuning.monitor import read_summary
 from experiments.tuning.opening import announce, open_run
@@ -31,14 +32,17 @@ def train_run(config: RunConfig, market: Market, resume_from: Mapping[str, str] 
     folder, known = run_folder(config), is_known(config)
     with run_lock(folder) if folder.exists() else nullcontext():
         reports = check_checkpoints(folder) if known else []
+        parent = check_branch(config, market) if config.branch_from is not None and not known else None
         config = open_run(config, market)
     with run_lock(folder), log_to(folder / LOG_FILE):
-        scaler = session.record_run(config, market, resume_from=resume_from)
+        scaler = session.record_run(config, market, resume_from=resume_from, parent=parent)
         announce(config, market, is_known=known)
         for report in reports:
             print(report)
         if resume_from is not None:
             print(f"from {resume_from['checkpoint']}, as asked")
+        if parent is not None:
+            print(f"branched off {parent.name}: {parent.checkpoint}")
         outcome = session.train(config, scaler)
         if outcome.status != "complete":
             write_json_flag(config.json, {"summary": read_summary(folder), "backtest": None})
