@@ -38,6 +38,8 @@ class CheckpointsConfig:
     """Run folder, or a folder with runs in it. For export: a run folder (its best checkpoint), or a checkpoint."""
     keep: int = Field(default=5, ge=1)
     """For prune: how many of the newest stay in each trial; the best stays beside them."""
+    keep_every: int | None = Field(default=None, ge=1)
+    """For prune: every so manieth stays for the record as well, by its number."""
     yes: bool = False
     """For prune: delete. Without it, what would be deleted is shown."""
     out: str | None = None
@@ -69,7 +71,7 @@ def run(argv: Sequence[str]) -> int:
         raise InputError(f"--out has no effect on {config.action}: leave it out")
     trials = find_trials(config.path)
     if config.action == "prune":
-        rows = _prune(trials, keep=config.keep, is_real=config.yes)
+        rows = _prune(trials, keep=config.keep, keep_every=config.keep_every, is_real=config.yes)
         title = "Deleted" if config.yes else "Would be deleted (--yes deletes)"
     else:
         rows = [row for trial in trials for row in checkpoint_rows(trial)]
@@ -143,18 +145,18 @@ def _age_h(timestamp: str | None) -> float | None:
     return (datetime.now(UTC) - datetime.fromisoformat(timestamp)).total_seconds() / 3600.0
 
 
-def _prune(trials: Sequence[Path], *, keep: int, is_real: bool) -> list[dict[str, Any]]:
+def _prune(trials: Sequence[Path], *, keep: int, keep_every: int | None, is_real: bool) -> list[dict[str, Any]]:
     """Delete the oldest checkpoints of each trial, or say which they would be; the newest whole one always stays."""
     rows: list[dict[str, Any]] = []
     for trial in trials:
         shelf = CheckpointShelf(trial)
-        doomed = shelf.published()[:-keep]
+        doomed = shelf.prunable(keep, keep_every=keep_every)
         if doomed and all(find_damage(path) for path in shelf.published()[-keep:]):
             raise InputError(f"none of the newest {keep} checkpoints in {trial} is whole: nothing is deleted")
         rows += [_row(path) for path in doomed]
         if doomed and is_real:
             with run_lock(find_run_folder(trial)):
-                shelf.prune(keep)
+                shelf.prune(keep, keep_every=keep_every)
     return rows
 
 

@@ -25,6 +25,7 @@ from envs.mandates import DeskConfig
 from envs.market import FloorSpec
 from experiments.arguments import build_settings, dump_settings, parse_flags, print_help, scan_flags
 from experiments.layers import check_keys, flatten, merge, read_yaml
+from experiments.metric_names import check_metric_name
 from experiments.run_record import FILE_NAME, find_run_folder, read_run_record
 from experiments.settings import settings_of, value_of
 
@@ -83,8 +84,13 @@ class RunConfig:
     """Episodes between two checkpoints."""
     keep: int = Field(default=5, gt=0)
     """Newest checkpoints to keep; the best one is kept beside them."""
-    checkpoint_metric: Metric = "sharpe"
-    """Validation metric that decides which checkpoint is best."""
+    keep_every: int | None = Field(default=None, gt=0)
+    """Every so manieth checkpoint stays for the record, whatever its age. None: only the newest and the best stay."""
+    checkpoint_metric: str = "sharpe"
+    """Metric that decides which checkpoint is best: one of the validation split (sharpe, return, calmar, max_drawdown,
+    profit, num_trades, turnover, total_costs_usd), or any other of a result (env_runners/episode_return_mean)."""
+    checkpoint_mode: Literal["max", "min"] = "max"
+    """Whether the largest value of that metric is best, or the smallest. A drawdown is negative: max."""
     evaluation_interval: int = Field(default=10, gt=0)
     """Episodes between two evaluations on the validation split."""
     resume: str = "auto"
@@ -209,6 +215,7 @@ def check_combination(config: RunConfig, by_flag: Collection[str]) -> None:
         only = {"qmix": "team", "vdn": "team", "dqn": "rllib"}.get(config.algo, config.runner)
         if config.runner != only:
             raise InputError(f"--runner {config.runner} does not exist for --algo {config.algo}: leave it out")
+    check_metric_name(config.checkpoint_metric)
     if config.branch_from is not None and config.load_model is not None:
         raise InputError("--branch-from takes over weights too, so --load-model has no effect: leave one of them out")
     if config.branch_from is not None and config.search.num_trials:

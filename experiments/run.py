@@ -42,7 +42,7 @@ def run(argv: Sequence[str]) -> int:
     algorithm_config(config).validate()  # refuses here, in one line, what a worker process would only fail on
     if config.search.num_trials:
         if "checkpoint_metric" not in by_hand:  # the checkpoint that is kept is the one that the search is after
-            config = replace(config, checkpoint_metric=config.search.objective)
+            config = replace(config, checkpoint_metric=config.search.objective, checkpoint_mode="max")
         from experiments.tuning.search import search
 
         return search(config, market, fixed=by_hand)

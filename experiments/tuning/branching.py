@@ -20,7 +20,8 @@ from experiments.settings import settings_of, value_of
 
 _OF_THE_RUN = (
     *("name", "storage", "preset", "config", "resume", "json", "skip_training", "load_model", "branch_from"),
-    *("episodes", "checkpoint_interval", "keep", "checkpoint_metric", "evaluation_interval"),
+    *("episodes", "checkpoint_interval", "keep", "keep_every", "evaluation_interval"),
+    *("checkpoint_metric", "checkpoint_mode"),
     *("checkpoint_on_signal", "max_failures", "floor.capital", "floor.horizon_bars", "floor.costs."),
     *("scaling.num_gpus_", "scaling.num_cpus_", "scaling.floor_device", "search."),
 )

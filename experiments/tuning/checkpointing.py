@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
 import sys
 from collections.abc import Mapping
@@ -59,6 +60,7 @@ class CheckpointedRun(Algorithm):
         self._best: float | None = None
         self._best_before: float | None = None
         self._recent_return: float | None = None
+        self._last_value: float | None = None
         self._is_best = self._has_loaded = False
         storage = kwargs.get("storage")
         self._run_folder = Path(storage.experiment_fs_path) if storage is not None else None
@@ -113,7 +115,7 @@ class CheckpointedRun(Algorithm):
             return _TrainingResult(checkpoint=None, metrics=metrics)
         self.previous_checkpoint = path
         reason.unlink(missing_ok=True)
-        self._shelf.prune(self.run.keep)
+        self._shelf.prune(self.run.keep, keep_every=self.run.keep_every)
         return _TrainingResult(checkpoint=tune.Checkpoint.from_directory(str(path)), metrics=metrics)
 
     def restore(self, checkpoint_path: Any) -> None:
@@ -186,7 +188,7 @@ class CheckpointedRun(Algorithm):
                 "epsilon": self.epsilon(),
                 "is_best": self._is_best,
                 "metric_name": self.run.checkpoint_metric,
-                "metric_value": self._last_metrics.get(self.run.checkpoint_metric),
+                "metric_value": self._last_value,
                 "weights_sha256": weights_sha256(weights),
                 "algo": self.run.algo,
                 "seed": self.run.seed,
@@ -203,6 +205,7 @@ class CheckpointedRun(Algorithm):
                 "last_metrics": self._last_metrics,
                 "best": self._best,
                 "recent_return": self._recent_return,
+                "last_value": self._last_value,
                 "floor": config_to_json(self.run)["floor"],
                 "resume_from": self._resume_from,
                 "iteration": self.training_iteration,
@@ -238,8 +241,9 @@ class CheckpointedRun(Algorithm):
         self._iteration, self._time_total = state["iteration"], state["time_total_s"]
         self._steps_before = self.num_env_steps
         self._evaluated_at, self._checkpointed_at = state["evaluated_at"], state["checkpointed_at"]
-        self._last_metrics, self._best = state["last_metrics"], state["best"]
-        self._recent_return = state.get("recent_return")
+        self._last_metrics = {name: math.nan if v is None else v for name, v in state["last_metrics"].items()}
+        self._best = state["best"]
+        self._recent_return, self._last_value = state["recent_return"], state["last_value"]
         self._is_best = False
         self._has_loaded = True
         if state["floor"] != config_to_json(self.run)["floor"]:

@@ -31,6 +31,7 @@ CHANGEABLE = (
     "checkpoint_interval",
     "evaluation_interval",
     "keep",
+    "keep_every",
     "floor.capital",
 )
 """What may differ when a run is carried on."""

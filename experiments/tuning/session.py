@@ -202,6 +202,8 @@ def _outcome(results: Any, folder: Path, config: RunConfig) -> Outcome:
     metrics = results[0].metrics or {} if len(results) else {}
     if "fatal" in metrics:
         write_summary(folder, {"status": "failed"})
+        if metrics.get("is_input_error"):
+            return Outcome("failed", InputError(metrics["fatal"].partition(": ")[2]))
         return Outcome("failed", RuntimeError(metrics["fatal"]))
     done = int(read_summary(folder).get("episodes") or 0)
     if metrics.get("done") and (reason := why_unsaved(Path(results[0].path), int(metrics["episodes"]))) is not None:
