@@ -9,18 +9,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.env import INPUT_ENV_SINGLE_SPACES
 from torch import Tensor
 
 from algos.acting import ModuleActor, agents_by_module
 from algos.errors import IncompatibleError
-from algos.masks import bare_space
+from algos.export import NETWORKS_FILE, load_module, load_networks
+from algos.masks import ACTION_MASK, OBSERVATIONS, bare_space
 from algos.runner import TEAM_MODULE, TeamEnvRunner
 
 LAYOUT_FILE = "team.json"
 """Beside every checkpoint: who the agents are and which network each acts by."""
-MODULES_FOLDER = Path("learner_group") / "learner" / "rl_module"
 
 
 class TeamPolicy:
@@ -38,6 +37,7 @@ class TeamPolicy:
             self._actor: Any = modules[TEAM_MODULE]
         else:
             spaces = [modules[m].action_space for m in layout["modules"]]
+            self._action_widths = [int(np.prod(space.shape)) for space in spaces]
             self._actor = ModuleActor(modules, agents_by_module(layout["modules"]), layout["obs_dims"], spaces)
         self._carry: Any = None
 
@@ -64,27 +64,53 @@ class TeamPolicy:
         self._carry = acted.carry
         return acted.actions
 
+    def __call__(self, observations: Mapping[str, Any]) -> dict[str, Any]:
+        """Choose each agent's action, as an environment takes it, from what each agent observes.
+
+        Args:
+            observations: By agent: an array, or ``{"observations": array, "action_mask": array}``.
+
+        Returns:
+            By agent: an int, or an array of targets.
+
+        Raises:
+            IncompatibleError: if agents are missing, or observe something else than they were trained on.
+        """
+        missing = [a for a in self.agent_ids if a not in observations]
+        if missing:
+            raise IncompatibleError(f"observations of {', '.join(missing)} are missing: the team acts as a whole")
+        seen = [observations[agent] for agent in self.agent_ids]
+        bare = [np.asarray(s[OBSERVATIONS] if isinstance(s, Mapping) else s, np.float32).reshape(-1) for s in seen]
+        widths = list(map(len, bare))
+        if widths != list(self.layout["obs_dims"]):
+            raise IncompatibleError(f"observations have widths {widths}, but the team knows {self.layout['obs_dims']}")
+        masks = [np.asarray(s[ACTION_MASK], bool) for s in seen if isinstance(s, Mapping)]
+        mask = _padded(masks)[None] if len(masks) == len(seen) else None
+        chosen = self.act(_padded(bare)[None], mask)[0].numpy()
+        if chosen.ndim == 1:
+            return {agent: int(action) for agent, action in zip(self.agent_ids, chosen, strict=True)}
+        return {a: chosen[n, : self._action_widths[n]] for n, a in enumerate(self.agent_ids)}
+
 
 def load_policy(checkpoint: str | Path) -> TeamPolicy:
-    """Load a trained team from one checkpoint folder.
+    """Load a trained team, in evaluation mode and without noise, from a checkpoint or from what was exported of one.
 
     Args:
-        checkpoint: Folder that holds ``team.json`` and RLlib's ``learner_group``.
+        checkpoint: Folder that holds ``team.json`` and RLlib's ``learner_group``; or an exported one, of which nothing
+            is unpickled.
 
     Raises:
-        IncompatibleError: if the folder is no checkpoint, or a part of it is missing.
+        IncompatibleError: if the folder is neither, or a part of it is missing.
     """
     folder = Path(checkpoint).absolute()
+    if (folder / NETWORKS_FILE).is_file():
+        return TeamPolicy(*load_networks(folder))
     layout = read_layout(folder)
     modules = {}
     logging.getLogger("ray._common.deprecation").setLevel(logging.ERROR)  # Ray warns of what its own RLModule does
     for module_id in sorted(set(layout["modules"])):
-        path = folder / MODULES_FOLDER / module_id
-        if not path.is_dir():
-            raise IncompatibleError(f"{folder} has no weights of network {module_id!r} ({path} is missing)")
-        module = RLModule.from_checkpoint(str(path))
-        module.eval()
-        modules[module_id] = module
+        modules[module_id] = load_module(folder, module_id)
+        modules[module_id].eval()
     return TeamPolicy(modules, layout)
 
 
@@ -140,6 +166,14 @@ def layout_differences(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> l
             f"this run has {new.get(first)}"
         )
     return found
+
+
+def _padded(rows: list[np.ndarray]) -> np.ndarray:
+    """Rows of different length as one array, filled with zeros; [N, widest]."""
+    out = np.zeros((len(rows), max(map(len, rows))), rows[0].dtype)
+    for n, row in enumerate(rows):
+        out[n, : len(row)] = row
+    return out
 
 
 def flat_weights(algorithm: Any) -> dict[str, np.ndarray]:

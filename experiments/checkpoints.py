@@ -1,4 +1,4 @@
-"""List, verify and prune a run's checkpoints: ``python experiments/checkpoints.py list results/dow``."""
+"""List, verify, prune and export checkpoints: ``python experiments/checkpoints.py list results/dow``."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from algos.settings import STRICT
 from envs.errors import InputError, nearest
 from experiments.arguments import parse_flags, print_help, scan_flags
 from experiments.cli import DONE, FAILED, check_json_flag, write_json_flag
+from experiments.exports import export_model
 from experiments.recovery.lock import run_lock
 from experiments.recovery.manifests import find_damage, folder_bytes
 from experiments.recovery.shelf import CheckpointShelf
@@ -22,22 +23,27 @@ from experiments.reporting.tables import rows_table, show
 from experiments.run_files import BEST_FOLDER, META_FILE
 from experiments.run_record import find_run_folder
 
-ACTIONS = ("list", "verify", "prune")
-USAGE = f"Usage: checkpoints.py {'|'.join(ACTIONS)} PATH, a run folder or a folder of runs"
+ACTIONS = ("list", "verify", "prune", "export")
+USAGE = f"Usage: checkpoints.py {'|'.join(ACTIONS)} PATH, a run folder or a folder of runs; for export, one checkpoint"
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class CheckpointsConfig:
     """What to do with which checkpoints."""
 
-    action: Literal["list", "verify", "prune"] = "list"
-    """list: what there is. verify: every byte against its manifest, 1 if any differs. prune: delete the oldest."""
+    action: Literal["list", "verify", "prune", "export"] = "list"
+    """list: what there is. verify: every byte against its manifest, 1 if any differs. prune: delete the oldest.
+    export: SafeTensors for each agent, with a summary."""
     path: str | None = None
-    """Run folder, or a folder with runs in it."""
+    """Run folder, or a folder with runs in it. For export: a run folder (its best checkpoint), or a checkpoint."""
     keep: int = Field(default=5, ge=1)
     """For prune: how many of the newest stay in each trial; the best stays beside them."""
+    keep_every: int | None = Field(default=None, ge=1)
+    """For prune: every so manieth stays for the record as well, by its number."""
     yes: bool = False
     """For prune: delete. Without it, what would be deleted is shown."""
+    out: str | None = None
+    """For export: folder for the files, empty or not there yet. None: one in export/ in the run folder."""
     json: str | None = None
     """File for what is printed, as plain JSON."""
 
@@ -59,9 +65,13 @@ def run(argv: Sequence[str]) -> int:
             words.insert(at, f"--{name}")
     config = parse_flags(CheckpointsConfig, scan_flags(CheckpointsConfig, words), base={})
     check_json_flag(config.json)
+    if config.action == "export":
+        return _export(config)
+    if config.out is not None:
+        raise InputError(f"--out has no effect on {config.action}: leave it out")
     trials = find_trials(config.path)
     if config.action == "prune":
-        rows = _prune(trials, keep=config.keep, is_real=config.yes)
+        rows = _prune(trials, keep=config.keep, keep_every=config.keep_every, is_real=config.yes)
         title = "Deleted" if config.yes else "Would be deleted (--yes deletes)"
     else:
         rows = [row for trial in trials for row in checkpoint_rows(trial)]
@@ -70,6 +80,20 @@ def run(argv: Sequence[str]) -> int:
     write_json_flag(config.json, {"action": config.action, "rows": rows})
     is_damaged = config.action == "verify" and any(row["state"] != "whole" for row in rows)
     return FAILED if is_damaged else DONE
+
+
+def _export(config: CheckpointsConfig) -> int:
+    if config.path is None:
+        raise InputError(f"the path is missing. {USAGE}")
+    folder, summary = export_model(config.path, config.out)
+    show(
+        rows_table(
+            [{"agent": name, "files": ", ".join(files)} for name, files in summary["files"].items()], title="Exported"
+        )
+    )
+    print(f"{summary['checkpoint']} of {summary['run']}, {summary['progress']['episodes']} episodes: {folder}")
+    write_json_flag(config.json, {"action": "export", "folder": str(folder), "summary": summary})
+    return DONE
 
 
 def find_trials(path: str | None) -> list[Path]:
@@ -121,18 +145,18 @@ def _age_h(timestamp: str | None) -> float | None:
     return (datetime.now(UTC) - datetime.fromisoformat(timestamp)).total_seconds() / 3600.0
 
 
-def _prune(trials: Sequence[Path], *, keep: int, is_real: bool) -> list[dict[str, Any]]:
+def _prune(trials: Sequence[Path], *, keep: int, keep_every: int | None, is_real: bool) -> list[dict[str, Any]]:
     """Delete the oldest checkpoints of each trial, or say which they would be; the newest whole one always stays."""
     rows: list[dict[str, Any]] = []
     for trial in trials:
         shelf = CheckpointShelf(trial)
-        doomed = shelf.published()[:-keep]
+        doomed = shelf.prunable(keep, keep_every=keep_every)
         if doomed and all(find_damage(path) for path in shelf.published()[-keep:]):
             raise InputError(f"none of the newest {keep} checkpoints in {trial} is whole: nothing is deleted")
         rows += [_row(path) for path in doomed]
         if doomed and is_real:
             with run_lock(find_run_folder(trial)):
-                shelf.prune(keep)
+                shelf.prune(keep, keep_every=keep_every)
     return rows
 
 

@@ -25,6 +25,7 @@ from envs.mandates import DeskConfig
 from envs.market import FloorSpec
 from experiments.arguments import build_settings, dump_settings, parse_flags, print_help, scan_flags
 from experiments.layers import check_keys, flatten, merge, read_yaml
+from experiments.metric_names import check_metric_name
 from experiments.recovery.places import place_of, pulled, vault_of, working_folder
 from experiments.recovery.vault import Vault
 from experiments.run_files import RECORD_FILE
@@ -87,14 +88,22 @@ class RunConfig:
     """Episodes between two checkpoints."""
     keep: int = Field(default=5, gt=0)
     """Newest checkpoints to keep; the best one is kept beside them."""
-    checkpoint_metric: Metric = "sharpe"
-    """Validation metric that decides which checkpoint is best."""
+    keep_every: int | None = Field(default=None, gt=0)
+    """Every so manieth checkpoint stays for the record, whatever its age. None: only the newest and the best stay."""
+    checkpoint_metric: str = "sharpe"
+    """Metric that decides which checkpoint is best: one of the validation split (sharpe, return, calmar, max_drawdown,
+    profit, num_trades, turnover, total_costs_usd), or any other of a result (env_runners/episode_return_mean)."""
+    checkpoint_mode: Literal["max", "min"] = "max"
+    """Whether the largest value of that metric is best, or the smallest. A drawdown is negative: max."""
     evaluation_interval: int = Field(default=10, gt=0)
     """Episodes between two evaluations on the validation split."""
     resume: str = "auto"
     """auto carries on where the run folder stands; never starts anew; PATH continues from that checkpoint."""
     load_model: str | None = None
     """Run folder or checkpoint whose weights a new run starts from; its market, desk and algorithm are taken over."""
+    branch_from: str | None = None
+    """Run folder (its newest checkpoint) or checkpoint that a new run goes on from exactly, with its weights,
+    optimizers, replay buffer and counters; its settings are taken over, and those of learning may be changed."""
     checkpoint_on_signal: bool = True
     """On Ctrl-C or SIGTERM write a checkpoint before ending; a second signal ends at once."""
     max_failures: int = Field(default=2, ge=0)
@@ -122,8 +131,8 @@ def floor_spec(config: RunConfig) -> FloorSpec:
 
 
 def run_name(config: RunConfig) -> str:
-    """Name of the run folder: as set, or made from preset and algorithm, or from the run whose weights it loads."""
-    return config.name or _default_name(config.preset, config.algo, config.load_model)
+    """Name of the run folder: as set, or made from preset and algorithm, or from the run that it comes from."""
+    return config.name or _default_name(config.preset, config.algo, config.load_model, config.branch_from)
 
 
 def run_folder(config: RunConfig) -> Path:
@@ -185,7 +194,10 @@ def parse_run(argv: Sequence[str], *, prog: str = "experiments/run.py") -> tuple
     if "name" in asked:
         check_name(asked["name"])
     base = merge(_model_layer(asked.get("load_model")), _preset_layer(asked.get("preset")))
-    base = merge(merge(base, _run_layer(asked, base)), by_file)
+    of_run = _run_layer(asked, base)
+    if not of_run:  # a branch that exists has taken over what it needs, and its parent may be gone
+        base = merge(_branch_layer(asked.get("branch_from")), base)
+    base = merge(merge(base, of_run), by_file)
     config = parse_flags(RunConfig, flags, base=base)
     config = replace(config, name=run_name(config))
     by_hand = {name: value_of(config, name) for name in (*flatten(by_file, settings_of(RunConfig)), *flags)}
@@ -214,6 +226,11 @@ def check_combination(config: RunConfig, by_flag: Collection[str]) -> None:
         only = {"qmix": "team", "vdn": "team", "dqn": "rllib"}.get(config.algo, config.runner)
         if config.runner != only:
             raise InputError(f"--runner {config.runner} does not exist for --algo {config.algo}: leave it out")
+    check_metric_name(config.checkpoint_metric)
+    if config.branch_from is not None and config.load_model is not None:
+        raise InputError("--branch-from takes over weights too, so --load-model has no effect: leave one of them out")
+    if config.branch_from is not None and config.search.num_trials:
+        raise InputError("--branch-from goes on with one run, not with a search: leave out --search.num-trials")
     if config.skip_training:
         source = ("load_model",) if "load_model" in by_flag else ("name", "storage")
         idle = [n for n in by_flag if n not in ("skip_training", "floor.capital", "json", *source)]
@@ -261,7 +278,9 @@ def read_config_file(path: str | None) -> dict[str, Any]:
     return values
 
 
-def _default_name(preset: str | None, algo: str, load_model: str | None) -> str:
+def _default_name(preset: str | None, algo: str, load_model: str | None, branch_from: str | None) -> str:
+    if branch_from is not None:
+        return f"branch-of-{_name_of_parent(Path(branch_from).absolute())}"
     if load_model is not None:
         return f"from-{find_run_folder(load_model).name}"
     return f"{preset or 'default'}-{algo}"
@@ -279,6 +298,21 @@ def _model_layer(path: str | None) -> dict[str, Any]:
     return {name: config[name] for name in FROM_MODEL if name in config}
 
 
+def _branch_layer(path: str | None) -> dict[str, Any]:
+    """Settings of the run that a branch goes on from: all but what belongs to that run alone."""
+    if path is None:
+        return {}
+    config = config_to_json(read_run_config(find_run_folder(path)))
+    own = (*PER_INVOCATION, "name", "storage", "load_model", "branch_from")
+    return {name: value for name, value in config.items() if name not in own}
+
+
+def _name_of_parent(path: Path) -> str:
+    """Name of the run that a path lies in, also where the checkpoint that it names is gone."""
+    runs = [folder for folder in (path, *path.parents[:2]) if (folder / RECORD_FILE).is_file()]
+    return runs[0].name if runs else path.name
+
+
 def _run_layer(asked: Mapping[str, str], base: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of the run folder that the command carries on with, if there is one."""
     resume = asked.get("resume", "auto")
@@ -292,7 +326,10 @@ def _run_layer(asked: Mapping[str, str], base: Mapping[str, Any]) -> dict[str, A
         name = asked.get("name") or base.get("name") or ""
         if not name:
             name = _default_name(
-                asked.get("preset"), asked.get("algo", base.get("algo", RunConfig.algo)), asked.get("load_model")
+                asked.get("preset"),
+                asked.get("algo", base.get("algo", RunConfig.algo)),
+                asked.get("load_model"),
+                asked.get("branch_from"),
             )
         folder = pulled(storage, name)
         if not (folder / RECORD_FILE).exists():

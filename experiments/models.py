@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from envs.errors import InputError
 from experiments.config import RunConfig, config_from_json
@@ -16,6 +16,9 @@ from experiments.recovery.shelf import DAMAGED_PREFIX, CheckpointShelf
 from experiments.reporting.files import read_json
 from experiments.run_files import BEST_FOLDER, META_FILE, RECORD_FILE, SUMMARY_FILE
 from experiments.run_record import RunRecord, find_run_folder, read_run_record
+
+if TYPE_CHECKING:
+    from algos.policy import TeamPolicy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +97,26 @@ def find_sound_model(path: str | Path, *, report: Callable[[str], None] = print)
             raise InputError(f"{checkpoint} is damaged, {damage[0]}: name another checkpoint")
         damaged.append(checkpoint)
         report(f"{model.which} checkpoint {checkpoint} is damaged, {damage[0]}: {_set_aside(model)}")
+
+
+def load_policy(path: str | Path) -> TeamPolicy:
+    """Load a trained team to act: ``load_policy("results/dow")(observations)`` gives every agent's action.
+
+    In evaluation mode, without noise, and without Ray running.
+
+    Args:
+        path: A run folder (its best checkpoint, else its latest), one checkpoint, or what ``checkpoints.py export``
+            wrote.
+
+    Raises:
+        InputError: if there is no model at that path.
+        IncompatibleError: if a part of it is missing or damaged.
+    """
+    from algos import policy  # only now: torch and RLlib take seconds to import
+    from algos.export import NETWORKS_FILE
+
+    folder = Path(path).expanduser()
+    return policy.load_policy(folder if (folder / NETWORKS_FILE).is_file() else find_sound_model(folder).checkpoint)
 
 
 def find_models(paths: Sequence[str | Path]) -> list[Model]:

@@ -29,7 +29,7 @@ def collect_provenance(*, data_fingerprint: str | None, argv: Sequence[str] | No
     """
     commit, dirty = git_state(ROOT)
     return {
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+        "versions": {"python": platform.python_version()} | {name: installed_version(name) for name in PACKAGES},
         "git_commit": commit,
         "git_dirty": dirty,
         "data_fingerprint": data_fingerprint,
@@ -63,7 +63,8 @@ def _git(folder: Path, *arguments: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def _version(package: str) -> str | None:
+def installed_version(package: str) -> str | None:
+    """Version of an installed package; None where it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

@@ -47,7 +47,7 @@ def run(argv: Sequence[str]) -> int:
     build_floor(market)  # and this too
     if config.search.num_trials:
         if "checkpoint_metric" not in by_hand:  # the checkpoint that is kept is the one that the search is after
-            config = replace(config, checkpoint_metric=config.search.objective)
+            config = replace(config, checkpoint_metric=config.search.objective, checkpoint_mode="max")
         from experiments.tuning.search import search
 
         return search(config, market, fixed=by_hand)
@@ -89,9 +89,13 @@ def _with_absolute_paths(config: RunConfig, by_hand: dict[str, Any]) -> RunConfi
     changed = config
     if config.load_model is not None:
         changed = replace(changed, load_model=_absolute(config.load_model))
+    if config.branch_from is not None:
+        changed = replace(changed, branch_from=_absolute(config.branch_from))
     if config.data.path is not None:
         changed = replace(changed, data=replace(config.data, path=_absolute(config.data.path)))
-    by_hand.update({name: value_of(changed, name) for name in ("load_model", "data.path") if name in by_hand})
+    by_hand.update(
+        {name: value_of(changed, name) for name in ("load_model", "branch_from", "data.path") if name in by_hand}
+    )
     return changed
 
 

@@ -31,6 +31,8 @@ class RunRecord:
         agents: What the networks were made for (``describe_agents``); None where none was stored.
         resume_from: The checkpoint that the user named to continue from: ``checkpoint`` (relative to the folder) and
             ``asked_at``. It holds until a checkpoint has followed it. None where none was named.
+        branch_of: Where a branch goes on from: ``run``, ``checkpoint``, ``weights_sha256``, ``episode`` and
+            ``total_steps`` of its parent, then of its parent's parent, and so on. None where the run is no branch.
     """
 
     folder: Path
@@ -39,6 +41,7 @@ class RunRecord:
     scaler: Mapping[str, Any] | None
     agents: list[dict[str, Any]] | None
     resume_from: Mapping[str, str] | None = None
+    branch_of: list[dict[str, Any]] | None = None
 
 
 def write_run_record(
@@ -49,6 +52,7 @@ def write_run_record(
     scaler: Mapping[str, Any] | None,
     agents: Sequence[Mapping[str, Any]] | None,
     resume_from: Mapping[str, str] | None = None,
+    branch_of: Sequence[Mapping[str, Any]] | None = None,
 ) -> Path:
     """Write a run folder's ``config.json`` whole; the arguments are those of ``RunRecord``.
 
@@ -57,7 +61,8 @@ def write_run_record(
     """
     path = Path(folder) / RECORD_FILE
     content: dict[str, Any] = {"format": FORMAT, "config": config, "provenance": provenance}
-    write_json(path, content | {"scaler": scaler, "agents": agents, "resume_from": resume_from})
+    content |= {"scaler": scaler, "agents": agents, "resume_from": resume_from, "branch_of": branch_of}
+    write_json(path, content)
     return path
 
 
@@ -80,6 +85,7 @@ def read_run_record(folder: str | Path) -> RunRecord:
         scaler=content.get("scaler"),
         agents=content.get("agents"),
         resume_from=content.get("resume_from"),
+        branch_of=content.get("branch_of"),
     )
 
 

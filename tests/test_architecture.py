@@ -47,6 +47,7 @@ PURE = (
     "experiments/arguments.py",
     "experiments/cli.py",
     "experiments/layers.py",
+    "experiments/metric_names.py",
     "experiments/provenance.py",
     "experiments/recovery/lock.py",
     "experiments/recovery/manifests.py",

@@ -110,16 +110,17 @@ class CheckpointShelf:
         Returns:
             What was deleted.
         """
-        deleted = []
-        for path in self.published()[: -max(1, keep)]:
-            number = int(path.name.removeprefix(PREFIX))
-            if path == spare or (keep_every and number % keep_every == 0):
-                continue
+        deleted = self.prunable(keep, spare=spare, keep_every=keep_every)
+        for path in deleted:
             doomed = path.with_name(f"{STAGED_PREFIX}deleting-{path.name}")
             os.rename(path, doomed)  # never a half-deleted folder under a checkpoint's name
             shutil.rmtree(doomed, ignore_errors=True)
-            deleted.append(path)
         return deleted
+
+    def prunable(self, keep: int, *, spare: Path | None = None, keep_every: int | None = None) -> list[Path]:
+        """What ``prune`` would delete."""
+        old = [path for path in self.published()[: -max(1, keep)] if path != spare]
+        return [path for path in old if not keep_every or int(path.name.removeprefix(PREFIX)) % keep_every]
 
     def sweep(self) -> None:
         """Remove what a kill in mid-write or mid-delete has left; nothing in it was ever published, or still wanted."""

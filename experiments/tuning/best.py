@@ -28,7 +28,7 @@ def restore_best(trial: Path, report: Callable[[str], None]) -> None:
         if not damage:
             return
         report(f"{BEST_FOLDER} is damaged, {damage[0]}: set aside as {shelf.set_aside(best).name}")
-    left = [(value, path) for path in shelf.published() if (value := _value(path)) is not None]
+    left = [(value, path) for path in shelf.published() if (value := _score(path)) is not None]
     for value, path in sorted(left, reverse=True):
         if not find_damage(path):
             copy_folder(path, best)
@@ -41,19 +41,20 @@ def score_to_beat(trial: Path, seen: float | None) -> float | None:
 
     Args:
         trial: The trial's folder.
-        seen: The best score so far, whether or not its checkpoint is still there.
+        seen: The best score so far, whether or not its checkpoint is still there; higher is better.
     """
     if seen is None:
         return None
-    found = [_value(path) for path in (trial / BEST_FOLDER, *CheckpointShelf(trial).published())]
+    found = [_score(path) for path in (trial / BEST_FOLDER, *CheckpointShelf(trial).published())]
     values = [value for value in found if value is not None]
     return min(seen, max(values)) if values else None
 
 
-def _value(checkpoint: Path) -> float | None:
-    """What a checkpoint reached by the metric that decides; None where it has none that could be compared."""
+def _score(checkpoint: Path) -> float | None:
+    """What a checkpoint reached by the metric that decides, higher is better; None where that cannot be compared."""
     try:
-        value = read_json(checkpoint / META_FILE).get("metric_value")
+        meta = read_json(checkpoint / META_FILE)
+        value, sign = meta.get("metric_value"), -1.0 if meta.get("metric_mode") == "min" else 1.0
     except (InputError, AttributeError):
         return None
-    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+    return sign * float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
 import sys
 from collections.abc import Mapping
@@ -18,10 +19,10 @@ from ray.train._internal.session import _TrainingResult
 
 from algos import exact
 from algos.errors import IncompatibleError
+from algos.export import MODULES_FOLDER
 from algos.learner import NonFiniteLossError
 from algos.policy import (
     LAYOUT_FILE,
-    MODULES_FOLDER,
     flat_weights,
     layout_differences,
     read_layout,
@@ -29,15 +30,16 @@ from algos.policy import (
     weights_sha256,
 )
 from algos.schedules import epsilon_at
-from experiments.config import RunConfig, run_name
+from experiments.config import RunConfig, config_to_json, run_name
 from experiments.models import find_sound_model
 from experiments.provenance import utc_now
+from experiments.recovery.manifests import find_damage
 from experiments.recovery.places import vault_of
 from experiments.recovery.shelf import CheckpointShelf
 from experiments.recovery.store import first_line
 from experiments.recovery.vault import Vault
 from experiments.reporting.files import write_json
-from experiments.run_files import EXACT_FILE, META_FILE, SAVE_ERROR_FILE, STATE_FILE
+from experiments.run_files import BRANCH_FOLDER, EXACT_FILE, META_FILE, SAVE_ERROR_FILE, STATE_FILE
 from experiments.tuning.best import score_to_beat
 
 
@@ -47,20 +49,23 @@ class CheckpointedRun(Algorithm):
     Args:
         algo: The config of the algorithm.
         run: The run's settings.
-        resume_from: The checkpoint that the user named, as ``config.json`` records it.
+        record: The run folder's ``config.json``; empty outside Tune.
         kwargs: Tune's; ``storage`` says where the run and trial folders are, None outside Tune.
     """
 
     previous_checkpoint: Path | None = None
     _vault: Vault | None = None
 
-    def __init__(self, algo: Any, *, run: RunConfig, resume_from: dict[str, str] | None, **kwargs: Any) -> None:
+    def __init__(self, algo: Any, *, run: RunConfig, record: Mapping[str, Any], **kwargs: Any) -> None:
         self.run = run
-        self._resume_from = resume_from
+        self._resume_from: dict[str, str] | None = record.get("resume_from")
+        self._is_branch = bool(record.get("branch_of"))
         self._evaluated_at = self._checkpointed_at = self._steps_before = 0
         self._last_metrics: dict[str, float] = {}
         self._best: float | None = None
         self._best_before: float | None = None
+        self._recent_return: float | None = None
+        self._last_value: float | None = None
         self._is_best = self._has_loaded = False
         storage = kwargs.get("storage")
         self._run_folder = Path(storage.experiment_fs_path) if storage is not None else None
@@ -117,7 +122,7 @@ class CheckpointedRun(Algorithm):
         self.previous_checkpoint = path
         reason.unlink(missing_ok=True)
         if self._bring_to_store(path, reason):
-            self._shelf.prune(self.run.keep)
+            self._shelf.prune(self.run.keep, keep_every=self.run.keep_every)
             if self._vault is not None:
                 self._vault.prune(self._shelf.folder.name)
         return _TrainingResult(checkpoint=tune.Checkpoint.from_directory(str(path)), metrics=metrics)
@@ -163,9 +168,26 @@ class CheckpointedRun(Algorithm):
             self._continue_from(self._named_checkpoint())
         elif self._shelf is not None and self._shelf.damaged():
             raise IncompatibleError(f"none of the checkpoints in {self._shelf.folder} is whole; see those set aside")
+        elif self._is_branch:
+            self._branch_off()
         elif self.run.load_model is not None:
             load_weights(self, self.run.load_model)
         self._has_loaded = True
+
+    def _branch_off(self) -> None:
+        """Go on from the checkpoint of another run, with this run's step sizes; the best one is sought anew.
+
+        Raises:
+            IncompatibleError: if it has been damaged since it was taken over.
+        """
+        assert self._run_folder is not None
+        if damage := find_damage(self._run_folder / BRANCH_FOLDER):
+            raise IncompatibleError(f"{self._run_folder / BRANCH_FOLDER} is damaged, {damage[0]}: branch off anew")
+        foreach = self.learner_group.foreach_learner
+        (step_sizes, *_) = (result.get() for result in foreach(_step_sizes))
+        self._continue_from(self._run_folder / BRANCH_FOLDER)
+        foreach(_set_step_sizes, step_sizes=step_sizes)
+        self._best = None
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """RLlib's checkpoint, what RLlib leaves out, who the team is, what it is worth, and the plan's own state.
@@ -179,7 +201,8 @@ class CheckpointedRun(Algorithm):
         super().save_checkpoint(checkpoint_dir)
         folder = Path(checkpoint_dir)
         (folder / EXACT_FILE).write_bytes(exact.capture(self))
-        write_json(folder / LAYOUT_FILE, team_layout(self))
+        layout = team_layout(self)
+        write_json(folder / LAYOUT_FILE, layout)
         write_json(
             folder / META_FILE,
             {
@@ -190,10 +213,14 @@ class CheckpointedRun(Algorithm):
                 "epsilon": self.epsilon(),
                 "is_best": self._is_best,
                 "metric_name": self.run.checkpoint_metric,
-                "metric_value": self._last_metrics.get(self.run.checkpoint_metric),
+                "metric_value": self._last_value,
+                "metric_mode": self.run.checkpoint_mode,
                 "weights_sha256": weights_sha256(weights),
                 "algo": self.run.algo,
                 "seed": self.run.seed,
+                "environment": self.config.env,
+                "num_agents": len(layout["agent_ids"]),
+                "recent_mean_reward": self._recent_return,
             },
         )
         write_json(
@@ -203,7 +230,9 @@ class CheckpointedRun(Algorithm):
                 "checkpointed_at": self.num_episodes,
                 "last_metrics": self._last_metrics,
                 "best": self._best,
-                "capital": self.run.floor.capital,
+                "recent_return": self._recent_return,
+                "last_value": self._last_value,
+                "floor": config_to_json(self.run)["floor"],
                 "resume_from": self._resume_from,
                 "iteration": self.training_iteration,
                 "time_total_s": self._time_total,
@@ -238,12 +267,14 @@ class CheckpointedRun(Algorithm):
         self._iteration, self._time_total = state["iteration"], state["time_total_s"]
         self._steps_before = self.num_env_steps
         self._evaluated_at, self._checkpointed_at = state["evaluated_at"], state["checkpointed_at"]
-        self._last_metrics, self._best = state["last_metrics"], state["best"]
+        self._last_metrics = {name: math.nan if v is None else v for name, v in state["last_metrics"].items()}
+        self._best = state["best"]
         if self._shelf is not None:
             self._best = score_to_beat(self._shelf.folder, self._best)
+        self._recent_return, self._last_value = state["recent_return"], state["last_value"]
         self._is_best = False
         self._has_loaded = True
-        if state["capital"] != self.run.floor.capital:
+        if state["floor"] != config_to_json(self.run)["floor"]:
             self.env_runner_group.foreach_env_runner(_begin_new_episodes, local_env_runner=True)
 
 
@@ -300,6 +331,17 @@ def _require_fit(algorithm: Algorithm, checkpoint: Path) -> None:
 def _read_state(checkpoint: Path) -> dict[str, Any]:
     state: dict[str, Any] = json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
     return state
+
+
+def _step_sizes(learner: Any, **_: Any) -> dict[str, list[float]]:
+    """The step sizes of a learner's optimizers, which a checkpoint of theirs brings along."""
+    return {name: [g["lr"] for g in o.param_groups] for name, o in learner._named_optimizers.items()}
+
+
+def _set_step_sizes(learner: Any, *, step_sizes: Mapping[str, list[float]], **_: Any) -> None:
+    for name, optimizer in learner._named_optimizers.items():
+        for group, lr in zip(optimizer.param_groups, step_sizes[name], strict=True):
+            group["lr"] = lr
 
 
 def _begin_new_episodes(runner: Any) -> None:

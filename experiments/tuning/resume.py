@@ -34,6 +34,7 @@ CHANGEABLE = (
     "checkpoint_interval",
     "evaluation_interval",
     "keep",
+    "keep_every",
     "floor.capital",
 )
 """What may differ when a run is carried on."""
@@ -82,7 +83,8 @@ def check_changes(config: RunConfig, by_hand: dict[str, Any]) -> None:
     if differing:
         raise InputError(
             f"{folder} cannot be carried on with other settings: {'; '.join(differing)}. Leave them out, or start "
-            f"another run from its weights: --load-model {folder} --name NEW"
+            f"another run: --branch-from {folder} --name NEW goes on exactly, where only the learning differs; "
+            f"--load-model {folder} --name NEW starts from its weights"
         )
 
 
@@ -185,13 +187,11 @@ def set_aside(config: RunConfig) -> None:
         raise InputError(f"{vault.address} exists, and a store cannot move it aside: choose another --name")
     if not folder.exists():
         return
-    if config.load_model is not None and folder.absolute() in (
-        Path(config.load_model),
-        *Path(config.load_model).parents,
-    ):
-        raise InputError(
-            f"--load-model lies in {folder}, which --resume never moves aside: choose another --name for the new run"
-        )
+    for flag, source in (("--load-model", config.load_model), ("--branch-from", config.branch_from)):
+        if source is not None and folder.absolute() in (Path(source), *Path(source).parents):
+            raise InputError(
+                f"{flag} lies in {folder}, which --resume never moves aside: choose another --name for the new run"
+            )
     old = folder.with_name(f"{folder.name}.old-{datetime.now():%Y%m%d-%H%M%S}")
     try:
         os.rename(folder, old)

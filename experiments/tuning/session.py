@@ -18,11 +18,12 @@ from envs.errors import InputError
 from envs.market import Market
 from experiments.backtesting.agents import check_agents, describe_agents
 from experiments.config import RunConfig, config_to_json, run_folder, run_vault
-from experiments.models import find_model, find_sound_model
+from experiments.models import Model, find_model, find_sound_model
 from experiments.provenance import collect_provenance
 from experiments.recovery.stopping import stop_on_signal
 from experiments.reporting.files import WriteError
 from experiments.run_record import read_run_record, write_run_record
+from experiments.tuning.branching import adopt
 from experiments.tuning.loggers import RecordLogger
 from experiments.tuning.monitor import RunMonitor, read_summary, why_unsaved, write_summary
 from experiments.tuning.resume import can_restore, is_known
@@ -87,7 +88,9 @@ def with_devices(config: RunConfig) -> RunConfig:
     return replace(config, scaling=replace(s, num_gpus_per_learner=gpus))
 
 
-def record_run(config: RunConfig, market: Market, *, resume_from: Mapping[str, str] | None = None) -> dict[str, Any]:
+def record_run(
+    config: RunConfig, market: Market, *, resume_from: Mapping[str, str] | None = None, parent: Model | None = None
+) -> dict[str, Any]:
     """Write ``config.json``; when a run is carried on, keep its first provenance and scaler and add the new start.
 
     A run from given weights keeps the scaler that they were trained with: by another one they would see other numbers.
@@ -96,6 +99,7 @@ def record_run(config: RunConfig, market: Market, *, resume_from: Mapping[str, s
         config: The settings.
         market: What they make.
         resume_from: The checkpoint that the user named, from ``named_checkpoint``.
+        parent: The checkpoint that a new branch goes on from, from ``check_branch``; it is taken into the folder.
 
     Returns:
         The scaler, as JSON.
@@ -103,7 +107,7 @@ def record_run(config: RunConfig, market: Market, *, resume_from: Mapping[str, s
     Raises:
         InputError: if the prices are no longer those that the run was started with.
     """
-    folder = run_folder(config)
+    folder, branch_of = run_folder(config), None
     provenance = collect_provenance(data_fingerprint=market.bars.fingerprint)
     scaler: dict[str, Any] = dict(market.scaler.to_json())
     if is_known(config):
@@ -116,7 +120,10 @@ def record_run(config: RunConfig, market: Market, *, resume_from: Mapping[str, s
             )
         resumes = [*old.provenance.get("resumes", []), provenance]
         provenance = {**old.provenance, "resumes": resumes}
-        scaler = dict(old.scaler or scaler)
+        scaler, branch_of = dict(old.scaler or scaler), old.branch_of
+    elif parent is not None:
+        scaler = dict(parent.record.scaler or scaler)
+        branch_of = adopt(config, parent)
     elif config.load_model is not None:
         model = find_model(config.load_model)
         if model.record.scaler is not None and dict(model.record.scaler) != scaler:
@@ -130,6 +137,7 @@ def record_run(config: RunConfig, market: Market, *, resume_from: Mapping[str, s
         scaler=scaler,
         agents=describe_agents(market.mandates),
         resume_from=resume_from,
+        branch_of=branch_of,
     )
     return scaler
 
@@ -195,6 +203,8 @@ def _outcome(results: Any, folder: Path, config: RunConfig) -> Outcome:
     metrics = results[0].metrics or {} if len(results) else {}
     if "fatal" in metrics:
         write_summary(folder, {"status": "failed"})
+        if metrics.get("is_input_error"):
+            return Outcome("failed", InputError(metrics["fatal"].partition(": ")[2]))
         return Outcome("failed", RuntimeError(metrics["fatal"]))
     done = int(read_summary(folder).get("episodes") or 0)
     if metrics.get("done") and (reason := why_unsaved(Path(results[0].path), int(metrics["episodes"]))) is not None:

@@ -18,6 +18,8 @@ from ray.rllib.algorithms.ppo import PPO
 from ray.rllib.utils.metrics import (
     ENV_RUNNER_RESULTS,
     EPISODE_RETURN_MEAN,
+    EVALUATION_RESULTS,
+    LEARNER_RESULTS,
     NUM_AGENT_STEPS_SAMPLED_LIFETIME,
 )
 from ray.tune.result import STDERR_FILE, STDOUT_FILE, TRIAL_INFO
@@ -26,18 +28,15 @@ from algos.learner import NonFiniteLossError
 from algos.policy import flat_weights
 from algos.ppo.algorithm import TeamPPO
 from algos.qmix.algorithm import QMIX, VDN
+from envs.errors import InputError
 from experiments.config import RunConfig, config_from_json
 from experiments.layers import merge, nested
+from experiments.metric_names import VALIDATION_METRICS, read_metric, unknown_metric
 from experiments.recovery.stopping import STOP_FILE
 from experiments.recovery.store import is_remote
 from experiments.run_files import RECORD_FILE
 from experiments.tuning.algorithms import algorithm_config
 from experiments.tuning.checkpointing import CheckpointedRun, non_finite_weights
-
-METRICS = ("profit", "sharpe", "calmar", "max_drawdown", "num_trades", "turnover", "total_costs_usd")
-"""What an evaluation on the validation split reports, flat at the top of a result (Tune ignores nested names); the
-floor's figures, which mean what they mean in a backtest."""
-
 
 HEAD_NODE = "node:__internal_head__"
 """Ray's resource of the machine that the cluster was started on, and commands are given on. It may have no CPUs to give
@@ -61,7 +60,7 @@ class RunTrainable(CheckpointedRun):
         for key in (TRIAL_INFO, STDOUT_FILE, STDERR_FILE):
             if key in given:
                 algo[key] = given[key]
-        super().__init__(algo, run=run, resume_from=record.get("resume_from"), **kwargs)
+        super().__init__(algo, run=run, record=record, **kwargs)
 
     @classmethod
     def default_resource_request(cls, config: Any) -> Any:
@@ -100,6 +99,10 @@ class RunTrainable(CheckpointedRun):
         is_first = not self._last_metrics  # searchers want their metric in every result
         if is_due or is_first or episodes - self._evaluated_at >= self.run.evaluation_interval:
             self._evaluate_now()
+            try:
+                self._score(result)
+            except InputError as error:
+                return self._fatal(error)
         if is_due and (bad := non_finite_weights(flat_weights(self))):
             return self._fatal(NonFiniteLossError(bad))
         self._is_best = is_due and self._beats_the_best()
@@ -110,7 +113,7 @@ class RunTrainable(CheckpointedRun):
             total_steps=self.num_env_steps,
             agent_steps=self._agent_steps(),
             epsilon=self.epsilon(),
-            episode_return=self._peek(EPISODE_RETURN_MEAN, float("nan")),
+            episode_return=self._see_return(result),
             best_score=self._best,
             is_best=self._is_best,
             done=is_over or is_stopped,
@@ -127,6 +130,7 @@ class RunTrainable(CheckpointedRun):
         """End the trial without another try: from the same checkpoint the same would come of it."""
         return {
             "fatal": f"{type(error).__name__}: {error}",
+            "is_input_error": isinstance(error, InputError),
             "episodes": self.num_episodes,
             "target_episodes": self.run.episodes,
             "total_steps": self.num_env_steps,
@@ -142,13 +146,31 @@ class RunTrainable(CheckpointedRun):
 
     def _evaluate_now(self) -> None:
         """Run the greedy policy once over the validation split."""
-        found = self.evaluate()[ENV_RUNNER_RESULTS]["floor"]
-        values = {name: float(found[name]) for name in METRICS}
+        self._last_evaluation = self.evaluate()
+        found = self._last_evaluation[ENV_RUNNER_RESULTS]["floor"]
+        values = {name: float(found[name]) for name in VALIDATION_METRICS}
         values["return"] = values["profit"]
-        values["score"] = values[self.run.checkpoint_metric]
         values["search_score"] = values[self.run.search.objective]
         self._last_metrics = values
         self._evaluated_at = self.num_episodes
+
+    def _score(self, result: Mapping[str, Any]) -> None:
+        """Say what a checkpoint of now would be worth, more being better: by the metric that the user chose.
+
+        Figures of training are in a result only when an episode has ended, or a gradient step was taken: a metric that
+        is not there before has no value yet, and no checkpoint is the best by it.
+
+        Raises:
+            InputError: if the metric is in no result.
+        """
+        name = self.run.checkpoint_metric
+        seen = {**result, EVALUATION_RESULTS: self._last_evaluation, **self._last_metrics}
+        seen["episode_return"] = self._see_return(result)
+        self._last_value = read_metric(seen, name)
+        if self._last_value is None and self.num_episodes and result.get(LEARNER_RESULTS):
+            raise unknown_metric(seen, name)
+        sign = 1.0 if self.run.checkpoint_mode == "max" else -1.0
+        self._last_metrics["score"] = math.nan if self._last_value is None else sign * self._last_value
 
     def _beats_the_best(self) -> bool:
         """Compare the checkpoint that is due with those before it; evaluations between checkpoints do not count."""
@@ -157,6 +179,16 @@ class RunTrainable(CheckpointedRun):
             self._best_before, self._best = self._best, score
             return True
         return False
+
+    def _see_return(self, result: Mapping[str, Any]) -> float:
+        """Recent mean return of training episodes, from this iteration or, where none has ended, from the one before.
+
+        Only a result has it: RLlib's logger forgets the episodes that it has reported.
+        """
+        found = result.get(ENV_RUNNER_RESULTS, {}).get(EPISODE_RETURN_MEAN)
+        if found is not None and math.isfinite(found):
+            self._recent_return = float(found)
+        return math.nan if self._recent_return is None else self._recent_return
 
     def _require_progress(self) -> None:
         """Fail loudly where RLlib would go on with counters that stand still, as when every runner is dead.

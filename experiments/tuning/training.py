@@ -12,6 +12,7 @@ from experiments.config import RunConfig, run_folder, run_vault
 from experiments.recovery.lock import run_lock
 from experiments.run_files import LOG_FILE
 from experiments.tuning import session
+from experiments.tuning.branching import check_branch
 from experiments.tuning.ending import backtest_run, finish_in_store, last_line, say_failed, say_interrupted
 from experiments.tuning.monitor import read_summary
 from experiments.tuning.opening import announce, describe_run, open_run
@@ -40,15 +41,18 @@ def _train_run(
 ) -> int:
     with run_lock(folder) if folder.exists() else nullcontext():
         reports = check_checkpoints(folder) if known else []
+        parent = check_branch(config, market) if config.branch_from is not None and not known else None
         config = open_run(config, market)
     with run_lock(folder), log_to(folder / LOG_FILE):
-        scaler = session.record_run(config, market, resume_from=resume_from)
+        scaler = session.record_run(config, market, resume_from=resume_from, parent=parent)
         announce(config, market, is_known=known)
         told = {"run": describe_run(config, market)}
         for report in reports:
             print(report)
         if resume_from is not None:
             print(f"from {resume_from['checkpoint']}, as asked")
+        if parent is not None:
+            print(f"branched off {parent.name}: {parent.checkpoint}")
         outcome = session.train(config, scaler)
         if outcome.status != "complete":
             write_json_flag(config.json, told | {"summary": read_summary(folder), "backtest": None})

@@ -1,6 +1,8 @@
 """Run folders without training, and policies that follow a script."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from experiments.backtesting.agents import describe_agents
 from experiments.config import RunConfig, config_from_json, config_to_json, floor_spec
 from experiments.layers import merge
 from experiments.recovery.manifests import seal
+from experiments.recovery.shelf import CheckpointShelf
 from experiments.run_record import write_run_record
 
 SMALL = {
@@ -38,6 +41,31 @@ class ScriptedPolicy:
 def config_of(algo: str, **settings) -> RunConfig:
     """A small run of an algorithm."""
     return config_from_json(merge(merge(SMALL, {"algo": algo}), settings))
+
+
+def train_run(folder: Path, config: RunConfig, *, iterations: int = 3) -> RunConfig:
+    """Train a little without Tune, and write a run folder with one checkpoint, which is the best."""
+    from experiments.tuning.trainables import trainable_class
+
+    config = replace(config, name=folder.name, storage=str(folder.parent))
+    market = build_market(floor_spec(config))
+    write_run_record(
+        folder,
+        config=config_to_json(config),
+        provenance={"data_fingerprint": market.bars.fingerprint},
+        scaler=market.scaler.to_json(),
+        agents=describe_agents(market.mandates),
+    )
+    trainable = trainable_class(config)({"run": config_to_json(config), "scaler": market.scaler.to_json()})
+    for _ in range(iterations):
+        trainable.train()
+    trainable._is_best = True
+    path = CheckpointShelf(folder / "trial_0").publish(lambda staged: trainable.save_checkpoint(str(staged)))
+    trainable.stop()
+    shutil.rmtree(trainable.logdir, ignore_errors=True)
+    summary = {"status": "complete", "episodes": trainable.num_episodes, "latest_checkpoint": f"trial_0/{path.name}"}
+    (folder / "summary.json").write_text(json.dumps(summary | {"best_checkpoint": f"trial_0/{path.name}"}))
+    return config
 
 
 def make_run(folder: Path, settings: dict | None = None, *, best: str | None = "checkpoint_000002") -> RunConfig:

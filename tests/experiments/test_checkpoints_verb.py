@@ -71,6 +71,15 @@ def test_prune_shows_first_and_deletes_when_told(folder, capsys):
     assert "nothing to delete" in capsys.readouterr().out
 
 
+def test_prune_keeps_every_so_manieth_for_the_record(folder, capsys):
+    assert asked("prune", folder, "--keep", 1, "--keep-every", 2) == 0
+    shown = capsys.readouterr().out
+    assert "checkpoint_000001" in shown
+    assert "checkpoint_000000" not in shown
+    assert asked("prune", folder, "--keep", 1, "--keep-every", 2, "--yes") == 0
+    assert numbers(folder) == [0, 2, 3]
+
+
 def test_prune_never_deletes_the_only_whole_ones(folder, capsys):
     (folder / "trial_0" / "checkpoint_000003" / "COMPLETE").unlink()
     assert asked("prune", folder, "--keep", 1, "--yes") == 2

@@ -7,11 +7,14 @@ from runs import SMALL, ScriptedPolicy
 from envs.market import build_floor, build_market
 from experiments.backtesting.engine import PolicyTrader, run_backtest
 from experiments.config import config_from_json, floor_spec
-from experiments.tuning.trainables import METRICS, RunTrainable
+from experiments.metric_names import VALIDATION_METRICS
+from experiments.tuning.trainables import RunTrainable
 
 
 class Evaluated(RunTrainable):
     """The trainable's evaluation alone, of a policy that follows a script."""
+
+    _recent_return = None
 
     def __init__(self, run, policy):
         self.run, self.policy = run, policy
@@ -32,13 +35,14 @@ def both(desk, floor, policy):
     run = config_from_json({**SMALL, "desk": desk, "floor": {**SMALL["floor"], **floor}})
     trainable = Evaluated(run, policy)
     trainable._evaluate_now()
+    trainable._score({})
     market = build_market(floor_spec(run))
     return trainable._last_metrics, run_backtest(PolicyTrader(policy), market, name="strategy", split="validation")
 
 
 def check(found, tested):
-    expected = {name: tested.metrics[name] for name in METRICS if name in tested.metrics}
-    assert set(METRICS) - set(expected) == {"profit", "total_costs_usd"}
+    expected = {name: tested.metrics[name] for name in VALIDATION_METRICS if name in tested.metrics}
+    assert set(VALIDATION_METRICS) - set(expected) == {"profit", "total_costs_usd"}
     expected |= {
         "profit": tested.equity[-1] / tested.equity[0] - 1,
         "return": tested.metrics["total_return"],

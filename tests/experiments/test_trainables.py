@@ -48,12 +48,13 @@ class Clocked(RunTrainable):
         self.run, self.scores, self.ended = run, list(scores), 0
         self._evaluated_at = self._checkpointed_at = self._iteration = 0
         self._last_metrics, self._best, self._is_best, self._has_loaded = {}, None, False, True
-        self._run_folder, self._steps_before = None, 0
+        self._run_folder, self._steps_before, self._recent_return = None, 0, None
+        self._last_value = None
 
     num_episodes = property(lambda self: self.ended)
 
     def _evaluate_now(self):
-        self._last_metrics = {"score": self.scores.pop(0)}
+        self._last_metrics, self._last_evaluation = {"sharpe": self.scores.pop(0)}, {}
         self._evaluated_at = self.ended
 
     def _peek(self, name, default=0):
@@ -86,6 +87,49 @@ def test_checkpoints_and_evaluations_are_due_by_episodes(clocked):
     saved = [result["episodes"] for result in results if result.get("should_checkpoint")]
     assert saved == [12, 24, 32], "the last one when the target is reached"
     assert [result["score"] for result in results] == [0, 0, 1, 1, 2, 3, 3, 4]
+
+
+def test_best_is_by_any_metric_of_a_result_and_by_its_smallest_value_where_asked(clocked, monkeypatch):
+    losses = [None, 3.0, 2.0, 5.0, 1.0]
+
+    def step(self):
+        self.ended += 4
+        loss = losses.pop(0)
+        return {"learners": {} if loss is None else {"team": {"total_loss": loss, "is_new": True}}}
+
+    monkeypatch.setattr(Algorithm, "step", step)
+    settings = {"checkpoint_metric": "learners/team/total_loss", "checkpoint_mode": "min"}
+    trainable = Clocked(config_of("qmix", episodes=20, checkpoint_interval=4, **settings), [1.0] * 9)
+    results = [trainable.step() for _ in range(5)]
+    assert [r["is_best"] for r in results] == [False, True, True, False, True]
+    assert [r["score"] for r in results[1:]] == [-3.0, -2.0, -5.0, -1.0]
+    assert trainable._last_value == 1.0, "as it is, for people"
+
+
+def test_metric_that_no_result_has_ends_the_run_with_the_nearest_names(clocked, monkeypatch):
+    def step(self):
+        self.ended += 4
+        return {"learners": {"team": {"total_loss": 1.0, "vf_loss": 1.0}}, "env_runners": {"episode_len_mean": 9.0}}
+
+    monkeypatch.setattr(Algorithm, "step", step)
+    trainable = Clocked(config_of("qmix", checkpoint_metric="learners/team/totalloss"), [1.0] * 9)
+    result = trainable.step()
+    assert result["done"]
+    assert result["is_input_error"]
+    assert "learners/team/totalloss is in none of the" in result["fatal"]
+    assert "the nearest are learners/team/total_loss" in result["fatal"]
+
+
+def test_recent_return_is_that_of_the_last_episodes_that_ended(clocked, monkeypatch):
+    trainable, returns = Clocked(config_of("qmix", episodes=40), [1.0] * 9), [None, 0.5, None, float("nan"), 0.25]
+
+    def step(self):
+        self.ended += 4
+        found = returns.pop(0)
+        return {"env_runners": {} if found is None else {"episode_return_mean": found}}
+
+    monkeypatch.setattr(Algorithm, "step", step)
+    assert [repr(trainable.step()["episode_return"]) for _ in range(5)] == ["nan", "0.5", "0.5", "0.5", "0.25"]
 
 
 def test_best_is_judged_among_checkpoints_only(clocked):

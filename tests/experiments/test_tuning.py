@@ -62,7 +62,8 @@ def test_target_intervals_and_capital_may_change_and_the_rest_may_be_repeated(ru
 def test_other_changes_are_refused_with_what_was_and_what_is(run, changes, words):
     with pytest.raises(InputError, match=words) as caught:
         resume.check_changes(*asked(run, **changes))
-    assert f"--load-model {run_folder(run)}" in str(caught.value)
+    for way in ("--load-model", "--branch-from"):
+        assert f"{way} {run_folder(run)} --name NEW" in str(caught.value)
 
 
 def test_complete_means_that_nothing_is_left_to_train(run):

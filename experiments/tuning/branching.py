@@ -1,0 +1,174 @@
+"""A branch: a new run that goes on exactly from a checkpoint of another one, under settings that may differ."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from envs.errors import InputError
+from envs.market import Market
+from experiments.config import SECTION_OF_ALGO, RunConfig, run_folder
+from experiments.models import Model, find_model
+from experiments.recovery.manifests import find_damage
+from experiments.recovery.shelf import CheckpointShelf
+from experiments.reporting.files import read_json, to_disk
+from experiments.run_files import BRANCH_FOLDER, META_FILE
+from experiments.settings import settings_of, value_of
+
+_OF_THE_RUN = (
+    *("name", "storage", "preset", "config", "resume", "json", "skip_training", "load_model", "branch_from"),
+    *("episodes", "checkpoint_interval", "keep", "keep_every", "evaluation_interval"),
+    *("checkpoint_metric", "checkpoint_mode"),
+    *("checkpoint_on_signal", "max_failures", "floor.capital", "floor.horizon_bars", "floor.costs."),
+    *("scaling.num_gpus_", "scaling.num_cpus_", "scaling.floor_device", "search."),
+)
+_OF_LEARNING = {
+    "qmix": (
+        *("lr", "gamma", "train_batch_size", "num_updates", "rollout_fragment_length", "learning_starts", "n_step"),
+        *(
+            "double_q",
+            "tau",
+            "target_network_update_freq",
+            "sequence_length",
+            "use_reward_standardisation",
+            "grad_clip",
+        ),
+        *("epsilon_start", "epsilon_end", "epsilon_decay_steps"),
+    ),
+    "ppo": (
+        *("lr", "gamma", "lambda_", "train_batch_size_per_learner", "minibatch_size", "num_epochs", "clip_param"),
+        *("vf_clip_param", "vf_loss_coeff", "entropy_coeff", "kl_target", "grad_clip"),
+    ),
+    "dqn": (
+        *("lr", "gamma", "train_batch_size_per_learner", "training_intensity", "rollout_fragment_length"),
+        *("learning_starts", "n_step", "double_q", "target_network_update_freq"),
+        *("epsilon_start", "epsilon_end", "epsilon_decay_steps"),
+    ),
+}
+MAY_DIFFER = (*_OF_THE_RUN, *(f"{group}.{name}" for group, names in _OF_LEARNING.items() for name in names))
+"""Settings that a branch may have of its own; a name that ends in ``.`` or ``_`` stands for all that begin so. What is
+missing here is in the weights, the optimizers, the replay buffer or the market that a branch takes over."""
+
+
+def check_branch(config: RunConfig, market: Market) -> Model:
+    """Refuse a branch that could not go on exactly, before anything is written.
+
+    Args:
+        config: The branch's settings.
+        market: What they make.
+
+    Returns:
+        The checkpoint that it goes on from: the one that is named, or the newest whole one of a run folder.
+
+    Raises:
+        InputError: if it has no whole checkpoint, its settings or prices differ, or nothing is left to train.
+    """
+    assert config.branch_from is not None
+    model = _newest_of(find_model(config.branch_from))
+    if damage := find_damage(model.checkpoint):
+        raise InputError(f"{model.checkpoint} is damaged, {damage[0]}: name another checkpoint")
+    by_weights = f"--load-model {config.branch_from} --name NEW"
+    if differing := differences(model.config, config):
+        raise InputError(
+            f"--branch-from goes on exactly from {model.name}, so these cannot differ: {'; '.join(differing)}. Leave "
+            f"them out, or start from its weights alone: {by_weights}"
+        )
+    if model.record.provenance.get("data_fingerprint") != market.bars.fingerprint:
+        raise InputError(
+            f"the prices have changed since {model.record.folder} was started (their fingerprint differs): restore the "
+            f"old file, or start from its weights alone: {by_weights}"
+        )
+    episodes = int(read_json(model.checkpoint / META_FILE)["episode"])
+    if episodes >= config.episodes:
+        raise InputError(f"{model.checkpoint} has {episodes} episodes already: raise --episodes above that")
+    return model
+
+
+def differences(parent: RunConfig, branch: RunConfig) -> list[str]:
+    """Say which settings differ that must not, and how."""
+    found = []
+    for name, setting in settings_of(RunConfig).items():
+        old, new = value_of(parent, name), value_of(branch, name)
+        may = any(name == allowed or (allowed[-1] in "._" and name.startswith(allowed)) for allowed in MAY_DIFFER)
+        if old != new and not may and not _is_idle(name, branch):
+            found.append(f"{setting.flag} was {_shown(old)} and is now {_shown(new)}")
+    return found
+
+
+def adopt(config: RunConfig, model: Model) -> list[dict[str, Any]]:
+    """Take the checkpoint into the branch's own folder, so that the parent may prune it or be deleted.
+
+    Files are linked where the file system can, else copied. A kill leaves nothing under the final name.
+
+    Args:
+        config: The branch's settings.
+        model: The checkpoint.
+
+    Returns:
+        What ``config.json`` records: the parent's run, checkpoint and weights, then the parent's own parent, and so on.
+
+    Raises:
+        InputError: if the checkpoint has vanished or changed in the meantime.
+    """
+    target = run_folder(config) / BRANCH_FOLDER
+    staged = target.with_name(f".{target.name}.new")
+    for leftover in (staged, target):  # of an attempt that was killed before the run was recorded
+        shutil.rmtree(leftover, ignore_errors=True)
+    try:
+        shutil.copytree(model.checkpoint, staged, copy_function=_link_or_copy)
+    except (shutil.Error, FileNotFoundError) as error:
+        shutil.rmtree(staged, ignore_errors=True)
+        raise InputError(f"{model.checkpoint} has vanished while it was copied: name another checkpoint") from error
+    if damage := find_damage(staged):
+        shutil.rmtree(staged, ignore_errors=True)
+        raise InputError(f"{model.checkpoint} has changed while it was copied, {damage[0]}: name another checkpoint")
+    os.rename(staged, target)
+    to_disk(target.parent)
+    meta = read_json(target / META_FILE)
+    parent = {
+        "run": str(model.record.folder),
+        "checkpoint": str(model.checkpoint.relative_to(model.record.folder)),
+        "weights_sha256": meta["weights_sha256"],
+        "episode": meta["episode"],
+        "total_steps": meta["total_steps"],
+    }
+    return [parent, *(model.record.branch_of or [])]
+
+
+def _newest_of(model: Model) -> Model:
+    """For a run folder the newest whole checkpoint, which is where the run stands, and not the best."""
+    if model.config.search.num_trials:
+        raise InputError(
+            f"{model.record.folder} is a search, whose trials have settings of their own: start from the best one's "
+            f"weights: --load-model {model.record.folder} --config {model.record.folder}/best_config.yaml --name NEW"
+        )
+    if model.which == "named":
+        return model
+    for trial in sorted(model.record.folder.glob("trial_*")):
+        for path in reversed(CheckpointShelf(trial).published()):
+            if not find_damage(path):
+                return replace(model, checkpoint=path, which="latest")
+    return model
+
+
+def _is_idle(name: str, config: RunConfig) -> bool:
+    """Whether a setting belongs to an algorithm that is not used."""
+    group = name.split(".")[0]
+    return group in SECTION_OF_ALGO.values() and group != SECTION_OF_ALGO[config.algo]
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        shutil.copy2(source, target)
+        to_disk(Path(target))
+
+
+def _shown(value: Any) -> str:
+    return str(list(value)) if isinstance(value, tuple) else str(value)
