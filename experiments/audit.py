@@ -10,17 +10,39 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from algos.settings import STRICT
-from envs.audit import AuditResult, audit_books, audit_lookahead
+from envs.audit import AuditResult, AuditRow, audit_books, audit_lookahead
 from envs.bars import DataConfig
 from envs.floor import FloorConfig
 from envs.mandates import DeskConfig
-from envs.market import Market, build_market
+from envs.market import Market, build_floor, build_market
 from experiments.arguments import parse_flags, print_help, scan_flags
 from experiments.cli import DONE, FAILED, check_json_flag, main, write_json_flag
 from experiments.config import ALIASES, RunConfig, floor_spec, read_config_file, read_preset
 from experiments.layers import merge
 from experiments.reporting.tables import checks_table, pairs_table, show
 
+EQUAL = ("numbers compared", "equal to the last bit", "largest difference {worst:.1e}")
+"""Looked at; found where it held; found where it did not: for checks that two numbers are equal."""
+WORDS = {
+    "orders fill at prices not seen when deciding": (
+        "fill prices",
+        "every one moved with the future",
+        "some of them known when deciding",
+    ),
+    "the perturbation is visible one bar later": (
+        "perturbed bars",
+        "every one seen a bar later",
+        "some of them not seen a bar later",
+    ),
+    "impact never favours the side that causes it": (
+        "prices after impact",
+        "none better than before it (beyond rounding)",
+        "some better by up to {worst:.1e} of the price",
+    ),
+    "cash is never negative without leverage": ("cash balances", "none below zero", "as low as $-{worst:,.2f}"),
+    "nothing is short where shorts are not allowed": ("holdings", "none below zero", "as low as -{worst:g} shares"),
+}
+"""The same for the other checks."""
 TITLES = {"lookahead": "Nothing looks ahead", "books": "The books balance"}
 
 
@@ -79,6 +101,7 @@ def run(argv: Sequence[str]) -> int:
     config = parse_audit(argv)
     check_json_flag(config.json)
     market = build_market(floor_spec(RunConfig(data=config.data, desk=config.desk, floor=config.floor)))
+    build_floor(market)  # refuses what cannot be traded before anything is shown
     bars = market.bars
     facts = {
         "prices": f"{bars.source}: {bars.num_bars} bars of {bars.num_assets} assets, {bars.frequency}",
@@ -104,11 +127,14 @@ def run(argv: Sequence[str]) -> int:
     return DONE if passed else FAILED
 
 
-def _detail(row: Any) -> str:
+def _detail(row: AuditRow) -> str:
+    """What was looked at, and what was found, in words that are true of the check."""
     if not row.tried:
         return "never tried"
-    error = f"largest error {row.worst:.1e}" if row.worst > 0 else "equal to the last bit"
-    found = f"{row.tried:,} numbers compared, {error}"
+    looked, held, failed = WORDS.get(row.check, EQUAL)
+    if row.check not in WORDS and row.worst > 0:
+        held = failed
+    found = f"{row.tried:,} {looked}, {(held if row.passed else failed).format(worst=row.worst)}"
     return f"{found}; first at {row.first_failure}" if row.first_failure else found
 
 

@@ -17,11 +17,11 @@ from experiments.cli import DONE, FAILED, check_json_flag, write_json_flag
 from experiments.exports import export_model
 from experiments.recovery.lock import run_lock
 from experiments.recovery.manifests import find_damage, folder_bytes
-from experiments.recovery.shelf import CheckpointShelf
+from experiments.recovery.shelf import DAMAGED_PREFIX, CheckpointShelf
 from experiments.reporting.files import read_json
 from experiments.reporting.tables import rows_table, show
-from experiments.run_files import BEST_FOLDER, META_FILE
-from experiments.run_record import find_run_folder
+from experiments.run_files import BEST_FOLDER, META_FILE, RECORD_FILE
+from experiments.run_record import find_run_folder, read_run_record
 
 ACTIONS = ("list", "verify", "prune", "export")
 USAGE = f"Usage: checkpoints.py {'|'.join(ACTIONS)} PATH, a run folder or a folder of runs; for export, one checkpoint"
@@ -72,14 +72,25 @@ def run(argv: Sequence[str]) -> int:
     trials = find_trials(config.path)
     if config.action == "prune":
         rows = _prune(trials, keep=config.keep, keep_every=config.keep_every, is_real=config.yes)
-        title = "Deleted" if config.yes else "Would be deleted (--yes deletes)"
+        title = "Deleted from" if config.yes else "Would be deleted (--yes deletes) from"
     else:
         rows = [row for trial in trials for row in checkpoint_rows(trial)]
-        title = "Checkpoints"
-    show(rows_table(rows, title=title) if rows else "there is nothing to delete")
-    write_json_flag(config.json, {"action": config.action, "rows": rows})
-    is_damaged = config.action == "verify" and any(row["state"] != "whole" for row in rows)
-    return FAILED if is_damaged else DONE
+        title = "Checkpoints of"
+    remarks = [remark for folder in dict.fromkeys(map(_run_of, trials)) if (remark := _remark(folder))]
+    for trial in dict.fromkeys(row["trial"] for row in rows):
+        show(rows_table([_shown(row) for row in rows if row["trial"] == trial], title=f"{title} {trial}"))
+    num_damaged = sum(row["state"] != "whole" for row in rows)
+    if config.action == "verify":
+        show(f"{len(rows)} checked, {f'{num_damaged} damaged' if num_damaged else 'all whole'}")
+    elif not rows:
+        show("there is nothing to delete")
+    for remark in remarks:
+        show(remark)
+    payload: dict[str, Any] = {"action": config.action, "rows": rows, "remarks": remarks}
+    if config.action == "prune":
+        payload["deleted"] = config.yes and bool(rows)
+    write_json_flag(config.json, payload)
+    return FAILED if config.action == "verify" and (num_damaged or remarks) else DONE
 
 
 def _export(config: CheckpointsConfig) -> int:
@@ -117,32 +128,69 @@ def checkpoint_rows(trial: Path) -> list[dict[str, Any]]:
     """One row for each checkpoint of a trial, oldest first: what it is worth, and whether every byte is as written."""
     shelf = CheckpointShelf(trial)
     best = trial / BEST_FOLDER
-    return [_row(path) for path in (*shelf.published(), *shelf.damaged(), *([best] if best.is_dir() else []))]
+    damaged = [*shelf.damaged(), *sorted(trial.glob(f"{DAMAGED_PREFIX}{BEST_FOLDER}*"))]
+    return [_row(path) for path in (*shelf.published(), *damaged, *([best] if best.is_dir() else []))]
+
+
+def _best_now(trial: Path) -> dict[str, Any]:
+    """What the checkpoint says of itself that is the best now; others say that they were the best when written."""
+    if (trial / BEST_FOLDER).is_dir():
+        return _meta(trial / BEST_FOLDER)
+    metas = [_meta(path) for path in reversed(CheckpointShelf(trial).published())]
+    return next((meta for meta in metas if meta.get("is_best")), {})
 
 
 def _row(path: Path) -> dict[str, Any]:
-    damage = find_damage(path)
-    try:
-        meta = read_json(path / META_FILE)
-    except InputError:
-        meta = {}
+    damage, meta = find_damage(path), _meta(path)
     return {
-        "checkpoint": f"{path.parent.parent.name}/{path.parent.name}/{path.name}",
+        "trial": f"{path.parent.parent.name}/{path.parent.name}",
+        "checkpoint": path.name,
         "episode": meta.get("episode"),
         "steps": meta.get("total_steps"),
         "age_h": _age_h(meta.get("timestamp")),
-        "size_mb": folder_bytes(path) / 1e6,
+        "size_mb": round(folder_bytes(path) / 1e6, 3),
         "metric": meta.get("metric_name"),
         "value": meta.get("metric_value"),
-        "best": "best" if meta.get("is_best") else "",
+        "best": "best" if meta and meta == _best_now(path.parent) else "",
         "state": str(damage[0]) if damage else "whole",
     }
+
+
+def _shown(row: dict[str, Any]) -> dict[str, Any]:
+    """A row as the screen has it: without what stands in the title, the value under the name of its metric."""
+    return {
+        (row["metric"] or "value") if name == "value" else name: value
+        for name, value in row.items()
+        if name not in ("trial", "metric")
+    }
+
+
+def _meta(checkpoint: Path) -> dict[str, Any]:
+    try:
+        meta = read_json(checkpoint / META_FILE)
+    except InputError:
+        return {}
+    return meta if isinstance(meta, dict) else {}
+
+
+def _run_of(trial: Path) -> Path:
+    """The run folder of a trial: the one above it, or itself where checkpoints lie in the run folder."""
+    return trial if (trial / RECORD_FILE).exists() else trial.parent
+
+
+def _remark(folder: Path) -> str:
+    """Say what is wrong with a run's own record; empty where nothing is."""
+    try:
+        read_run_record(folder)
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 def _age_h(timestamp: str | None) -> float | None:
     if timestamp is None:
         return None
-    return (datetime.now(UTC) - datetime.fromisoformat(timestamp)).total_seconds() / 3600.0
+    return round((datetime.now(UTC) - datetime.fromisoformat(timestamp)).total_seconds() / 3600.0, 1)
 
 
 def _prune(trials: Sequence[Path], *, keep: int, keep_every: int | None, is_real: bool) -> list[dict[str, Any]]:

@@ -146,7 +146,10 @@ def _set_aside(model: Model) -> str:
 def _choose_checkpoint(folder: Path, skip: Collection[Path]) -> tuple[Path, str]:
     """The best checkpoint that the run's summary names, else the latest; without a summary, the newest on disk."""
     has_summary = (folder / SUMMARY_FILE).is_file()
-    summary: dict[str, Any] = read_json(folder / SUMMARY_FILE) if has_summary else {}
+    try:
+        summary: dict[str, Any] = read_json(folder / SUMMARY_FILE) if has_summary else {}
+    except InputError as error:
+        raise InputError(f"{error}: name a checkpoint, or delete this one file to have the newest taken") from None
     for which in ("best", "latest"):
         named = summary.get(f"{which}_checkpoint")
         if named and (folder / named).is_dir() and folder / named not in skip:

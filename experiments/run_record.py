@@ -13,6 +13,7 @@ from experiments.reporting.files import read_json, write_json
 from experiments.run_files import RECORD_FILE
 
 FORMAT = 1
+_REMEDY = "put it back from a copy, or move the folder away to start anew"
 _MARKS = ("format", "config", "provenance")
 """Keys that every run's record has had since the first format."""
 _LEVELS_OF_A_CHECKPOINT = 2
@@ -73,9 +74,12 @@ def read_run_record(folder: str | Path) -> RunRecord:
         InputError: if it is missing, damaged, or of a format that this version cannot read.
     """
     path = Path(folder) / RECORD_FILE
-    content = read_json(path)
+    try:
+        content = read_json(path)
+    except InputError as error:
+        raise InputError(f"{error}: {_REMEDY}") from None
     if not isinstance(content, dict) or not isinstance(content.get("config"), dict):
-        raise InputError(f"{path} is damaged: it holds no config; move the folder away to start anew")
+        raise InputError(f"{path} is damaged: it holds no config; {_REMEDY}")
     if content.get("format") != FORMAT:
         raise InputError(f"{path} has format {content.get('format')!r}, but this version reads format {FORMAT}")
     return RunRecord(
@@ -118,6 +122,6 @@ def _not_a_record(path: Path) -> str | None:
     try:
         content = read_json(path)
     except InputError as error:
-        return str(error)
+        return f"{error}: {_REMEDY}"
     is_ours = isinstance(content, dict) and set(_MARKS) <= set(content)
     return None if is_ours else f"{path} was not written by a run"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-import shutil
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from rich import box
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 
 METRIC_COLUMNS = {
@@ -27,6 +29,11 @@ METRIC_COLUMNS = {
     "final_equity": "final equity",
 }
 """Every metric of a backtest, and the head of its column."""
+
+WIDTH_OF_A_PIPE = 160
+"""Characters in a line where the output goes into a file or another program."""
+LONG_TEXT = 28
+"""Characters up to which words in a column of text are kept on one line."""
 
 _PERCENT = frozenset({"total_return", "annual_return", "annual_volatility", "max_drawdown", "cvar_95", "win_rate"})
 _DOLLARS = frozenset({"total_costs", "final_equity"})
@@ -54,39 +61,39 @@ def format_metric(name: str, value: float | None, *, short: bool = False) -> str
     if name in _PERCENT:
         return f"{value:.1%}" if name != "cvar_95" else f"{value:.2%}"
     if name in _DOLLARS:
-        return money(value) if short else f"${value:,.0f}"
+        return money(float(f"{value:.3g}")) if short else f"${value:,.0f}"
     if name == "num_trades":
         return f"{value:,.0f}"
     return f"{value:.2f}"
 
 
-def metrics_table(rows: Mapping[str, Mapping[str, float | None]], *, title: str, strategies: Sequence[str]) -> Table:
-    """Make a table with one column for each series and one row for each metric, which fits a terminal.
+def metrics_table(
+    rows: Mapping[str, Mapping[str, float | None]], *, title: str, strategies: Sequence[str]
+) -> FittedTable:
+    """Make a table with one column for each series and one row for each metric.
 
     Args:
         rows: Series name -> its metrics.
         title: Printed above.
         strategies: Names of the series to stress.
     """
-    is_narrow = shutil.get_terminal_size((120, 40)).columns < 13 * (len(rows) + 1)
-    table = _table(title)
-    table.add_column("", no_wrap=True)
-    for series in rows:
-        style = "bold cyan" if series in strategies else ""
-        table.add_column(
-            title_case(series), justify="right", style=style, header_style=style or "bold", overflow="fold"
-        )
-    for name, head in METRIC_COLUMNS.items():
-        table.add_row(head, *(format_metric(name, metrics.get(name), short=is_narrow) for metrics in rows.values()))
-    return table
+
+    def columns(*, short: bool) -> list[Cells]:
+        made = [Cells("", list(METRIC_COLUMNS.values()), is_text=True)]
+        for series, metrics in rows.items():
+            cells = [format_metric(name, metrics.get(name), short=short) for name in METRIC_COLUMNS]
+            made.append(Cells(title_case(series), cells, style="bold cyan" if series in strategies else ""))
+        return made
+
+    return FittedTable(title, columns(short=False), columns(short=True))
 
 
 def checks_table(rows: Sequence[tuple[str, bool, str]], *, title: str) -> Table:
     """Make a table of checks: name, verdict, and what was looked at or found."""
     table = _table(title)
-    table.add_column("check", no_wrap=True)
-    table.add_column("verdict")
-    table.add_column("detail", overflow="fold")
+    table.add_column("check", ratio=2)
+    table.add_column("verdict", no_wrap=True, min_width=7)
+    table.add_column("detail", ratio=3)
     for name, passed, detail in rows:
         table.add_row(name, "[green]passed[/]" if passed else "[bold red]FAILED[/]", detail)
     return table
@@ -102,15 +109,94 @@ def pairs_table(rows: Mapping[str, object], *, title: str) -> Table:
     return table
 
 
-def rows_table(rows: Sequence[Mapping[str, object]], *, title: str) -> Table:
+def rows_table(rows: Sequence[Mapping[str, object]], *, title: str) -> FittedTable:
     """Make a table of records: one row each, one column for each name in the first of them."""
-    table = _table(title)
+    columns = []
     for name in rows[0] if rows else ():
         is_text = isinstance(rows[0][name], str)
-        table.add_column(name, justify="left" if is_text else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*(_cell(row.get(name)) for name in rows[0]))
-    return table
+        head = name if "." in name else title_case(name)  # a setting keeps its name
+        columns.append(Cells(head, [_cell(row.get(name)) for row in rows], is_text=is_text))
+    return FittedTable(title, columns, columns)
+
+
+@dataclass(frozen=True)
+class Cells:
+    """One column.
+
+    Attributes:
+        head: Its head; may be broken between words.
+        cells: A cell for each row.
+        is_text: Words, to the left, which may be broken where they are long; numbers never are.
+        style: Of head and cells.
+    """
+
+    head: str
+    cells: Sequence[str]
+    is_text: bool = False
+    style: str = ""
+
+    def lines(self, *, is_tall: bool) -> list[str]:
+        """The head on one line, or a line for each word (of a setting's name: for each part)."""
+        return re.split(r"(?<=[._]) ?| ", self.head) if is_tall else [self.head]
+
+    def width(self, *, is_tall: bool) -> int:
+        """Room below which a word or a number would be broken."""
+        longest = max(map(cell_len, self.cells), default=0)
+        if self.is_text and longest > LONG_TEXT:
+            longest = min(LONG_TEXT, max(cell_len(word) for cell in self.cells for word in cell.split()))
+        return max(longest, *map(cell_len, self.lines(is_tall=is_tall)))
+
+
+@dataclass(frozen=True)
+class FittedTable:
+    """A table that fits whatever it is printed on: with taller heads, shorter cells, or in several parts.
+
+    Attributes:
+        title: Printed above.
+        columns: As they should be.
+        short: The same where there is little room; the first is repeated where the table comes in parts.
+    """
+
+    title: str
+    columns: Sequence[Cells]
+    short: Sequence[Cells]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Choose the first form that fits."""
+        for columns, is_tall, gap in ((self.columns, False, 3), (self.columns, True, 3), (self.short, True, 2)):
+            if _total_width(columns, is_tall=is_tall, gap=gap) <= options.max_width:
+                yield self._made_of(columns, is_tall=is_tall, gap=gap)
+                return
+        first, left = self.short[0], list(self.short[1:])
+        while left:
+            count = len(left)
+            while count > 1 and _total_width([first, *left[:count]], is_tall=True, gap=2) > options.max_width:
+                count -= 1
+            yield self._made_of([first, *left[:count]], is_tall=True, gap=2)
+            left = left[count:]
+
+    def _made_of(self, columns: Sequence[Cells], *, is_tall: bool, gap: int) -> Table:
+        table = _table(self.title)
+        table.padding = (0, 1, 0, gap - 2)
+        for column in columns:
+            is_long = column.is_text and max(map(cell_len, column.cells), default=0) > LONG_TEXT
+            table.add_column(
+                "\n".join(column.lines(is_tall=is_tall)),
+                justify="left" if column.is_text else "right",
+                style=column.style,
+                header_style=column.style or "bold",
+                min_width=column.width(is_tall=is_tall),
+                no_wrap=not is_long,
+                overflow="fold",
+            )
+        for row in zip(*(column.cells for column in columns), strict=True):
+            table.add_row(*row)
+        return table
+
+
+def _total_width(columns: Sequence[Cells], *, is_tall: bool, gap: int) -> int:
+    """Characters that a table needs, with a gap between two columns, and one character at each edge."""
+    return sum(column.width(is_tall=is_tall) for column in columns) + gap * (len(columns) - 1) + 2
 
 
 def _cell(value: object) -> str:
@@ -125,9 +211,11 @@ def show(*renderables: object) -> None:
     """Print tables and text on stdout; into a file or a pipe at a fixed width, so that tables are not folded there."""
     console = Console(highlight=False)
     if not console.is_terminal:
-        console = Console(highlight=False, width=160)
+        console = Console(highlight=False, width=WIDTH_OF_A_PIPE)
     for item in renderables:
-        console.print(item)
+        console.print(
+            item, soft_wrap=isinstance(item, str)
+        )  # sentences are left to the terminal, which keeps paths whole
 
 
 def _table(title: str, *, show_header: bool = True) -> Table:

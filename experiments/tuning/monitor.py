@@ -180,9 +180,13 @@ def read_summary(folder: str | Path) -> dict[str, Any]:
     path = Path(folder) / SUMMARY_FILE
     if not path.is_file():
         return {}
-    summary = read_json(path)
+    remedy = "delete this one file and run the command again"
+    try:
+        summary = read_json(path)
+    except InputError as error:
+        raise InputError(f"{error}: {remedy}") from None
     if not isinstance(summary, dict) or "status" not in summary:
-        raise InputError(f"{path} is damaged: it holds no status; delete this one file and run the command again")
+        raise InputError(f"{path} is damaged: it holds no status; {remedy}")
     return summary
 
 

@@ -4,11 +4,16 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from runs import config_of
 
+from envs.audit import audit_books, audit_lookahead
 from envs.errors import InputError
+from envs.market import build_market
 from experiments import audit
+from experiments.config import floor_spec
 
 SMALL = ["--data.synthetic.num-bars", "400", "--data.synthetic.num-assets", "3", "--floor.horizon-bars", "20"]
+MARKET = build_market(floor_spec(config_of("qmix")))
 QUICK = [*SMALL, "--num-bars-checked", "1", "--num-settings", "2"]
 
 
@@ -25,9 +30,37 @@ def test_sound_floor_passes_and_says_so(capsys, tmp_path):
 
 def test_fills_at_the_seen_price_fail(capsys):
     assert audit.run([*QUICK, "--floor.fill", "same_close_unsafe"]) == 1
-    out = capsys.readouterr().out
-    assert "FAILED" in out
-    assert "orders fill at prices not seen when deciding" in out
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "FAILED  " in line)
+    assert "orders fill at prices not seen when deciding" in line
+    assert "fill prices, some of them known when deciding; first at" in line
+
+
+def test_each_check_says_what_it_found_in_words_of_its_own(capsys):
+    assert audit.run(QUICK) == 0
+    lines = {line.partition("passed")[0].strip(): line for line in capsys.readouterr().out.splitlines()}
+    assert "equal to the last bit" in lines["observations do not see the future"]
+    for check, (looked, held, _) in audit.WORDS.items():
+        if check in lines:
+            assert f"{looked}, {held}" in lines[check]
+    inequalities = set(audit.WORDS) & set(lines)
+    assert len(inequalities) >= 4
+    assert not [check for check in inequalities if "equal" in lines[check] or "difference" in lines[check]]
+
+
+def test_words_belong_to_checks_that_there_are():
+    rows = [*audit_lookahead(MARKET, num_bars_checked=1).rows]
+    for shorts in (True, False):
+        mandates = tuple(dataclasses.replace(mandate, allow_short=shorts) for mandate in MARKET.mandates)
+        rows += audit_books(dataclasses.replace(MARKET, mandates=mandates), num_settings=2, num_steps=4).rows
+    assert set(audit.WORDS) <= {row.check for row in rows}
+
+
+def test_prices_without_volumes_are_refused_before_anything_is_shown(tmp_path, capsys):
+    dates = pd.bdate_range("2015-01-01", periods=500)
+    pd.DataFrame(100.0, index=dates, columns=["AAA", "BBB"]).rename_axis("date").to_csv(tmp_path / "p.csv")
+    with pytest.raises(InputError, match="price impact needs volumes"):
+        audit.run(["--data.path", str(tmp_path / "p.csv"), "--floor.horizon-bars", "20"])
+    assert capsys.readouterr().out == ""
 
 
 def test_planted_leak_fails(monkeypatch, capsys, tmp_path):

@@ -8,6 +8,7 @@ from experiments.checkpoints import run
 from experiments.cli import exit_code
 from experiments.config import run_folder
 from experiments.recovery.lock import run_lock
+from experiments.recovery.manifests import seal
 from experiments.recovery.shelf import CheckpointShelf
 
 
@@ -49,6 +50,50 @@ def test_list_tells_what_each_is_worth(folder, tmp_path, capsys):
     ]
 
 
+def test_only_the_checkpoint_that_is_the_best_now_is_marked(folder, tmp_path):
+    trial = folder / "trial_0"
+    newest = trial / "checkpoint_000003"
+    CheckpointShelf(trial).publish(lambda path: shutil.copytree(newest, path, dirs_exist_ok=True))
+    meta = json.loads((newest / "checkpoint_meta.json").read_text()) | {"is_best": True, "episode": 40}
+    (trial / "checkpoint_000004" / "checkpoint_meta.json").write_text(json.dumps(meta))
+    seal(trial / "checkpoint_000004")
+    for best, expected in ((4, [4]), (1, [1, -1])):
+        if best == 1:
+            shutil.copytree(trial / "checkpoint_000001", trial / "best_checkpoint")
+        assert asked("list", folder, "--json", tmp_path / "out.json") == 0
+        rows = json.loads((tmp_path / "out.json").read_text())["rows"]
+        marked = [row["checkpoint"] for row in rows if row["best"]]
+        assert marked == ["best_checkpoint" if i < 0 else f"checkpoint_{i:06d}" for i in expected]
+
+
+def test_list_fits_a_terminal_of_80_columns(folder, monkeypatch, capsys):
+    (folder / "trial_0" / "checkpoint_000000" / "weights").write_bytes(b"")
+    monkeypatch.setattr("experiments.reporting.tables.WIDTH_OF_A_PIPE", 80)
+    assert asked("list", folder) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert {"checkpoint_000003", "sharpe", "episode", "age", "whole"} <= set(" ".join(lines).split())
+    assert lines[0].startswith("Checkpoints of dow/trial_0")
+
+
+def test_verify_says_how_many_were_looked_at(folder, capsys):
+    assert asked("verify", folder) == 0
+    assert "4 checked, all whole" in capsys.readouterr().out
+    (folder / "trial_0" / "checkpoint_000002" / "weights").unlink()
+    assert asked("verify", folder) == 1
+    assert "4 checked, 1 damaged" in capsys.readouterr().out
+
+
+def test_damaged_record_of_a_run_is_remarked(folder, tmp_path, capsys):
+    (folder / "config.json").write_text("{")
+    assert asked("list", folder) == 0
+    assert "config.json is damaged" in capsys.readouterr().out
+    assert asked("verify", folder, "--json", tmp_path / "out.json") == 1
+    (remark,) = json.loads((tmp_path / "out.json").read_text())["remarks"]
+    assert remark in capsys.readouterr().out
+    assert "put it back from a copy" in remark
+
+
 def test_verify_finds_damage_in_a_whole_tree_and_touches_nothing(folder, capsys):
     assert asked("verify", folder.parent) == 0
     (folder / "trial_0" / "checkpoint_000002" / "weights").write_bytes(b"y" * 1000)
@@ -58,16 +103,20 @@ def test_verify_finds_damage_in_a_whole_tree_and_touches_nothing(folder, capsys)
     assert numbers(folder) == [0, 1, 2, 3]
 
 
-def test_prune_shows_first_and_deletes_when_told(folder, capsys):
-    assert asked("prune", folder, "--keep", 2) == 0
+def test_prune_shows_first_and_deletes_when_told(folder, tmp_path, capsys):
+    out = tmp_path / "out.json"
+    assert asked("prune", folder, "--keep", 2, "--json", out) == 0
+    assert json.loads(out.read_text())["deleted"] is False
     shown = capsys.readouterr().out
     assert "Would be deleted" in shown
     assert "checkpoint_000001" in shown
     assert "checkpoint_000002" not in shown
     assert numbers(folder) == [0, 1, 2, 3]
-    assert asked("prune", folder, "--keep", 2, "--yes") == 0
+    assert asked("prune", folder, "--keep", 2, "--yes", "--json", out) == 0
+    assert json.loads(out.read_text())["deleted"] is True
     assert numbers(folder) == [2, 3]
-    assert asked("prune", folder, "--keep", 2, "--yes") == 0
+    assert asked("prune", folder, "--keep", 2, "--yes", "--json", out) == 0
+    assert json.loads(out.read_text())["deleted"] is False
     assert "nothing to delete" in capsys.readouterr().out
 
 

@@ -21,7 +21,15 @@ from experiments.reporting.files import (
     write_text,
 )
 from experiments.reporting.plots import plot_backtest
-from experiments.reporting.tables import METRIC_COLUMNS, checks_table, format_metric, metrics_table, money, show
+from experiments.reporting.tables import (
+    METRIC_COLUMNS,
+    checks_table,
+    format_metric,
+    metrics_table,
+    money,
+    rows_table,
+    show,
+)
 
 
 def result(name, *, num_assets=12, num_bars=60, seed=0):
@@ -90,10 +98,53 @@ def test_table_shows_every_series_and_folds_nothing_in_a_pipe(capsys):
     assert any(line.split() == ["return", "50.0%", "50.0%"] for line in lines)
 
 
+def shown_at(width, table):
+    console = Console(width=width, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+    console.print(table)
+    return console.export_text()
+
+
+SERIES = ("strategy", "cash", "buy_and_hold", "equal_weight", "minimum_variance", "momentum", "random")
+
+
+@pytest.mark.parametrize(("width", "num_tables"), [(40, 4), (60, 2), (80, 1), (160, 1)])
+def test_table_of_metrics_breaks_no_word_and_no_number(width, num_tables):
+    values = dict.fromkeys(METRIC_NAMES, -0.5) | {"final_equity": 1_234_567.0, "total_costs": 98_765.4}
+    text = shown_at(width, metrics_table(dict.fromkeys(SERIES, values), title="Backtest", strategies=["strategy"]))
+    assert max(map(len, text.splitlines())) <= width
+    assert text.split().count("return") == num_tables
+    for word in " ".join(SERIES).replace("_", " ").split():
+        assert word in text.split()
+    amounts = ("$1.23M", "$98.8K") if width < 160 else ("$1,234,567", "$98,765")
+    assert [text.split().count(amount) for amount in amounts] == [7, 7]
+
+
+def test_table_of_records_comes_in_parts_where_there_is_little_room():
+    row = {"trial": "trial_ab12", "score": 1.25, "qmix.target_network_update_freq": 200, "env_steps_per_s": 1234567.0}
+    wide, narrow = (shown_at(width, rows_table([row], title="Trials")) for width in (120, 36))
+    assert "qmix.target_network_update_freq" in wide
+    assert "env steps per s" in wide
+    assert narrow.split().count("trial_ab12") > 1
+    assert {"qmix.", "target_", "update_", "1,234,567", "200"} <= set(narrow.split())
+
+
+def test_long_words_of_a_record_are_broken_between_words():
+    row = {"checkpoint": "checkpoint_000001", "state": "learner_group: has 100 bytes instead of 2,345, and more beside"}
+    lines = shown_at(50, rows_table([row, row | {"state": "whole"}], title="")).splitlines()
+    assert max(map(len, lines)) <= 50
+    assert any(line.split()[:1] == ["checkpoint_000001"] for line in lines)
+    assert set(row["state"].split()) <= set(" ".join(lines).split())
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_table_of_checks_breaks_no_word(width):
+    check, detail = "agents' holdings sum to the account's positions", "12,345 numbers compared, equal to the last bit"
+    text = shown_at(width, checks_table([(check, True, detail)], title="Books"))
+    assert {*check.split(), *detail.split(), "passed"} <= set(text.split())
+
+
 def test_failed_check_stands_out():
-    console = Console(width=120, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
-    console.print(checks_table([("books", False, "step 3"), ("time", True, "")], title="Audit"))
-    text = console.export_text()
+    text = shown_at(120, checks_table([("books", False, "step 3"), ("time", True, "")], title="Audit"))
     assert "FAILED" in text
     assert "passed" in text
 
