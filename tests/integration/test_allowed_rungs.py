@@ -11,7 +11,6 @@ from experiments.tuning.algorithms import algorithm_config
 pytestmark = pytest.mark.usefixtures("ray_session")
 
 
-@pytest.mark.filterwarnings("ignore:.*Overriding environment.*:UserWarning")  # gymnasium, at RLlib's second algorithm
 @pytest.mark.parametrize("algo", ["dqn", "ppo"])
 def test_rllibs_runners_sample_only_allowed_rungs(algo):
     run = RunConfig(algo=algo, runner="rllib" if algo == "ppo" else "team")

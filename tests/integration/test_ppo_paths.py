@@ -36,7 +36,6 @@ def _final_return(runner: str, seed: int) -> float:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.filterwarnings("ignore:.*Overriding environment.*:UserWarning")  # gymnasium, at RLlib's second algorithm
 def test_team_and_rllib_runners_learn_alike_within_seed_noise(ray_session):
     team = np.array([_final_return("team", seed) for seed in SEEDS])
     stock = np.array([_final_return("rllib", seed) for seed in SEEDS])
