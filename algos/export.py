@@ -156,7 +156,7 @@ def load_module(checkpoint: Path, module_id: str) -> Any:
     path = checkpoint / MODULES_FOLDER / module_id
     if not path.is_dir():
         raise IncompatibleError(f"{checkpoint} has no weights of network {module_id!r} ({path} is missing)")
-    with _without_deprecations():
+    with without_deprecations():
         return RLModule.from_checkpoint(str(path))
 
 
@@ -253,12 +253,12 @@ def _build(description: Mapping[str, Any], *, is_team: bool) -> Any:
         inference_only=is_team,  # a team's mixer has a file of its own and is not needed for acting
         model_config=dict(description["model_config"]),
     )
-    with _without_deprecations():
+    with without_deprecations():
         return spec.build()
 
 
 @contextmanager
-def _without_deprecations() -> Iterator[None]:
+def without_deprecations() -> Iterator[None]:
     """Keep RLlib's complaint about its own RLModule off the screen."""
     logger = logging.getLogger("ray._common.deprecation")
     before = logger.level

@@ -1,4 +1,4 @@
-"""What comes before training: Ray, devices, a folder that is free, and lines that say what is about to be trained."""
+"""What comes before training: room on the disk, Ray, devices, a free folder, and lines that say what is trained."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from envs.market import Market
 from experiments.config import RunConfig, run_folder
 from experiments.tuning import session
 from experiments.tuning.algorithms import replicas
+from experiments.tuning.disk import check_disk, predict_disk_use
 from experiments.tuning.resume import is_known, set_aside
 
 
@@ -16,14 +17,18 @@ def open_run(config: RunConfig, market: Market) -> RunConfig:
         The settings, with the devices that the run learns on.
 
     Raises:
-        InputError: if devices, weights or the folder do not fit what is asked for.
+        InputError: if devices, weights, the folder or the room on the disk do not fit what is asked for.
     """
+    use = predict_disk_use(config, market)
+    check_disk(config, use)
     session.start_ray(config)
     config = session.with_devices(config)
     if config.load_model is not None and not is_known(config):
         session.check_fits(config, market)
     if config.resume == "never":
         set_aside(config)
+    if config.search.num_trials:
+        print(use)
     return config
 
 
@@ -44,6 +49,7 @@ def announce(config: RunConfig, market: Market, *, is_known: bool) -> None:
         f"{m.name} ({', '.join(m.assets[:3])}{', ...' if len(m.assets) > 3 else ''})" for m in market.mandates
     )
     print(f"agents: {agents}")
+    print(predict_disk_use(config, market))
     together, every = replicas(config), config.checkpoint_interval
     if every % together:
         due = -(-every // together) * together
