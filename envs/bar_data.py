@@ -93,6 +93,11 @@ class Bars:
                 digest.update(value.astype("<f8").tobytes())
         return digest.hexdigest()
 
+    @cached_property
+    def has_only_closes(self) -> bool:
+        """Whether every open is the close of its bar, as where the source has closes only: opens say nothing more."""
+        return bool(np.array_equal(self.open, self.close))
+
     def select(self, assets: Sequence[str]) -> Bars:
         """Keep some assets, in the order asked for.
 

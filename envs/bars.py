@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass as plain_dataclass
 from dataclasses import field, replace
 from typing import Literal
@@ -160,7 +161,8 @@ def split_bars(bars: Bars, config: DataConfig, *, lookback_bars: int, embargo_ba
                 "look-back and two embargoes of "
                 f"{embargo} the {split.name} split has {max(split.num_bars, 0)} bars, but a horizon of "
                 f"{horizon_bars} needs "
-                f"{horizon_bars + 1}: give more history, a shorter horizon or other splits"
+                f"{horizon_bars + 1}: give more history{_bars_needed(config, lookback_bars, embargo, horizon_bars)}, a "
+                "shorter horizon or other splits"
             )
     return splits
 
@@ -177,8 +179,7 @@ def _split_by_shares(bars: Bars, config: DataConfig, lookback: int, embargo: int
             f"history too short: {bars.source} has {bars.num_bars} bars; {lookback} bars of look-back and two "
             f"embargoes of {embargo} leave "
             f"{max(usable, 0)}, but three splits with a horizon of {horizon} need at least {3 * (horizon + 1)}: "
-            "give more history or a "
-            "shorter horizon"
+            f"give more history{_bars_needed(config, lookback, embargo, horizon)} or a shorter horizon"
         )
     num_train, num_validation = round(usable * shares[0]), round(usable * shares[1])
     num_test = min(round(usable * shares[2]), usable - num_train - num_validation)
@@ -186,6 +187,15 @@ def _split_by_shares(bars: Bars, config: DataConfig, lookback: int, embargo: int
     validation = Split("validation", train.stop + embargo, train.stop + embargo + num_validation)
     test = Split("test", validation.stop + embargo, validation.stop + embargo + num_test)
     return Splits(train, validation, test, embargo)
+
+
+def _bars_needed(config: DataConfig, lookback: int, embargo: int, horizon: int) -> str:
+    """Say how many bars the smallest share must be a part of; nothing where dates divide history."""
+    if config.validation_start is not None or config.test_start is not None:
+        return ""
+    smallest = min(config.train, config.validation, config.test)
+    usable = math.ceil((horizon + 1.5) / smallest)  # a half more, because splits are rounded
+    return f" ({lookback + 2 * embargo + usable} bars are enough)"
 
 
 def _split_by_dates(bars: Bars, config: DataConfig, lookback: int, embargo: int) -> Splits:

@@ -209,7 +209,7 @@ def _check_order(
     same_asset = np.diff(codes[by_asset]) == 0
     if not (same_asset & (np.diff(stamps) <= 0)).any():
         return
-    sort_by = f"[{asset_column!r}, date]" if asset_column else "date"
+    sort_by = f"{asset_column} and date" if asset_column else "date"
     order = np.lexsort((by_asset, stamps, codes[by_asset]))
     again = np.flatnonzero((np.diff(stamps[order]) == 0) & (np.diff(codes[by_asset][order]) == 0))
     if len(again):

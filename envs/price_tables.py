@@ -68,7 +68,11 @@ def read_table(path: str) -> PriceTable:
         others = [item.name for item in folder.iterdir()] if folder.is_dir() else []
         raise InputError(f"price file {path} does not exist{nearest(file.name, others)}")
     kind = _KINDS.get(file.suffix.lower().lstrip("."))
-    if file.is_dir() or kind is None:
+    if file.is_dir():
+        raise InputError(f"{path} is a folder: name a price file in it")
+    if file.stat().st_size == 0:
+        raise InputError(f"{path} is empty: it needs columns of dates and prices, and a row for each bar")
+    if kind is None:
         raise InputError(f"{path} is not a price file: give a .csv, .parquet or .feather table")
     try:
         frame = _READERS[kind](file)

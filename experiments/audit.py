@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+import experiments.interrupts  # noqa: F401  before what takes seconds to import
 from algos.settings import STRICT
 from envs.audit import AuditResult, AuditRow, audit_books, audit_lookahead
 from envs.bars import DataConfig
@@ -16,6 +17,7 @@ from envs.floor import FloorConfig
 from envs.mandates import DeskConfig
 from envs.market import Market, build_floor, build_market
 from experiments.arguments import parse_flags, print_help, scan_flags
+from experiments.backtesting.words import fill_in_words
 from experiments.cli import DONE, FAILED, check_json_flag, main, write_json_flag
 from experiments.config import ALIASES, RunConfig, floor_spec, read_config_file, read_preset
 from experiments.layers import merge
@@ -106,7 +108,7 @@ def run(argv: Sequence[str]) -> int:
     facts = {
         "prices": f"{bars.source}: {bars.num_bars} bars of {bars.num_assets} assets, {bars.frequency}",
         "agents": ", ".join(mandate.name for mandate in market.mandates),
-        "fills": market.spec.floor.fill.replace("_", " "),
+        "fills": fill_in_words(market),
     }
     facts |= {f"note {i + 1}": note for i, note in enumerate(bars.notes)}
     show(pairs_table(facts, title="What is audited"))

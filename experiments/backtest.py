@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+import experiments.interrupts  # noqa: F401  before what takes seconds to import
 from algos.settings import STRICT
 from envs.bars import DataConfig
 from envs.errors import InputError

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+import experiments.interrupts  # noqa: F401  before what takes seconds to import
 from algos.settings import STRICT
 from envs.errors import InputError, nearest
 from experiments.arguments import parse_flags, print_help, scan_flags

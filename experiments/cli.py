@@ -18,9 +18,10 @@ from pydantic import ValidationError
 
 from algos.errors import IncompatibleError
 from envs.errors import InputError
+from experiments.interrupts import EXIT_CODE, end_of_imports
 from experiments.reporting.files import WriteError, check_file_writable, write_json
 
-DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, EXIT_CODE
 Verb = Callable[[Sequence[str]], int | None]
 
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
@@ -44,6 +45,7 @@ def exit_code(verb: Verb, argv: Sequence[str]) -> int:
     disk have none.
     """
     _forget_script_folder()
+    end_of_imports()
     try:
         return verb(argv) or DONE
     except SystemExit as request:

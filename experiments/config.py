@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+import experiments.interrupts  # noqa: F401  before what takes seconds to import
 from algos.dqn.config import DQNSettings
 from algos.ppo.config import PPOSettings
 from algos.qmix.config import QMIXSettings

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import experiments.interrupts  # noqa: F401  before what takes seconds to import
 from envs.errors import InputError
 from envs.market import build_floor, build_market
 from experiments.backtesting.places import OWN

@@ -22,6 +22,7 @@ from experiments.backtesting.engine import Policy, PolicyTrader, run_backtest
 from experiments.backtesting.networks import check_networks
 from experiments.backtesting.overlap import any_overlap, last_date_seen, overlap_notes, overlaps
 from experiments.backtesting.result import BacktestResult
+from experiments.backtesting.words import books_in_words, capital_in_words, costs_in_words, period_in_words
 from experiments.config import floor_spec
 from experiments.layers import merge
 from experiments.models import Model
@@ -157,7 +158,7 @@ def write_backtest(backtest: Backtest, out: str | Path) -> dict[str, Any]:
     strategies = backtest.strategies
     summary = summarise(backtest)
     write_parquet(out / "equity.parquet", _stack([*strategies, *backtest.baselines], _equity_table, named=True))
-    several = len(strategies) > 1
+    several, period = len(strategies) > 1, period_in_words(backtest.split, strategies[0].dates)
     write_parquet(out / "trades.parquet", _stack(strategies, lambda result: result.trades, named=several))
     write_parquet(out / "weights.parquet", _stack(strategies, _weights_table, named=several))
     write_parquet(out / "costs.parquet", _stack(strategies, lambda r: r.costs.reset_index(), named=several))
@@ -165,8 +166,8 @@ def write_backtest(backtest: Backtest, out: str | Path) -> dict[str, Any]:
         out / PICTURE,
         strategies,
         backtest.baselines,
-        title=f"{' and '.join(model.name for model in backtest.models)}: {period_in_words(backtest)}",
-        subtitle=f"capital {money(strategies[0].equity[0])}; {costs_in_words(backtest)}",
+        title=f"{' and '.join(model.name for model in backtest.models)}: {period}",
+        subtitle=f"capital {capital_in_words(backtest.market)}; {costs_in_words(backtest.market)}",
     )
     write_json(out / "backtest.json", summary)
     return summary
@@ -179,9 +180,9 @@ def print_backtest(backtest: Backtest, out: str | Path) -> None:
         rows[f"model {model.name}"] = f"{model.which} checkpoint{_worth_in_words(model)}, {model.checkpoint}"
     bars = backtest.market.bars
     rows["prices"] = f"{bars.source}, {bars.frequency}, {bars.periods_per_year:g} bars a year"
-    rows["period"] = period_in_words(backtest)
-    rows["capital"] = money(backtest.strategies[0].equity[0])
-    rows["costs"] = costs_in_words(backtest)
+    rows["period"] = period_in_words(backtest.split, backtest.strategies[0].dates)
+    rows["capital"] = capital_in_words(backtest.market)
+    rows["costs"] = costs_in_words(backtest.market)
     for i, note in enumerate(_notes(backtest)):
         rows[f"note {i + 1}"] = note
     results = [*backtest.strategies, *backtest.baselines]
@@ -217,37 +218,10 @@ def _worth_in_words(model: Model) -> str:
 def _books_that_differ(backtest: Backtest) -> list[str]:
     """Say where agents that see averages over their book now have books of another size than in training."""
     here = [len(mandate.assets) for mandate in backtest.market.mandates]
-    notes = []
-    for model in backtest.models[:1]:
-        trained = [agent["num_assets"] for agent in model.record.agents or []]
-        if trained and trained != here:
-            sizes = (" ".join(map(str, counts)) for counts in (trained, here))
-            notes.append("agents trained with books of {} assets trade books of {} here".format(*sizes))
-    return notes
-
-
-def period_in_words(backtest: Backtest) -> str:
-    """Write the split and its dates; with hours only where bars are shorter than a day."""
-    dates = backtest.strategies[0].dates
-    is_daily = bool((dates == dates.astype("datetime64[D]")).all())
-    first, last = (str(date)[: 10 if is_daily else 16].replace("T", " ") for date in (dates[0], dates[-1]))
-    return f"{backtest.split} split, {first} to {last}"
-
-
-def costs_in_words(backtest: Backtest) -> str:
-    """Write the main costs of the floor in one line."""
-    rules = backtest.market.spec.floor
-    costs = rules.costs
-    parts = [f"commission {costs.commission_bps:g} bps", f"half spread {costs.half_spread_bps:g} bps"]
-    if costs.commission_min_usd or costs.commission_fixed_usd:
-        parts[0] += f" (min ${costs.commission_min_usd:g}, fixed ${costs.commission_fixed_usd:g})"
-    if costs.temporary_impact:
-        parts.append(f"{costs.impact_law.replace('_', '-')} impact {costs.temporary_impact:g}")
-    if costs.permanent_impact:
-        parts.append(f"permanent impact {costs.permanent_impact:g}")
-    if costs.borrow_rate_annual:
-        parts.append(f"borrow {costs.borrow_rate_annual:.2%} a year")
-    return ", ".join([*parts, f"fills at {rules.fill.replace('_', ' ')}"])
+    trained = [agent["num_assets"] for agent in backtest.models[0].record.agents or []]
+    if not trained or trained == here:
+        return []
+    return [f"agents trained with {books_in_words(trained)} trade {books_in_words(here)} here"]
 
 
 def _spec(model: Model, first: Model, *, capital: float | None, data: Mapping[str, Any]) -> FloorSpec:

@@ -11,7 +11,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, num2date
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 from matplotlib.transforms import Bbox
@@ -37,6 +37,8 @@ STRATEGY_COLOURS = ("#0b5394", "#cc4125", "#38761d", "#741b47", "#b45f06")
 BASELINE_COLOURS = ("#8a8a8a", "#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#d6c400")
 OTHER_COLOUR, DARKER_OTHER_COLOUR = "#bbbbbb", "#888888"
 MOST_LEGEND_ROWS = 9
+SAME_CURVE = 2e-3
+"""Relative difference below which one line hides another."""
 
 
 def plot_backtest(
@@ -84,23 +86,58 @@ def plot_backtest(
         for axis in dated:
             locator = AutoDateLocator(minticks=5, maxticks=12)
             axis.xaxis.set_major_locator(locator)
-            axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+            axis.xaxis.set_major_formatter(_DatesWithYear(locator))
             axis.set_xlim(first, last)
             axis.tick_params(labelbottom=True)
         return _save(figure, Path(path))
 
 
+class _DatesWithYear(ConciseDateFormatter):
+    """Short dates; the first that is shown names its year, which else stands far off in a corner."""
+
+    def format_ticks(self, values: Sequence[float]) -> list[str]:
+        labels = list(super().format_ticks(values))
+        low, high = sorted(self.axis.get_view_interval())  # type: ignore[union-attr]
+        shown = next((i for i, value in enumerate(values) if low <= value <= high), None)
+        if shown is not None and labels[shown]:
+            year = str(num2date(values[shown]).year)
+            if year not in labels[shown]:
+                labels[shown] += f"\n{year}"
+        return labels
+
+
 def _draw_equity(axis: Axes, strategies: Sequence[BacktestResult], baselines: Sequence[BacktestResult]) -> None:
+    drawn: list[BacktestResult] = []
     for colour, result in zip(_cycle(BASELINE_COLOURS), baselines, strict=False):
-        axis.plot(result.dates, result.equity, color=colour, linewidth=1.1, label=_labelled(result))
+        style = _line_style(result, drawn)
+        axis.plot(result.dates, result.equity, color=colour, linewidth=1.1, linestyle=style, label=_labelled(result))
     for colour, result in zip(_cycle(STRATEGY_COLOURS), strategies, strict=False):
-        axis.plot(result.dates, result.equity, color=colour, linewidth=2.2, label=_labelled(result), zorder=5)
+        style = _line_style(result, drawn)
+        axis.plot(
+            result.dates,
+            result.equity,
+            color=colour,
+            linewidth=2.2,
+            linestyle=style,
+            label=_labelled(result),
+            zorder=5,
+        )
     axis.axhline(strategies[0].equity[0], color="black", linewidth=0.6, alpha=0.5)
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: money(value)))
     handles, labels = axis.get_legend_handles_labels()
     final = {_labelled(result): result.equity[-1] for result in (*strategies, *baselines)}
     order = sorted(range(len(labels)), key=lambda i: -final[labels[i]])
     _legend_beside(axis, [handles[i] for i in order], [labels[i] for i in order], title="total return")
+
+
+def _line_style(result: BacktestResult, drawn: list[BacktestResult]) -> Any:
+    """Solid; dashed over a curve that is there already and all but the same, so that both are seen."""
+    same = any(
+        result.equity.shape == other.equity.shape and np.allclose(result.equity, other.equity, rtol=SAME_CURVE)
+        for other in drawn
+    )
+    drawn.append(result)
+    return (0, (4, 4)) if same else "solid"
 
 
 def _draw_drawdown(axis: Axes, strategies: Sequence[BacktestResult], baselines: Sequence[BacktestResult]) -> None:

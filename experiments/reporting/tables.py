@@ -22,7 +22,7 @@ METRIC_COLUMNS = {
     "calmar": "Calmar",
     "max_drawdown": "drawdown",
     "cvar_95": "CVaR 95%",
-    "turnover": "turnover",
+    "turnover": "turnover/yr",
     "total_costs": "costs",
     "win_rate": "win rate",
     "num_trades": "trades",
@@ -62,6 +62,8 @@ def format_metric(name: str, value: float | None, *, short: bool = False) -> str
         return f"{value:.1%}" if name != "cvar_95" else f"{value:.2%}"
     if name in _DOLLARS:
         return money(float(f"{value:.3g}")) if short else f"${value:,.0f}"
+    if name == "turnover":
+        return f"{value:.1f}x"
     if name == "num_trades":
         return f"{value:,.0f}"
     return f"{value:.2f}"

@@ -143,11 +143,7 @@ class _Parts:
             tensors = [*module.parameters(), *module.buffers()]
             learned = sum(p.numel() for p in module.parameters() if p.requires_grad)
             moments = _MOMENTS[self.config.qmix.optimizer] if module_id == TEAM_MODULE else 2
-<<<<<<< ours
-            found += sum(t.numel() * t.element_size() for t in tensors)
-=======
             found += sum(t.numel() * t.element_size() for t in tensors) + 4 * moments * learned
->>>>>>> theirs
             found += _BYTES_PER_MODULE + _BYTES_PER_TENSOR * len(tensors)
         under_way = replicas(self.config) * self.num_agents * (self.width * 6 + 8 * self.actions + 64)
         return found + (under_way if self.config.scaling.num_env_runners == 0 else 0)

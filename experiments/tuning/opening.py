@@ -79,6 +79,8 @@ def announce(config: RunConfig, market: Market, *, is_known: bool) -> None:
         for name, assets in facts["agents"].items()
     )
     print(f"agents: {agents}")
+    if config.preset == "dow" and config.data.path is None:
+        print("--preset dow is meant for prices of your own: without --data.path FILE it runs on the built-in market")
     for line in _steps_of_the_clock(config):
         print(line)
     print(predict_disk_use(config, market))

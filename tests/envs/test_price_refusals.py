@@ -122,7 +122,7 @@ def test_unsorted_dates_are_refused_and_it_says_how_to_sort(tmp_path):
     frame = long_table()
     message = refusal(write(tmp_path, frame.iloc[::-1]))
     assert "line 4, asset BBB" in message
-    assert "sort the file by ['tic', date]" in message
+    assert "sort the file by tic and date" in message
 
 
 @pytest.mark.parametrize(

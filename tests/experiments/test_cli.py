@@ -143,7 +143,7 @@ def test_log_that_cannot_be_written_is_refused(tmp_path):
 
 
 def test_json_is_checked_before_and_written_whole(tmp_path):
-    path = tmp_path / "new" / "out.json"
+    path = tmp_path / "out.json"
     check_json_flag(str(path))
     assert not path.exists()
     write_json_flag(str(path), {"sharpe": float("nan"), "name": ("a", 1)})

@@ -1,6 +1,7 @@
 """Every mistake of a user: one clear line, exit code 2, and nothing is started or written over."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -62,6 +63,22 @@ def test_price_file_is_refused(mistake, tmp_path, change, word):
     assert not (tmp_path / "results" / "new").exists()
 
 
+def test_empty_price_file_is_refused(mistake, tmp_path):
+    (tmp_path / "prices.csv").write_text("")
+    assert "prices.csv is empty: it needs columns of dates and prices" in mistake("--data.path", "prices.csv")
+
+
+def test_short_history_is_told_how_many_bars_are_enough(mistake, tmp_path):
+    prices(num_bars=200).to_csv(tmp_path / "prices.csv", index=False)
+    words = ["--data.path", "prices.csv", "--name", "new", "--floor.horizon-bars", 20]
+    (enough,) = re.findall(r"\((\d+) bars are enough\)", mistake(*words))
+    prices(num_bars=int(enough) - 10).to_csv(tmp_path / "prices.csv", index=False)
+    assert "bars are enough" in mistake(*words)
+    prices(num_bars=int(enough)).to_csv(tmp_path / "prices.csv", index=False)
+    with pytest.raises(AssertionError, match="before Ray was started"):
+        run([str(word) for word in words])
+
+
 def test_calendars_that_differ_are_refused_where_that_was_asked_for(mistake, tmp_path):
     prices().drop(index=[40]).to_csv(tmp_path / "prices.csv", index=False)
     line = mistake("--data.path", "prices.csv", "--data.calendar", "strict")
@@ -72,6 +89,7 @@ def test_calendars_that_differ_are_refused_where_that_was_asked_for(mistake, tmp
     ("argv", "words"),
     [
         (["--data.path", "nowhere.csv"], "nowhere.csv"),
+        (["--data.path", "."], "is a folder: name a price file in it"),
         (["--data.assets", "ALFA", "BRAVVO"], "did you mean"),
         (["--capital", "0"], "--floor.capital is '0'"),
         (["--capital", "-5"], "--floor.capital is '-5'"),

@@ -1,0 +1,54 @@
+"""A backtest's conditions in words: period, capital, costs, fills, books."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.market import Market
+from experiments.reporting.tables import money
+
+
+def period_in_words(split: str, dates: NDArray[np.datetime64]) -> str:
+    """Write the split and its dates; with hours only where bars are shorter than a day."""
+    is_daily = bool((dates == dates.astype("datetime64[D]")).all())
+    first, last = (str(date)[: 10 if is_daily else 16].replace("T", " ") for date in (dates[0], dates[-1]))
+    return f"{split} split, {first} to {last}"
+
+
+def capital_in_words(market: Market) -> str:
+    """Write the capital; for rivals that of each account too."""
+    each, count = market.spec.floor.capital, len({mandate.account for mandate in market.mandates})
+    return money(each) if count == 1 else f"{money(each * count)} ({count} accounts of {money(each)})"
+
+
+def costs_in_words(market: Market) -> str:
+    """Write the main costs of the floor in one line."""
+    costs = market.spec.floor.costs
+    parts = [f"commission {costs.commission_bps:g} bps", f"half spread {costs.half_spread_bps:g} bps"]
+    if costs.commission_min_usd or costs.commission_fixed_usd:
+        parts[0] += f" (min ${costs.commission_min_usd:g}, fixed ${costs.commission_fixed_usd:g})"
+    if costs.temporary_impact:
+        parts.append(f"{costs.impact_law.replace('_', '-')} impact {costs.temporary_impact:g}")
+    if costs.permanent_impact:
+        parts.append(f"permanent impact {costs.permanent_impact:g}")
+    if costs.borrow_rate_annual:
+        parts.append(f"borrow {costs.borrow_rate_annual:.2%} a year")
+    return ", ".join([*parts, f"fills at {fill_in_words(market)}"])
+
+
+def fill_in_words(market: Market) -> str:
+    """Write the price at which orders fill; where there are only closes, every one of them is the next close."""
+    fill = market.spec.floor.fill.replace("_", " ")
+    if market.bars.has_only_closes and fill in ("next open", "next vwap"):
+        return "next close (the prices are closes only)"
+    return fill
+
+
+def books_in_words(sizes: Sequence[int]) -> str:
+    """Write how many assets agents trade: ``books of 1 asset each``, ``books of 3, 3 and 2 assets``."""
+    if len(set(sizes)) == 1:
+        return f"books of {sizes[0]} asset{'s' if sizes[0] > 1 else ''} each"
+    return f"books of {', '.join(map(str, sizes[:-1]))} and {sizes[-1]} assets"
