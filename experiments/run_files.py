@@ -7,6 +7,8 @@ from __future__ import annotations
 
 SUMMARY_FILE = "summary.json"
 """In the run folder: status, counters, latest and best checkpoint."""
+SEARCH_FILE = "search.json"
+"""In the run folder of a search: every trial, and what was decided about it; a search is carried on from it."""
 LOG_FILE = "train.log"
 """In the run folder: what was printed."""
 BEST_FOLDER = "best_checkpoint"

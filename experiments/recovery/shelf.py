@@ -89,13 +89,7 @@ class CheckpointShelf:
 
     def set_aside(self, path: Path) -> Path:
         """Rename a folder so that its name says that it is damaged; nothing is deleted."""
-        aside = path.with_name(f"{DAMAGED_PREFIX}{path.name}")
-        count = 1
-        while aside.exists():
-            count += 1
-            aside = path.with_name(f"{DAMAGED_PREFIX}{path.name}-{count}")
-        os.rename(path, aside)
-        return aside
+        return set_damaged_aside(path)
 
     def prune(self, keep: int, *, spare: Path | None = None, keep_every: int | None = None) -> list[Path]:
         """Delete the oldest checkpoints.
@@ -123,3 +117,17 @@ class CheckpointShelf:
         """Remove what a kill in mid-write or mid-delete has left; nothing in it was ever published, or still wanted."""
         for leftover in self.folder.glob(f"{STAGED_PREFIX}*"):
             shutil.rmtree(leftover, ignore_errors=True)
+
+
+def set_damaged_aside(path: Path) -> Path:
+    """Rename a damaged file or folder so that its name says so; nothing is deleted.
+
+    Returns:
+        Its new path.
+    """
+    aside, count = path.with_name(f"{DAMAGED_PREFIX}{path.name}"), 1
+    while aside.exists():
+        count += 1
+        aside = path.with_name(f"{DAMAGED_PREFIX}{path.name}-{count}")
+    os.rename(path, aside)
+    return aside
