@@ -60,7 +60,7 @@ class SearchConfig:
     max_concurrent: int = Field(default=1, gt=0)
     """Trials that run at the same time."""
     scheduler: Literal["asha", "pbt", "none"] = "asha"
-    """asha stops trials that fall behind (Li et al. 2020); pbt has them go on from better ones (Jaderberg et al. 2017)."""
+    """asha stops trials that lag (Li et al. 2020); pbt lets them go on from better ones (Jaderberg et al. 2017)."""
     grace_episodes: int = Field(default=50, gt=0)
     """Episodes that every trial is given before it can be stopped early (asha)."""
     reduction_factor: int = Field(default=3, gt=1)
