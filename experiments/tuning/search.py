@@ -33,12 +33,10 @@ from experiments.tuning.recorded_search import RecordedSearch
 from experiments.tuning.resume import can_restore
 from experiments.tuning.search_record import FAIL, SearchRecord, TrialRecord
 from experiments.tuning.spaces import search_space
-from experiments.tuning.study import METRIC, Study
+from experiments.tuning.study import BEST, METRIC, Study
 
 BEST_FILE = "best_config.yaml"
 TRIALS_FILE = "trials.json"
-BEST = "best_score"
-"""What the best checkpoint of a trial reached: the trial that is kept is judged by the checkpoint that is kept."""
 SHOWN_STATES = {"RUNNING": "unfinished", "COMPLETE": "done", "PRUNED": "stopped early", "FAIL": "failed"}
 
 

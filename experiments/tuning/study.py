@@ -26,7 +26,9 @@ from experiments.tuning.search_record import COMPLETE, FAIL, PRUNED, RUNNING, Se
 
 STUDY_FILE = "optuna.db"
 METRIC = "search_score"
-"""What every result reports, and by which trials are stopped early and settings drawn."""
+"""What every result reports, and by which trials are stopped early and compared with each other."""
+BEST = "best_score"
+"""What the best checkpoint of a trial reached: the trial that is kept is judged by the checkpoint that is kept."""
 MIN_STARTUP_TRIALS = 4
 _JOURNALS = ("-journal", "-wal", "-shm")
 _STAGED = ".optuna.new.db"
@@ -129,11 +131,11 @@ class Study:
     def _row(self, trial: TrialRecord) -> FrozenTrial:
         """The row that a trial should have.
 
-        A trial that was stopped early is PRUNED, with its last score at its last episode; one without a score is FAIL,
+        A trial that was stopped early is PRUNED, with its score at its last episode; one without a score is FAIL,
         since Optuna takes no number for it.
         """
         figures = trial.result or {}
-        value = figures.get(METRIC)
+        value = figures.get(METRIC) if figures.get(BEST) is None else figures[BEST]
         is_usable = isinstance(value, (int, float)) and not math.isnan(value)
         state = trial.state if trial.state in (RUNNING, FAIL) or is_usable else FAIL
         is_pruned = state == PRUNED
@@ -142,7 +144,7 @@ class Study:
             params=trial.drawn,
             distributions={name: self._distributions[name] for name in trial.drawn},
             value=value if state in (COMPLETE, PRUNED) else None,
-            intermediate_values={int(figures["episodes"]): float(figures[METRIC])} if is_pruned else None,
+            intermediate_values={int(figures["episodes"]): float(value)} if is_pruned and value is not None else None,
         )
         row.datetime_start = _local_time(trial.started)
         row.datetime_complete = _local_time(trial.ended) if trial.ended else None

@@ -25,6 +25,7 @@ SEARCHES = {
     "asha": [*PPO, "--episodes", "80", "--search.num-trials", "3", *ASHA],
     "pbt": [*PPO, "--episodes", "64", "--search.num-trials", "3", *PBT],
     "pbt-qmix": [*QMIX, "--episodes", "64", "--search.num-trials", "2", *PBT],
+    "short": [*PPO, "--episodes", "32", "--search.num-trials", "2"],
     "none": [*PPO, "--episodes", "48", "--search.num-trials", "3", "--search.scheduler", "none"],
 }
 """Short searches, one trial at a time, so that each has one outcome."""
@@ -45,7 +46,7 @@ PHASES = {
         "experiments.tuning.trainables:RunTrainable.__init__:after",
     ],
     "a draw": [
-        "optuna.storages._rdb.storage:RDBStorage.set_trial_param:after",
+        "optuna.storages._rdb.storage:RDBStorage._set_trial_param:after",
         f"{STUDY}.draw:after",
         f"{RECORD}:before",
         f"{RECORD}:after",
@@ -106,7 +107,15 @@ SCHEDULER = {
     "none": "ray.tune.schedulers.trial_scheduler:FIFOScheduler",
 }
 OFTEN = {"step": 12, "log_trial_result": 12, "on_trial_result": 12, "save": 10, "choose_trial_to_run": 60}
-OFTEN |= {"save_to_dir": 60, "dump": 60, "set_trial_param": 15, "publish": 8, "seal": 8, "on_checkpoint": 8, "dumps": 1}
+OFTEN |= {
+    "save_to_dir": 60,
+    "dump": 60,
+    "_set_trial_param": 15,
+    "publish": 8,
+    "seal": 8,
+    "on_checkpoint": 8,
+    "dumps": 1,
+}
 ONCE = ("before the first result", "carrying on", "the conclusion", "a comparison")
 
 

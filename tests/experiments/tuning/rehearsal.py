@@ -1,4 +1,4 @@
-"""A search without Ray: trials that are arithmetic, in the order in which Tune calls us, killed at a counted instant."""
+"""A search without Ray: trials that are arithmetic, in the order in which Tune calls, killed at a counted instant."""
 
 import json
 import math
