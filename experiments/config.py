@@ -39,6 +39,14 @@ Metric = Literal["sharpe", "return", "calmar", "max_drawdown"]
 
 ALIASES = {"capital": "floor.capital"}
 """Flat names of nested settings."""
+SCHEDULER_OF = {
+    "search.grace_episodes": "asha",
+    "search.reduction_factor": "asha",
+    "search.perturbation_interval": "pbt",
+    "search.quantile_fraction": "pbt",
+    "search.resample_probability": "pbt",
+}
+"""Settings of a search that only one scheduler uses."""
 SECTION_OF_ALGO = {"qmix": "qmix", "vdn": "qmix", "ppo": "ppo", "dqn": "dqn"}
 """The group of settings that each algorithm uses."""
 PER_INVOCATION = ("config", "resume", "skip_training", "json")
@@ -57,12 +65,18 @@ class SearchConfig:
     """Validation metric that the search raises (for max_drawdown: brings toward zero)."""
     max_concurrent: int = Field(default=1, gt=0)
     """Trials that run at the same time."""
-    use_asha: bool = True
-    """Stop trials early that fall behind (Li et al. 2020)."""
+    scheduler: Literal["asha", "pbt", "none"] = "asha"
+    """asha stops trials that lag (Li et al. 2020); pbt lets them go on from better ones (Jaderberg et al. 2017)."""
     grace_episodes: int = Field(default=50, gt=0)
-    """Episodes that every trial is given before it can be stopped early."""
+    """Episodes that every trial is given before it can be stopped early (asha)."""
     reduction_factor: int = Field(default=3, gt=1)
-    """One trial in so many passes each of the early stopper's rungs."""
+    """One trial in so many passes each of the early stopper's rungs (asha)."""
+    perturbation_interval: int = Field(default=50, gt=0)
+    """Episodes between two comparisons of the population (pbt)."""
+    quantile_fraction: float = Field(default=0.25, gt=0, le=0.5)
+    """Share of the trials that go on from others, and of those that are gone on from (pbt)."""
+    resample_probability: float = Field(default=0.25, ge=0, le=1)
+    """Chance that a setting is drawn anew instead of perturbed when a trial goes on from another (pbt)."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -223,6 +237,10 @@ def check_combination(config: RunConfig, by_flag: Collection[str]) -> None:
             raise InputError(f"{flag} has no effect: prices come from {config.data.path}, not from the built-in market")
         if group == "search" and name != "search.num_trials" and config.search.num_trials == 0:
             raise InputError(f"{flag} has no effect without a search: give --search.num-trials as well")
+        if SCHEDULER_OF.get(name, config.search.scheduler) != config.search.scheduler:
+            needed = SCHEDULER_OF[name]
+            raise InputError(f"{flag} has no effect on --search.scheduler {config.search.scheduler}, only on {needed}")
+    _check_population(config)
     if "runner" in by_flag:
         only = {"qmix": "team", "vdn": "team", "dqn": "rllib"}.get(config.algo, config.runner)
         if config.runner != only:
@@ -243,6 +261,23 @@ def check_combination(config: RunConfig, by_flag: Collection[str]) -> None:
     if config.skip_training and "load_model" not in by_flag and config.resume == "never":
         raise InputError(
             "--skip-training needs a trained model: give --load-model PATH, or the --name of a finished run"
+        )
+
+
+def _check_population(config: RunConfig) -> None:
+    """Refuse a population that could never be compared.
+
+    Raises:
+        InputError: naming the setting.
+    """
+    if config.search.scheduler != "pbt" or not config.search.num_trials:
+        return
+    if config.search.num_trials == 1:
+        raise InputError("--search.num-trials is 1: --search.scheduler pbt needs a population of 2 or more")
+    if config.search.perturbation_interval >= config.episodes:
+        raise InputError(
+            f"--search.perturbation-interval is {config.search.perturbation_interval}, but trials end at --episodes "
+            f"{config.episodes}: lower it, or the population is never compared"
         )
 
 

@@ -38,8 +38,6 @@ def run(argv: Sequence[str]) -> int:
         resume.check_changes(config, by_hand)
         if config.resume == "auto" and resume.is_complete(config):
             return _say_complete(config, by_hand)
-        if config.search.num_trials:
-            resume.can_restore(config)  # refuses what is damaged before anything is written
     elif config.resume not in ("auto", "never"):
         raise resume.nothing_to_resume(config)
     resume_from = resume.named_checkpoint(config)

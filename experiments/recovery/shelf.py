@@ -91,13 +91,7 @@ class CheckpointShelf:
 
     def set_aside(self, path: Path, *, prefix: str = DAMAGED_PREFIX) -> Path:
         """Rename a folder so that its name says what is wrong with it; nothing is deleted."""
-        aside = path.with_name(f"{prefix}{path.name}")
-        count = 1
-        while aside.exists():
-            count += 1
-            aside = path.with_name(f"{prefix}{path.name}-{count}")
-        os.rename(path, aside)
-        return aside
+        return rename_aside(path, prefix=prefix)
 
     def prune(self, keep: int, *, spare: Path | None = None, keep_every: int | None = None) -> list[Path]:
         """Delete the oldest checkpoints.
@@ -126,3 +120,17 @@ class CheckpointShelf:
         """Remove what a kill in mid-write or mid-delete has left; nothing in it was ever published, or still wanted."""
         for leftover in self.folder.glob(f"{STAGED_PREFIX}*"):
             shutil.rmtree(leftover, ignore_errors=True)
+
+
+def rename_aside(path: Path, *, prefix: str = DAMAGED_PREFIX) -> Path:
+    """Rename a file or folder so that its name says what is wrong with it; nothing is deleted.
+
+    Returns:
+        Its new path.
+    """
+    aside, count = path.with_name(f"{prefix}{path.name}"), 1
+    while aside.exists():
+        count += 1
+        aside = path.with_name(f"{prefix}{path.name}-{count}")
+    os.rename(path, aside)
+    return aside

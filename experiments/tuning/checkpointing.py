@@ -183,10 +183,7 @@ class CheckpointedRun(Algorithm):
         assert self._run_folder is not None
         if damage := find_damage(self._run_folder / BRANCH_FOLDER):
             raise IncompatibleError(f"{self._run_folder / BRANCH_FOLDER} is damaged, {damage[0]}: branch off anew")
-        foreach = self.learner_group.foreach_learner
-        (step_sizes, *_) = (result.get() for result in foreach(_step_sizes))
         self._continue_from(self._run_folder / BRANCH_FOLDER)
-        foreach(_set_step_sizes, step_sizes=step_sizes)
         self._best = None
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
@@ -264,6 +261,7 @@ class CheckpointedRun(Algorithm):
         state = _read_state(folder)
         super().load_checkpoint(str(folder))
         exact.put_back(self, (folder / EXACT_FILE).read_bytes())
+        self.learner_group.foreach_learner(_use_own_lr)
         self._iteration, self._time_total = state["iteration"], state["time_total_s"]
         self._steps_before = self.num_env_steps
         self._evaluated_at, self._checkpointed_at = state["evaluated_at"], state["checkpointed_at"]
@@ -333,15 +331,10 @@ def _read_state(checkpoint: Path) -> dict[str, Any]:
     return state
 
 
-def _step_sizes(learner: Any, **_: Any) -> dict[str, list[float]]:
-    """The step sizes of a learner's optimizers, which a checkpoint of theirs brings along."""
-    return {name: [g["lr"] for g in o.param_groups] for name, o in learner._named_optimizers.items()}
-
-
-def _set_step_sizes(learner: Any, *, step_sizes: Mapping[str, list[float]], **_: Any) -> None:
-    for name, optimizer in learner._named_optimizers.items():
-        for group, lr in zip(optimizer.param_groups, step_sizes[name], strict=True):
-            group["lr"] = lr
+def _use_own_lr(learner: Any) -> None:
+    """Give optimisers the step size of this run's settings: they come with that of the trial that saved them."""
+    for optimizer, schedule in learner._optimizer_lr_schedules.items():
+        learner._set_optimizer_lr(optimizer, float(schedule.get_current_value()))
 
 
 def _begin_new_episodes(runner: Any) -> None:

@@ -21,7 +21,15 @@ from experiments.recovery.shelf import CheckpointShelf
 from experiments.recovery.store import first_line
 from experiments.recovery.vault import Vault
 from experiments.reporting.files import read_json, write_json
-from experiments.run_files import BEST_FOLDER, META_FILE, RECORD_FILE, SAVE_ERROR_FILE, STATE_FILE, SUMMARY_FILE
+from experiments.run_files import (
+    BEST_FOLDER,
+    META_FILE,
+    RECORD_FILE,
+    SAVE_ERROR_FILE,
+    SEARCH_FILE,
+    STATE_FILE,
+    SUMMARY_FILE,
+)
 
 SHOW_EVERY_S = 5.0
 SHOWN = ("profit", "sharpe", "max_drawdown", "calmar", "return", "num_trades", "turnover", "total_costs_usd", "score")
@@ -54,10 +62,10 @@ class RunMonitor(Callback):
         if self._has_cleaned or not trials:
             return
         staging = Path(trials[0].storage.experiment_driver_staging_path)
-        for name in (SUMMARY_FILE, RECORD_FILE):
+        for name in (SUMMARY_FILE, RECORD_FILE, SEARCH_FILE):
             (staging / name).unlink(missing_ok=True)
-        for trial in trials:
-            _tidy(trial)
+        for trial in () if self.is_search else trials:  # a search does so before it hands a trial to Tune
+            tidy(Path(trial.storage.trial_fs_path))
         self._has_cleaned = True
 
     def __getstate__(self) -> dict[str, Any]:
@@ -190,19 +198,33 @@ def read_summary(folder: str | Path) -> dict[str, Any]:
     return summary
 
 
-def _tidy(trial: Any) -> None:
-    """Bring what a trial has written in line with its newest checkpoint, after which it carries on."""
-    folder = Path(trial.storage.trial_fs_path)
-    mend_copy(folder / BEST_FOLDER)
-    if trial.status == "TERMINATED":
-        return
+def tidy(folder: Path) -> None:
+    """Bring what a trial has written in line with its newest checkpoint, after which it carries on.
+
+    Args:
+        folder: The trial's folder.
+    """
     shelf = CheckpointShelf(folder)
-    newest = shelf.newest_valid()
+    newest = mend_best(folder)
     if newest is None and shelf.damaged():
         return  # the trainable refuses to start; what is there stays as it is
+    truncate_records(folder, 0 if newest is None else int(read_json(newest / STATE_FILE)["iteration"]))
+
+
+def mend_best(folder: Path) -> Path | None:
+    """Finish a replacement of the best checkpoint that a kill has interrupted or prevented.
+
+    Args:
+        folder: The trial's folder.
+
+    Returns:
+        The trial's newest whole checkpoint.
+    """
+    mend_copy(folder / BEST_FOLDER)
+    newest = CheckpointShelf(folder).newest_valid()
     if newest is not None and read_json(newest / META_FILE)["is_best"]:
         copy_folder(newest, folder / BEST_FOLDER)  # a kill may have come between the two
-    truncate_records(folder, 0 if newest is None else int(read_json(newest / STATE_FILE)["iteration"]))
+    return newest
 
 
 def copy_folder(source: Path, target: Path) -> None:
@@ -213,14 +235,14 @@ def copy_folder(source: Path, target: Path) -> None:
     """
     mend_copy(target)
     staged, old = _copies(target)
-    shutil.copytree(source, staged, copy_function=_copy_file)
+    shutil.copytree(source, staged, copy_function=copy_file)
     if target.is_dir():
         os.rename(target, old)
     os.rename(staged, target)
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _copy_file(source: str, target: str) -> str:
+def copy_file(source: str, target: str) -> str:
     """Copy a file; the large ones that checkpoints share among themselves are linked where that can be done."""
     if Path(source).parent.name == REPLAY_FOLDER:
         with suppress(OSError):

@@ -13,7 +13,7 @@ from envs.errors import InputError
 from experiments.config import RunConfig, run_folder, run_vault
 from experiments.models import find_model
 from experiments.recovery.manifests import find_damage
-from experiments.recovery.shelf import DAMAGED_PREFIX, CheckpointShelf
+from experiments.recovery.shelf import CheckpointShelf, rename_aside
 from experiments.run_files import RECORD_FILE
 from experiments.run_folders import has_begun
 from experiments.run_record import read_run_record
@@ -133,25 +133,19 @@ def named_checkpoint(config: RunConfig) -> dict[str, str] | None:
 
 
 def can_restore(config: RunConfig) -> bool:
-    """Whether Tune's own files are sound, so that it can be restored; else it is started again.
+    """Whether Tune's own files are sound, so that a single run can be restored from them; else it is started again.
 
-    For a single run Tune's files say nothing that the checkpoints do not: damaged ones are set aside, and the trainable
-    carries on from its newest whole checkpoint either way. A search cannot do without them.
-
-    Raises:
-        InputError: if a search holds checkpoints, but what Tune wrote about them is missing or damaged.
+    Tune's files say nothing that our own do not: damaged ones are set aside. The trainable of a single run carries on
+    from its newest whole checkpoint either way, and a search is always carried on from its record.
     """
     folder = run_folder(config)
     if not config.search.num_trials and not has_begun(folder):
         return False  # whatever plan is there may be of other settings
+    what = "search" if config.search.num_trials else "run"
     for path, damage in _tune_damage(folder):
-        if config.search.num_trials:
-            if found := sorted(folder.glob("*/checkpoint_*")):
-                raise InputError(f"{folder} holds {len(found)} checkpoints, but {damage}: move the folder away")
-        elif path.exists():
-            aside = path.with_name(f"{DAMAGED_PREFIX}{path.name}")
-            os.replace(path, aside)
-            print(f"{damage}: set aside as {aside.name}; the run carries on from its own checkpoints")
+        if path.exists():
+            aside = rename_aside(path)
+            print(f"{damage}: set aside as {aside.name}; the {what} carries on from its own records")
     return not _tune_damage(folder)
 
 

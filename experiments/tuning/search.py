@@ -1,37 +1,43 @@
-"""Hyperparameter search: Optuna through Tune, stopped early by ASHA, remembered in a study in the run folder."""
+"""Hyperparameter search: drawn by Optuna, run by Tune, carried on from its own record in the run folder."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+import os
+from collections.abc import Collection, Mapping
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
+from ray.tune.schedulers import FIFOScheduler
 
 from envs.market import Market
 from experiments.cli import DONE, log_to, write_json_flag
 from experiments.config import RunConfig, config_to_json, run_folder
 from experiments.layers import nested
 from experiments.recovery.lock import run_lock
+from experiments.recovery.stopping import stop_on_signal
 from experiments.reporting.files import read_json, write_json, write_text
 from experiments.reporting.tables import rows_table, show
-from experiments.run_files import BEST_FOLDER, LOG_FILE, META_FILE
+from experiments.run_files import BEST_FOLDER, LOG_FILE, META_FILE, SEARCH_FILE
 from experiments.tuning import session
+from experiments.tuning.asha import RecordedASHA
 from experiments.tuning.ending import backtest_run, say_failed, say_interrupted
 from experiments.tuning.loggers import RecordLogger
 from experiments.tuning.monitor import SHOWN, RunMonitor, write_summary
 from experiments.tuning.opening import open_run
+from experiments.tuning.population import PopulationBasedTraining
+from experiments.tuning.reconcile import last_result, reconcile
+from experiments.tuning.recorded_search import RecordedSearch
 from experiments.tuning.resume import can_restore
+from experiments.tuning.search_record import FAIL, SearchRecord, TrialRecord
 from experiments.tuning.spaces import search_space
+from experiments.tuning.study import BEST, METRIC, Study
 
-STUDY_FILE = "optuna.db"
 BEST_FILE = "best_config.yaml"
 TRIALS_FILE = "trials.json"
-METRIC = "search_score"
-"""What every result reports, and by which trials are stopped early and settings drawn."""
-BEST = "best_score"
-"""What the best checkpoint of a trial reached: the trial that is kept is judged by the checkpoint that is kept."""
+SHOWN_STATES = {"RUNNING": "unfinished", "COMPLETE": "done", "PRUNED": "stopped early", "FAIL": "failed"}
 
 
 def search(config: RunConfig, market: Market, *, fixed: Collection[str]) -> int:
@@ -45,129 +51,146 @@ def search(config: RunConfig, market: Market, *, fixed: Collection[str]) -> int:
     Returns:
         Exit code.
     """
-    folder = run_folder(config)
-    space = search_space(config.algo, fixed=fixed, network=config.qmix.network)
     config = open_run(config, market)
+    folder = run_folder(config).absolute()
     with run_lock(folder), log_to(folder / LOG_FILE):
         scaler = session.record_run(config, market)
         print(f"searching {folder}: {config.search.num_trials} trials of {config.algo}, by {config.search.objective}")
-        print(f"drawn: {', '.join(space)}")
+        record, study, scheduler = _prepare(config, folder, fixed)
+        print(f"drawn: {', '.join(record.drawn_names)}")
+        if record.trials:
+            print(f"carrying on: {sum(t.has_ended for t in record.trials)} of {len(record.trials)} trials have ended")
         write_summary(folder, {"status": "running", "algo": config.algo, "seed": config.seed})
-        try:
-            results = _fit(config, scaler, space)
-        except KeyboardInterrupt:  # before Tune listens for it, or a second time
-            results = []
-        rows = trial_rows(results)
+        with suppress(KeyboardInterrupt):  # before Tune listens for it, or a second time
+            _fit(config, scaler, RecordedSearch.of(config, record, study), scheduler)
+        study.sync(record)
+        rows = trial_rows(record)
         show(rows_table(rows, title="Trials"))
-        finished = [
-            r
-            for r in results
-            if r.metrics and r.metrics.get(BEST) is not None and (Path(r.path) / BEST_FOLDER).is_dir()
-        ]
-        is_whole = len(rows) >= config.search.num_trials and all(r.error or r.metrics.get("done") for r in results)
-        if not is_whole:
+        if unsaved := _unsaved(record):
+            write_summary(folder, {"status": "failed"})
+            kept = "the same command trains what is missing again"
+            return say_failed(f"the last checkpoint of trial {', '.join(unsaved)} could not be saved", kept=kept)
+        if len(rows) < config.search.num_trials or not all(trial.has_ended for trial in record.trials):
             write_summary(folder, {"status": "interrupted"})
             return say_interrupted(folder)
+        finished = [t for t in record.trials if _score(record, t) is not None]
         if not finished:
             write_summary(folder, {"status": "failed"})
             return say_failed(f"no trial finished; details in {folder}/trial_*/error.txt")
-        payload = _conclude(config, folder, finished, rows)
+        payload = _conclude(config, record, max(finished, key=lambda t: float(_score(record, t) or 0.0)), rows)
     write_json_flag(config.json, payload)
     return DONE
 
 
-def _fit(config: RunConfig, scaler: dict[str, Any], space: dict[str, Any]) -> Any:
+def _prepare(config: RunConfig, folder: Path, fixed: Collection[str]) -> tuple[SearchRecord, Study, Any]:
+    """Bring the record, the study and the scheduler to where the search stands."""
+    is_population = config.search.scheduler == "pbt"
+    can_restore(config)
+    record = SearchRecord.read(folder)
+    ended = reconcile(record)
+    space = search_space(
+        config.algo, fixed=() if record.drawn_names else fixed, network=config.qmix.network, is_population=is_population
+    )
+    record.drawn_names = record.drawn_names or list(space)
+    space = {name: space[name] for name in record.drawn_names}
+    scheduler = _scheduler(config, record, space)
+    for trial in ended if isinstance(scheduler, RecordedASHA) else ():
+        scheduler.count_last(trial.trial_id, trial.result or {})
+    record.save()
+    study = Study(folder, space, seed=config.seed, num_trials=config.search.num_trials)
+    study.sync(record)
+    return record, study, scheduler
+
+
+def _scheduler(config: RunConfig, record: SearchRecord, space: Mapping[str, Any]) -> Any:
+    s = config.search
+    if s.scheduler == "asha":
+        return RecordedASHA(
+            record,
+            max_t=config.episodes,
+            grace_period=min(s.grace_episodes, config.episodes),
+            reduction_factor=s.reduction_factor,
+        )
+    if s.scheduler == "pbt":
+        return PopulationBasedTraining(
+            record,
+            space,
+            perturbation_interval=s.perturbation_interval,
+            quantile_fraction=s.quantile_fraction,
+            resample_probability=s.resample_probability,
+            seed=config.seed,
+            max_concurrent=s.max_concurrent,
+        )
+    return FIFOScheduler()
+
+
+def _fit(config: RunConfig, scaler: dict[str, Any], algorithm: RecordedSearch, scheduler: Any) -> None:
     from ray import tune
-    from ray.tune.tune_config import ResumeConfig
 
     from experiments.tuning.trainables import trainable_class
 
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     folder = run_folder(config).absolute()
-    trainable = trainable_class(config)
-    if can_restore(config):
-        resume = ResumeConfig.ResumeType
-        plan = ResumeConfig(finished=resume.SKIP, unfinished=resume.RESUME, errored=resume.RESUME)
-        return tune.Tuner.restore(str(folder), trainable=trainable, _resume_config=plan).fit()
     tuner = tune.Tuner(
-        trainable,
-        param_space={"run": config_to_json(config), "scaler": scaler, "overrides": space},
+        trainable_class(config),
+        param_space={"run": config_to_json(config), "scaler": scaler},
         tune_config=tune.TuneConfig(
             metric=METRIC,
             mode="max",
             num_samples=config.search.num_trials,
-            max_concurrent_trials=config.search.max_concurrent,
-            search_alg=_searcher(config, folder),
-            scheduler=_scheduler(config),
+            search_alg=algorithm,
+            scheduler=scheduler,
             trial_dirname_creator=session.trial_folder,
         ),
         run_config=tune.RunConfig(
             name=folder.name,
             storage_path=str(folder.parent),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            failure_config=tune.FailureConfig(max_failures=config.max_failures),
             callbacks=[RunMonitor(algo=config.algo, seed=config.seed, is_search=True), RecordLogger()],
             verbose=0,
         ),
     )
-    return tuner.fit()
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1" if config.checkpoint_on_signal else "0"
+    with stop_on_signal(folder) if config.checkpoint_on_signal else nullcontext():
+        tuner.fit()
 
 
-def _searcher(config: RunConfig, folder: Path) -> Any:
-    import optuna
-    from ray.tune.search import ConcurrencyLimiter
-    from ray.tune.search.optuna import OptunaSearch
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = optuna.storages.RDBStorage(f"sqlite:///{folder / STUDY_FILE}")
-    sampler = optuna.samplers.TPESampler(seed=config.seed, n_startup_trials=max(4, config.search.num_trials // 4))
-    searcher = OptunaSearch(metric=METRIC, mode="max", sampler=sampler, storage=storage, study_name=folder.name)
-    return ConcurrencyLimiter(searcher, max_concurrent=config.search.max_concurrent)
-
-
-def _scheduler(config: RunConfig) -> Any:
-    from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
-
-    if not config.search.use_asha:
-        return FIFOScheduler()
-    return ASHAScheduler(
-        time_attr="episodes",
-        max_t=config.episodes,
-        grace_period=min(config.search.grace_episodes, config.episodes),
-        reduction_factor=config.search.reduction_factor,
-    )
-
-
-def trial_rows(results: Any) -> list[dict[str, Any]]:
-    """What each trial drew and reached, best first; trials that failed come last."""
+def trial_rows(record: SearchRecord) -> list[dict[str, Any]]:
+    """What each trial trained with and reached, best first; trials without a score come last."""
     rows = []
-    for result in results:
-        metrics = result.metrics or {}
-        state = "failed" if result.error else "done" if metrics.get("done") else "unfinished"
-        drawn = dict((result.config or {}).get("overrides", {}))
-        rows.append(
-            {
-                "trial": metrics.get("trial_id") or Path(result.path).name,
-                "state": state,
-                "episodes": metrics.get("episodes"),
-                "score": metrics.get(BEST),
-                **drawn,
-            }
-        )
+    for trial in record.trials:
+        result = trial.result or {}
+        row = {"trial": trial.trial_id, "state": SHOWN_STATES[trial.state], "episodes": result.get("episodes")}
+        rows.append({**row, "score": result.get(BEST), **trial.overrides})
     return sorted(rows, key=lambda row: -1e300 if row["score"] is None else row["score"], reverse=True)
 
 
-def _conclude(config: RunConfig, folder: Path, finished: list[Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _score(record: SearchRecord, trial: TrialRecord) -> float | None:
+    """What the best checkpoint of a trial reached, where there is one and the trial did not fail."""
+    has_best = (record.folder / trial.folder_name / BEST_FOLDER).is_dir()
+    return (trial.result or {}).get(BEST) if has_best and trial.state != FAIL else None
+
+
+def _unsaved(record: SearchRecord) -> list[str]:
+    """Trials that have trained to their end, but whose last checkpoint is not there."""
+    running = [trial.trial_id for trial in record.trials if not trial.has_ended]
+    last = {trial_id: last_result(record.folder / f"trial_{trial_id}") or {} for trial_id in running}
+    return [trial_id for trial_id, result in last.items() if result.get("done") and not result.get("is_stopped")]
+
+
+def _conclude(config: RunConfig, record: SearchRecord, best: TrialRecord, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Save the best settings and backtest the best trial."""
-    best = max(finished, key=lambda result: float(result.metrics[BEST]))
-    drawn = dict(best.config["overrides"])
-    plain = {"algo": config.algo, **nested(drawn)}
-    _close_orphans(folder)
+    folder, figures = record.folder, best.result or {}
+    plain = {"algo": config.algo, **nested(best.overrides)}
     write_json(folder / TRIALS_FILE, rows)
-    header = f"# Best of {len(rows)} trials by validation {config.search.objective}: {best.metrics[BEST]:.4f}\n"
+    header = f"# Best of {len(rows)} trials by validation {config.search.objective}: {figures[BEST]:.4f}\n"
+    if any(exploit.trial_id == best.trial_id for exploit in record.exploits):
+        header += f"# These are its last settings; they changed while it trained ({SEARCH_FILE} says when and how).\n"
     write_text(folder / BEST_FILE, header + yaml.safe_dump(plain, sort_keys=False))
-    checkpoint = Path(best.path) / BEST_FOLDER
+    checkpoint = folder / best.folder_name / BEST_FOLDER
     meta = read_json(checkpoint / META_FILE)
-    relative = str(checkpoint.relative_to(folder.absolute()))
+    relative = str(checkpoint.relative_to(folder))
     summary = write_summary(
         folder,
         {
@@ -175,25 +198,15 @@ def _conclude(config: RunConfig, folder: Path, finished: list[Any], rows: list[d
             "algo": config.algo,
             "seed": config.seed,
             "target_episodes": config.episodes,
-            "episodes": int(best.metrics["episodes"]),
-            "env_steps": int(best.metrics["total_steps"]),
-            "agent_steps": int(best.metrics["agent_steps"]),
+            "episodes": int(figures["episodes"]),
+            "env_steps": int(figures["total_steps"]),
+            "agent_steps": int(figures["agent_steps"]),
             "latest_checkpoint": relative,
             "best_checkpoint": relative,
             "best_metric": {"name": meta["metric_name"], "value": meta["metric_value"]},
             "weights_sha256": meta["weights_sha256"],
-            "metrics": {name: best.metrics[name] for name in SHOWN if name in best.metrics},
+            "metrics": {name: figures[name] for name in SHOWN if name in figures},
         },
     )
     print(f"best settings: {folder / BEST_FILE} (use them with --config)")
     return {"summary": summary, "trials": rows, "best": plain, "backtest": backtest_run(str(folder))}
-
-
-def _close_orphans(folder: Path) -> None:
-    """Mark as failed what a kill has left in the study as running; Tune has drawn those trials anew."""
-    import optuna
-
-    storage = optuna.storages.RDBStorage(f"sqlite:///{folder / STUDY_FILE}")
-    study = optuna.load_study(study_name=folder.name, storage=storage)
-    for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
-        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)

@@ -36,15 +36,22 @@ SPACES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 """What a search draws for each algorithm; the run's own settings hold for everything else."""
 
 
-def search_space(algo: str, *, fixed: Iterable[str], network: str) -> dict[str, Any]:
+FIXED_IN_TRAINING = ("qmix.mixing_embed_dim",)
+"""Settings that shape the networks: members of a population could not take over each other's weights."""
+
+
+def search_space(algo: str, *, fixed: Iterable[str], network: str, is_population: bool = False) -> dict[str, Any]:
     """What a search draws: the algorithm's space, less what the user has fixed and what would not fit the network.
 
     Args:
         algo: Name of the algorithm.
         fixed: Dotted names of settings that the user has set by hand.
         network: The network of value-based algorithms; a GRU learns from whole sequences and takes no n-step returns.
+        is_population: Whether the settings change while a trial trains.
     """
     space = {name: domain for name, domain in SPACES[algo].items() if name not in set(fixed)}
     if network == "gru" and algo in ("qmix", "vdn"):
         space.pop("qmix.n_step", None)
+    if is_population:
+        space = {name: domain for name, domain in space.items() if name not in FIXED_IN_TRAINING}
     return space

@@ -84,7 +84,8 @@ class RunTrainable(CheckpointedRun):
         """Train one iteration; evaluate and ask for a checkpoint when enough episodes have ended."""
         if not self._has_loaded:
             self._carry_on()
-        was_over = self.num_episodes >= self.run.episodes  # killed after its last checkpoint: nothing is left to train
+        before = self.num_episodes
+        was_over = before >= self.run.episodes  # killed after its last checkpoint: nothing is left to train
         try:
             result: dict[str, Any] = {} if was_over else super().step()
         except NonFiniteLossError as error:
@@ -94,7 +95,10 @@ class RunTrainable(CheckpointedRun):
             self._require_progress()
         is_over, is_stopped = episodes >= self.run.episodes, self._is_asked_to_stop()
         is_due = not was_over and (
-            is_over or is_stopped or episodes - self._checkpointed_at >= self.run.checkpoint_interval
+            is_over
+            or is_stopped
+            or episodes - self._checkpointed_at >= self.run.checkpoint_interval
+            or self._ends_a_round(before, episodes)
         )
         is_first = not self._last_metrics  # searchers want their metric in every result
         if is_due or is_first or episodes - self._evaluated_at >= self.run.evaluation_interval:
@@ -200,6 +204,12 @@ class RunTrainable(CheckpointedRun):
         if steps <= self._steps_before:
             raise StalledError(f"an iteration sampled nothing: environment steps stand at {steps}; are runners alive?")
         self._steps_before = steps
+
+    def _ends_a_round(self, before: int, episodes: int) -> bool:
+        """Whether a population is compared now, by a fresh evaluation and a checkpoint of every member."""
+        s = self.run.search
+        every = s.perturbation_interval if s.num_trials and s.scheduler == "pbt" else 0
+        return bool(every) and before // every < episodes // every
 
     def _is_asked_to_stop(self) -> bool:
         """Whether a signal has asked the run to end after a checkpoint."""

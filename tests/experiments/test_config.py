@@ -23,6 +23,9 @@ from experiments.config import main as config_verb
 from experiments.reporting.settings_table import BEGIN, DOCS, END, render_settings, write_docs
 from experiments.settings import settings_of
 
+SEARCH = ["--search.num-trials", "4"]
+PBT = [*SEARCH, "--search.scheduler", "pbt"]
+
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch):
@@ -105,6 +108,29 @@ def test_flag_given_twice_counts_the_last_time():
         (["--algo", "ppo", "--qmix.lr", "1"], r"^--qmix\.lr has no effect on --algo ppo"),
         (["--data.path", "x.csv", "--data.synthetic.seed", "1"], r"^--data\.synthetic\.seed has no effect"),
         (["--search.objective", "calmar"], r"^--search\.objective has no effect without a search"),
+        (["--search.scheduler", "pbt"], r"^--search\.scheduler has no effect without a search"),
+        (
+            [*SEARCH, "--search.perturbation-interval", "5"],
+            r"perturbation-interval has no effect on --search.scheduler as",
+        ),
+        ([*SEARCH, "--search.quantile-fraction", "0.5"], r"^--search\.quantile-fraction has no effect .*only on pbt"),
+        ([*PBT, "--search.grace-episodes", "5"], r"^--search\.grace-episodes has no effect on .* pbt, only on asha"),
+        (
+            [*SEARCH, "--search.scheduler", "none", "--search.reduction-factor", "3"],
+            r"reduction-factor has no effect on",
+        ),
+        (
+            ["--search.num-trials", "1", "--search.scheduler", "pbt"],
+            r"^--search\.num-trials is 1: .* needs a population of 2 or more",
+        ),
+        (
+            [*PBT, "--episodes", "50"],
+            r"^--search\.perturbation-interval is 50, but trials end at --episodes 50: lower it",
+        ),
+        (
+            [*PBT, "--search.quantile-fraction", "0.6"],
+            r"^--search\.quantile-fraction is '0\.6': .*less than or equal to 0\.5",
+        ),
         (["--algo", "dqn", "--runner", "team"], r"^--runner team does not exist for --algo dqn"),
     ],
 )

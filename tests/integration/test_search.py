@@ -4,13 +4,13 @@ import shutil
 
 import optuna
 import pytest
-from commands import PPO, Started, checkpoints, run_here, summary, summary_path, tree
+from commands import PPO, Started, checkpoints, meta, run_here, summary, summary_path, tree
 
 from experiments.cli import exit_code
 from experiments.config import parse_run
 from experiments.run import run
-from experiments.tuning.search import METRIC, STUDY_FILE, _searcher
-from experiments.tuning.spaces import SPACES
+from experiments.run_files import SEARCH_FILE
+from experiments.tuning.study import STUDY_FILE
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 SEARCH = [*PPO, "--episodes", "16", "--search.num-trials", "3"]
@@ -36,7 +36,7 @@ def test_each_trial_stands_once_in_the_study_and_in_the_table(searched):
     assert [trial.state.name for trial in trials] == ["COMPLETE"] * 3
     rows = trials_of(searched)
     assert len(rows) == 3
-    assert sorted(row["ppo.lr"] for row in rows) == sorted(trial.params["overrides/ppo.lr"] for trial in trials)
+    assert sorted(row["ppo.lr"] for row in rows) == sorted(trial.params["ppo.lr"] for trial in trials)
     assert sorted(row["score"] for row in rows) == pytest.approx(sorted(trial.value for trial in trials))
 
 
@@ -84,23 +84,6 @@ def test_checkpoint_of_a_search_is_not_continued(searched, capsys):
     assert "carried on as a whole" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("algo", ["qmix", "vdn", "ppo", "dqn"])
-def test_same_seed_draws_the_same_settings(tmp_path, algo):
-    def draws(name, seed):
-        config, _ = parse_run(["--algo", algo, "--search.num-trials", "3", "--seed", str(seed)])
-        folder = tmp_path / name
-        folder.mkdir()
-        searcher = _searcher(config, folder)
-        searcher.set_search_properties(METRIC, "max", dict(SPACES[algo]))
-        drawn = []
-        for i in range(3):
-            drawn.append(searcher.suggest(f"{name}{i}"))
-            searcher.on_trial_complete(f"{name}{i}", {METRIC: 0.1 * i})
-        return drawn
-
-    assert draws("a", 0) == draws("b", 0) != draws("c", 1)
-
-
 @pytest.mark.slow
 def test_failed_search_says_so(tmp_path, capsys):
     words = ["--search.num-trials", "1", "--ppo.vf-loss-coeff", "1e300"]
@@ -112,8 +95,7 @@ def test_failed_search_says_so(tmp_path, capsys):
 @pytest.mark.slow
 def test_same_seed_finds_the_same(searched, tmp_path):
     assert run_here(tmp_path / "again", *SEARCH) == 0
-    shown = [[{**row, "trial": ""} for row in trials_of(folder)] for folder in (searched, tmp_path / "again")]
-    assert shown[0] == shown[1]
+    assert trials_of(searched) == trials_of(tmp_path / "again")
 
 
 @pytest.mark.slow
@@ -129,7 +111,7 @@ def test_trials_that_fall_behind_are_stopped_early(tmp_path):
 @pytest.mark.slow
 def test_killed_search_carries_on(tmp_path, capfd):
     folder = tmp_path / "killed"
-    words = [*PPO, "--episodes", "64", "--search.num-trials", "3", "--search.no-use-asha"]
+    words = [*PPO, "--episodes", "64", "--search.num-trials", "3", "--search.scheduler", "none"]
     with Started(folder, *words) as started:
         while len(list(folder.glob("trial_*/best_checkpoint"))) < 2:
             assert started.process.poll() is None
@@ -146,4 +128,106 @@ def test_killed_search_carries_on(tmp_path, capfd):
     assert {row["trial"] for row in rows} >= {name.removeprefix("trial_") for name in before}
     states = [trial.state.name for trial in study_of(folder).trials]
     assert states.count("COMPLETE") == 3
-    assert "RUNNING" not in states
+    assert len(states) == 3
+
+
+STATE = "experiment_state-*.json"
+DAMAGE = {
+    "tuner.pkl cut": lambda f: os.truncate(f / "tuner.pkl", 100),
+    "tuner.pkl gone": lambda f: (f / "tuner.pkl").unlink(),
+    "state cut": lambda f: os.truncate(sorted(f.glob(STATE))[-1], 500),
+    "state gone": lambda f: [path.unlink() for path in f.glob(STATE)],
+    "record cut": lambda f: os.truncate(f / SEARCH_FILE, 700),
+    "record gone": lambda f: (f / SEARCH_FILE).unlink(),
+    "study cut": lambda f: os.truncate(f / STUDY_FILE, 5000),
+    "study gone": lambda f: (f / STUDY_FILE).unlink(),
+}
+SET_ASIDE = {"tuner.pkl cut": "tuner.pkl", "state cut": STATE, "record cut": SEARCH_FILE, "study cut": STUDY_FILE}
+
+
+@pytest.fixture
+def as_if_killed(searched, tmp_path):
+    """The search, killed just before its table was written."""
+    folder = shutil.copytree(searched, tmp_path / searched.name)
+    shutil.rmtree(folder / "backtest")
+    for name in ("trials.json", "best_config.yaml"):
+        (folder / name).unlink()
+    content = json.loads(summary_path(folder).read_text())
+    summary_path(folder).write_text(json.dumps(content | {"status": "running"}))
+    return folder
+
+
+@pytest.mark.parametrize("damage", ["state cut", "record cut"])
+def test_damaged_files_of_a_search_are_set_aside_and_nothing_is_trained_again(searched, as_if_killed, damage, capsys):
+    DAMAGE[damage](as_if_killed)
+    before = {path: path.read_bytes() for path in as_if_killed.glob("trial_*/result.json")}
+    assert run_here(as_if_killed, *SEARCH) == 0
+    assert trials_of(as_if_killed) == trials_of(searched)
+    assert {path: path.read_bytes() for path in before} == before
+    assert [(t.state, t.params, t.values) for t in study_of(as_if_killed).trials] == [
+        (t.state, t.params, t.values) for t in study_of(searched).trials
+    ]
+    shown = [line for line in capsys.readouterr().out.splitlines() if "is damaged" in line]
+    assert len(shown) == 1
+    assert "set aside as damaged-" in shown[0]
+    assert len(list(as_if_killed.glob(f"damaged-{SET_ASIDE[damage]}"))) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_search_outlives_damage_to_any_of_its_files(searched, as_if_killed, damage):
+    DAMAGE[damage](as_if_killed)
+    assert run_here(as_if_killed, *SEARCH) == 0
+    assert trials_of(as_if_killed) == trials_of(searched)
+    assert len(study_of(as_if_killed).trials) == 3
+    assert len(list(as_if_killed.glob("damaged-*"))) == (damage in SET_ASIDE)
+
+
+@pytest.mark.slow
+def test_search_is_carried_on_by_its_name_alone(searched, tmp_path):
+    """Settings that were fixed by hand stay fixed, although the command does not name them again."""
+    folder = tmp_path / "search"
+    words = [*SEARCH, "--ppo.gamma", "0.9"]
+    with Started(folder, *words) as started:
+        while not list(folder.glob("trial_*/best_checkpoint")):
+            assert started.process.poll() is None
+        started.kill()
+    assert run_here(folder) == 0
+    assert all("ppo.gamma" not in row for row in trials_of(folder))
+    assert len(trials_of(folder)) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheduler", ["asha", "pbt"])
+def test_interrupted_search_writes_checkpoints_and_carries_on(tmp_path, scheduler):
+    folder = tmp_path / "stopped"
+    words = [*PPO, "--episodes", "128", "--search.num-trials", "2", "--search.scheduler", scheduler]
+    with Started(folder, *words) as started:
+        while not list(folder.glob("trial_*/best_checkpoint")):
+            assert started.process.poll() is None
+        assert started.interrupt() == 130
+    assert "interrupted; the same command carries on" in started.out.read_text()
+    assert run_here(folder, *words) == 0
+    assert [row["trial"] for row in sorted(trials_of(folder), key=lambda row: row["trial"])] == ["00000", "00001"]
+    assert len(study_of(folder).trials) == 2
+
+
+@pytest.mark.slow
+def test_population_takes_over_weights_and_settings(tmp_path, monkeypatch):
+    words = [*PPO, "--episodes", "48", "--keep", "9", "--search.num-trials", "3", "--search.scheduler", "pbt"]
+    folder = tmp_path / "population"
+    assert run_here(folder, *words, "--search.perturbation-interval", "24") == 0
+    found = json.loads((folder / SEARCH_FILE).read_text())
+    (exploit,) = found["population"]["exploits"]
+    copied = folder / f"trial_{exploit['trial_id']}" / exploit["checkpoint"]
+    source = folder / f"trial_{exploit['source']}" / exploit["source_checkpoint"]
+    assert meta(copied)["weights_sha256"] == meta(source)["weights_sha256"]
+    lines = [json.loads(line) for line in (copied.parent / "result.json").read_text().splitlines()]
+    assert [line["training_iteration"] for line in lines] == list(range(1, len(lines) + 1))
+    before, after = ([line for line in lines if (line["episodes"] > 24) is late] for late in (False, True))
+    trial = next(trial for trial in found["trials"] if trial["trial_id"] == exploit["trial_id"])
+    assert {line["config"]["overrides"]["ppo.lr"] for line in before} == {trial["drawn"]["ppo.lr"]}
+    assert {line["config"]["overrides"]["ppo.lr"] for line in after} == {exploit["overrides"]["ppo.lr"]}
+    rates = {r["default_optimizer_learning_rate"] for line in after for r in line["learners"].values() if len(r) > 9}
+    assert rates == {pytest.approx(exploit["overrides"]["ppo.lr"])}
+    assert json.loads((copied.parent / "params.json").read_text())["overrides"] == exploit["overrides"]

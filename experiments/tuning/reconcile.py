@@ -1,0 +1,98 @@
+"""Bring a search's record and what lies in its run folder together, after whatever has happened to either."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from envs.errors import InputError
+from experiments.recovery.records import RESULT_FILE
+from experiments.recovery.shelf import rename_aside
+from experiments.reporting.files import read_json
+from experiments.run_files import META_FILE, SEARCH_FILE, STATE_FILE
+from experiments.tuning.loggers import PARAMS_FILE
+from experiments.tuning.monitor import mend_best
+from experiments.tuning.population import apply_exploits
+from experiments.tuning.search_record import SearchRecord, TrialRecord
+
+
+def reconcile(record: SearchRecord) -> list[TrialRecord]:
+    """Adopt trials that only their folders tell of, finish what was being done, and end trials that are over.
+
+    Args:
+        record: As read; the caller saves it.
+
+    Returns:
+        The trials that had ended without the record knowing.
+
+    Raises:
+        OSError: if what is found cannot be written.
+    """
+    _adopt(record)
+    apply_exploits(record)
+    ended = []
+    for trial in record.trials:
+        if trial.has_ended:
+            continue
+        newest = mend_best(record.folder / trial.folder_name)
+        last = last_result(record.folder / trial.folder_name)
+        if last is not None and _is_over(last, newest):
+            record.end(trial, last)
+            ended.append(trial)
+        else:
+            saved = 0 if newest is None else int(read_json(newest / META_FILE)["episode"])
+            record.rungs = [r for r in record.rungs if r.trial_id != trial.trial_id or r.episodes <= saved]
+    return ended
+
+
+def last_result(trial: Path) -> dict[str, Any] | None:
+    """The last iteration that a trial has reported; a line that a kill has cut is passed over.
+
+    Args:
+        trial: The trial's folder.
+    """
+    try:
+        lines = (trial / RESULT_FILE).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    for line in reversed(lines):
+        try:
+            result: dict[str, Any] = json.loads(line)
+        except ValueError:
+            continue
+        return result
+    return None
+
+
+def _is_over(last: Mapping[str, Any], newest: Path | None) -> bool:
+    """Whether a trial's last result ended it, and every checkpoint that was due is there.
+
+    Args:
+        last: Its last result; one that the early stopper ended the trial at says ``done`` too.
+        newest: Its newest whole checkpoint.
+    """
+    if not last.get("done") or last.get("is_stopped"):
+        return False
+    iteration = 0 if newest is None else int(read_json(newest / STATE_FILE)["iteration"])
+    return "fatal" in last or iteration == last["training_iteration"] or not last.get("should_checkpoint")
+
+
+def _adopt(record: SearchRecord) -> None:
+    """Take over trials whose folders the record does not know: it was lost, or an older one was put in its place."""
+    adopted = []
+    for folder in sorted(record.folder.glob("trial_*")):
+        trial_id = folder.name.removeprefix("trial_")
+        if not folder.is_dir() or record.find(trial_id) is not None:
+            continue
+        try:
+            overrides = dict(read_json(folder / PARAMS_FILE)["overrides"])
+        except (InputError, KeyError, TypeError, ValueError):
+            if any(folder.iterdir()):
+                print(f"{folder.name} does not say what was drawn for it: set aside as {rename_aside(folder).name}")
+            continue
+        record.trials.append(TrialRecord(trial_id, overrides, dict(overrides)))
+        adopted.append(trial_id)
+    if adopted:
+        print(f"{SEARCH_FILE} did not know of {', '.join(adopted)}: carried on from what lies in the folders")
