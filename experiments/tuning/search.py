@@ -13,8 +13,8 @@ import yaml
 from ray.tune.schedulers import FIFOScheduler
 
 from envs.market import Market
-from experiments.cli import DONE, log_to, write_json_flag
-from experiments.config import RunConfig, config_to_json, run_folder
+from experiments.cli import DONE, INTERRUPTED, log_to, write_json_flag
+from experiments.config import RunConfig, config_to_json, run_folder, run_vault
 from experiments.layers import nested
 from experiments.recovery.lock import run_lock
 from experiments.recovery.stopping import stop_on_signal
@@ -23,9 +23,9 @@ from experiments.reporting.tables import rows_table, show
 from experiments.run_files import BEST_FOLDER, LOG_FILE, META_FILE, SEARCH_FILE
 from experiments.tuning import session
 from experiments.tuning.asha import RecordedASHA
-from experiments.tuning.ending import backtest_run, say_failed, say_interrupted
+from experiments.tuning.ending import backtest_run, finish_in_store, say_failed, say_interrupted
 from experiments.tuning.loggers import RecordLogger
-from experiments.tuning.monitor import SHOWN, RunMonitor, write_summary
+from experiments.tuning.monitor import SHOWN, write_summary
 from experiments.tuning.opening import open_run
 from experiments.tuning.population import PopulationBasedTraining
 from experiments.tuning.reconcile import last_result, reconcile
@@ -51,6 +51,15 @@ def search(config: RunConfig, market: Market, *, fixed: Collection[str]) -> int:
     Returns:
         Exit code.
     """
+    vault = run_vault(config)
+    with vault.store.lease() if vault is not None else nullcontext():
+        code = _search(config, market, fixed)
+        if code in (DONE, INTERRUPTED):
+            finish_in_store(config)
+        return code
+
+
+def _search(config: RunConfig, market: Market, fixed: Collection[str]) -> int:
     config = open_run(config, market)
     folder = run_folder(config).absolute()
     with run_lock(folder), log_to(folder / LOG_FILE):
@@ -147,7 +156,7 @@ def _fit(config: RunConfig, scaler: dict[str, Any], algorithm: RecordedSearch, s
             storage_path=str(folder.parent),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=config.max_failures),
-            callbacks=[RunMonitor(algo=config.algo, seed=config.seed, is_search=True), RecordLogger()],
+            callbacks=[session.monitor_of(config), RecordLogger()],
             verbose=0,
         ),
     )

@@ -169,8 +169,6 @@ def train(config: RunConfig, scaler: dict[str, Any]) -> Outcome:
             _resume_config=ResumeConfig(finished=resume, unfinished=resume, errored=resume),
         )
     else:
-        vault = run_vault(config)
-        monitor = RunMonitor(algo=config.algo, seed=config.seed, address=vault.address if vault else None)
         tuner = tune.Tuner(
             trainable,
             param_space={"run": config_to_json(config), "scaler": scaler},
@@ -182,7 +180,7 @@ def train(config: RunConfig, scaler: dict[str, Any]) -> Outcome:
                 # its own state file still points at.
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 failure_config=tune.FailureConfig(max_failures=config.max_failures),
-                callbacks=[monitor, RecordLogger()],
+                callbacks=[monitor_of(config), RecordLogger()],
                 verbose=0,
             ),
         )
@@ -194,6 +192,13 @@ def train(config: RunConfig, scaler: dict[str, Any]) -> Outcome:
         write_summary(folder, {"status": "interrupted"})
         return Outcome("interrupted")
     return _outcome(results, folder, config)
+
+
+def monitor_of(config: RunConfig) -> RunMonitor:
+    """The callback that follows a run or a search, into its store where it has one."""
+    vault = run_vault(config)
+    address = vault.address if vault is not None else None
+    return RunMonitor(algo=config.algo, seed=config.seed, is_search=bool(config.search.num_trials), address=address)
 
 
 def _outcome(results: Any, folder: Path, config: RunConfig) -> Outcome:
