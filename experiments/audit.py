@@ -122,6 +122,8 @@ def run(argv: Sequence[str]) -> int:
         config.json,
         {
             "passed": passed,
+            "agents": {mandate.name: list(mandate.assets) for mandate in market.mandates},
+            "fills": facts["fills"],
             "data": {"source": bars.source, "fingerprint": bars.fingerprint, "notes": list(bars.notes)},
             "audits": [result.to_json() for result in results],
         },

@@ -9,14 +9,15 @@ from experiments.recovery.lock import LOCK_FILE
 from experiments.recovery.shelf import DAMAGED_PREFIX, PREFIX
 from experiments.recovery.stopping import STOP_FILE
 from experiments.reporting.files import read_json
-from experiments.run_files import BEST_FOLDER, LOG_FILE, RECORD_FILE, SUMMARY_FILE
+from experiments.run_files import BEST_FOLDER, BRANCH_FOLDER, LOG_FILE, RECORD_FILE, SUMMARY_FILE
 
 MOST_CHARACTERS, MOST_BYTES = 100, 200
 """Longest name of a run: file systems take 255 bytes, and a suffix comes on top when a folder is moved aside."""
 _FORBIDDEN = "/\\*?[]"
-_LEFTOVERS = frozenset({LOCK_FILE, LOG_FILE, STOP_FILE})
+_LEFTOVERS = frozenset({LOCK_FILE, LOG_FILE, STOP_FILE, BRANCH_FOLDER})
 """All that a start that was ended in its first moments leaves in a folder."""
-_MARKS = (SUMMARY_FILE, "tuner.pkl", "trial_*", f"*/{PREFIX}*")
+_NUMBERED = f"{PREFIX}[0-9]*"
+_MARKS = (SUMMARY_FILE, "tuner.pkl", "trial_*", f"*/{_NUMBERED}")
 """What only a run leaves in a folder."""
 
 
@@ -48,7 +49,7 @@ def check_name(name: str) -> None:
 
 def has_begun(folder: Path) -> bool:
     """Whether a run folder holds, or has held, a checkpoint; until then there is nothing that settings must fit."""
-    patterns = (f"{PREFIX}*", f"{DAMAGED_PREFIX}{PREFIX}*", BEST_FOLDER, f"{DAMAGED_PREFIX}{BEST_FOLDER}*")
+    patterns = (_NUMBERED, f"{DAMAGED_PREFIX}{_NUMBERED}", BEST_FOLDER, f"{DAMAGED_PREFIX}{BEST_FOLDER}*")
     if any(next(folder.glob(f"{level}{pattern}"), None) for level in ("", "*/") for pattern in patterns):
         return True
     try:
