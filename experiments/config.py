@@ -64,7 +64,7 @@ class SearchConfig:
     objective: Metric = "sharpe"
     """Validation metric that the search raises (for max_drawdown: brings toward zero)."""
     max_concurrent: int = Field(default=1, gt=0)
-    """Trials that run at the same time."""
+    """Trials that run at the same time; the members of a population take turns."""
     scheduler: Literal["asha", "pbt", "none"] = "asha"
     """asha stops trials that lag (Li et al. 2020); pbt lets them go on from better ones (Jaderberg et al. 2017)."""
     grace_episodes: int = Field(default=50, gt=0)
@@ -72,7 +72,7 @@ class SearchConfig:
     reduction_factor: int = Field(default=3, gt=1)
     """One trial in so many passes each of the early stopper's rungs (asha)."""
     perturbation_interval: int = Field(default=50, gt=0)
-    """Episodes between two comparisons of the population (pbt)."""
+    """Episodes between two comparisons of the population, for which members stop and start again (pbt)."""
     quantile_fraction: float = Field(default=0.25, gt=0, le=0.5)
     """Share of the trials that go on from others, and of those that are gone on from (pbt)."""
     resample_probability: float = Field(default=0.25, ge=0, le=1)

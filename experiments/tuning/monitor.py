@@ -72,6 +72,10 @@ class RunMonitor(Callback):
         """Travel with a clean slate: each process has its own staging folder and clock."""
         return {**self.__dict__, "_has_cleaned": False, "_shown_at": 0.0, "_previous": {}, "_vault": None}
 
+    def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        """Measure speed from here on: what lies before was waiting."""
+        self._previous.pop(trial.trial_id, None)
+
     def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
         """Print how far the trial is, at most every few seconds and whenever a checkpoint is due."""
         published = CheckpointShelf(Path(trial.storage.trial_fs_path)).published() if result.get("is_repeated") else []

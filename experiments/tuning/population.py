@@ -91,7 +91,7 @@ class PopulationBasedTraining(FIFOScheduler):
         if (self._record.folder / STOP_FILE).exists():
             if num_active == 0:
                 for trial in paused:
-                    tune_controller.stop_trial(trial)
+                    tune_controller._set_trial_status(trial, Trial.TERMINATED)  # for Tune; the record keeps it open
             return None
         if paused and num_active == 0 and all(self._is_waiting(trial) for trial in paused):
             self._compare(paused)

@@ -130,8 +130,8 @@ class RecordedSearch(SearchAlgorithm):
             experiment_tag=known.trial_id,
             trial_id=known.trial_id,
         )
+        trial.init_local_path()  # else it has no folder before it runs, and Tune's results ask for one
         if known.has_ended:
-            trial.init_local_path()
             trial.update_last_result({**(known.result or {}), "config": {"overrides": dict(known.overrides)}})
             trial.set_status(Trial.ERROR if known.state == FAIL else Trial.TERMINATED)
         elif self._is_population:

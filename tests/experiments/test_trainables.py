@@ -139,6 +139,16 @@ def test_best_is_judged_among_checkpoints_only(clocked):
     assert [r["episodes"] for r in results if r["is_best"]] == [16]
 
 
+def test_population_is_compared_by_fresh_checkpoints(clocked):
+    search = {"num_trials": 2, "scheduler": "pbt", "perturbation_interval": 10}
+    intervals = {"episodes": 40, "checkpoint_interval": 100, "evaluation_interval": 100}
+    results = clocked(range(9), **intervals, search=search)
+    assert [r["episodes"] for r in results if r.get("should_checkpoint")] == [12, 20, 32, 40]
+    assert [r["score"] for r in results if r.get("should_checkpoint")] == [1, 2, 3, 4]
+    alone = clocked(range(9), **intervals, search={**search, "scheduler": "none"})
+    assert [r["episodes"] for r in alone if r.get("should_checkpoint")] == [40]
+
+
 def test_run_that_was_killed_after_its_last_checkpoint_trains_no_more(clocked, monkeypatch):
     trainable = Clocked(config_of("qmix", episodes=8), [])
     trainable.ended, trainable._last_metrics = 8, {"score": 1.0}

@@ -4,15 +4,18 @@ import shutil
 
 import optuna
 import pytest
-from commands import PPO, Started, checkpoints, meta, run_here, summary, summary_path, tree
+from commands import MARKET, PPO, QMIX, Started, checkpoints, meta, run_here, summary, summary_path, tree
 
+from algos.policy import flat_weights, weights_sha256
 from experiments.cli import exit_code
-from experiments.config import parse_run
+from experiments.config import config_to_json, parse_run
 from experiments.run import run
 from experiments.run_files import SEARCH_FILE
 from experiments.tuning.study import STUDY_FILE
+from experiments.tuning.trainables import trainable_class
 
 pytestmark = pytest.mark.usefixtures("ray_session")
+DQN = [*MARKET, "--algo", "dqn", "--dqn.learning-starts", "64"]
 SEARCH = [*PPO, "--episodes", "16", "--search.num-trials", "3"]
 
 
@@ -131,6 +134,29 @@ def test_killed_search_carries_on(tmp_path, capfd):
     assert len(states) == 3
 
 
+@pytest.mark.filterwarnings("ignore:.*Overriding environment.*:UserWarning")  # gymnasium, at a second algorithm
+@pytest.mark.parametrize(("algo", "words"), [("ppo", PPO), ("qmix", QMIX), ("dqn", DQN)])
+def test_checkpoint_of_another_trial_brings_weights_and_not_its_settings(tmp_path, algo, words):
+    config, _ = parse_run(words)
+    better, worse = (
+        trainable_class(config)(
+            {"run": config_to_json(config), "overrides": {f"{algo}.lr": lr, f"{algo}.gamma": gamma}}
+        )
+        for lr, gamma in ((1e-3, 0.9), (2e-4, 0.97))
+    )
+    better.train()
+    better.save_checkpoint(str(tmp_path))
+    assert weights_sha256(flat_weights(worse)) != weights_sha256(flat_weights(better))
+    worse.load_checkpoint(str(tmp_path))
+    assert weights_sha256(flat_weights(worse)) == weights_sha256(flat_weights(better))
+    optimizers = worse.learner_group._learner._optimizer_lr_schedules
+    assert {group["lr"] for optimizer in optimizers for group in optimizer.param_groups} == {2e-4}
+    assert worse.config.gamma == 0.97
+    for algorithm in (better, worse):
+        algorithm.stop()
+        shutil.rmtree(algorithm.logdir, ignore_errors=True)
+
+
 STATE = "experiment_state-*.json"
 DAMAGE = {
     "tuner.pkl cut": lambda f: os.truncate(f / "tuner.pkl", 100),
@@ -229,5 +255,5 @@ def test_population_takes_over_weights_and_settings(tmp_path, monkeypatch):
     assert {line["config"]["overrides"]["ppo.lr"] for line in before} == {trial["drawn"]["ppo.lr"]}
     assert {line["config"]["overrides"]["ppo.lr"] for line in after} == {exploit["overrides"]["ppo.lr"]}
     rates = {r["default_optimizer_learning_rate"] for line in after for r in line["learners"].values() if len(r) > 9}
-    assert rates == {pytest.approx(exploit["overrides"]["ppo.lr"])}
+    assert list(rates) == [pytest.approx(exploit["overrides"]["ppo.lr"])]
     assert json.loads((copied.parent / "params.json").read_text())["overrides"] == exploit["overrides"]

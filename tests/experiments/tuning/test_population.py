@@ -25,9 +25,9 @@ class Runner:
     def get_trials(self):
         return self.trials
 
-    def stop_trial(self, trial):
+    def _set_trial_status(self, trial, status):
         self.stopped.append(trial.trial_id)
-        trial.status = "TERMINATED"
+        trial.status = status
 
 
 class Member(SimpleNamespace):

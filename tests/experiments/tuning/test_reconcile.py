@@ -1,8 +1,9 @@
 import json
 import shutil
+from unittest import mock
 
 import pytest
-from rehearsal import Clock, Killed, outcome, rehearse
+from rehearsal import Clock, Killed, Trial, outcome, rehearse
 
 from experiments.recovery.shelf import CheckpointShelf
 from experiments.run_files import SEARCH_FILE
@@ -83,6 +84,26 @@ def test_trial_that_ended_unseen_is_not_run_again(searched):
         trial.state, trial.result, trial.ended = "RUNNING", None, None
     assert reconcile(record) == record.trials
     assert [(trial.state, trial.result) for trial in record.trials] == before
+
+
+def test_trial_that_ended_unseen_is_compared_all_the_same(whole, searched):
+    record = SearchRecord.read(searched)
+    first = record.trials[0]
+    first.state, first.result, first.ended = "RUNNING", None, None
+    record.rungs = [rung for rung in record.rungs if rung.trial_id != first.trial_id or rung.milestone < 64]
+    record.save()
+    rehearse(searched, "asha")
+    assert outcome(searched) == outcome(whole)
+
+
+def test_trial_is_handed_over_with_the_records_of_its_checkpoint(halfway, tmp_path):
+    folder = shutil.copytree(halfway, tmp_path / "search")
+    trial = next(trial for trial in SearchRecord.read(folder).trials if not trial.has_ended)
+    results = folder / trial.folder_name / "result.json"
+    results.write_text('{"training_iteration": 99, "episodes": 9, "target_episodes": 64}\n')
+    with pytest.raises(Killed), mock.patch.object(Trial, "start", side_effect=Killed):
+        rehearse(folder, "asha")
+    assert results.read_text() == ""
 
 
 @pytest.mark.parametrize(
