@@ -48,7 +48,12 @@ def check_name(name: str) -> None:
 
 
 def has_begun(folder: Path) -> bool:
-    """Whether a run folder holds, or has held, a checkpoint; until then there is nothing that settings must fit."""
+    """Whether a run folder holds, or has held, a checkpoint; until then there is nothing that settings must fit.
+
+    A branch has one from its start: that of its parent, which it has taken over.
+    """
+    if (folder / RECORD_FILE).is_file() and (folder / BRANCH_FOLDER).is_dir():
+        return True
     patterns = (_NUMBERED, f"{DAMAGED_PREFIX}{_NUMBERED}", BEST_FOLDER, f"{DAMAGED_PREFIX}{BEST_FOLDER}*")
     if any(next(folder.glob(f"{level}{pattern}"), None) for level in ("", "*/") for pattern in patterns):
         return True
