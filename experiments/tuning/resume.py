@@ -14,7 +14,7 @@ from experiments.config import RunConfig, run_folder, run_vault
 from experiments.models import find_model
 from experiments.recovery.manifests import find_damage
 from experiments.recovery.shelf import CheckpointShelf, rename_aside
-from experiments.run_files import RECORD_FILE
+from experiments.run_files import BEST_FOLDER, RECORD_FILE
 from experiments.run_folders import has_begun
 from experiments.run_record import read_run_record
 from experiments.settings import settings_of
@@ -156,10 +156,18 @@ def check_checkpoints(folder: Path) -> list[str]:
         One line for each that was set aside.
 
     Raises:
-        InputError: if there are checkpoints, but none of them is whole.
+        InputError: if there are checkpoints, but none of them is whole, or there were some, and all of them are gone.
     """
     reports: list[str] = []
-    for trial in sorted(folder.glob("trial_*")):
+    trials = sorted(folder.glob("trial_*"))
+    named = read_summary(folder).get("latest_checkpoint")
+    if named is not None and not any(CheckpointShelf(t).published() or CheckpointShelf(t).damaged() for t in trials):
+        best = next((f": --resume {t / BEST_FOLDER}" for t in trials if (t / BEST_FOLDER).is_dir()), "")
+        raise InputError(
+            f"{folder} has lost its checkpoints (the newest was {named}), nothing is started over it: put them back, "
+            f"{'carry on from the best' + best + ', ' if best else ''}or start anew with --resume never"
+        )
+    for trial in trials:
         shelf = CheckpointShelf(trial)
         if shelf.newest_valid(reports.append) is None and shelf.damaged():
             raise InputError(

@@ -220,6 +220,18 @@ def test_lost_plan_is_no_obstacle(finished, capsys):
     assert iterations == list(range(1, len(iterations) + 1))
 
 
+def test_a_run_that_has_lost_all_checkpoints_is_not_started_over(finished, capsys):
+    for path in finished.glob("trial_0/checkpoint_*"):
+        shutil.rmtree(path)
+    before = tree(finished)
+    assert run_here(finished, *QMIX, "--episodes", "64") == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "has lost its checkpoints" in err
+    assert f"--resume {finished / 'trial_0' / 'best_checkpoint'}" in err
+    assert tree(finished) == before
+
+
 def test_damaged_checkpoint_is_set_aside_and_the_one_before_it_goes_on(finished, capsys):
     newest = checkpoints(finished)[-1]
     weights = next(newest.glob("learner_group/learner/rl_module/*/module_state.pkl"))
