@@ -351,7 +351,8 @@ def test_plain_tune_restores_the_folder(killed, tmp_path):
     record = read(moved / "config.json")
     record["config"]["episodes"] = newest + 16
     (moved / "config.json").write_text(json.dumps(record))
-    (script,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    (script,) = [block for block in blocks if "Tuner.restore" in block]
     assert "results/dow" in script
     script = script.replace("results/dow", str(moved)) + "assert not results.num_errors\n"
     done = subprocess.run(
