@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -147,12 +147,14 @@ def _choose_checkpoint(folder: Path, skip: Collection[Path]) -> tuple[Path, str]
     """The best checkpoint that the run's summary names, else the latest; without a summary, the newest on disk."""
     has_summary = (folder / SUMMARY_FILE).is_file()
     try:
-        summary: dict[str, Any] = read_json(folder / SUMMARY_FILE) if has_summary else {}
+        summary: Any = read_json(folder / SUMMARY_FILE) if has_summary else {}
+        if not isinstance(summary, dict):
+            raise InputError(f"{folder / SUMMARY_FILE} is damaged: it holds no summary")
     except InputError as error:
         raise InputError(f"{error}: name a checkpoint, or delete this one file to have the newest taken") from None
     for which in ("best", "latest"):
         named = summary.get(f"{which}_checkpoint")
-        if named and (folder / named).is_dir() and folder / named not in skip:
+        if isinstance(named, str) and (folder / named).is_dir() and folder / named not in skip:
             return folder / named, which
     found = [
         (_meta(path.parent), path.parent)
@@ -162,7 +164,7 @@ def _choose_checkpoint(folder: Path, skip: Collection[Path]) -> tuple[Path, str]
     if not found:
         raise InputError(f"{folder} has no checkpoint yet: train it first, or name another run")
     best = [item for item in found if item[0].get("is_best")]  # each was the best so far when it was written
-    _, checkpoint = max((not has_summary and best) or found, key=lambda item: item[0].get("total_steps", 0))
+    _, checkpoint = max((not has_summary and best) or found, key=lambda item: _steps(item[0]))
     return checkpoint, "best" if best and not has_summary else "latest"
 
 
@@ -174,6 +176,11 @@ def _choose_from_trial(trial: Path, skip: Collection[Path]) -> tuple[Path, str]:
     if not published:
         raise InputError(f"{trial} has no other checkpoint: name another one")
     return published[-1], "latest"
+
+
+def _steps(meta: Mapping[str, Any]) -> float:
+    steps = meta.get("total_steps")
+    return float(steps) if isinstance(steps, (int, float)) else 0.0
 
 
 def _meta(checkpoint: Path) -> dict[str, Any]:

@@ -82,11 +82,14 @@ class Store:
             InputError: if another process holds it, saying which.
         """
         me = {"owner": uuid.uuid4().hex, "host": socket.gethostname(), "pid": os.getpid()}
-        found = self.get_json(LEASE_FILE)
+        try:
+            found = self.get_json(LEASE_FILE)
+        except OSError as error:
+            raise InputError(f"{self.address} does not answer: {first_line(error)}") from None
         if found and not _is_stale(found):
             raise InputError(
-                f"{self.address} is being written by process {found['pid']} on {found['host']}: wait for it, stop it "
-                f"first, or try again {LEASE_S:.0f} s after it has died"
+                f"{self.address} is being written by process {found.get('pid')} on {found.get('host')}: wait for it, "
+                f"stop it first, or try again {LEASE_S:.0f} s after it has died"
             )
         self.put(LEASE_FILE, _lease(me))
         ended = threading.Event()
@@ -224,11 +227,14 @@ def _lease(me: dict[str, Any]) -> bytes:
 
 
 def _is_stale(lease: dict[str, Any]) -> bool:
-    if lease["host"] == socket.gethostname():
-        return not Path(f"/proc/{lease['pid']}").exists() if Path("/proc").is_dir() else False
-    return (datetime.now(UTC) - datetime.fromisoformat(lease["renewed"])).total_seconds() > LEASE_S
+    try:
+        if lease["host"] == socket.gethostname():
+            return not Path(f"/proc/{lease['pid']}").exists() if Path("/proc").is_dir() else False
+        return (datetime.now(UTC) - datetime.fromisoformat(lease["renewed"])).total_seconds() > LEASE_S
+    except (KeyError, TypeError, ValueError):
+        return True  # damaged, or not ours
 
 
 def first_line(error: BaseException) -> str:
     """What a store has answered, without the rest of it."""
-    return str(error).splitlines()[0]
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -149,8 +149,12 @@ def can_restore(config: RunConfig) -> bool:
     return not _tune_damage(folder)
 
 
-def check_checkpoints(folder: Path) -> list[str]:
+def check_checkpoints(folder: Path, *, is_named: bool = False) -> list[str]:
     """Verify a run's checkpoints before anything else happens; damaged ones are set aside.
+
+    Args:
+        folder: The run folder.
+        is_named: Whether the user has named a whole checkpoint to go on from, so that the others may all be gone.
 
     Returns:
         One line for each that was set aside.
@@ -161,15 +165,16 @@ def check_checkpoints(folder: Path) -> list[str]:
     reports: list[str] = []
     trials = sorted(folder.glob("trial_*"))
     named = read_summary(folder).get("latest_checkpoint")
-    if named is not None and not any(CheckpointShelf(t).published() or CheckpointShelf(t).damaged() for t in trials):
+    shelves = [CheckpointShelf(trial) for trial in trials]
+    is_empty = not any(shelf.published() or shelf.damaged() for shelf in shelves)
+    if named is not None and is_empty and not is_named:
         best = next((f": --resume {t / BEST_FOLDER}" for t in trials if (t / BEST_FOLDER).is_dir()), "")
         raise InputError(
             f"{folder} has lost its checkpoints (the newest was {named}), nothing is started over it: put them back, "
             f"{'carry on from the best' + best + ', ' if best else ''}or start anew with --resume never"
         )
-    for trial in trials:
-        shelf = CheckpointShelf(trial)
-        if shelf.newest_valid(reports.append) is None and shelf.damaged():
+    for trial, shelf in zip(trials, shelves, strict=True):
+        if shelf.newest_valid(reports.append) is None and shelf.damaged() and not is_named:
             raise InputError(
                 f"none of the {len(shelf.damaged())} checkpoints in {trial} is whole, nothing is started over them: "
                 f"{'; '.join(reports) or 'they were set aside before'}"

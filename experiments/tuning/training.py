@@ -40,7 +40,7 @@ def _train_run(
     config: RunConfig, market: Market, resume_from: Mapping[str, str] | None, *, folder: Path, known: bool
 ) -> int:
     with run_lock(folder) if folder.exists() else nullcontext():
-        reports = check_checkpoints(folder) if known else []
+        reports = check_checkpoints(folder, is_named=resume_from is not None) if known else []
         parent = check_branch(config, market) if config.branch_from is not None and not known else None
         config = open_run(config, market)
     with run_lock(folder), log_to(folder / LOG_FILE):

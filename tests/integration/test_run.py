@@ -228,8 +228,11 @@ def test_a_run_that_has_lost_all_checkpoints_is_not_started_over(finished, capsy
     err = capsys.readouterr().err
     assert err.count("\n") == 1
     assert "has lost its checkpoints" in err
-    assert f"--resume {finished / 'trial_0' / 'best_checkpoint'}" in err
+    best = finished / "trial_0" / "best_checkpoint"
+    assert f"--resume {best}" in err
     assert tree(finished) == before
+    assert run_here(finished, "--resume", best, "--episodes", "64") == 0
+    assert summary(finished)["episodes"] == 64
 
 
 def test_damaged_checkpoint_is_set_aside_and_the_one_before_it_goes_on(finished, capsys):
