@@ -57,6 +57,9 @@ def start_ray(config: RunConfig) -> None:
         return
     trials = config.search.max_concurrent if config.search.num_trials else 1
     needed = trials * (1 + s.num_env_runners * s.num_cpus_per_env_runner + s.num_learners)
+    # Ray gives its workers the lowest priority but one, and anything else on the machine brings a run to a standstill;
+    # here it has the priority of its command, which ``nice`` lowers.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     ray.init(
         address="local",
         include_dashboard=False,

@@ -347,7 +347,6 @@ def test_killed_run_carries_on_from_its_newest_checkpoint(killed, tmp_path):
     assert summary(folder)["status"] == "running"
 
 
-@pytest.mark.faults  # it has failed now and then on a busy machine, and must be understood
 def test_plain_tune_restores_the_folder(killed, tmp_path):
     folder, *_ = killed
     moved = shutil.copytree(folder, tmp_path / "killed")
