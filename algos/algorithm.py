@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE
 from ray.rllib.core.learner.training_data import TrainingData
@@ -23,13 +22,14 @@ from ray.rllib.utils.metrics import (
 
 from algos.rollout import Rollout
 from algos.runner import TeamEnvRunner
+from algos.snapshots import SnapshotAlgorithm
 
 MODULES_OF_LEARNER = f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}"
 IDLE_LIMIT_S = 300.0
 """How long training waits for lost runners to come back."""
 
 
-class TeamAlgorithm(Algorithm):
+class TeamAlgorithm(SnapshotAlgorithm):
     """A mixin before an Algorithm: the three stages of a training step on arrays."""
 
     previous_checkpoint: Path | None = None
@@ -96,6 +96,15 @@ class TeamAlgorithm(Algorithm):
                 group.foreach_env_runner("set_state", kwargs={"state": ray.put(state)}, local_env_runner=False)
             if group.local_env_runner is not None:
                 group.local_env_runner.set_state(state)
+
+    def load_checkpoint(self, checkpoint_dir: str) -> None:
+        """Take over a snapshot's folder, after which remote runners too act by the restored weights.
+
+        Raises:
+            IncompatibleError: if a part of it is missing.
+        """
+        super().load_checkpoint(checkpoint_dir)
+        self.sync_runners()
 
     def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
         """RLlib's restore, after which remote runners too act by the restored weights."""

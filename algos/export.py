@@ -9,7 +9,6 @@ import dataclasses
 import hashlib
 import json
 import logging
-import pickle
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
+from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_LEARNER_GROUP, COMPONENT_OPTIMIZER
 from ray.rllib.core.rl_module.rl_module import RLModule, RLModuleSpec
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -28,6 +28,7 @@ from algos.errors import IncompatibleError
 from algos.ppo.module import MaskedPPOModule
 from algos.qmix.module import TeamQModule
 from algos.runner import TEAM_MODULE
+from algos.snapshots import MODULES_FOLDER, read_algorithm_state, read_module_states
 
 NETWORKS_FILE = "networks.json"
 """In an exported folder: who the agents are, and how their networks are built."""
@@ -36,8 +37,6 @@ MIXER = "mixer"
 KINDS = {"networks": "", "targets": ".targets", "optimizers": ".optimizers"}
 """What is exported, and what a file of it has in its name after its owner."""
 MODULE_CLASSES: dict[str, type[RLModule]] = {c.__name__: c for c in (TeamQModule, MaskedPPOModule, MaskedDQNModule)}
-MODULES_FOLDER = Path("learner_group") / "learner" / "rl_module"
-LEARNER_STATE = Path("learner_group") / "learner" / "state.pkl"
 _TARGETS = ("_target_", "target_")
 _PARTS_OF_OPTIMIZER = {"default_optimizer": ("",)}
 """Beginnings of the names of the weights that an optimizer was given, in their order."""
@@ -68,15 +67,16 @@ def export_networks(
         OSError: if something cannot be written.
     """
     files: Files = {}
-    described = {}
+    described, states = {}, read_module_states(checkpoint)
+    optimizers = read_algorithm_state(checkpoint)[COMPONENT_LEARNER_GROUP][COMPONENT_LEARNER][COMPONENT_OPTIMIZER]
     for module_id in dict.fromkeys(layout["modules"]):
         module = load_module(checkpoint, module_id)
         described[module_id] = _describe(module)
         owners = [a for a, m in zip(layout["agent_ids"], layout["modules"], strict=True) if m == module_id]
-        weights = _read_pickle(checkpoint / MODULES_FOLDER / module_id / "module_state.pkl")
+        weights = states[module_id]
         named = [("networks", name, torch.as_tensor(np.asarray(value))) for name, value in weights.items()]
         trained = [n for n, p in module.named_parameters() if p.requires_grad and not n.startswith(_TARGETS)]
-        named += [("optimizers", *item) for item in _optimizer_tensors(checkpoint, module_id, trained, weights)]
+        named += [("optimizers", *item) for item in _optimizer_tensors(optimizers, module_id, trained, weights)]
         for kind, name, value in named:
             of_kind = "targets" if kind == "networks" and name.startswith(_TARGETS) else kind
             local = name.removeprefix("_").removeprefix("target_") if of_kind == "targets" else name
@@ -123,14 +123,14 @@ def _is_own(name: str, module: TeamQModule) -> bool:
 
 
 def _optimizer_tensors(
-    checkpoint: Path, module_id: str, trained: list[str], weights: Mapping[str, Any]
+    optimizers: Mapping[str, Any], module_id: str, trained: list[str], weights: Mapping[str, Any]
 ) -> Iterator[tuple[str, Tensor]]:
     """Yield what a network's optimizers remember, as ``WEIGHT/exp_avg``; a checkpoint counts weights, this names them.
 
     Raises:
         IncompatibleError: if the counts and shapes are not those of the weights.
     """
-    for full_name, saved in _read_pickle(checkpoint / LEARNER_STATE)["optimizer"].items():
+    for full_name, saved in optimizers.items():
         if saved["module_id"] != module_id:
             continue
         optimizer = full_name.removeprefix(f"{module_id}_")
@@ -138,12 +138,12 @@ def _optimizer_tensors(
         state = saved["state"]
         index = [i for group in state["param_groups"] for i in group["params"]]
         if len(index) != len(names):
-            raise IncompatibleError(f"{checkpoint}: optimizer {full_name} has {len(index)} weights, not {len(names)}")
+            raise IncompatibleError(f"optimizer {full_name} has {len(index)} weights, not {len(names)}")
         for i, name in zip(index, names, strict=True):
             for key, value in state["state"].get(i, {}).items():
                 tensor = torch.as_tensor(np.asarray(value))
                 if tensor.dim() and tensor.shape != np.shape(weights[name]):
-                    raise IncompatibleError(f"{checkpoint}: optimizer {full_name} does not fit weight {name}")
+                    raise IncompatibleError(f"optimizer {full_name} does not fit weight {name}")
                 yield f"{name}/{key}", tensor
 
 
@@ -158,13 +158,6 @@ def load_module(checkpoint: Path, module_id: str) -> Any:
         raise IncompatibleError(f"{checkpoint} has no weights of network {module_id!r} ({path} is missing)")
     with without_deprecations():
         return RLModule.from_checkpoint(str(path))
-
-
-def _read_pickle(path: Path) -> Any:
-    try:
-        return pickle.loads(path.read_bytes())
-    except Exception as error:  # a damaged pickle can raise anything
-        raise IncompatibleError(f"{path} cannot be read ({type(error).__name__}: {error})") from error
 
 
 # -- from files to a team ----------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ checkpoint that links to it is.
 import json
 import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,31 +28,56 @@ STEPS_PER_SEGMENT = 8_192
 """Joint steps in a segment, about: the most that a checkpoint writes again although it is known."""
 
 
-def save_replay(replay: TeamReplay, checkpoint: Path, *, previous: Path | None = None) -> None:
-    """Write a buffer into a checkpoint.
+@dataclass
+class ReplaySnapshot:
+    """What a checkpoint will hold of a buffer: copies of what is new, and where the rest already lies.
+
+    Attributes:
+        index: Content of the index file.
+        new: Tensors of each file that is to be written.
+        known: Files of an earlier checkpoint that are to be linked.
+    """
+
+    index: dict[str, Any]
+    new: dict[str, dict[str, Tensor]]
+    known: dict[str, Path]
+
+    def write(self, checkpoint: Path) -> None:
+        """Write it into a checkpoint.
+
+        Raises:
+            OSError: if something cannot be written.
+        """
+        folder = checkpoint / FOLDER
+        folder.mkdir()
+        for name, source in self.known.items():
+            _link(source, folder / name)
+        for name, tensors in self.new.items():
+            (folder / name).write_bytes(save(tensors))
+        (folder / INDEX_FILE).write_text(json.dumps(self.index, indent=1), encoding="utf-8")
+
+
+def snapshot_replay(replay: TeamReplay, *, previous: Path | None = None) -> ReplaySnapshot:
+    """Take what a checkpoint holds of a buffer.
 
     Args:
         replay: The buffer.
-        checkpoint: Folder of the checkpoint that is being written.
-        previous: The checkpoint that this buffer was last saved to or loaded from. Its finished segments are linked.
-            A file system without hard links gets copies.
-
-    Raises:
-        OSError: if something cannot be written.
+        previous: The checkpoint that this buffer was last saved to or loaded from. Its finished segments are linked,
+            so it must be there until the snapshot is written. A file system without hard links gets copies.
     """
-    folder = checkpoint / FOLDER
-    folder.mkdir()
-    rings = {}
+    rings, new, known = {}, {}, {}
     for source, ring in sorted(replay.rings.items()):
         rows = max(1, STEPS_PER_SEGMENT // ring.num_replicas)
         names = []
         for j in range(ring.oldest // rows, ring.written // rows + 1):
             is_finished = ring.written >= (j + 1) * rows
             name = f"{source}-{ring.number}-{j:08d}{SHARED_ENDING if is_finished else OPEN_ENDING}"
-            known = previous / FOLDER / name if previous is not None else None
-            if not (is_finished and known is not None and _link(known, folder / name)):
+            there = previous / FOLDER / name if previous is not None else None
+            if is_finished and there is not None and there.is_file():
+                known[name] = there
+            else:
                 last = min((j + 1) * rows, ring.written + 1)
-                (folder / name).write_bytes(save(_segment(ring, max(j * rows, ring.oldest), last)))
+                new[name] = _segment(ring, max(j * rows, ring.oldest), last)
             names.append(name)
         rings[str(source)] = {
             "number": ring.number,
@@ -60,8 +86,7 @@ def save_replay(replay: TeamReplay, checkpoint: Path, *, previous: Path | None =
             "size": ring.size,
             "segments": names,
         }
-    index = {"num_added": replay.num_added, "num_rings": replay.num_rings, "rings": rings}
-    (folder / INDEX_FILE).write_text(json.dumps(index, indent=1), encoding="utf-8")
+    return ReplaySnapshot({"num_added": replay.num_added, "num_rings": replay.num_rings, "rings": rings}, new, known)
 
 
 def load_replay(replay: TeamReplay, checkpoint: Path) -> None:
@@ -118,12 +143,11 @@ def _read_ring(folder: Path, entry: dict[str, Any]) -> Ring:
     return ring
 
 
-def _link(source: Path, target: Path) -> bool:
-    """Give a file a second name; False where it does not exist."""
+def _link(source: Path, target: Path) -> None:
+    """Give a file a second name."""
     try:
         os.link(source, target)
     except FileNotFoundError:
-        return False
+        raise
     except OSError:  # no links on this file system, or none to there
         shutil.copyfile(source, target)
-    return True

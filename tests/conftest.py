@@ -6,7 +6,7 @@ from pathlib import Path
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
-os.environ["RAY_worker_niceness"] = "0"  # Ray's 15 starves workers of a machine that does anything else beside the tests
+os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 starves workers on a machine that does anything else
 # Threads that wait for each other on a busy machine made the small networks of these tests ten times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

@@ -16,10 +16,11 @@ from algos.qmix.config import QMIXSettings
 from algos.qmix.learner import QMIXLearner
 from algos.qmix.module import TeamQModule
 from algos.replay import TeamBatch, TeamReplay
-from algos.replay_files import load_replay, save_replay
+from algos.replay_files import load_replay, snapshot_replay
 from algos.rollout import Rollout
 from algos.runner import TEAM_MODULE
 from algos.running import RunningScale
+from algos.snapshots import Snapshot
 
 DRAWS_FILE = "draws.json"
 
@@ -144,16 +145,16 @@ class QMIX(TeamAlgorithm):
 
     # -- checkpoints ---------------------------------------------------------------------------------------------------
 
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """RLlib's checkpoint, the replay buffer (what is new of it) and the counts that draws depend on."""
-        super().save_checkpoint(checkpoint_dir)
-        folder = Path(checkpoint_dir)
-        save_replay(self.replay, folder, previous=self.previous_checkpoint)
+    def snapshot(self) -> Snapshot:
+        """What every checkpoint holds, the replay buffer (what is new of it) and the counts that draws depend on."""
+        taken = super().snapshot()
+        taken.replay = snapshot_replay(self.replay, previous=self.previous_checkpoint)
         state = {"scale": self.reward_scale.get_state(), "num_draws": self._num_draws}
-        (folder / DRAWS_FILE).write_text(json.dumps(state), encoding="utf-8")
+        taken.files[DRAWS_FILE] = json.dumps(state).encode()
+        return taken
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
-        """RLlib's checkpoint, the replay buffer and the counts.
+        """Take over a snapshot's folder, the replay buffer and the counts.
 
         Raises:
             IncompatibleError: if a part of it is missing.

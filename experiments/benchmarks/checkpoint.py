@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -18,7 +18,7 @@ import torch
 
 from algos.policy import flat_weights
 from algos.replay import TeamReplay
-from algos.replay_files import load_replay, save_replay
+from algos.replay_files import load_replay, snapshot_replay
 from algos.rollout import Rollout
 from experiments.benchmarks.timing import measure, one_core
 from experiments.config import RunConfig, config_to_json
@@ -28,7 +28,7 @@ from experiments.tuning.trainables import RunTrainable, trainable_class
 
 LARGE_HIDDEN = (950, 950)
 """Width that gives five separate agents and their mixer about five million weights."""
-INTERVALS = 5
+INTERVALS = 20
 BUFFERS = (62_500, 250_000, 1_000_000)
 NEW_STEPS = 2_048
 """Joint steps between two saves of the large buffers: one default interval of 16 episodes of 128 bars."""
@@ -111,26 +111,45 @@ def _bench_team(name: str, run: RunConfig, rounds: int) -> dict[str, Any]:
 
 
 def _bench_overhead(run: RunConfig) -> dict[str, Any]:
-    """Time of saves at the default interval as a share of the time of training (and evaluating) between them."""
-    with one_core(), _team(run) as (team, shelf):
+    """Time of training (and evaluating) between two saves at the default interval, and of as much without a save.
+
+    A save is taken, then published beside the training. What it costs is both: how long training stands still, and
+    how much longer an interval takes with it than without.
+    """
+    with one_core(), _team(replace(run, episodes=10**9)) as (team, shelf):
         while len(team.replay) < 2 * run.qmix.learning_starts:
             team.train()
-        training, saving, episodes = [], [], []
-        for _ in range(INTERVALS + 1):
-            before = team.num_episodes
+        team._shelf, finish, still = shelf, team.finish_saving, [0.0]
+
+        def timed(what: Callable[[], Any]) -> None:
             start = time.perf_counter()
+            what()
+            still[0] += time.perf_counter() - start
+
+        vars(team)["finish_saving"] = lambda: timed(finish)
+        taken: dict[bool, list[float]] = {True: [], False: []}
+        standing, episodes = [], 0
+        for i in range(2 * INTERVALS + 2):
+            before, still[0], saves = team.num_episodes, 0.0, i % 2 == 0
+            start = time.perf_counter()
+            if saves:
+                finish()
+                still[0] = 0.0
+                timed(team.save)
             while team.num_episodes - before < run.checkpoint_interval:
                 team.train()
-            middle = time.perf_counter()
-            _publish(team, shelf)
-            training.append(middle - start)
-            saving.append(time.perf_counter() - middle)
-            episodes.append(team.num_episodes - before)
+            if i > 1:
+                taken[saves].append(time.perf_counter() - start)
+                standing += [still[0]] if saves else []
+            episodes = team.num_episodes - before
+        finish()
+    plain = median(taken[False])
     return {
-        "overhead": f"save every {episodes[-1]} episodes of {run.floor.horizon_bars} bars, 16 replicas",
-        "training_s": median(training[1:]),
-        "save_s": median(saving[1:]),
-        "share": median(saving[1:]) / (median(training[1:]) + median(saving[1:])),
+        "overhead": f"save every {episodes} episodes of {run.floor.horizon_bars} bars, 16 replicas",
+        "training_s": plain,
+        "standing_still_s": median(standing),
+        "share": median(standing) / plain,
+        "longer": median(taken[True]) / plain - 1.0,
     }
 
 
@@ -175,7 +194,7 @@ def _bench_buffers(rounds: int) -> list[dict[str, Any]]:
 
 
 def _save_only(replay: TeamReplay, previous: Path | None, folder: Path) -> None:
-    save_replay(replay, folder, previous=previous)
+    snapshot_replay(replay, previous=previous).write(folder)
 
 
 def _rollout(num_steps: int) -> Rollout:

@@ -92,7 +92,12 @@ def write_text(path: str | Path, text: str) -> None:
 
 def write_json(path: str | Path, payload: Any) -> None:
     """Write plain JSON whole (see ``write_text``); NaN and infinity become null, so that any reader accepts it."""
-    write_text(path, json.dumps(plain(payload), indent=2, allow_nan=False) + "\n")
+    write_text(path, json_text(payload))
+
+
+def json_text(payload: Any) -> str:
+    """Plain JSON as text; NaN and infinity become null, so that any reader accepts it."""
+    return json.dumps(plain(payload), indent=2, allow_nan=False) + "\n"
 
 
 def write_parquet(path: str | Path, frame: pd.DataFrame) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-import pickle
 import sys
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from ray.train._internal.session import _TrainingResult
 
 from algos import exact
 from algos.errors import IncompatibleError
-from algos.export import MODULES_FOLDER
 from algos.learner import NonFiniteLossError
 from algos.policy import (
     LAYOUT_FILE,
@@ -30,6 +29,7 @@ from algos.policy import (
     weights_sha256,
 )
 from algos.schedules import epsilon_at
+from algos.snapshots import Snapshot, SnapshotAlgorithm, read_module_states
 from experiments.config import RunConfig, config_to_json, run_name
 from experiments.models import find_sound_model
 from experiments.provenance import utc_now
@@ -38,12 +38,12 @@ from experiments.recovery.places import vault_of
 from experiments.recovery.shelf import CheckpointShelf
 from experiments.recovery.store import first_line
 from experiments.recovery.vault import Vault
-from experiments.reporting.files import write_json
+from experiments.reporting.files import json_text
 from experiments.run_files import BRANCH_FOLDER, EXACT_FILE, META_FILE, SAVE_ERROR_FILE, STATE_FILE
 from experiments.tuning.best import score_to_beat
 
 
-class CheckpointedRun(Algorithm):
+class CheckpointedRun(SnapshotAlgorithm):
     """A mixin before an RLlib algorithm: checkpoints that are whole, explain themselves, and are carried on from.
 
     Args:
@@ -54,7 +54,13 @@ class CheckpointedRun(Algorithm):
     """
 
     previous_checkpoint: Path | None = None
+    save_error: str | None = None
+    """Why the checkpoint last tried could not be saved; None where it could."""
     _vault: Vault | None = None
+    _writer: ThreadPoolExecutor | None = None
+    _saving: Future[Path] | None = None
+    _ends = False
+    """Whether the iteration that has just been done is the last one of this process."""
 
     def __init__(self, algo: Any, *, run: RunConfig, record: Mapping[str, Any], **kwargs: Any) -> None:
         self.run = run
@@ -99,33 +105,74 @@ class CheckpointedRun(Algorithm):
     # -- saving and going on ------------------------------------------------------------------------------------------
 
     def save(self, checkpoint_dir: str | None = None) -> Any:
-        """Publish a checkpoint whole: aside, sealed, then renamed; Tune's own way copies it file by file.
+        """Take a checkpoint, and publish it whole while training goes on; Tune's own way copies it file by file.
 
-        A disk that is full or a folder that cannot be written to does not end the training: the failure is shown, what
-        was published before is intact, and the next due save tries again.
+        It is there before the next iteration is reported (see ``finish_saving``); the last one, and those of a search,
+        whose trials go on from one another, before this returns. A disk that is full or a folder that cannot be
+        written to does not end the training: the failure is shown, what was published before is intact, and the next
+        due save tries again.
         """
         if self._shelf is None or checkpoint_dir is not None:
             return super().save(checkpoint_dir)
-        metrics = {"training_iteration": self.training_iteration, "episodes": self.num_episodes}
-        reason = self._shelf.folder / SAVE_ERROR_FILE
+        self.finish_saving()
+        self.save_error = None
+        path = self._shelf.next_path()
+        self._writer = self._writer or ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         try:
-            path = self._shelf.publish(
-                lambda folder: self.save_checkpoint(str(folder)), previous=self.previous_checkpoint
-            )
+            self._saving = self._writer.submit(self._publish, self.snapshot())
+        except OSError as error:  # of a learner on another machine
+            self._could_not_save(error)
+        if self._ends or self.run.search.num_trials:
+            self.finish_saving()
+        is_there = self._saving is not None or path.is_dir()
+        return _TrainingResult(
+            checkpoint=tune.Checkpoint.from_directory(str(path)) if is_there else None,
+            metrics={"training_iteration": self.training_iteration, "episodes": self.num_episodes},
+        )
+
+    def finish_saving(self) -> None:
+        """Wait until the checkpoint that is being published is there, or take in that it could not be."""
+        saving, self._saving = self._saving, None
+        if saving is None:
+            return
+        assert self._shelf is not None
+        try:
+            self.previous_checkpoint = saving.result()
         except OSError as error:
-            print(f"could not save a checkpoint ({error}); training goes on", file=sys.stderr, flush=True)
-            if self._is_best:  # the best one is to be had, not to have been seen
-                self._best, self._is_best = self._best_before, False
-            with suppress(OSError):  # this process may have no screen; the one that has reads it there
-                reason.write_text(str(error), encoding="utf-8")
-            return _TrainingResult(checkpoint=None, metrics=metrics)
-        self.previous_checkpoint = path
+            self._could_not_save(error)
+        else:
+            with suppress(FileNotFoundError):
+                self.save_error = (self._shelf.folder / SAVE_ERROR_FILE).read_text(encoding="utf-8")  # of the store
+
+    def _could_not_save(self, error: OSError) -> None:
+        self.save_error = str(error)
+        print(f"could not save a checkpoint ({error}); training goes on", file=sys.stderr, flush=True)
+        if self._is_best:  # the best one is to be had, not to have been seen
+            self._best, self._is_best = self._best_before, False
+        assert self._shelf is not None
+        with suppress(OSError):  # this process may have no screen; the one that has reads it there
+            (self._shelf.folder / SAVE_ERROR_FILE).write_text(str(error), encoding="utf-8")
+
+    def _publish(self, snapshot: Snapshot) -> Path:
+        """Publish a checkpoint, bring it into the run's store, and make room; runs beside the training.
+
+        Raises:
+            OSError: if it cannot be written.
+        """
+        assert self._shelf is not None
+        reason = self._shelf.folder / SAVE_ERROR_FILE
+        path = self._shelf.publish(snapshot.write, previous=self.previous_checkpoint)
         reason.unlink(missing_ok=True)
         if self._bring_to_store(path, reason):
             self._shelf.prune(self.run.keep, keep_every=self.run.keep_every)
             if self._vault is not None:
                 self._vault.prune(self._shelf.folder.name)
-        return _TrainingResult(checkpoint=tune.Checkpoint.from_directory(str(path)), metrics=metrics)
+        return path
+
+    def cleanup(self) -> None:
+        """End: after the checkpoint that is being published."""
+        self.finish_saving()
+        super().cleanup()
 
     def _bring_to_store(self, checkpoint: Path, reason: Path) -> bool:
         """Bring a checkpoint, and before it the records that belong to it, into the run's store.
@@ -161,6 +208,7 @@ class CheckpointedRun(Algorithm):
         Raises:
             IncompatibleError: if there are checkpoints, but none of them is whole.
         """
+        self.finish_saving()
         newest = self._shelf.newest_valid() if self._shelf is not None else None
         if newest is not None:
             self.load_checkpoint(str(newest))
@@ -186,8 +234,8 @@ class CheckpointedRun(Algorithm):
         self._continue_from(self._run_folder / BRANCH_FOLDER)
         self._best = None
 
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """RLlib's checkpoint, what RLlib leaves out, who the team is, what it is worth, and the plan's own state.
+    def snapshot(self) -> Snapshot:
+        """What the algorithm's holds, what RLlib leaves out, who the team is, what it is worth, and the plan's state.
 
         Raises:
             NonFiniteLossError: if a weight is NaN or infinite; the checkpoints before this one stay the newest.
@@ -195,46 +243,51 @@ class CheckpointedRun(Algorithm):
         weights = flat_weights(self)
         if bad := non_finite_weights(weights):
             raise NonFiniteLossError(bad)
-        super().save_checkpoint(checkpoint_dir)
-        folder = Path(checkpoint_dir)
-        (folder / EXACT_FILE).write_bytes(exact.capture(self))
+        taken = super().snapshot()
+        taken.files[EXACT_FILE] = exact.capture(self)
         layout = team_layout(self)
-        write_json(folder / LAYOUT_FILE, layout)
-        write_json(
-            folder / META_FILE,
-            {
-                "episode": self.num_episodes,
-                "total_steps": self.num_env_steps,
-                "timestamp": utc_now(),
-                **{name: self._last_metrics.get(name) for name in ("profit", "sharpe", "max_drawdown", "num_trades")},
-                "epsilon": self.epsilon(),
-                "is_best": self._is_best,
-                "metric_name": self.run.checkpoint_metric,
-                "metric_value": self._last_value,
-                "metric_mode": self.run.checkpoint_mode,
-                "weights_sha256": weights_sha256(weights),
-                "algo": self.run.algo,
-                "seed": self.run.seed,
-                "environment": self.config.env,
-                "num_agents": len(layout["agent_ids"]),
-                "recent_mean_reward": self._recent_return,
-            },
-        )
-        write_json(
-            folder / STATE_FILE,
-            {
-                "evaluated_at": self._evaluated_at,
-                "checkpointed_at": self.num_episodes,
-                "last_metrics": self._last_metrics,
-                "best": self._best,
-                "recent_return": self._recent_return,
-                "last_value": self._last_value,
-                "floor": config_to_json(self.run)["floor"],
-                "resume_from": self._resume_from,
-                "iteration": self.training_iteration,
-                "time_total_s": self._time_total,
-            },
-        )
+        for name, content in (
+            (LAYOUT_FILE, layout),
+            (META_FILE, self._meta(len(layout["agent_ids"]), weights_sha256(weights))),
+            (STATE_FILE, self._plan()),
+        ):
+            taken.files[name] = json_text(content).encode()
+        return taken
+
+    def _meta(self, num_agents: int, sha256: str) -> dict[str, Any]:
+        """What people and other programs read of a checkpoint."""
+        return {
+            "episode": self.num_episodes,
+            "total_steps": self.num_env_steps,
+            "timestamp": utc_now(),
+            **{name: self._last_metrics.get(name) for name in ("profit", "sharpe", "max_drawdown", "num_trades")},
+            "epsilon": self.epsilon(),
+            "is_best": self._is_best,
+            "metric_name": self.run.checkpoint_metric,
+            "metric_value": self._last_value,
+            "metric_mode": self.run.checkpoint_mode,
+            "weights_sha256": sha256,
+            "algo": self.run.algo,
+            "seed": self.run.seed,
+            "environment": self.config.env,
+            "num_agents": num_agents,
+            "recent_mean_reward": self._recent_return,
+        }
+
+    def _plan(self) -> dict[str, Any]:
+        """What the run's own clock goes on from."""
+        return {
+            "evaluated_at": self._evaluated_at,
+            "checkpointed_at": self.num_episodes,
+            "last_metrics": self._last_metrics,
+            "best": self._best,
+            "recent_return": self._recent_return,
+            "last_value": self._last_value,
+            "floor": config_to_json(self.run)["floor"],
+            "resume_from": self._resume_from,
+            "iteration": self.training_iteration,
+            "time_total_s": self._time_total,
+        }
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
         """Continue from a checkpoint, or from the one that the user has named and that nothing has followed yet.
@@ -288,7 +341,7 @@ def load_weights(algorithm: Algorithm, source: str) -> None:
     """
     folder = find_sound_model(source).checkpoint
     _require_fit(algorithm, folder)
-    state = find_module_states(folder)
+    state = read_module_states(folder)
     algorithm.learner_group.set_state({"learner": {"rl_module": state}})
     algorithm.env_runner_group.sync_weights(from_worker_or_learner_group=algorithm.learner_group, inference_only=True)
 
@@ -297,22 +350,6 @@ def non_finite_weights(weights: Mapping[str, Any]) -> str:
     """Say which weights are NaN or infinite; empty where none is."""
     bad = [name for name, value in sorted(weights.items()) if not np.isfinite(value).all()]
     return f"{len(bad)} weights are NaN or infinite, the first of them {bad[0]}; lower lr" if bad else ""
-
-
-def find_module_states(checkpoint: Path) -> dict[str, Any]:
-    """Read the weights of every module in a checkpoint, by module id.
-
-    Raises:
-        IncompatibleError: if there are none.
-    """
-    folder = checkpoint / MODULES_FOLDER
-    states = {}
-    for path in sorted(folder.glob("*/module_state.pkl")):
-        with path.open("rb") as file:
-            states[path.parent.name] = pickle.load(file)
-    if not states:
-        raise IncompatibleError(f"{checkpoint} holds no weights: {folder} is missing or empty")
-    return states
 
 
 def _require_fit(algorithm: Algorithm, checkpoint: Path) -> None:

@@ -57,10 +57,11 @@ class RecordLogger(LoggerCallback):
         if is_mended or first <= self._latest.get(trial.trial_id, first):  # or an older one is gone on from
             truncate_records(folder, first - 1)
         self._latest[trial.trial_id] = int(results[-1]["training_iteration"])
-        for result in results:
+        for reported in results:
+            result = {name: value for name, value in reported.items() if name != "save_error"}  # of this process
             text = json.dumps(result, cls=SafeFallbackEncoder) + "\n"
             _append(folder / RESULT_FILE, text, to_disk=bool(result.get("should_checkpoint")))
-            flat = {name: value for name, value in flatten_dict(dict(result)).items() if not name.startswith("config/")}
+            flat = {name: value for name, value in flatten_dict(result).items() if not name.startswith("config/")}
             _append_row(folder / PROGRESS_FILE, flat)
 
 

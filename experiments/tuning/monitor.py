@@ -51,6 +51,7 @@ class RunMonitor(Callback):
         self._shown_at = 0.0
         self._has_cleaned = False
         self._previous: dict[str, tuple[float, float]] = {}
+        self._awaited: dict[str, tuple[Path, dict[str, Any]]] = {}
 
     def on_step_begin(self, iteration: int, trials: Any, **info: Any) -> None:
         """Keep Tune from writing stale copies over our files.
@@ -70,7 +71,14 @@ class RunMonitor(Callback):
 
     def __getstate__(self) -> dict[str, Any]:
         """Travel with a clean slate: each process has its own staging folder and clock."""
-        return {**self.__dict__, "_has_cleaned": False, "_shown_at": 0.0, "_previous": {}, "_vault": None}
+        return {
+            **self.__dict__,
+            "_has_cleaned": False,
+            "_shown_at": 0.0,
+            "_previous": {},
+            "_awaited": {},
+            "_vault": None,
+        }
 
     def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """Measure speed from here on: what lies before was waiting."""
@@ -81,7 +89,10 @@ class RunMonitor(Callback):
         published = CheckpointShelf(Path(trial.storage.trial_fs_path)).published() if result.get("is_repeated") else []
         if published:  # a kill came between the last checkpoint and what is written about it
             trial.last_result = result
-            self._follow(trial, published[-1])
+            self._follow(trial, published[-1], result)
+        self._catch_up(trial)
+        if (reason := result.get("save_error")) is not None:  # what a worker prints does not reach the screen
+            print(f"could not save a checkpoint ({reason}); training goes on", file=sys.stderr, flush=True)
         is_due = bool(result.get("should_checkpoint"))
         now = time.monotonic()
         if not is_due and now - self._shown_at < SHOW_EVERY_S:
@@ -94,25 +105,31 @@ class RunMonitor(Callback):
         print(_line(trial.trial_id if self.is_search else None, result, speed), flush=True)
 
     def on_checkpoint(self, iteration: int, trials: Any, trial: Any, checkpoint: Any, **info: Any) -> None:
-        """Keep a copy of the best checkpoint out of retention's reach, and write the summary."""
-        self._follow(trial, Path(checkpoint.path))
+        """Keep a copy of the best checkpoint out of retention's reach, and write the summary.
 
-    def on_trial_save(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        """Say that a checkpoint could not be saved; what a worker prints does not reach the screen."""
-        result = trial.last_result or {}
-        if result.get("done") or "episodes" not in result:
-            return  # how the run ended says it
-        reason = why_unsaved(Path(trial.storage.trial_fs_path), int(result["episodes"]))
-        if reason is not None:
-            print(f"could not save a checkpoint ({reason}); training goes on", file=sys.stderr, flush=True)
+        A checkpoint that is still being published is there when the next iteration is reported, and before another one
+        is asked for.
+        """
+        self._awaited[trial.trial_id] = Path(checkpoint.path), dict(trial.last_result or {})
+        self._catch_up(trial)
 
-    def _follow(self, trial: Any, path: Path) -> None:
+    def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        """Take in the last checkpoint of a trial that has failed since."""
+        self._catch_up(trial)
+
+    def _catch_up(self, trial: Any) -> None:
+        path, result = self._awaited.get(trial.trial_id, (None, {}))
+        if path is not None and (path / META_FILE).is_file():  # a checkpoint has its name when it is whole
+            del self._awaited[trial.trial_id]
+            self._follow(trial, path, result)
+
+    def _follow(self, trial: Any, path: Path, result: dict[str, Any]) -> None:
         meta = read_json(path / META_FILE)
         best = path.parent / BEST_FOLDER
         if meta["is_best"]:
             copy_folder(path, best)
         if not self.is_search:
-            self._summarise(trial, path, meta, best)
+            self._summarise(trial, path, meta, best, result)
         if self.address is not None:
             self._vault = self._vault or Vault(self.address, _run_folder(trial))
             try:
@@ -122,9 +139,9 @@ class RunMonitor(Callback):
             except OSError as error:
                 print(f"the store does not answer ({first_line(error)}); training goes on", file=sys.stderr, flush=True)
 
-    def _summarise(self, trial: Any, path: Path, meta: dict[str, Any], best: Path) -> None:
+    def _summarise(self, trial: Any, path: Path, meta: dict[str, Any], best: Path, result: dict[str, Any]) -> None:
         folder = _run_folder(trial)
-        summary = self._summary(trial.last_result or {})
+        summary = self._summary(result)
         summary["status"] = "running"
         summary["latest_checkpoint"] = str(path.relative_to(folder))
         summary["weights_sha256"] = meta["weights_sha256"]

@@ -85,11 +85,14 @@ class RunTrainable(CheckpointedRun):
         if not self._has_loaded:
             self._carry_on()
         before = self.num_episodes
+        self._ends = False
         was_over = before >= self.run.episodes  # killed after its last checkpoint: nothing is left to train
         try:
             result: dict[str, Any] = {} if was_over else super().step()
         except NonFiniteLossError as error:
             return self._fatal(error)
+        finally:  # no work is reported before the checkpoint that precedes it is there
+            self.finish_saving()
         episodes = self.num_episodes
         if not was_over:
             self._require_progress()
@@ -123,8 +126,11 @@ class RunTrainable(CheckpointedRun):
             done=is_over or is_stopped,
             is_stopped=is_stopped and not is_over,
         )
+        self._ends = is_over or is_stopped
         if was_over:
             result["is_repeated"] = True
+        if self.save_error is not None:
+            result["save_error"], self.save_error = self.save_error, None
         if is_due:
             result["should_checkpoint"] = True
             self._checkpointed_at = episodes

@@ -8,7 +8,7 @@ from teams import rollout_of
 from algos import replay_files
 from algos.errors import IncompatibleError
 from algos.replay import TeamReplay
-from algos.replay_files import load_replay, save_replay
+from algos.replay_files import load_replay, snapshot_replay
 from algos.rollout import Rollout
 
 
@@ -167,7 +167,7 @@ def test_final_observations_survive_growth_of_their_store():
 
 def saved(replay, folder, previous=None):
     folder.mkdir()
-    save_replay(replay, folder, previous=previous)
+    snapshot_replay(replay, previous=previous).write(folder)
     return folder
 
 

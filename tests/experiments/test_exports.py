@@ -102,10 +102,10 @@ def test_one_call_takes_what_every_agent_observes(exported, name):
 
 
 def test_slices_of_a_team_join_to_what_was_saved(exported):
-    from experiments.tuning.checkpointing import find_module_states
+    from algos.snapshots import read_module_states
 
     folder, out = exported("qmix-separate")
-    (state,) = find_module_states(find_model(folder).checkpoint).values()
+    (state,) = read_module_states(find_model(folder).checkpoint).values()
     for kind, prefix in (("networks", ""), ("targets", "target_")):
         owners = tensors_of(out, kind)
         mixer = owners.pop("mixer")

@@ -1,4 +1,5 @@
 import json
+import os
 import pickle
 
 import pytest
@@ -141,28 +142,27 @@ def test_summary_that_a_kill_prevented_is_made_up_for(tmp_path):
     assert read_summary(folder)["weights_sha256"] == "hash 1"
 
 
-def saving_ended(monitor, trial, episodes, *, done=False):
-    """What Tune does when a save has ended, whether or not there is a checkpoint."""
-    trial.last_result = {"episodes": episodes, "done": done}
-    monitor.on_trial_save(1, [trial], trial)
-
-
 def test_monitor_says_why_a_checkpoint_could_not_be_saved(tmp_path, capsys):
     trial, monitor = trial_in(tmp_path / "run"), RunMonitor(algo="ppo", seed=4)
-    folder = folder_of(tmp_path / "run" / "trial_0", **{"save_error.txt": "No space left on device"})
-    saving_ended(monitor, trial, 10)
+    result = {"episodes": 10, "target_episodes": 30, "total_steps": 100}
+    monitor.on_trial_result(1, [trial], trial, {**result, "save_error": "No space left on device"})
     assert capsys.readouterr().err == "could not save a checkpoint (No space left on device); training goes on\n"
-    (folder / "save_error.txt").unlink()
-    saving_ended(monitor, trial, 10)
-    assert "(the reason could not be written either)" in capsys.readouterr().err
-    saving_ended(monitor, trial, 10, done=True)
-    assert capsys.readouterr().err == "", "how the run ended says it"
-
-
-def test_monitor_is_silent_about_a_checkpoint_that_was_saved(tmp_path, capsys):
-    trial, monitor = trial_in(tmp_path / "run"), RunMonitor(algo="ppo", seed=4)
-    report(monitor, trial, 1, sharpe=1.5, is_best=True)
-    saving_ended(monitor, trial, 10)
+    monitor.on_trial_result(2, [trial], trial, result)
     assert capsys.readouterr().err == ""
-    saving_ended(monitor, trial, 20)
-    assert "could not save" in capsys.readouterr().err
+
+
+def test_checkpoint_that_is_still_being_published_is_followed_when_it_is_there(tmp_path):
+    folder = tmp_path / "run"
+    trial, monitor = trial_in(folder), RunMonitor(algo="ppo", seed=4)
+    report(monitor, trial, 1, sharpe=1.5, is_best=True)
+    late, first = folder / "trial_0" / "checkpoint_000002", trial.last_result
+    aside = late.with_name("aside")
+    report(monitor, trial, 2, sharpe=2.5, is_best=True, before=lambda: os.rename(late, aside))
+    assert read_summary(folder)["latest_checkpoint"] == "trial_0/checkpoint_000001"
+    of_second = trial.last_result
+    os.rename(aside, late)
+    monitor.on_trial_result(3, [trial], trial, {**of_second, "episodes": 99, "agent_steps": 999, "sharpe": 9.0})
+    found = read_summary(folder)
+    assert (found["latest_checkpoint"], found["episodes"]) == ("trial_0/checkpoint_000002", 20)
+    assert (found["agent_steps"], found["best_metric"]["value"]) == (of_second["agent_steps"], 2.5)
+    assert first is not of_second

@@ -1,34 +1,24 @@
 import errno
-import pickle
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
+from threading import Event, Thread
 
-import numpy as np
 import pytest
 import torch
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 from runs import config_of
 
-from algos.errors import IncompatibleError
 from algos.learner import NonFiniteLossError, require_finite
+from algos.snapshots import Snapshot
 from experiments.recovery import shelf
 from experiments.recovery.shelf import CheckpointShelf
 from experiments.recovery.stopping import STOP_FILE
 from experiments.tuning import trainables
-from experiments.tuning.checkpointing import find_module_states
 from experiments.tuning.trainables import RunTrainable, StalledError
 
 # --- weights ----------------------------------------------------------------------------------------------------------
-
-
-def test_weights_are_read_module_by_module(tmp_path):
-    for name in ("a", "b"):
-        folder = tmp_path / "learner_group" / "learner" / "rl_module" / name
-        folder.mkdir(parents=True)
-        (folder / "module_state.pkl").write_bytes(pickle.dumps({"w": np.ones(2)}))
-    assert set(find_module_states(tmp_path)) == {"a", "b"}
-    with pytest.raises(IncompatibleError, match="holds no weights"):
-        find_module_states(tmp_path / "learner_group")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
@@ -49,7 +39,7 @@ class Clocked(RunTrainable):
         self._evaluated_at = self._checkpointed_at = self._iteration = 0
         self._last_metrics, self._best, self._is_best, self._has_loaded = {}, None, False, True
         self._run_folder, self._steps_before, self._recent_return = None, 0, None
-        self._last_value = None
+        self._last_value = self._best_before = self.slow = None
 
     num_episodes = property(lambda self: self.ended)
 
@@ -62,6 +52,21 @@ class Clocked(RunTrainable):
 
     def _agent_steps(self):
         return 0
+
+    def snapshot(self):
+        return Slowly({"weights": str(self.ended).encode()}, slow=self.slow)
+
+
+@dataclass
+class Slowly(Snapshot):
+    """Is written when it is allowed to be."""
+
+    slow: Event | None = None
+
+    def write(self, folder):
+        if self.slow is not None:
+            assert self.slow.wait(60)
+        super().write(folder)
 
 
 @pytest.fixture
@@ -175,45 +180,98 @@ def test_request_to_stop_makes_the_iteration_a_checkpoint_and_the_last(clocked, 
     assert (result["done"], result["is_stopped"], result["should_checkpoint"]) == (True, True, True)
 
 
-def test_full_disk_during_a_save_does_not_end_the_training(tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def full_disk(monkeypatch):
+    """While it is entered, nothing can be brought to disk."""
+
+    @contextmanager
+    def full():
+        with monkeypatch.context() as patch:
+            patch.setattr(shelf, "seal", lambda *_, **__: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
+            yield
+
+    return full
+
+
+def saved(trainable):
+    """Save, and wait for it."""
+    taken = trainable.save()
+    trainable.finish_saving()
+    return taken
+
+
+def test_full_disk_during_a_save_does_not_end_the_training(tmp_path, full_disk, capsys):
     trainable = Clocked(config_of("qmix", keep=1), [])
     trainable._shelf = CheckpointShelf(tmp_path)
-
-    def write(folder):
-        (Path(folder) / "weights").write_text("x")
-
-    trainable.save_checkpoint = write
-    first = trainable.save().checkpoint
-    with monkeypatch.context() as patch:
-        patch.setattr(shelf, "seal", lambda *_, **__: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
-        assert trainable.save().checkpoint is None
+    first = saved(trainable).checkpoint
+    with full_disk():
+        saved(trainable)
     assert "training goes on" in capsys.readouterr().err
     assert [str(path) for path in trainable._shelf.published()] == [first.path]
-    trainable.save()
+    saved(trainable)
     assert [path.name for path in trainable._shelf.published()] == ["checkpoint_000001"], "keep=1 keeps one"
 
 
-def test_best_checkpoint_that_could_not_be_saved_does_not_count(clocked, tmp_path, monkeypatch):
+def test_best_checkpoint_that_could_not_be_saved_does_not_count(clocked, tmp_path, full_disk):
     trainable = Clocked(config_of("qmix", episodes=16, checkpoint_interval=4), [1.0, 9.0, 5.0, 2.0])
     trainable._shelf = CheckpointShelf(tmp_path)
-    trainable.save_checkpoint = lambda folder: None
     kept = []
     for due in range(4):
-        with monkeypatch.context() as patch:
-            if due == 1:
-                patch.setattr(shelf, "seal", lambda *_, **__: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+        with full_disk() if due == 1 else nullcontext():
             is_best = trainable.step()["is_best"]
-            kept.append(is_best and trainable.save().checkpoint is not None)
-    assert kept == [True, False, True, False]
+            kept.append(is_best)
+            trainable.save()
+            trainable.finish_saving()
+    assert kept == [True, True, True, False], "9 was never to be had, so 5 is the best"
 
 
-def test_reason_of_a_failed_save_is_left_for_the_process_that_has_a_screen(tmp_path, monkeypatch):
-    trainable = Clocked(config_of("qmix"), [])
+def test_reason_of_a_failed_save_is_left_for_the_process_that_has_a_screen(clocked, tmp_path, full_disk):
+    trainable = Clocked(config_of("qmix", episodes=400), [1.0, 2.0, 3.0])
     trainable._shelf = CheckpointShelf(tmp_path)
-    trainable.save_checkpoint = lambda folder: None
-    with monkeypatch.context() as patch:
-        patch.setattr(shelf, "seal", lambda *_, **__: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
-        trainable.save()
+    with full_disk():
+        saved(trainable)
     assert "No space left" in (tmp_path / "save_error.txt").read_text()
-    trainable.save()
+    assert "No space left" in trainable.step()["save_error"], "and told with the next result, once"
+    assert "save_error" not in trainable.step()
+    saved(trainable)
     assert not (tmp_path / "save_error.txt").exists()
+
+
+def test_training_goes_on_while_a_checkpoint_is_published_and_reports_nothing_before_it_is_there(clocked, tmp_path):
+    trainable, may_end = Clocked(config_of("qmix", episodes=400), [1.0] * 9), Event()
+    trainable._shelf = CheckpointShelf(tmp_path)
+    trainable.slow = may_end
+    taken = trainable.save()
+    assert taken.checkpoint.path.endswith("checkpoint_000000")
+    assert trainable._shelf.published() == []
+    before, reported = trainable.ended, []
+    training = Thread(target=lambda: reported.append(trainable.step()))
+    training.start()
+    while trainable.ended == before:  # the iteration is done meanwhile
+        training.join(0.01)
+    training.join(0.2)
+    assert reported == []
+    may_end.set()
+    training.join()
+    assert [path.name for path in trainable._shelf.published()] == ["checkpoint_000000"]
+    assert reported[0]["episodes"] == 4
+
+
+@pytest.mark.parametrize("settings", [{"episodes": 4}, {"search": {"num_trials": 2}}], ids=["last", "search"])
+def test_last_checkpoint_and_those_of_a_search_are_there_when_save_returns(clocked, tmp_path, settings):
+    trainable = Clocked(config_of("qmix", **settings), [1.0] * 9)
+    trainable._shelf = CheckpointShelf(tmp_path)
+    trainable.step()
+    assert Path(trainable.save().checkpoint.path).is_dir()
+
+
+def test_snapshot_is_of_the_instant_it_was_taken_at(clocked, tmp_path):
+    trainable = Clocked(config_of("qmix", episodes=400), [1.0] * 9)
+    trainable._shelf = CheckpointShelf(tmp_path)
+    trainable.slow = Event()
+    trainable.step()
+    trainable.save()
+    trainable.ended += 100
+    trainable.slow.set()
+    trainable.finish_saving()
+    assert (tmp_path / "checkpoint_000000" / "weights").read_text() == "4"

@@ -23,8 +23,8 @@ def trial_in(folder):
     )
 
 
-def report(monitor, trial, number, *, sharpe, is_best):
-    """What Tune does when a checkpoint has been written."""
+def report(monitor, trial, number, *, sharpe, is_best, before=None):
+    """What Tune does when a checkpoint has been asked for; ``before`` happens before the monitor hears of it."""
     meta = {
         "episode": 10 * number,
         "total_steps": 100 * number,
@@ -50,6 +50,8 @@ def report(monitor, trial, number, *, sharpe, is_best):
         "episode_return": float("nan"),
     }
     monitor.on_trial_result(1, [trial], trial, trial.last_result)
+    if before is not None:
+        before()
     monitor.on_checkpoint(1, [trial], trial, SimpleNamespace(path=str(path)))
     return path
 

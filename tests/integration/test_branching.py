@@ -52,10 +52,10 @@ def test_branch_learns_at_its_own_rate_from_the_first_step(parent, tmp_path):
     source = checkpoints(parent)[2]
     for name, lr in (("still", "1e-30"), ("moving", "1e-2")):
         assert run_here(tmp_path / name, "--branch-from", source, "--qmix.lr", lr, "--qmix.grad-clip", "1e-9") == 0
-    from experiments.tuning.checkpointing import find_module_states
+    from algos.snapshots import read_module_states
 
     before, still, moving = (
-        find_module_states(path)["team"]["agents.head.weight"]
+        read_module_states(path)["team"]["agents.head.weight"]
         for path in (source, *(checkpoints(tmp_path / name)[-1] for name in ("still", "moving")))
     )
     assert abs(still - before).max() < 1e-12 < 1e-4 < abs(moving - before).max()

@@ -20,10 +20,10 @@ from commands import (
 )
 
 from algos.policy import weights_sha256
+from algos.snapshots import read_module_states
 from experiments.cli import exit_code
 from experiments.reporting.tables import format_metric
 from experiments.run import run
-from experiments.tuning.checkpointing import find_module_states
 from experiments.tuning.monitor import write_summary
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -35,7 +35,7 @@ METRICS = {
 
 
 def sha256_of(checkpoint):
-    states = find_module_states(checkpoint)
+    states = read_module_states(checkpoint)
     return weights_sha256({f"{m}/{name}": value for m, state in states.items() for name, value in state.items()})
 
 
