@@ -20,8 +20,8 @@ from envs.market import Market, build_floor
 from experiments.config import RunConfig, run_folder
 from experiments.tuning.algorithms import algorithm_config, is_on_team_path, replicas
 
-_FIXED_BYTES = 210_000
-"""Settings and counters that RLlib and this program write into every checkpoint, whatever the networks are."""
+_FIXED_BYTES = 26_000
+"""Counters and random states that RLlib and this program write into every checkpoint, whatever the networks are."""
 _BYTES_PER_MODULE = 8_000
 _BYTES_PER_TENSOR = 250
 """Names, shapes and frames of pickled tensors, those of their optimizer among them."""
