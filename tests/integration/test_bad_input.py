@@ -155,6 +155,15 @@ def test_checkpoints_none_of_which_is_whole_are_refused_and_stay(mistake, folder
     assert len(list(folder.glob("trial_0/damaged-*/checkpoint_meta.json"))) == 2
 
 
+@pytest.mark.parametrize("words", [["--name", "old"], ["--load-model", "results/old"]])
+def test_results_that_could_not_be_written_are_refused_before_the_backtest(mistake, folder, words):
+    (folder / "backtest").write_text("mine")
+    before = tree(folder)
+    line = mistake(*words, "--skip-training")
+    assert "backtest, which is not a folder: choose another place; experiments/backtest.py --model results/old" in line
+    assert tree(folder) == before
+
+
 def test_run_that_another_process_writes_is_refused(mistake, folder):
     before = tree(folder)
     with run_lock(folder):
