@@ -9,6 +9,7 @@ from commands import MARKET, PPO, QMIX, Started, checkpoints, meta, run_here, su
 from algos.policy import flat_weights, weights_sha256
 from experiments.cli import exit_code
 from experiments.config import config_to_json, parse_run
+from experiments.recovery.shelf import CheckpointShelf
 from experiments.run import run
 from experiments.run_files import SEARCH_FILE
 from experiments.tuning.study import STUDY_FILE
@@ -62,8 +63,12 @@ def test_summary_and_backtest_are_of_the_best_trial(searched):
     best = max(trials_of(searched), key=lambda row: row["score"])
     assert found["status"] == "complete"
     assert found["best_checkpoint"] == f"trial_{best['trial']}/best_checkpoint"
-    meta = json.loads((searched / found["best_checkpoint"] / "checkpoint_meta.json").read_text())
-    assert found["best_metric"] == {"name": "sharpe", "value": meta["sharpe"]}
+    assert found["search"] == {"num_trials": 3, "num_begun": 3, "num_ended": 3, "best_trial": best["trial"]}
+    assert found["best_metric"] == {"name": "sharpe", "value": meta(searched / found["best_checkpoint"])["sharpe"]}
+    latest = CheckpointShelf(searched / f"trial_{best['trial']}").published()[-1]
+    assert searched / found["latest_checkpoint"] == latest
+    assert found["weights_sha256"] == meta(latest)["weights_sha256"]
+    assert found["episodes"] == meta(latest)["episode"] >= found["target_episodes"] == 16
     assert (searched / "backtest" / "backtest.json").exists()
     payload = json.loads((searched.parent / "first.json").read_text())
     assert (payload["summary"], payload["trials"]) == (found, trials_of(searched))
