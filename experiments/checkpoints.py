@@ -16,12 +16,12 @@ from envs.errors import InputError, nearest
 from experiments.arguments import parse_flags, print_help, scan_flags
 from experiments.cli import DONE, FAILED, check_json_flag, write_json_flag
 from experiments.exports import export_model
+from experiments.models import read_meta
 from experiments.recovery.lock import run_lock
 from experiments.recovery.manifests import find_damage, folder_bytes
 from experiments.recovery.shelf import DAMAGED_PREFIX, CheckpointShelf
-from experiments.reporting.files import read_json
 from experiments.reporting.tables import rows_table, show
-from experiments.run_files import BEST_FOLDER, META_FILE, RECORD_FILE
+from experiments.run_files import BEST_FOLDER, RECORD_FILE
 from experiments.run_record import find_run_folder, read_run_record
 
 ACTIONS = ("list", "verify", "prune", "export")
@@ -136,13 +136,13 @@ def checkpoint_rows(trial: Path) -> list[dict[str, Any]]:
 def _best_now(trial: Path) -> dict[str, Any]:
     """What the checkpoint says of itself that is the best now; others say that they were the best when written."""
     if (trial / BEST_FOLDER).is_dir():
-        return _meta(trial / BEST_FOLDER)
-    metas = [_meta(path) for path in reversed(CheckpointShelf(trial).published())]
+        return read_meta(trial / BEST_FOLDER)
+    metas = [read_meta(path) for path in reversed(CheckpointShelf(trial).published())]
     return next((meta for meta in metas if meta.get("is_best")), {})
 
 
 def _row(path: Path) -> dict[str, Any]:
-    damage, meta = find_damage(path), _meta(path)
+    damage, meta = find_damage(path), read_meta(path)
     return {
         "trial": f"{path.parent.parent.name}/{path.parent.name}",
         "checkpoint": path.name,
@@ -164,14 +164,6 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
         for name, value in row.items()
         if name not in ("trial", "metric")
     }
-
-
-def _meta(checkpoint: Path) -> dict[str, Any]:
-    try:
-        meta = read_json(checkpoint / META_FILE)
-    except InputError:
-        return {}
-    return meta if isinstance(meta, dict) else {}
 
 
 def _run_of(trial: Path) -> Path:

@@ -60,7 +60,7 @@ class SearchConfig:
     """Hyperparameter search: Optuna through Tune."""
 
     num_trials: int = Field(default=0, ge=0)
-    """Trials to run; 0 trains once, without a search."""
+    """Trials to run; 0 trains once, without a search. A search that has begun takes more of them (not pbt)."""
     objective: Metric = "sharpe"
     """Validation metric that the search raises (for max_drawdown: brings toward zero)."""
     max_concurrent: int = Field(default=1, gt=0)

@@ -46,7 +46,8 @@ def run(argv: Sequence[str]) -> int:
     algorithm_config(config).validate()  # refuses here, in one line, what a worker process would only fail on
     build_floor(market)  # and this too
     if config.search.num_trials:
-        if "checkpoint_metric" not in by_hand:  # the checkpoint that is kept is the one that the search is after
+        # The checkpoint that is kept is the one that the search is after.
+        if "checkpoint_metric" not in by_hand and not resume.is_known(config):
             config = replace(config, checkpoint_metric=config.search.objective, checkpoint_mode="max")
         from experiments.tuning.search import search
 

@@ -81,10 +81,31 @@ def test_same_command_again_is_already_complete(searched, capsys):
     assert tree(searched) == before
 
 
-@pytest.mark.parametrize("words", [["--episodes", "32"], ["--search.num-trials", "4"], ["--capital", "5e5"]])
+@pytest.mark.parametrize("words", [["--episodes", "32"], ["--capital", "5e5"]])
 def test_search_is_not_made_into_another_one(searched, words, capsys):
     assert run_here(searched, *SEARCH, *words) == 2
     assert "cannot be carried on with other settings" in capsys.readouterr().err
+
+
+def test_search_that_is_over_takes_more_trials(searched, tmp_path):
+    folder = shutil.copytree(searched, tmp_path / "first")
+    before = {path: path.read_bytes() for path in folder.glob("trial_*/result.json")}
+    assert run_here(folder, "--search.num-trials", "4") == 0
+    rows = {row["trial"]: row for row in trials_of(folder)}
+    assert {row["trial"]: row for row in trials_of(searched)}.items() < rows.items()
+    assert {path: path.read_bytes() for path in before} == before
+    assert [trial.state.name for trial in study_of(folder).trials] == ["COMPLETE"] * 4
+    assert study_of(folder).trials[3].params["ppo.lr"] == rows["00003"]["ppo.lr"]
+    found = summary(folder)
+    assert (found["status"], found["search"]["num_ended"]) == ("complete", 4)
+    assert found["search"]["best_trial"] == max(rows, key=lambda name: rows[name]["score"])
+
+
+def test_search_does_not_forget_trials(searched, capsys):
+    before = tree(searched)
+    assert run_here(searched, "--search.num-trials", "2") == 2
+    assert "3 trials" in capsys.readouterr().err
+    assert tree(searched) == before
 
 
 def test_checkpoint_of_a_search_is_not_continued(searched, capsys):
