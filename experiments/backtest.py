@@ -14,6 +14,7 @@ import experiments.interrupts  # noqa: F401  before what takes seconds to import
 from algos.settings import STRICT
 from envs.bars import DataConfig
 from envs.errors import InputError
+from envs.trading import MOST_CAPITAL_USD
 from experiments.arguments import parse_flags, print_help, scan_flags
 from experiments.backtesting.compare import backtest_models, print_backtest, write_backtest
 from experiments.backtesting.places import results_folder
@@ -30,7 +31,7 @@ class BacktestConfig:
 
     model: tuple[str, ...] = ()
     """Run folder (its best checkpoint, else its latest) or checkpoint folder; several are compared on the same bars."""
-    capital: float | None = Field(default=None, gt=0)
+    capital: float | None = Field(default=None, gt=0, le=MOST_CAPITAL_USD)
     """Capital of each account in US dollars. None: that of the run."""
     split: Literal["test", "validation", "train"] = "test"
     """Part of the history."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -23,8 +23,11 @@ from experiments.recovery.shelf import DAMAGED_PREFIX, CheckpointShelf
 from experiments.reporting.tables import rows_table, show
 from experiments.run_files import BEST_FOLDER, RECORD_FILE
 from experiments.run_record import find_run_folder, read_run_record
+from experiments.settings import settings_of
 
 ACTIONS = ("list", "verify", "prune", "export")
+_ACTION_OF = {"keep": "prune", "keep_every": "prune", "yes": "prune", "out": "export"}
+"""Settings that only one action uses."""
 USAGE = f"Usage: checkpoints.py {'|'.join(ACTIONS)} PATH, a run folder or a folder of runs; for export, one checkpoint"
 
 
@@ -64,12 +67,12 @@ def run(argv: Sequence[str]) -> int:
             if name == "action" and words[at] not in ACTIONS:
                 raise InputError(f"{words[at]!r} is no action{nearest(words[at], ACTIONS)}: {', '.join(ACTIONS)}")
             words.insert(at, f"--{name}")
-    config = parse_flags(CheckpointsConfig, scan_flags(CheckpointsConfig, words), base={})
+    flags = scan_flags(CheckpointsConfig, words)
+    config = parse_flags(CheckpointsConfig, flags, base={})
     check_json_flag(config.json)
+    _check_flags(config.action, flags)
     if config.action == "export":
         return _export(config)
-    if config.out is not None:
-        raise InputError(f"--out has no effect on {config.action}: leave it out")
     trials = find_trials(config.path)
     if config.action == "prune":
         rows = _prune(trials, keep=config.keep, keep_every=config.keep_every, is_real=config.yes)
@@ -92,6 +95,18 @@ def run(argv: Sequence[str]) -> int:
         payload["deleted"] = config.yes and bool(rows)
     write_json_flag(config.json, payload)
     return FAILED if config.action == "verify" and (num_damaged or remarks) else DONE
+
+
+def _check_flags(action: str, flags: Collection[str]) -> None:
+    """Refuse flags that would have no effect.
+
+    Raises:
+        InputError: naming the first.
+    """
+    idle = [name for name in flags if _ACTION_OF.get(name, action) != action]
+    if idle:
+        name = settings_of(CheckpointsConfig)[idle[0]].flag
+        raise InputError(f"{name} has no effect on {action}, only on {_ACTION_OF[idle[0]]}: leave it out")
 
 
 def _export(config: CheckpointsConfig) -> int:

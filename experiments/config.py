@@ -246,6 +246,11 @@ def check_combination(config: RunConfig, by_flag: Collection[str]) -> None:
         if config.runner != only:
             raise InputError(f"--runner {config.runner} does not exist for --algo {config.algo}: leave it out")
     check_metric_name(config.checkpoint_metric)
+    if config.algo == "ppo" and config.ppo.minibatch_size > config.ppo.train_batch_size_per_learner:
+        raise InputError(
+            f"--ppo.minibatch-size is {config.ppo.minibatch_size}, more than the batch that it is a part of: lower it, "
+            f"or raise --ppo.train-batch-size-per-learner above {config.ppo.train_batch_size_per_learner}"
+        )
     if config.branch_from is not None and config.load_model is not None:
         raise InputError("--branch-from takes over weights too, so --load-model has no effect: leave one of them out")
     if config.branch_from is not None and config.search.num_trials:

@@ -57,7 +57,7 @@ def export_model(path: str, out: str | None) -> tuple[Path, dict[str, Any]]:
     staged = folder.with_name(f".{folder.name}.exporting")
     shutil.rmtree(staged, ignore_errors=True)
     try:
-        staged.mkdir()
+        staged.mkdir(parents=True)
         summary["files"] = export_networks(model.checkpoint, staged, layout, headers=headers)
         (staged / SUMMARY_FILE).write_text(json.dumps(plain(summary), indent=2) + "\n", encoding="utf-8")
         (staged / SUMMARY_TEXT).write_text(summary_text(summary), encoding="utf-8")

@@ -92,12 +92,29 @@ def test_calendars_that_differ_are_refused_where_that_was_asked_for(mistake, tmp
         (["--data.assets", "ALFA", "BRAVVO"], "did you mean"),
         (["--capital", "0"], "--floor.capital is '0'"),
         (["--capital", "-5"], "--floor.capital is '-5'"),
+        (["--capital", "1e300"], "--floor.capital is '1e300': input should be less than or equal to"),
         (["--captal", "5"], "did you mean '--capital'"),
         (["--algo", "qmixx"], "did you mean 'qmix'"),
         (["--data.synthetic.num-bars", "100"], "bars"),
         (["--floor.horizon-bars", "100000"], "bars"),
         (["--desk.action", "continuous"], "use ppo"),
         (["--preset", "roles", "--algo", "ppo", "--ppo.use-shared-networks"], "--ppo.use-shared-networks"),
+        (["--qmix.hidden", "64", "0"], "--qmix.hidden is '0'"),
+        (["--algo", "ppo", "--ppo.hidden", "-5"], "--ppo.hidden is '-5'"),
+        (["--algo", "dqn", "--dqn.hidden", "0"], "--dqn.hidden is '0'"),
+        (["--algo", "dqn", "--dqn.training-intensity", "-1"], "--dqn.training-intensity is '-1'"),
+        (["--algo", "ppo", "--ppo.grad-clip", "0"], "--ppo.grad-clip is '0'"),
+        (["--algo", "ppo", "--ppo.minibatch-size", "5000"], "--ppo.minibatch-size is 5000, more than the batch"),
+        (
+            ["--algo", "ppo", "--ppo.train-batch-size-per-learner", "8"],
+            "raise --ppo.train-batch-size-per-learner above",
+        ),
+        (["--scaling.num-env-runners", "-1"], "--scaling.num-env-runners is '-1'"),
+        (["--scaling.num-envs-per-env-runner", "0"], "--scaling.num-envs-per-env-runner is '0'"),
+        (["--scaling.num-learners", "-1"], "--scaling.num-learners is '-1'"),
+        (["--scaling.num-gpus-per-learner", "-1"], "--scaling.num-gpus-per-learner is '-1'"),
+        (["--scaling.num-gpus-per-env-runner", "-1"], "--scaling.num-gpus-per-env-runner is '-1'"),
+        (["--scaling.num-cpus-per-env-runner", "-1"], "--scaling.num-cpus-per-env-runner is '-1'"),
         (["--qmix.replay-capacity", "16"], "replay_capacity"),
         (["--qmix.network", "gru", "--qmix.n-step", "3"], "n_step"),
         (["--load-model", "nowhere"], "nowhere does not exist"),
@@ -110,6 +127,12 @@ def test_setting_is_refused(mistake, tmp_path, argv, words):
     name = [] if "--name" in argv else ["--name", "new"]
     assert words in mistake(*argv, *name)
     assert not (tmp_path / "results" / "new").exists()
+
+
+@pytest.mark.parametrize("algo", ["qmix", "ppo", "dqn"])
+def test_networks_without_layers_are_refused(mistake, tmp_path, algo):
+    (tmp_path / "mine.yaml").write_text(f"{algo}:\n  hidden: []\n")
+    assert f"{algo}.hidden is []" in mistake("--config", "mine.yaml", "--algo", algo)
 
 
 def test_key_that_does_not_exist_is_refused_with_the_nearest(mistake, tmp_path):
