@@ -22,6 +22,7 @@ from experiments.cli import check_json_flag, main, write_json_flag
 from experiments.layers import nested
 from experiments.models import find_models
 from experiments.reporting.files import check_folder_writable
+from experiments.run_folders import check_results_folder
 from experiments.settings import value_of
 
 
@@ -65,6 +66,7 @@ def run(argv: Sequence[str]) -> int:
     asked: dict[str, Any] = {"capital": config.capital, "data": data, "split": config.split}
     out = Path(config.out) if config.out is not None else results_folder(models, **asked)
     check_folder_writable(out, setting="--out")
+    check_results_folder(out, setting="--out")
 
     from algos.policy import load_policy  # only now: torch and RLlib take seconds to import
 

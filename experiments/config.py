@@ -37,6 +37,10 @@ from experiments.settings import settings_of, value_of
 PRESETS = Path(__file__).parent / "presets"
 Metric = Literal["sharpe", "return", "calmar", "max_drawdown"]
 
+MOST_SEED = 2**31 - 1
+"""Some of the generators that are seeded take 32 bits, and workers count on from the run's own seed."""
+MOST_EPISODES = 10**12
+
 ALIASES = {"capital": "floor.capital"}
 """Flat names of nested settings."""
 SCHEDULER_OF = {
@@ -91,13 +95,13 @@ class RunConfig:
     """Named differences from the defaults: demo, desk, roles, rivals, dow or gpu."""
     config: str | None = None
     """YAML file of your own with differences from the defaults; flags win over it."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=MOST_SEED)
     """Seed of weights, exploration and floor. The built-in market has its own: data.synthetic.seed."""
     algo: Literal["qmix", "vdn", "ppo", "dqn"] = "qmix"
     """Learning algorithm. vdn takes its settings from the qmix group."""
     runner: Literal["team", "rllib"] = "team"
     """Who samples for ppo: the batched team runner, or RLlib's own. qmix and vdn use the first, dqn the second."""
-    episodes: int = Field(default=400, gt=0)
+    episodes: int = Field(default=400, gt=0, le=MOST_EPISODES)
     """Target: finished replica episodes over the whole life of the run. It can be raised later."""
     checkpoint_interval: int = Field(default=10, gt=0)
     """Episodes between two checkpoints."""

@@ -7,6 +7,8 @@ import pandas as pd
 import pytest
 from commands import CLOCK, MARKET, tree
 
+from experiments.backtest import run as backtest
+from experiments.checkpoints import run as checkpoints
 from experiments.recovery.lock import run_lock
 from experiments.run import run
 
@@ -93,6 +95,11 @@ def test_calendars_that_differ_are_refused_where_that_was_asked_for(mistake, tmp
         (["--capital", "0"], "--floor.capital is '0'"),
         (["--capital", "-5"], "--floor.capital is '-5'"),
         (["--capital", "1e300"], "--floor.capital is '1e300': input should be less than or equal to"),
+        (["--seed", "99999999999"], "--seed is '99999999999': input should be less than or equal to 2147483647"),
+        (["--episodes", "9" * 24], "input should be less than or equal to 1000000000000"),
+        (["--storage", ""], "--storage is '': it is empty"),
+        (["--config", ""], "--config is '': it is empty"),
+        (["--config", "."], "cannot read .: Is a directory"),
         (["--captal", "5"], "did you mean '--capital'"),
         (["--algo", "qmixx"], "did you mean 'qmix'"),
         (["--data.synthetic.num-bars", "100"], "bars"),
@@ -176,6 +183,38 @@ def test_checkpoints_none_of_which_is_whole_are_refused_and_stay(mistake, folder
     assert "checkpoint_000000 is damaged, COMPLETE: is missing" in line
     assert "checkpoint_000001 is damaged, checkpoint_meta.json" in line
     assert len(list(folder.glob("trial_0/damaged-*/checkpoint_meta.json"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("config.json", "a run's own file"),
+        ("summary.json", "a run's own file"),
+        ("search.json", "a run's own file"),
+        ("trial_0/checkpoint_000000/COMPLETE", "in the checkpoint checkpoint_000000"),
+        ("trial_0/checkpoint_000000/new.json", "in the checkpoint checkpoint_000000"),
+    ],
+)
+def test_file_for_what_is_printed_is_none_of_the_files_of_a_run(mistake, folder, path, words):
+    before = tree(folder)
+    assert words in mistake("--name", "old", "--json", folder / path)
+    assert tree(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("out", "words"),
+    [
+        (".", "which a run writes to"),
+        ("trial_0", "which a run writes to"),
+        ("trial_0/checkpoint_000000", "in the checkpoint checkpoint_000000"),
+        ("trial_0/checkpoint_000000/below/it", "in the checkpoint checkpoint_000000"),
+    ],
+)
+def test_results_of_a_backtest_or_an_export_do_not_go_among_the_files_of_a_run(mistake, folder, out, words):
+    before = tree(folder)
+    assert words in mistake("--model", folder, "--out", folder / out, verb=backtest)
+    mistake("export", folder, "--out", folder / out, verb=checkpoints)
+    assert tree(folder) == before
 
 
 @pytest.mark.parametrize("words", [["--name", "old"], ["--load-model", "results/old"]])
