@@ -16,6 +16,7 @@ from ray.tune import Callback
 
 from algos.replay_files import FOLDER as REPLAY_FOLDER
 from envs.errors import InputError
+from experiments.models import read_meta
 from experiments.provenance import utc_now
 from experiments.recovery.records import truncate_records
 from experiments.recovery.shelf import CheckpointShelf
@@ -139,6 +140,7 @@ def summary_of(folder: Path, checkpoint: Path, result: Mapping[str, Any]) -> dic
         result: The trial's last result.
     """
     meta, best = read_json(checkpoint / META_FILE), checkpoint.parent / BEST_FOLDER
+    of_best = read_meta(best)
     found = {
         "latest_checkpoint": str(checkpoint.relative_to(folder)),
         "weights_sha256": meta["weights_sha256"],
@@ -148,9 +150,8 @@ def summary_of(folder: Path, checkpoint: Path, result: Mapping[str, Any]) -> dic
         "agent_steps": result.get("agent_steps"),
         "metrics": {name: result[name] for name in SHOWN if name in result},
     }
-    if not best.is_dir():  # damaged, and set aside
+    if not of_best:  # there is none yet, or it is damaged
         return found | {"best_checkpoint": None, "best_metric": None}
-    of_best = read_json(best / META_FILE)
     metric = {"name": of_best["metric_name"], "value": of_best["metric_value"]}
     return found | {"best_checkpoint": str(best.relative_to(folder)), "best_metric": metric}
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from experiments.models import read_meta
 from experiments.recovery.shelf import CheckpointShelf
 from experiments.run_files import BEST_FOLDER
 from experiments.tuning.best import checkpoint_score
@@ -50,10 +51,11 @@ def describe_search(
     found: dict[str, Any] = {"search": counts | {"best_trial": None if best is None else best.trial_id}}
     for trial in record.trials if best is None else [best]:  # without a score, the first that has a checkpoint
         folder = record.folder / trial.folder_name
-        kept = [*CheckpointShelf(folder).published()[-1:], folder / BEST_FOLDER]
-        if kept[0].is_dir():
+        kept = [folder / BEST_FOLDER, *CheckpointShelf(folder).published()]
+        newest = next((path for path in reversed(kept) if read_meta(path)), None)  # a damaged one says nothing
+        if newest is not None:
             result = trial.result or (results or {}).get(trial.trial_id) or last_result(folder) or {}
-            return found | summary_of(record.folder, kept[0], result)
+            return found | summary_of(record.folder, newest, result)
     return found
 
 

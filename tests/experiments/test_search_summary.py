@@ -66,6 +66,19 @@ def test_trial_that_has_failed_is_not_the_best(search):
     assert shown(record) == ("00001", 20, "hash 2")
 
 
+def test_damaged_checkpoints_of_a_trial_that_has_ended_do_not_end_the_search(search):
+    record, monitor, (first, second, _) = search
+    report(monitor, first, 1, sharpe=2.0, is_best=True)
+    newest = report(monitor, first, 2, sharpe=0.5, is_best=False)
+    end(record, first)
+    (newest / "checkpoint_meta.json").write_text("{")
+    report(monitor, second, 1, sharpe=0.5, is_best=True)
+    assert shown(record) == ("00000", 10, "hash 1")
+    (newest.parent / "best_checkpoint" / "checkpoint_meta.json").unlink()
+    report(monitor, second, 2, sharpe=0.5, is_best=False)
+    assert shown(record) == ("00001", 20, "hash 2")
+
+
 def test_first_of_equal_trials_is_the_best(search):
     record, monitor, trials = search
     for trial in reversed(trials):
