@@ -28,12 +28,15 @@ from envs.tape import FillRule
 
 _ROUNDING = 1e-12  # of the orders that cross; a net order below it is a rounding error, and no order
 
+MOST_CAPITAL_USD = 1e13
+"""Ten trillion US dollars: of larger sums a float64 keeps no mills, and books would not balance to the cent."""
+
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class FloorConfig:
     """Capital, time, costs and rewards of a trading floor."""
 
-    capital: float = Field(default=1_000_000.0, gt=0)
+    capital: float = Field(default=1_000_000.0, gt=0, le=MOST_CAPITAL_USD)
     """Cash of each account at the start of an episode."""
     horizon_bars: int | None = Field(default=128, gt=0)
     """Decisions in an episode. None: the whole split."""

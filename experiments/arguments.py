@@ -56,6 +56,8 @@ def scan_flags(cls: type, argv: Sequence[str], *, aliases: Mapping[str, str] | N
             if len(words) > 1 or words[0].lower() not in ("true", "false"):
                 raise InputError(f"{setting.flag} is a switch: alone, or with True or False, not {' '.join(words)!r}")
             words[0] = words[0].capitalize()
+        elif "" in words:
+            raise InputError(f"{setting.flag} is '': it is empty; give a value, or leave it out")
         elif not words:
             raise InputError(f"{setting.flag} needs a value")
         elif len(words) > 1 and not setting.is_tuple:

@@ -19,7 +19,7 @@ from envs.market import Market, build_floor, build_market
 from experiments.arguments import parse_flags, print_help, scan_flags
 from experiments.backtesting.words import fill_in_words
 from experiments.cli import DONE, FAILED, check_json_flag, main, write_json_flag
-from experiments.config import ALIASES, RunConfig, floor_spec, read_config_file, read_preset
+from experiments.config import ALIASES, MOST_SEED, RunConfig, floor_spec, read_config_file, read_preset
 from experiments.layers import merge
 from experiments.reporting.tables import checks_table, pairs_table, show
 
@@ -56,7 +56,7 @@ class AuditConfig:
     """Named differences from the defaults, as in a run."""
     config: str | None = None
     """YAML file of your own, as in a run; only its data, desk and floor are read."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=MOST_SEED)
     """Seed of the perturbations and random actions."""
     num_bars_checked: int = Field(default=3, gt=0)
     """Bars of each split after which prices are changed."""

@@ -14,6 +14,7 @@ import experiments.interrupts  # noqa: F401  before what takes seconds to import
 from algos.settings import STRICT
 from envs.bars import DataConfig
 from envs.errors import InputError
+from envs.trading import MOST_CAPITAL_USD
 from experiments.arguments import parse_flags, print_help, scan_flags
 from experiments.backtesting.compare import backtest_models, print_backtest, write_backtest
 from experiments.backtesting.places import results_folder
@@ -21,6 +22,7 @@ from experiments.cli import check_json_flag, main, write_json_flag
 from experiments.layers import nested
 from experiments.models import find_models
 from experiments.reporting.files import check_folder_writable
+from experiments.run_folders import check_results_folder
 from experiments.settings import value_of
 
 
@@ -30,7 +32,7 @@ class BacktestConfig:
 
     model: tuple[str, ...] = ()
     """Run folder (its best checkpoint, else its latest) or checkpoint folder; several are compared on the same bars."""
-    capital: float | None = Field(default=None, gt=0)
+    capital: float | None = Field(default=None, gt=0, le=MOST_CAPITAL_USD)
     """Capital of each account in US dollars. None: that of the run."""
     split: Literal["test", "validation", "train"] = "test"
     """Part of the history."""
@@ -64,6 +66,7 @@ def run(argv: Sequence[str]) -> int:
     asked: dict[str, Any] = {"capital": config.capital, "data": data, "split": config.split}
     out = Path(config.out) if config.out is not None else results_folder(models, **asked)
     check_folder_writable(out, setting="--out")
+    check_results_folder(out, setting="--out")
 
     from algos.policy import load_policy  # only now: torch and RLlib take seconds to import
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -16,15 +16,18 @@ from envs.errors import InputError, nearest
 from experiments.arguments import parse_flags, print_help, scan_flags
 from experiments.cli import DONE, FAILED, check_json_flag, write_json_flag
 from experiments.exports import export_model
+from experiments.models import read_meta
 from experiments.recovery.lock import run_lock
 from experiments.recovery.manifests import find_damage, folder_bytes
 from experiments.recovery.shelf import DAMAGED_PREFIX, CheckpointShelf
-from experiments.reporting.files import read_json
 from experiments.reporting.tables import rows_table, show
-from experiments.run_files import BEST_FOLDER, META_FILE, RECORD_FILE
+from experiments.run_files import BEST_FOLDER, RECORD_FILE
 from experiments.run_record import find_run_folder, read_run_record
+from experiments.settings import settings_of
 
 ACTIONS = ("list", "verify", "prune", "export")
+_ACTION_OF = {"keep": "prune", "keep_every": "prune", "yes": "prune", "out": "export"}
+"""Settings that only one action uses."""
 USAGE = f"Usage: checkpoints.py {'|'.join(ACTIONS)} PATH, a run folder or a folder of runs; for export, one checkpoint"
 
 
@@ -64,12 +67,12 @@ def run(argv: Sequence[str]) -> int:
             if name == "action" and words[at] not in ACTIONS:
                 raise InputError(f"{words[at]!r} is no action{nearest(words[at], ACTIONS)}: {', '.join(ACTIONS)}")
             words.insert(at, f"--{name}")
-    config = parse_flags(CheckpointsConfig, scan_flags(CheckpointsConfig, words), base={})
+    flags = scan_flags(CheckpointsConfig, words)
+    config = parse_flags(CheckpointsConfig, flags, base={})
     check_json_flag(config.json)
+    _check_flags(config.action, flags)
     if config.action == "export":
         return _export(config)
-    if config.out is not None:
-        raise InputError(f"--out has no effect on {config.action}: leave it out")
     trials = find_trials(config.path)
     if config.action == "prune":
         rows = _prune(trials, keep=config.keep, keep_every=config.keep_every, is_real=config.yes)
@@ -92,6 +95,18 @@ def run(argv: Sequence[str]) -> int:
         payload["deleted"] = config.yes and bool(rows)
     write_json_flag(config.json, payload)
     return FAILED if config.action == "verify" and (num_damaged or remarks) else DONE
+
+
+def _check_flags(action: str, flags: Collection[str]) -> None:
+    """Refuse flags that would have no effect.
+
+    Raises:
+        InputError: naming the first.
+    """
+    idle = [name for name in flags if _ACTION_OF.get(name, action) != action]
+    if idle:
+        name = settings_of(CheckpointsConfig)[idle[0]].flag
+        raise InputError(f"{name} has no effect on {action}, only on {_ACTION_OF[idle[0]]}: leave it out")
 
 
 def _export(config: CheckpointsConfig) -> int:
@@ -136,13 +151,13 @@ def checkpoint_rows(trial: Path) -> list[dict[str, Any]]:
 def _best_now(trial: Path) -> dict[str, Any]:
     """What the checkpoint says of itself that is the best now; others say that they were the best when written."""
     if (trial / BEST_FOLDER).is_dir():
-        return _meta(trial / BEST_FOLDER)
-    metas = [_meta(path) for path in reversed(CheckpointShelf(trial).published())]
+        return read_meta(trial / BEST_FOLDER)
+    metas = [read_meta(path) for path in reversed(CheckpointShelf(trial).published())]
     return next((meta for meta in metas if meta.get("is_best")), {})
 
 
 def _row(path: Path) -> dict[str, Any]:
-    damage, meta = find_damage(path), _meta(path)
+    damage, meta = find_damage(path), read_meta(path)
     return {
         "trial": f"{path.parent.parent.name}/{path.parent.name}",
         "checkpoint": path.name,
@@ -164,14 +179,6 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
         for name, value in row.items()
         if name not in ("trial", "metric")
     }
-
-
-def _meta(checkpoint: Path) -> dict[str, Any]:
-    try:
-        meta = read_json(checkpoint / META_FILE)
-    except InputError:
-        return {}
-    return meta if isinstance(meta, dict) else {}
 
 
 def _run_of(trial: Path) -> Path:

@@ -20,6 +20,7 @@ from algos.errors import IncompatibleError
 from envs.errors import InputError
 from experiments.interrupts import EXIT_CODE, end_of_imports
 from experiments.reporting.files import WriteError, check_file_writable, write_json
+from experiments.run_folders import check_results_file
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, EXIT_CODE
 Verb = Callable[[Sequence[str]], int | None]
@@ -139,6 +140,7 @@ def check_json_flag(path: str | None) -> None:
     """
     if path is not None:
         check_file_writable(path, setting="--json")
+        check_results_file(path, setting="--json")
 
 
 def write_json_flag(path: str | None, payload: Any) -> None:

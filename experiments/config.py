@@ -37,6 +37,10 @@ from experiments.settings import settings_of, value_of
 PRESETS = Path(__file__).parent / "presets"
 Metric = Literal["sharpe", "return", "calmar", "max_drawdown"]
 
+MOST_SEED = 2**31 - 1
+"""Some of the generators that are seeded take 32 bits, and workers count on from the run's own seed."""
+MOST_EPISODES = 10**12
+
 ALIASES = {"capital": "floor.capital"}
 """Flat names of nested settings."""
 SCHEDULER_OF = {
@@ -60,7 +64,7 @@ class SearchConfig:
     """Hyperparameter search: Optuna through Tune."""
 
     num_trials: int = Field(default=0, ge=0)
-    """Trials to run; 0 trains once, without a search."""
+    """Trials to run; 0 trains once, without a search. A search that has begun takes more of them (not pbt)."""
     objective: Metric = "sharpe"
     """Validation metric that the search raises (for max_drawdown: brings toward zero)."""
     max_concurrent: int = Field(default=1, gt=0)
@@ -91,13 +95,13 @@ class RunConfig:
     """Named differences from the defaults: demo, desk, roles, rivals, dow or gpu."""
     config: str | None = None
     """YAML file of your own with differences from the defaults; flags win over it."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=MOST_SEED)
     """Seed of weights, exploration and floor. The built-in market has its own: data.synthetic.seed."""
     algo: Literal["qmix", "vdn", "ppo", "dqn"] = "qmix"
     """Learning algorithm. vdn takes its settings from the qmix group."""
     runner: Literal["team", "rllib"] = "team"
     """Who samples for ppo: the batched team runner, or RLlib's own. qmix and vdn use the first, dqn the second."""
-    episodes: int = Field(default=400, gt=0)
+    episodes: int = Field(default=400, gt=0, le=MOST_EPISODES)
     """Target: finished replica episodes over the whole life of the run. It can be raised later."""
     checkpoint_interval: int = Field(default=10, gt=0)
     """Episodes between two checkpoints."""
@@ -246,6 +250,11 @@ def check_combination(config: RunConfig, by_flag: Collection[str]) -> None:
         if config.runner != only:
             raise InputError(f"--runner {config.runner} does not exist for --algo {config.algo}: leave it out")
     check_metric_name(config.checkpoint_metric)
+    if config.algo == "ppo" and config.ppo.minibatch_size > config.ppo.train_batch_size_per_learner:
+        raise InputError(
+            f"--ppo.minibatch-size is {config.ppo.minibatch_size}, more than the batch that it is a part of: lower it, "
+            f"or raise --ppo.train-batch-size-per-learner above {config.ppo.train_batch_size_per_learner}"
+        )
     if config.branch_from is not None and config.load_model is not None:
         raise InputError("--branch-from takes over weights too, so --load-model has no effect: leave one of them out")
     if config.branch_from is not None and config.search.num_trials:

@@ -16,6 +16,7 @@ from experiments.recovery.manifests import find_damage, seal
 from experiments.recovery.records import RESULT_FILE
 from experiments.reporting.files import check_folder_writable, plain, read_json, to_disk
 from experiments.run_files import META_FILE, STATE_FILE, SUMMARY_FILE
+from experiments.run_folders import check_results_folder
 
 SUMMARY_TEXT = "summary.md"
 EXPORT_FOLDER = "export"
@@ -46,6 +47,7 @@ def export_model(path: str, out: str | None) -> tuple[Path, dict[str, Any]]:
     folder = Path(out).expanduser() if out is not None else _default_folder(model, meta)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} holds something already, which is not written over: choose another --out")
+    check_results_folder(folder, setting="--out")
     check_folder_writable(folder.parent, setting="--out" if out is not None else "the run folder")
 
     from algos.export import MIXER, export_networks  # only now: torch and RLlib take seconds to import
@@ -57,7 +59,7 @@ def export_model(path: str, out: str | None) -> tuple[Path, dict[str, Any]]:
     staged = folder.with_name(f".{folder.name}.exporting")
     shutil.rmtree(staged, ignore_errors=True)
     try:
-        staged.mkdir()
+        staged.mkdir(parents=True)
         summary["files"] = export_networks(model.checkpoint, staged, layout, headers=headers)
         (staged / SUMMARY_FILE).write_text(json.dumps(plain(summary), indent=2) + "\n", encoding="utf-8")
         (staged / SUMMARY_TEXT).write_text(summary_text(summary), encoding="utf-8")

@@ -14,6 +14,10 @@ VALIDATION_METRICS = ("profit", "sharpe", "calmar", "max_drawdown", "num_trades"
 floor's figures, which mean what they mean in a backtest."""
 FLAT_METRICS = (*VALIDATION_METRICS, "return", "episode_return")
 """Every name without a slash: also the profit by its other name, and the recent mean return of training episodes."""
+SEARCH_SCORE = "search_score"
+"""What every result of a search reports, and by which trials are stopped early and populations compared."""
+BEST_SCORE = "best_score"
+"""What the best checkpoint of a trial reached: the trial that is kept is judged by the checkpoint that is kept."""
 ROOTS = ("env_runners", "evaluation", "learners", "replay_buffer", "timers")
 """What the name of a nested metric begins with."""
 _MOST_SHOWN = 3

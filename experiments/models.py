@@ -133,6 +133,15 @@ def find_models(paths: Sequence[str | Path]) -> list[Model]:
     return models
 
 
+def read_meta(checkpoint: Path) -> dict[str, Any]:
+    """What a checkpoint says of itself; nothing where that cannot be read, as in a damaged one."""
+    try:
+        meta = read_json(checkpoint / META_FILE)
+    except InputError:
+        return {}
+    return meta if isinstance(meta, dict) else {}
+
+
 def _set_aside(model: Model) -> str:
     """Rename a damaged checkpoint where that is ours to do; returns what was done, in words."""
     try:
@@ -157,7 +166,7 @@ def _choose_checkpoint(folder: Path, skip: Collection[Path]) -> tuple[Path, str]
         if isinstance(named, str) and (folder / named).is_dir() and folder / named not in skip:
             return folder / named, which
     found = [
-        (_meta(path.parent), path.parent)
+        (read_meta(path.parent), path.parent)
         for path in folder.rglob(META_FILE)
         if path.parent not in skip and not path.parent.name.startswith((DAMAGED_PREFIX, "."))
     ]
@@ -181,12 +190,3 @@ def _choose_from_trial(trial: Path, skip: Collection[Path]) -> tuple[Path, str]:
 def _steps(meta: Mapping[str, Any]) -> float:
     steps = meta.get("total_steps")
     return float(steps) if isinstance(steps, (int, float)) else 0.0
-
-
-def _meta(checkpoint: Path) -> dict[str, Any]:
-    """What a checkpoint says of itself; nothing where that cannot be read, as in a damaged one."""
-    try:
-        meta = read_json(checkpoint / META_FILE)
-    except InputError:
-        return {}
-    return meta if isinstance(meta, dict) else {}

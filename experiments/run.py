@@ -26,7 +26,8 @@ def run(argv: Sequence[str]) -> int:
     check_json_flag(config.json)
     if config.skip_training:
         source = str(by_hand.get("load_model") or run_folder(config))
-        write_json_flag(config.json, {"backtest": backtest_run(source, capital=by_hand.get("floor.capital"))})
+        result = backtest_run(source, capital=by_hand.get("floor.capital"), is_alone=True)
+        write_json_flag(config.json, {"backtest": result})
         return DONE
     check_storage(config.storage)
     check_folder(run_folder(config), is_moved_aside=config.resume == "never")
@@ -45,7 +46,8 @@ def run(argv: Sequence[str]) -> int:
     algorithm_config(config).validate()  # refuses here, in one line, what a worker process would only fail on
     build_floor(market)  # and this too
     if config.search.num_trials:
-        if "checkpoint_metric" not in by_hand:  # the checkpoint that is kept is the one that the search is after
+        # The checkpoint that is kept is the one that the search is after.
+        if "checkpoint_metric" not in by_hand and not resume.is_known(config):
             config = replace(config, checkpoint_metric=config.search.objective, checkpoint_mode="max")
         from experiments.tuning.search import search
 
@@ -77,7 +79,7 @@ def _say_complete(config: RunConfig, by_hand: Mapping[str, Any]) -> int:
         asked = "" if done < config.episodes + replicas(config) else f", more than the {config.episodes} asked for"
         print(f"training already complete: {folder} has {done} episodes{asked} (raise --episodes for more)")
     own = folder.absolute() / OWN
-    result = repeat_backtest(own) if (own / "backtest.json").is_file() else backtest_run(str(folder))
+    result = repeat_backtest(own) or backtest_run(str(folder), is_alone=True)
     finish_in_store(config)
     write_json_flag(config.json, {"summary": read_summary(folder), "backtest": result})
     return DONE

@@ -9,7 +9,15 @@ from experiments.recovery.lock import LOCK_FILE
 from experiments.recovery.shelf import DAMAGED_PREFIX, PREFIX
 from experiments.recovery.stopping import STOP_FILE
 from experiments.reporting.files import read_json
-from experiments.run_files import BEST_FOLDER, BRANCH_FOLDER, LOG_FILE, RECORD_FILE, SUMMARY_FILE
+from experiments.run_files import (
+    BEST_FOLDER,
+    BRANCH_FOLDER,
+    LOG_FILE,
+    META_FILE,
+    RECORD_FILE,
+    SEARCH_FILE,
+    SUMMARY_FILE,
+)
 
 MOST_CHARACTERS, MOST_BYTES = 100, 200
 """Longest name of a run: file systems take 255 bytes, and a suffix comes on top when a folder is moved aside."""
@@ -45,6 +53,40 @@ def check_name(name: str) -> None:
     if wrong is not None:
         shown = name if len(name) <= MOST_CHARACTERS else f"{name[:20]}..."
         raise InputError(f"--name is {shown!r}: {wrong}; give one folder name (where it lies is set by --storage)")
+
+
+def check_results_folder(folder: str | Path, *, setting: str) -> None:
+    """Refuse a folder for results that is a run's own: a file that was not written with a checkpoint is damage to it.
+
+    Args:
+        folder: Where results are to go.
+        setting: Name of the setting that named it, for the message.
+
+    Raises:
+        InputError: if it is a run folder or the folder of a trial, or lies in a checkpoint.
+    """
+    folder = Path(folder).expanduser().absolute()
+    _check_outside_checkpoints(folder, setting=setting)
+    if (folder / RECORD_FILE).is_file() or next(folder.glob(_NUMBERED), None) is not None:
+        raise InputError(f"{setting} is {folder}, which a run writes to: name a new folder in it, or another place")
+
+
+def check_results_file(path: str | Path, *, setting: str) -> None:
+    """Refuse a file for results that is a run's own, or lies in a checkpoint.
+
+    Raises:
+        InputError: saying so.
+    """
+    path = Path(path).expanduser().absolute()
+    _check_outside_checkpoints(path, setting=setting)
+    if (path.parent / RECORD_FILE).is_file() and path.name in (RECORD_FILE, SUMMARY_FILE, SEARCH_FILE):
+        raise InputError(f"{setting} is {path}, a run's own file: choose another name")
+
+
+def _check_outside_checkpoints(path: Path, *, setting: str) -> None:
+    checkpoint = next((place for place in (path, *path.parents) if (place / META_FILE).is_file()), None)
+    if checkpoint is not None:
+        raise InputError(f"{setting} is {path}, in the checkpoint {checkpoint.name}: choose another place")
 
 
 def has_begun(folder: Path) -> bool:

@@ -1,6 +1,6 @@
 """What can be set for RLlib's DQN."""
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from algos.settings import STRICT
@@ -16,7 +16,7 @@ class DQNSettings:
     """Discount per bar."""
     train_batch_size_per_learner: int = Field(default=64, gt=0)
     """Agent steps in one gradient step."""
-    training_intensity: float | None = None
+    training_intensity: float | None = Field(default=None, gt=0)
     """Trained steps per sampled step; None takes what batch size and fragment length give."""
     rollout_fragment_length: int = Field(default=16, gt=0)
     """Bars that each replica is stepped between two gradient steps."""
@@ -38,7 +38,7 @@ class DQNSettings:
     """Chance of a random action after the decay."""
     epsilon_decay_steps: int = Field(default=20_000, gt=0)
     """Environment steps over which epsilon falls in a straight line."""
-    hidden: tuple[int, ...] = (64, 64)
+    hidden: tuple[PositiveInt, ...] = Field(default=(64, 64), min_length=1)
     """Widths of the network's layers."""
     use_shared_networks: bool | None = None
     """One network for all agents, or one each. None: one for all where their observations are equally wide."""

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from algos.settings import STRICT
@@ -38,9 +38,9 @@ class PPOSettings:
     """First weight of the KL penalty."""
     kl_target: float = Field(default=0.01, gt=0)
     """KL divergence per round that the penalty aims at."""
-    grad_clip: float | None = 0.5
+    grad_clip: float | None = Field(default=0.5, gt=0)
     """Largest global norm of the gradient; None does not clip."""
-    hidden: tuple[int, ...] = (64, 64)
+    hidden: tuple[PositiveInt, ...] = Field(default=(64, 64), min_length=1)
     """Widths of the layers of policy and value networks."""
     activation: Literal["relu", "tanh"] = "relu"
     """Activation between layers; tanh is the slower one."""

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from algos.settings import STRICT
@@ -44,7 +44,7 @@ class QMIXSettings:
     """Environment steps over which epsilon falls in a straight line."""
     network: Literal["mlp", "gru"] = "mlp"
     """Encoder of each agent's observation; a GRU carries memory from bar to bar (Hausknecht and Stone 2015)."""
-    hidden: tuple[int, ...] = (64, 64)
+    hidden: tuple[PositiveInt, ...] = Field(default=(64, 64), min_length=1)
     """Widths of the agent network's layers; a GRU's state has the last width."""
     sequence_length: int = Field(default=32, gt=1)
     """Bars in a replayed sequence when the network is a GRU."""

@@ -32,7 +32,8 @@ from experiments.reporting.tables import metrics_table, money, pairs_table, show
 from experiments.run_files import META_FILE
 
 PICTURE = "backtest_results.png"
-FILES = (PICTURE, "backtest.json", "equity.parquet", "trades.parquet", "weights.parquet", "costs.parquet")
+RESULTS_FILE = "backtest.json"
+FILES = (PICTURE, RESULTS_FILE, "equity.parquet", "trades.parquet", "weights.parquet", "costs.parquet")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +170,7 @@ def write_backtest(backtest: Backtest, out: str | Path) -> dict[str, Any]:
         title=f"{' and '.join(model.name for model in backtest.models)}: {period}",
         subtitle=f"capital {capital_in_words(backtest.market)}; {costs_in_words(backtest.market)}",
     )
-    write_json(out / "backtest.json", summary)
+    write_json(out / RESULTS_FILE, summary)
     return summary
 
 

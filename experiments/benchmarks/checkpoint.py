@@ -126,7 +126,7 @@ def _bench_overhead(run: RunConfig) -> dict[str, Any]:
             what()
             still[0] += time.perf_counter() - start
 
-        vars(team)["finish_saving"] = lambda: timed(finish)
+        team.finish_saving = lambda: timed(finish)  # type: ignore[method-assign]
         taken: dict[bool, list[float]] = {True: [], False: []}
         standing, episodes = [], 0
         for i in range(2 * INTERVALS + 2):

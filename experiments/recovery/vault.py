@@ -31,7 +31,7 @@ from experiments.recovery.manifests import MANIFEST_FILE, MARKER_FILE, file_sha2
 from experiments.recovery.shelf import DAMAGED_PREFIX, OVERTAKEN_PREFIX, STAGED_PREFIX, CheckpointShelf
 from experiments.recovery.stopping import STOP_FILE
 from experiments.recovery.store import PATIENCE_S, Store, join
-from experiments.run_files import BEST_FOLDER, META_FILE, RECORD_FILE
+from experiments.run_files import BEST_FOLDER, META_FILE, RECORD_FILE, SUMMARY_FILE
 
 SEGMENTS = "segments"
 PACK_PREFIX = "pack-"
@@ -64,6 +64,9 @@ class Vault:
     def push_files(self) -> None:
         """Bring every small file that has changed since the last time into the store.
 
+        A summary that names a checkpoint which the store lacks is kept back: a reader of the store finds the one before
+        it, until the checkpoint is there too.
+
         Raises:
             OSError: if the store does not take them.
         """
@@ -72,9 +75,13 @@ class Vault:
                 stat = path.stat()
                 stamp = (stat.st_mtime_ns, stat.st_size)
                 name = path.relative_to(self.folder).as_posix()
-                if self._pushed.get(name) != stamp:
-                    self.store.put(name, _content(path))
-                    self._pushed[name] = stamp
+                if self._pushed.get(name) == stamp:
+                    continue
+                content = _content(path)
+                if name == SUMMARY_FILE and not all(map(self._is_stored, _named_in(content))):
+                    continue
+                self.store.put(name, content)
+                self._pushed[name] = stamp
             except FileNotFoundError:
                 continue  # replaced just now
 
@@ -106,11 +113,15 @@ class Vault:
             OSError: if the store does not take it.
         """
         self.push_files()
+        wanted = []
         for trial in sorted(self.folder.glob("trial_*")):
-            newest = CheckpointShelf(trial).published()[-1:]
-            for checkpoint in (*newest, trial / BEST_FOLDER):
-                if checkpoint.is_dir() and not find_damage(checkpoint):
-                    self.push_checkpoint(checkpoint)
+            wanted += [*CheckpointShelf(trial).published()[-1:], trial / BEST_FOLDER]
+        if (self.folder / SUMMARY_FILE).is_file():
+            wanted += [self.folder / name for name in _named_in((self.folder / SUMMARY_FILE).read_bytes())]
+        for checkpoint in dict.fromkeys(wanted):
+            if checkpoint.is_dir() and not find_damage(checkpoint):
+                self.push_checkpoint(checkpoint)
+        self.push_files()  # the summary, which had to wait for what it names
 
     def push_checkpoint(self, checkpoint: Path) -> None:
         """Bring a sealed checkpoint into the store; readers find it whole or not at all.
@@ -159,13 +170,15 @@ class Vault:
     def prune(self, trial: str) -> None:
         """Delete the checkpoints of a trial that its folder no longer has, and segments that no checkpoint needs.
 
-        What was set aside stays, and so does all that it names. The newest checkpoint in the store is never deleted.
+        What was set aside stays, and so does all that it names, and what the summary in the store names. The newest
+        checkpoint in the store is never deleted.
         """
+        named = _checkpoints_of(self.store.get_json(SUMMARY_FILE))
         names = self.store.names(trial)
         stored = sorted({n.split("/")[0] for n in names if n.endswith(f"/{MARKER_FILE}")})
         numbered = [n for n in stored if n.startswith("checkpoint_")]
         for name in numbered[:-1]:
-            if not (self.folder / trial / name).is_dir():
+            if not (self.folder / trial / name).is_dir() and f"{trial}/{name}" not in named:
                 self.store.delete(f"{trial}/{name}/{MARKER_FILE}")  # first: what is half deleted must not look whole
                 self.store.delete_all(f"{trial}/{name}")
         names = self.store.names(trial)
@@ -303,6 +316,11 @@ class Vault:
         self.store.delete_all(f"{trial}/{name}")
         return aside
 
+    def _is_stored(self, name: str) -> bool:
+        """Whether the store holds a checkpoint, and the one of that name that is here, where there is one."""
+        marker = self._read_marker(name)
+        return marker is not None and self._seal_of(name) in (None, marker["seal"])
+
     def _read_marker(self, name: str) -> dict[str, Any] | None:
         return self.store.get_json(f"{name}/{MARKER_FILE}") or None
 
@@ -322,6 +340,21 @@ class Vault:
         return len(parts) > 2 and (
             parts[1] in (BEST_FOLDER, SEGMENTS) or "checkpoint_" in parts[1] or parts[1].startswith(STAGED_PREFIX)
         )
+
+
+def _named_in(summary: bytes) -> list[str]:
+    """The checkpoints that a summary names, as paths in the run folder; none where it is damaged."""
+    try:
+        return _checkpoints_of(json.loads(summary))
+    except ValueError:
+        return []
+
+
+def _checkpoints_of(summary: Any) -> list[str]:
+    if not isinstance(summary, dict):
+        return []
+    named = (summary.get(f"{which}_checkpoint") for which in ("latest", "best"))
+    return [name for name in named if isinstance(name, str)]
 
 
 def _content(path: Path) -> bytes:

@@ -9,8 +9,8 @@ from typing import Any
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.schedulers.trial_scheduler import TrialScheduler
 
+from experiments.metric_names import SEARCH_SCORE
 from experiments.tuning.search_record import Rung, SearchRecord
-from experiments.tuning.study import METRIC
 
 TIME_ATTR = "episodes"
 
@@ -28,7 +28,7 @@ class RecordedASHA(ASHAScheduler):
     def __init__(self, record: SearchRecord, *, max_t: int, grace_period: int, reduction_factor: int) -> None:
         super().__init__(
             time_attr=TIME_ATTR,
-            metric=METRIC,
+            metric=SEARCH_SCORE,
             mode="max",
             max_t=max_t,
             grace_period=grace_period,
@@ -63,9 +63,11 @@ class RecordedASHA(ASHAScheduler):
             trial_id: The trial.
             result: Its last result.
         """
-        is_comparable = result.get(TIME_ATTR) is not None and result.get(METRIC) is not None
+        is_comparable = result.get(TIME_ATTR) is not None and result.get(SEARCH_SCORE) is not None
         if is_comparable and not result.get("is_stopped"):
-            self._brackets[0].on_result(SimpleNamespace(trial_id=trial_id), result[TIME_ATTR], float(result[METRIC]))
+            self._brackets[0].on_result(
+                SimpleNamespace(trial_id=trial_id), result[TIME_ATTR], float(result[SEARCH_SCORE])
+            )
             self._note(trial_id, result, is_stopped=False)
 
     def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:

@@ -28,7 +28,7 @@ def restore_best(trial: Path, report: Callable[[str], None]) -> None:
         if not damage:
             return
         report(f"{BEST_FOLDER} is damaged, {damage[0]}: set aside as {shelf.set_aside(best).name}")
-    left = [(value, path) for path in shelf.published() if (value := _score(path)) is not None]
+    left = [(value, path) for path in shelf.published() if (value := checkpoint_score(path)) is not None]
     for value, path in sorted(left, reverse=True):
         if not find_damage(path):
             copy_folder(path, best)
@@ -45,12 +45,12 @@ def score_to_beat(trial: Path, seen: float | None) -> float | None:
     """
     if seen is None:
         return None
-    found = [_score(path) for path in (trial / BEST_FOLDER, *CheckpointShelf(trial).published())]
+    found = [checkpoint_score(path) for path in (trial / BEST_FOLDER, *CheckpointShelf(trial).published())]
     values = [value for value in found if value is not None]
     return min(seen, max(values)) if values else None
 
 
-def _score(checkpoint: Path) -> float | None:
+def checkpoint_score(checkpoint: Path) -> float | None:
     """What a checkpoint reached by the metric that decides, higher is better; None where that cannot be compared."""
     try:
         meta = read_json(checkpoint / META_FILE)

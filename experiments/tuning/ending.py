@@ -4,48 +4,89 @@ from __future__ import annotations
 
 import errno
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.backtesting.compare import backtest_models, print_backtest, write_backtest
+from envs.errors import InputError
+from experiments.backtesting.compare import RESULTS_FILE, backtest_models, print_backtest, write_backtest
 from experiments.backtesting.places import results_folder
 from experiments.cli import FAILED, INTERRUPTED
 from experiments.config import RunConfig, run_vault
 from experiments.models import find_models
+from experiments.recovery.shelf import rename_aside
 from experiments.recovery.store import first_line
-from experiments.reporting.files import WriteError, read_json
+from experiments.reporting.files import WriteError, check_folder_writable, read_json
 from experiments.reporting.tables import format_metric
 
 
-def backtest_run(source: str, *, capital: float | None = None) -> dict[str, Any]:
+def backtest_run(source: str, *, capital: float | None = None, is_alone: bool = False) -> dict[str, Any]:
     """Backtest a trained model on the test split and write the files into its run folder.
 
     Args:
         source: Run folder or checkpoint.
         capital: Capital instead of the run's own, USD.
+        is_alone: Whether this is all that the command does: then a folder that cannot be written to is the user's to
+            mend, and not an end of the work that was done before.
 
     Returns:
         What ``backtest.json`` holds, and the ``folder`` that it lies in.
+
+    Raises:
+        InputError: if the model cannot be tested, or alone, its folder not be written to.
+        WriteError: if the results cannot be written after all.
     """
     from algos.policy import load_policy  # only now: torch and RLlib take seconds to import
 
     models = find_models([source])
-    done = backtest_models(models, load=load_policy, capital=capital)
     out = results_folder(models, capital=capital)
+    if is_alone:
+        _check_writable(out, source)
+    done = backtest_models(models, load=load_policy, capital=capital)
     summary = write_backtest(done, out)
     print_backtest(done, out)
     return summary | {"folder": str(out)}
 
 
-def repeat_backtest(out: Path) -> dict[str, Any]:
-    """Say in a line what a backtest of before has found, and where its files are; returns what it found."""
-    found: dict[str, Any] = read_json(out / "backtest.json")
+def _check_writable(out: Path, source: str) -> None:
+    try:
+        check_folder_writable(out, setting="the folder of the results")
+    except InputError as error:
+        raise InputError(f"{error}; experiments/backtest.py --model {source} --out FOLDER writes elsewhere") from None
+
+
+def repeat_backtest(out: Path) -> dict[str, Any] | None:
+    """Say in a line what a backtest of before has found, and where its files are.
+
+    Returns:
+        What it found; None where there is none, or its results are damaged and have been set aside.
+    """
+    path = out / RESULTS_FILE
+    if not path.is_file():
+        return None
+    try:
+        found: dict[str, Any] = read_json(path)
+        print(f"{_found_before(found)}; files in {out}")
+    except InputError as error:
+        damage = str(error)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        damage = f"{path} is damaged ({type(error).__name__})"
+    else:
+        return found | {"folder": str(out)}
+    try:
+        aside = rename_aside(out)
+    except OSError as error:
+        raise InputError(f"{damage}; it cannot be set aside ({error.strerror}): move {out} away") from None
+    print(f"{damage}; set aside as {aside.name}, backtested again")
+    return None
+
+
+def _found_before(found: Mapping[str, Any]) -> str:
     period, own, other = found["period"], found["strategy"], found["baselines"]["buy_and_hold"]
     shown = [f"{word} {format_metric(name, own[name])}" for name, word in _REPEATED.items()]
     start, end = (str(period[name])[:10] for name in ("start", "end"))
     held = format_metric("total_return", other["total_return"])
-    print(f"{period['split']} split, {start} to {end}: {', '.join(shown)} (buy and hold {held}); files in {out}")
-    return found | {"folder": str(out)}
+    return f"{period['split']} split, {start} to {end}: {', '.join(shown)} (buy and hold {held})"
 
 
 _REPEATED = {"total_return": "return", "sharpe": "Sharpe", "max_drawdown": "drawdown", "num_trades": "trades"}

@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from ray.tune import Callback
 
 from algos.replay_files import FOLDER as REPLAY_FOLDER
 from envs.errors import InputError
+from experiments.models import read_meta
 from experiments.provenance import utc_now
 from experiments.recovery.records import truncate_records
 from experiments.recovery.shelf import CheckpointShelf
@@ -41,12 +43,14 @@ class RunMonitor(Callback):
     Args:
         algo: For the summary.
         seed: For the summary.
-        is_search: Whether the folder holds several trials; then progress lines name the trial.
         address: Of a run that is kept in a store.
     """
 
-    def __init__(self, *, algo: str, seed: int, is_search: bool = False, address: str | None = None) -> None:
-        self.algo, self.seed, self.is_search, self.address = algo, seed, is_search, address
+    is_search = False
+    """Whether the folder holds several trials: then progress lines name the trial."""
+
+    def __init__(self, *, algo: str, seed: int, address: str | None = None) -> None:
+        self.algo, self.seed, self.address = algo, seed, address
         self._vault: Vault | None = None
         self._shown_at = 0.0
         self._has_cleaned = False
@@ -89,8 +93,8 @@ class RunMonitor(Callback):
         published = CheckpointShelf(Path(trial.storage.trial_fs_path)).published() if result.get("is_repeated") else []
         if published:  # a kill came between the last checkpoint and what is written about it
             trial.last_result = result
-            self._follow(trial, published[-1], result)
-        self._catch_up(trial)
+            self._follow(trial, published[-1], trials, result)
+        self._catch_up(trial, trials)
         if (reason := result.get("save_error")) is not None:  # what a worker prints does not reach the screen
             print(f"could not save a checkpoint ({reason}); training goes on", file=sys.stderr, flush=True)
         is_due = bool(result.get("should_checkpoint"))
@@ -111,25 +115,25 @@ class RunMonitor(Callback):
         is asked for.
         """
         self._awaited[trial.trial_id] = Path(checkpoint.path), dict(trial.last_result or {})
-        self._catch_up(trial)
+        self._catch_up(trial, trials)
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """Take in the last checkpoint of a trial that has failed since."""
-        self._catch_up(trial)
+        self._catch_up(trial, trials)
 
-    def _catch_up(self, trial: Any) -> None:
+    def _catch_up(self, trial: Any, trials: Any) -> None:
         path, result = self._awaited.get(trial.trial_id, (None, {}))
         if path is not None and (path / META_FILE).is_file():  # a checkpoint has its name when it is whole
             del self._awaited[trial.trial_id]
-            self._follow(trial, path, result)
+            self._follow(trial, path, trials, result)
 
-    def _follow(self, trial: Any, path: Path, result: dict[str, Any]) -> None:
+    def _follow(self, trial: Any, path: Path, trials: Any, result: Mapping[str, Any]) -> None:
         meta = read_json(path / META_FILE)
         best = path.parent / BEST_FOLDER
         if meta["is_best"]:
             copy_folder(path, best)
-        if not self.is_search:
-            self._summarise(trial, path, meta, best, result)
+        changes = {"status": "running", "algo": self.algo, "seed": self.seed}
+        write_summary(_run_folder(trial), changes | self._summary(trial, path, trials, result))
         if self.address is not None:
             self._vault = self._vault or Vault(self.address, _run_folder(trial))
             try:
@@ -139,31 +143,34 @@ class RunMonitor(Callback):
             except OSError as error:
                 print(f"the store does not answer ({first_line(error)}); training goes on", file=sys.stderr, flush=True)
 
-    def _summarise(self, trial: Any, path: Path, meta: dict[str, Any], best: Path, result: dict[str, Any]) -> None:
-        folder = _run_folder(trial)
-        summary = self._summary(result)
-        summary["status"] = "running"
-        summary["latest_checkpoint"] = str(path.relative_to(folder))
-        summary["weights_sha256"] = meta["weights_sha256"]
-        summary["episodes"], summary["env_steps"] = meta["episode"], meta["total_steps"]
-        if best.is_dir():
-            summary["best_checkpoint"] = str(best.relative_to(folder))
-            of_best = read_json(best / META_FILE)
-            summary["best_metric"] = {"name": of_best["metric_name"], "value": of_best["metric_value"]}
-        else:  # damaged, and set aside
-            summary["best_checkpoint"] = summary["best_metric"] = None
-        write_summary(folder, summary)
+    def _summary(self, trial: Any, path: Path, trials: Any, result: Mapping[str, Any]) -> dict[str, Any]:
+        """What the summary says now that a trial has published a checkpoint."""
+        return summary_of(_run_folder(trial), path, result)
 
-    def _summary(self, result: dict[str, Any]) -> dict[str, Any]:
-        return {
-            "algo": self.algo,
-            "seed": self.seed,
-            "episodes": result.get("episodes"),
-            "target_episodes": result.get("target_episodes"),
-            "env_steps": result.get("total_steps"),
-            "agent_steps": result.get("agent_steps"),
-            "metrics": {name: result[name] for name in SHOWN if name in result},
-        }
+
+def summary_of(folder: Path, checkpoint: Path, result: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run folder's summary says of a trial: how far it is, what it reached, and which checkpoints it has.
+
+    Args:
+        folder: The run folder.
+        checkpoint: The trial's newest checkpoint; counters are those of its moment.
+        result: The trial's last result.
+    """
+    meta, best = read_json(checkpoint / META_FILE), checkpoint.parent / BEST_FOLDER
+    of_best = read_meta(best)
+    found = {
+        "latest_checkpoint": str(checkpoint.relative_to(folder)),
+        "weights_sha256": meta["weights_sha256"],
+        "episodes": meta["episode"],
+        "target_episodes": result.get("target_episodes"),
+        "env_steps": meta["total_steps"],
+        "agent_steps": result.get("agent_steps"),
+        "metrics": {name: result[name] for name in SHOWN if name in result},
+    }
+    if not of_best:  # there is none yet, or it is damaged
+        return found | {"best_checkpoint": None, "best_metric": None}
+    metric = {"name": of_best["metric_name"], "value": of_best["metric_value"]}
+    return found | {"best_checkpoint": str(best.relative_to(folder)), "best_metric": metric}
 
 
 def why_unsaved(trial_folder: Path, episodes: int) -> str | None:

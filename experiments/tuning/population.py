@@ -26,6 +26,7 @@ from ray.tune.schedulers.trial_scheduler import TrialScheduler
 from ray.tune.search.sample import Categorical, Domain, Float, Integer
 
 from algos.counted import counted_seed
+from experiments.metric_names import SEARCH_SCORE
 from experiments.recovery.manifests import MANIFEST_FILE, MARKER_FILE, find_damage
 from experiments.recovery.shelf import CheckpointShelf
 from experiments.recovery.stopping import STOP_FILE
@@ -243,7 +244,7 @@ def copy_checkpoint(source: Path, target: CheckpointShelf) -> Path:
 
 def _score(checkpoint: Path) -> float:
     """What a checkpoint was worth; without a number it is worth least."""
-    score = read_json(checkpoint / STATE_FILE)["last_metrics"].get("search_score")
+    score = read_json(checkpoint / STATE_FILE)["last_metrics"].get(SEARCH_SCORE)
     return -math.inf if score is None or math.isnan(score) else float(score)
 
 

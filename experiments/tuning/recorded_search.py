@@ -10,10 +10,11 @@ from ray.tune.experiment.config_parser import _create_trial_from_spec, _make_par
 from ray.tune.search.search_algorithm import SearchAlgorithm
 
 from experiments.config import RunConfig
+from experiments.metric_names import SEARCH_SCORE
 from experiments.recovery.stopping import STOP_FILE
 from experiments.tuning.monitor import tidy, why_unsaved
 from experiments.tuning.search_record import FAIL, SearchRecord, TrialRecord, plain_figures
-from experiments.tuning.study import METRIC, Study
+from experiments.tuning.study import Study
 
 
 class RecordedSearch(SearchAlgorithm):
@@ -34,7 +35,7 @@ class RecordedSearch(SearchAlgorithm):
     def __init__(
         self, record: SearchRecord, study: Study, *, num_trials: int, max_concurrent: int, is_population: bool
     ) -> None:
-        self._metric = METRIC
+        self._metric = SEARCH_SCORE
         self._record, self._study = record, study
         self._num_trials, self._max_concurrent, self._is_population = num_trials, max_concurrent, is_population
         self._experiment: Any = None

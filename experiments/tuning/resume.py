@@ -20,6 +20,7 @@ from experiments.run_record import read_run_record
 from experiments.settings import settings_of
 from experiments.tuning.best import restore_best
 from experiments.tuning.monitor import read_summary
+from experiments.tuning.search_record import SearchRecord
 
 TUNER_FILE = "tuner.pkl"
 """Tune's own plan of an experiment."""
@@ -27,7 +28,7 @@ STATE_FILES = "experiment_state-*.json"
 """Tune's own account of how far an experiment is; the newest counts."""
 
 CHANGEABLE_IN_SEARCH = ("storage", "name", "resume", "json", "config", "skip_training", "load_model")
-"""What may differ from the run folder's config when a search is carried on."""
+"""What may differ from the run folder's config when a search is carried on; so may its number of trials."""
 CHANGEABLE = (
     *CHANGEABLE_IN_SEARCH[:-1],
     "episodes",
@@ -54,9 +55,13 @@ def is_known(config: RunConfig) -> bool:
 
 def is_complete(config: RunConfig) -> bool:
     """Whether the run folder already holds everything that is asked for."""
-    summary = read_summary(run_folder(config))
-    is_done = summary.get("status") == "complete"
-    return is_done and (bool(config.search.num_trials) or int(summary.get("episodes") or 0) >= config.episodes)
+    folder = run_folder(config)
+    summary = read_summary(folder)
+    if summary.get("status") != "complete":
+        return False
+    if config.search.num_trials:
+        return SearchRecord.num_begun(folder) >= config.search.num_trials
+    return int(summary.get("episodes") or 0) >= config.episodes
 
 
 def check_changes(config: RunConfig, by_hand: dict[str, Any]) -> None:
@@ -71,7 +76,10 @@ def check_changes(config: RunConfig, by_hand: dict[str, Any]) -> None:
     """
     folder = run_folder(config)
     recorded = read_run_record(folder).config
-    changeable = CHANGEABLE_IN_SEARCH if config.search.num_trials else CHANGEABLE
+    changeable: tuple[str, ...] = CHANGEABLE_IN_SEARCH if config.search.num_trials else CHANGEABLE
+    if config.search.num_trials and recorded.get("search", {}).get("num_trials"):
+        _check_num_trials(config, was=recorded["search"]["num_trials"])
+        changeable += ("search.num_trials",)
     differing = []
     for name, value in by_hand.items():
         old: Any = recorded
@@ -88,6 +96,32 @@ def check_changes(config: RunConfig, by_hand: dict[str, Any]) -> None:
         )
 
 
+def _check_num_trials(config: RunConfig, *, was: int) -> None:
+    """Refuse a number of trials that a search which has begun cannot come to.
+
+    Args:
+        config: The settings.
+        was: The number of before.
+
+    Raises:
+        InputError: if more trials have begun, or it is a population, whose members are compared from their start.
+    """
+    folder, asked = run_folder(config), config.search.num_trials
+    begun = SearchRecord.num_begun(folder)
+    if asked == was or not begun:
+        return
+    if config.search.scheduler == "pbt":
+        raise InputError(
+            f"{folder} is a population of {was}, which newcomers cannot join and nobody can leave: leave out "
+            f"--search.num-trials {asked}, or start another search with another --name"
+        )
+    if asked < begun:
+        raise InputError(
+            f"--search.num-trials is {asked}, but {begun} trials of {folder} have begun: ask for {begun} or more, or "
+            "start another search with another --name"
+        )
+
+
 def nothing_to_resume(config: RunConfig) -> InputError:
     """What to say where ``--resume`` names something, but the run folder holds nothing that could go on."""
     folder = run_folder(config)
@@ -99,8 +133,7 @@ def nothing_to_resume(config: RunConfig) -> InputError:
 def _start_from(config: RunConfig) -> str:
     """Say how a new run is made of the checkpoint that ``--resume`` names: from its weights, or from all of it."""
     asked = f"{config.resume} --name NEW"
-    branch = f", or on from where it stood: --branch-from {asked}" if "branch_from" in settings_of(RunConfig) else ""
-    return f"start a new run from its weights: --load-model {asked}{branch}"
+    return f"start a new run from its weights: --load-model {asked}, or on from where it stood: --branch-from {asked}"
 
 
 def named_checkpoint(config: RunConfig) -> dict[str, str] | None:

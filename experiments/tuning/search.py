@@ -16,24 +16,26 @@ from envs.market import Market
 from experiments.cli import DONE, INTERRUPTED, log_to, write_json_flag
 from experiments.config import RunConfig, config_to_json, run_folder, run_vault
 from experiments.layers import nested
+from experiments.metric_names import BEST_SCORE, SEARCH_SCORE
 from experiments.recovery.lock import run_lock
 from experiments.recovery.stopping import stop_on_signal
-from experiments.reporting.files import read_json, write_json, write_text
+from experiments.reporting.files import write_json, write_text
 from experiments.reporting.tables import rows_table, show
-from experiments.run_files import BEST_FOLDER, LOG_FILE, META_FILE, SEARCH_FILE
+from experiments.run_files import LOG_FILE, SEARCH_FILE
 from experiments.tuning import session
 from experiments.tuning.asha import RecordedASHA
 from experiments.tuning.ending import backtest_run, finish_in_store, say_failed, say_interrupted
 from experiments.tuning.loggers import RecordLogger
-from experiments.tuning.monitor import SHOWN, write_summary
+from experiments.tuning.monitor import write_summary
 from experiments.tuning.opening import open_run
 from experiments.tuning.population import PopulationBasedTraining
 from experiments.tuning.reconcile import last_result, reconcile
 from experiments.tuning.recorded_search import RecordedSearch
 from experiments.tuning.resume import can_restore
-from experiments.tuning.search_record import FAIL, SearchRecord, TrialRecord
+from experiments.tuning.search_record import SearchRecord, TrialRecord
+from experiments.tuning.search_summary import SearchMonitor, best_trial, describe_search
 from experiments.tuning.spaces import search_space
-from experiments.tuning.study import BEST, METRIC, Study
+from experiments.tuning.study import Study
 
 BEST_FILE = "best_config.yaml"
 TRIALS_FILE = "trials.json"
@@ -69,9 +71,10 @@ def _search(config: RunConfig, market: Market, fixed: Collection[str]) -> int:
         print(f"drawn: {', '.join(record.drawn_names)}")
         if record.trials:
             print(f"carrying on: {sum(t.has_ended for t in record.trials)} of {len(record.trials)} trials have ended")
-        write_summary(folder, {"status": "running", "algo": config.algo, "seed": config.seed})
+        begun = {"status": "running", "algo": config.algo, "seed": config.seed, "target_episodes": config.episodes}
+        write_summary(folder, begun | describe_search(record, num_trials=config.search.num_trials))
         with suppress(KeyboardInterrupt):  # before Tune listens for it, or a second time
-            _fit(config, scaler, RecordedSearch.of(config, record, study), scheduler)
+            _fit(config, scaler, record, RecordedSearch.of(config, record, study), scheduler)
         study.sync(record)
         rows = trial_rows(record)
         show(rows_table(rows, title="Trials"))
@@ -82,11 +85,11 @@ def _search(config: RunConfig, market: Market, fixed: Collection[str]) -> int:
         if len(rows) < config.search.num_trials or not all(trial.has_ended for trial in record.trials):
             write_summary(folder, {"status": "interrupted"})
             return say_interrupted(folder)
-        finished = [t for t in record.trials if _score(record, t) is not None]
-        if not finished:
+        best = best_trial(record)
+        if best is None:
             write_summary(folder, {"status": "failed"})
             return say_failed(f"no trial finished; details in {folder}/trial_*/error.txt")
-        payload = _conclude(config, record, max(finished, key=lambda t: float(_score(record, t) or 0.0)), rows)
+        payload = _conclude(config, record, best, rows)
     write_json_flag(config.json, payload)
     return DONE
 
@@ -133,20 +136,23 @@ def _scheduler(config: RunConfig, record: SearchRecord, space: Mapping[str, Any]
     return FIFOScheduler()
 
 
-def _fit(config: RunConfig, scaler: dict[str, Any], algorithm: RecordedSearch, scheduler: Any) -> None:
+def _fit(
+    config: RunConfig, scaler: dict[str, Any], record: SearchRecord, algorithm: RecordedSearch, scheduler: Any
+) -> None:
     from ray import tune
 
     from experiments.tuning.trainables import trainable_class
 
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    folder = run_folder(config).absolute()
+    folder, num_trials = run_folder(config).absolute(), config.search.num_trials
+    monitor = SearchMonitor(record, num_trials=num_trials, **session.monitored(config))
     tuner = tune.Tuner(
         trainable_class(config),
         param_space={"run": config_to_json(config), "scaler": scaler},
         tune_config=tune.TuneConfig(
-            metric=METRIC,
+            metric=SEARCH_SCORE,
             mode="max",
-            num_samples=config.search.num_trials,
+            num_samples=num_trials,
             search_alg=algorithm,
             scheduler=scheduler,
             trial_dirname_creator=session.trial_folder,
@@ -156,7 +162,7 @@ def _fit(config: RunConfig, scaler: dict[str, Any], algorithm: RecordedSearch, s
             storage_path=str(folder.parent),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=config.max_failures),
-            callbacks=[session.monitor_of(config), RecordLogger()],
+            callbacks=[monitor, RecordLogger()],
             verbose=0,
         ),
     )
@@ -171,14 +177,8 @@ def trial_rows(record: SearchRecord) -> list[dict[str, Any]]:
     for trial in record.trials:
         result = trial.result or {}
         row = {"trial": trial.trial_id, "state": SHOWN_STATES[trial.state], "episodes": result.get("episodes")}
-        rows.append({**row, "score": result.get(BEST), **trial.overrides})
+        rows.append({**row, "score": result.get(BEST_SCORE), **trial.overrides})
     return sorted(rows, key=lambda row: -1e300 if row["score"] is None else row["score"], reverse=True)
-
-
-def _score(record: SearchRecord, trial: TrialRecord) -> float | None:
-    """What the best checkpoint of a trial reached, where there is one and the trial did not fail."""
-    has_best = (record.folder / trial.folder_name / BEST_FOLDER).is_dir()
-    return (trial.result or {}).get(BEST) if has_best and trial.state != FAIL else None
 
 
 def _unsaved(record: SearchRecord) -> list[str]:
@@ -193,29 +193,11 @@ def _conclude(config: RunConfig, record: SearchRecord, best: TrialRecord, rows: 
     folder, figures = record.folder, best.result or {}
     plain = {"algo": config.algo, **nested(best.overrides)}
     write_json(folder / TRIALS_FILE, rows)
-    header = f"# Best of {len(rows)} trials by validation {config.search.objective}: {figures[BEST]:.4f}\n"
+    header = f"# Best of {len(rows)} trials by validation {config.search.objective}: {figures[BEST_SCORE]:.4f}\n"
     if any(exploit.trial_id == best.trial_id for exploit in record.exploits):
         header += f"# These are its last settings; they changed while it trained ({SEARCH_FILE} says when and how).\n"
     write_text(folder / BEST_FILE, header + yaml.safe_dump(plain, sort_keys=False))
-    checkpoint = folder / best.folder_name / BEST_FOLDER
-    meta = read_json(checkpoint / META_FILE)
-    relative = str(checkpoint.relative_to(folder))
-    summary = write_summary(
-        folder,
-        {
-            "status": "complete",
-            "algo": config.algo,
-            "seed": config.seed,
-            "target_episodes": config.episodes,
-            "episodes": int(figures["episodes"]),
-            "env_steps": int(figures["total_steps"]),
-            "agent_steps": int(figures["agent_steps"]),
-            "latest_checkpoint": relative,
-            "best_checkpoint": relative,
-            "best_metric": {"name": meta["metric_name"], "value": meta["metric_value"]},
-            "weights_sha256": meta["weights_sha256"],
-            "metrics": {name: figures[name] for name in SHOWN if name in figures},
-        },
-    )
+    status = {"status": "complete", "algo": config.algo, "seed": config.seed}
+    summary = write_summary(folder, status | describe_search(record, num_trials=config.search.num_trials))
     print(f"best settings: {folder / BEST_FILE} (use them with --config)")
     return {"summary": summary, "trials": rows, "best": plain, "backtest": backtest_run(str(folder))}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from experiments.run_files import SEARCH_FILE
 FORMAT = 1
 RUNNING, COMPLETE, PRUNED, FAIL = "RUNNING", "COMPLETE", "PRUNED", "FAIL"
 """States of a trial, by Optuna's names. RUNNING is whatever has not ended, whether a process works on it or not."""
+_DAMAGES = (InputError, KeyError, TypeError, ValueError, AttributeError)
+"""What reading a damaged record can raise."""
 _NON_FINITE = ("nan", "inf", "-inf")
 
 
@@ -142,7 +145,7 @@ class SearchRecord:
             return record
         try:
             record._fill(read_json(path))
-        except (InputError, KeyError, TypeError, ValueError, AttributeError) as error:
+        except _DAMAGES as error:
             aside = rename_aside(path)
             report(f"{path.name} is damaged ({type(error).__name__}): set aside as {aside.name}")
             return cls(folder)
@@ -157,6 +160,18 @@ class SearchRecord:
         self.boundary = int(content["population"]["boundary"])
         self.exploits = [Exploit(**_decode(entry)) for entry in content["population"]["exploits"]]
         self.num_pending = int(content["population"]["num_pending"])
+
+    @classmethod
+    def num_begun(cls, folder: Path) -> int:
+        """How many trials a run folder knows of, by its record or, where that is lost, by their folders.
+
+        Args:
+            folder: The run folder; nothing in it is touched.
+        """
+        record = cls(folder)
+        with suppress(*_DAMAGES):
+            record._fill(read_json(folder / SEARCH_FILE))
+        return max(len(record.trials), sum(path.is_dir() for path in folder.glob("trial_*")))
 
     def save(self) -> None:
         """Write the record whole.

@@ -183,7 +183,7 @@ def train(config: RunConfig, scaler: dict[str, Any]) -> Outcome:
                 # its own state file still points at.
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 failure_config=tune.FailureConfig(max_failures=config.max_failures),
-                callbacks=[monitor_of(config), RecordLogger()],
+                callbacks=[RunMonitor(**monitored(config)), RecordLogger()],
                 verbose=0,
             ),
         )
@@ -197,11 +197,10 @@ def train(config: RunConfig, scaler: dict[str, Any]) -> Outcome:
     return _outcome(results, folder, config)
 
 
-def monitor_of(config: RunConfig) -> RunMonitor:
-    """The callback that follows a run or a search, into its store where it has one."""
+def monitored(config: RunConfig) -> dict[str, Any]:
+    """What the callback that follows a run or a search is told of it: its store too, where it has one."""
     vault = run_vault(config)
-    address = vault.address if vault is not None else None
-    return RunMonitor(algo=config.algo, seed=config.seed, is_search=bool(config.search.num_trials), address=address)
+    return {"algo": config.algo, "seed": config.seed, "address": vault.address if vault is not None else None}
 
 
 def _outcome(results: Any, folder: Path, config: RunConfig) -> Outcome:

@@ -20,15 +20,12 @@ from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search.optuna import OptunaSearch
 
 from algos.counted import counted_seed
+from experiments.metric_names import BEST_SCORE, SEARCH_SCORE
 from experiments.recovery.shelf import rename_aside
 from experiments.reporting.files import to_disk
 from experiments.tuning.search_record import COMPLETE, FAIL, PRUNED, RUNNING, SearchRecord, TrialRecord
 
 STUDY_FILE = "optuna.db"
-METRIC = "search_score"
-"""What every result reports, and by which trials are stopped early and compared with each other."""
-BEST = "best_score"
-"""What the best checkpoint of a trial reached: the trial that is kept is judged by the checkpoint that is kept."""
 MIN_STARTUP_TRIALS = 4
 _JOURNALS = ("-journal", "-wal", "-shm")
 _STAGED = ".optuna.new.db"
@@ -135,7 +132,7 @@ class Study:
         since Optuna takes no number for it.
         """
         figures = trial.result or {}
-        value = figures.get(METRIC) if figures.get(BEST) is None else figures[BEST]
+        value = figures.get(SEARCH_SCORE) if figures.get(BEST_SCORE) is None else figures[BEST_SCORE]
         is_usable = isinstance(value, (int, float)) and not math.isnan(value)
         state = trial.state if trial.state in (RUNNING, FAIL) or is_usable else FAIL
         is_pruned = state == PRUNED

@@ -31,7 +31,7 @@ from algos.qmix.algorithm import QMIX, VDN
 from envs.errors import InputError
 from experiments.config import RunConfig, config_from_json
 from experiments.layers import merge, nested
-from experiments.metric_names import VALIDATION_METRICS, read_metric, unknown_metric
+from experiments.metric_names import BEST_SCORE, SEARCH_SCORE, VALIDATION_METRICS, read_metric, unknown_metric
 from experiments.recovery.stopping import STOP_FILE
 from experiments.recovery.store import is_remote
 from experiments.run_files import RECORD_FILE
@@ -121,11 +121,11 @@ class RunTrainable(CheckpointedRun):
             agent_steps=self._agent_steps(),
             epsilon=self.epsilon(),
             episode_return=self._see_return(result),
-            best_score=self._best,
             is_best=self._is_best,
             done=is_over or is_stopped,
             is_stopped=is_stopped and not is_over,
         )
+        result[BEST_SCORE] = self._best
         self._ends = is_over or is_stopped
         if was_over:
             result["is_repeated"] = True
@@ -160,7 +160,7 @@ class RunTrainable(CheckpointedRun):
         found = self._last_evaluation[ENV_RUNNER_RESULTS]["floor"]
         values = {name: float(found[name]) for name in VALIDATION_METRICS}
         values["return"] = values["profit"]
-        values["search_score"] = values[self.run.search.objective]
+        values[SEARCH_SCORE] = values[self.run.search.objective]
         self._last_metrics = values
         self._evaluated_at = self.num_episodes
 

@@ -151,6 +151,10 @@ def test_prune_does_not_touch_a_run_that_is_being_written(folder, capsys):
         (["list", "nowhere"], "nowhere is no folder"),
         (["prune", ".", "--keep", "0"], "keep"),
         (["list", "."], "holds no checkpoints"),
+        (["list", ".", "--keep", "3"], "--keep has no effect on list, only on prune"),
+        (["verify", ".", "--yes"], "--yes has no effect on verify, only on prune"),
+        (["export", ".", "--keep-every", "2"], "--keep-every has no effect on export, only on prune"),
+        (["prune", ".", "--out", "there"], "--out has no effect on prune, only on export"),
     ],
 )
 def test_mistakes_are_refused_in_one_line(words, complaint, capsys, tmp_path, monkeypatch):

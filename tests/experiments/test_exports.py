@@ -174,6 +174,17 @@ def test_summary_tells_people_and_programs_all_of_it(exported, tmp_path):
     assert not list(out.parent.glob(".*exporting"))
 
 
+@pytest.mark.parametrize("out", [None, "not/there/yet"])
+def test_folders_on_the_way_are_made(exported, tmp_path, out):
+    import shutil
+
+    folder = shutil.copytree(exported("ppo")[0], tmp_path / "run")
+    where = [] if out is None else ["--out", tmp_path / out]
+    assert asked("export", folder, *where) == 0
+    (made,) = (folder / "export").iterdir() if out is None else [tmp_path / out]
+    assert read_json(made / "summary.json")["algo"] == "ppo"
+
+
 def test_folder_that_holds_something_is_not_written_over(exported, tmp_path, capsys):
     folder, _ = exported("ppo")
     (tmp_path / "mine").write_text("x")
@@ -229,8 +240,6 @@ def test_damaged_checkpoint_is_not_exported(exported, tmp_path, capsys):
     (find_model(folder).checkpoint / "team.json").write_text("{}")
     assert asked("export", folder, "--out", tmp_path / "out") == 2
     assert "is damaged, team.json" in capsys.readouterr().err
-    assert asked("list", folder, "--out", tmp_path / "out") == 2
-    assert "--out has no effect on list" in capsys.readouterr().err
 
 
 SCRIPT = """

@@ -123,14 +123,6 @@ def test_monitor_brings_records_in_line_with_the_newest_whole_checkpoint(tmp_pat
     assert (folder / "damaged-checkpoint_000001").is_dir()
 
 
-def test_monitor_of_a_search_leaves_the_summary_alone_and_names_the_trial(tmp_path, capsys):
-    folder = tmp_path / "run"
-    report(RunMonitor(algo="ppo", seed=4, is_search=True), trial_in(folder), 1, sharpe=1.5, is_best=True)
-    assert read_summary(folder) == {}
-    assert (folder / "trial_0" / "best_checkpoint").is_dir()
-    assert capsys.readouterr().out.startswith("[0]  episodes 10/30")
-
-
 def test_summary_that_a_kill_prevented_is_made_up_for(tmp_path):
     folder = tmp_path / "run"
     trial, monitor = trial_in(folder), RunMonitor(algo="ppo", seed=4)

@@ -6,13 +6,17 @@ from trials import folder_of
 
 from algos.errors import IncompatibleError
 from envs.errors import InputError
-from experiments.config import RunConfig, config_from_json, parse_run, run_folder
+from experiments.config import RunConfig, config_from_json, config_to_json, parse_run, run_folder
 from experiments.layers import merge, nested
 from experiments.recovery.manifests import seal
+from experiments.run import run as start
+from experiments.run_files import SEARCH_FILE
+from experiments.run_record import read_run_record, write_run_record
 from experiments.settings import settings_of
 from experiments.tuning import resume
 from experiments.tuning.algorithms import MOST_STEPS, SHARED, algorithm_config
 from experiments.tuning.monitor import write_summary
+from experiments.tuning.search_record import SearchRecord, TrialRecord
 from experiments.tuning.spaces import SPACES
 
 # --- what may change --------------------------------------------------------------------------------------------------
@@ -64,6 +68,67 @@ def test_other_changes_are_refused_with_what_was_and_what_is(run, changes, words
         resume.check_changes(*asked(run, **changes))
     for way in ("--load-model", "--branch-from"):
         assert f"{way} {run_folder(run)} --name NEW" in str(caught.value)
+
+
+@pytest.fixture
+def search(tmp_path):
+    """A search of four trials, of which three have begun."""
+    config = make_run(tmp_path / "found", SMALL | {"search": {"num_trials": 4}})
+    begin(config, 3)
+    return config
+
+
+def begin(config, count):
+    record = SearchRecord(run_folder(config))
+    record.trials = [TrialRecord(f"{i:05d}", {}, {}) for i in range(count)]
+    record.save()
+
+
+@pytest.mark.parametrize("num_trials", [3, 4, 8])
+def test_search_may_be_given_as_many_trials_as_have_begun_or_more(search, num_trials):
+    resume.check_changes(*asked(search, search__num_trials=num_trials))
+
+
+def test_search_is_not_given_fewer_trials_than_have_begun(search):
+    for damage in (False, True):
+        if damage:  # their folders tell
+            (run_folder(search) / SEARCH_FILE).write_text("[]")
+            for i in range(3):
+                (run_folder(search) / f"trial_0000{i}").mkdir()
+        with pytest.raises(
+            InputError, match=r"--search.num-trials is 2, but 3 trials of .*found have begun: ask for 3"
+        ):
+            resume.check_changes(*asked(search, search__num_trials=2))
+    assert (run_folder(search) / SEARCH_FILE).read_text() == "[]", "nothing is touched"
+
+
+def test_population_keeps_its_size_once_it_has_begun(tmp_path):
+    config = make_run(tmp_path / "found", SMALL | {"search": {"num_trials": 4, "scheduler": "pbt"}})
+    resume.check_changes(*asked(config, search__num_trials=6))
+    begin(config, 4)
+    resume.check_changes(*asked(config, search__num_trials=4))
+    for num_trials in (3, 6):
+        with pytest.raises(InputError, match="is a population of 4, which newcomers cannot join"):
+            resume.check_changes(*asked(config, search__num_trials=num_trials))
+
+
+def test_search_is_complete_when_it_has_the_trials_that_are_asked_for(search):
+    folder = run_folder(search)
+    for status, begun, answer in [("complete", 4, True), ("complete", 3, False), ("running", 4, False)]:
+        write_summary(folder, {"status": status, "episodes": 9999})
+        begin(search, begun)
+        assert resume.is_complete(search) is answer
+
+
+@pytest.mark.parametrize("words", [[], ["--search.num-trials", "6"]])
+def test_search_that_is_carried_on_keeps_its_checkpoint_metric(search, monkeypatch, words):
+    seen = []
+    monkeypatch.setattr("experiments.tuning.search.search", lambda config, market, fixed: seen.append(config) or 0)
+    config = replace(search, checkpoint_metric="turnover", checkpoint_mode="min")
+    record = read_run_record(run_folder(config))
+    write_run_record(**{**vars(record), "folder": record.folder, "config": config_to_json(config)})
+    assert start(["--storage", config.storage, "--name", config.name, *words]) == 0
+    assert (seen[0].checkpoint_metric, seen[0].checkpoint_mode) == ("turnover", "min")
 
 
 def test_complete_means_that_nothing_is_left_to_train(run):

@@ -7,6 +7,8 @@ import pandas as pd
 import pytest
 from commands import CLOCK, MARKET, tree
 
+from experiments.backtest import run as backtest
+from experiments.checkpoints import run as checkpoints
 from experiments.recovery.lock import run_lock
 from experiments.run import run
 
@@ -92,12 +94,34 @@ def test_calendars_that_differ_are_refused_where_that_was_asked_for(mistake, tmp
         (["--data.assets", "ALFA", "BRAVVO"], "did you mean"),
         (["--capital", "0"], "--floor.capital is '0'"),
         (["--capital", "-5"], "--floor.capital is '-5'"),
+        (["--capital", "1e300"], "--floor.capital is '1e300': input should be less than or equal to"),
+        (["--seed", "99999999999"], "--seed is '99999999999': input should be less than or equal to 2147483647"),
+        (["--episodes", "9" * 24], "input should be less than or equal to 1000000000000"),
+        (["--storage", ""], "--storage is '': it is empty"),
+        (["--config", ""], "--config is '': it is empty"),
+        (["--config", "."], "cannot read .: Is a directory"),
         (["--captal", "5"], "did you mean '--capital'"),
         (["--algo", "qmixx"], "did you mean 'qmix'"),
         (["--data.synthetic.num-bars", "100"], "bars"),
         (["--floor.horizon-bars", "100000"], "bars"),
         (["--desk.action", "continuous"], "use ppo"),
         (["--preset", "roles", "--algo", "ppo", "--ppo.use-shared-networks"], "--ppo.use-shared-networks"),
+        (["--qmix.hidden", "64", "0"], "--qmix.hidden is '0'"),
+        (["--algo", "ppo", "--ppo.hidden", "-5"], "--ppo.hidden is '-5'"),
+        (["--algo", "dqn", "--dqn.hidden", "0"], "--dqn.hidden is '0'"),
+        (["--algo", "dqn", "--dqn.training-intensity", "-1"], "--dqn.training-intensity is '-1'"),
+        (["--algo", "ppo", "--ppo.grad-clip", "0"], "--ppo.grad-clip is '0'"),
+        (["--algo", "ppo", "--ppo.minibatch-size", "5000"], "--ppo.minibatch-size is 5000, more than the batch"),
+        (
+            ["--algo", "ppo", "--ppo.train-batch-size-per-learner", "8"],
+            "raise --ppo.train-batch-size-per-learner above",
+        ),
+        (["--scaling.num-env-runners", "-1"], "--scaling.num-env-runners is '-1'"),
+        (["--scaling.num-envs-per-env-runner", "0"], "--scaling.num-envs-per-env-runner is '0'"),
+        (["--scaling.num-learners", "-1"], "--scaling.num-learners is '-1'"),
+        (["--scaling.num-gpus-per-learner", "-1"], "--scaling.num-gpus-per-learner is '-1'"),
+        (["--scaling.num-gpus-per-env-runner", "-1"], "--scaling.num-gpus-per-env-runner is '-1'"),
+        (["--scaling.num-cpus-per-env-runner", "-1"], "--scaling.num-cpus-per-env-runner is '-1'"),
         (["--qmix.replay-capacity", "16"], "replay_capacity"),
         (["--qmix.network", "gru", "--qmix.n-step", "3"], "n_step"),
         (["--load-model", "nowhere"], "nowhere does not exist"),
@@ -110,6 +134,12 @@ def test_setting_is_refused(mistake, tmp_path, argv, words):
     name = [] if "--name" in argv else ["--name", "new"]
     assert words in mistake(*argv, *name)
     assert not (tmp_path / "results" / "new").exists()
+
+
+@pytest.mark.parametrize("algo", ["qmix", "ppo", "dqn"])
+def test_networks_without_layers_are_refused(mistake, tmp_path, algo):
+    (tmp_path / "mine.yaml").write_text(f"{algo}:\n  hidden: []\n")
+    assert f"{algo}.hidden is []" in mistake("--config", "mine.yaml", "--algo", algo)
 
 
 def test_key_that_does_not_exist_is_refused_with_the_nearest(mistake, tmp_path):
@@ -153,6 +183,47 @@ def test_checkpoints_none_of_which_is_whole_are_refused_and_stay(mistake, folder
     assert "checkpoint_000000 is damaged, COMPLETE: is missing" in line
     assert "checkpoint_000001 is damaged, checkpoint_meta.json" in line
     assert len(list(folder.glob("trial_0/damaged-*/checkpoint_meta.json"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("config.json", "a run's own file"),
+        ("summary.json", "a run's own file"),
+        ("search.json", "a run's own file"),
+        ("trial_0/checkpoint_000000/COMPLETE", "in the checkpoint checkpoint_000000"),
+        ("trial_0/checkpoint_000000/new.json", "in the checkpoint checkpoint_000000"),
+    ],
+)
+def test_file_for_what_is_printed_is_none_of_the_files_of_a_run(mistake, folder, path, words):
+    before = tree(folder)
+    assert words in mistake("--name", "old", "--json", folder / path)
+    assert tree(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("out", "words"),
+    [
+        (".", "which a run writes to"),
+        ("trial_0", "which a run writes to"),
+        ("trial_0/checkpoint_000000", "in the checkpoint checkpoint_000000"),
+        ("trial_0/checkpoint_000000/below/it", "in the checkpoint checkpoint_000000"),
+    ],
+)
+def test_results_of_a_backtest_or_an_export_do_not_go_among_the_files_of_a_run(mistake, folder, out, words):
+    before = tree(folder)
+    assert words in mistake("--model", folder, "--out", folder / out, verb=backtest)
+    mistake("export", folder, "--out", folder / out, verb=checkpoints)
+    assert tree(folder) == before
+
+
+@pytest.mark.parametrize("words", [["--name", "old"], ["--load-model", "results/old"]])
+def test_results_that_could_not_be_written_are_refused_before_the_backtest(mistake, folder, words):
+    (folder / "backtest").write_text("mine")
+    before = tree(folder)
+    line = mistake(*words, "--skip-training")
+    assert "backtest, which is not a folder: choose another place; experiments/backtest.py --model results/old" in line
+    assert tree(folder) == before
 
 
 def test_run_that_another_process_writes_is_refused(mistake, folder):

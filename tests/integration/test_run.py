@@ -169,9 +169,13 @@ def test_lower_target_is_said_to_be_reached_by_far(first, capsys):
     assert f"has {EPISODES} episodes, more than the 8 asked for" in capsys.readouterr().out
 
 
-def test_backtest_that_a_kill_prevented_is_made_up_for(finished, capsys):
+@pytest.mark.parametrize("text", [None, "[]"])
+def test_backtest_that_a_kill_prevented_or_damaged_is_made_up_for(finished, capsys, text):
     (finished / "backtest" / "backtest.json").unlink()
+    if text is not None:
+        (finished / "backtest" / "backtest.json").write_text(text)
     assert run_here(finished) == 0
+    assert (finished / "damaged-backtest").is_dir() == (text is not None)
     assert "already complete" in capsys.readouterr().out
     assert (finished / "backtest" / "backtest.json").is_file()
 

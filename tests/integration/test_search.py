@@ -9,6 +9,7 @@ from commands import MARKET, PPO, QMIX, Started, checkpoints, meta, run_here, su
 from algos.policy import flat_weights, weights_sha256
 from experiments.cli import exit_code
 from experiments.config import config_to_json, parse_run
+from experiments.recovery.shelf import CheckpointShelf
 from experiments.run import run
 from experiments.run_files import SEARCH_FILE
 from experiments.tuning.study import STUDY_FILE
@@ -62,8 +63,12 @@ def test_summary_and_backtest_are_of_the_best_trial(searched):
     best = max(trials_of(searched), key=lambda row: row["score"])
     assert found["status"] == "complete"
     assert found["best_checkpoint"] == f"trial_{best['trial']}/best_checkpoint"
-    meta = json.loads((searched / found["best_checkpoint"] / "checkpoint_meta.json").read_text())
-    assert found["best_metric"] == {"name": "sharpe", "value": meta["sharpe"]}
+    assert found["search"] == {"num_trials": 3, "num_begun": 3, "num_ended": 3, "best_trial": best["trial"]}
+    assert found["best_metric"] == {"name": "sharpe", "value": meta(searched / found["best_checkpoint"])["sharpe"]}
+    latest = CheckpointShelf(searched / f"trial_{best['trial']}").published()[-1]
+    assert searched / found["latest_checkpoint"] == latest
+    assert found["weights_sha256"] == meta(latest)["weights_sha256"]
+    assert found["episodes"] == meta(latest)["episode"] >= found["target_episodes"] == 16
     assert (searched / "backtest" / "backtest.json").exists()
     payload = json.loads((searched.parent / "first.json").read_text())
     assert (payload["summary"], payload["trials"]) == (found, trials_of(searched))
@@ -76,10 +81,31 @@ def test_same_command_again_is_already_complete(searched, capsys):
     assert tree(searched) == before
 
 
-@pytest.mark.parametrize("words", [["--episodes", "32"], ["--search.num-trials", "4"], ["--capital", "5e5"]])
+@pytest.mark.parametrize("words", [["--episodes", "32"], ["--capital", "5e5"]])
 def test_search_is_not_made_into_another_one(searched, words, capsys):
     assert run_here(searched, *SEARCH, *words) == 2
     assert "cannot be carried on with other settings" in capsys.readouterr().err
+
+
+def test_search_that_is_over_takes_more_trials(searched, tmp_path):
+    folder = shutil.copytree(searched, tmp_path / "first")
+    before = {path: path.read_bytes() for path in folder.glob("trial_*/result.json")}
+    assert run_here(folder, "--search.num-trials", "4") == 0
+    rows = {row["trial"]: row for row in trials_of(folder)}
+    assert {row["trial"]: row for row in trials_of(searched)}.items() < rows.items()
+    assert {path: path.read_bytes() for path in before} == before
+    assert [trial.state.name for trial in study_of(folder).trials] == ["COMPLETE"] * 4
+    assert study_of(folder).trials[3].params["ppo.lr"] == rows["00003"]["ppo.lr"]
+    found = summary(folder)
+    assert (found["status"], found["search"]["num_ended"]) == ("complete", 4)
+    assert found["search"]["best_trial"] == max(rows, key=lambda name: rows[name]["score"])
+
+
+def test_search_does_not_forget_trials(searched, capsys):
+    before = tree(searched)
+    assert run_here(searched, "--search.num-trials", "2") == 2
+    assert "3 trials" in capsys.readouterr().err
+    assert tree(searched) == before
 
 
 def test_checkpoint_of_a_search_is_not_continued(searched, capsys):

@@ -4,9 +4,10 @@ import os
 import optuna
 import pytest
 
+from experiments.metric_names import SEARCH_SCORE
 from experiments.tuning.search_record import SearchRecord, TrialRecord
 from experiments.tuning.spaces import SPACES
-from experiments.tuning.study import METRIC, STUDY_FILE, Study
+from experiments.tuning.study import STUDY_FILE, Study
 
 
 def open_study(folder, *, seed=0, num_trials=6):
@@ -24,7 +25,7 @@ def draw(record, study, score=None, *, episodes=10):
     record.trials.append(trial)
     record.save()
     if score is not None:
-        record.end(trial, {METRIC: score, "episodes": episodes, "target_episodes": 10})
+        record.end(trial, {SEARCH_SCORE: score, "episodes": episodes, "target_episodes": 10})
         record.save()
     return trial
 
