@@ -25,6 +25,8 @@ PURE = (
     "envs/mandates.py",
     "envs/metrics.py",
     "envs/observations.py",
+    "envs/optima/games.py",
+    "envs/optima/problem.py",
     "envs/price_dates.py",
     "envs/price_files.py",
     "envs/price_tables.py",
