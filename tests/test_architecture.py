@@ -26,6 +26,8 @@ PURE = (
     "envs/metrics.py",
     "envs/observations.py",
     "envs/optima/games.py",
+    "envs/optima/merton.py",
+    "envs/optima/merton_relative.py",
     "envs/optima/problem.py",
     "envs/price_dates.py",
     "envs/price_files.py",
