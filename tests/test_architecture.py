@@ -25,6 +25,7 @@ PURE = (
     "envs/mandates.py",
     "envs/metrics.py",
     "envs/observations.py",
+    "envs/optima/almgren_chriss.py",
     "envs/optima/games.py",
     "envs/optima/merton.py",
     "envs/optima/merton_relative.py",
