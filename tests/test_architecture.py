@@ -27,6 +27,7 @@ PURE = (
     "envs/observations.py",
     "envs/optima/almgren_chriss.py",
     "envs/optima/games.py",
+    "envs/optima/kyle.py",
     "envs/optima/merton.py",
     "envs/optima/merton_relative.py",
     "envs/optima/problem.py",
