@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -284,7 +286,7 @@ class AlmgrenChriss(Problem):
 
     def policies(self) -> dict[str, Policy]:
         """Also the even pace, the best plan of the team and the equilibrium by their own names."""
-        return {name: lambda obs, name=name: self._follow(name, obs) for name in self._paths}
+        return {name: partial(self._follow, name) for name in self._paths}
 
     def _follow(self, name: str, obs: Tensor) -> Tensor:
         """Sell the fraction of the rest that a plan sells at this time."""

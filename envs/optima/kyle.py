@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from pydantic import Field
@@ -149,7 +150,7 @@ class Kyle(Problem):
 
     def policies(self) -> dict[str, Policy]:
         """Also the equilibrium and collusion by their own names."""
-        return {name: lambda obs, name=name: self._order(name, obs) for name in self.intensities}
+        return {name: partial(self._order, name) for name in self.intensities}
 
     def _order(self, name: str, obs: Tensor) -> Tensor:
         config = self.config

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from envs.errors import InputError
 from envs.optima.problem import Problem, agent_names, everyone_alike, normals
 from envs.settings import STRICT
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating[Any]]
 
 _PERCENT = 100.0
 
