@@ -26,6 +26,7 @@ PURE = (
     "envs/metrics.py",
     "envs/observations.py",
     "envs/optima/almgren_chriss.py",
+    "envs/optima/catalog.py",
     "envs/optima/games.py",
     "envs/optima/garleanu_pedersen.py",
     "envs/optima/kyle.py",
