@@ -3,11 +3,13 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
+from games import TwoStepGame
 from optima_checks import check_optimum_is_earned, check_state_resumes_exactly
 from pydantic import ValidationError
 
 from envs.optima.evaluation import value
 from envs.optima.games import ClimbingConfig, PenaltyConfig, TwoStepConfig
+from envs.optima.rllib import KnownMarketEnv
 
 GAMES = {
     "two-step": TwoStepConfig(),
@@ -42,6 +44,18 @@ def test_no_joint_action_beats_the_optimum_and_the_rest_lose(name):
     assert max(earned.values()) == problem.optimal_value[0]
     ties = [joint for joint, paid in earned.items() if paid == problem.optimal_value[0]]
     assert ties == ([(0, 0)] if name == "climbing" else [(0, 2), (2, 0)])
+
+
+def test_two_step_game_is_that_of_the_second_implementation():
+    ours, other = KnownMarketEnv({"market": "two-step"}), TwoStepGame()
+    for plan in product(range(2), repeat=4):
+        seen, same = ours.reset()[0], other.reset()[0]
+        for joint in (plan[:2], plan[2:]):
+            actions = dict(zip(ours.possible_agents, joint, strict=True))
+            assert all((seen[agent] == same[agent]).all() for agent in ours.possible_agents)
+            assert (ours.state() == other.state()).all()
+            (seen, *rest, _), (same, *others, _) = ours.step(actions), other.step(actions)
+            assert rest == others
 
 
 def test_two_step_game_pays_as_published():

@@ -97,6 +97,17 @@ def test_value_does_not_depend_on_where_the_episode_is_cut(num_steps):
     )
 
 
+def test_last_reward_holds_the_value_of_going_on():
+    problem = GarleanuPedersenConfig(**COUPLED).build()
+    x, z = 3 * torch.randn(20, 3, dtype=torch.float64), torch.randn(20, 3, 2, dtype=torch.float64)
+    f = (z * problem._sd).flatten(1).numpy()
+    got = problem.solution
+    for row in range(20):
+        a, b = x[row].numpy(), f[row]
+        worth = -0.5 * a @ got.a_xx @ a + a @ got.a_xf @ b + 0.5 * b @ got.a_ff @ b + got.a_0
+        assert float(problem._worth_of_going_on(x, z)[row].sum()) == pytest.approx(worth)
+
+
 def test_joint_agent_and_agents_of_one_asset_trade_alike():
     apart = GarleanuPedersenConfig(**COUPLED).build()
     joint = GarleanuPedersenConfig(**{**COUPLED, "agents": "joint"}).build()
