@@ -13,7 +13,7 @@ from torch import Tensor
 from envs.optima.problem import Policy, Problem, agent_names, normals
 from envs.settings import STRICT
 
-_WIDEST = 6.0  # standard deviations of the value at which a lone trader's best order reaches the edge of the box
+_WIDEST = 4.0  # standard deviations of the value at which a lone trader's best order reaches the edge of the box
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -80,7 +80,7 @@ class Kyle(Problem):
     expectation is zero whatever x and v are, so the best orders are the same; with ``noisy`` u is in it.
 
     Observation: v / sqrt(Sigma_0). Action: order in units of sigma_u, within a box that a lone trader's best order
-    leaves at six standard deviations of v. ``optimal`` is the equilibrium with ``reward`` own, and collusion with
+    leaves at four standard deviations of v. ``optimal`` is the equilibrium with ``reward`` own, and collusion with
     team; the baseline is collusion in the one case and the equilibrium in the other, and an order half as large for
     one trader alone.
     """

@@ -117,6 +117,29 @@ def test_a_seed_starts_another_stream_and_skip_leaves_the_episode():
     assert env.get_state()["episode"].tolist() == [1] * 4
 
 
+def test_only_the_replicas_that_end_begin_again():
+    env = OptimaEnv(make_problem("garleanu-pedersen", settings={"num_steps": 5}), num_replicas=3, with_state=True)
+    before = env.reset()
+    env.set_state({**env.get_state(), "step": np.array([0, 4, 1])})
+    after = env.step(torch.ones(3, 1, 1))
+    assert after.terminated.tolist() == [False, True, False]
+    assert after.obs[:, 0, 0].tolist() == pytest.approx([0.8, 1.0, 0.6])
+    assert (after.obs[:, 0, 1] != 0).tolist() == [True, False, True]
+    assert torch.equal(after.final_obs[0], after.obs[0])
+    assert float(after.final_obs[1, 0, 0]) == 0.0
+    assert not torch.equal(after.final_obs[1], after.obs[1])
+    assert torch.equal(after.final_state, after.final_obs[:, 0])
+    assert not torch.equal(before.obs[1], after.obs[1])
+    assert env.get_state()["episode"].tolist() == [0, 1, 0]
+
+
+def test_every_episode_and_step_draws_afresh():
+    env = OptimaEnv(make_problem("kyle", settings={"num_rounds": 3}), num_replicas=4)
+    drawn = [env.reset().obs[:, 0, 0]]
+    drawn += [env.step(torch.zeros(4, 2, 1)).obs[:, 0, 0] for _ in range(8)]
+    assert len(set(torch.cat(drawn).tolist())) == 36
+
+
 def test_value_of_more_episodes_than_replicas_takes_new_ones(monkeypatch):
     monkeypatch.setattr("envs.optima.evaluation._MOST_REPLICAS", 4)
     problem = make_problem("kyle")

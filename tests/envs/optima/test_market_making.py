@@ -7,6 +7,7 @@ from optima_checks import check_optimum_is_earned, check_state_resumes_exactly, 
 from scipy.integrate import solve_ivp
 
 from envs.errors import InputError
+from envs.optima.batched import OptimaEnv
 from envs.optima.evaluation import score, value
 from envs.optima.market_making import (
     MarketMakingConfig,
@@ -89,6 +90,20 @@ def test_optimum_is_earned_and_state_resumes(config):
         1, abs=0.1
     )
     check_state_resumes_exactly(problem, num_steps=8 if config.num_steps > 8 else None)
+
+
+@pytest.mark.parametrize(("depths", "edge"), [((2.0, 0.0), 3), ((0.0, 2.0), -3)])
+def test_a_quote_beyond_the_largest_inventory_is_not_shown(depths, edge):
+    problem = MarketMakingConfig(max_inventory=3, num_steps=60, arrival_rate=200.0, noisy=True, volatility=0.0).build()
+    env = OptimaEnv(problem, num_replicas=200, seed=2)
+    env.reset()
+    reached = 0.0
+    for _ in range(59):
+        step = env.step(torch.tensor(depths).expand(200, 1, 2))
+        held = step.obs[:, 0, 1] * 3 / 4
+        assert held.abs().max() <= 3.0
+        reached = max(reached, float((held == edge).double().mean()))
+    assert reached > 0.5
 
 
 @settings(max_examples=10, deadline=None)
