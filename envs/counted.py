@@ -42,3 +42,9 @@ def counted_integers(num_values: int, *counts: int | Tensor) -> Tensor:
     """Draw integers in [0, num_values), int64; ``num_values`` up to 2 ** 31, so that the draw is exact in float64."""
     top = _shift_right(counted_hash(*counts), 11).to(torch.float64)
     return (top * (num_values / 2.0**53)).floor().to(torch.int64).clamp_max(num_values - 1)
+
+
+def counted_uniforms(*counts: int | Tensor) -> Tensor:
+    """Draw uniforms in the open interval (0, 1), float64: from the upper 53 bits of the hash."""
+    top = _shift_right(counted_hash(*counts), 11).to(torch.float64)
+    return ((top + 0.5) * 2.0**-53).clamp_max(1.0 - 2.0**-53)

@@ -1,4 +1,4 @@
-"""Small games whose best joint policy is known, as RLlib MultiAgentEnvs."""
+"""The two-step game written a second time, as a foreign MultiAgentEnv that has no batch."""
 
 from typing import Any
 

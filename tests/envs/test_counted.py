@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from envs.counted import counted_hash, counted_integers, mix
+from envs.counted import counted_hash, counted_integers, counted_uniforms, mix
 
 
 def test_mix_is_splitmix64() -> None:
@@ -26,3 +26,13 @@ def test_draws_do_not_depend_on_their_company() -> None:
     many = counted_integers(100, 1, torch.arange(50), torch.arange(50))
     assert all(int(counted_integers(100, 1, torch.tensor([i]), torch.tensor([i]))) == int(many[i]) for i in range(50))
     assert len(set(counted_hash(1, torch.arange(1_000)).tolist())) == 1_000
+
+
+def test_uniforms_are_open_and_uniform():
+    drawn = counted_uniforms(3, torch.arange(200_000))
+    assert drawn.min() > 0.0
+    assert drawn.max() < 1.0
+    counts = torch.histc(drawn, bins=20, min=0.0, max=1.0)
+    chi_square = float(((counts - 10_000) ** 2 / 10_000).sum())
+    assert chi_square < 43.8  # 0.999 quantile at 19 degrees of freedom
+    assert abs(float(torch.special.ndtri(drawn).std()) - 1.0) < 0.01

@@ -5,6 +5,7 @@ from teams import TwoStepGame, floor_env, greedy_return, ppo_config, qmix_config
 
 from algos.policy import flat_weights
 from algos.qmix.algorithm import QMIXConfig, VDNConfig
+from envs.optima.rllib import KnownMarketEnv
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -25,8 +26,11 @@ SETTINGS = {
 }
 
 
-def solve(config: type[QMIXConfig], seed: int, *, iterations: int = 150, scaling=None, **settings) -> float:
-    built = with_evaluation(qmix_config(TwoStepGame, seed=seed, config=config, **{**SETTINGS, **settings}))
+def solve(
+    config: type[QMIXConfig], seed: int, *, env=KnownMarketEnv, iterations: int = 150, scaling=None, **settings
+) -> float:
+    built = with_evaluation(qmix_config(env, seed=seed, config=config, **{**SETTINGS, **settings}))
+    built.environment(env_config={"market": "two-step"})
     for group, values in (scaling or {}).items():
         getattr(built, group)(**values)
     algorithm = built.build_algo()
@@ -45,6 +49,10 @@ def test_qmix_finds_the_best_joint_policy(seed):
 @pytest.mark.parametrize("seed", range(5))
 def test_vdn_settles_for_the_safe_game(seed):
     assert solve(VDNConfig, seed) == 7.0
+
+
+def test_qmix_finds_it_in_an_environment_that_has_no_batch():
+    assert solve(QMIXConfig, 0, env=TwoStepGame) == 8.0
 
 
 def test_qmix_with_memory_finds_it_too():
