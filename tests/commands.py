@@ -1,6 +1,7 @@
 """Tiny training runs: in this process, or as commands that can be interrupted and killed."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -34,6 +35,27 @@ def command(folder, *words, storage=None) -> list[str]:
     verb = str(ROOT / "experiments" / "run.py")
     where = ["--storage", storage or str(folder.parent), "--name", folder.name]
     return [sys.executable, verb, *where, *map(str, words)]
+
+
+def readme_script(word):
+    """The README's Python example that holds a word."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    (script,) = [block for block in blocks if word in block]
+    assert "results/dow" in script
+    return script
+
+
+def run_script(script, **env):
+    """Run a script as a user would, in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        cwd=ROOT,
+        env={**os.environ, **env},
+        check=False,
+    )
 
 
 def run_command(folder, *words) -> subprocess.CompletedProcess:

@@ -1,20 +1,18 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
 
 import pytest
 from commands import (
     QMIX,
-    ROOT,
-    TIMEOUT_S,
     Started,
     checkpoints,
     episodes_shown,
     meta,
+    readme_script,
     run_command,
     run_here,
+    run_script,
     summary,
     tree,
 )
@@ -358,13 +356,8 @@ def test_plain_tune_restores_the_folder(killed, tmp_path):
     record = read(moved / "config.json")
     record["config"]["episodes"] = newest + 16
     (moved / "config.json").write_text(json.dumps(record))
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
-    (script,) = [block for block in blocks if "Tuner.restore" in block]
-    assert "results/dow" in script
-    script = script.replace("results/dow", str(moved)) + "assert not results.num_errors\n"
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=TIMEOUT_S, cwd=ROOT, check=False
-    )
+    script = readme_script("Tuner.restore").replace("results/dow", str(moved))
+    done = run_script(script + "assert not results.num_errors\n")
     assert done.returncode == 0, done.stderr
     assert summary(moved)["episodes"] == newest + 16
     assert summary(moved)["latest_checkpoint"] == str(checkpoints(moved)[-1].relative_to(moved))
