@@ -18,6 +18,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
+from ray.rllib.algorithms.sac.torch.default_sac_torch_rl_module import DefaultSACTorchRLModule
 from ray.rllib.core.rl_module.rl_module import RLModule, RLModuleSpec
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -35,12 +36,20 @@ FORMAT = 1
 MIXER = "mixer"
 KINDS = {"networks": "", "targets": ".targets", "optimizers": ".optimizers"}
 """What is exported, and what a file of it has in its name after its owner."""
-MODULE_CLASSES: dict[str, type[RLModule]] = {c.__name__: c for c in (TeamQModule, MaskedPPOModule, MaskedDQNModule)}
+MODULE_CLASSES: dict[str, type[RLModule]] = {
+    c.__name__: c for c in (TeamQModule, MaskedPPOModule, MaskedDQNModule, DefaultSACTorchRLModule)
+}
 MODULES_FOLDER = Path("learner_group") / "learner" / "rl_module"
 LEARNER_STATE = Path("learner_group") / "learner" / "state.pkl"
 _TARGETS = ("_target_", "target_")
-_PARTS_OF_OPTIMIZER = {"default_optimizer": ("",)}
-"""Beginnings of the names of the weights that an optimizer was given, in their order."""
+_PARTS_OF_OPTIMIZER = {
+    "qf": ("qf_encoder.", "qf."),
+    "qf_twin": ("qf_twin_encoder.", "qf_twin."),
+    "policy": ("pi_encoder.", "pi."),
+}
+"""Beginnings of the names of the weights that an optimizer was given, in their order; one not named here has all."""
+_TEMPERATURE = "log_alpha"
+"""SAC's one weight that is in no network, and its place in a learner's state; its optimizer is called ``alpha``."""
 
 Files = dict[tuple[str, str], dict[str, Tensor]]
 """(owner, kind) -> name -> tensor."""
@@ -130,11 +139,15 @@ def _optimizer_tensors(
     Raises:
         IncompatibleError: if the counts and shapes are not those of the weights.
     """
-    for full_name, saved in _read_pickle(checkpoint / LEARNER_STATE)["optimizer"].items():
+    learner = _read_pickle(checkpoint / LEARNER_STATE)
+    for full_name, saved in learner["optimizer"].items():
         if saved["module_id"] != module_id:
             continue
         optimizer = full_name.removeprefix(f"{module_id}_")
         names = [n for start in _PARTS_OF_OPTIMIZER.get(optimizer, ("",)) for n in trained if n.startswith(start)]
+        if optimizer == "alpha":
+            names, weights = [_TEMPERATURE], {**weights, _TEMPERATURE: learner[_TEMPERATURE][module_id]}
+            yield _TEMPERATURE, torch.as_tensor(weights[_TEMPERATURE])
         state = saved["state"]
         index = [i for group in state["param_groups"] for i in group["params"]]
         if len(index) != len(names):

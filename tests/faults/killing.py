@@ -22,12 +22,13 @@ RUNS = {
     "ppo": ["--algo", "ppo", *BATCH, "--ppo.num-envs-per-env-runner", "8", "--episodes", "160"],
     "ppo-rllib": ["--algo", "ppo", "--runner", "rllib", *BATCH, "--episodes", "80"],
     "dqn": ["--algo", "dqn", "--dqn.learning-starts", "64", "--episodes", "64"],
+    "sac": ["--algo", "sac", "--desk.action", "continuous", "--sac.learning-starts", "64", "--episodes", "64"],
 }
 """Short runs of some five checkpoints each."""
 PATIENCE_S = 180
 
 RUNNER = {"ppo-rllib": "ray.rllib.env.multi_agent_env_runner:MultiAgentEnvRunner.sample"}
-RUNNER["dqn"] = RUNNER["ppo-rllib"]
+RUNNER["dqn"] = RUNNER["sac"] = RUNNER["ppo-rllib"]
 TEAM_RUNNER = "algos.runner:TeamEnvRunner.sample"
 TRAINABLE = "experiments.tuning.trainables:RunTrainable"
 CHECKPOINTED = "experiments.tuning.checkpointing:CheckpointedRun"
