@@ -41,6 +41,7 @@ def asked(run, **by_hand):
         {"evaluation_interval": 3},
         {"capital": 5e6},
         {"keep": 9},
+        {"scaling__num_env_runners": 3},
         {"qmix__lr": 5e-4},
         {"desk__ladder": [-1, -0.5, 0, 0.5, 1]},
     ],
