@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from commands import MARKET, QMIX, SAC, checkpoints, meta, run_here, summary
+from commands import MARKET, QMIX, SAC, checkpoints, run_here, summary
 
 from algos.policy import flat_weights
 from experiments.config import config_to_json, read_run_config
@@ -22,7 +22,7 @@ def results(folder):
 
 
 def optimizer_steps(algorithm):
-    """How often each weight has been stepped, and what the buffer has ever been given."""
+    """How often each weight has been stepped, by optimizer."""
     (state,) = (
         r.get() for r in algorithm.learner_group.foreach_learner(lambda learner: learner._get_optimizer_state())
     )
@@ -48,7 +48,7 @@ def replay_size(algorithm):
 def test_number_of_env_runners_may_change_on_resume(tmp_path, capsys, name, before, after):
     folder = tmp_path / "run"
     assert run_here(folder, *RUNS[name], "--scaling.num-env-runners", before, "--episodes", 32) == 0
-    old, newest = summary(folder), checkpoints(folder)[-1]
+    old = summary(folder)
     first = len(results(folder))
     capsys.readouterr()
     target = old["episodes"] + 32
@@ -66,10 +66,17 @@ def test_number_of_env_runners_may_change_on_resume(tmp_path, capsys, name, befo
         assert later["agent_steps"] == 3 * later["total_steps"]
     assert (lines[first - 1]["total_steps"], lines[first - 1]["episodes"]) == (old["env_steps"], old["episodes"])
     assert run_here(folder, "--episodes", target) == 0, "and is then as complete as any run"
-    assert meta(folder / old["latest_checkpoint"])["total_steps"] == old["env_steps"] if newest.exists() else True
 
 
-@pytest.mark.parametrize(("name", "before", "after"), [("sac", 0, 2), ("sac", 2, 0), ("qmix", 0, 2), ("qmix", 2, 3)])
+@pytest.mark.parametrize(
+    ("name", "before", "after"),
+    [
+        ("sac", 0, 2),
+        ("qmix", 2, 3),
+        pytest.param("sac", 2, 0, marks=pytest.mark.slow),
+        pytest.param("qmix", 0, 2, marks=pytest.mark.slow),
+    ],
+)
 def test_weights_optimizers_and_replay_come_back_for_any_number_of_env_runners(tmp_path, name, before, after):
     folder = tmp_path / "run"
     words = ["--scaling.num-env-runners", before, "--episodes", 16]
