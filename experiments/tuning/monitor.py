@@ -80,8 +80,7 @@ class RunMonitor(Callback):
         """Print how far the trial is, at most every few seconds and whenever a checkpoint is due."""
         published = CheckpointShelf(Path(trial.storage.trial_fs_path)).published() if result.get("is_repeated") else []
         if published:  # a kill came between the last checkpoint and what is written about it
-            trial.last_result = result
-            self._follow(trial, published[-1])
+            self._follow(trial, published[-1], result)
         is_due = bool(result.get("should_checkpoint"))
         now = time.monotonic()
         if not is_due and now - self._shown_at < SHOW_EVERY_S:
@@ -95,7 +94,7 @@ class RunMonitor(Callback):
 
     def on_checkpoint(self, iteration: int, trials: Any, trial: Any, checkpoint: Any, **info: Any) -> None:
         """Keep a copy of the best checkpoint out of retention's reach, and write the summary."""
-        self._follow(trial, Path(checkpoint.path))
+        self._follow(trial, Path(checkpoint.path), trial.last_result or {})
 
     def on_trial_save(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """Say that a checkpoint could not be saved; what a worker prints does not reach the screen."""
@@ -106,13 +105,13 @@ class RunMonitor(Callback):
         if reason is not None:
             print(f"could not save a checkpoint ({reason}); training goes on", file=sys.stderr, flush=True)
 
-    def _follow(self, trial: Any, path: Path) -> None:
+    def _follow(self, trial: Any, path: Path, result: dict[str, Any]) -> None:
         meta = read_json(path / META_FILE)
         best = path.parent / BEST_FOLDER
         if meta["is_best"]:
             copy_folder(path, best)
         if not self.is_search:
-            self._summarise(trial, path, meta, best)
+            self._summarise(trial, path, meta, best, result)
         if self.address is not None:
             self._vault = self._vault or Vault(self.address, _run_folder(trial))
             try:
@@ -122,9 +121,9 @@ class RunMonitor(Callback):
             except OSError as error:
                 print(f"the store does not answer ({first_line(error)}); training goes on", file=sys.stderr, flush=True)
 
-    def _summarise(self, trial: Any, path: Path, meta: dict[str, Any], best: Path) -> None:
+    def _summarise(self, trial: Any, path: Path, meta: dict[str, Any], best: Path, result: dict[str, Any]) -> None:
         folder = _run_folder(trial)
-        summary = self._summary(trial.last_result or {})
+        summary = self._summary(result)
         summary["status"] = "running"
         summary["latest_checkpoint"] = str(path.relative_to(folder))
         summary["weights_sha256"] = meta["weights_sha256"]
