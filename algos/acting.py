@@ -7,6 +7,8 @@ import gymnasium as gym
 import numpy as np
 import torch
 from ray.rllib.core.columns import Columns
+from ray.rllib.core.distribution.torch.torch_distribution import TorchSquashedGaussian
+from ray.rllib.utils.numpy import MAX_LOG_NN_OUTPUT, MIN_LOG_NN_OUTPUT
 from torch import Tensor
 
 from algos.errors import IncompatibleError
@@ -77,6 +79,7 @@ class ModuleActor:
         self.widths = {m: obs_dims[i[0]] for m, i in self.agents.items()}
         self.spaces = {m: action_spaces[i[0]] for m, i in self.agents.items()}
         self.is_discrete = all(isinstance(s, gym.spaces.Discrete) for s in action_spaces)
+        self.squashed = set() if self.is_discrete else {m for m in self.agents if _is_squashed(modules[m])}
         self.action_dim = 0 if self.is_discrete else max(int(np.prod(cast(Any, s.shape))) for s in action_spaces)
 
     def initial_carry(self, num_replicas: int) -> None:
@@ -121,11 +124,8 @@ class ModuleActor:
                 stored[:, index] = out[Columns.ACTIONS].view(num_replicas, num)
                 continue
             inputs = out[Columns.ACTION_DIST_INPUTS]
-            drawn, drawn_logp = (
-                _draw_choice(inputs, explore, generator)
-                if self.is_discrete
-                else _draw_gaussian(inputs, explore, generator)
-            )
+            draw = _draw_choice if self.is_discrete else _draw_gaussian
+            drawn, drawn_logp = (_draw_squashed if module_id in self.squashed else draw)(inputs, explore, generator)
             dist_inputs[module_id] = inputs.view(num_replicas, num, -1)
             logp[:, index] = drawn_logp.view(num_replicas, num)
             if self.is_discrete:
@@ -167,6 +167,23 @@ def _draw_gaussian(inputs: Tensor, explore: bool, generator: torch.Generator | N
     noise = torch.randn(mean.shape, generator=generator, device=mean.device) if explore else torch.zeros_like(mean)
     logp = (-0.5 * noise.square() - log_std - 0.5 * float(np.log(2 * np.pi))).sum(-1)
     return mean + log_std.exp() * noise, logp
+
+
+def _draw_squashed(inputs: Tensor, explore: bool, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    """Draw as ``_draw_gaussian`` does and squash by tanh, as SAC's policies act; [R, 2 D] -> (-1, 1)^D and log-density.
+
+    RLlib's own greedy action would be the mean before it is squashed, which learners have never seen.
+    """
+    mean, log_std = inputs.chunk(2, dim=-1)
+    bounded = torch.cat([mean, log_std.clamp(MIN_LOG_NN_OUTPUT, MAX_LOG_NN_OUTPUT)], dim=-1)
+    drawn = torch.tanh(_draw_gaussian(bounded, explore, generator)[0])
+    return drawn, cast(Tensor, TorchSquashedGaussian.from_logits(inputs).logp(drawn))
+
+
+def _is_squashed(module: Any) -> bool:
+    """Whether a module that sets numbers gives the parameters of a Gaussian that is squashed onto (-1, 1)."""
+    kind = getattr(module, "get_inference_action_dist_cls", None)
+    return kind is not None and kind() is TorchSquashedGaussian
 
 
 def unsquash(actions: Tensor, space: gym.Space) -> Tensor:

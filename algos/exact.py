@@ -2,7 +2,7 @@
 
 RLlib saves weights, optimisers, connectors and counters. It leaves out the random state of the process, the episodes
 under way with their environments, the content of replay buffers, the marks of target updates, PPO's KL coefficients and
-SAC's temperature. What a learner of ours needs beside RLlib's state is part of that state and is not saved here again.
+SAC's temperature. Learners with a ``WholeState`` have the last three in their own state; they are not saved here again.
 With one process (no remote runners, a local learner) this module holds all of it; with remote
 runners it holds what the main process has, and runners begin new episodes.
 """
@@ -15,7 +15,7 @@ import torch
 from ray import cloudpickle
 from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
 
-from algos.learner import TeamLearner
+from algos.learner_state import WholeState, left_out, put_in
 
 _RUNNER_FIELDS = (
     "_ongoing_episodes",
@@ -46,6 +46,7 @@ def capture(algorithm: Any) -> bytes:
     if algorithm.local_replay_buffer is not None:
         state["replay"] = algorithm.local_replay_buffer.get_state()
         state["replay_rng"] = _replay_generators(algorithm.local_replay_buffer)
+        state["replay_metrics"] = algorithm.local_replay_buffer.metrics.get_state()
     learner = getattr(algorithm.learner_group, "_learner", None)
     if learner is not None:
         state["learner"] = _learner_state(learner)
@@ -68,8 +69,11 @@ def put_back(algorithm: Any, packed: bytes) -> None:
     if "runner_metrics" in state and runner is not None:
         runner.metrics.set_state(state["runner_metrics"])
     if "replay" in state and algorithm.local_replay_buffer is not None:
+        algorithm.local_replay_buffer.episodes.clear()  # RLlib's buffers keep episodes that they have
         algorithm.local_replay_buffer.set_state(state["replay"])
         _set_replay_generators(algorithm.local_replay_buffer, state["replay_rng"])
+        if "replay_metrics" in state:  # not in checkpoints of before
+            algorithm.local_replay_buffer.metrics.set_state(state["replay_metrics"])
     learner = getattr(algorithm.learner_group, "_learner", None)
     if learner is not None and "learner" in state:
         _set_learner_state(learner, state["learner"])
@@ -80,17 +84,6 @@ def seed_replay(buffer: Any, seed: int) -> None:
     """Seed the generators of RLlib's episode buffers, which seed themselves from the clock."""
     for i, (owner, name) in enumerate(_generator_places(buffer)):
         setattr(owner, name, np.random.default_rng([seed, i]))
-
-
-def kl_coeffs(learner: Any) -> dict[str, float]:
-    """The adaptive KL coefficients of one of RLlib's PPO learners, by module."""
-    return {m: float(v) for m, v in learner.curr_kl_coeffs_per_module.items()}
-
-
-def set_kl_coeffs(learner: Any, values: dict[str, float]) -> None:
-    """Give a PPO learner the coefficients that ``kl_coeffs`` read."""
-    for module_id, value in values.items():
-        learner.curr_kl_coeffs_per_module[module_id].data.fill_(value)
 
 
 def _random_state() -> dict[str, Any]:
@@ -150,20 +143,9 @@ def _set_replay_generators(buffer: Any, states: list[Any]) -> None:
 
 
 def _learner_state(learner: Any) -> dict[str, Any]:
-    state: dict[str, Any] = {"metrics": learner.metrics.get_state()}
-    if hasattr(learner, "last_update_ts_by_mid"):
-        state["last_update_ts_by_mid"] = dict(learner.last_update_ts_by_mid)
-    if hasattr(learner, "curr_kl_coeffs_per_module") and not isinstance(learner, TeamLearner):  # ours save their own
-        state["kl_coeffs"] = kl_coeffs(learner)
-    if hasattr(learner, "curr_log_alpha"):
-        state["log_alpha"] = {m: v.detach().cpu() for m, v in learner.curr_log_alpha.items()}
-    return state
+    return {"metrics": learner.metrics.get_state(), **({} if isinstance(learner, WholeState) else left_out(learner))}
 
 
 def _set_learner_state(learner: Any, state: dict[str, Any]) -> None:
     learner.metrics.set_state(state["metrics"])
-    if "last_update_ts_by_mid" in state:
-        learner.last_update_ts_by_mid.update(state["last_update_ts_by_mid"])
-    set_kl_coeffs(learner, state.get("kl_coeffs", {}))
-    for module_id, value in state.get("log_alpha", {}).items():
-        learner.curr_log_alpha[module_id].data.copy_(value)
+    put_in(learner, state)

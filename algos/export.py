@@ -17,6 +17,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
+from ray.rllib.algorithms.sac.torch.default_sac_torch_rl_module import DefaultSACTorchRLModule
 from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_LEARNER_GROUP, COMPONENT_OPTIMIZER
 from ray.rllib.core.rl_module.rl_module import RLModule, RLModuleSpec
 from safetensors import SafetensorError, safe_open
@@ -36,10 +37,18 @@ FORMAT = 1
 MIXER = "mixer"
 KINDS = {"networks": "", "targets": ".targets", "optimizers": ".optimizers"}
 """What is exported, and what a file of it has in its name after its owner."""
-MODULE_CLASSES: dict[str, type[RLModule]] = {c.__name__: c for c in (TeamQModule, MaskedPPOModule, MaskedDQNModule)}
+MODULE_CLASSES: dict[str, type[RLModule]] = {
+    c.__name__: c for c in (TeamQModule, MaskedPPOModule, MaskedDQNModule, DefaultSACTorchRLModule)
+}
 _TARGETS = ("_target_", "target_")
-_PARTS_OF_OPTIMIZER = {"default_optimizer": ("",)}
-"""Beginnings of the names of the weights that an optimizer was given, in their order."""
+_PARTS_OF_OPTIMIZER = {
+    "qf": ("qf_encoder.", "qf."),
+    "qf_twin": ("qf_twin_encoder.", "qf_twin."),
+    "policy": ("pi_encoder.", "pi."),
+}
+"""Beginnings of the names of the weights that an optimizer was given, in their order; one not named here has all."""
+_TEMPERATURE = "log_alpha"
+"""SAC's one weight that is in no network, and its place in a learner's state; its optimizer is called ``alpha``."""
 
 Files = dict[tuple[str, str], dict[str, Tensor]]
 """(owner, kind) -> name -> tensor."""
@@ -68,7 +77,7 @@ def export_networks(
     """
     files: Files = {}
     described, states = {}, read_module_states(checkpoint)
-    optimizers = read_algorithm_state(checkpoint)[COMPONENT_LEARNER_GROUP][COMPONENT_LEARNER][COMPONENT_OPTIMIZER]
+    learner = read_algorithm_state(checkpoint)[COMPONENT_LEARNER_GROUP][COMPONENT_LEARNER]
     for module_id in dict.fromkeys(layout["modules"]):
         module = load_module(checkpoint, module_id)
         described[module_id] = _describe(module)
@@ -76,7 +85,7 @@ def export_networks(
         weights = states[module_id]
         named = [("networks", name, torch.as_tensor(np.asarray(value))) for name, value in weights.items()]
         trained = [n for n, p in module.named_parameters() if p.requires_grad and not n.startswith(_TARGETS)]
-        named += [("optimizers", *item) for item in _optimizer_tensors(optimizers, module_id, trained, weights)]
+        named += [("optimizers", *item) for item in _optimizer_tensors(learner, module_id, trained, weights)]
         for kind, name, value in named:
             of_kind = "targets" if kind == "networks" and name.startswith(_TARGETS) else kind
             local = name.removeprefix("_").removeprefix("target_") if of_kind == "targets" else name
@@ -123,18 +132,21 @@ def _is_own(name: str, module: TeamQModule) -> bool:
 
 
 def _optimizer_tensors(
-    optimizers: Mapping[str, Any], module_id: str, trained: list[str], weights: Mapping[str, Any]
+    learner: Mapping[str, Any], module_id: str, trained: list[str], weights: Mapping[str, Any]
 ) -> Iterator[tuple[str, Tensor]]:
     """Yield what a network's optimizers remember, as ``WEIGHT/exp_avg``; a checkpoint counts weights, this names them.
 
     Raises:
         IncompatibleError: if the counts and shapes are not those of the weights.
     """
-    for full_name, saved in optimizers.items():
+    for full_name, saved in learner[COMPONENT_OPTIMIZER].items():
         if saved["module_id"] != module_id:
             continue
         optimizer = full_name.removeprefix(f"{module_id}_")
         names = [n for start in _PARTS_OF_OPTIMIZER.get(optimizer, ("",)) for n in trained if n.startswith(start)]
+        if optimizer == "alpha":
+            names, weights = [_TEMPERATURE], {**weights, _TEMPERATURE: learner[_TEMPERATURE][module_id]}
+            yield _TEMPERATURE, torch.as_tensor(weights[_TEMPERATURE])
         state = saved["state"]
         index = [i for group in state["param_groups"] for i in group["params"]]
         if len(index) != len(names):

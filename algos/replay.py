@@ -207,10 +207,16 @@ class TeamReplay:
     Args:
         capacity: Joint steps kept over all runners.
         num_sources: Runners that will add; each gets an equal part of the capacity.
+        first_source: Index of the first of them.
+
+    Attributes:
+        rings: By source. What runners have sampled that are no longer there, or that had another part of the capacity,
+            lies under negative numbers, and is forgotten, oldest ring first, as the present ones need the room.
     """
 
-    def __init__(self, capacity: int, num_sources: int = 1) -> None:
+    def __init__(self, capacity: int, num_sources: int = 1, first_source: int = 0) -> None:
         self.capacity, self.num_sources = capacity, max(1, num_sources)
+        self.first_source = first_source
         self.rings: dict[int, Ring] = {}
         self.num_added = self.num_rings = 0
 
@@ -227,7 +233,7 @@ class TeamReplay:
         cpu = rollout.to("cpu")
         ring = self.rings.get(rollout.source)
         if ring is None or ring.num_replicas != rollout.num_replicas:
-            num_rows = self.capacity // self.num_sources // rollout.num_replicas + 1
+            num_rows = self._rows_of_each(rollout.num_replicas)
             if num_rows < rollout.num_steps + 2:
                 raise ValueError(
                     f"replay_capacity {self.capacity} is too small for fragments of {rollout.num_steps} steps of "
@@ -237,6 +243,31 @@ class TeamReplay:
             self.num_rings += 1
         ring.add(cpu)
         self.num_added += rollout.env_steps()
+        self._forget(len(self) - self.num_sources * (ring.num_rows - 1) * ring.num_replicas)
+
+    def put(self, rings: dict[int, Ring]) -> None:
+        """Take over rings that were stored, by however many runners they were filled."""
+        sources = range(self.first_source, self.first_source + self.num_sources)
+        self.rings = {}
+        for source, ring in rings.items():
+            is_present = source in sources and ring.num_rows == self._rows_of_each(ring.num_replicas)
+            self.rings[source if is_present or source < 0 else -1 - ring.number] = ring
+
+    def _rows_of_each(self, num_replicas: int) -> int:
+        """Rows of the ring of one runner."""
+        return self.capacity // self.num_sources // num_replicas + 1
+
+    def _forget(self, num_steps: int) -> None:
+        """Give up so many of the oldest joint steps of runners that are no longer there."""
+        for source in sorted((s for s in self.rings if s < 0), reverse=True):
+            if num_steps <= 0:
+                return
+            ring = self.rings[source]
+            num_rows = min(ring.size, -(-num_steps // ring.num_replicas))
+            ring.size -= num_rows
+            num_steps -= num_rows * ring.num_replicas
+            if not ring.size:
+                del self.rings[source]
 
     def can_sample(self, length: int, n_step: int) -> bool:
         """Whether any unbroken sequence that long is stored."""

@@ -101,7 +101,8 @@ def load_replay(replay: TeamReplay, checkpoint: Path) -> None:
         rings = {int(source): _read_ring(folder, entry) for source, entry in index["rings"].items()}
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise IncompatibleError(f"{folder} holds no whole replay buffer ({error})") from error
-    replay.rings, replay.num_added, replay.num_rings = rings, index["num_added"], index["num_rings"]
+    replay.put(rings)
+    replay.num_added, replay.num_rings = index["num_added"], index["num_rings"]
 
 
 def _segment(ring: Ring, first: int, last: int) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ class ScalingSettings:
     """How many processes and replicas do the work; field names are RLlib's."""
 
     num_env_runners: int = Field(default=0, ge=0)
-    """Remote sampling processes; 0 samples in the trainer's own process (exact resume needs 0)."""
+    """Remote sampling processes; 0 samples in the trainer's own process (exact resume needs 0). It may change later."""
     num_envs_per_env_runner: int | None = Field(default=None, gt=0)
     """Replicas of the market that one runner steps at once; None takes the algorithm's own default."""
     num_learners: int = Field(default=0, ge=0)

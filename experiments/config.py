@@ -18,6 +18,7 @@ import experiments.interrupts  # noqa: F401  before what takes seconds to import
 from algos.dqn.config import DQNSettings
 from algos.ppo.config import PPOSettings
 from algos.qmix.config import QMIXSettings
+from algos.sac.config import SACSettings
 from algos.settings import STRICT, ScalingSettings
 from envs.bars import DataConfig
 from envs.errors import InputError, nearest
@@ -51,11 +52,11 @@ SCHEDULER_OF = {
     "search.resample_probability": "pbt",
 }
 """Settings of a search that only one scheduler uses."""
-SECTION_OF_ALGO = {"qmix": "qmix", "vdn": "qmix", "ppo": "ppo", "dqn": "dqn"}
+SECTION_OF_ALGO = {"qmix": "qmix", "vdn": "qmix", "ppo": "ppo", "dqn": "dqn", "sac": "sac"}
 """The group of settings that each algorithm uses."""
 PER_INVOCATION = ("config", "resume", "skip_training", "json")
 """Settings that belong to one command and are not read back from a run folder."""
-FROM_MODEL = ("algo", "runner", "data", "desk", "floor", "qmix", "ppo", "dqn", "scaling")
+FROM_MODEL = ("algo", "runner", "data", "desk", "floor", "qmix", "ppo", "dqn", "sac", "scaling")
 """Settings that a new run takes over from the run whose weights it loads."""
 
 
@@ -97,10 +98,11 @@ class RunConfig:
     """YAML file of your own with differences from the defaults; flags win over it."""
     seed: int = Field(default=0, ge=0, le=MOST_SEED)
     """Seed of weights, exploration and floor. The built-in market has its own: data.synthetic.seed."""
-    algo: Literal["qmix", "vdn", "ppo", "dqn"] = "qmix"
-    """Learning algorithm. vdn takes its settings from the qmix group."""
+    algo: Literal["qmix", "vdn", "ppo", "dqn", "sac"] = "qmix"
+    """Learning algorithm. vdn takes its settings from the qmix group; sac needs --desk.action continuous."""
     runner: Literal["team", "rllib"] = "team"
-    """Who samples for ppo: the batched team runner, or RLlib's own. qmix and vdn use the first, dqn the second."""
+    """Who samples for ppo: the batched team runner, or RLlib's own. qmix and vdn use the first, dqn and sac the
+    second."""
     episodes: int = Field(default=400, gt=0, le=MOST_EPISODES)
     """Target: finished replica episodes over the whole life of the run. It can be raised later."""
     checkpoint_interval: int = Field(default=10, gt=0)
@@ -137,6 +139,7 @@ class RunConfig:
     qmix: QMIXSettings = field(default_factory=QMIXSettings)
     ppo: PPOSettings = field(default_factory=PPOSettings)
     dqn: DQNSettings = field(default_factory=DQNSettings)
+    sac: SACSettings = field(default_factory=SACSettings)
     scaling: ScalingSettings = field(default_factory=ScalingSettings)
     search: SearchConfig = field(default_factory=SearchConfig)
 
@@ -235,7 +238,7 @@ def check_combination(config: RunConfig, by_flag: Collection[str]) -> None:
     for name in by_flag:
         flag = settings[name].flag
         group = name.split(".")[0]
-        if group in ("qmix", "ppo", "dqn") and group != section:
+        if group in SECTION_OF_ALGO.values() and group != section:
             raise InputError(f"{flag} has no effect on --algo {config.algo}, which uses the settings of {section}.*")
         if name.startswith("data.synthetic.") and config.data.path is not None:
             raise InputError(f"{flag} has no effect: prices come from {config.data.path}, not from the built-in market")
@@ -246,7 +249,7 @@ def check_combination(config: RunConfig, by_flag: Collection[str]) -> None:
             raise InputError(f"{flag} has no effect on --search.scheduler {config.search.scheduler}, only on {needed}")
     _check_population(config)
     if "runner" in by_flag:
-        only = {"qmix": "team", "vdn": "team", "dqn": "rllib"}.get(config.algo, config.runner)
+        only = {"qmix": "team", "vdn": "team", "dqn": "rllib", "sac": "rllib"}.get(config.algo, config.runner)
         if config.runner != only:
             raise InputError(f"--runner {config.runner} does not exist for --algo {config.algo}: leave it out")
     check_metric_name(config.checkpoint_metric)

@@ -23,6 +23,8 @@ CLOCK = ["--checkpoint-interval", "8", "--evaluation-interval", "8", "--keep", "
 QMIX = [*MARKET, *CLOCK, "--qmix.num-envs-per-env-runner", "8", "--qmix.learning-starts", "64"]
 PPO = [*MARKET, *CLOCK, "--algo", "ppo", "--ppo.num-envs-per-env-runner", "8"]
 PPO += ["--ppo.train-batch-size-per-learner", "256", "--ppo.minibatch-size", "128", "--ppo.num-epochs", "1"]
+SAC = [*MARKET, *CLOCK, "--algo", "sac", "--desk.action", "continuous", "--sac.learning-starts", "64"]
+SAC += ["--sac.num-envs-per-env-runner", "2"]
 TIMEOUT_S = 240
 
 

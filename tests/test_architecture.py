@@ -53,6 +53,7 @@ PURE = (
     "algos/dqn/config.py",
     "algos/ppo/config.py",
     "algos/qmix/config.py",
+    "algos/sac/config.py",
     "experiments/arguments.py",
     "experiments/cli.py",
     "experiments/interrupts.py",

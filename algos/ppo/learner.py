@@ -3,21 +3,18 @@
 from typing import Any
 
 import torch
-from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
 from ray.rllib.core.columns import Columns
 from ray.rllib.evaluation.postprocessing import Postprocessing
 from torch import Tensor
 
 from algos.counted import counted_seed
-from algos.exact import kl_coeffs, set_kl_coeffs
 from algos.learner import TeamLearner, require_finite
+from algos.learner_state import WholePPOLearner
 from algos.returns import generalised_advantages
 from algos.rollout import Rollout
 
-KL_COEFFS = "kl_coeffs"
 
-
-class TeamPPOLearner(TeamLearner, PPOTorchLearner):
+class TeamPPOLearner(TeamLearner, WholePPOLearner):
     """PPO's clipped surrogate (Schulman et al. 2017) as RLlib writes it, fed by ``Rollout`` arrays.
 
     Value function bootstraps are truncation-correct, advantages are standardised per module over the whole batch, and
@@ -106,18 +103,6 @@ class TeamPPOLearner(TeamLearner, PPOTorchLearner):
         if rollout.action_mask is not None:
             columns["action_mask"] = rollout.action_mask[:-1, :, index, : inputs.shape[-1]]
         return {name: values.flatten(0, 2) for name, values in columns.items()}
-
-    def get_state(self, components: Any = None, **kwargs: Any) -> dict[str, Any]:
-        """RLlib's state and, unless only parts are asked for, the KL coefficients, which RLlib leaves out."""
-        state: dict[str, Any] = super().get_state(components, **kwargs)
-        if not components:
-            state[KL_COEFFS] = kl_coeffs(self)
-        return state
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Take over RLlib's state and the KL coefficients."""
-        super().set_state(state)
-        set_kl_coeffs(self, state.get(KL_COEFFS, {}))
 
 
 def _cyclic_order(num_rows: int, num_wanted: int, generator: torch.Generator) -> Tensor:

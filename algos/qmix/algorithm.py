@@ -106,7 +106,8 @@ class QMIX(TeamAlgorithm):
         """Build what RLlib builds, and the replay buffer."""
         super().setup(config)
         s: QMIXSettings = self.config.settings
-        self.replay = TeamReplay(s.replay_capacity, max(1, self.config.num_env_runners))
+        num_runners = self.config.num_env_runners  # the remote ones count from 1
+        self.replay = TeamReplay(s.replay_capacity, max(1, num_runners), first_source=min(1, num_runners))
         self.reward_scale = RunningScale()
         self._num_draws = 0
 

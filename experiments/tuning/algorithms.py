@@ -9,19 +9,23 @@ import ray
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.algorithms.dqn import DQNConfig
 from ray.rllib.algorithms.ppo import PPOConfig
+from ray.rllib.algorithms.sac import SACConfig
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from algos.dqn.config import DQNSettings
 from algos.dqn.module import MaskedDQNModule
 from algos.errors import IncompatibleError
+from algos.learner_state import WholeDQNLearner, WholePPOLearner, WholeSACLearner
 from algos.ppo.algorithm import TeamPPOConfig, apply_ppo_settings
 from algos.ppo.module import MaskedPPOModule
 from algos.qmix.algorithm import QMIXConfig, VDNConfig
 from algos.runner import TeamEnvRunner
+from algos.sac.config import SACSettings
+from envs.errors import InputError
 from envs.market import Market, build_floor, build_market, spec_to_json
 from envs.rllib import register
-from experiments.config import RunConfig, floor_spec
+from experiments.config import SECTION_OF_ALGO, RunConfig, floor_spec
 
 SHARED = "shared"
 """Module id of the one network that all agents act by."""
@@ -29,7 +33,7 @@ NEVER = 10**9
 """An interval that is never reached: the trainable evaluates by episodes, RLlib would by iterations."""
 
 MOST_STEPS = 1000
-"""Environment steps in one iteration of DQN, RLlib's own figure."""
+"""Environment steps in one iteration of DQN and SAC, RLlib's own figure for the first."""
 
 
 def algorithm_config(run: RunConfig, *, scaler: dict[str, Any] | None = None) -> AlgorithmConfig:
@@ -84,6 +88,7 @@ def _team_ppo(run: RunConfig) -> AlgorithmConfig:
 def _rllib_ppo(run: RunConfig) -> AlgorithmConfig:
     config = apply_ppo_settings(PPOConfig(), run.ppo)
     config.rl_module(rl_module_spec=RLModuleSpec(module_class=MaskedPPOModule))
+    config.learners(learner_class=WholePPOLearner)
     config.env_runners(num_envs_per_env_runner=run.ppo.num_envs_per_env_runner)
     return config
 
@@ -111,9 +116,52 @@ def _dqn(run: RunConfig) -> AlgorithmConfig:
         rl_module_spec=RLModuleSpec(module_class=MaskedDQNModule),
         model_config=DefaultModelConfig(fcnet_hiddens=list(s.hidden), fcnet_activation="relu"),
     )
-    steps = run.checkpoint_interval * (run.floor.horizon_bars or MOST_STEPS)  # RLlib's iterations would run past it
-    config.reporting(min_sample_timesteps_per_iteration=min(MOST_STEPS, steps))
+    config.learners(learner_class=WholeDQNLearner)
+    config.reporting(min_sample_timesteps_per_iteration=_steps_of_iteration(run))
     return config
+
+
+def _sac(run: RunConfig) -> AlgorithmConfig:
+    s: SACSettings = run.sac
+    if s.n_step > s.rollout_fragment_length:
+        raise InputError(
+            f"--sac.n-step is {s.n_step}, longer than the {s.rollout_fragment_length} bars of "
+            "--sac.rollout-fragment-length: lower the first or raise the second"
+        )
+    config = SACConfig()
+    config.training(
+        actor_lr=s.actor_lr,
+        critic_lr=s.critic_lr,
+        alpha_lr=s.alpha_lr,
+        gamma=s.gamma,
+        train_batch_size_per_learner=s.train_batch_size_per_learner,
+        training_intensity=s.training_intensity,
+        num_steps_sampled_before_learning_starts=s.learning_starts,
+        n_step=s.n_step,
+        twin_q=s.twin_q,
+        tau=s.tau,
+        target_network_update_freq=s.target_network_update_freq,
+        initial_alpha=s.initial_alpha,
+        target_entropy="auto" if s.target_entropy is None else s.target_entropy,
+        replay_buffer_config={"type": "MultiAgentEpisodeReplayBuffer", "capacity": s.replay_capacity},
+    )
+    config.env_runners(
+        num_envs_per_env_runner=s.num_envs_per_env_runner, rollout_fragment_length=s.rollout_fragment_length
+    )
+    hidden = list(s.hidden)
+    config.rl_module(
+        model_config=DefaultModelConfig(
+            fcnet_hiddens=hidden, fcnet_activation="relu", fusionnet_hiddens=hidden, fusionnet_activation="relu"
+        )
+    )
+    config.learners(learner_class=WholeSACLearner)
+    config.reporting(min_sample_timesteps_per_iteration=_steps_of_iteration(run))
+    return config
+
+
+def _steps_of_iteration(run: RunConfig) -> int:
+    """Environment steps in an iteration of DQN and SAC: RLlib's own would run past the checkpoints that are due."""
+    return min(MOST_STEPS, run.checkpoint_interval * (run.floor.horizon_bars or MOST_STEPS))
 
 
 _BUILDERS = {
@@ -122,6 +170,7 @@ _BUILDERS = {
     ("ppo", "team"): _team_ppo,
     ("ppo", "rllib"): _rllib_ppo,
     ("dqn", ""): _dqn,
+    ("sac", ""): _sac,
 }
 
 
@@ -132,7 +181,7 @@ def is_on_team_path(run: RunConfig) -> bool:
 
 def replicas(run: RunConfig) -> int:
     """Replicas that one runner steps at once: as scaled, or the algorithm's own default."""
-    own: Any = {"ppo": run.ppo, "dqn": run.dqn}.get(run.algo, run.qmix)
+    own: Any = getattr(run, SECTION_OF_ALGO[run.algo])
     return run.scaling.num_envs_per_env_runner or int(own.num_envs_per_env_runner)
 
 
@@ -159,15 +208,20 @@ def _assign_networks(config: AlgorithmConfig, run: RunConfig, market: Market) ->
 
     Raises:
         IncompatibleError: if the algorithm cannot take the desk's actions, or agents cannot share a network.
+        InputError: if the algorithm needs continuous actions.
     """
     action = run.desk.action
-    if run.algo != "ppo" and action != "discrete":
+    if run.algo == "sac" and action != "continuous":
+        raise InputError(
+            f"--algo sac sets target weights, but desk.action is {action}: give --desk.action continuous, or use dqn"
+        )
+    if run.algo not in ("ppo", "sac") and action != "discrete":
         raise IncompatibleError(
-            f"--algo {run.algo} chooses among discrete actions, but desk.action is {action}: use ppo"
+            f"--algo {run.algo} chooses among discrete actions, but desk.action is {action}: use ppo or sac"
         )
     if run.algo in ("qmix", "vdn"):
         return  # one module for the whole team, which pads observations itself
-    settings = run.ppo if run.algo == "ppo" else run.dqn
+    settings: Any = getattr(run, SECTION_OF_ALGO[run.algo])
     floor = build_floor(market)
     kinds = {(floor.obs_dims[n], str(floor.action_spaces[a])) for n, a in enumerate(floor.agent_ids)}
     if settings.use_shared_networks and len(kinds) > 1:

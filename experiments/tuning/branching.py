@@ -47,6 +47,11 @@ _OF_LEARNING = {
         *("learning_starts", "n_step", "double_q", "target_network_update_freq"),
         *("epsilon_start", "epsilon_end", "epsilon_decay_steps"),
     ),
+    "sac": (
+        *("actor_lr", "critic_lr", "alpha_lr", "gamma", "train_batch_size_per_learner", "training_intensity"),
+        *("rollout_fragment_length", "learning_starts", "n_step", "tau", "target_network_update_freq"),
+        "target_entropy",
+    ),
 }
 MAY_DIFFER = (*_OF_THE_RUN, *(f"{group}.{name}" for group, names in _OF_LEARNING.items() for name in names))
 """Settings that a branch may have of its own; a name that ends in ``.`` or ``_`` stands for all that begin so. What is

@@ -95,7 +95,7 @@ class CheckpointedRun(SnapshotAlgorithm):
 
     def epsilon(self) -> float | None:
         """Chance of a random action now; None for policies that draw from a distribution."""
-        if self.run.algo == "ppo":
+        if self.run.algo in ("ppo", "sac"):
             return None
         return epsilon_at(self.run.dqn if self.run.algo == "dqn" else self.run.qmix, self.num_env_steps)
 

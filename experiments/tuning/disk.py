@@ -17,7 +17,7 @@ from algos.replay_files import STEPS_PER_SEGMENT
 from algos.runner import TEAM_MODULE
 from envs.errors import InputError
 from envs.market import Market, build_floor
-from experiments.config import RunConfig, run_folder
+from experiments.config import SECTION_OF_ALGO, RunConfig, run_folder
 from experiments.tuning.algorithms import algorithm_config, is_on_team_path, replicas
 
 _FIXED_BYTES = 26_000
@@ -92,11 +92,10 @@ def check_disk(config: RunConfig, use: DiskUse) -> None:
     needed = use.total + use.in_flight
     if use.free is None or needed - use.used <= use.free:
         return
-    buffer = {"qmix": "--qmix.replay-capacity, ", "vdn": "--qmix.replay-capacity, "}
-    buffer |= {"dqn": "--dqn.replay-capacity, "}
+    buffer = "" if config.algo == "ppo" else f"--{SECTION_OF_ALGO[config.algo]}.replay-capacity, "
     raise InputError(
         f"the checkpoints need about {size(needed)} in {config.storage}, which has {size(use.free)} free: lower "
-        f"--keep, {buffer.get(config.algo, '')}or choose another --storage"
+        f"--keep, {buffer}or choose another --storage"
     )
 
 
@@ -167,9 +166,12 @@ class _Parts:
         if is_on_team_path(self.config):
             is_filled = self._steps(episodes) % STEPS_PER_SEGMENT
             return min(is_filled, self.config.qmix.replay_capacity) * self._row()
-        steps = min(self.config.dqn.replay_capacity, episodes * self.episode_len)
+        is_sac = self.config.algo == "sac"
+        capacity = self.config.sac.replay_capacity if is_sac else self.config.dqn.replay_capacity
+        steps = min(capacity, episodes * self.episode_len)
         per_episode = _BYTES_PER_EPISODE // self.episode_len
-        return steps * self.num_agents * (4 * self.width + self.actions + 40 + per_episode)
+        drawn = 12 * self.actions if is_sac else self.actions  # weights, means and deviations; or a mask
+        return steps * self.num_agents * (4 * self.width + drawn + 40 + per_episode)
 
     def _segment(self, number: int) -> int:
         """Steps in a finished segment; those that were overwritten before a checkpoint first held it are not in it."""

@@ -92,7 +92,6 @@ class RunMonitor(Callback):
         """Print how far the trial is, at most every few seconds and whenever a checkpoint is due."""
         published = CheckpointShelf(Path(trial.storage.trial_fs_path)).published() if result.get("is_repeated") else []
         if published:  # a kill came between the last checkpoint and what is written about it
-            trial.last_result = result
             self._follow(trial, published[-1], trials, result)
         self._catch_up(trial, trials)
         if (reason := result.get("save_error")) is not None:  # what a worker prints does not reach the screen

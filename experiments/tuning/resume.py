@@ -37,6 +37,7 @@ CHANGEABLE = (
     "keep",
     "keep_every",
     "floor.capital",
+    "scaling.num_env_runners",
 )
 """What may differ when a run is carried on."""
 
@@ -179,7 +180,10 @@ def can_restore(config: RunConfig) -> bool:
         if path.exists():
             aside = rename_aside(path)
             print(f"{damage}: set aside as {aside.name}; the {what} carries on from its own records")
-    return not _tune_damage(folder)
+    if _tune_damage(folder):
+        return False
+    # Tune reserves processors by its old plan, and would wait for ever for more runners than that.
+    return bool(config.search.num_trials) or _planned_env_runners(folder) == config.scaling.num_env_runners
 
 
 def check_checkpoints(folder: Path, *, is_named: bool = False) -> list[str]:
@@ -240,6 +244,16 @@ def set_aside(config: RunConfig) -> None:
             f"cannot move {folder} aside to start anew ({error.strerror}): choose another --name"
         ) from None
     print(f"moved the earlier run aside: {old}")
+
+
+def _planned_env_runners(folder: Path) -> int | None:
+    """For how many env runners Tune has planned a run; None where its account is damaged or has no trial."""
+    states = sorted(folder.glob(STATE_FILES))
+    try:
+        trial = json.loads(json.loads(states[-1].read_text(encoding="utf-8"))["trial_data"][0][0])
+        return int(trial["config"]["run"]["scaling"]["num_env_runners"])
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return None
 
 
 def _tune_damage(folder: Path) -> list[tuple[Path, str]]:

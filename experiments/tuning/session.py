@@ -121,6 +121,7 @@ def record_run(
                 f"the prices have changed since {folder} was started (their fingerprint differs): restore the old "
                 "file, or start a new run with another --name"
             )
+        _tell_env_runners(old.config["scaling"]["num_env_runners"], config.scaling.num_env_runners)
         resumes = [*old.provenance.get("resumes", []), provenance]
         provenance = {**old.provenance, "resumes": resumes}
         scaler, branch_of = dict(old.scaler or scaler), old.branch_of
@@ -143,6 +144,12 @@ def record_run(
         branch_of=branch_of,
     )
     return scaler
+
+
+def _tell_env_runners(before: int, now: int) -> None:
+    """Say what another number of env runners means for a run that is carried on."""
+    if before != now:
+        print(f"--scaling.num-env-runners was {before} and is now {now}: episodes under way begin anew")
 
 
 def train(config: RunConfig, scaler: dict[str, Any]) -> Outcome:

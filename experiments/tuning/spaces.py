@@ -31,6 +31,13 @@ SPACES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "ppo.clip_param": tune.choice([0.1, 0.2, 0.3]),
         },
         "dqn": _value_based("dqn"),
+        "sac": {
+            "sac.actor_lr": tune.loguniform(3e-5, 3e-3),
+            "sac.critic_lr": tune.loguniform(1e-4, 3e-3),
+            "sac.gamma": tune.choice([0.9, 0.97, 0.99, 0.995]),
+            "sac.tau": tune.loguniform(1e-3, 5e-2),
+            "sac.n_step": tune.choice([1, 3, 5]),
+        },
     }
 )
 """What a search draws for each algorithm; the run's own settings hold for everything else."""

@@ -15,6 +15,7 @@ import ray
 from ray import tune
 from ray.rllib.algorithms.dqn import DQN
 from ray.rllib.algorithms.ppo import PPO
+from ray.rllib.algorithms.sac import SAC
 from ray.rllib.utils.metrics import (
     ENV_RUNNER_RESULTS,
     EPISODE_RETURN_MEAN,
@@ -242,11 +243,15 @@ class FloorDQN(RunTrainable, DQN):
     """RLlib's own DQN on the trading floor."""
 
 
+class FloorSAC(RunTrainable, SAC):
+    """RLlib's own SAC on the trading floor."""
+
+
 def trainable_class(run: RunConfig) -> type[RunTrainable]:
     """The trainable of a run."""
     if run.algo == "ppo":
         return FloorPPO if run.runner == "team" else FloorRLlibPPO
-    classes: dict[str, type[RunTrainable]] = {"qmix": FloorQMIX, "vdn": FloorVDN, "dqn": FloorDQN}
+    classes: dict[str, type[RunTrainable]] = {"qmix": FloorQMIX, "vdn": FloorVDN, "dqn": FloorDQN, "sac": FloorSAC}
     return classes[run.algo]
 
 

@@ -5,9 +5,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ray.rllib.core.columns import Columns
+from ray.rllib.core.distribution.torch.torch_distribution import TorchSquashedGaussian
 from ray.rllib.utils.spaces.space_utils import unsquash_action
 from scipy import stats
-from torch.distributions import Categorical, Independent, Normal
+from torch.distributions import Categorical, Independent, Normal, TanhTransform, TransformedDistribution
 
 from algos.acting import ModuleActor, agents_by_module, unsquash
 from algos.errors import IncompatibleError
@@ -93,6 +94,30 @@ def test_gaussian_draws_have_the_mean_spread_and_density_of_their_distribution()
     assert torch.equal(acted.actions[:, 0], unsquash(acted.stored[:, 0], space))
     greedy = actor.act(obs, None, explore=False)
     assert torch.equal(greedy.stored[0, 0], mean)
+
+
+class GivenSquashed(Given):
+    def get_inference_action_dist_cls(self):
+        return TorchSquashedGaussian
+
+
+def test_squashed_draws_have_the_density_of_their_distribution_and_the_greedy_one_is_the_squashed_mean():
+    space = gym.spaces.Box(-2.0, 4.0, (2,), np.float32)
+    actor = ModuleActor({"shared": GivenSquashed(3, 4)}, {"shared": [0]}, [3], [space])
+    obs = 0.3 * torch.randn(1, 1, 3, generator=draw(4)).expand(50_000, 1, 3)
+    acted = actor.act(obs, None, explore=True, generator=draw(5))
+    mean, log_std = (obs @ actor.modules["shared"].weight)[0, 0].chunk(2)
+    wanted = TransformedDistribution(Independent(Normal(mean, log_std.exp()), 1), [TanhTransform()])
+    inside = (acted.stored.abs() < 0.99).all(-1)
+    assert 0.5 < inside.float().mean() < 1
+    assert torch.allclose(acted.logp[inside], wanted.log_prob(acted.stored)[inside], atol=1e-2)
+    signs = (acted.stored[:, 0] > torch.tanh(mean)).double().mean(0)
+    assert torch.allclose(signs, torch.full((2,), 0.5, dtype=torch.float64), atol=0.02), (
+        "the median is squashed with it"
+    )
+    assert torch.equal(acted.actions[:, 0], unsquash(acted.stored[:, 0], space))
+    greedy = actor.act(obs, None, explore=False)
+    assert torch.allclose(greedy.stored[0, 0], torch.tanh(mean))
 
 
 @settings(max_examples=40, deadline=None)

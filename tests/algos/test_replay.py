@@ -184,10 +184,10 @@ def check_same_draws(one, two, **kind):
 
 def test_a_restored_buffer_draws_and_goes_on_as_the_saved_one(tmp_path):
     rng, naive = np.random.default_rng(3), NaiveReplay()
-    one = TeamReplay(60, num_sources=2)
+    one = TeamReplay(60, num_sources=2, first_source=1)
     for source in (1, 2):
         fill(one, num_rollouts=3, rng=rng, naive=naive, source=source)
-    two = loaded(saved(one, tmp_path / "a"), 60, num_sources=2)
+    two = loaded(saved(one, tmp_path / "a"), 60, num_sources=2, first_source=1)
     assert (len(two), two.num_added) == (len(one), one.num_added) == (60, 90)
     for _ in range(2):
         check_same_draws(one, two, length=2)
@@ -266,6 +266,41 @@ def test_a_buffer_with_a_part_missing_is_refused(tmp_path):
     (folder / "replay" / "index.json").unlink()
     with pytest.raises(IncompatibleError, match=r"index\.json"):
         loaded(folder, 60)
+
+
+@pytest.mark.parametrize(("before", "after"), [(0, 2), (2, 0), (2, 1), (2, 3), (0, 1), (1, 0)])
+def test_steps_of_runners_that_are_gone_make_room_for_those_of_the_present_ones(tmp_path, before, after):
+    def buffer(num_runners):
+        return TeamReplay(120, max(1, num_runners), first_source=min(1, num_runners))
+
+    def sources(num_runners):
+        return range(1, num_runners + 1) if num_runners else [0]
+
+    saved, rng = buffer(before), np.random.default_rng(3)
+    for source in sources(before):
+        fill(saved, num_rollouts=12, rng=rng, source=source, start=1000 * source)
+    full = len(saved)
+    snapshot_replay(saved).write(tmp_path)
+    loaded = buffer(after)
+    load_replay(loaded, tmp_path)
+    assert (len(loaded), loaded.num_added) == (full, saved.num_added), "nothing is lost by the change itself"
+
+    def stored_times():
+        return set(loaded.sample(4000, rng, gamma=0.9).obs[0, :, 0, 0].long().tolist())
+
+    assert stored_times() == {int(t) for r in saved.rings.values() for t in r.rows["obs"][r.starts(1), 0, 0, 0]}
+    for i in range(8):
+        for source in sources(after):
+            fill(loaded, num_rollouts=1, rng=rng, source=source, start=10_000 * (source + 1) + 5 * i)
+            assert len(loaded) <= 120
+        if i == 2:  # a kill in between changes nothing
+            folder = tmp_path / "again"
+            folder.mkdir()
+            snapshot_replay(loaded).write(folder)
+            loaded = buffer(after)
+            load_replay(loaded, folder)
+    assert set(loaded.rings) == set(sources(after))
+    assert min(stored_times()) >= 10_000
 
 
 def test_sources_stay_apart_and_are_drawn_by_what_they_hold():

@@ -1,4 +1,5 @@
 import json
+import math
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ from safetensors.torch import load_file
 from algos.errors import IncompatibleError
 from algos.export import KINDS, NETWORKS_FILE, read_tensors
 from algos.policy import load_policy as load_checkpoint
+from algos.sac.config import SACSettings
 from experiments import exports
 from experiments.checkpoints import run
 from experiments.cli import exit_code
@@ -33,6 +35,7 @@ RUNS = {
     "ppo": config_of("ppo", ppo=SMALL_PPO),
     "ppo-continuous": config_of("ppo", ppo=SMALL_PPO, desk={"action": "continuous", "preset": "roles"}),
     "dqn": config_of("dqn", dqn=SMALL_DQN),
+    "sac-continuous": config_of("sac", sac=SMALL_DQN, desk={"action": "continuous", "preset": "roles"}),
 }
 
 
@@ -123,7 +126,13 @@ def test_slices_of_a_team_join_to_what_was_saved(exported):
 
 @pytest.mark.parametrize(
     ("name", "owners", "memory"),
-    [("qmix", 5, "exp_avg"), ("vdn", 4, "square_avg"), ("ppo", 4, "exp_avg"), ("dqn", 4, "exp_avg_sq")],
+    [
+        ("qmix", 5, "exp_avg"),
+        ("vdn", 4, "square_avg"),
+        ("ppo", 4, "exp_avg"),
+        ("dqn", 4, "exp_avg_sq"),
+        ("sac-continuous", 5, "exp_avg_sq"),
+    ],
 )
 def test_optimizers_are_readable_weight_by_weight(exported, name, owners, memory):
     _, out = exported(name)
@@ -133,6 +142,7 @@ def test_optimizers_are_readable_weight_by_weight(exported, name, owners, memory
     for owner, tensors in optimizers.items():
         remembered = {n.removesuffix(f"/{memory}") for n in tensors if n.endswith(f"/{memory}")}
         assert remembered
+        remembered.discard("log_alpha")  # the one weight that is in no network
         assert remembered <= networks[owner].keys()
         assert all(tensors[f"{n}/{memory}"].shape == networks[owner][n].shape for n in remembered)
         assert any(bool(tensors[f"{n}/{memory}"].abs().sum() > 0) for n in remembered)
@@ -143,6 +153,13 @@ def test_targets_are_beside_the_networks_that_they_follow(exported):
     assert networks.keys() == targets.keys()
     assert all(networks[a].keys() == targets[a].keys() for a in networks)
     assert tensors_of(exported("ppo")[1], "targets") == {}
+
+
+def test_temperature_of_sac_is_beside_what_its_optimizer_remembers(exported):
+    _, out = exported("sac-continuous")
+    for agent, tensors in tensors_of(out, "optimizers").items():
+        assert tensors["log_alpha/exp_avg"].shape == tensors["log_alpha"].shape == (1,), agent
+        assert tensors["log_alpha"].item() != pytest.approx(math.log(SACSettings().initial_alpha), abs=1e-6)
 
 
 def test_headers_say_whose_weights_these_are(exported):

@@ -1,6 +1,7 @@
 import json
 import os
 import pickle
+from types import SimpleNamespace
 
 import pytest
 from trials import folder_of, lines_of, report, trial_in
@@ -129,8 +130,16 @@ def test_summary_that_a_kill_prevented_is_made_up_for(tmp_path):
     report(monitor, trial, 1, sharpe=1.5, is_best=True)
     last = trial.last_result
     (folder / "summary.json").unlink()
-    RunMonitor(algo="ppo", seed=4).on_trial_result(1, [trial], trial, {**last, "is_repeated": True})
+
+    class TrialOfTune(SimpleNamespace):
+        """Tune alone says what a trial's last result is; of a repeated one it has not heard when callbacks do."""
+
+        last_result = property(lambda self: {})
+
+    of_tune = TrialOfTune(storage=trial.storage, trial_id=trial.trial_id)
+    RunMonitor(algo="ppo", seed=4).on_trial_result(1, [of_tune], of_tune, {**last, "is_repeated": True})
     assert read_summary(folder)["episodes"] == 10
+    assert read_summary(folder)["metrics"]["sharpe"] == 1.5
     assert read_summary(folder)["weights_sha256"] == "hash 1"
 
 

@@ -45,6 +45,7 @@ def asked(run, **by_hand):
         {"evaluation_interval": 3},
         {"capital": 5e6},
         {"keep": 9},
+        {"scaling__num_env_runners": 3},
         {"qmix__lr": 5e-4},
         {"desk__ladder": [-1, -0.5, 0, 0.5, 1]},
     ],
@@ -183,10 +184,12 @@ def test_search_draws_settings_that_exist_for_that_algorithm(algo):
 
 @pytest.mark.parametrize("preset", ["desk", "roles", "rivals"])
 @pytest.mark.parametrize(
-    ("algo", "runner"), [("qmix", "team"), ("vdn", "team"), ("ppo", "team"), ("ppo", "rllib"), ("dqn", "team")]
+    ("algo", "runner"),
+    [("qmix", "team"), ("vdn", "team"), ("ppo", "team"), ("ppo", "rllib"), ("dqn", "team"), ("sac", "team")],
 )
 def test_every_algorithm_takes_every_desk(algo, runner, preset):
-    config = algorithm_config(config_of(algo, runner=runner, desk={"preset": preset}, seed=5))
+    action = "continuous" if algo == "sac" else "discrete"
+    config = algorithm_config(config_of(algo, runner=runner, desk={"preset": preset, "action": action}, seed=5))
     config.validate()
     assert config.seed == 5
     assert config.env == "trading-floor"
@@ -200,6 +203,17 @@ def test_continuous_actions_need_ppo(algo):
     with pytest.raises(IncompatibleError, match=f"--algo {algo} chooses among discrete actions"):
         algorithm_config(config_of(algo, desk={"action": "continuous"}))
     algorithm_config(config_of("ppo", desk={"action": "continuous"}))
+
+
+def test_sac_needs_continuous_actions_and_says_which_setting_gives_them():
+    with pytest.raises(InputError, match=r"desk.action is discrete: give --desk.action continuous, or use dqn$"):
+        algorithm_config(config_of("sac"))
+
+
+def test_steps_of_sac_are_not_longer_than_what_is_sampled_at_once():
+    sac = {"n_step": 20, "rollout_fragment_length": 16}
+    with pytest.raises(InputError, match=r"--sac.n-step is 20, longer than the 16 bars of --sac.rollout-fragment"):
+        algorithm_config(config_of("sac", desk={"action": "continuous"}, sac=sac))
 
 
 @pytest.mark.parametrize("algo", ["ppo", "dqn"])
@@ -221,6 +235,8 @@ def test_settings_reach_rllib():
     assert (config.lr, config.lambda_, config.num_envs_per_env_runner) == (0.1, 0.7, 3)
     dqn = algorithm_config(config_of("dqn", dqn={"n_step": 3, "target_network_update_freq": 77}))
     assert (dqn.n_step, dqn.target_network_update_freq) == (3, 77)
+    sac = algorithm_config(config_of("sac", desk={"action": "continuous"}, sac={"actor_lr": 0.3, "target_entropy": -7}))
+    assert (sac.actor_lr, sac.critic_lr, sac.target_entropy, sac.initial_alpha) == (0.3, 3e-4, -7, 0.01)
     scaled = algorithm_config(config_of("qmix", scaling={"num_env_runners": 2, "num_learners": 2}))
     assert (scaled.num_env_runners, scaled.num_learners, scaled.num_gpus_per_learner) == (2, 2, 0)
 

@@ -16,18 +16,20 @@ from experiments.run_files import STATE_FILE
 CLOCK = ["--checkpoint-interval", "16", "--evaluation-interval", "16", "--keep", "2"]
 TEAM = ["--qmix.num-envs-per-env-runner", "8", "--qmix.learning-starts", "64"]
 BATCH = ["--ppo.train-batch-size-per-learner", "256", "--ppo.minibatch-size", "128", "--ppo.num-epochs", "1"]
+WEIGHTS = ["--desk.action", "continuous", "--sac.learning-starts", "64"]
 RUNS = {
     "qmix": ["--algo", "qmix", *TEAM, "--episodes", "96"],
     "vdn": ["--algo", "vdn", *TEAM, "--episodes", "96"],
     "ppo": ["--algo", "ppo", *BATCH, "--ppo.num-envs-per-env-runner", "8", "--episodes", "160"],
     "ppo-rllib": ["--algo", "ppo", "--runner", "rllib", *BATCH, "--episodes", "80"],
     "dqn": ["--algo", "dqn", "--dqn.learning-starts", "64", "--episodes", "64"],
+    "sac": ["--algo", "sac", *WEIGHTS, "--sac.rollout-fragment-length", "8", "--episodes", "64"],
 }
 """Short runs of some five checkpoints each."""
 PATIENCE_S = 180
 
 RUNNER = {"ppo-rllib": "ray.rllib.env.multi_agent_env_runner:MultiAgentEnvRunner.sample"}
-RUNNER["dqn"] = RUNNER["ppo-rllib"]
+RUNNER["dqn"] = RUNNER["sac"] = RUNNER["ppo-rllib"]
 TEAM_RUNNER = "algos.runner:TeamEnvRunner.sample"
 TRAINABLE = "experiments.tuning.trainables:RunTrainable"
 CHECKPOINTED = "experiments.tuning.checkpointing:CheckpointedRun"

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from commands import CLOCK, MARKET, PPO, QMIX, checkpoints, meta, run_here, summary
+from commands import CLOCK, MARKET, PPO, QMIX, SAC, checkpoints, meta, run_here, summary
 
 from algos.policy import load_policy
 from experiments.backtesting.compare import backtest_models
@@ -55,6 +55,11 @@ def test_dqn(tmp_path):
     assert 0 < check(tmp_path / "dqn", agents=3)["epsilon"] < 1
 
 
+def test_sac_has_no_epsilon(tmp_path):
+    assert run_here(tmp_path / "sac", *SAC, *EPISODES) == 0
+    assert check(tmp_path / "sac", agents=3)["epsilon"] is None
+
+
 def test_ppo_sampled_by_rllibs_own_runner(tmp_path):
     assert run_here(tmp_path / "ppo", *PPO, "--runner", "rllib", *EPISODES) == 0
     check(tmp_path / "ppo", agents=3)
@@ -89,7 +94,7 @@ def test_separate_and_recurrent_networks(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "words", [QMIX, PPO, [*PPO, "--runner", "rllib"], DQN], ids=["qmix", "ppo", "ppo by rllib", "dqn"]
+    "words", [QMIX, PPO, [*PPO, "--runner", "rllib"], DQN, SAC], ids=["qmix", "ppo", "ppo by rllib", "dqn", "sac"]
 )
 def test_two_runners_and_two_learners_and_a_resume(tmp_path, words):
     folder = tmp_path / "scaled"
@@ -102,7 +107,9 @@ def test_two_runners_and_two_learners_and_a_resume(tmp_path, words):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("words", [PPO, [*PPO, "--runner", "rllib"], DQN], ids=["ppo", "ppo by rllib", "dqn"])
+@pytest.mark.parametrize(
+    "words", [PPO, [*PPO, "--runner", "rllib"], DQN, SAC], ids=["ppo", "ppo by rllib", "dqn", "sac"]
+)
 def test_resume_counts_on(tmp_path, words):
     folder = tmp_path / "again"
     assert run_here(folder, *words, *EPISODES) == 0

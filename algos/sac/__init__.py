@@ -1,0 +1,1 @@
+"""RLlib's own SAC: settings only; the algorithm is stock."""

@@ -1,0 +1,48 @@
+"""What can be set for RLlib's SAC."""
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from algos.settings import STRICT
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class SACSettings:
+    """Settings of RLlib's soft actor-critic (Haarnoja et al. 2018); names are RLlib's."""
+
+    actor_lr: float = Field(default=3e-4, gt=0)
+    """Adam step size of the policy."""
+    critic_lr: float = Field(default=3e-4, gt=0)
+    """Adam step size of the Q-networks."""
+    alpha_lr: float = Field(default=3e-4, gt=0)
+    """Adam step size of the temperature."""
+    gamma: float = Field(default=0.99, ge=0, le=1)
+    """Discount per bar."""
+    train_batch_size_per_learner: int = Field(default=64, gt=0)
+    """Agent steps in one gradient step."""
+    training_intensity: float | None = Field(default=None, gt=0)
+    """Trained steps per sampled step; None takes what batch size and fragment length give."""
+    rollout_fragment_length: int = Field(default=16, gt=0)
+    """Bars that each replica is stepped between two gradient steps."""
+    replay_capacity: int = Field(default=50_000, gt=0)
+    """Steps kept in the replay buffer."""
+    learning_starts: int = Field(default=1_000, ge=0)
+    """Environment steps sampled before the first gradient step."""
+    n_step: int = Field(default=1, gt=0)
+    """Bars of reward that are summed before bootstrapping; at most the fragment length."""
+    twin_q: bool = True
+    """Learn two Q-networks and take the smaller value, against overestimation (Fujimoto et al. 2018)."""
+    tau: float = Field(default=5e-3, gt=0, le=1)
+    """Share of the Q-networks that one target update takes over."""
+    target_network_update_freq: int = Field(default=0, ge=0)
+    """Environment steps between two target updates; 0 updates at every gradient step."""
+    initial_alpha: float = Field(default=0.01, gt=0)
+    """Temperature at the start: what one nat of entropy is worth, in rewards, which on the floor are small."""
+    target_entropy: float | None = None
+    """Entropy in nats that the temperature steers each policy to. None: minus the number of its assets."""
+    hidden: tuple[int, ...] = Field(default=(64, 64), min_length=1)
+    """Widths of the layers of policy and Q-networks."""
+    use_shared_networks: bool | None = None
+    """One network for all agents, or one each. None: one for all where observations and actions are alike."""
+    num_envs_per_env_runner: int = Field(default=4, gt=0)
+    """Copies of the environment, unless the scaling settings say otherwise."""
