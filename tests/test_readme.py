@@ -48,3 +48,12 @@ def test_verbs_and_make_targets_exist(page):
 def test_every_preset_is_explained():
     text = (ROOT / "docs" / "configuration.md").read_text()
     assert [name for name in preset_names() if f"| `{name}` |" not in text] == []
+
+
+def test_tests_that_are_named_exist():
+    named = re.findall(r"`(test_\w+)`", (ROOT / "CONTRIBUTING.md").read_text())
+    defined = {
+        name for path in (ROOT / "tests").rglob("*.py") for name in re.findall(r"def (test_\w+)", path.read_text())
+    }
+    assert [name for name in named if name not in defined] == []
+    assert len(named) > 30

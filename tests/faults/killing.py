@@ -55,12 +55,16 @@ PHASES = {
     "save": [
         f"{CHECKPOINTED}.save:before",
         "algos.exact:capture:before",
+        "algos.snapshots:Snapshot.write:before",
+        "algos.snapshots:Snapshot.write:after",
         "experiments.recovery.manifests:to_disk:after",
         "experiments.recovery.shelf:seal:after",
     ],
     "between save and state": [
         "experiments.recovery.shelf:CheckpointShelf.publish:after",
         f"{CHECKPOINTED}.save:after",
+        f"{CHECKPOINTED}.finish_saving:after",
+        "experiments.tuning.monitor:RunMonitor.on_trial_result:before",
         "experiments.tuning.loggers:RecordLogger.log_trial_result:before",
         "experiments.tuning.loggers:RecordLogger.log_trial_result:after",
         "experiments.tuning.monitor:RunMonitor.on_checkpoint:before",
@@ -84,6 +88,7 @@ PHASES = {
 }
 """Where a command can be frozen: ``module:function:before|after``, by phase; at any moment, by the clock."""
 OFTEN = {"sampling": 40, "learning": 40, "to_disk": 12, "log_trial_result": 40, "step": 40}
+OFTEN |= {"on_trial_result": 40, "finish_saving": 40}
 """Calls among which one is chosen, of functions that are called more than once or twice in a session."""
 
 
