@@ -64,6 +64,9 @@ def exit_code(verb: Verb, argv: Sequence[str]) -> int:
         if is_disk_error(error):
             print(f"error: {one_line(error)}", file=sys.stderr)
             return FAILED
+        if is_memory_error(error):
+            print(f"error: too little memory on this machine ({one_line(error)}): ask for less", file=sys.stderr)
+            return FAILED
         log = getattr(error, "log_path", None)
         if log is None:
             traceback.print_exc()
@@ -83,6 +86,11 @@ def is_user_error(error: BaseException) -> bool:
 def is_disk_error(error: BaseException) -> bool:
     """Whether the work was ended by a disk that is full, read-only or closed to us, and not by this program."""
     return isinstance(error, WriteError) or (isinstance(error, OSError) and error.errno in _DISK_ERRORS)
+
+
+def is_memory_error(error: BaseException) -> bool:
+    """Whether an array did not fit into memory: NumPy and Python have an error for that, torch has words."""
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
 
 
 def one_line(error: BaseException) -> str:

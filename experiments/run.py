@@ -33,7 +33,7 @@ def run(argv: Sequence[str]) -> int:
     check_folder(run_folder(config), is_moved_aside=config.resume == "never")
     config = _with_absolute_paths(config, by_hand)
     from experiments.tuning import resume
-    from experiments.tuning.algorithms import algorithm_config
+    from experiments.tuning.algorithms import check_algorithm
 
     if resume.is_known(config):
         resume.check_changes(config, by_hand)
@@ -43,7 +43,7 @@ def run(argv: Sequence[str]) -> int:
         raise resume.nothing_to_resume(config)
     resume_from = resume.named_checkpoint(config)
     market = build_market(floor_spec(config))
-    algorithm_config(config).validate()  # refuses here, in one line, what a worker process would only fail on
+    check_algorithm(config)
     build_floor(market)  # and this too
     if config.search.num_trials:
         # The checkpoint that is kept is the one that the search is after.

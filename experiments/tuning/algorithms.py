@@ -71,6 +71,22 @@ def algorithm_config(run: RunConfig, *, scaler: dict[str, Any] | None = None) ->
     return config
 
 
+def check_algorithm(run: RunConfig) -> None:
+    """Refuse here, in one line, what a worker process would only fail on.
+
+    Raises:
+        InputError: if RLlib finds that the settings of the algorithm do not go together.
+    """
+    config = algorithm_config(run)
+    try:
+        config.validate()
+    except InputError:
+        raise
+    except ValueError as error:
+        reason = " ".join(str(error).split()).partition(" To suppress all validation errors")[0]
+        raise InputError(f"RLlib refuses these settings of {run.algo}: {reason}") from None
+
+
 def _qmix(run: RunConfig) -> AlgorithmConfig:
     return QMIXConfig().use_settings(run.qmix)
 

@@ -5,7 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from pydantic import TypeAdapter
 
 from algos.errors import IncompatibleError
@@ -108,6 +110,18 @@ def test_disk_that_fails_in_the_middle_is_one_line_and_no_mistake_of_the_users(t
     assert line in log.read_text()
     assert "Traceback" not in log.read_text()
     assert [path.name for path in tmp_path.iterdir()] == ["train.log"]
+
+
+def too_large_for(library):
+    return np.empty(10**15) if library is np else torch.empty(10**15)
+
+
+@pytest.mark.parametrize("library", [np, torch])
+def test_too_little_memory_is_one_line(library, capsys):
+    assert exit_code(lambda words: too_large_for(library), []) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("error: too little memory on this machine (")
+    assert err.count("\n") == 1
 
 
 def test_log_on_a_full_disk_is_no_mistake_of_the_users(tmp_path, monkeypatch):

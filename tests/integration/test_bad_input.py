@@ -124,6 +124,10 @@ def test_calendars_that_differ_are_refused_where_that_was_asked_for(mistake, tmp
         (["--scaling.num-cpus-per-env-runner", "-1"], "--scaling.num-cpus-per-env-runner is '-1'"),
         (["--qmix.replay-capacity", "16"], "replay_capacity"),
         (["--qmix.network", "gru", "--qmix.n-step", "3"], "n_step"),
+        (
+            ["--algo", "dqn", "--dqn.n-step", "900"],
+            "RLlib refuses these settings of dqn: Your `rollout_fragment_length`",
+        ),
         (["--load-model", "nowhere"], "nowhere does not exist"),
         (["--skip-training", "--name", "nowhere"], "nowhere"),
         (["--resume", "nowhere"], "nowhere does not exist"),
