@@ -126,7 +126,7 @@ def test_calendars_that_differ_are_refused_where_that_was_asked_for(mistake, tmp
         (["--qmix.network", "gru", "--qmix.n-step", "3"], "n_step"),
         (
             ["--algo", "dqn", "--dqn.n-step", "900"],
-            "RLlib refuses these settings of dqn: Your `rollout_fragment_length`",
+            "RLlib refuses these settings of dqn: Your `roll",
         ),
         (["--load-model", "nowhere"], "nowhere does not exist"),
         (["--skip-training", "--name", "nowhere"], "nowhere"),
