@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,7 +72,8 @@ class CheckpointShelf:
         except BaseException:
             shutil.rmtree(staged, ignore_errors=True)
             raise
-        to_disk(self.folder)
+        with suppress(OSError):  # it has its name; a power cut may take that back, and nothing else
+            to_disk(self.folder)
         return final
 
     def newest_valid(self, report: Callable[[str], None] = print) -> Path | None:

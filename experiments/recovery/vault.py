@@ -19,7 +19,7 @@ import sqlite3
 import tarfile
 import tempfile
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -358,9 +358,13 @@ def _checkpoints_of(summary: Any) -> list[str]:
 
 
 def _content(path: Path) -> bytes:
-    """Read a file; of a database that may be in use, a consistent copy."""
-    if path.suffix != ".db":
-        return path.read_bytes()
-    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(":memory:")) as copy:
-        source.backup(copy)
-        return copy.serialize()
+    """Read a file; of a database that may be in use, a consistent copy. A damaged one is read as it is."""
+    if path.suffix == ".db":
+        with (
+            suppress(sqlite3.DatabaseError),
+            closing(sqlite3.connect(path)) as source,
+            closing(sqlite3.connect(":memory:")) as copy,
+        ):
+            source.backup(copy)
+            return copy.serialize()
+    return path.read_bytes()

@@ -58,7 +58,7 @@ class CheckpointedRun(SnapshotAlgorithm):
     """Why the checkpoint last tried could not be saved; None where it could."""
     _vault: Vault | None = None
     _writer: ThreadPoolExecutor | None = None
-    _saving: Future[Path] | None = None
+    _saving: Future[tuple[Path, str | None]] | None = None
     _ends = False
     """Whether the iteration that has just been done is the last one of this process."""
 
@@ -135,60 +135,62 @@ class CheckpointedRun(SnapshotAlgorithm):
         saving, self._saving = self._saving, None
         if saving is None:
             return
-        assert self._shelf is not None
         try:
-            self.previous_checkpoint = saving.result()
+            self.previous_checkpoint, self.save_error = saving.result()
         except OSError as error:
             self._could_not_save(error)
-        else:
-            with suppress(FileNotFoundError):
-                self.save_error = (self._shelf.folder / SAVE_ERROR_FILE).read_text(encoding="utf-8")  # of the store
 
     def _could_not_save(self, error: OSError) -> None:
-        self.save_error = str(error)
-        print(f"could not save a checkpoint ({error}); training goes on", file=sys.stderr, flush=True)
+        self.save_error = f"could not save a checkpoint ({error})"
+        print(f"{self.save_error}; training goes on", file=sys.stderr, flush=True)
         if self._is_best:  # the best one is to be had, not to have been seen
             self._best, self._is_best = self._best_before, False
         assert self._shelf is not None
         with suppress(OSError):  # this process may have no screen; the one that has reads it there
             (self._shelf.folder / SAVE_ERROR_FILE).write_text(str(error), encoding="utf-8")
 
-    def _publish(self, snapshot: Snapshot) -> Path:
+    def _publish(self, snapshot: Snapshot) -> tuple[Path, str | None]:
         """Publish a checkpoint, bring it into the run's store, and make room; runs beside the training.
+
+        Returns:
+            The checkpoint, which is there whatever comes after it; and what could not be done after it.
 
         Raises:
             OSError: if it cannot be written.
         """
         assert self._shelf is not None
-        reason = self._shelf.folder / SAVE_ERROR_FILE
         path = self._shelf.publish(snapshot.write, previous=self.previous_checkpoint)
-        reason.unlink(missing_ok=True)
-        if self._bring_to_store(path, reason):
+        try:
+            (self._shelf.folder / SAVE_ERROR_FILE).unlink(missing_ok=True)
+            self._bring_to_store(path)
+        except OSError as error:  # nothing is pruned, and the next save, or the end of the run, tries again
+            return path, f"the checkpoint is not in the store yet ({first_line(error)})"
+        try:
             self._shelf.prune(self.run.keep, keep_every=self.run.keep_every)
             if self._vault is not None:
                 self._vault.prune(self._shelf.folder.name)
-        return path
+        except OSError as error:
+            return path, f"could not delete old checkpoints ({first_line(error)})"
+        return path, None
+
+    def _bring_to_store(self, checkpoint: Path) -> None:
+        """Bring a checkpoint, and before it the records that belong to it, into the run's store, if it has one.
+
+        Raises:
+            OSError: if the store does not take it.
+        """
+        if self._vault is not None:
+            self._vault.push_files()
+            self._vault.push_checkpoint(checkpoint)
 
     def cleanup(self) -> None:
         """End: after the checkpoint that is being published."""
-        self.finish_saving()
-        super().cleanup()
-
-    def _bring_to_store(self, checkpoint: Path, reason: Path) -> bool:
-        """Bring a checkpoint, and before it the records that belong to it, into the run's store.
-
-        Returns:
-            Whether that has been done, or there is no store. If not, nothing is pruned, and the next save tries again.
-        """
-        if self._vault is None:
-            return True
         try:
-            self._vault.push_files()
-            self._vault.push_checkpoint(checkpoint)
-        except OSError as error:
-            reason.write_text(f"the store does not take it: {first_line(error)}", encoding="utf-8")
-            return False
-        return True
+            self.finish_saving()
+        finally:
+            if self._writer is not None:
+                self._writer.shutdown()
+            super().cleanup()
 
     def restore(self, checkpoint_path: Any) -> None:
         """Carry on from the newest checkpoint that is whole, whichever one Tune remembers.
@@ -199,6 +201,7 @@ class CheckpointedRun(SnapshotAlgorithm):
         source = Path(getattr(checkpoint, "path", checkpoint))
         if self._shelf is None or source.parent != self._shelf.folder:
             super().restore(checkpoint_path)
+            self.previous_checkpoint = None  # another trial's, which may be gone when this one saves
         else:
             self._carry_on()
 

@@ -95,7 +95,7 @@ class RunMonitor(Callback):
             self._follow(trial, published[-1], trials, result)
         self._catch_up(trial, trials)
         if (reason := result.get("save_error")) is not None:  # what a worker prints does not reach the screen
-            print(f"could not save a checkpoint ({reason}); training goes on", file=sys.stderr, flush=True)
+            print(f"{reason}; training goes on", file=sys.stderr, flush=True)
         is_due = bool(result.get("should_checkpoint"))
         now = time.monotonic()
         if not is_due and now - self._shown_at < SHOW_EVERY_S:
@@ -111,10 +111,12 @@ class RunMonitor(Callback):
         """Keep a copy of the best checkpoint out of retention's reach, and write the summary.
 
         A checkpoint that is still being published is there when the next iteration is reported, and before another one
-        is asked for.
+        is asked for. Only then is the store ours to write to: until then the trainable brings things there.
         """
-        self._awaited[trial.trial_id] = Path(checkpoint.path), dict(trial.last_result or {})
-        self._catch_up(trial, trials)
+        result = dict(trial.last_result or {})
+        self._awaited[trial.trial_id] = Path(checkpoint.path), result
+        if self.address is None or self.is_search or result.get("done"):
+            self._catch_up(trial, trials)
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """Take in the last checkpoint of a trial that has failed since."""
@@ -179,12 +181,11 @@ def why_unsaved(trial_folder: Path, episodes: int) -> str | None:
         trial_folder: The trial's folder.
         episodes: Episodes at which a checkpoint was due.
     """
-    reason = trial_folder / SAVE_ERROR_FILE
-    if reason.is_file():
-        return reason.read_text(encoding="utf-8")
     published = CheckpointShelf(trial_folder).published()
-    is_there = published and read_json(published[-1] / META_FILE)["episode"] == episodes
-    return None if is_there else "the reason could not be written either"
+    if published and read_json(published[-1] / META_FILE)["episode"] == episodes:
+        return None
+    reason = trial_folder / SAVE_ERROR_FILE
+    return reason.read_text(encoding="utf-8") if reason.is_file() else "the reason could not be written either"
 
 
 def write_summary(folder: str | Path, changes: dict[str, Any]) -> dict[str, Any]:

@@ -26,6 +26,8 @@ TUNER_FILE = "tuner.pkl"
 """Tune's own plan of an experiment."""
 STATE_FILES = "experiment_state-*.json"
 """Tune's own account of how far an experiment is; the newest counts."""
+DRAWN_FILES = "basic-variant-state-*.json"
+"""What Tune has drawn of its plan, as a pickle; written after the account, and where it is cut Tune would draw anew."""
 
 CHANGEABLE_IN_SEARCH = ("storage", "name", "resume", "json", "config", "skip_training", "load_model")
 """What may differ from the run folder's config when a search is carried on; so may its number of trials."""
@@ -258,13 +260,20 @@ def _planned_env_runners(folder: Path) -> int | None:
 
 def _tune_damage(folder: Path) -> list[tuple[Path, str]]:
     """What is wrong with Tune's plan and with its newest account; empty where both are sound."""
-    states = sorted(folder.glob(STATE_FILES))
-    newest = states[-1] if states else folder / STATE_FILES
-    checks = ((folder / TUNER_FILE, _tuner_damage), (newest, _state_damage))
+    checks = (
+        (folder / TUNER_FILE, _pickle_damage),
+        (_newest(folder, STATE_FILES), _state_damage),
+        (_newest(folder, DRAWN_FILES), _pickle_damage),
+    )
     return [(path, damage) for path, check in checks if (damage := check(path)) is not None]
 
 
-def _tuner_damage(path: Path) -> str | None:
+def _newest(folder: Path, pattern: str) -> Path:
+    """The newest file of a pattern; where there is none, a name that does not exist."""
+    return max(folder.glob(pattern), default=folder / pattern)
+
+
+def _pickle_damage(path: Path) -> str | None:
     try:
         pickle.loads(path.read_bytes())
     except FileNotFoundError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import ray
@@ -91,9 +92,13 @@ class RunTrainable(CheckpointedRun):
         try:
             result: dict[str, Any] = {} if was_over else super().step()
         except NonFiniteLossError as error:
-            return self._fatal(error)
-        finally:  # no work is reported before the checkpoint that precedes it is there
             self.finish_saving()
+            return self._fatal(error)
+        except BaseException:
+            with suppress(Exception):  # what has gone wrong in training says more
+                self.finish_saving()
+            raise
+        self.finish_saving()  # no work is reported before the checkpoint that precedes it is there
         episodes = self.num_episodes
         if not was_over:
             self._require_progress()
@@ -130,8 +135,7 @@ class RunTrainable(CheckpointedRun):
         self._ends = is_over or is_stopped
         if was_over:
             result["is_repeated"] = True
-        if self.save_error is not None:
-            result["save_error"], self.save_error = self.save_error, None
+        result |= self._save_error()
         if is_due:
             result["should_checkpoint"] = True
             self._checkpointed_at = episodes
@@ -146,8 +150,14 @@ class RunTrainable(CheckpointedRun):
             "target_episodes": self.run.episodes,
             "total_steps": self.num_env_steps,
             **self._last_metrics,
+            **self._save_error(),
             "done": True,
         }
+
+    def _save_error(self) -> dict[str, Any]:
+        """What is to be told, once, of a checkpoint that could not be saved, or not be brought where it belongs."""
+        told, self.save_error = self.save_error, None
+        return {} if told is None else {"save_error": told}
 
     # -- how far, how well ---------------------------------------------------------------------------------------------
 

@@ -91,6 +91,20 @@ def check_against(naive, batch, *, length, n_step, gamma):
                 assert torch.equal(getattr(batch, name)[i, s], last[name]), name
 
 
+def test_snapshot_of_a_buffer_is_of_the_instant_it_was_taken_at(tmp_path):
+    rng, naive = np.random.default_rng(3), NaiveReplay()
+    one = TeamReplay(60)
+    fill(one, num_rollouts=5, rng=rng, naive=naive)
+    at_once = loaded(saved(one, tmp_path / "at once"), 60)
+    taken = snapshot_replay(one)
+    fill(one, num_rollouts=20, rng=rng, naive=naive, start=25)  # every row is written over
+    (tmp_path / "later").mkdir()
+    taken.write(tmp_path / "later")
+    later = loaded(tmp_path / "later", 60)
+    check_same_draws(later, at_once, length=2)
+    assert later.num_added == at_once.num_added
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 10**6),

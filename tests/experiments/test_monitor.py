@@ -146,8 +146,8 @@ def test_summary_that_a_kill_prevented_is_made_up_for(tmp_path):
 def test_monitor_says_why_a_checkpoint_could_not_be_saved(tmp_path, capsys):
     trial, monitor = trial_in(tmp_path / "run"), RunMonitor(algo="ppo", seed=4)
     result = {"episodes": 10, "target_episodes": 30, "total_steps": 100}
-    monitor.on_trial_result(1, [trial], trial, {**result, "save_error": "No space left on device"})
-    assert capsys.readouterr().err == "could not save a checkpoint (No space left on device); training goes on\n"
+    monitor.on_trial_result(1, [trial], trial, {**result, "save_error": "could not save a checkpoint (full)"})
+    assert capsys.readouterr().err == "could not save a checkpoint (full); training goes on\n"
     monitor.on_trial_result(2, [trial], trial, result)
     assert capsys.readouterr().err == ""
 

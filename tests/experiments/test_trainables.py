@@ -1,4 +1,5 @@
 import errno
+import json
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from experiments.recovery import shelf
 from experiments.recovery.shelf import CheckpointShelf
 from experiments.recovery.stopping import STOP_FILE
 from experiments.tuning import trainables
+from experiments.tuning.monitor import why_unsaved
 from experiments.tuning.trainables import RunTrainable, StalledError
 
 # --- weights ----------------------------------------------------------------------------------------------------------
@@ -54,7 +56,8 @@ class Clocked(RunTrainable):
         return 0
 
     def snapshot(self):
-        return Slowly({"weights": str(self.ended).encode()}, slow=self.slow)
+        meta = json.dumps({"episode": self.ended}).encode()
+        return Slowly({"weights": str(self.ended).encode(), "checkpoint_meta.json": meta}, slow=self.slow)
 
 
 @dataclass
@@ -275,3 +278,62 @@ def test_snapshot_is_of_the_instant_it_was_taken_at(clocked, tmp_path):
     trainable.slow.set()
     trainable.finish_saving()
     assert (tmp_path / "checkpoint_000000" / "weights").read_text() == "4"
+
+
+class SilentStore:
+    """A vault whose store does not answer."""
+
+    def push_files(self):
+        raise OSError("no answer")
+
+    def prune(self, trial):
+        raise AssertionError("nothing is deleted meanwhile")
+
+
+def test_checkpoint_that_the_store_does_not_take_is_saved_all_the_same(clocked, tmp_path):
+    trainable = Clocked(config_of("qmix", episodes=400, checkpoint_interval=4, keep=1), [9.0, 7.0, 5.0])
+    trainable._shelf, trainable._vault = CheckpointShelf(tmp_path), SilentStore()
+    for _ in range(2):
+        trainable.step()
+        saved(trainable)
+    assert [path.name for path in trainable._shelf.published()] == ["checkpoint_000000", "checkpoint_000001"]
+    assert why_unsaved(tmp_path, 8) is None
+    assert trainable._best == 9.0
+    assert trainable.step()["save_error"] == "the checkpoint is not in the store yet (no answer)"
+
+
+def test_old_checkpoint_that_cannot_be_deleted_does_not_undo_the_newest(clocked, tmp_path, monkeypatch):
+    trainable = Clocked(config_of("qmix", episodes=400, checkpoint_interval=4), [5.0, 9.0, 7.0, 7.0])
+    trainable._shelf, kept = CheckpointShelf(tmp_path), []
+    for due in range(3):
+        with monkeypatch.context() as patch:
+            if due == 1:
+                patch.setattr(CheckpointShelf, "prune", lambda *_, **__: (_ for _ in ()).throw(OSError("busy")))
+            kept.append(trainable.step()["is_best"])
+            saved(trainable)
+    assert kept == [True, True, False], "9 is there, so 7 is not the best"
+    assert trainable.previous_checkpoint == trainable._shelf.published()[-1]
+
+
+def test_loss_that_is_not_finite_says_so_whatever_became_of_the_save_before(clocked, tmp_path, full_disk, monkeypatch):
+    trainable = Clocked(config_of("qmix", episodes=400), [1.0] * 9)
+    trainable._shelf, trainable.slow = CheckpointShelf(tmp_path), Event()
+    trainable.step()
+    with full_disk():
+        trainable.save()
+        monkeypatch.setattr(Algorithm, "step", lambda self: (_ for _ in ()).throw(NonFiniteLossError("loss is NaN")))
+        trainable.slow.set()
+        result = trainable.step()
+    assert "loss is NaN" in result["fatal"]
+    assert "No space left" in result["save_error"]
+
+
+def test_error_in_training_is_not_hidden_by_one_in_saving(clocked, tmp_path, monkeypatch):
+    trainable = Clocked(config_of("qmix", episodes=400), [1.0] * 9)
+    trainable._shelf = CheckpointShelf(tmp_path)
+    trainable.step()
+    monkeypatch.setattr(CheckpointShelf, "publish", lambda *_, **__: (_ for _ in ()).throw(KeyError("saving")))
+    trainable.save()
+    monkeypatch.setattr(Algorithm, "step", lambda self: (_ for _ in ()).throw(ZeroDivisionError("training")))
+    with pytest.raises(ZeroDivisionError, match="training"):
+        trainable.step()

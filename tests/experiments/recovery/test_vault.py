@@ -196,6 +196,14 @@ def test_what_this_machine_still_has_whole_mends_the_store(first, second, tmp_pa
     assert second.newest() == 2
 
 
+def test_a_damaged_database_that_was_set_aside_does_not_keep_the_rest_from_the_store(first, second):
+    (first.folder / "damaged-optuna.db").write_bytes(b"no database at all" * 100)
+    first.save(1)
+    second.pull()
+    assert second.newest() == 1
+    assert (second.folder / "damaged-optuna.db").read_bytes() == b"no database at all" * 100
+
+
 # --- a store that does not answer -------------------------------------------------------------------------------------
 
 
