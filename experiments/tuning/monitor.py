@@ -325,7 +325,7 @@ def _line(trial: str | None, result: dict[str, Any], speed: float) -> str:
         parts.append(f"return {mean:+.4f}")
     if result.get("epsilon") is not None:
         parts.append(f"epsilon {result['epsilon']:.2f}")
-    if "sharpe" in result:
+    if result.get("is_evaluated", True) and "sharpe" in result:  # else they are those of a line before
         parts.append(
             f"validation: profit {result['profit']:+.2%}, sharpe {result['sharpe']:+.2f}, "
             f"drawdown {result['max_drawdown']:.1%}, {int(result['num_trades'])} trades"

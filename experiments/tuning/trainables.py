@@ -110,7 +110,8 @@ class RunTrainable(CheckpointedRun):
             or self._ends_a_round(before, episodes)
         )
         is_first = not self._last_metrics  # searchers want their metric in every result
-        if is_due or is_first or episodes - self._evaluated_at >= self.run.evaluation_interval:
+        is_evaluated = is_due or is_first or episodes - self._evaluated_at >= self.run.evaluation_interval
+        if is_evaluated:
             self._evaluate_now()
             try:
                 self._score(result)
@@ -128,6 +129,7 @@ class RunTrainable(CheckpointedRun):
             epsilon=self.epsilon(),
             episode_return=self._see_return(result),
             is_best=self._is_best,
+            is_evaluated=is_evaluated,
             done=is_over or is_stopped,
             is_stopped=is_stopped and not is_over,
         )

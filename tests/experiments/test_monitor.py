@@ -167,3 +167,11 @@ def test_checkpoint_that_is_still_being_published_is_followed_when_it_is_there(t
     assert (found["latest_checkpoint"], found["episodes"]) == ("trial_0/checkpoint_000002", 20)
     assert (found["agent_steps"], found["best_metric"]["value"]) == (of_second["agent_steps"], 2.5)
     assert first is not of_second
+
+
+def test_validation_is_shown_where_it_is_new(tmp_path, capsys):
+    trial, monitor = trial_in(tmp_path / "run"), RunMonitor(algo="ppo", seed=4)
+    report(monitor, trial, 1, sharpe=1.5, is_best=True)
+    assert "validation: " in capsys.readouterr().out
+    monitor.on_trial_result(2, [trial], trial, {**trial.last_result, "is_evaluated": False})
+    assert "validation: " not in capsys.readouterr().out
