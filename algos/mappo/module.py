@@ -4,6 +4,7 @@ import math
 from typing import Any, cast
 
 import gymnasium as gym
+import numpy as np
 import torch
 from ray.rllib.core.rl_module.apis import InferenceOnlyAPI
 from ray.rllib.core.rl_module.torch import TorchRLModule
@@ -18,6 +19,8 @@ from algos.nets import TeamEncoder, TeamLinear
 from algos.running import merged_rows
 
 LOGP, ENTROPY, VALUES = "logp", "entropy", "values"
+STATISTICS = "critic.statistics"
+"""Name of the running moments of returns in the module's state."""
 _FIRST_POLICY_GAIN = 0.01
 """How much smaller the last layer of a policy starts than others, so that it prefers nothing (Yu et al. 2022)."""
 
@@ -152,6 +155,20 @@ class TeamActorCritic(TorchRLModule, InferenceOnlyAPI):
     def get_non_inference_attributes(self) -> list[str]:
         """What a runner does without."""
         return ["critic"]
+
+    def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Weights and statistics; RLlib alone would round the latter to float32, and a resumed run drift."""
+        state: dict[str, Any] = super().get_state(*args, **kwargs)
+        if STATISTICS in state:
+            state[STATISTICS] = cast(Tensor, self.critic.statistics).cpu().numpy().copy()
+        return state
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take over weights and, unrounded, statistics."""
+        super().set_state(state)
+        if not self.inference_only and STATISTICS in state:
+            saved = np.asarray(state[STATISTICS], np.float64)
+            cast(Tensor, self.critic.statistics).copy_(torch.from_numpy(saved))
 
     # -- acting --------------------------------------------------------------------------------------------------------
 
