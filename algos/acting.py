@@ -124,7 +124,7 @@ class ModuleActor:
                 stored[:, index] = out[Columns.ACTIONS].view(num_replicas, num)
                 continue
             inputs = out[Columns.ACTION_DIST_INPUTS]
-            draw = _draw_choice if self.is_discrete else _draw_gaussian
+            draw = draw_choice if self.is_discrete else _draw_gaussian
             drawn, drawn_logp = (_draw_squashed if module_id in self.squashed else draw)(inputs, explore, generator)
             dist_inputs[module_id] = inputs.view(num_replicas, num, -1)
             logp[:, index] = drawn_logp.view(num_replicas, num)
@@ -151,7 +151,7 @@ class ModuleActor:
         return rows, action_mask[..., :count].reshape(-1, count)
 
 
-def _draw_choice(logits: Tensor, explore: bool, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+def draw_choice(logits: Tensor, explore: bool, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
     """Draw from softmax(logits) by the Gumbel-max trick, or take the mode; [R, K] -> [R] int64 and log-probability."""
     if explore:
         noise = torch.empty_like(logits).exponential_(generator=generator)

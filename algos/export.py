@@ -2,7 +2,8 @@
 
 ``AGENT.safetensors`` holds the networks that an agent acts and learns by, ``AGENT.targets.safetensors`` their target
 copies, ``AGENT.optimizers.safetensors`` what the optimizers remember of each weight (``WEIGHT/exp_avg``). Agents that
-share a network have equal files. Of a team's module each agent gets its slice, and ``mixer`` has files of its own.
+share a network have equal files. Of a team's module each agent gets its slice, and what values all
+of them together, ``mixer`` or ``critic``, has files of its own.
 """
 
 import dataclasses
@@ -26,6 +27,7 @@ from torch import Tensor
 
 from algos.dqn.module import MaskedDQNModule
 from algos.errors import IncompatibleError
+from algos.mappo.module import TeamActorCritic
 from algos.ppo.module import MaskedPPOModule
 from algos.qmix.module import TeamQModule
 from algos.runner import TEAM_MODULE
@@ -34,17 +36,23 @@ from algos.snapshots import MODULES_FOLDER, read_algorithm_state, read_module_st
 NETWORKS_FILE = "networks.json"
 """In an exported folder: who the agents are, and how their networks are built."""
 FORMAT = 1
-MIXER = "mixer"
+MIXER, CRITIC = "mixer", "critic"
+SHARED_PARTS = (MIXER, CRITIC)
+"""What a team's module has beside its agents: QMIX's mixer, MAPPO's value function."""
+TEAM_CLASSES = (TeamQModule, TeamActorCritic)
+"""Modules of a whole team, which keep each agent's weights along the first axis where they are not shared."""
 KINDS = {"networks": "", "targets": ".targets", "optimizers": ".optimizers"}
 """What is exported, and what a file of it has in its name after its owner."""
 MODULE_CLASSES: dict[str, type[RLModule]] = {
-    c.__name__: c for c in (TeamQModule, MaskedPPOModule, MaskedDQNModule, DefaultSACTorchRLModule)
+    c.__name__: c for c in (*TEAM_CLASSES, MaskedPPOModule, MaskedDQNModule, DefaultSACTorchRLModule)
 }
 _TARGETS = ("_target_", "target_")
 _PARTS_OF_OPTIMIZER = {
     "qf": ("qf_encoder.", "qf."),
     "qf_twin": ("qf_twin_encoder.", "qf_twin."),
     "policy": ("pi_encoder.", "pi."),
+    "actor": ("agents.",),
+    "critic": ("critic.",),
 }
 """Beginnings of the names of the weights that an optimizer was given, in their order; one not named here has all."""
 _TEMPERATURE = "log_alpha"
@@ -66,7 +74,7 @@ def export_networks(
         checkpoint: Folder of a checkpoint.
         folder: Where the files go; an empty folder.
         layout: The checkpoint's ``team.json``.
-        headers: For each agent and for ``mixer``: what stands in the header of its files, as text.
+        headers: For each agent and for each of ``SHARED_PARTS``: what stands in the header of its files, as text.
 
     Returns:
         The names of the files of each owner.
@@ -114,19 +122,19 @@ def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
 
 def _divide(module: Any, name: str, value: Tensor, agents: list[str]) -> Iterator[tuple[str, str, Tensor]]:
     """Yield who owns a tensor, by what name, and which part of it: every agent its own, or all the same."""
-    if not isinstance(module, TeamQModule):
+    if not isinstance(module, TEAM_CLASSES):
         yield from ((agent, name, value) for agent in agents)
         return
     part, _, local = name.partition(".")
     if part != "agents":
-        yield MIXER, local, value
+        yield CRITIC if isinstance(module, TeamActorCritic) else MIXER, local, value
         return
     is_own = value.dim() > 0 and _is_own(local.partition("/")[0], module)
     for n, agent in enumerate(agents):
         yield agent, local, value[n : n + 1] if is_own else value
 
 
-def _is_own(name: str, module: TeamQModule) -> bool:
+def _is_own(name: str, module: TeamQModule | TeamActorCritic) -> bool:
     """Whether each agent has its own slice of a weight, along the first axis."""
     return not module.settings.use_shared_networks or name.endswith("agent_offset")
 
@@ -229,7 +237,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 def _join(module: Any, weights: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     """Undo ``_divide``."""
-    if not isinstance(module, TeamQModule):
+    if not isinstance(module, TEAM_CLASSES):
         return weights[0]
     return {
         f"agents.{name}": torch.cat([w[name] for w in weights]) if _is_own(name, module) else value
@@ -255,7 +263,7 @@ def _build(description: Mapping[str, Any], *, is_team: bool) -> Any:
         module_class=MODULE_CLASSES[name],
         observation_space=space_from_json(description["observation_space"]),
         action_space=space_from_json(description["action_space"]),
-        inference_only=is_team,  # a team's mixer has a file of its own and is not needed for acting
+        inference_only=is_team,  # what values a team has a file of its own and is not needed for acting
         model_config=dict(description["model_config"]),
     )
     with without_deprecations():

@@ -1,5 +1,6 @@
 """Losses as pure functions of tensors."""
 
+import torch
 from torch import Tensor
 
 
@@ -25,3 +26,50 @@ def squared_td_loss(values: Tensor, targets: Tensor) -> Tensor:
         Scalar loss.
     """
     return (values - targets.detach()).square().mean()
+
+
+def clipped_surrogate(logp: Tensor, old_logp: Tensor, advantages: Tensor, clip_param: float) -> Tensor:
+    """Mean of min(r A, clip(r, 1 - eps, 1 + eps) A), to be raised (Schulman et al. 2017, eq. 7).
+
+    Args:
+        logp: Log-probability of the actions under the policy that learns, [...] float, with gradient.
+        old_logp: Under the policy that took them, [...] float.
+        advantages: A, [...] float.
+        clip_param: eps.
+
+    Returns:
+        Scalar.
+    """
+    ratio = (logp - old_logp).exp()
+    clipped = ratio.clamp(1.0 - clip_param, 1.0 + clip_param)
+    return torch.minimum(ratio * advantages, clipped * advantages).mean()
+
+
+def clipped_value_loss(
+    values: Tensor, old_values: Tensor, targets: Tensor, clip_param: float | None, huber_delta: float | None
+) -> Tensor:
+    """Mean of the larger of the errors of V and of V kept within eps of the old V (Yu et al. 2022, app. A).
+
+    Args:
+        values: V, [...] float, with gradient.
+        old_values: V before the update, [...] float.
+        targets: Returns, [...] float; all three in the units of normalised values.
+        clip_param: eps; None clips nothing.
+        huber_delta: Error beyond which the loss grows in a straight line (Huber 1964); None squares all errors.
+
+    Returns:
+        Scalar: of squared errors half their mean.
+    """
+    loss = _value_error(values - targets, huber_delta)
+    if clip_param is not None:
+        clipped = old_values + (values - old_values).clamp(-clip_param, clip_param)
+        loss = torch.maximum(loss, _value_error(clipped - targets, huber_delta))
+    return loss.mean()
+
+
+def _value_error(error: Tensor, huber_delta: float | None) -> Tensor:
+    square = 0.5 * error.square()
+    if huber_delta is None:
+        return square
+    size = error.abs()
+    return torch.where(size <= huber_delta, square, huber_delta * (size - 0.5 * huber_delta))

@@ -30,7 +30,8 @@ class TeamLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map [N, R, in] to [N, R, out]."""
         if self.is_shared:
-            return torch.addmm(self.bias[0], x.reshape(-1, x.shape[-1]), self.weight[0]).view(*x.shape[:-1], -1)
+            rows = torch.addmm(self.bias[0], x.reshape(-1, x.shape[-1]), self.weight[0])
+            return rows.view(*x.shape[:-1], rows.shape[-1])  # -1 would be ambiguous where there are no rows
         return torch.baddbmm(self.bias, x, self.weight)
 
 

@@ -35,10 +35,11 @@ class TeamPolicy:
         self.agent_ids = tuple(layout["agent_ids"])
         if TEAM_MODULE in modules:
             self._actor: Any = modules[TEAM_MODULE]
+            spaces = list(modules[TEAM_MODULE].action_space.spaces.values())
         else:
             spaces = [modules[m].action_space for m in layout["modules"]]
-            self._action_widths = [int(np.prod(space.shape)) for space in spaces]
             self._actor = ModuleActor(modules, agents_by_module(layout["modules"]), layout["obs_dims"], spaces)
+        self._action_widths = [int(np.prod(space.shape)) for space in spaces]
         self._carry: Any = None
 
     def reset(self) -> None:

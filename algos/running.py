@@ -1,6 +1,32 @@
 """Running statistics that survive a checkpoint."""
 
+from typing import TypeVar
+
 import numpy as np
+import torch
+from torch import Tensor
+
+Number = TypeVar("Number", float, Tensor)
+
+
+def merged(
+    moments: tuple[Number, Number, Number], others: tuple[Number, Number, Number]
+) -> tuple[Number, Number, Number]:
+    """Count, mean and sum of squared deviations of two streams together (Chan, Golub and LeVeque 1979, eq. 2.1).
+
+    Args:
+        moments: Of the one; numbers, or tensors of equal shape.
+        others: Of the other, which has at least one value.
+    """
+    count, mean, squares = moments
+    more, other_mean, other_squares = others
+    delta, total = other_mean - mean, count + more
+    return total, mean + delta * more / total, squares + other_squares + delta * delta * count * more / total
+
+
+def merged_rows(moments: Tensor, others: Tensor) -> Tensor:
+    """``merged`` for counts, means and sums of squared deviations that stand in rows; [3, C] each."""
+    return torch.stack(merged((moments[0], moments[1], moments[2]), (others[0], others[1], others[2])))
 
 
 class RunningScale:
@@ -14,11 +40,8 @@ class RunningScale:
         n = float(len(values))
         if not n:
             return
-        delta = float(values.mean()) - self.mean
-        total = self.count + n
-        self.mean += delta * n / total
-        self.sum_squares += float(np.square(values - values.mean()).sum()) + delta * delta * self.count * n / total
-        self.count = total
+        own = (n, float(values.mean()), float(np.square(values - values.mean()).sum()))
+        self.count, self.mean, self.sum_squares = merged((self.count, self.mean, self.sum_squares), own)
 
     @property
     def scale(self) -> float:

@@ -16,6 +16,7 @@ from pydantic.dataclasses import dataclass
 
 import experiments.interrupts  # noqa: F401  before what takes seconds to import
 from algos.dqn.config import DQNSettings
+from algos.mappo.config import MAPPOSettings
 from algos.ppo.config import PPOSettings
 from algos.qmix.config import QMIXSettings
 from algos.sac.config import SACSettings
@@ -25,6 +26,7 @@ from envs.errors import InputError, nearest
 from envs.floor import FloorConfig
 from envs.mandates import DeskConfig
 from envs.market import FloorSpec
+from experiments.algorithm_names import RUNNER_OF_ALGO, SECTION_OF_ALGO
 from experiments.arguments import build_settings, dump_settings, parse_flags, print_help, scan_flags
 from experiments.layers import check_keys, flatten, merge, read_yaml
 from experiments.metric_names import check_metric_name
@@ -52,11 +54,9 @@ SCHEDULER_OF = {
     "search.resample_probability": "pbt",
 }
 """Settings of a search that only one scheduler uses."""
-SECTION_OF_ALGO = {"qmix": "qmix", "vdn": "qmix", "ppo": "ppo", "dqn": "dqn", "sac": "sac"}
-"""The group of settings that each algorithm uses."""
 PER_INVOCATION = ("config", "resume", "skip_training", "json")
 """Settings that belong to one command and are not read back from a run folder."""
-FROM_MODEL = ("algo", "runner", "data", "desk", "floor", "qmix", "ppo", "dqn", "sac", "scaling")
+FROM_MODEL = ("algo", "runner", "data", "desk", "floor", "qmix", "mappo", "ppo", "dqn", "sac", "scaling")
 """Settings that a new run takes over from the run whose weights it loads."""
 
 
@@ -98,11 +98,12 @@ class RunConfig:
     """YAML file of your own with differences from the defaults; flags win over it."""
     seed: int = Field(default=0, ge=0, le=MOST_SEED)
     """Seed of weights, exploration and floor. The built-in market has its own: data.synthetic.seed."""
-    algo: Literal["qmix", "vdn", "ppo", "dqn", "sac"] = "qmix"
-    """Learning algorithm. vdn takes its settings from the qmix group; sac needs --desk.action continuous."""
+    algo: Literal["qmix", "vdn", "mappo", "ippo", "ppo", "dqn", "sac"] = "qmix"
+    """Learning algorithm. vdn takes its settings from the qmix group, ippo from the mappo group; sac needs
+    --desk.action continuous."""
     runner: Literal["team", "rllib"] = "team"
-    """Who samples for ppo: the batched team runner, or RLlib's own. qmix and vdn use the first, dqn and sac the
-    second."""
+    """Who samples for ppo: the batched team runner, or RLlib's own. qmix, vdn, mappo and ippo use the first, dqn and
+    sac the second."""
     episodes: int = Field(default=400, gt=0, le=MOST_EPISODES)
     """Target: finished replica episodes over the whole life of the run. It can be raised later."""
     checkpoint_interval: int = Field(default=10, gt=0)
@@ -137,6 +138,7 @@ class RunConfig:
     desk: DeskConfig = field(default_factory=DeskConfig)
     floor: FloorConfig = field(default_factory=FloorConfig)
     qmix: QMIXSettings = field(default_factory=QMIXSettings)
+    mappo: MAPPOSettings = field(default_factory=MAPPOSettings)
     ppo: PPOSettings = field(default_factory=PPOSettings)
     dqn: DQNSettings = field(default_factory=DQNSettings)
     sac: SACSettings = field(default_factory=SACSettings)
@@ -248,16 +250,17 @@ def check_combination(config: RunConfig, by_flag: Collection[str]) -> None:
             needed = SCHEDULER_OF[name]
             raise InputError(f"{flag} has no effect on --search.scheduler {config.search.scheduler}, only on {needed}")
     _check_population(config)
-    if "runner" in by_flag:
-        only = {"qmix": "team", "vdn": "team", "dqn": "rllib", "sac": "rllib"}.get(config.algo, config.runner)
-        if config.runner != only:
-            raise InputError(f"--runner {config.runner} does not exist for --algo {config.algo}: leave it out")
+    if "runner" in by_flag and config.runner != RUNNER_OF_ALGO.get(config.algo, config.runner):
+        raise InputError(f"--runner {config.runner} does not exist for --algo {config.algo}: leave it out")
     check_metric_name(config.checkpoint_metric)
-    if config.algo == "ppo" and config.ppo.minibatch_size > config.ppo.train_batch_size_per_learner:
-        raise InputError(
-            f"--ppo.minibatch-size is {config.ppo.minibatch_size}, more than the batch that it is a part of: lower it, "
-            f"or raise --ppo.train-batch-size-per-learner above {config.ppo.train_batch_size_per_learner}"
-        )
+    if section in ("ppo", "mappo"):
+        of_algo: PPOSettings | MAPPOSettings = getattr(config, section)
+        if of_algo.minibatch_size > of_algo.train_batch_size_per_learner:
+            raise InputError(
+                f"--{section}.minibatch-size is {of_algo.minibatch_size}, more than the batch that it is a part of: "
+                f"lower it, or raise --{section}.train-batch-size-per-learner above "
+                f"{of_algo.train_batch_size_per_learner}"
+            )
     if config.branch_from is not None and config.load_model is not None:
         raise InputError("--branch-from takes over weights too, so --load-model has no effect: leave one of them out")
     if config.branch_from is not None and config.search.num_trials:

@@ -50,12 +50,12 @@ def export_model(path: str, out: str | None) -> tuple[Path, dict[str, Any]]:
     check_results_folder(folder, setting="--out")
     check_folder_writable(folder.parent, setting="--out" if out is not None else "the run folder")
 
-    from algos.export import MIXER, export_networks  # only now: torch and RLlib take seconds to import
+    from algos.export import SHARED_PARTS, export_networks  # only now: torch and RLlib take seconds to import
     from algos.policy import read_layout
 
     layout = read_layout(model.checkpoint)
     summary = summarise(model, meta, layout)
-    headers = {agent: _header(summary, agent) for agent in [*layout["agent_ids"], MIXER]}
+    headers = {agent: _header(summary, agent) for agent in [*layout["agent_ids"], *SHARED_PARTS]}
     staged = folder.with_name(f".{folder.name}.exporting")
     shutil.rmtree(staged, ignore_errors=True)
     try:

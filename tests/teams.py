@@ -9,6 +9,8 @@ from games import TwoStepGame
 from pettingzoo import ParallelEnv
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
+from algos.mappo.algorithm import MAPPOConfig
+from algos.mappo.config import MAPPOSettings
 from algos.ppo.algorithm import TeamPPOConfig
 from algos.qmix.algorithm import QMIXConfig
 from algos.qmix.config import QMIXSettings
@@ -162,6 +164,18 @@ def ppo_config(env: Any, *, seed: int = 0, shared: str | None = "shared") -> Tea
     return config
 
 
+def mappo_config(env: Any, *, seed: int = 0, config: type[MAPPOConfig] = MAPPOConfig, **settings: Any) -> MAPPOConfig:
+    """MAPPO (or IPPO) at a size that learns in a second."""
+    small = {
+        "hidden": (16,),
+        "num_envs_per_env_runner": 4,
+        "train_batch_size_per_learner": 64,
+        "minibatch_size": 24,
+        "num_epochs": 2,
+    }
+    return _on(env, config().use_settings(MAPPOSettings(**{**small, **settings})), seed)
+
+
 def to_shared(agent_id: str, *args: Any, **kwargs: Any) -> str:
     return "shared"
 
@@ -251,6 +265,7 @@ __all__ = [
     "TwoStepGame",
     "floor_env",
     "greedy_return",
+    "mappo_config",
     "ppo_config",
     "qmix_config",
     "rollout_of",

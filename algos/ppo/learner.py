@@ -10,6 +10,7 @@ from torch import Tensor
 from algos.counted import counted_seed
 from algos.learner import TeamLearner, require_finite
 from algos.learner_state import WholePPOLearner
+from algos.minibatches import cyclic_order
 from algos.returns import generalised_advantages
 from algos.rollout import Rollout
 
@@ -50,7 +51,7 @@ class TeamPPOLearner(TeamLearner, WholePPOLearner):
         generator = torch.Generator(device=self._device)
         generator.manual_seed(counted_seed(self.config.seed or 0, self._weights_seq_no))
         orders = {
-            m: _cyclic_order(len(c[Columns.ACTIONS]), num_minibatches * minibatch_size, generator)
+            m: cyclic_order(len(c[Columns.ACTIONS]), num_minibatches * minibatch_size, generator)
             for m, c in columns.items()
         }
         losses: dict[str, Tensor] = {}
@@ -103,10 +104,3 @@ class TeamPPOLearner(TeamLearner, WholePPOLearner):
         if rollout.action_mask is not None:
             columns["action_mask"] = rollout.action_mask[:-1, :, index, : inputs.shape[-1]]
         return {name: values.flatten(0, 2) for name, values in columns.items()}
-
-
-def _cyclic_order(num_rows: int, num_wanted: int, generator: torch.Generator) -> Tensor:
-    """Row numbers in epochs of fresh permutations, as many as wanted; [num_wanted] int64."""
-    epochs = -(-num_wanted // num_rows)
-    orders = [torch.randperm(num_rows, generator=generator, device=generator.device) for _ in range(epochs)]
-    return torch.cat(orders)[:num_wanted]

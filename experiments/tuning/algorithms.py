@@ -17,6 +17,7 @@ from algos.dqn.config import DQNSettings
 from algos.dqn.module import MaskedDQNModule
 from algos.errors import IncompatibleError
 from algos.learner_state import WholeDQNLearner, WholePPOLearner, WholeSACLearner
+from algos.mappo.algorithm import IPPOConfig, MAPPOConfig
 from algos.ppo.algorithm import TeamPPOConfig, apply_ppo_settings
 from algos.ppo.module import MaskedPPOModule
 from algos.qmix.algorithm import QMIXConfig, VDNConfig
@@ -25,7 +26,8 @@ from algos.sac.config import SACSettings
 from envs.errors import InputError
 from envs.market import Market, build_floor, build_market, spec_to_json
 from envs.rllib import register
-from experiments.config import SECTION_OF_ALGO, RunConfig, floor_spec
+from experiments.algorithm_names import ONLY_ON_TEAM_PATH, SECTION_OF_ALGO
+from experiments.config import RunConfig, floor_spec
 
 SHARED = "shared"
 """Module id of the one network that all agents act by."""
@@ -93,6 +95,14 @@ def _qmix(run: RunConfig) -> AlgorithmConfig:
 
 def _vdn(run: RunConfig) -> AlgorithmConfig:
     return VDNConfig().use_settings(run.qmix)
+
+
+def _mappo(run: RunConfig) -> AlgorithmConfig:
+    return MAPPOConfig().use_settings(run.mappo)
+
+
+def _ippo(run: RunConfig) -> AlgorithmConfig:
+    return IPPOConfig().use_settings(run.mappo)
 
 
 def _team_ppo(run: RunConfig) -> AlgorithmConfig:
@@ -183,6 +193,8 @@ def _steps_of_iteration(run: RunConfig) -> int:
 _BUILDERS = {
     ("qmix", ""): _qmix,
     ("vdn", ""): _vdn,
+    ("mappo", ""): _mappo,
+    ("ippo", ""): _ippo,
     ("ppo", "team"): _team_ppo,
     ("ppo", "rllib"): _rllib_ppo,
     ("dqn", ""): _dqn,
@@ -192,7 +204,7 @@ _BUILDERS = {
 
 def is_on_team_path(run: RunConfig) -> bool:
     """Whether the batched team runner samples, or RLlib's own."""
-    return run.algo in ("qmix", "vdn") or (run.algo == "ppo" and run.runner == "team")
+    return run.algo in ONLY_ON_TEAM_PATH or (run.algo == "ppo" and run.runner == "team")
 
 
 def replicas(run: RunConfig) -> int:
@@ -231,11 +243,12 @@ def _assign_networks(config: AlgorithmConfig, run: RunConfig, market: Market) ->
         raise InputError(
             f"--algo sac sets target weights, but desk.action is {action}: give --desk.action continuous, or use dqn"
         )
-    if run.algo not in ("ppo", "sac") and action != "discrete":
+    if run.algo in ("qmix", "vdn", "dqn") and action != "discrete":
         raise IncompatibleError(
-            f"--algo {run.algo} chooses among discrete actions, but desk.action is {action}: use ppo or sac"
+            f"--algo {run.algo} chooses among discrete actions, but desk.action is {action}: use ppo, mappo, ippo or "
+            "sac"
         )
-    if run.algo in ("qmix", "vdn"):
+    if run.algo in ONLY_ON_TEAM_PATH:
         return  # one module for the whole team, which pads observations itself
     settings: Any = getattr(run, SECTION_OF_ALGO[run.algo])
     floor = build_floor(market)

@@ -10,7 +10,8 @@ from typing import Any
 
 from envs.errors import InputError
 from envs.market import Market
-from experiments.config import SECTION_OF_ALGO, RunConfig, run_folder
+from experiments.algorithm_names import SECTION_OF_ALGO
+from experiments.config import RunConfig, run_folder
 from experiments.models import Model, find_model
 from experiments.recovery.manifests import find_damage
 from experiments.recovery.shelf import CheckpointShelf
@@ -37,6 +38,10 @@ _OF_LEARNING = {
             "grad_clip",
         ),
         *("epsilon_start", "epsilon_end", "epsilon_decay_steps"),
+    ),
+    "mappo": (
+        *("lr", "critic_lr", "gamma", "lambda_", "train_batch_size_per_learner", "minibatch_size", "num_epochs"),
+        *("clip_param", "vf_clip_param", "huber_delta", "entropy_coeff", "use_advantage_normalisation", "grad_clip"),
     ),
     "ppo": (
         *("lr", "gamma", "lambda_", "train_batch_size_per_learner", "minibatch_size", "num_epochs", "clip_param"),

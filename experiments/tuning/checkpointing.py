@@ -30,6 +30,7 @@ from algos.policy import (
 )
 from algos.schedules import epsilon_at
 from algos.snapshots import Snapshot, SnapshotAlgorithm, read_module_states
+from experiments.algorithm_names import ON_POLICY
 from experiments.config import RunConfig, config_to_json, run_name
 from experiments.models import find_sound_model
 from experiments.provenance import utc_now
@@ -95,7 +96,7 @@ class CheckpointedRun(SnapshotAlgorithm):
 
     def epsilon(self) -> float | None:
         """Chance of a random action now; None for policies that draw from a distribution."""
-        if self.run.algo in ("ppo", "sac"):
+        if self.run.algo in (*ON_POLICY, "sac"):
             return None
         return epsilon_at(self.run.dqn if self.run.algo == "dqn" else self.run.qmix, self.num_env_steps)
 

@@ -17,7 +17,8 @@ from algos.replay_files import STEPS_PER_SEGMENT
 from algos.runner import TEAM_MODULE
 from envs.errors import InputError
 from envs.market import Market, build_floor
-from experiments.config import SECTION_OF_ALGO, RunConfig, run_folder
+from experiments.algorithm_names import ON_POLICY, SECTION_OF_ALGO
+from experiments.config import RunConfig, run_folder
 from experiments.tuning.algorithms import algorithm_config, is_on_team_path, replicas
 
 _FIXED_BYTES = 26_000
@@ -92,7 +93,7 @@ def check_disk(config: RunConfig, use: DiskUse) -> None:
     needed = use.total + use.in_flight
     if use.free is None or needed - use.used <= use.free:
         return
-    buffer = "" if config.algo == "ppo" else f"--{SECTION_OF_ALGO[config.algo]}.replay-capacity, "
+    buffer = "" if config.algo in ON_POLICY else f"--{SECTION_OF_ALGO[config.algo]}.replay-capacity, "
     raise InputError(
         f"the checkpoints need about {size(needed)} in {config.storage}, which has {size(use.free)} free: lower "
         f"--keep, {buffer}or choose another --storage"
@@ -141,7 +142,8 @@ class _Parts:
                 module.make_target_networks()
             tensors = [*module.parameters(), *module.buffers()]
             learned = sum(p.numel() for p in module.parameters() if p.requires_grad)
-            moments = _MOMENTS[self.config.qmix.optimizer] if module_id == TEAM_MODULE else 2
+            is_of_qmix = SECTION_OF_ALGO[self.config.algo] == "qmix"
+            moments = _MOMENTS[self.config.qmix.optimizer] if is_of_qmix else 2
             found += sum(t.numel() * t.element_size() for t in tensors) + 4 * moments * learned
             found += _BYTES_PER_MODULE + _BYTES_PER_TENSOR * len(tensors)
         under_way = replicas(self.config) * self.num_agents * (self.width * 6 + 8 * self.actions + 64)
@@ -149,7 +151,7 @@ class _Parts:
 
     def replay_bytes(self, episodes: list[int]) -> int:
         """Room of the replay buffers of the checkpoints of so many episodes, what they share counted once."""
-        if self.config.algo == "ppo":
+        if self.config.algo in ON_POLICY:
             return 0
         if not is_on_team_path(self.config):
             return sum(map(self.new_bytes, episodes))
@@ -161,7 +163,7 @@ class _Parts:
 
     def new_bytes(self, episodes: int) -> int:
         """Room of what a checkpoint shares with no other: the segment that is being filled, or the whole buffer."""
-        if self.config.algo == "ppo":
+        if self.config.algo in ON_POLICY:
             return 0
         if is_on_team_path(self.config):
             is_filled = self._steps(episodes) % STEPS_PER_SEGMENT

@@ -19,10 +19,23 @@ def _value_based(section: str) -> dict[str, Any]:
     }
 
 
+def _mappo() -> dict[str, Any]:
+    return {
+        "mappo.lr": tune.loguniform(5e-5, 3e-3),
+        "mappo.gamma": tune.choice([0.9, 0.97, 0.99, 0.995]),
+        "mappo.lambda_": tune.uniform(0.85, 1.0),
+        "mappo.entropy_coeff": tune.loguniform(1e-4, 3e-2),
+        "mappo.clip_param": tune.choice([0.05, 0.1, 0.2]),
+        "mappo.num_epochs": tune.choice([5, 10, 15]),
+    }
+
+
 SPACES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "qmix": _value_based("qmix") | {"qmix.mixing_embed_dim": tune.choice([16, 32, 64])},
         "vdn": _value_based("qmix"),
+        "mappo": _mappo(),
+        "ippo": _mappo(),
         "ppo": {
             "ppo.lr": tune.loguniform(5e-5, 3e-3),
             "ppo.gamma": tune.choice([0.9, 0.97, 0.99, 0.995]),

@@ -27,6 +27,7 @@ from ray.rllib.utils.metrics import (
 from ray.tune.result import STDERR_FILE, STDOUT_FILE, TRIAL_INFO
 
 from algos.learner import NonFiniteLossError
+from algos.mappo.algorithm import IPPO, MAPPO
 from algos.policy import flat_weights
 from algos.ppo.algorithm import TeamPPO
 from algos.qmix.algorithm import QMIX, VDN
@@ -243,6 +244,14 @@ class FloorVDN(RunTrainable, VDN):
     """VDN on the trading floor."""
 
 
+class FloorMAPPO(RunTrainable, MAPPO):
+    """MAPPO on the trading floor."""
+
+
+class FloorIPPO(RunTrainable, IPPO):
+    """IPPO on the trading floor."""
+
+
 class FloorPPO(RunTrainable, TeamPPO):
     """PPO on the trading floor, sampled by the team runner."""
 
@@ -264,6 +273,7 @@ def trainable_class(run: RunConfig) -> type[RunTrainable]:
     if run.algo == "ppo":
         return FloorPPO if run.runner == "team" else FloorRLlibPPO
     classes: dict[str, type[RunTrainable]] = {"qmix": FloorQMIX, "vdn": FloorVDN, "dqn": FloorDQN, "sac": FloorSAC}
+    classes |= {"mappo": FloorMAPPO, "ippo": FloorIPPO}
     return classes[run.algo]
 
 

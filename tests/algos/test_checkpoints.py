@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from teams import floor_env, ppo_config, qmix_config, to_own, with_evaluation
+from teams import floor_env, mappo_config, ppo_config, qmix_config, to_own, with_evaluation
 
+from algos.mappo.algorithm import IPPOConfig
 from algos.policy import flat_weights, weights_sha256
 from envs.rllib import TradingEnv
 
@@ -16,6 +17,15 @@ def _qmix(**settings):
 
 def _ppo(**_):
     return with_evaluation(ppo_config(floor_env(), seed=3))
+
+
+def _mappo(**settings):
+    return with_evaluation(mappo_config(floor_env(), seed=3, **settings))
+
+
+def _continuous_ippo(**settings):
+    env = floor_env(desk={"action": "continuous", "preset": "roles"})
+    return with_evaluation(mappo_config(env, seed=3, config=IPPOConfig, **settings))
 
 
 def _separate_ppo(**_):
@@ -39,8 +49,11 @@ def _trained(algorithm, iterations):
         (_qmix, {"optimizer": "rmsprop", "n_step": 3, "tau": 0.1, "use_shared_networks": False}),
         (_ppo, {}),
         (_separate_ppo, {}),
+        (_mappo, {}),
+        (_mappo, {"reward": "own", "use_shared_networks": False, "critic_lr": 1e-3}),
+        (_continuous_ippo, {}),
     ],
-    ids=["qmix", "qmix-gru", "qmix-nstep-soft", "ppo", "ppo-separate"],
+    ids=["qmix", "qmix-gru", "qmix-nstep-soft", "ppo", "ppo-separate", "mappo", "mappo-own", "ippo"],
 )
 def test_a_restored_run_is_the_unbroken_one(make, settings, tmp_path):
     unbroken = _trained(make(**settings).build_algo(), 3)

@@ -12,10 +12,10 @@ from teams import WIDTHS, Clockwork, floor_env, ppo_config, to_own
 
 from algos.errors import IncompatibleError
 from algos.learner import NonFiniteLossError
+from algos.minibatches import cyclic_order
 from algos.policy import flat_weights
 from algos.ppo.algorithm import TeamPPO, apply_ppo_settings
 from algos.ppo.config import PPOSettings
-from algos.ppo.learner import _cyclic_order
 from algos.ppo.module import MaskedPPOModule
 from algos.rollout import Rollout
 
@@ -95,7 +95,7 @@ def rllibs_columns(learner, rollout: Rollout, spaces) -> dict[str, torch.Tensor]
 
 @pytest.mark.parametrize("desk", [{}, {"action": "continuous"}], ids=["discrete", "continuous"])
 def test_updates_equal_those_of_rllibs_own_learner_on_the_same_episodes(desk, monkeypatch):
-    monkeypatch.setattr("algos.ppo.learner._cyclic_order", lambda rows, wanted, _: torch.arange(wanted) % rows)
+    monkeypatch.setattr("algos.ppo.learner.cyclic_order", lambda rows, wanted, _: torch.arange(wanted) % rows)
     algorithm = configure(ppo_config(floor_env(horizon_bars=5, desk=desk))).build_algo()
     runner, ours = algorithm.env_runner, algorithm.learner_group._learner
     (rollout,) = runner.sample(num_timesteps=4 * 13)
@@ -179,7 +179,7 @@ def test_books_of_different_width_learn_with_networks_of_their_own():
 
 def test_every_row_is_learned_from_equally_often():
     generator = torch.Generator().manual_seed(0)
-    order = _cyclic_order(10, 25, generator)
+    order = cyclic_order(10, 25, generator)
     assert order.shape == (25,)
     assert torch.bincount(order[:20], minlength=10).tolist() == [2] * 10
     assert order[:10].tolist() != order[10:20].tolist()
@@ -212,7 +212,7 @@ def test_minibatches_are_drawn_from_seed_and_update_alone():
 def test_every_update_shuffles_anew(monkeypatch):
     seeds = []
     monkeypatch.setattr(
-        "algos.ppo.learner._cyclic_order",
+        "algos.ppo.learner.cyclic_order",
         lambda rows, wanted, generator: (seeds.append(generator.initial_seed()), torch.arange(wanted) % rows)[1],
     )
     algorithm = ppo_config(floor_env()).build_algo()

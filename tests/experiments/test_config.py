@@ -93,7 +93,10 @@ def test_flag_given_twice_counts_the_last_time():
         (["--capitall", "1"], r"^unknown flag --capitall \(did you mean '--capital'\?\)"),
         (["--num-trials", "1"], r"^unknown flag --num-trials \(did you mean '--search\.num-trials'\?\)"),
         (["--algo", "qmi"], r"^--algo is 'qmi', which does not exist \(did you mean 'qmix'\?\)$"),
-        (["--algo", "sarsa"], r"^--algo is 'sarsa', which does not exist: choose one of qmix, vdn, ppo, dqn, sac$"),
+        (
+            ["--algo", "sarsa"],
+            r"^--algo is 'sarsa', which does not exist: choose one of qmix, vdn, mappo, ippo, ppo, dqn, sac$",
+        ),
         (["--capital", "0"], r"^--floor\.capital is '0': input should be greater than 0$"),
         (["--capital", "lots"], r"^--floor\.capital is 'lots': .*valid number"),
         (["--episodes", "1.5"], r"^--episodes is '1\.5': .*valid integer"),

@@ -34,6 +34,9 @@ RUNS = {
     "vdn": config_of("vdn", qmix=SMALL_QMIX | {"optimizer": "rmsprop"}),
     "ppo": config_of("ppo", ppo=SMALL_PPO),
     "ppo-continuous": config_of("ppo", ppo=SMALL_PPO, desk={"action": "continuous", "preset": "roles"}),
+    "mappo": config_of("mappo", mappo=SMALL_PPO),
+    "mappo-separate": config_of("mappo", mappo=SMALL_PPO | {"use_shared_networks": False}),
+    "ippo-continuous": config_of("ippo", mappo=SMALL_PPO, desk={"action": "continuous", "preset": "roles"}),
     "dqn": config_of("dqn", dqn=SMALL_DQN),
     "sac-continuous": config_of("sac", sac=SMALL_DQN, desk={"action": "continuous", "preset": "roles"}),
 }
@@ -130,6 +133,8 @@ def test_slices_of_a_team_join_to_what_was_saved(exported):
         ("qmix", 5, "exp_avg"),
         ("vdn", 4, "square_avg"),
         ("ppo", 4, "exp_avg"),
+        ("mappo", 5, "exp_avg"),
+        ("ippo-continuous", 6, "exp_avg_sq"),
         ("dqn", 4, "exp_avg_sq"),
         ("sac-continuous", 5, "exp_avg_sq"),
     ],

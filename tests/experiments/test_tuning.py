@@ -185,7 +185,16 @@ def test_search_draws_settings_that_exist_for_that_algorithm(algo):
 @pytest.mark.parametrize("preset", ["desk", "roles", "rivals"])
 @pytest.mark.parametrize(
     ("algo", "runner"),
-    [("qmix", "team"), ("vdn", "team"), ("ppo", "team"), ("ppo", "rllib"), ("dqn", "team"), ("sac", "team")],
+    [
+        ("qmix", "team"),
+        ("vdn", "team"),
+        ("ppo", "team"),
+        ("ppo", "rllib"),
+        ("dqn", "team"),
+        ("sac", "team"),
+        ("mappo", "team"),
+        ("ippo", "team"),
+    ],
 )
 def test_every_algorithm_takes_every_desk(algo, runner, preset):
     action = "continuous" if algo == "sac" else "discrete"
@@ -202,7 +211,8 @@ def test_every_algorithm_takes_every_desk(algo, runner, preset):
 def test_continuous_actions_need_ppo(algo):
     with pytest.raises(IncompatibleError, match=f"--algo {algo} chooses among discrete actions"):
         algorithm_config(config_of(algo, desk={"action": "continuous"}))
-    algorithm_config(config_of("ppo", desk={"action": "continuous"}))
+    for other in ("ppo", "mappo", "ippo"):
+        algorithm_config(config_of(other, desk={"action": "continuous"})).validate()
 
 
 def test_sac_needs_continuous_actions_and_says_which_setting_gives_them():
@@ -235,6 +245,15 @@ def test_settings_reach_rllib():
     assert (config.lr, config.lambda_, config.num_envs_per_env_runner) == (0.1, 0.7, 3)
     dqn = algorithm_config(config_of("dqn", dqn={"n_step": 3, "target_network_update_freq": 77}))
     assert (dqn.n_step, dqn.target_network_update_freq) == (3, 77)
+    mappo = algorithm_config(config_of("mappo", mappo={"lr": 0.1, "num_envs_per_env_runner": 3}))
+    assert (mappo.lr, mappo.num_envs_per_env_runner, mappo.use_global_state, mappo.pays_own_reward) == (
+        0.1,
+        3,
+        True,
+        False,
+    )
+    ippo = algorithm_config(config_of("ippo"))
+    assert (ippo.use_global_state, ippo.pays_own_reward) == (False, True)
     sac = algorithm_config(config_of("sac", desk={"action": "continuous"}, sac={"actor_lr": 0.3, "target_entropy": -7}))
     assert (sac.actor_lr, sac.critic_lr, sac.target_entropy, sac.initial_alpha) == (0.3, 3e-4, -7, 0.01)
     scaled = algorithm_config(config_of("qmix", scaling={"num_env_runners": 2, "num_learners": 2}))

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from commands import CLOCK, MARKET, PPO, QMIX, SAC, checkpoints, meta, run_here, summary
+from commands import CLOCK, MAPPO, MARKET, PPO, QMIX, SAC, checkpoints, meta, run_here, summary
 
 from algos.policy import load_policy
 from experiments.backtesting.compare import backtest_models
@@ -50,6 +50,16 @@ def test_ppo_has_no_epsilon(tmp_path):
     assert check(tmp_path / "ppo", agents=3)["epsilon"] is None
 
 
+def test_mappo_has_no_epsilon(tmp_path):
+    assert run_here(tmp_path / "mappo", *MAPPO, *EPISODES) == 0
+    assert check(tmp_path / "mappo", agents=3)["epsilon"] is None
+
+
+def test_continuous_ippo(tmp_path):
+    assert run_here(tmp_path / "ippo", *MAPPO, "--algo", "ippo", "--desk.action", "continuous", *EPISODES) == 0
+    check(tmp_path / "ippo", agents=3)
+
+
 def test_dqn(tmp_path):
     assert run_here(tmp_path / "dqn", *DQN, *EPISODES) == 0
     assert 0 < check(tmp_path / "dqn", agents=3)["epsilon"] < 1
@@ -94,7 +104,9 @@ def test_separate_and_recurrent_networks(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "words", [QMIX, PPO, [*PPO, "--runner", "rllib"], DQN, SAC], ids=["qmix", "ppo", "ppo by rllib", "dqn", "sac"]
+    "words",
+    [QMIX, PPO, [*PPO, "--runner", "rllib"], DQN, SAC, MAPPO, [*MAPPO, "--algo", "ippo"]],
+    ids=["qmix", "ppo", "ppo by rllib", "dqn", "sac", "mappo", "ippo"],
 )
 def test_two_runners_and_two_learners_and_a_resume(tmp_path, words):
     folder = tmp_path / "scaled"
@@ -108,7 +120,9 @@ def test_two_runners_and_two_learners_and_a_resume(tmp_path, words):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "words", [PPO, [*PPO, "--runner", "rllib"], DQN, SAC], ids=["ppo", "ppo by rllib", "dqn", "sac"]
+    "words",
+    [PPO, [*PPO, "--runner", "rllib"], DQN, SAC, MAPPO],
+    ids=["ppo", "ppo by rllib", "dqn", "sac", "mappo"],
 )
 def test_resume_counts_on(tmp_path, words):
     folder = tmp_path / "again"

@@ -3,7 +3,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from commands import CLOCK, MARKET, PPO, QMIX, SAC, run_here
+from commands import CLOCK, MAPPO, MARKET, PPO, QMIX, SAC, run_here
 
 from envs.errors import InputError
 from envs.market import build_market
@@ -18,6 +18,7 @@ RUNS = {
     "vdn": [*QMIX, "--algo", "vdn", "--keep", "4", "--qmix.optimizer", "rmsprop", "--episodes", "40"],
     "ppo": [*PPO, "--keep", "4", "--episodes", "64"],
     "ppo of separate networks": [*PPO, "--ppo.use-shared-networks", "False", "--keep", "4", "--episodes", "64"],
+    "mappo": [*MAPPO, "--keep", "4", "--episodes", "64"],
     "dqn": [*MARKET, *CLOCK, "--algo", "dqn", "--dqn.learning-starts", "64", "--episodes", "32"],
     "sac": [*SAC, "--episodes", "32"],
 }

@@ -1,0 +1,116 @@
+"""MAPPO and IPPO as RLlib algorithms on the team path."""
+
+from dataclasses import asdict
+from typing import Any
+
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+
+from algos.algorithm import TeamAlgorithm, on_team_path
+from algos.errors import IncompatibleError
+from algos.mappo.config import MAPPOSettings
+from algos.mappo.learner import MAPPOLearner
+from algos.mappo.module import TeamActorCritic
+from algos.rollout import concatenate
+from algos.runner import TEAM_MODULE
+
+
+class MAPPOConfig(AlgorithmConfig):
+    """Config of MAPPO; ``settings`` holds all that is its own, the rest is RLlib's."""
+
+    is_central = True
+    """Whether the value function sees the global state, or each agent's observation."""
+
+    def __init__(self, algo_class: Any = None) -> None:
+        super().__init__(algo_class=algo_class or MAPPO)
+        on_team_path(self)
+        self.use_global_state = self.is_central
+        self.stored_columns = ("logp",)
+        self.multi_agent(policies={TEAM_MODULE}, policy_mapping_fn=_map_to_team)
+        self.use_settings(MAPPOSettings())
+
+    def use_settings(self, settings: MAPPOSettings) -> "MAPPOConfig":
+        """Write the settings where RLlib looks for them."""
+        self.settings = settings
+        self.training(
+            lr=settings.lr,
+            gamma=settings.gamma,
+            train_batch_size_per_learner=settings.train_batch_size_per_learner,
+        )
+        self.env_runners(num_envs_per_env_runner=settings.num_envs_per_env_runner)
+        return self
+
+    @property
+    def pays_own_reward(self) -> bool:
+        """Whether each agent is paid its own reward, or the mean of all."""
+        return (self.settings.reward or ("team" if self.is_central else "own")) == "own"
+
+    def validate(self) -> None:
+        """Check what RLlib checks, and that a minibatch is a part of the batch.
+
+        Raises:
+            IncompatibleError: if the minibatch is larger.
+        """
+        super().validate()
+        s = self.settings
+        if s.minibatch_size > s.train_batch_size_per_learner:
+            raise IncompatibleError(
+                f"mappo.minibatch_size is {s.minibatch_size}, more than the batch that it is a part of: lower it, or "
+                f"raise mappo.train_batch_size_per_learner above {s.train_batch_size_per_learner}"
+            )
+
+    def get_default_learner_class(self) -> type[MAPPOLearner]:
+        """Clipped surrogate and clipped value loss."""
+        return MAPPOLearner
+
+    def get_default_rl_module_spec(self) -> RLModuleSpec:
+        """Policies and value function in one module."""
+        model = {"settings": asdict(self.settings), "is_central": self.is_central, "is_own": self.pays_own_reward}
+        return RLModuleSpec(module_class=TeamActorCritic, model_config=model)
+
+
+class IPPOConfig(MAPPOConfig):
+    """Config of IPPO: MAPPO with a value function of each agent's own observation."""
+
+    is_central = False
+
+    def __init__(self, algo_class: Any = None) -> None:
+        super().__init__(algo_class=algo_class or IPPO)
+
+
+class MAPPO(TeamAlgorithm):
+    """MAPPO (Yu et al. 2022): PPO for teams with a centralised value function.
+
+    By default every agent is paid the mean of the agents' rewards. With an environment that has no state of its own,
+    the value function sees all observations in a row.
+    """
+
+    @classmethod
+    def get_default_config(cls) -> MAPPOConfig:
+        """Return the default config."""
+        return MAPPOConfig()
+
+    def training_step(self) -> None:
+        """Sample one batch, learn from it for some epochs, send the weights back."""
+        rollouts = self.sample_rollouts()
+        if not rollouts:
+            return
+        shards = concatenate(rollouts).shards(self.num_learner_shards)
+        s: MAPPOSettings = self.config.settings
+        rows = min(shard.env_steps() for shard in shards)
+        minibatch = min(s.minibatch_size, rows)
+        self.update_learners(shards, minibatch_size=minibatch, num_minibatches=max(1, s.num_epochs * rows // minibatch))
+        self.sync_runners()
+
+
+class IPPO(MAPPO):
+    """IPPO (de Witt et al. 2020): every agent learns by PPO from its own observation and, by default, own reward."""
+
+    @classmethod
+    def get_default_config(cls) -> IPPOConfig:
+        """Return the default config."""
+        return IPPOConfig()
+
+
+def _map_to_team(agent_id: str, episode: Any, **kwargs: Any) -> str:
+    return TEAM_MODULE

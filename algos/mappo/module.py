@@ -1,0 +1,240 @@
+"""TeamActorCritic: the policies of all agents, and the value function that they are judged by, in one RLModule."""
+
+import math
+from typing import Any, cast
+
+import gymnasium as gym
+import numpy as np
+import torch
+from ray.rllib.core.rl_module.apis import InferenceOnlyAPI
+from ray.rllib.core.rl_module.torch import TorchRLModule
+from torch import Tensor, nn
+
+from algos.acting import Acted, draw_choice, unsquash
+from algos.distributions import choice_entropy, choice_logp, gaussian_entropy, gaussian_logp
+from algos.errors import IncompatibleError
+from algos.mappo.config import MAPPOSettings
+from algos.masks import MASKED_LOGIT
+from algos.nets import TeamEncoder, TeamLinear
+from algos.running import merged_rows
+
+LOGP, ENTROPY, VALUES = "logp", "entropy", "values"
+STATISTICS = "critic.statistics"
+"""Name of the running moments of returns in the module's state."""
+_FIRST_POLICY_GAIN = 0.01
+"""How much smaller the last layer of a policy starts than others, so that it prefers nothing (Yu et al. 2022)."""
+
+
+class Policies(nn.Module):
+    """Observations of every agent, [N, R, F], to the parameters of its distribution.
+
+    Args:
+        num_agents: N.
+        obs_dim: F.
+        width: K choices, or D numbers, of the agent that has most.
+        is_discrete: Whether agents choose, or set numbers.
+        settings: Of the algorithm.
+    """
+
+    def __init__(self, num_agents: int, obs_dim: int, width: int, settings: MAPPOSettings, *, is_discrete: bool):
+        super().__init__()
+        is_shared = settings.use_shared_networks
+        self.encoder = TeamEncoder(num_agents, obs_dim, settings.hidden, is_recurrent=False, is_shared=is_shared)
+        self.head = TeamLinear(num_agents, self.encoder.out_features, width, is_shared=is_shared)
+        with torch.no_grad():
+            self.head.weight.mul_(_FIRST_POLICY_GAIN)
+            self.head.bias.zero_()
+        first = torch.full((1 if is_shared else num_agents, 1, width), math.log(settings.initial_std))
+        self.log_std = None if is_discrete else nn.Parameter(first)
+
+    def forward(self, obs: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Logits [N, R, K]; or means, and log standard deviations that no observation changes, [N, R, D] each."""
+        out = self.head(self.encoder(obs))
+        return out, None if self.log_std is None else self.log_std.expand_as(out)
+
+
+class Critic(nn.Module):
+    """The value function: of the global state for all agents (MAPPO), or of each agent's observation (IPPO).
+
+    ``statistics`` are count, mean and sum of squared deviations of all returns so far, [3, C] float64, one column for
+    a reward that all share, or one for each agent; by them values are normalised (Yu et al. 2022, section 3). They
+    are part of the module, so that whoever takes over its weights takes over their meaning.
+    """
+
+    def __init__(self, num_agents: int, obs_dim: int, state_dim: int, settings: MAPPOSettings, *, is_own: bool):
+        super().__init__()
+        self.num_agents, self.is_normalised = num_agents, settings.use_value_normalisation
+        self.is_central = bool(state_dim)
+        num_values = num_agents if is_own else 1
+        count, width = (1, state_dim) if self.is_central else (num_agents, obs_dim)
+        is_shared = self.is_central or settings.use_shared_networks
+        self.encoder = TeamEncoder(count, width, settings.hidden, is_recurrent=False, is_shared=is_shared)
+        outputs = num_values if self.is_central else 1
+        self.head = TeamLinear(count, self.encoder.out_features, outputs, is_shared=is_shared)
+        self.register_buffer("statistics", torch.zeros(3, num_values, dtype=torch.float64))
+
+    def forward(self, obs: Tensor, state: Tensor | None) -> Tensor:
+        """Normalised values of every agent.
+
+        Args:
+            obs: [R, N, F] float32.
+            state: [R, S] float32, for a central value function.
+
+        Returns:
+            [R, N] float32.
+        """
+        seen = cast(Tensor, state).unsqueeze(0) if self.is_central else obs.transpose(0, 1)
+        out = self.head(self.encoder(seen))
+        return out[0].expand(-1, self.num_agents) if self.is_central else out.squeeze(-1).transpose(0, 1)
+
+    def scale(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of returns so far, [C] float32; 0 and 1 where nothing is to be normalised."""
+        count, mean, squares = cast(Tensor, self.statistics)
+        deviation = (squares / count.clamp_min(1.0)).sqrt()
+        can = (deviation > 1e-12) & self.is_normalised
+        return torch.where(can, mean, 0.0).float(), torch.where(can, deviation, 1.0).float()
+
+    def normalise(self, returns: Tensor) -> Tensor:
+        """Returns in the units of ``forward``; [..., N]."""
+        mean, deviation = self.scale()
+        return (returns - mean) / deviation
+
+    def denormalise(self, values: Tensor) -> Tensor:
+        """What ``forward`` gives in the units of returns; [..., N]."""
+        mean, deviation = self.scale()
+        return values * deviation + mean
+
+    @torch.no_grad()
+    def see(self, moments: Tensor) -> None:
+        """Add count, mean and sum of squared deviations of new returns to the statistics; [3, C] float64."""
+        statistics = cast(Tensor, self.statistics)
+        statistics.copy_(merged_rows(statistics, moments))
+
+
+class TeamActorCritic(TorchRLModule, InferenceOnlyAPI):
+    """One RLModule for the whole team.
+
+    Observation space: ``Dict(obs=Dict(agent: Box), state=Box)``; action space: ``Dict(agent: Discrete)`` or
+    ``Dict(agent: Box)``. The model config holds ``settings`` (a MAPPOSettings as a dict), ``is_central`` and
+    ``is_own`` (whether each agent is paid its own reward).
+
+    Numbers are drawn from a diagonal Gaussian in units of half the width of the Box, and clipped to it on their way to
+    the environment only: what is stored, and what the log-density is of, is the draw. The greedy action is the mean.
+
+    Raises:
+        IncompatibleError: if some agents choose and others set numbers, or there is no state to be central about.
+    """
+
+    framework = "torch"
+
+    def setup(self) -> None:
+        """Build the networks; a runner's copy has the policies alone."""
+        spaces = cast(gym.spaces.Dict, self.observation_space)
+        obs_spaces = cast(gym.spaces.Dict, spaces["obs"]).spaces
+        self.agent_spaces = list(cast(gym.spaces.Dict, self.action_space).spaces.values())
+        kinds = {type(s) for s in self.agent_spaces}
+        if len(kinds) > 1 or not kinds <= {gym.spaces.Discrete, gym.spaces.Box}:
+            named = ", ".join(map(str, self.agent_spaces))
+            raise IncompatibleError(f"a team must act all in Discrete or all in Box spaces, but it has {named}")
+        self.settings = MAPPOSettings(**self.model_config["settings"])
+        self.is_discrete = kinds == {gym.spaces.Discrete}
+        self.num_agents = len(obs_spaces)
+        obs_dim = max(int(cast(Any, s.shape)[0]) for s in obs_spaces.values())
+        widths = [int(s.n) if isinstance(s, gym.spaces.Discrete) else math.prod(s.shape) for s in self.agent_spaces]  # type: ignore[arg-type]
+        used = torch.arange(max(widths)) < torch.tensor(widths).unsqueeze(-1)
+        self.register_buffer("used", used, persistent=False)
+        self.agents = Policies(self.num_agents, obs_dim, max(widths), self.settings, is_discrete=self.is_discrete)
+        if self.inference_only:
+            return
+        state_dim = int(cast(Any, spaces["state"].shape)[0]) if self.model_config["is_central"] else 0
+        if self.model_config["is_central"] and not state_dim:
+            raise IncompatibleError("mappo values the global state, but this environment has none: use ippo")
+        is_own = bool(self.model_config["is_own"])
+        self.critic = Critic(self.num_agents, obs_dim, state_dim, self.settings, is_own=is_own)
+
+    def get_non_inference_attributes(self) -> list[str]:
+        """What a runner does without."""
+        return ["critic"]
+
+    def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Weights and statistics; RLlib alone would round the latter to float32, and a resumed run drift."""
+        state: dict[str, Any] = super().get_state(*args, **kwargs)
+        if STATISTICS in state:
+            state[STATISTICS] = cast(Tensor, self.critic.statistics).cpu().numpy().copy()
+        return state
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take over weights and, unrounded, statistics."""
+        super().set_state(state)
+        if not self.inference_only and STATISTICS in state:
+            saved = np.asarray(state[STATISTICS], np.float64)
+            cast(Tensor, self.critic.statistics).copy_(torch.from_numpy(saved))
+
+    # -- acting --------------------------------------------------------------------------------------------------------
+
+    def initial_carry(self, num_replicas: int) -> None:
+        """Nothing: the policies have no memory."""
+
+    @torch.no_grad()
+    def act(
+        self,
+        obs: Tensor,
+        action_mask: Tensor | None,
+        carry: Any = None,
+        *,
+        explore: bool,
+        generator: torch.Generator | None = None,
+        timestep: int = 0,
+    ) -> Acted:
+        """Draw each agent's action, or take its mode.
+
+        Args:
+            obs: [B, N, F] float32.
+            action_mask: [B, N, K] bool or None.
+            carry: Ignored.
+            explore: Draw, or take the mode.
+            generator: Source of the draws.
+            timestep: Ignored.
+        """
+        out, log_std = self._distributions(obs, action_mask)
+        if log_std is None:
+            drawn, logp = draw_choice(out, explore, generator)
+            return Acted(drawn, drawn, logp, None, None)
+        used = cast(Tensor, self.used)
+        noise = torch.randn(out.shape, generator=generator, device=out.device) if explore else torch.zeros_like(out)
+        drawn = (out + log_std.exp() * noise) * used
+        actions = torch.zeros_like(drawn)
+        for n, space in enumerate(self.agent_spaces):
+            width = math.prod(cast(Any, space.shape))
+            actions[:, n, :width] = unsquash(drawn[:, n, :width], space)
+        return Acted(actions, drawn, gaussian_logp(out, log_std, drawn, used), None, None)
+
+    def _distributions(self, obs: Tensor, action_mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Masked logits [R, N, K] and None; or means and log standard deviations, [R, N, D] each."""
+        out, log_std = self.agents(obs.transpose(0, 1))
+        out = out.transpose(0, 1)
+        if log_std is not None:
+            return out, log_std.transpose(0, 1)
+        allowed = cast(Tensor, self.used) if action_mask is None else action_mask
+        return out.masked_fill(~allowed, MASKED_LOGIT), None
+
+    # -- learning ------------------------------------------------------------------------------------------------------
+
+    def _forward_train(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Tensor]:
+        """What the losses are made of.
+
+        Args:
+            batch: ``obs`` [R, N, F], ``actions`` [R, N] or [R, N, D], and where there are any ``action_mask``
+                [R, N, K] and ``state`` [R, S].
+            kwargs: Nothing that is used.
+
+        Returns:
+            ``logp`` of the actions, ``entropy`` of the policies and normalised ``values``, [R, N] each.
+        """
+        out, log_std = self._distributions(batch["obs"], batch.get("action_mask"))
+        values = self.critic(batch["obs"], batch.get("state"))
+        if log_std is None:
+            return {LOGP: choice_logp(out, batch["actions"]), ENTROPY: choice_entropy(out), VALUES: values}
+        used = cast(Tensor, self.used)
+        logp = gaussian_logp(out, log_std, batch["actions"], used)
+        return {LOGP: logp, ENTROPY: gaussian_entropy(log_std, used), VALUES: values}

@@ -1,0 +1,18 @@
+"""What is known of each algorithm by its name."""
+
+SECTION_OF_ALGO = {
+    "qmix": "qmix",
+    "vdn": "qmix",
+    "mappo": "mappo",
+    "ippo": "mappo",
+    "ppo": "ppo",
+    "dqn": "dqn",
+    "sac": "sac",
+}
+"""The group of settings that each algorithm uses."""
+ONLY_ON_TEAM_PATH = ("qmix", "vdn", "mappo", "ippo")
+"""Algorithms with one network for the whole team, which the batched team runner alone samples for."""
+RUNNER_OF_ALGO = dict.fromkeys(ONLY_ON_TEAM_PATH, "team") | {"dqn": "rllib", "sac": "rllib"}
+"""Who samples for each algorithm that leaves no choice."""
+ON_POLICY = ("ppo", "mappo", "ippo")
+"""Algorithms that learn from what they have just sampled and keep no replay buffer."""
