@@ -1,6 +1,6 @@
 """``make faults``: everything that can happen to a run, tried; a table of what became of it; 1 if anything fell short.
 
-``python tests/faults/harness.py --kills 200 --jobs 2 --seed 7``
+``python tests/faults/harness.py --kills 200 --jobs 2 --seed 7``; Ctrl-C shows what has been tried so far.
 """
 
 import argparse
@@ -83,8 +83,16 @@ def main(argv: list[str] | None = None) -> int:
         tell(f"{options.kills} kills in {options.jobs} jobs")
         with ThreadPoolExecutor(options.jobs) as pool:
             jobs = [pool.submit(c.kill, n, tell) for c, n in zip(campaigns, shares, strict=True) if n]
-            for job in jobs:
-                job.result()
+            try:
+                for job in jobs:
+                    job.result()
+            except KeyboardInterrupt:
+                tell("stopping when the runs under way have ended")
+                for campaign in campaigns:
+                    campaign.is_stopped = True
+        if campaigns[0].is_stopped:
+            report(of_phases(campaigns))
+            return 130
         reference = campaigns[0].reference("qmix")
         interrupted = accidents.interrupted_run(place / "interrupted")
         cases = other_accidents(place, reference, interrupted)
@@ -96,8 +104,13 @@ def main(argv: list[str] | None = None) -> int:
         with ThreadPoolExecutor(options.jobs) as pool:
             found = list(pool.map(lambda item: try_once(*item), [i for i in cases.items() if i[0] not in silent]))
         found += [try_once(*item) for item in silent.items()]
+    return report(of_phases(campaigns) | dict(found))
+
+
+def of_phases(campaigns: list[Campaign]) -> dict[str, Tally]:
+    """What became of the kills in each phase."""
     tallies = {f"kill: {phase}": sum_up([c.tallies[phase] for c in campaigns]) for phase in campaigns[0].tallies}
-    return report({n: t for n, t in tallies.items() if t.tried} | dict(found))
+    return {name: tally for name, tally in tallies.items() if tally.tried}
 
 
 def sum_up(tallies: list[Tally]) -> Tally:

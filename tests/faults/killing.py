@@ -166,6 +166,7 @@ class Campaign:
     def __init__(self, folder: Path, *, seed: int = 0):
         self.folder, self.dice = folder, Random(seed)
         self.tallies = {phase: Tally() for phase in PHASES}
+        self.is_stopped = False
         self._references: dict[str, Path] = {}
         self._count = 0
 
@@ -222,10 +223,17 @@ class Campaign:
         """Kill as often as asked, over all phases and algorithms in turn."""
         done, names = 0, list(RUNS)
         order = [phase for phase in PHASES if phase != "any moment"]
-        while done < num_kills:
+        while done < num_kills and not self.is_stopped:
             name = names[self._count % len(names)]
             wanted = min(num_kills - done, self.dice.randint(2, 4))
             first = self.dice.choice([p for p in order if p != "restore"])  # there is something to restore later
             phases = [first, *self.dice.choices([*order, "any moment"], k=wanted - 1)] if wanted > 1 else [first]
+            before = self.faults()
             done += self.run(name, phases)
-            tell(f"{done}/{num_kills} kills, {sum(len(t.faults) for t in self.tallies.values())} faults")
+            for fault in [fault for fault in self.faults() if fault not in before]:
+                tell(f"fell short: {fault}")
+            tell(f"{done}/{num_kills} kills, {len(self.faults())} faults")
+
+    def faults(self) -> list[str]:
+        """All that fell short so far."""
+        return [fault for tally in self.tallies.values() for fault in tally.faults]
