@@ -22,6 +22,8 @@ RUNS = {
     "dqn": [*MARKET, *CLOCK, "--algo", "dqn", "--dqn.learning-starts", "64", "--episodes", "32"],
     "sac": [*SAC, "--episodes", "32"],
 }
+LONGER = ("vdn", "ppo of separate networks", "mappo", "dqn")
+"""Those that add least to the others."""
 
 
 def config_of(algo, **settings):
@@ -33,7 +35,7 @@ def predicted(config):
     return predict_disk_use(config, build_market(floor_spec(config)))
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in LONGER else n for n in RUNS])
 def test_room_is_told_before_the_run_and_within_half_of_what_it_really_took(tmp_path, name, capsys):
     folder = tmp_path / "run"
     assert run_here(folder, *RUNS[name]) == 0

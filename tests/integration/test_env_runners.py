@@ -38,9 +38,9 @@ def replay_size(algorithm):
     ("name", "before", "after"),
     [
         ("qmix", 0, 2),
-        ("sac", 2, 0),
-        ("qmix", 2, 1),
         ("ppo by rllib", 2, 3),
+        pytest.param("sac", 2, 0, marks=pytest.mark.slow),
+        pytest.param("qmix", 2, 1, marks=pytest.mark.slow),
         pytest.param("sac", 0, 2, marks=pytest.mark.slow),
         pytest.param("qmix", 2, 0, marks=pytest.mark.slow),
     ],
@@ -71,8 +71,8 @@ def test_number_of_env_runners_may_change_on_resume(tmp_path, capsys, name, befo
 @pytest.mark.parametrize(
     ("name", "before", "after"),
     [
-        ("sac", 0, 2),
         ("qmix", 2, 3),
+        pytest.param("sac", 0, 2, marks=pytest.mark.slow),
         pytest.param("sac", 2, 0, marks=pytest.mark.slow),
         pytest.param("qmix", 0, 2, marks=pytest.mark.slow),
     ],
