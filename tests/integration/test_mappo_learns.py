@@ -38,7 +38,7 @@ def learned_value(
     return found.team_mean
 
 
-@pytest.mark.parametrize("config", [MAPPOConfig, IPPOConfig])
+@pytest.mark.parametrize("config", [MAPPOConfig, pytest.param(IPPOConfig, marks=pytest.mark.slow)])
 def test_investor_finds_mertons_weight(config):
     problem = make_problem("merton")
     found = learned_value(config, "merton", iterations=50)
