@@ -93,7 +93,10 @@ def export_networks(
         weights = states[module_id]
         named = [("networks", name, torch.as_tensor(np.asarray(value))) for name, value in weights.items()]
         trained = [n for n, p in module.named_parameters() if p.requires_grad and not n.startswith(_TARGETS)]
-        named += [("optimizers", *item) for item in _optimizer_tensors(learner, module_id, trained, weights)]
+        try:
+            named += [("optimizers", *item) for item in _optimizer_tensors(learner, module_id, trained, weights)]
+        except IncompatibleError as error:
+            raise IncompatibleError(f"{checkpoint}: {error}") from None
         for kind, name, value in named:
             of_kind = "targets" if kind == "networks" and name.startswith(_TARGETS) else kind
             local = name.removeprefix("_").removeprefix("target_") if of_kind == "targets" else name

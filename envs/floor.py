@@ -19,6 +19,7 @@ from envs.errors import InputError
 from envs.features import Scaler
 from envs.metrics import CurveSums, performance_of_sums
 from envs.observations import Observer
+from envs.states import require_same_parts
 from envs.tape import Tape
 from envs.trading import Detail, FloorConfig, Shown, Tally, Trading, total
 
@@ -352,14 +353,7 @@ class TradingFloor:
             ValueError: if a part is missing or has another shape.
         """
         own = self.get_state()
-        for name, value in own.items():
-            if name not in state:
-                raise ValueError(f"floor state lacks {name!r}: it was saved by another kind of floor")
-            if np.shape(state[name]) != np.shape(value):
-                raise ValueError(
-                    f"floor state {name!r} has shape {np.shape(state[name])}, this floor has {np.shape(value)}: "
-                    "replicas, agents or assets differ"
-                )
+        require_same_parts(state, own, of="floor")
         tensors = {
             name: torch.tensor(np.asarray(value), device=self.device)
             for name, value in state.items()

@@ -13,6 +13,7 @@ from torch import Tensor
 from envs.counted import counted_uniforms
 from envs.errors import InputError
 from envs.optima.problem import Problem
+from envs.states import require_same_parts
 
 
 class OptimaStep(NamedTuple):
@@ -177,15 +178,7 @@ class OptimaEnv:
         Raises:
             ValueError: if a part is missing or has another shape.
         """
-        own = self.get_state()
-        for name, value in own.items():
-            if name not in state:
-                raise ValueError(f"the state lacks {name!r}: it was saved by another kind of environment")
-            if np.shape(state[name]) != np.shape(value):
-                raise ValueError(
-                    f"state {name!r} has shape {np.shape(state[name])}, this environment has {np.shape(value)}: "
-                    "replicas, agents or the problem differ"
-                )
+        require_same_parts(state, self.get_state(), of="environment")
         self._seed = int(state["seed"])
         self._step, self._episode, self._books = (
             torch.tensor(np.asarray(state[name]), device=self.device) for name in ("step", "episode", "books")

@@ -59,13 +59,12 @@ class Quotes(NamedTuple):
 
     Attributes:
         value: Expected reward to come, [T + 1, 2 Q + 1], at step t with inventory -Q .. Q; row T is the final penalty.
-        ask: Depth of the quote at which one sells, [T, 2 Q + 1], US dollars above the mid price.
-        bid: Depth of the quote at which one buys, [T, 2 Q + 1].
+        depths: Depths of ask, at which one sells, and bid, at which one buys, [T, 2 Q + 1, 2]; US dollars away from the
+            mid price.
     """
 
-    value: Array
-    ask: Array
-    bid: Array
+    value: Tensor
+    depths: Tensor
 
 
 def inventories(config: MarketMakingConfig) -> Array:
@@ -108,14 +107,19 @@ def continuous_constant_value(config: MarketMakingConfig) -> Array:
     return (expm(matrix * config.horizon) @ np.append(-config.final_penalty * q**2, 1.0))[:size]
 
 
-def fill_probability(config: MarketMakingConfig, depth: Array) -> Array:
+def fill_probability(config: MarketMakingConfig, depth: Tensor) -> Tensor:
     """Chance that a quote fills within one step: 1 - exp(-A exp(-k depth) dt)."""
-    return -np.expm1(-_fills(config, depth))
+    return -torch.expm1(-_fills(config, depth))
 
 
-def _fills(config: MarketMakingConfig, depth: Array) -> Array:
+def _fills(config: MarketMakingConfig, depth: Tensor) -> Tensor:
     """Market orders that reach a quote within one step, on average."""
-    return config.arrival_rate * config.horizon / config.num_steps * np.exp(-config.fill_decay * depth)
+    return config.arrival_rate * config.horizon / config.num_steps * torch.exp(-config.fill_decay * depth)
+
+
+def _shown(config: MarketMakingConfig, held: Tensor) -> Tensor:
+    """Whether ask and bid are shown with an inventory, [..., 2]: not where a fill would exceed the largest."""
+    return torch.stack((held > -config.max_inventory, held < config.max_inventory), -1)
 
 
 def best_quotes(config: MarketMakingConfig) -> Quotes:
@@ -125,74 +129,71 @@ def best_quotes(config: MarketMakingConfig) -> Quotes:
     the value by some D, and p(d) (d + D) is largest where d + D = (exp(f) - 1) / (k f), f the orders that reach d:
     found by Newton's method, cut to the box (the gain has one peak). The two sides answer each other several times.
     """
-    size = 2 * config.max_inventory + 1
-    ask, bid = (np.full((config.num_steps, size), 1.0 / config.fill_decay) for _ in range(2))
-    value = np.empty((config.num_steps + 1, size))
-    value[-1] = -config.final_penalty * inventories(config) ** 2
-    for t in reversed(range(config.num_steps)):
+    value = _final_value(config)
+    depths = torch.full((len(value), 2), 1.0 / config.fill_decay, dtype=torch.float64)
+    values, quotes = [value], []
+    for _ in range(config.num_steps):
         for _ in range(_ROUNDS):
-            ask[t] = _best_depth(config, _ask_move(config, value[t + 1], bid[t]))
-            bid[t] = _best_depth(config, _bid_move(config, value[t + 1], ask[t]))
-        value[t] = _one_step(config, value[t + 1], ask[t], bid[t])
-    return Quotes(value, ask, bid)
+            depths = torch.stack((_best_depth(config, value, depths, 0), depths[:, 1]), 1)
+            depths = torch.stack((depths[:, 0], _best_depth(config, value, depths, 1)), 1)
+        value = _one_step(config, value, depths)
+        values.append(value)
+        quotes.append(depths)
+    return Quotes(torch.stack(values[::-1]), torch.stack(quotes[::-1]))
 
 
 def constant_quotes(config: MarketMakingConfig) -> Quotes:
     """The same of quoting 1 / k on both sides, or the nearest depth in the box."""
-    size = 2 * config.max_inventory + 1
-    depth = np.full((config.num_steps, size), np.clip(1.0 / config.fill_decay, config.min_depth, config.max_depth))
-    value = np.empty((config.num_steps + 1, size))
-    value[-1] = -config.final_penalty * inventories(config) ** 2
-    for t in reversed(range(config.num_steps)):
-        value[t] = _one_step(config, value[t + 1], depth[t], depth[t])
-    return Quotes(value, depth, depth)
+    value = _final_value(config)
+    depth = min(max(1.0 / config.fill_decay, config.min_depth), config.max_depth)
+    depths, values = torch.full((len(value), 2), depth, dtype=torch.float64), [value]
+    for _ in range(config.num_steps):
+        value = _one_step(config, value, depths)
+        values.append(value)
+    return Quotes(torch.stack(values[::-1]), depths.expand(config.num_steps, -1, -1))
 
 
-def _neighbours(value: Array) -> tuple[Array, Array]:
-    """Values of one less and one more; at the edges, where nothing fills, the value itself."""
-    return np.append(value[:1], value[:-1]), np.append(value[1:], value[-1:])
+def _final_value(config: MarketMakingConfig) -> Tensor:
+    """What an inventory is worth at the end, [2 Q + 1]."""
+    return -config.final_penalty * torch.from_numpy(inventories(config)) ** 2
 
 
-def _shown(config: MarketMakingConfig, ask: Array, bid: Array) -> tuple[Array, Array]:
-    """Chances that ask and bid fill, zero where the quote would exceed the largest inventory."""
-    q = inventories(config)
-    on_ask, on_bid = q > -config.max_inventory, q < config.max_inventory
-    return fill_probability(config, ask) * on_ask, fill_probability(config, bid) * on_bid
+def _after(value: Tensor) -> Tensor:
+    """Values after the ask has filled and after the bid has, [2 Q + 1, 2]; at the edges, where nothing fills, as is."""
+    return torch.stack((torch.cat((value[:1], value[:-1])), torch.cat((value[1:], value[-1:]))), 1)
 
 
-def _ask_move(config: MarketMakingConfig, value: Array, bid: Array) -> Array:
-    """Change of value when the ask fills, given the bid's depth."""
-    _, chance = _shown(config, bid, bid)
-    less, more = _neighbours(value)
-    return (1.0 - chance) * (less - value) + chance * (value - more)
+def _chances(config: MarketMakingConfig, depths: Tensor) -> Tensor:
+    """Chances that ask and bid fill, [2 Q + 1, 2]."""
+    return fill_probability(config, depths) * _shown(config, torch.from_numpy(inventories(config)))
 
 
-def _bid_move(config: MarketMakingConfig, value: Array, ask: Array) -> Array:
-    """Change of value when the bid fills, given the ask's depth."""
-    chance, _ = _shown(config, ask, ask)
-    less, more = _neighbours(value)
-    return (1.0 - chance) * (more - value) + chance * (value - less)
-
-
-def _best_depth(config: MarketMakingConfig, move: Array) -> Array:
-    k = config.fill_decay
-    depth = np.clip(1.0 / k - move, config.min_depth, config.max_depth)
+def _best_depth(config: MarketMakingConfig, value: Tensor, depths: Tensor, side: int) -> Tensor:
+    """Best depth of the ask (side 0) or bid (1), [2 Q + 1], given the other's and the value after the step."""
+    k, other = config.fill_decay, _chances(config, depths)[:, 1 - side]
+    after = _after(value)
+    move = (1.0 - other) * (after[:, side] - value) + other * (value - after[:, 1 - side])
+    depth = (1.0 / k - move).clamp(config.min_depth, config.max_depth)
     for _ in range(_NEWTON_STEPS):
         fills = _fills(config, depth)
-        excess = depth + move - np.expm1(fills) / (k * fills)
-        slope = 1.0 + np.exp(fills) - np.expm1(fills) / fills
-        depth = np.clip(depth - excess / slope, config.min_depth, config.max_depth)
+        excess = depth + move - torch.expm1(fills) / (k * fills)
+        slope = 1.0 + torch.exp(fills) - torch.expm1(fills) / fills
+        depth = (depth - excess / slope).clamp(config.min_depth, config.max_depth)
     return depth
 
 
-def _one_step(config: MarketMakingConfig, value: Array, ask: Array, bid: Array) -> Array:
-    """Value before a step, from the value after it."""
-    sold, bought = _shown(config, ask, bid)
-    less, more = _neighbours(value)
-    step = config.horizon / config.num_steps
-    paid = sold * ask + bought * bid - config.running_penalty * inventories(config) ** 2 * step
-    moved = sold * (1.0 - bought) * less + bought * (1.0 - sold) * more
-    return paid + moved + (sold * bought + (1.0 - sold) * (1.0 - bought)) * value
+def _one_step(config: MarketMakingConfig, value: Tensor, depths: Tensor) -> Tensor:
+    """Value before a step, from the value after it, [2 Q + 1]."""
+    chances, after = _chances(config, depths), _after(value)
+    alone = chances * (1.0 - chances.flip(1))
+    stays = chances.prod(1) + (1.0 - chances).prod(1)
+    held = torch.from_numpy(inventories(config))
+    return _paid(config, held, chances, depths) + (alone * after).sum(1) + stays * value
+
+
+def _paid(config: MarketMakingConfig, held: Tensor, fills: Tensor, depths: Tensor) -> Tensor:
+    """What a step pays: fills, or their chances, times depths, less what the inventory costs; [...]."""
+    return (fills * depths).sum(-1) - config.running_penalty * held.square() * config.horizon / config.num_steps
 
 
 class MarketMaking(Problem):
@@ -220,20 +221,17 @@ class MarketMaking(Problem):
         self.obs_dim = self.state_dim = 2
         self.low, self.high = (config.min_depth,) * 2, (config.max_depth,) * 2
         self.quotes, self.constant = best_quotes(config), constant_quotes(config)
-        self._best, self._plain = (
-            torch.tensor(np.stack((quotes.ask, quotes.bid), -1), device=self.device)
-            for quotes in (self.quotes, self.constant)
-        )
+        self._best, self._plain = (quotes.depths.to(self.device) for quotes in (self.quotes, self.constant))
 
     @property
     def optimal_value(self) -> Tensor:
         """Of the dynamic programme, from no inventory."""
-        return torch.tensor([self.quotes.value[0, self.config.max_inventory]], device=self.device)
+        return self.quotes.value[0, [self.config.max_inventory]].to(self.device)
 
     @property
     def baseline_value(self) -> Tensor:
         """Of constant quotes, from no inventory."""
-        return torch.tensor([self.constant.value[0, self.config.max_inventory]], device=self.device)
+        return self.constant.value[0, [self.config.max_inventory]].to(self.device)
 
     def open(self, draws: Tensor) -> Tensor:
         """No inventory."""
@@ -249,16 +247,13 @@ class MarketMaking(Problem):
 
     def move(self, books: Tensor, step: Tensor, actions: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
         """Show the quotes for one step."""
-        config, span = self.config, self.config.horizon / self.num_steps
-        held, depths = books[:, 0], actions[:, 0]
-        chance = -torch.expm1(-config.arrival_rate * span * torch.exp(-config.fill_decay * depths))
-        shown = torch.stack((held > -config.max_inventory, held < config.max_inventory), 1)
-        chance = chance * shown
-        fills = (draws[:, :2] < chance).to(torch.float64)
+        config, held, depths = self.config, books[:, 0], actions[:, 0]
+        chances = fill_probability(config, depths) * _shown(config, held)
+        fills = (draws[:, :2] < chances).to(torch.float64)
         after = held + fills[:, 1] - fills[:, 0]
-        earned = ((fills if config.noisy else chance) * depths).sum(1)
-        reward = earned - config.running_penalty * held.square() * span
+        reward = _paid(config, held, fills if config.noisy else chances, depths)
         if config.noisy:
+            span = config.horizon / config.num_steps
             reward = reward + after * config.volatility * span**0.5 * normals(draws[:, 2])
         is_last = step + 1 >= self.num_steps
         reward = reward - torch.where(is_last, config.final_penalty * after.square(), 0.0)

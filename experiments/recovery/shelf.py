@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,9 +71,15 @@ class CheckpointShelf:
         except BaseException:
             shutil.rmtree(staged, ignore_errors=True)
             raise
-        with suppress(OSError):  # it has its name; a power cut may take that back, and nothing else
-            to_disk(self.folder)
         return final
+
+    def settle(self) -> None:
+        """Bring the names of the checkpoints to disk: until then a power cut may take back the last ones.
+
+        Raises:
+            OSError: if the disk does not take them.
+        """
+        to_disk(self.folder)
 
     def newest_valid(self, report: Callable[[str], None] = print) -> Path | None:
         """Verify from the newest down; set damaged folders aside, and return the first that is whole.

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -161,18 +162,29 @@ class CheckpointedRun(SnapshotAlgorithm):
         """
         assert self._shelf is not None
         path = self._shelf.publish(snapshot.write, previous=self.previous_checkpoint)
-        try:
-            (self._shelf.folder / SAVE_ERROR_FILE).unlink(missing_ok=True)
-            self._bring_to_store(path)
-        except OSError as error:  # nothing is pruned, and the next save, or the end of the run, tries again
-            return path, f"the checkpoint is not in the store yet ({first_line(error)})"
-        try:
-            self._shelf.prune(self.run.keep, keep_every=self.run.keep_every)
-            if self._vault is not None:
-                self._vault.prune(self._shelf.folder.name)
-        except OSError as error:
-            return path, f"could not delete old checkpoints ({first_line(error)})"
+        for what, failing in (  # nothing is pruned unless all before it is done; the next save, or the end, tries again
+            (self._settle, "the checkpoint's name may not last"),
+            (partial(self._bring_to_store, path), "the checkpoint is not in the store yet"),
+            (self._prune, "could not delete old checkpoints"),
+        ):
+            try:
+                what()
+            except OSError as error:
+                return path, f"{failing} ({first_line(error)})"
         return path, None
+
+    def _settle(self) -> None:
+        """Make a checkpoint's name last, and take back what was said when the one before it could not be saved."""
+        assert self._shelf is not None
+        self._shelf.settle()
+        (self._shelf.folder / SAVE_ERROR_FILE).unlink(missing_ok=True)
+
+    def _prune(self) -> None:
+        """Delete checkpoints beyond those that are kept, here and in the run's store."""
+        assert self._shelf is not None
+        self._shelf.prune(self.run.keep, keep_every=self.run.keep_every)
+        if self._vault is not None:
+            self._vault.prune(self._shelf.folder.name)
 
     def _bring_to_store(self, checkpoint: Path) -> None:
         """Bring a checkpoint, and before it the records that belong to it, into the run's store, if it has one.

@@ -239,7 +239,9 @@ def copy_checkpoint(source: Path, target: CheckpointShelf) -> Path:
         meta |= {"is_best": False, "copied_from": f"{source.parent.name}/{source.name}"}
         (folder / META_FILE).write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
 
-    return target.publish(write, previous=source)
+    copy = target.publish(write, previous=source)
+    target.settle()
+    return copy
 
 
 def _score(checkpoint: Path) -> float:

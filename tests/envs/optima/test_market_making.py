@@ -45,8 +45,8 @@ def test_dynamic_programme_tends_to_the_closed_form():
         config = MarketMakingConfig(num_steps=num_steps, **wide)
         best = best_quotes(config)
         gaps.append(float(continuous_value(config)[8] - best.value[0, 8]))
-        quote_gaps.append(float(best.ask[0, 8] - continuous_quotes(config)[0][8]))
-        plain = constant_quotes(config).value[0, 8]
+        quote_gaps.append(float(best.depths[0, 8, 0] - continuous_quotes(config)[0][8]))
+        plain = float(constant_quotes(config).value[0, 8])
         plain_gaps.append(float(continuous_constant_value(config)[8] - plain))
     for gap in (gaps, quote_gaps, plain_gaps):
         assert gap[0] / gap[1] == pytest.approx(2.0, abs=0.15)  # the error of a step is of first order
@@ -71,10 +71,10 @@ def test_dynamic_programme_is_what_brute_force_finds():
             now[i] = total.max()
             row, column = np.unravel_index(total.argmax(), total.shape)
             if q > -3:
-                assert best.ask[t, i] == pytest.approx(depths[row], abs=3e-3)
+                assert float(best.depths[t, i, 0]) == pytest.approx(depths[row], abs=3e-3)
             if q < 3:
-                assert best.bid[t, i] == pytest.approx(depths[column], abs=3e-3)
-        assert best.value[t] == pytest.approx(now, abs=1e-5)
+                assert float(best.depths[t, i, 1]) == pytest.approx(depths[column], abs=3e-3)
+        assert best.value[t].numpy() == pytest.approx(now, abs=1e-5)
         after = now
 
 
