@@ -131,14 +131,20 @@ def read_layout(checkpoint: str | Path) -> dict[str, Any]:
     return layout
 
 
-def team_layout(algorithm: Any) -> dict[str, Any]:
-    """Describe the team that an algorithm trains: agents, networks, observation widths, actions and weight shapes."""
+def team_layout(algorithm: Any, weights: Mapping[str, np.ndarray] | None = None) -> dict[str, Any]:
+    """Describe the team that an algorithm trains: agents, networks, observation widths, actions and weight shapes.
+
+    Args:
+        algorithm: The algorithm.
+        weights: Its ``flat_weights``, where they are at hand.
+    """
+    weights = flat_weights(algorithm) if weights is None else weights
     observations, actions = algorithm.spaces[INPUT_ENV_SINGLE_SPACES]
     runner = algorithm.eval_env_runner or algorithm.env_runner
     team_env = runner.env if isinstance(runner, TeamEnvRunner) else None
     agent_ids = list(observations.spaces if team_env is None else team_env.agent_ids)
     modules = [algorithm.config.policy_mapping_fn(agent_id, None) for agent_id in agent_ids]
-    shapes = {name: list(value.shape) for name, value in sorted(flat_weights(algorithm).items())}
+    shapes = {name: list(value.shape) for name, value in sorted(weights.items())}
     return {
         "agent_ids": agent_ids,
         "modules": modules,
@@ -179,8 +185,12 @@ def _padded(rows: list[np.ndarray]) -> np.ndarray:
 
 def flat_weights(algorithm: Any) -> dict[str, np.ndarray]:
     """All weights that learn or are targets, as ``"module/parameter" -> array``."""
-    state = algorithm.learner_group.get_state(components="learner/rl_module")["learner"]["rl_module"]
-    return {f"{m}/{name}": np.asarray(value) for m, weights in state.items() for name, value in weights.items()}
+    return by_full_name(algorithm.learner_group.get_state(components="learner/rl_module")["learner"]["rl_module"])
+
+
+def by_full_name(weights: Mapping[str, Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    """Weights of several networks as ``"module/parameter" -> array``."""
+    return {f"{m}/{name}": np.asarray(value) for m, named in weights.items() for name, value in named.items()}
 
 
 def weights_sha256(weights: Mapping[str, np.ndarray]) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from algos.errors import IncompatibleError
@@ -53,7 +53,7 @@ class ReplaySnapshot:
         for name, source in self.known.items():
             _link(source, folder / name)
         for name, tensors in self.new.items():
-            (folder / name).write_bytes(save(tensors))
+            save_file(tensors, folder / name)
         (folder / INDEX_FILE).write_text(json.dumps(self.index, indent=1), encoding="utf-8")
 
 
@@ -107,13 +107,17 @@ def load_replay(replay: TeamReplay, checkpoint: Path) -> None:
 
 def _segment(ring: Ring, first: int, last: int) -> dict[str, Tensor]:
     """Rows [first, last) with the final observations that they point to."""
-    where = torch.arange(first, last) % ring.num_rows
-    found = {name: values[where] for name, values in ring.rows.items()}
+
+    def taken(values: Tensor) -> Tensor:
+        start = first % ring.num_rows
+        return torch.cat((values[start : start + last - first], values[: max(0, start + last - first - ring.num_rows)]))
+
+    found = {name: taken(values) for name, values in ring.rows.items()}
     pointers = found.pop("final")
     ends = (pointers >= 0).nonzero()
     slots = pointers[ends[:, 0], ends[:, 1]]
     finals = {f"final_{name}": values[slots] for name, values in ring.finals.items()}
-    found |= {**finals, "is_broken": ring.is_broken[where], "ends": ends, "first": torch.tensor([first])}
+    found |= {**finals, "is_broken": taken(ring.is_broken), "ends": ends, "first": torch.tensor([first])}
     return {name: values.contiguous() for name, values in found.items()}
 
 

@@ -5,7 +5,9 @@ one ``get_state`` is packed at once; writing it needs neither the algorithm nor 
 where RLlib puts them, so that ``RLModule.from_checkpoint(CHECKPOINT/learner_group/learner/rl_module/ID)`` reads them.
 """
 
+import hashlib
 import json
+import os
 import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,24 +46,32 @@ class Snapshot:
 
     Attributes:
         files: Contents by path in the checkpoint.
+        weights: What every network's file holds, by module id and name.
         replay: The buffer, where there is one.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
+    weights: dict[str, dict[str, Any]] = field(default_factory=dict)
     replay: ReplaySnapshot | None = None
 
-    def write(self, folder: Path) -> None:
+    def write(self, folder: Path) -> dict[str, str]:
         """Write all of it into an empty folder.
+
+        Training goes on meanwhile, and stands still for a moment whenever this thread comes back to Python from a call
+        of the system: so there are few of them.
+
+        Returns:
+            SHA-256 of those files that are on the disk itself already, by path in the folder.
 
         Raises:
             OSError: if something cannot be written.
         """
-        for name, content in self.files.items():
-            path = folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+        for below in sorted({parent for name in self.files for parent in Path(name).parents[:-1]}):
+            os.mkdir(folder / below)
+        settled = {name: _write_through(folder / name, content) for name, content in self.files.items()}
         if self.replay is not None:
             self.replay.write(folder)
+        return settled
 
 
 class SnapshotAlgorithm(Algorithm):
@@ -78,7 +88,7 @@ class SnapshotAlgorithm(Algorithm):
             folder = (MODULES_FOLDER / module_id).as_posix()
             files |= {f"{folder}/{name}": content for name, content in described.items()}
             files[f"{folder}/{MODULE_FILE}"] = pickle.dumps(weights[module_id], protocol=5)
-        return Snapshot(files)
+        return Snapshot(files, weights)
 
     def _describe_modules(self) -> dict[str, dict[str, bytes]]:
         """How RLlib would build each network anew; it stays the same, so learners are asked once."""
@@ -171,6 +181,19 @@ def read_pickle(path: Path) -> Any:
         return pickle.loads(path.read_bytes())
     except Exception as error:  # a damaged pickle can raise anything
         raise IncompatibleError(f"{path} cannot be read ({type(error).__name__}: {error})") from error
+
+
+def _write_through(path: Path, content: bytes) -> str:
+    """Write a new file to the disk itself; returns the SHA-256 of what it should hold."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        left = memoryview(content)
+        while left:
+            left = left[os.write(handle, left) :]
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    return hashlib.sha256(content).hexdigest()
 
 
 def _described_modules(learner: Any) -> dict[str, dict[str, bytes]]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from concurrent.futures import ThreadPoolExecutor
+import os
+import stat
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,6 @@ MANIFEST_FILE = "manifest.json"
 MARKER_FILE = "COMPLETE"
 """Written last; holds the SHA-256 of the manifest, so that nothing at all can change unseen."""
 _CHUNK_BYTES = 1 << 20
-_THREADS = 16
 
 
 @dataclass(frozen=True)
@@ -36,23 +37,27 @@ class Damage:
         return f"{self.file}: {self.what}"
 
 
-def seal(folder: Path, *, previous: Path | None = None) -> None:
+def seal(folder: Path, *, previous: Path | None = None, settled: Mapping[str, str] | None = None) -> None:
     """Bring every file of a folder to disk, then write its manifest, then its marker.
 
     Args:
         folder: A folder that nothing will be added to.
         previous: A sealed folder. A file of the same name that is a link to the same file there is on disk already, and
             what it should hold is what it was sealed with: it is neither read nor written again.
+        settled: SHA-256 of what files should hold that are on disk already, by path in the folder.
 
     Raises:
         OSError: if something cannot be written, as on a full disk.
     """
-    files = _linked_files(folder, previous)
-    new = {name: path for path in _files(folder) if (name := path.relative_to(folder).as_posix()) not in files}
-    folders = [folder, *(p for p in folder.rglob("*") if p.is_dir())]
-    with ThreadPoolExecutor(_THREADS) as pool:  # a disk brings many files home at once for little more than one
-        files |= dict(zip(new, pool.map(_settle, new.values()), strict=True))
-        list(pool.map(to_disk, folders))
+    found, folders = _walk(folder)
+    files = {n: {"bytes": found[n].st_size, "sha256": sha256} for n, sha256 in (settled or {}).items()}
+    files |= _linked_files(previous, {name: of_file for name, of_file in found.items() if of_file.st_nlink > 1})
+    for name, of_file in found.items():
+        if name not in files:
+            files[name] = {"bytes": of_file.st_size, "sha256": file_sha256(folder / name)}
+            to_disk(folder / name)
+    for below in folders:
+        to_disk(below)
     manifest = json.dumps({"format": 1, "files": dict(sorted(files.items()))}, indent=1).encode()
     _write(folder / MANIFEST_FILE, manifest)
     _write(folder / MARKER_FILE, hashlib.sha256(manifest).hexdigest().encode())
@@ -77,11 +82,14 @@ def find_damage(folder: Path) -> list[Damage]:
     if hashlib.sha256(manifest).hexdigest() != marker:
         return [Damage(MANIFEST_FILE, "does not match its marker")]
     files = json.loads(manifest)["files"]
-    found = {path.relative_to(folder).as_posix(): path for path in _files(folder)}
+    try:
+        found, _ = _walk(folder)
+    except OSError as error:
+        return [Damage(os.path.relpath(error.filename, folder), f"cannot be read ({error.strerror})")]
     damage = [Damage(name, "is missing") for name in sorted(set(files) - set(found))]
     damage += [Damage(name, "does not belong here") for name in sorted(set(found) - set(files))]
     for name in sorted(set(files) & set(found)):
-        damage += _compare(name, found[name], files[name]["bytes"], files[name]["sha256"])
+        damage += _compare(name, folder / name, found[name].st_size, files[name])
     return damage
 
 
@@ -99,46 +107,62 @@ def folder_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def _settle(path: Path) -> dict[str, Any]:
-    """Bring a file to disk; returns its entry in the manifest."""
-    entry = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
-    to_disk(path)
-    return entry
-
-
-def _linked_files(folder: Path, previous: Path | None) -> dict[str, dict[str, Any]]:
+def _linked_files(previous: Path | None, candidates: Mapping[str, os.stat_result]) -> dict[str, dict[str, Any]]:
     """Manifest entries of files that two folders share."""
-    if previous is None:
+    if previous is None or not candidates:
         return {}
     try:
         entries: dict[str, dict[str, Any]] = json.loads((previous / MANIFEST_FILE).read_bytes())["files"]
     except (OSError, ValueError, KeyError):
         return {}
-    return {name: entry for name, entry in entries.items() if _is_same_file(folder / name, previous / name)}
+    return {n: entries[n] for n, of_file in candidates.items() if n in entries and _is_same_file(previous / n, of_file)}
 
 
-def _is_same_file(one: Path, two: Path) -> bool:
+def _is_same_file(path: Path, other: os.stat_result) -> bool:
     try:
-        return one.samefile(two)
+        return os.path.samestat(path.stat(), other)
     except OSError:
         return False
 
 
-def _compare(name: str, path: Path, size: int, sha256: str) -> list[Damage]:
+def _compare(name: str, path: Path, size: int, entry: Mapping[str, Any]) -> list[Damage]:
+    if size != entry["bytes"]:
+        return [Damage(name, f"has {size} bytes instead of {entry['bytes']}")]
     try:
-        actual = path.stat().st_size
-        if actual != size:
-            return [Damage(name, f"has {actual} bytes instead of {size}")]
-        if file_sha256(path) != sha256:
+        if file_sha256(path) != entry["sha256"]:
             return [Damage(name, "has other content than was written (SHA-256 differs)")]
     except OSError as error:
         return [Damage(name, f"cannot be read ({error.strerror})")]
     return []
 
 
-def _files(folder: Path) -> list[Path]:
-    own = {folder / MANIFEST_FILE, folder / MARKER_FILE}
-    return sorted(path for path in folder.rglob("*") if path.is_file() and path not in own)
+def _walk(folder: Path) -> tuple[dict[str, os.stat_result], list[Path]]:
+    """Files below a folder by their path in it, but for manifest and marker; and all folders, itself the first.
+
+    One look at each: a checkpoint is written beside the training, which waits whenever this thread comes back to
+    Python from a call of the system.
+    """
+    files, folders, unread = {}, [folder], [("", folder)]
+    while unread:
+        prefix, where = unread.pop()
+        with os.scandir(where) as entries:
+            for entry in sorted(entries, key=lambda e: e.name):
+                name = prefix + entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(where / entry.name)
+                    unread.append((f"{name}/", folders[-1]))
+                elif name not in (MANIFEST_FILE, MARKER_FILE) and (of_file := _of_file(where / entry.name)) is not None:
+                    files[name] = of_file
+    return files, folders
+
+
+def _of_file(path: Path) -> os.stat_result | None:
+    """What the system knows of a file; None for what is none, as a link to nowhere."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found if stat.S_ISREG(found.st_mode) else None
 
 
 def _write(path: Path, content: bytes) -> None:

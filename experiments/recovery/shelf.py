@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,13 +44,13 @@ class CheckpointShelf:
         numbers = [int(m.group(1)) for p in self.folder.glob("*") if (m := _NAME.match(p.name))]
         return self.folder / f"{PREFIX}{max(numbers, default=-1) + 1:06d}"
 
-    def publish(self, write: Callable[[Path], None], *, previous: Path | None = None) -> Path:
+    def publish(self, write: Callable[[Path], Mapping[str, str] | None], *, previous: Path | None = None) -> Path:
         """Write a checkpoint aside, seal it, and give it its name in one step.
 
         A kill at any moment leaves either the whole checkpoint under its name or nothing under it.
 
         Args:
-            write: Fills an empty folder.
+            write: Fills an empty folder, and may return the SHA-256 of files that it has brought to the disk itself.
             previous: A checkpoint that it may hold links to.
 
         Returns:
@@ -65,8 +65,8 @@ class CheckpointShelf:
         staged = self.folder / f"{STAGED_PREFIX}{final.name}"
         try:
             staged.mkdir()
-            write(staged)
-            seal(staged, previous=previous)
+            settled = write(staged)
+            seal(staged, previous=previous, settled=settled)
             os.rename(staged, final)
         except BaseException:
             shutil.rmtree(staged, ignore_errors=True)

@@ -23,7 +23,7 @@ from algos.errors import IncompatibleError
 from algos.learner import NonFiniteLossError
 from algos.policy import (
     LAYOUT_FILE,
-    flat_weights,
+    by_full_name,
     layout_differences,
     read_layout,
     team_layout,
@@ -256,12 +256,12 @@ class CheckpointedRun(SnapshotAlgorithm):
         Raises:
             NonFiniteLossError: if a weight is NaN or infinite; the checkpoints before this one stay the newest.
         """
-        weights = flat_weights(self)
+        taken = super().snapshot()
+        weights = by_full_name(taken.weights)
         if bad := non_finite_weights(weights):
             raise NonFiniteLossError(bad)
-        taken = super().snapshot()
         taken.files[EXACT_FILE] = exact.capture(self)
-        layout = team_layout(self)
+        layout = team_layout(self, weights)
         for name, content in (
             (LAYOUT_FILE, layout),
             (META_FILE, self._meta(len(layout["agent_ids"]), weights_sha256(weights))),

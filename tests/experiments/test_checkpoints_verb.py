@@ -53,7 +53,11 @@ def test_list_tells_what_each_is_worth(folder, tmp_path, capsys):
 def test_only_the_checkpoint_that_is_the_best_now_is_marked(folder, tmp_path):
     trial = folder / "trial_0"
     newest = trial / "checkpoint_000003"
-    CheckpointShelf(trial).publish(lambda path: shutil.copytree(newest, path, dirs_exist_ok=True))
+
+    def copy(path):
+        shutil.copytree(newest, path, dirs_exist_ok=True)
+
+    CheckpointShelf(trial).publish(copy)
     meta = json.loads((newest / "checkpoint_meta.json").read_text()) | {"is_best": True, "episode": 40}
     (trial / "checkpoint_000004" / "checkpoint_meta.json").write_text(json.dumps(meta))
     seal(trial / "checkpoint_000004")
