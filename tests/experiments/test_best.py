@@ -12,13 +12,20 @@ from experiments.tuning.monitor import copy_folder
 VALUES = (1.0, 3.0, -1.0, 2.0)
 
 
+def with_meta(text):
+    def write(folder):
+        (folder / "checkpoint_meta.json").write_text(text)
+
+    return write
+
+
 @pytest.fixture
 def trial(tmp_path):
     """Four checkpoints, the second of them the best."""
     shelf = CheckpointShelf(tmp_path / "trial_0")
     for value in VALUES:
         meta = json.dumps({"metric_name": "sharpe", "metric_value": value})
-        shelf.publish(lambda folder, meta=meta: (folder / "checkpoint_meta.json").write_text(meta))
+        shelf.publish(with_meta(meta))
     copy_folder(shelf.published()[1], shelf.folder / "best_checkpoint")
     return shelf.folder
 
@@ -52,7 +59,7 @@ def test_damaged_best_is_set_aside_and_the_best_that_is_left_takes_its_place(tri
 
 def test_trial_without_a_score_has_no_best(tmp_path):
     shelf = CheckpointShelf(tmp_path / "trial_0")
-    shelf.publish(lambda folder: (folder / "checkpoint_meta.json").write_text('{"metric_value": null}'))
+    shelf.publish(with_meta('{"metric_value": null}'))
     restore_best(shelf.folder, print)
     assert not (shelf.folder / "best_checkpoint").exists()
     assert score_to_beat(shelf.folder, None) is None
@@ -72,5 +79,5 @@ def test_score_of_a_checkpoint_that_is_gone_does_not_hide_later_ones(trial):
 
 def test_score_zero_counts(tmp_path):
     shelf = CheckpointShelf(tmp_path / "trial_0")
-    shelf.publish(lambda folder: (folder / "checkpoint_meta.json").write_text('{"metric_value": 0.0}'))
+    shelf.publish(with_meta('{"metric_value": 0.0}'))
     assert score_to_beat(shelf.folder, 1.0) == 0.0
