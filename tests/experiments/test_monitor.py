@@ -9,7 +9,7 @@ from trials import folder_of, lines_of, report, trial_in
 from envs.errors import InputError
 from experiments.recovery.shelf import CheckpointShelf
 from experiments.tuning import monitor as monitor_module
-from experiments.tuning.monitor import RunMonitor, copy_folder, mend_copy, read_summary, write_summary
+from experiments.tuning.monitor import RunMonitor, copy_folder, mend_copy, read_summary, why_unsaved, write_summary
 
 # --- the summary ------------------------------------------------------------------------------------------------------
 
@@ -167,6 +167,56 @@ def test_checkpoint_that_is_still_being_published_is_followed_when_it_is_there(t
     assert (found["latest_checkpoint"], found["episodes"]) == ("trial_0/checkpoint_000002", 20)
     assert (found["agent_steps"], found["best_metric"]["value"]) == (of_second["agent_steps"], 2.5)
     assert first is not of_second
+
+
+class Vaulted:
+    """A vault that notes when it was asked for what."""
+
+    def __init__(self, address, folder):
+        self.pushed = []
+
+    def push_checkpoint(self, path):
+        self.pushed.append(path.name)
+
+    def push_files(self):
+        self.pushed.append("records")
+
+
+@pytest.mark.parametrize(("is_done", "is_search"), [(False, False), (True, False), (False, True)])
+def test_store_is_written_to_by_one_of_the_two_at_a_time(tmp_path, monkeypatch, is_done, is_search):
+    monkeypatch.setattr(monitor_module, "Vault", Vaulted)
+    trial, monitor = trial_in(tmp_path / "run"), RunMonitor(algo="ppo", seed=4, address="s3://b/results/run")
+    monitor.is_search = is_search
+    report(monitor, trial, 1, sharpe=1.5, is_best=True, before=lambda: trial.last_result.update(done=is_done))
+    at_once = read_summary(tmp_path / "run")
+    assert bool(at_once) == (is_done or is_search), "else the trainable may be bringing the checkpoint there just now"
+    monitor.on_trial_result(2, [trial], trial, {**trial.last_result, "episodes": 20})
+    assert read_summary(tmp_path / "run")["latest_checkpoint"] == "trial_0/checkpoint_000001"
+    assert monitor._vault.pushed == ["best_checkpoint", "records"], "once"
+
+
+@pytest.mark.parametrize("error", [OSError("no answer"), None])
+def test_store_that_does_not_answer_is_told_and_asked_again(tmp_path, monkeypatch, capsys, error):
+    def push_files(self):
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr(Vaulted, "push_files", push_files)
+    monkeypatch.setattr(monitor_module, "Vault", Vaulted)
+    trial, monitor = trial_in(tmp_path / "run"), RunMonitor(algo="ppo", seed=4, address="s3://b/results/run")
+    report(monitor, trial, 1, sharpe=1.5, is_best=False, before=lambda: trial.last_result.update(done=True))
+    wanted = "the store does not answer (no answer); training goes on\n" if error is not None else ""
+    assert capsys.readouterr().err == wanted
+    assert read_summary(tmp_path / "run")["episodes"] == 10
+
+
+def test_reason_why_a_due_checkpoint_is_not_there(tmp_path):
+    assert why_unsaved(tmp_path, 8) == "the reason could not be written either"
+    (tmp_path / "save_error.txt").write_text("No space left on device")
+    assert why_unsaved(tmp_path, 8) == "No space left on device"
+    for episode, wanted in ((4, "No space left on device"), (8, None)):
+        folder_of(tmp_path / f"checkpoint_{episode:06d}", **{"checkpoint_meta.json": json.dumps({"episode": episode})})
+        assert why_unsaved(tmp_path, 8) == wanted
 
 
 def test_validation_is_shown_where_it_is_new(tmp_path, capsys):

@@ -302,6 +302,24 @@ def test_checkpoint_that_the_store_does_not_take_is_saved_all_the_same(clocked, 
     assert trainable.step()["save_error"] == "the checkpoint is not in the store yet (no answer)"
 
 
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [("settle", "the checkpoint's name may not last (busy)"), ("prune", "could not delete old checkpoints (busy)")],
+)
+def test_what_fails_after_a_checkpoint_is_there_is_told_and_nothing_is_deleted(
+    clocked, tmp_path, monkeypatch, step, said
+):
+    trainable = Clocked(config_of("qmix", episodes=400, checkpoint_interval=4, keep=1), [5.0, 9.0, 7.0, 7.0])
+    trainable._shelf = CheckpointShelf(tmp_path)
+    monkeypatch.setattr(CheckpointShelf, step, lambda *_, **__: (_ for _ in ()).throw(OSError("busy")))
+    for _ in range(2):
+        trainable.step()
+        saved(trainable)
+    assert [path.name for path in trainable._shelf.published()] == ["checkpoint_000000", "checkpoint_000001"]
+    assert trainable.step()["save_error"] == said
+    assert why_unsaved(tmp_path, 8) is None
+
+
 def test_old_checkpoint_that_cannot_be_deleted_does_not_undo_the_newest(clocked, tmp_path, monkeypatch):
     trainable = Clocked(config_of("qmix", episodes=400, checkpoint_interval=4), [5.0, 9.0, 7.0, 7.0])
     trainable._shelf, kept = CheckpointShelf(tmp_path), []
