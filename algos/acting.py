@@ -11,6 +11,7 @@ from ray.rllib.core.distribution.torch.torch_distribution import TorchSquashedGa
 from ray.rllib.utils.numpy import MAX_LOG_NN_OUTPUT, MIN_LOG_NN_OUTPUT
 from torch import Tensor
 
+from algos.distributions import gumbel_noise
 from algos.errors import IncompatibleError
 from algos.masks import ACTION_MASK
 
@@ -153,11 +154,8 @@ class ModuleActor:
 
 def draw_choice(logits: Tensor, explore: bool, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
     """Draw from softmax(logits) by the Gumbel-max trick, or take the mode; [R, K] -> [R] int64 and log-probability."""
-    if explore:
-        noise = torch.empty_like(logits).exponential_(generator=generator)
-        drawn = (logits - noise.log()).argmax(-1)
-    else:
-        drawn = logits.argmax(-1)
+    noise = gumbel_noise(logits.shape, generator, logits.device) if explore else 0.0
+    drawn = (logits + noise).argmax(-1)
     return drawn, torch.log_softmax(logits, -1).gather(-1, drawn.unsqueeze(-1)).squeeze(-1)
 
 

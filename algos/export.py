@@ -27,6 +27,7 @@ from torch import Tensor
 
 from algos.dqn.module import MaskedDQNModule
 from algos.errors import IncompatibleError
+from algos.maddpg.module import TeamDDPGModule
 from algos.mappo.module import TeamActorCritic
 from algos.ppo.module import MaskedPPOModule
 from algos.qmix.module import TeamQModule
@@ -38,8 +39,8 @@ NETWORKS_FILE = "networks.json"
 FORMAT = 1
 MIXER, CRITIC = "mixer", "critic"
 SHARED_PARTS = (MIXER, CRITIC)
-"""What a team's module has beside its agents: QMIX's mixer, MAPPO's value function."""
-TEAM_CLASSES = (TeamQModule, TeamActorCritic)
+"""What a team's module has beside its agents: QMIX's mixer, MAPPO's value function, MADDPG's critics."""
+TEAM_CLASSES = (TeamQModule, TeamActorCritic, TeamDDPGModule)
 """Modules of a whole team, which keep each agent's weights along the first axis where they are not shared."""
 KINDS = {"networks": "", "targets": ".targets", "optimizers": ".optimizers"}
 """What is exported, and what a file of it has in its name after its owner."""
@@ -130,14 +131,14 @@ def _divide(module: Any, name: str, value: Tensor, agents: list[str]) -> Iterato
         return
     part, _, local = name.partition(".")
     if part != "agents":
-        yield CRITIC if isinstance(module, TeamActorCritic) else MIXER, local, value
+        yield MIXER if isinstance(module, TeamQModule) else CRITIC, local, value
         return
     is_own = value.dim() > 0 and _is_own(local.partition("/")[0], module)
     for n, agent in enumerate(agents):
         yield agent, local, value[n : n + 1] if is_own else value
 
 
-def _is_own(name: str, module: TeamQModule | TeamActorCritic) -> bool:
+def _is_own(name: str, module: TeamQModule | TeamActorCritic | TeamDDPGModule) -> bool:
     """Whether each agent has its own slice of a weight, along the first axis."""
     return not module.settings.use_shared_networks or name.endswith("agent_offset")
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from ray.rllib.core.learner.learner import Learner
 from ray.rllib.core.learner.training_data import TrainingData
 from ray.rllib.utils.metrics import (
@@ -14,6 +15,11 @@ from ray.rllib.utils.metrics import (
 from torch import Tensor
 
 from algos.errors import IncompatibleError
+
+NUM_UPDATES = "num_updates_lifetime"
+"""Gradient steps so far: in a learner's state and results."""
+ACTOR, CRITIC = "actor", "critic"
+"""Names of the optimizers of an actor-critic."""
 
 
 class NonFiniteLossError(FloatingPointError):
@@ -52,6 +58,25 @@ class TeamLearner(Learner):
         """Minimise the loss on ``data``, by as many gradient steps as the algorithm takes."""
         raise NotImplementedError
 
+    def register_adams(self: Any, module_id: str, rates: dict[str, float], **kwargs: Any) -> None:
+        """Give the actor (``agents``) and the critic (``critic``) of a module an Adam each; they share no weight.
+
+        Args:
+            module_id: The team's module.
+            rates: Step size of ``ACTOR`` and of ``CRITIC``.
+            kwargs: For both.
+        """
+        module = self._module[module_id]
+        for name, part in ((ACTOR, module.agents), (CRITIC, module.critic)):
+            params = list(part.parameters())
+            self.register_optimizer(
+                module_id=module_id,
+                optimizer_name=name,
+                optimizer=torch.optim.Adam(params, lr=rates[name], fused=True, **kwargs),
+                params=params,
+                lr_or_lr_schedule=rates[name],
+            )
+
     def log_trained(self, module_steps: dict[str, int], env_steps: int) -> None:
         """Log once per update how much was learned from, under RLlib's names.
 
@@ -65,6 +90,26 @@ class TeamLearner(Learner):
             log((key, NUM_MODULE_STEPS_TRAINED_LIFETIME), steps, reduce="lifetime_sum")
         log((ALL_MODULES, NUM_ENV_STEPS_TRAINED), env_steps, reduce="sum")
         log((ALL_MODULES, NUM_ENV_STEPS_TRAINED_LIFETIME), env_steps, reduce="lifetime_sum", with_throughput=True)
+
+
+class TargetLearner(TeamLearner):
+    """A mixin before a TorchLearner whose target networks follow the online ones, by the count of gradient steps."""
+
+    def build(self) -> None:
+        """Build modules and optimisers; no gradient step has been taken yet."""
+        super().build()
+        self._num_updates = 0
+
+    def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """RLlib's state and the count of gradient steps, by which targets are updated."""
+        state: dict[str, Any] = super().get_state(*args, **kwargs)
+        state[NUM_UPDATES] = self._num_updates
+        return state
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take over RLlib's state and the count of gradient steps."""
+        super().set_state(state)
+        self._num_updates = int(state.get(NUM_UPDATES, self._num_updates))
 
 
 def require_finite(loss: Tensor, module_id: str) -> None:

@@ -1,5 +1,6 @@
 """Networks for teams: one for all agents, or one each computed side by side in a single batched product."""
 
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import cast
 
@@ -97,3 +98,11 @@ class TeamEncoder(nn.Module):
         update = torch.sigmoid(update_in + update_mem)
         candidate = torch.tanh(new_in + torch.sigmoid(reset_in + reset_mem) * new_mem)
         return candidate + update * (memory - candidate)
+
+
+@torch.no_grad()
+def follow(targets: Iterable[nn.Module], online: Iterable[nn.Module], tau: float) -> None:
+    """Move the weights of target networks toward those of the online ones by ``tau``; 1 copies."""
+    old: list[Tensor] = [p for module in targets for p in module.parameters()]
+    new: list[Tensor] = [p for module in online for p in module.parameters()]
+    torch._foreach_lerp_(old, new, tau)

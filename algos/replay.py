@@ -21,7 +21,7 @@ class TeamBatch(NamedTuple):
     actions: Tensor
     """[L, S, N] int64."""
     rewards: Tensor
-    """[L, S] float32: the team's reward, summed over n steps."""
+    """[L, S] float32: the team's reward, summed over n steps; [L, S, N] where each agent is paid its own."""
     discounts: Tensor
     """[L, S] float32: discount of what follows; 0 where the task terminated."""
     next_obs: Tensor
@@ -34,6 +34,8 @@ class TeamBatch(NamedTuple):
     """[L, S, G] float32."""
     next_state: Tensor | None
     """[L, S, G] float32."""
+    mask: Tensor | None = None
+    """[L, S, N, K] bool: what was allowed."""
 
     def map(self, function: Any) -> "TeamBatch":
         """Apply a function to every array."""
@@ -69,18 +71,20 @@ class Ring:
     num_finals: int
 
     @classmethod
-    def for_rollouts(cls, rollout: Rollout, num_rows: int, *, number: int) -> "Ring":
+    def for_rollouts(cls, rollout: Rollout, num_rows: int, *, number: int, has_own_rewards: bool = False) -> "Ring":
         """Make an empty ring for rollouts like this one.
 
         Args:
             rollout: Its shapes and dtypes count.
             num_rows: Steps that fit, and one.
             number: Tells this ring from others that its source has filled before.
+            has_own_rewards: Keep each agent's reward, or the mean of all.
         """
         like = {"obs": rollout.obs, "mask": rollout.action_mask, "state": rollout.state}
         rows = {name: v for name, v in like.items() if v is not None}
         flags = torch.zeros((1, rollout.num_replicas), dtype=torch.bool)
-        rows |= {"actions": rollout.actions, "rewards": flags.float(), "terminated": flags, "ended": flags}
+        paid = rollout.rewards if has_own_rewards else flags
+        rows |= {"actions": rollout.actions, "rewards": paid.float(), "terminated": flags, "ended": flags}
         return cls.empty(rows, num_rows, number=number)
 
     @classmethod
@@ -124,7 +128,8 @@ class Ring:
             self.rows[name][where] = values
         steps = where[:-1]
         self.rows["actions"][steps] = rollout.actions
-        self.rows["rewards"][steps] = rollout.rewards.mean(-1)
+        is_own = self.rows["rewards"].dim() > rollout.terminated.dim()
+        self.rows["rewards"][steps] = rollout.rewards if is_own else rollout.rewards.mean(-1)
         self.rows["terminated"][steps] = rollout.terminated
         self.rows["ended"][steps] = rollout.ended
         self.is_broken[steps] = False
@@ -208,15 +213,18 @@ class TeamReplay:
         capacity: Joint steps kept over all runners.
         num_sources: Runners that will add; each gets an equal part of the capacity.
         first_source: Index of the first of them.
+        has_own_rewards: Keep each agent's reward, or the mean of all.
 
     Attributes:
         rings: By source. What runners have sampled that are no longer there, or that had another part of the capacity,
             lies under negative numbers, and is forgotten, oldest ring first, as the present ones need the room.
     """
 
-    def __init__(self, capacity: int, num_sources: int = 1, first_source: int = 0) -> None:
+    def __init__(
+        self, capacity: int, num_sources: int = 1, first_source: int = 0, *, has_own_rewards: bool = False
+    ) -> None:
         self.capacity, self.num_sources = capacity, max(1, num_sources)
-        self.first_source = first_source
+        self.first_source, self.has_own_rewards = first_source, has_own_rewards
         self.rings: dict[int, Ring] = {}
         self.num_added = self.num_rings = 0
 
@@ -239,7 +247,9 @@ class TeamReplay:
                     f"replay_capacity {self.capacity} is too small for fragments of {rollout.num_steps} steps of "
                     f"{rollout.num_replicas} replicas from {self.num_sources} runner(s)"
                 )
-            ring = self.rings[rollout.source] = Ring.for_rollouts(cpu, num_rows, number=self.num_rings)
+            ring = self.rings[rollout.source] = Ring.for_rollouts(
+                cpu, num_rows, number=self.num_rings, has_own_rewards=self.has_own_rewards
+            )
             self.num_rings += 1
         ring.add(cpu)
         self.num_added += rollout.env_steps()
@@ -315,7 +325,7 @@ def _gather(ring: Ring, first: Tensor, column: Tensor, length: int, n_step: int,
     columns = column.expand_as(rows)
     if n_step == 1:
         rewards, last = ring.rows["rewards"][rows, columns], rows
-        discount = torch.full_like(rewards, gamma)
+        discount = torch.full(rows.shape, gamma)
     else:
         window = (first + torch.arange(n_step).unsqueeze(1)) % ring.num_rows
         span = column.expand_as(window)
@@ -349,4 +359,5 @@ def _gather(ring: Ring, first: Tensor, column: Tensor, length: int, n_step: int,
         next_mask=after("mask"),
         state=ring.rows["state"][rows, columns] if "state" in ring.rows else None,
         next_state=after("state"),
+        mask=ring.rows["mask"][rows, columns] if "mask" in ring.rows else None,
     )

@@ -46,14 +46,14 @@ def n_step_returns(rewards: Tensor, ended: Tensor, *, gamma: float, n_step: int)
     """Sum up to n rewards of one episode, and say where and how deeply discounted the bootstrap is.
 
     Args:
-        rewards: Rewards of n consecutive steps, [n, ...] float.
-        ended: True where the episode ended at that step, [n, ...] bool.
+        rewards: Rewards of n consecutive steps, [n, S] float, or [n, S, N] of each agent.
+        ended: True where the episode ended at that step, [n, S] bool.
         gamma: Discount per step.
         n_step: Largest number of rewards to sum, <= n.
 
     Returns:
-        The discounted sum, [...] float; the index of the last step that was summed, [...] int64; and the discount of
-        the bootstrap value that follows it, [...] float (termination is left to the caller).
+        The discounted sum, [S] or [S, N] float; the index of the last step that was summed, [S] int64; and the discount
+        of the bootstrap value that follows it, [S] float (termination is left to the caller).
 
     Raises:
         ValueError: if fewer than n_step rewards are given.
@@ -61,11 +61,12 @@ def n_step_returns(rewards: Tensor, ended: Tensor, *, gamma: float, n_step: int)
     if rewards.shape[0] < n_step:
         raise ValueError(f"n_step is {n_step}, but only {rewards.shape[0]} rewards are given")
     total = torch.zeros_like(rewards[0])
-    discount = torch.ones_like(rewards[0])
-    last = torch.zeros_like(rewards[0], dtype=torch.int64)
+    discount = torch.ones(ended.shape[1:], dtype=rewards.dtype, device=rewards.device)
+    last = torch.zeros_like(ended[0], dtype=torch.int64)
     alive = torch.ones_like(ended[0])
     for k in range(n_step):
-        total = total + torch.where(alive, discount * rewards[k], torch.zeros_like(total))
+        weight = torch.where(alive, discount, 0.0)
+        total = total + weight.view(*weight.shape, *[1] * (rewards.dim() - ended.dim())) * rewards[k]
         last = torch.where(alive, torch.full_like(last, k), last)
         discount = torch.where(alive, discount * gamma, discount)
         alive = alive & ~ended[k]

@@ -21,5 +21,9 @@ class EpsilonSettings(Protocol):
 
 def epsilon_at(settings: EpsilonSettings, timestep: float) -> float:
     """Chance of a random action after ``timestep`` environment steps; RLlib's piecewise schedule gives the same."""
-    done = min(1.0, timestep / settings.epsilon_decay_steps)
-    return settings.epsilon_start + (settings.epsilon_end - settings.epsilon_start) * done
+    return straight_line(settings.epsilon_start, settings.epsilon_end, settings.epsilon_decay_steps, timestep)
+
+
+def straight_line(start: float, end: float, decay_steps: int, timestep: float) -> float:
+    """Value after ``timestep`` environment steps of what goes from start to end in ``decay_steps``, and stays there."""
+    return start + (end - start) * min(1.0, timestep / decay_steps)

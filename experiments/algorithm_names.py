@@ -5,12 +5,13 @@ SECTION_OF_ALGO = {
     "vdn": "qmix",
     "mappo": "mappo",
     "ippo": "mappo",
+    "maddpg": "maddpg",
     "ppo": "ppo",
     "dqn": "dqn",
     "sac": "sac",
 }
 """The group of settings that each algorithm uses."""
-ONLY_ON_TEAM_PATH = ("qmix", "vdn", "mappo", "ippo")
+ONLY_ON_TEAM_PATH = ("qmix", "vdn", "mappo", "ippo", "maddpg")
 """Algorithms with one network for the whole team, which the batched team runner alone samples for."""
 RUNNER_OF_ALGO = dict.fromkeys(ONLY_ON_TEAM_PATH, "team") | {"dqn": "rllib", "sac": "rllib"}
 """Who samples for each algorithm that leaves no choice."""

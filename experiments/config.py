@@ -16,6 +16,7 @@ from pydantic.dataclasses import dataclass
 
 import experiments.interrupts  # noqa: F401  before what takes seconds to import
 from algos.dqn.config import DQNSettings
+from algos.maddpg.config import MADDPGSettings
 from algos.mappo.config import MAPPOSettings
 from algos.ppo.config import PPOSettings
 from algos.qmix.config import QMIXSettings
@@ -56,7 +57,7 @@ SCHEDULER_OF = {
 """Settings of a search that only one scheduler uses."""
 PER_INVOCATION = ("config", "resume", "skip_training", "json")
 """Settings that belong to one command and are not read back from a run folder."""
-FROM_MODEL = ("algo", "runner", "data", "desk", "floor", "qmix", "mappo", "ppo", "dqn", "sac", "scaling")
+FROM_MODEL = ("algo", "runner", "data", "desk", "floor", *dict.fromkeys(SECTION_OF_ALGO.values()), "scaling")
 """Settings that a new run takes over from the run whose weights it loads."""
 
 
@@ -98,12 +99,12 @@ class RunConfig:
     """YAML file of your own with differences from the defaults; flags win over it."""
     seed: int = Field(default=0, ge=0, le=MOST_SEED)
     """Seed of weights, exploration and floor. The built-in market has its own: data.synthetic.seed."""
-    algo: Literal["qmix", "vdn", "mappo", "ippo", "ppo", "dqn", "sac"] = "qmix"
+    algo: Literal["qmix", "vdn", "mappo", "ippo", "maddpg", "ppo", "dqn", "sac"] = "qmix"
     """Learning algorithm. vdn takes its settings from the qmix group, ippo from the mappo group; sac needs
     --desk.action continuous."""
     runner: Literal["team", "rllib"] = "team"
-    """Who samples for ppo: the batched team runner, or RLlib's own. qmix, vdn, mappo and ippo use the first, dqn and
-    sac the second."""
+    """Who samples for ppo: the batched team runner, or RLlib's own. qmix, vdn, mappo, ippo and maddpg use the first,
+    dqn and sac the second."""
     episodes: int = Field(default=400, gt=0, le=MOST_EPISODES)
     """Target: finished replica episodes over the whole life of the run. It can be raised later."""
     checkpoint_interval: int = Field(default=10, gt=0)
@@ -139,6 +140,7 @@ class RunConfig:
     floor: FloorConfig = field(default_factory=FloorConfig)
     qmix: QMIXSettings = field(default_factory=QMIXSettings)
     mappo: MAPPOSettings = field(default_factory=MAPPOSettings)
+    maddpg: MADDPGSettings = field(default_factory=MADDPGSettings)
     ppo: PPOSettings = field(default_factory=PPOSettings)
     dqn: DQNSettings = field(default_factory=DQNSettings)
     sac: SACSettings = field(default_factory=SACSettings)

@@ -9,6 +9,8 @@ from games import TwoStepGame
 from pettingzoo import ParallelEnv
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
+from algos.maddpg.algorithm import MADDPGConfig
+from algos.maddpg.config import MADDPGSettings
 from algos.mappo.algorithm import MAPPOConfig
 from algos.mappo.config import MAPPOSettings
 from algos.ppo.algorithm import TeamPPOConfig
@@ -176,6 +178,21 @@ def mappo_config(env: Any, *, seed: int = 0, config: type[MAPPOConfig] = MAPPOCo
     return _on(env, config().use_settings(MAPPOSettings(**{**small, **settings})), seed)
 
 
+def maddpg_config(env: Any, *, seed: int = 0, **settings: Any) -> MADDPGConfig:
+    """MADDPG at a size that learns in a second."""
+    small = {
+        "hidden": (16,),
+        "num_updates": 3,
+        "rollout_fragment_length": 8,
+        "num_envs_per_env_runner": 4,
+        "replay_capacity": 400,
+        "learning_starts": 32,
+        "train_batch_size": 16,
+        "noise_decay_steps": 500,
+    }
+    return _on(env, MADDPGConfig().use_settings(MADDPGSettings(**{**small, **settings})), seed)
+
+
 def to_shared(agent_id: str, *args: Any, **kwargs: Any) -> str:
     return "shared"
 
@@ -265,6 +282,7 @@ __all__ = [
     "TwoStepGame",
     "floor_env",
     "greedy_return",
+    "maddpg_config",
     "mappo_config",
     "ppo_config",
     "qmix_config",

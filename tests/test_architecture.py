@@ -52,6 +52,7 @@ PURE = (
     "algos/settings.py",
     "algos/distributions.py",
     "algos/dqn/config.py",
+    "algos/maddpg/config.py",
     "algos/mappo/config.py",
     "algos/minibatches.py",
     "algos/ppo/config.py",

@@ -8,7 +8,7 @@ from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from torch import Tensor
 
 from algos.counted import counted_seed
-from algos.learner import TeamLearner, require_finite
+from algos.learner import ACTOR, CRITIC, TeamLearner, require_finite
 from algos.losses import clipped_surrogate, clipped_value_loss
 from algos.mappo.config import MAPPOSettings
 from algos.mappo.module import ENTROPY, LOGP, VALUES, Critic
@@ -17,9 +17,6 @@ from algos.returns import generalised_advantages
 from algos.rollout import Rollout
 from algos.runner import TEAM_MODULE
 from algos.running import merged_rows
-
-ACTOR, CRITIC = "actor", "critic"
-"""Names of the optimizers."""
 
 
 class MAPPOLearner(TeamLearner, TorchLearner):
@@ -32,18 +29,8 @@ class MAPPOLearner(TeamLearner, TorchLearner):
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
         """One Adam for the policies and one for the value function, which share no weight."""
         settings: MAPPOSettings = config.settings
-        module: Any = self._module[module_id]
         rates = {ACTOR: settings.lr, CRITIC: settings.critic_lr or settings.lr}
-        for name, part in ((ACTOR, module.agents), (CRITIC, module.critic)):
-            params = list(part.parameters())
-            optimizer = torch.optim.Adam(params, lr=rates[name], eps=1e-5, fused=True)
-            self.register_optimizer(
-                module_id=module_id,
-                optimizer_name=name,
-                optimizer=optimizer,
-                params=params,
-                lr_or_lr_schedule=rates[name],
-            )
+        self.register_adams(module_id, rates, eps=1e-5)
 
     def compute_loss_for_module(
         self, *, module_id: str, config: Any, batch: dict[str, Any], fwd_out: dict[str, Tensor]

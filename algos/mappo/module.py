@@ -17,6 +17,7 @@ from algos.mappo.config import MAPPOSettings
 from algos.masks import MASKED_LOGIT
 from algos.nets import TeamEncoder, TeamLinear
 from algos.running import merged_rows
+from algos.spaces import is_team_of_choices
 
 LOGP, ENTROPY, VALUES = "logp", "entropy", "values"
 STATISTICS = "critic.statistics"
@@ -132,15 +133,10 @@ class TeamActorCritic(TorchRLModule, InferenceOnlyAPI):
         spaces = cast(gym.spaces.Dict, self.observation_space)
         obs_spaces = cast(gym.spaces.Dict, spaces["obs"]).spaces
         self.agent_spaces = list(cast(gym.spaces.Dict, self.action_space).spaces.values())
-        kinds = {type(s) for s in self.agent_spaces}
-        if len(kinds) > 1 or not kinds <= {gym.spaces.Discrete, gym.spaces.Box}:
-            named = ", ".join(map(str, self.agent_spaces))
-            raise IncompatibleError(f"a team must act all in Discrete or all in Box spaces, but it has {named}")
+        self.is_discrete, widths = is_team_of_choices(self.agent_spaces)
         self.settings = MAPPOSettings(**self.model_config["settings"])
-        self.is_discrete = kinds == {gym.spaces.Discrete}
         self.num_agents = len(obs_spaces)
         obs_dim = max(int(cast(Any, s.shape)[0]) for s in obs_spaces.values())
-        widths = [int(s.n) if isinstance(s, gym.spaces.Discrete) else math.prod(s.shape) for s in self.agent_spaces]  # type: ignore[arg-type]
         used = torch.arange(max(widths)) < torch.tensor(widths).unsqueeze(-1)
         self.register_buffer("used", used, persistent=False)
         self.agents = Policies(self.num_agents, obs_dim, max(widths), self.settings, is_discrete=self.is_discrete)

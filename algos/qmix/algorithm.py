@@ -1,73 +1,39 @@
 """VDN and QMIX as RLlib algorithms on the team path."""
 
-import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
-from algos.algorithm import TeamAlgorithm, on_team_path
-from algos.counted import counted_seed
 from algos.errors import IncompatibleError
+from algos.off_policy import OffPolicyTeam, OffPolicyTeamConfig
 from algos.qmix.config import QMIXSettings
 from algos.qmix.learner import QMIXLearner
 from algos.qmix.module import TeamQModule
-from algos.replay import TeamBatch, TeamReplay
-from algos.replay_files import load_replay, snapshot_replay
-from algos.rollout import Rollout
-from algos.runner import TEAM_MODULE
-from algos.running import RunningScale
-from algos.snapshots import Snapshot
-
-DRAWS_FILE = "draws.json"
 
 
-class QMIXConfig(AlgorithmConfig):
+class QMIXConfig(OffPolicyTeamConfig):
     """Config of QMIX; ``settings`` holds all that is its own, the rest is RLlib's."""
 
     mixer = "qmix"
 
     def __init__(self, algo_class: Any = None) -> None:
         super().__init__(algo_class=algo_class or QMIX)
-        on_team_path(self)
         self.use_global_state = True
-        self.stored_columns: tuple[str, ...] = ()
-        self.multi_agent(policies={TEAM_MODULE}, policy_mapping_fn=_map_to_team)
         self.use_settings(QMIXSettings())
 
     def use_settings(self, settings: QMIXSettings) -> "QMIXConfig":
         """Write the settings where RLlib looks for them."""
         if settings.network == "gru" and settings.n_step > 1:
             raise IncompatibleError("n_step above 1 needs network=mlp; a GRU learns from whole sequences with n_step=1")
-        self.settings = settings
-        self.lr = settings.lr
-        self.gamma = settings.gamma
-        self.grad_clip = settings.grad_clip
-        self.env_runners(
-            rollout_fragment_length=settings.rollout_fragment_length,
-            num_envs_per_env_runner=settings.num_envs_per_env_runner,
-        )
+        super().use_settings(settings)
+        self.lr, self.grad_clip = settings.lr, settings.grad_clip
         return self
 
-    def validate(self) -> None:
-        """Check what RLlib checks, and that the replay buffer can hold what is drawn from it.
-
-        Raises:
-            IncompatibleError: if no sample would ever fit, so that nothing would be learned in silence.
-        """
-        super().validate()
-        s = self.settings
-        rows = s.replay_capacity // max(1, self.num_env_runners) // self.num_envs_per_env_runner
-        wanted = max(s.sequence_length if s.network == "gru" else 1, s.n_step, self.get_rollout_fragment_length(1) + 1)
-        if rows < wanted:
-            raise IncompatibleError(
-                f"replay_capacity {s.replay_capacity} leaves {rows} steps for each of {self.num_envs_per_env_runner} "
-                f"replicas of {max(1, self.num_env_runners)} runner(s), but {wanted} are needed; raise it to at least "
-                f"{wanted * max(1, self.num_env_runners) * self.num_envs_per_env_runner}"
-            )
+    @property
+    def sequence_length(self) -> int:  # type: ignore[override]
+        """Joint steps in a sample: one, or as many as a GRU learns from."""
+        return self.settings.sequence_length if self.settings.network == "gru" else 1
 
     def get_default_learner_class(self) -> type[QMIXLearner]:
         """The squared TD error of the team value."""
@@ -90,7 +56,7 @@ class VDNConfig(QMIXConfig):
         self.use_global_state = False
 
 
-class QMIX(TeamAlgorithm):
+class QMIX(OffPolicyTeam):
     """QMIX (Rashid et al. 2018): off-policy value factorisation for a team with one reward.
 
     The team's reward is the mean of the agents' rewards. With an environment that has no state of its own, the mixer
@@ -102,75 +68,6 @@ class QMIX(TeamAlgorithm):
         """Return the default config."""
         return QMIXConfig()
 
-    def setup(self, config: AlgorithmConfig) -> None:
-        """Build what RLlib builds, and the replay buffer."""
-        super().setup(config)
-        s: QMIXSettings = self.config.settings
-        num_runners = self.config.num_env_runners  # the remote ones count from 1
-        self.replay = TeamReplay(s.replay_capacity, max(1, num_runners), first_source=min(1, num_runners))
-        self.reward_scale = RunningScale()
-        self._num_draws = 0
-
-    def training_step(self) -> None:
-        """Sample one fragment from every runner, then take the configured number of gradient steps."""
-        for rollout in self.sample_rollouts():
-            self.observe(rollout)
-        s: QMIXSettings = self.config.settings
-        enough = self.replay.num_added >= max(s.learning_starts, s.train_batch_size)
-        if enough and self.replay.can_sample(self._length(), s.n_step):
-            self.update_learners([self._draw(s) for _ in range(self.num_learner_shards)])
-        self.sync_runners()
-
-    def observe(self, rollout: Rollout) -> None:
-        """Store a rollout and let the reward scale see it."""
-        self.reward_scale.update(rollout.rewards.mean(-1).flatten().double().cpu().numpy())
-        self.replay.add(rollout)
-
-    def _length(self) -> int:
-        s: QMIXSettings = self.config.settings
-        return s.sequence_length if s.network == "gru" else 1
-
-    def _draw(self, s: QMIXSettings) -> list[TeamBatch]:
-        """Draw the batches of one round of gradient steps; the draws are counted, not carried."""
-        rng = np.random.default_rng(counted_seed(self.config.seed or 0, 1, self._num_draws))
-        self._num_draws += 1
-        scale = self.reward_scale.scale if s.use_reward_standardisation else 1.0
-        per_learner = max(1, s.train_batch_size // self.num_learner_shards)
-        batches = []
-        for _ in range(s.num_updates):
-            batch = self.replay.sample(
-                per_learner, rng, length=self._length(), n_step=s.n_step, gamma=self.config.gamma
-            )
-            batches.append(batch._replace(rewards=batch.rewards / scale))
-        return batches
-
-    # -- checkpoints ---------------------------------------------------------------------------------------------------
-
-    def snapshot(self) -> Snapshot:
-        """What every checkpoint holds, the replay buffer (what is new of it) and the counts that draws depend on."""
-        taken = super().snapshot()
-        taken.replay = snapshot_replay(self.replay, previous=self.previous_checkpoint)
-        state = {"scale": self.reward_scale.get_state(), "num_draws": self._num_draws}
-        taken.files[DRAWS_FILE] = json.dumps(state).encode()
-        return taken
-
-    def load_checkpoint(self, checkpoint_dir: str) -> None:
-        """Take over a snapshot's folder, the replay buffer and the counts.
-
-        Raises:
-            IncompatibleError: if a part of it is missing.
-        """
-        super().load_checkpoint(checkpoint_dir)
-        folder = Path(checkpoint_dir)
-        load_replay(self.replay, folder)
-        try:
-            state = json.loads((folder / DRAWS_FILE).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise IncompatibleError(f"{folder} is no checkpoint of {type(self).__name__} ({error})") from error
-        self.reward_scale.set_state(state["scale"])
-        self._num_draws = state["num_draws"]
-        self.previous_checkpoint = folder
-
 
 class VDN(QMIX):
     """VDN (Sunehag et al. 2018): the team value is the sum of the agents' values."""
@@ -179,7 +76,3 @@ class VDN(QMIX):
     def get_default_config(cls) -> VDNConfig:
         """Return the default config."""
         return VDNConfig()
-
-
-def _map_to_team(agent_id: str, episode: Any, **kwargs: Any) -> str:
-    return TEAM_MODULE

@@ -6,7 +6,7 @@ import torch
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from torch import Tensor
 
-from algos.learner import TeamLearner, require_finite
+from algos.learner import NUM_UPDATES, TargetLearner, require_finite
 from algos.losses import squared_td_loss, td_targets
 from algos.qmix.config import QMIXSettings
 from algos.qmix.module import Q_TOT, TARGET_Q_TOT
@@ -14,16 +14,10 @@ from algos.replay import TeamBatch
 from algos.runner import TEAM_MODULE
 
 TD_TARGETS = "td_targets"
-NUM_UPDATES = "num_updates_lifetime"
 
 
-class QMIXLearner(TeamLearner, TorchLearner):
+class QMIXLearner(TargetLearner, TorchLearner):
     """Gradient steps on joint batches (Rashid et al. 2018, eq. 6), and target updates counted in gradient steps."""
-
-    def build(self) -> None:
-        """Build modules and optimisers; no gradient step has been taken yet."""
-        super().build()
-        self._num_updates = 0
 
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
         """One optimiser over agents and mixer; the fused Adam is torch's fastest."""
@@ -94,14 +88,3 @@ class QMIXLearner(TeamLearner, TorchLearner):
         )
         samples = sum(b.rewards.numel() for b in data)
         self.log_trained({TEAM_MODULE: samples}, samples)
-
-    def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """RLlib's state and the count of gradient steps, by which targets are updated."""
-        state: dict[str, Any] = super().get_state(*args, **kwargs)
-        state[NUM_UPDATES] = self._num_updates
-        return state
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Take over RLlib's state and the count of gradient steps."""
-        super().set_state(state)
-        self._num_updates = int(state.get(NUM_UPDATES, self._num_updates))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from algos.acting import Acted
 from algos.errors import IncompatibleError
 from algos.masks import MASKED_LOGIT
-from algos.nets import TeamEncoder, TeamLinear
+from algos.nets import TeamEncoder, TeamLinear, follow
 from algos.qmix.config import QMIXSettings
 from algos.replay import TeamBatch
 from algos.schedules import epsilon_at
@@ -200,9 +200,6 @@ class TeamQModule(TorchRLModule, InferenceOnlyAPI):
                 memory = torch.where(over, cast(Tensor, memory_new), cast(Tensor, memory_next))
         return torch.stack(values).transpose(1, 2), torch.stack(following).transpose(1, 2)
 
-    @torch.no_grad()
     def update_targets(self, tau: float) -> None:
         """Move the target networks toward the online ones by ``tau``; 1 copies."""
-        online: list[Tensor] = [*self.agents.parameters(), *self.mixer.parameters()]
-        targets: list[Tensor] = [*self.target_agents.parameters(), *self.target_mixer.parameters()]
-        torch._foreach_lerp_(targets, online, tau)
+        follow([self.target_agents, self.target_mixer], [self.agents, self.mixer], tau)

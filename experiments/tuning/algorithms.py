@@ -17,6 +17,7 @@ from algos.dqn.config import DQNSettings
 from algos.dqn.module import MaskedDQNModule
 from algos.errors import IncompatibleError
 from algos.learner_state import WholeDQNLearner, WholePPOLearner, WholeSACLearner
+from algos.maddpg.algorithm import MADDPGConfig
 from algos.mappo.algorithm import IPPOConfig, MAPPOConfig
 from algos.ppo.algorithm import TeamPPOConfig, apply_ppo_settings
 from algos.ppo.module import MaskedPPOModule
@@ -103,6 +104,10 @@ def _mappo(run: RunConfig) -> AlgorithmConfig:
 
 def _ippo(run: RunConfig) -> AlgorithmConfig:
     return IPPOConfig().use_settings(run.mappo)
+
+
+def _maddpg(run: RunConfig) -> AlgorithmConfig:
+    return MADDPGConfig().use_settings(run.maddpg)
 
 
 def _team_ppo(run: RunConfig) -> AlgorithmConfig:
@@ -195,6 +200,7 @@ _BUILDERS = {
     ("vdn", ""): _vdn,
     ("mappo", ""): _mappo,
     ("ippo", ""): _ippo,
+    ("maddpg", ""): _maddpg,
     ("ppo", "team"): _team_ppo,
     ("ppo", "rllib"): _rllib_ppo,
     ("dqn", ""): _dqn,
@@ -245,8 +251,8 @@ def _assign_networks(config: AlgorithmConfig, run: RunConfig, market: Market) ->
         )
     if run.algo in ("qmix", "vdn", "dqn") and action != "discrete":
         raise IncompatibleError(
-            f"--algo {run.algo} chooses among discrete actions, but desk.action is {action}: use ppo, mappo, ippo or "
-            "sac"
+            f"--algo {run.algo} chooses among discrete actions, but desk.action is {action}: use ppo, mappo, ippo, "
+            "maddpg or sac"
         )
     if run.algo in ONLY_ON_TEAM_PATH:
         return  # one module for the whole team, which pads observations itself

@@ -43,6 +43,12 @@ _OF_LEARNING = {
         *("lr", "critic_lr", "gamma", "lambda_", "train_batch_size_per_learner", "minibatch_size", "num_epochs"),
         *("clip_param", "vf_clip_param", "huber_delta", "entropy_coeff", "use_advantage_normalisation", "grad_clip"),
     ),
+    "maddpg": (
+        *("actor_lr", "critic_lr", "gamma", "train_batch_size", "num_updates", "rollout_fragment_length"),
+        *("learning_starts", "n_step", "tau", "target_network_update_freq", "use_reward_standardisation"),
+        *("target_noise", "target_noise_clip", "policy_delay", "noise_start", "noise_end", "noise_decay_steps"),
+        *("ou_theta", "temperature", "logit_penalty", "grad_clip"),
+    ),
     "ppo": (
         *("lr", "gamma", "lambda_", "train_batch_size_per_learner", "minibatch_size", "num_epochs", "clip_param"),
         *("vf_clip_param", "vf_loss_coeff", "entropy_coeff", "kl_target", "grad_clip"),

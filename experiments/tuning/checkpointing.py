@@ -31,7 +31,7 @@ from algos.policy import (
 )
 from algos.schedules import epsilon_at
 from algos.snapshots import Snapshot, SnapshotAlgorithm, read_module_states
-from experiments.algorithm_names import ON_POLICY
+from experiments.algorithm_names import SECTION_OF_ALGO
 from experiments.config import RunConfig, config_to_json, run_name
 from experiments.models import find_sound_model
 from experiments.provenance import utc_now
@@ -97,9 +97,8 @@ class CheckpointedRun(SnapshotAlgorithm):
 
     def epsilon(self) -> float | None:
         """Chance of a random action now; None for policies that draw from a distribution."""
-        if self.run.algo in (*ON_POLICY, "sac"):
-            return None
-        return epsilon_at(self.run.dqn if self.run.algo == "dqn" else self.run.qmix, self.num_env_steps)
+        settings = getattr(self.run, SECTION_OF_ALGO[self.run.algo])
+        return epsilon_at(settings, self.num_env_steps) if hasattr(settings, "epsilon_start") else None
 
     def _peek(self, name: str, default: float = 0) -> float:
         return float(self.metrics.peek((ENV_RUNNER_RESULTS, name), default=default))

@@ -128,6 +128,7 @@ class _Parts:
         desk = config.desk
         self.mask = self.actions if desk.max_rung_change is not None or not desk.allow_short else 0
         self.planned = planned
+        self.own: Any = getattr(config, SECTION_OF_ALGO[config.algo])
         self.state = self.floor.state_dim if config.algo == "qmix" else 0
 
     def base(self) -> int:
@@ -157,7 +158,7 @@ class _Parts:
             return sum(map(self.new_bytes, episodes))
         stored: set[int] = set()
         for last in map(self._steps, episodes):
-            oldest = max(0, last - self.config.qmix.replay_capacity)
+            oldest = max(0, last - self.own.replay_capacity)
             stored |= set(range(oldest // STEPS_PER_SEGMENT, last // STEPS_PER_SEGMENT))
         return sum(map(self.new_bytes, dict.fromkeys(episodes))) + sum(map(self._segment, stored)) * self._row()
 
@@ -167,9 +168,9 @@ class _Parts:
             return 0
         if is_on_team_path(self.config):
             is_filled = self._steps(episodes) % STEPS_PER_SEGMENT
-            return min(is_filled, self.config.qmix.replay_capacity) * self._row()
+            return min(is_filled, self.own.replay_capacity) * self._row()
         is_sac = self.config.algo == "sac"
-        capacity = self.config.sac.replay_capacity if is_sac else self.config.dqn.replay_capacity
+        capacity = self.own.replay_capacity
         steps = min(capacity, episodes * self.episode_len)
         per_episode = _BYTES_PER_EPISODE // self.episode_len
         drawn = 12 * self.actions if is_sac else self.actions  # weights, means and deviations; or a mask
@@ -179,18 +180,20 @@ class _Parts:
         """Steps in a finished segment; those that were overwritten before a checkpoint first held it are not in it."""
         end = (number + 1) * STEPS_PER_SEGMENT
         written_at = next((s for s in map(self._steps, self.planned) if s >= end), end)
-        return max(0, end - max(end - STEPS_PER_SEGMENT, written_at - self.config.qmix.replay_capacity))
+        return max(0, end - max(end - STEPS_PER_SEGMENT, written_at - self.own.replay_capacity))
 
     def _steps(self, episodes: int) -> int:
         """Joint steps after which so many episodes have ended; they are sampled in whole fragments of all replicas."""
-        sampled = self.config.qmix.rollout_fragment_length * replicas(self.config)
+        sampled = self.own.rollout_fragment_length * replicas(self.config)
         sampled *= max(1, self.config.scaling.num_env_runners)
         return -(-episodes * self.episode_len // sampled) * sampled
 
     def _row(self) -> int:
         """One joint step, with its share of what was seen at the ends of episodes."""
         seen = self.num_agents * (4 * self.width + self.mask) + 4 * self.state
-        return int(seen * (1 + 1 / self.episode_len)) + 8 * self.num_agents + 6
+        done = 8 if self.config.desk.action == "discrete" else 4 * self.actions
+        paid = 4 * self.num_agents if self.config.algo == "maddpg" and self.config.maddpg.reward == "own" else 4
+        return int(seen * (1 + 1 / self.episode_len)) + done * self.num_agents + paid + 2
 
     def _spaces(self) -> dict[str, Any]:
         floor = self.floor

@@ -36,6 +36,14 @@ SPACES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "vdn": _value_based("qmix"),
         "mappo": _mappo(),
         "ippo": _mappo(),
+        "maddpg": {
+            "maddpg.actor_lr": tune.loguniform(5e-5, 2e-3),
+            "maddpg.critic_lr": tune.loguniform(1e-4, 5e-3),
+            "maddpg.gamma": tune.choice([0.9, 0.97, 0.99, 0.995]),
+            "maddpg.tau": tune.choice([0.005, 0.01, 0.05]),
+            "maddpg.n_step": tune.choice([1, 3, 5]),
+            "maddpg.policy_delay": tune.choice([1, 2]),
+        },
         "ppo": {
             "ppo.lr": tune.loguniform(5e-5, 3e-3),
             "ppo.gamma": tune.choice([0.9, 0.97, 0.99, 0.995]),

@@ -27,6 +27,7 @@ from ray.rllib.utils.metrics import (
 from ray.tune.result import STDERR_FILE, STDOUT_FILE, TRIAL_INFO
 
 from algos.learner import NonFiniteLossError
+from algos.maddpg.algorithm import MADDPG
 from algos.mappo.algorithm import IPPO, MAPPO
 from algos.policy import flat_weights
 from algos.ppo.algorithm import TeamPPO
@@ -252,6 +253,10 @@ class FloorIPPO(RunTrainable, IPPO):
     """IPPO on the trading floor."""
 
 
+class FloorMADDPG(RunTrainable, MADDPG):
+    """MADDPG on the trading floor."""
+
+
 class FloorPPO(RunTrainable, TeamPPO):
     """PPO on the trading floor, sampled by the team runner."""
 
@@ -273,7 +278,7 @@ def trainable_class(run: RunConfig) -> type[RunTrainable]:
     if run.algo == "ppo":
         return FloorPPO if run.runner == "team" else FloorRLlibPPO
     classes: dict[str, type[RunTrainable]] = {"qmix": FloorQMIX, "vdn": FloorVDN, "dqn": FloorDQN, "sac": FloorSAC}
-    classes |= {"mappo": FloorMAPPO, "ippo": FloorIPPO}
+    classes |= {"mappo": FloorMAPPO, "ippo": FloorIPPO, "maddpg": FloorMADDPG}
     return classes[run.algo]
 
 

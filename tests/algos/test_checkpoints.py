@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from teams import floor_env, mappo_config, ppo_config, qmix_config, to_own, with_evaluation
+from teams import floor_env, maddpg_config, mappo_config, ppo_config, qmix_config, to_own, with_evaluation
 
 from algos.mappo.algorithm import IPPOConfig
 from algos.policy import flat_weights, weights_sha256
@@ -21,6 +21,15 @@ def _ppo(**_):
 
 def _mappo(**settings):
     return with_evaluation(mappo_config(floor_env(), seed=3, **settings))
+
+
+def _maddpg(**settings):
+    return with_evaluation(maddpg_config(floor_env(), seed=3, **settings))
+
+
+def _continuous_maddpg(**settings):
+    env = floor_env(desk={"action": "continuous", "preset": "roles"})
+    return with_evaluation(maddpg_config(env, seed=3, **settings))
 
 
 def _continuous_ippo(**settings):
@@ -52,8 +61,21 @@ def _trained(algorithm, iterations):
         (_mappo, {}),
         (_mappo, {"reward": "own", "use_shared_networks": False, "critic_lr": 1e-3}),
         (_continuous_ippo, {}),
+        (_maddpg, {"reward": "own", "n_step": 3, "policy_delay": 2}),
+        (_continuous_maddpg, {"noise": "ou", "twin_critics": True, "target_noise": 0.2}),
     ],
-    ids=["qmix", "qmix-gru", "qmix-nstep-soft", "ppo", "ppo-separate", "mappo", "mappo-own", "ippo"],
+    ids=[
+        "qmix",
+        "qmix-gru",
+        "qmix-nstep-soft",
+        "ppo",
+        "ppo-separate",
+        "mappo",
+        "mappo-own",
+        "ippo",
+        "maddpg",
+        "maddpg-ou",
+    ],
 )
 def test_a_restored_run_is_the_unbroken_one(make, settings, tmp_path):
     unbroken = _trained(make(**settings).build_algo(), 3)

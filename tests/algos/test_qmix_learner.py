@@ -24,7 +24,7 @@ def batches_of(algorithm, num, samples=12):
     replay, rng = TeamReplay(500), np.random.default_rng(0)
     for _ in range(3):
         replay.add(algorithm.env_runner.sample()[0])
-    length = algorithm._length()
+    length = algorithm.config.sequence_length
     return [replay.sample(samples, rng, length=length, gamma=0.9) for _ in range(num)]
 
 

@@ -95,7 +95,7 @@ def test_flag_given_twice_counts_the_last_time():
         (["--algo", "qmi"], r"^--algo is 'qmi', which does not exist \(did you mean 'qmix'\?\)$"),
         (
             ["--algo", "sarsa"],
-            r"^--algo is 'sarsa', which does not exist: choose one of qmix, vdn, mappo, ippo, ppo, dqn, sac$",
+            r"^--algo is 'sarsa', which does not exist: choose one of qmix, vdn, mappo, ippo, maddpg, ppo, dqn, sac$",
         ),
         (["--capital", "0"], r"^--floor\.capital is '0': input should be greater than 0$"),
         (["--capital", "lots"], r"^--floor\.capital is 'lots': .*valid number"),

@@ -37,6 +37,12 @@ RUNS = {
     "mappo": config_of("mappo", mappo=SMALL_PPO),
     "mappo-separate": config_of("mappo", mappo=SMALL_PPO | {"use_shared_networks": False}),
     "ippo-continuous": config_of("ippo", mappo=SMALL_PPO, desk={"action": "continuous", "preset": "roles"}),
+    "maddpg": config_of("maddpg", maddpg=SMALL_QMIX),
+    "maddpg-continuous": config_of(
+        "maddpg",
+        maddpg=SMALL_QMIX | {"use_shared_networks": False, "reward": "own", "noise": "ou"},
+        desk={"action": "continuous", "preset": "roles"},
+    ),
     "dqn": config_of("dqn", dqn=SMALL_DQN),
     "sac-continuous": config_of("sac", sac=SMALL_DQN, desk={"action": "continuous", "preset": "roles"}),
 }
@@ -135,6 +141,8 @@ def test_slices_of_a_team_join_to_what_was_saved(exported):
         ("ppo", 4, "exp_avg"),
         ("mappo", 5, "exp_avg"),
         ("ippo-continuous", 6, "exp_avg_sq"),
+        ("maddpg", 5, "exp_avg"),
+        ("maddpg-continuous", 6, "exp_avg_sq"),
         ("dqn", 4, "exp_avg_sq"),
         ("sac-continuous", 5, "exp_avg_sq"),
     ],

@@ -194,6 +194,7 @@ def test_search_draws_settings_that_exist_for_that_algorithm(algo):
         ("sac", "team"),
         ("mappo", "team"),
         ("ippo", "team"),
+        ("maddpg", "team"),
     ],
 )
 def test_every_algorithm_takes_every_desk(algo, runner, preset):
@@ -211,7 +212,7 @@ def test_every_algorithm_takes_every_desk(algo, runner, preset):
 def test_continuous_actions_need_ppo(algo):
     with pytest.raises(IncompatibleError, match=f"--algo {algo} chooses among discrete actions"):
         algorithm_config(config_of(algo, desk={"action": "continuous"}))
-    for other in ("ppo", "mappo", "ippo"):
+    for other in ("ppo", "mappo", "ippo", "maddpg"):
         algorithm_config(config_of(other, desk={"action": "continuous"})).validate()
 
 
@@ -254,6 +255,8 @@ def test_settings_reach_rllib():
     )
     ippo = algorithm_config(config_of("ippo"))
     assert (ippo.use_global_state, ippo.pays_own_reward) == (False, True)
+    maddpg = algorithm_config(config_of("maddpg", maddpg={"critic_lr": 0.2, "gamma": 0.8, "reward": "own"}))
+    assert (maddpg.lr, maddpg.gamma, maddpg.use_global_state, maddpg.pays_own_reward) == (0.2, 0.8, False, True)
     sac = algorithm_config(config_of("sac", desk={"action": "continuous"}, sac={"actor_lr": 0.3, "target_entropy": -7}))
     assert (sac.actor_lr, sac.critic_lr, sac.target_entropy, sac.initial_alpha) == (0.3, 3e-4, -7, 0.01)
     scaled = algorithm_config(config_of("qmix", scaling={"num_env_runners": 2, "num_learners": 2}))

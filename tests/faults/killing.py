@@ -17,12 +17,14 @@ CLOCK = ["--checkpoint-interval", "16", "--evaluation-interval", "16", "--keep",
 TEAM = ["--qmix.num-envs-per-env-runner", "8", "--qmix.learning-starts", "64"]
 BATCH = ["--ppo.train-batch-size-per-learner", "256", "--ppo.minibatch-size", "128", "--ppo.num-epochs", "1"]
 WEIGHTS = ["--desk.action", "continuous", "--sac.learning-starts", "64"]
+CRITICS = ["--maddpg.num-envs-per-env-runner", "8", "--maddpg.learning-starts", "64"]
 JOINT = ["--mappo.train-batch-size-per-learner", "256", "--mappo.minibatch-size", "64", "--mappo.num-epochs", "1"]
 RUNS = {
     "qmix": ["--algo", "qmix", *TEAM, "--episodes", "96"],
     "vdn": ["--algo", "vdn", *TEAM, "--episodes", "96"],
     "ppo": ["--algo", "ppo", *BATCH, "--ppo.num-envs-per-env-runner", "8", "--episodes", "160"],
     "mappo": ["--algo", "mappo", *JOINT, "--mappo.num-envs-per-env-runner", "8", "--episodes", "160"],
+    "maddpg": ["--algo", "maddpg", *CRITICS, "--episodes", "96"],
     "ppo-rllib": ["--algo", "ppo", "--runner", "rllib", *BATCH, "--episodes", "80"],
     "dqn": ["--algo", "dqn", "--dqn.learning-starts", "64", "--episodes", "64"],
     "sac": ["--algo", "sac", *WEIGHTS, "--sac.rollout-fragment-length", "8", "--episodes", "64"],

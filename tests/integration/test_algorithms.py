@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from commands import CLOCK, MAPPO, MARKET, PPO, QMIX, SAC, checkpoints, meta, run_here, summary
+from commands import CLOCK, MADDPG, MAPPO, MARKET, PPO, QMIX, SAC, checkpoints, meta, run_here, summary
 
 from algos.policy import load_policy
 from experiments.backtesting.compare import backtest_models
@@ -105,8 +105,8 @@ def test_separate_and_recurrent_networks(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
-    [QMIX, PPO, [*PPO, "--runner", "rllib"], DQN, SAC, MAPPO, [*MAPPO, "--algo", "ippo"]],
-    ids=["qmix", "ppo", "ppo by rllib", "dqn", "sac", "mappo", "ippo"],
+    [QMIX, PPO, [*PPO, "--runner", "rllib"], DQN, SAC, MAPPO, [*MAPPO, "--algo", "ippo"], MADDPG],
+    ids=["qmix", "ppo", "ppo by rllib", "dqn", "sac", "mappo", "ippo", "maddpg"],
 )
 def test_two_runners_and_two_learners_and_a_resume(tmp_path, words):
     folder = tmp_path / "scaled"
@@ -121,8 +121,8 @@ def test_two_runners_and_two_learners_and_a_resume(tmp_path, words):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
-    [PPO, [*PPO, "--runner", "rllib"], DQN, SAC, MAPPO],
-    ids=["ppo", "ppo by rllib", "dqn", "sac", "mappo"],
+    [PPO, [*PPO, "--runner", "rllib"], DQN, SAC, MAPPO, MADDPG],
+    ids=["ppo", "ppo by rllib", "dqn", "sac", "mappo", "maddpg"],
 )
 def test_resume_counts_on(tmp_path, words):
     folder = tmp_path / "again"

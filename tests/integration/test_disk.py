@@ -3,7 +3,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from commands import CLOCK, MAPPO, MARKET, PPO, QMIX, SAC, run_here
+from commands import CLOCK, MADDPG, MAPPO, MARKET, PPO, QMIX, SAC, run_here
 
 from envs.errors import InputError
 from envs.market import build_market
@@ -19,10 +19,11 @@ RUNS = {
     "ppo": [*PPO, "--keep", "4", "--episodes", "64"],
     "ppo of separate networks": [*PPO, "--ppo.use-shared-networks", "False", "--keep", "4", "--episodes", "64"],
     "mappo": [*MAPPO, "--keep", "4", "--episodes", "64"],
+    "maddpg": [*MADDPG, "--desk.action", "continuous", "--maddpg.reward", "own", "--keep", "4", "--episodes", "40"],
     "dqn": [*MARKET, *CLOCK, "--algo", "dqn", "--dqn.learning-starts", "64", "--episodes", "32"],
     "sac": [*SAC, "--episodes", "32"],
 }
-LONGER = ("vdn", "ppo of separate networks", "mappo", "dqn")
+LONGER = ("vdn", "ppo of separate networks", "mappo", "maddpg", "dqn")
 """Those that add least to the others."""
 
 

@@ -1,0 +1,71 @@
+"""What can be set for MADDPG."""
+
+from typing import Literal
+
+from pydantic import Field, PositiveInt
+from pydantic.dataclasses import dataclass
+
+from algos.settings import STRICT
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class MADDPGSettings:
+    """Settings of MADDPG (Lowe et al. 2017), with what TD3 added to it (Fujimoto et al. 2018) to be switched on."""
+
+    actor_lr: float = Field(default=5e-4, gt=0)
+    """Adam step size of the policies."""
+    critic_lr: float = Field(default=1e-3, gt=0)
+    """Adam step size of the critics."""
+    gamma: float = Field(default=0.99, ge=0, le=1)
+    """Discount per bar."""
+    train_batch_size: int = Field(default=256, gt=0)
+    """Joint transitions in one gradient step."""
+    num_updates: int = Field(default=8, gt=0)
+    """Gradient steps after each sampled fragment."""
+    rollout_fragment_length: int = Field(default=16, gt=0)
+    """Bars that each replica is stepped between two rounds of gradient steps."""
+    num_envs_per_env_runner: int = Field(default=16, gt=0)
+    """Replicas stepped at once, unless the scaling settings say otherwise."""
+    replay_capacity: int = Field(default=100_000, gt=0)
+    """Joint transitions kept in the replay buffer."""
+    learning_starts: int = Field(default=1_000, ge=0)
+    """Joint transitions sampled before the first gradient step."""
+    n_step: int = Field(default=1, gt=0)
+    """Bars of reward that are summed before bootstrapping."""
+    tau: float = Field(default=0.01, gt=0, le=1)
+    """Share of the online weights taken by the targets at an update."""
+    target_network_update_freq: int = Field(default=1, gt=0)
+    """Gradient steps between two target updates."""
+    reward: Literal["team", "own"] = "team"
+    """What each agent is paid: the mean of all agents' rewards, or its own."""
+    use_reward_standardisation: bool = True
+    """Divide rewards by their running standard deviation."""
+    twin_critics: bool = False
+    """Learn two critics, and bootstrap from the smaller value (TD3)."""
+    target_noise: float = Field(default=0.0, ge=0)
+    """Deviation of the noise on the target policies' actions, in units of half the action space (TD3 takes 0.2)."""
+    target_noise_clip: float = Field(default=0.5, gt=0)
+    """Largest such noise."""
+    policy_delay: int = Field(default=1, gt=0)
+    """Gradient steps of the critics for each one of the policies (TD3 takes 2)."""
+    noise: Literal["gaussian", "ou"] = "gaussian"
+    """Exploration of agents that set numbers: independent noise, or an Ornstein-Uhlenbeck process (Lillicrap et al.
+    2016). Agents that choose draw from the softmax of their logits."""
+    noise_start: float = Field(default=0.4, ge=0)
+    """Deviation of the noise at the start, in units of half the action space."""
+    noise_end: float = Field(default=0.05, ge=0)
+    """Deviation of the noise after the decay."""
+    noise_decay_steps: int = Field(default=50_000, gt=0)
+    """Environment steps over which the noise falls in a straight line."""
+    ou_theta: float = Field(default=0.15, gt=0, le=1)
+    """Share of the Ornstein-Uhlenbeck process that is lost in each bar; its deviation is that of the noise."""
+    temperature: float = Field(default=1.0, gt=0)
+    """Of the straight-through Gumbel-softmax, by which gradients reach choices (Jang et al. 2017)."""
+    logit_penalty: float = Field(default=1e-3, ge=0)
+    """Weight of the mean square of what the policies give out, before it is squashed."""
+    grad_clip: float | None = Field(default=0.5, gt=0)
+    """Largest norm of the gradient of the policies, and of that of the critics; None does not clip."""
+    hidden: tuple[PositiveInt, ...] = Field(default=(64, 64), min_length=1)
+    """Widths of the layers of policies and critics."""
+    use_shared_networks: bool = True
+    """One policy and one critic for all agents, told apart by a one-hot id; False gives each agent its own."""

@@ -1,0 +1,247 @@
+"""TeamDDPGModule: deterministic policies of all agents, and critics of all they observe and do, with target copies."""
+
+import copy
+import math
+from typing import Any, NamedTuple, cast
+
+import gymnasium as gym
+import torch
+from ray.rllib.core.rl_module.apis import InferenceOnlyAPI
+from ray.rllib.core.rl_module.torch import TorchRLModule
+from torch import Tensor, nn
+
+from algos.acting import Acted, draw_choice, unsquash
+from algos.distributions import gumbel_noise, straight_through
+from algos.maddpg.config import MADDPGSettings
+from algos.masks import MASKED_LOGIT
+from algos.nets import TeamEncoder, TeamLinear, follow
+from algos.replay import TeamBatch
+from algos.schedules import straight_line
+from algos.spaces import is_team_of_choices
+
+Q, NEXT_Q, POLICY_Q, OUTPUT_SQUARE = "q", "next_q", "policy_q", "output_square"
+_FIRST_POLICY_GAIN = 0.1
+"""How much smaller the last layer of a policy starts than others, so that no action is at its bound at once."""
+
+
+class Noise(NamedTuple):
+    """Draws of one gradient step, [S, N, A] each: of Gumbel's distribution for choices, normal ones for numbers."""
+
+    policy: Tensor
+    """For the policies' own actions; numbers need none."""
+    target: Tensor
+    """For the target policies' actions."""
+
+
+class DeterministicPolicies(nn.Module):
+    """Observations of every agent, [N, R, F], to logits or to numbers before they are squashed, [N, R, A]."""
+
+    def __init__(self, num_agents: int, obs_dim: int, width: int, settings: MADDPGSettings) -> None:
+        super().__init__()
+        is_shared = settings.use_shared_networks
+        self.encoder = TeamEncoder(num_agents, obs_dim, settings.hidden, is_recurrent=False, is_shared=is_shared)
+        self.head = TeamLinear(num_agents, self.encoder.out_features, width, is_shared=is_shared)
+        with torch.no_grad():
+            self.head.weight.mul_(_FIRST_POLICY_GAIN)
+            self.head.bias.zero_()
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """Map [N, R, F] to [N, R, A]."""
+        out: Tensor = self.head(self.encoder(obs))
+        return out
+
+
+class JointCritic(nn.Module):
+    """Value of what all agents observe and do (Lowe et al. 2017, eq. 6): one for each agent, or for the team.
+
+    Args:
+        num_agents: N.
+        width: Width of all observations and actions together, N (F + A).
+        settings: Of the algorithm.
+    """
+
+    def __init__(self, num_agents: int, width: int, settings: MADDPGSettings) -> None:
+        super().__init__()
+        self.num_agents, count = num_agents, num_agents if settings.reward == "own" else 1
+        is_shared = settings.use_shared_networks or count == 1
+        self.encoder = TeamEncoder(count, width, settings.hidden, is_recurrent=False, is_shared=is_shared)
+        self.head = TeamLinear(count, self.encoder.out_features, 1, is_shared=is_shared)
+        self.num_values = count
+
+    def forward(self, obs: Tensor, actions: Tensor) -> Tensor:
+        """Values of joint actions.
+
+        Args:
+            obs: [R, N, F] float32.
+            actions: One-hot choices or numbers, [R, N, A] float32; or [N, R, N, A], of which the values that the N
+                agents have for their own row are asked for.
+
+        Returns:
+            [R, C] float32, C being N or, for a team's reward, 1; or [R, N].
+        """
+        seen = obs.flatten(1).expand(*actions.shape[:-2], -1)
+        rows = torch.cat([seen, actions.flatten(-2)], -1)
+        if self.num_values == 1:
+            values = self.head(self.encoder(rows.reshape(1, -1, rows.shape[-1]))).reshape(rows.shape[:-1])
+            return values.T if actions.dim() == 4 else values.unsqueeze(-1)
+        per_agent = rows if actions.dim() == 4 else rows.expand(self.num_agents, -1, -1)
+        out: Tensor = self.head(self.encoder(per_agent))
+        return out.squeeze(-1).T
+
+
+class TeamDDPGModule(TorchRLModule, InferenceOnlyAPI):
+    """One RLModule for the whole team.
+
+    Observation space: ``Dict(obs=Dict(agent: Box), state=Box)``; action space: ``Dict(agent: Discrete)`` or
+    ``Dict(agent: Box)``. The model config holds ``settings`` (a MADDPGSettings as a dict).
+
+    Numbers are in units of half the width of the Box, between -1 and 1.
+
+    Raises:
+        IncompatibleError: if some agents choose and others set numbers.
+    """
+
+    framework = "torch"
+
+    def setup(self) -> None:
+        """Build the networks; a runner's copy has the policies alone."""
+        spaces = cast(gym.spaces.Dict, self.observation_space)
+        obs_spaces = cast(gym.spaces.Dict, spaces["obs"]).spaces
+        self.agent_spaces = list(cast(gym.spaces.Dict, self.action_space).spaces.values())
+        self.is_discrete, widths = is_team_of_choices(self.agent_spaces)
+        self.settings = MADDPGSettings(**self.model_config["settings"])
+        self.num_agents, self.width = len(obs_spaces), max(widths)
+        obs_dim = max(int(cast(Any, s.shape)[0]) for s in obs_spaces.values())
+        used = torch.arange(self.width) < torch.tensor(widths).unsqueeze(-1)
+        self.register_buffer("used", used, persistent=False)
+        self.agents = DeterministicPolicies(self.num_agents, obs_dim, self.width, self.settings)
+        if self.inference_only:
+            return
+        width = self.num_agents * (obs_dim + self.width)
+        count = 2 if self.settings.twin_critics else 1
+        self.critic = nn.ModuleList(JointCritic(self.num_agents, width, self.settings) for _ in range(count))
+        self.target_agents = copy.deepcopy(self.agents).requires_grad_(False)
+        self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
+
+    def get_non_inference_attributes(self) -> list[str]:
+        """What a runner does without."""
+        return ["critic", "target_agents", "target_critic"]
+
+    # -- acting --------------------------------------------------------------------------------------------------------
+
+    def initial_carry(self, num_replicas: int) -> Tensor | None:
+        """The Ornstein-Uhlenbeck process at rest, [B, N, D], in units of its deviation; else nothing."""
+        if self.is_discrete or self.settings.noise != "ou":
+            return None
+        return torch.zeros(num_replicas, self.num_agents, self.width, device=cast(Tensor, self.used).device)
+
+    @torch.no_grad()
+    def act(
+        self,
+        obs: Tensor,
+        action_mask: Tensor | None,
+        carry: Tensor | None = None,
+        *,
+        explore: bool,
+        generator: torch.Generator | None = None,
+        timestep: int = 0,
+    ) -> Acted:
+        """Take each agent's action, with noise on it where it explores.
+
+        Args:
+            obs: [B, N, F] float32.
+            action_mask: [B, N, K] bool or None.
+            carry: The Ornstein-Uhlenbeck process, [B, N, D], or None.
+            explore: Whether to add noise, or to draw choices.
+            generator: Source of the draws.
+            timestep: Environment steps sampled so far; sets the deviation of the noise.
+        """
+        out = self.agents(obs.transpose(0, 1)).transpose(0, 1)
+        if self.is_discrete:
+            drawn, _ = draw_choice(self._allowed_logits(out, action_mask), explore, generator)
+            return Acted(drawn, drawn, None, None, None)
+        drawn = torch.tanh(out)
+        if explore:
+            s, noise = self.settings, torch.randn(out.shape, generator=generator, device=out.device)
+            if carry is not None:
+                noise = carry = (1.0 - s.ou_theta) * carry + math.sqrt(1.0 - (1.0 - s.ou_theta) ** 2) * noise
+            deviation = straight_line(s.noise_start, s.noise_end, s.noise_decay_steps, timestep)
+            drawn = (drawn + deviation * noise).clamp(-1.0, 1.0)
+        drawn = drawn * cast(Tensor, self.used)
+        actions = torch.zeros_like(drawn)
+        for n, space in enumerate(self.agent_spaces):
+            width = math.prod(cast(Any, space.shape))
+            actions[:, n, :width] = unsquash(drawn[:, n, :width], space)
+        return Acted(actions, drawn, None, None, carry)
+
+    def _allowed_logits(self, logits: Tensor, action_mask: Tensor | None) -> Tensor:
+        allowed = cast(Tensor, self.used) if action_mask is None else action_mask
+        return logits.masked_fill(~allowed, MASKED_LOGIT)
+
+    # -- learning ------------------------------------------------------------------------------------------------------
+
+    def draw_noise(self, num_samples: int, generator: torch.Generator) -> Noise:
+        """Draws of one gradient step on S samples."""
+        shape, device = (2, num_samples, self.num_agents, self.width), cast(Tensor, self.used).device
+        if self.is_discrete:
+            return Noise(*gumbel_noise(shape, generator, device))
+        return Noise(*torch.randn(shape, generator=generator, device=device))
+
+    def _forward_train(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Tensor]:
+        """What the losses are made of.
+
+        Each policy's action is judged beside the actions that the others took (Lowe et al. 2017, eq. 5), by critics
+        that this does not change.
+
+        Args:
+            batch: ``joint``, a TeamBatch of single steps, and ``noise``.
+            kwargs: Nothing that is used.
+
+        Returns:
+            ``q`` [critics, S, C] of the joint actions that were taken, ``next_q`` [S, C] of what follows by the
+            targets, ``policy_q`` [S, N] of each policy's action, and ``output_square``, the mean square of what the
+            policies give out.
+        """
+        joint: TeamBatch = batch["joint"]
+        noise: Noise = batch["noise"]
+        obs, taken = joint.obs[0], self._as_input(joint.actions[0])
+        with torch.no_grad():
+            next_mask = None if joint.next_mask is None else joint.next_mask[0]
+            following = self._target_actions(joint.next_obs[0], next_mask, noise.target)
+            next_q = torch.stack([c(joint.next_obs[0], following) for c in self.target_critic]).amin(0)
+        out = self.agents(obs.transpose(0, 1)).transpose(0, 1)
+        chosen = self._differentiable(out, None if joint.mask is None else joint.mask[0], noise.policy)
+        own = torch.eye(self.num_agents, dtype=torch.bool, device=obs.device).view(self.num_agents, 1, -1, 1)
+        each = torch.where(own, chosen, taken)  # [N, S, N, A]: each agent's own action, and those the others took
+        fixed = {name: p.detach() for name, p in self.critic[0].named_parameters()}
+        return {
+            Q: torch.stack([c(obs, taken) for c in self.critic]),
+            NEXT_Q: next_q,
+            POLICY_Q: torch.func.functional_call(self.critic[0], fixed, (obs, each)),
+            OUTPUT_SQUARE: (out.square() * cast(Tensor, self.used)).sum() / (len(obs) * cast(Tensor, self.used).sum()),
+        }
+
+    def _as_input(self, actions: Tensor) -> Tensor:
+        """Actions as critics see them, [S, N, A]: choices as one-hot rows."""
+        if not self.is_discrete:
+            return actions
+        return nn.functional.one_hot(actions, self.width).to(torch.float32)
+
+    def _differentiable(self, out: Tensor, action_mask: Tensor | None, noise: Tensor) -> Tensor:
+        """The policies' actions as critics see them, with a gradient; [S, N, A]."""
+        if self.is_discrete:
+            return straight_through(self._allowed_logits(out, action_mask), noise, self.settings.temperature)
+        return torch.tanh(out) * cast(Tensor, self.used)
+
+    def _target_actions(self, obs: Tensor, action_mask: Tensor | None, noise: Tensor) -> Tensor:
+        """What the target policies do, smoothed by noise where that is set (Fujimoto et al. 2018, eq. 14)."""
+        out = self.target_agents(obs.transpose(0, 1)).transpose(0, 1)
+        if self.is_discrete:
+            return straight_through(self._allowed_logits(out, action_mask), noise, self.settings.temperature)
+        limit = self.settings.target_noise_clip
+        smoothed = torch.tanh(out) + (self.settings.target_noise * noise).clamp(-limit, limit)
+        return smoothed.clamp(-1.0, 1.0) * cast(Tensor, self.used)
+
+    def update_targets(self, tau: float) -> None:
+        """Move the target networks toward the online ones by ``tau``; 1 copies."""
+        follow([self.target_agents, self.target_critic], [self.agents, self.critic], tau)

@@ -1,0 +1,147 @@
+"""What the off-policy team algorithms share: a replay buffer of joint steps, counted draws, and their checkpoints."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+
+from algos.algorithm import TeamAlgorithm, on_team_path
+from algos.counted import counted_seed
+from algos.errors import IncompatibleError
+from algos.replay import TeamBatch, TeamReplay
+from algos.replay_files import load_replay, snapshot_replay
+from algos.rollout import Rollout
+from algos.runner import TEAM_MODULE
+from algos.running import RunningScale
+from algos.snapshots import Snapshot
+
+DRAWS_FILE = "draws.json"
+
+
+class OffPolicyTeamConfig(AlgorithmConfig):
+    """Config of an algorithm that learns from a replay buffer; ``settings`` holds all that is its own.
+
+    The settings have ``gamma``, ``replay_capacity``, ``learning_starts``, ``train_batch_size``, ``num_updates``,
+    ``n_step``, ``rollout_fragment_length``, ``num_envs_per_env_runner`` and ``use_reward_standardisation``.
+    """
+
+    pays_own_reward = False
+    """Whether each agent is paid its own reward, or the mean of all."""
+    sequence_length = 1
+    """Joint steps in a sample; above 1 for networks with a memory."""
+
+    def __init__(self, algo_class: Any = None) -> None:
+        super().__init__(algo_class=algo_class)
+        on_team_path(self)
+        self.use_global_state = False
+        self.stored_columns: tuple[str, ...] = ()
+        self.multi_agent(policies={TEAM_MODULE}, policy_mapping_fn=_map_to_team)
+
+    def use_settings(self, settings: Any) -> "OffPolicyTeamConfig":
+        """Write the settings where RLlib looks for them."""
+        self.settings = settings
+        self.gamma = settings.gamma
+        self.env_runners(
+            rollout_fragment_length=settings.rollout_fragment_length,
+            num_envs_per_env_runner=settings.num_envs_per_env_runner,
+        )
+        return self
+
+    def validate(self) -> None:
+        """Check what RLlib checks, and that the replay buffer can hold what is drawn from it.
+
+        Raises:
+            IncompatibleError: if no sample would ever fit, so that nothing would be learned in silence.
+        """
+        super().validate()
+        s = self.settings
+        rows = s.replay_capacity // max(1, self.num_env_runners) // self.num_envs_per_env_runner
+        wanted = max(self.sequence_length, s.n_step, self.get_rollout_fragment_length(1) + 1)
+        if rows < wanted:
+            raise IncompatibleError(
+                f"replay_capacity {s.replay_capacity} leaves {rows} steps for each of {self.num_envs_per_env_runner} "
+                f"replicas of {max(1, self.num_env_runners)} runner(s), but {wanted} are needed; raise it to at least "
+                f"{wanted * max(1, self.num_env_runners) * self.num_envs_per_env_runner}"
+            )
+
+
+class OffPolicyTeam(TeamAlgorithm):
+    """A mixin of TeamAlgorithm: sample a fragment, store it, take some gradient steps on what is stored."""
+
+    def setup(self, config: AlgorithmConfig) -> None:
+        """Build what RLlib builds, and the replay buffer."""
+        super().setup(config)
+        s = self.config.settings
+        num_runners = self.config.num_env_runners  # the remote ones count from 1
+        self.replay = TeamReplay(
+            s.replay_capacity,
+            max(1, num_runners),
+            first_source=min(1, num_runners),
+            has_own_rewards=self.config.pays_own_reward,
+        )
+        self.reward_scale = RunningScale()
+        self._num_draws = 0
+
+    def training_step(self) -> None:
+        """Sample one fragment from every runner, then take the configured number of gradient steps."""
+        for rollout in self.sample_rollouts():
+            self.observe(rollout)
+        s = self.config.settings
+        enough = self.replay.num_added >= max(s.learning_starts, s.train_batch_size)
+        if enough and self.replay.can_sample(self.config.sequence_length, s.n_step):
+            self.update_learners([self._draw() for _ in range(self.num_learner_shards)])
+        self.sync_runners()
+
+    def observe(self, rollout: Rollout) -> None:
+        """Store a rollout and let the reward scale see it."""
+        paid = rollout.rewards if self.config.pays_own_reward else rollout.rewards.mean(-1)
+        self.reward_scale.update(paid.flatten().double().cpu().numpy())
+        self.replay.add(rollout)
+
+    def _draw(self) -> list[TeamBatch]:
+        """Draw the batches of one round of gradient steps; the draws are counted, not carried."""
+        s = self.config.settings
+        rng = np.random.default_rng(counted_seed(self.config.seed or 0, 1, self._num_draws))
+        self._num_draws += 1
+        scale = self.reward_scale.scale if s.use_reward_standardisation else 1.0
+        per_learner = max(1, s.train_batch_size // self.num_learner_shards)
+        batches = []
+        for _ in range(s.num_updates):
+            batch = self.replay.sample(
+                per_learner, rng, length=self.config.sequence_length, n_step=s.n_step, gamma=self.config.gamma
+            )
+            batches.append(batch._replace(rewards=batch.rewards / scale))
+        return batches
+
+    # -- checkpoints ---------------------------------------------------------------------------------------------------
+
+    def snapshot(self) -> Snapshot:
+        """What every checkpoint holds, the replay buffer (what is new of it) and the counts that draws depend on."""
+        taken = super().snapshot()
+        taken.replay = snapshot_replay(self.replay, previous=self.previous_checkpoint)
+        state = {"scale": self.reward_scale.get_state(), "num_draws": self._num_draws}
+        taken.files[DRAWS_FILE] = json.dumps(state).encode()
+        return taken
+
+    def load_checkpoint(self, checkpoint_dir: str) -> None:
+        """Take over a snapshot's folder, the replay buffer and the counts.
+
+        Raises:
+            IncompatibleError: if a part of it is missing.
+        """
+        super().load_checkpoint(checkpoint_dir)
+        folder = Path(checkpoint_dir)
+        load_replay(self.replay, folder)
+        try:
+            state = json.loads((folder / DRAWS_FILE).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise IncompatibleError(f"{folder} is no checkpoint of {type(self).__name__} ({error})") from error
+        self.reward_scale.set_state(state["scale"])
+        self._num_draws = state["num_draws"]
+        self.previous_checkpoint = folder
+
+
+def _map_to_team(agent_id: str, episode: Any, **kwargs: Any) -> str:
+    return TEAM_MODULE
