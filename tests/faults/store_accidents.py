@@ -12,6 +12,8 @@ from stores import Endpoint
 
 from experiments.recovery.places import working_folder
 
+SILENCE_S = 1_500
+"""How long a command may take whose store never answers: it is patient, and several times."""
 WORDS = [*MARKET, *CLOCK, *RUNS["qmix"]]
 
 
@@ -116,6 +118,23 @@ def silent_store(run: Run, reference: Path) -> str:
     return fault or ("" if run.checkpoints()[-1:] == [_latest(run)] else "the last checkpoint is not in the store")
 
 
+def silent_to_the_end(run: Run, reference: Path) -> str:
+    """The endpoint goes away for good: the run ends and says that it could not bring its last files; the same command
+    does so as soon as the endpoint is back."""
+    with run.start("first") as started:
+        started.wait_for_episodes(48)
+        run.store.go_away()
+        try:
+            code = started.process.wait(SILENCE_S)
+        finally:
+            run.store.come_back()
+    said = started.out.read_text()
+    if code != 1 or "the store did not take the last files" not in said or "Traceback" in said:
+        return f"exit {code} without the store answering: {said[-800:]}"
+    fault = run.finish("first", reference)
+    return fault or ("" if run.checkpoints()[-1:] == [_latest(run)] else "the last checkpoint is not in the store")
+
+
 def _latest(run: Run) -> str:
     return Path(summary(run.here("first"))["latest_checkpoint"]).name
 
@@ -128,4 +147,5 @@ STORE_ACCIDENTS: dict[str, Callable[[Run, Path], str]] = {
     "flipped byte in an object": _damaged(lambda store, name: store.write(name, _flipped(store.read(name)))),
     "upload cut in the middle": cut_upload,
     "endpoint away for 20 s": silent_store,
+    "endpoint away until the end": silent_to_the_end,
 }
