@@ -89,7 +89,7 @@ def plot_backtest(
             axis.xaxis.set_major_formatter(_DatesWithYear(locator))
             axis.set_xlim(first, last)
             axis.tick_params(labelbottom=True)
-        return _save(figure, Path(path))
+        return save_figure(figure, Path(path))
 
 
 class _DatesWithYear(ConciseDateFormatter):
@@ -271,7 +271,12 @@ def _legend_beside(axis: Axes, handles: Sequence[Any], labels: Sequence[str], *,
     axis.legend(handles, labels, loc="upper left", bbox_to_anchor=(1.005, 1.0), title=title, alignment="left")
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def save_figure(figure: Figure, path: Path) -> Path:
+    """Write a figure as PNG, whole.
+
+    Raises:
+        WriteError: if it cannot be written.
+    """
     temporary = path.with_name(f".{path.stem}.tmp.png")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

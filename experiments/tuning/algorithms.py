@@ -53,7 +53,7 @@ def algorithm_config(run: RunConfig, *, scaler: dict[str, Any] | None = None) ->
     masks = {
         "use_action_mask": run.desk.action == "discrete" and not is_on_team_path(run)
     }  # whose floor always has one
-    config = _BUILDERS[(run.algo, run.runner if run.algo == "ppo" else "")](run)
+    config = bare_config(run)
     config.environment(register(), env_config={**env, **masks, "split": "train"}, disable_env_checking=True)
     config.debugging(seed=run.seed, log_level="ERROR")
     config.reporting(metrics_num_episodes_for_smoothing=100, min_time_s_per_iteration=0)
@@ -72,6 +72,11 @@ def algorithm_config(run: RunConfig, *, scaler: dict[str, Any] | None = None) ->
         ),
     )
     return config
+
+
+def bare_config(run: RunConfig) -> AlgorithmConfig:
+    """The config of the run's algorithm with its settings, and no environment yet."""
+    return _BUILDERS[(run.algo, run.runner if run.algo == "ppo" else "")](run)
 
 
 def check_algorithm(run: RunConfig) -> None:

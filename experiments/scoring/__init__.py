@@ -1,0 +1,1 @@
+"""Learners scored where the best policy is known."""

@@ -1,0 +1,147 @@
+"""One learner on one market with a known optimum: trained, and valued greedily on its way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from algos.policy import TeamPolicy, team_layout
+from envs.errors import InputError
+from envs.optima.batched import OptimaEnv
+from envs.optima.evaluation import Value, action_distance, value
+from envs.optima.problem import Policy, Problem
+from envs.optima.rllib import ENV_NAME, register
+from experiments.config import RunConfig
+from experiments.tuning.algorithms import SHARED, bare_config
+
+NUM_POINTS = 10
+"""Evaluations on the way of a learner."""
+CURVE_EPISODES = 256
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch compute in one thread, as it does in Ray's workers: small networks are slower in several."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What one seed has learned.
+
+    Attributes:
+        seed: Of the learner.
+        steps: Environment steps at each evaluation.
+        curve: Mean objective over agents under the greedy policy, at each evaluation.
+        value: Of the last policy.
+        distance: From the optimal actions, [N, D], as ``action_distance`` measures it.
+        shown: Optimal and learned actions of the first agent on states that the optimal policy visits, two lists of
+            rows.
+    """
+
+    seed: int
+    steps: list[int]
+    curve: list[float]
+    value: Value
+    distance: Tensor
+    shown: tuple[list[list[float]], list[list[float]]]
+
+
+@one_thread()
+def learn(
+    run: RunConfig,
+    problem: Problem,
+    env_config: Mapping[str, Any],
+    *,
+    steps: int,
+    num_episodes: int,
+    report: Callable[[int, float], None],
+) -> Learned:
+    """Train for so many environment steps, and value the greedy policy.
+
+    Args:
+        run: Algorithm, its settings and the seed.
+        problem: The market, for valuing.
+        env_config: The same market, as ``KnownMarketEnv`` takes it.
+        steps: Environment steps.
+        num_episodes: By which the last policy is valued.
+        report: Told steps and value at every evaluation.
+
+    Raises:
+        InputError: if the algorithm cannot take the market's actions.
+    """
+    if run.algo in ("qmix", "vdn") and not problem.num_actions:
+        raise InputError(f"--algo {run.algo} chooses among actions, but this market's are numbers: use maddpg or mappo")
+    config = bare_config(run)
+    register()
+    config.environment(ENV_NAME, env_config={**env_config, "seed": run.seed}, disable_env_checking=True)
+    config.debugging(seed=run.seed, log_level="ERROR")
+    if run.algo == "ppo":
+        config.multi_agent(policies={SHARED}, policy_mapping_fn=_to_shared)
+    algorithm: Any = config.build_algo()
+    try:
+        found: list[int] = []
+        curve: list[float] = []
+        taken = 0
+        while taken < steps:
+            algorithm.train()
+            taken = algorithm.env_runner.num_env_steps_sampled_lifetime
+            if taken >= steps * (len(found) + 1) / NUM_POINTS:
+                mean = value(problem, greedy(algorithm, problem), num_episodes=CURVE_EPISODES).team_mean
+                found.append(taken)
+                curve.append(mean)
+                report(taken, mean)
+        policy = greedy(algorithm, problem)
+        return Learned(
+            seed=run.seed,
+            steps=found,
+            curve=curve,
+            value=value(problem, policy, num_episodes=num_episodes),
+            distance=action_distance(problem, policy, num_episodes=CURVE_EPISODES),
+            shown=_side_by_side(problem, policy),
+        )
+    finally:
+        algorithm.stop()
+
+
+def greedy(algorithm: Any, problem: Problem) -> Policy:
+    """The greedy policy of an algorithm, which forgets what it remembers whenever an episode of the problem is over."""
+    modules = {module_id: algorithm.env_runner.module[module_id] for module_id in algorithm.env_runner.module.keys()}  # noqa: SIM118
+    team, calls = TeamPolicy(modules, team_layout(algorithm)), 0
+
+    def act(obs: Tensor) -> Tensor:
+        nonlocal calls
+        if calls % problem.num_steps == 0:
+            team.reset()
+        calls += 1
+        return team.act(obs.to(torch.float32))
+
+    return act
+
+
+def _side_by_side(problem: Problem, policy: Policy) -> tuple[list[list[float]], list[list[float]]]:
+    """Optimal and chosen actions of the first agent, step by step in a few episodes under the optimal policy."""
+    env = OptimaEnv(problem, num_replicas=32, seed=1)
+    step = env.reset()
+    best: list[list[float]] = []
+    chosen: list[list[float]] = []
+    for _ in range(problem.num_steps):
+        optimal, own = problem.optimal(step.obs), policy(step.obs)
+        for rows, actions in ((best, optimal), (chosen, own)):
+            rows.extend(actions[:, 0].reshape(len(actions), -1).to(torch.float64).tolist())
+        step = env.step(optimal)
+    return best, chosen
+
+
+def _to_shared(agent_id: str, episode: Any, **kwargs: Any) -> str:
+    return SHARED

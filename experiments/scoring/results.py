@@ -1,0 +1,109 @@
+"""What several seeds have reached: mean, confidence interval, score, distance from the best policy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import Any
+
+import numpy as np
+from scipy.stats import t as student_t
+
+from envs.optima.evaluation import score
+from envs.optima.problem import Problem
+from experiments.scoring.learning import Learned
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Mean of several seeds with Student's confidence interval (both ends are NaN with one seed)."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def interval(values: Sequence[float]) -> Interval:
+    """Mean and 95 % confidence interval of independent values: mean -+ t(n - 1) s / sqrt(n).
+
+    Args:
+        values: One for each seed.
+    """
+    mean = fmean(values)
+    if len(values) < 2:
+        return Interval(mean, math.nan, math.nan)
+    half = float(student_t.ppf(0.5 + CONFIDENCE / 2, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
+    return Interval(mean, mean - half, mean + half)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A learner's result on a market.
+
+    Attributes:
+        optimum: Mean objective over agents where all play the best (or equilibrium) policy, in units of reward.
+        baseline: The same of the simple policy.
+        learned: Of the greedy policies, over seeds.
+        scores: Of each seed; empty where baseline and optimum are equal.
+        score: Over seeds, None where there is none.
+        distance: Root mean square difference from the optimal action (or share of other choices), mean over agents,
+            actions and seeds.
+        seeds: What each has learned.
+    """
+
+    optimum: float
+    baseline: float
+    learned: Interval
+    scores: list[float]
+    score: Interval | None
+    distance: float
+    seeds: list[Learned]
+
+
+def scored(problem: Problem, seeds: Sequence[Learned], *, baseline: float) -> Scored:
+    """Put the seeds' results together.
+
+    Args:
+        problem: The market.
+        seeds: At least one.
+        baseline: Mean objective of the simple policy over agents.
+    """
+    optimum, values = float(problem.optimal_value.mean()), [one.value.team_mean for one in seeds]
+    scores = [] if math.isclose(optimum, baseline) else [score(v, optimum, baseline) for v in values]
+    return Scored(
+        optimum=optimum,
+        baseline=baseline,
+        learned=interval(values),
+        scores=scores,
+        score=interval(scores) if scores else None,
+        distance=float(np.mean([float(one.distance.mean()) for one in seeds])),
+        seeds=list(seeds),
+    )
+
+
+def as_json(result: Scored) -> dict[str, Any]:
+    """All of it as plain values."""
+    return {
+        "optimum": result.optimum,
+        "baseline": result.baseline,
+        "learned": vars(result.learned),
+        "score": None if result.score is None else vars(result.score),
+        "distance": result.distance,
+        "seeds": [
+            {
+                "seed": one.seed,
+                "learned": one.value.team_mean,
+                "standard_error": one.value.team_standard_error,
+                "of_each_agent": one.value.mean.tolist(),
+                "score": None if result.score is None else result.scores[i],
+                "distance": one.distance.tolist(),
+                "steps": one.steps,
+                "curve": one.curve,
+            }
+            for i, one in enumerate(result.seeds)
+        ],
+    }

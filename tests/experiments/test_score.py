@@ -1,0 +1,158 @@
+"""The score verb: what it prints and writes, what it refuses, and what its figures mean."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from envs.errors import InputError
+from envs.optima.catalog import CATALOG, make_problem
+from envs.optima.evaluation import Value
+from envs.optima.evaluation import score as score_of
+from experiments import score
+from experiments.cli import exit_code
+from experiments.scoring.learning import Learned
+from experiments.scoring.recipes import SCORED, recipe
+from experiments.scoring.results import interval, scored
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+
+QUICK = {
+    "maddpg": ["--maddpg.learning-starts", "64", "--maddpg.train-batch-size", "32", "--maddpg.num-updates", "2"],
+    "mappo": ["--mappo.train-batch-size-per-learner", "256", "--mappo.minibatch-size", "128"],
+    "ppo": ["--ppo.train-batch-size-per-learner", "256", "--ppo.minibatch-size", "128"],
+    "qmix": ["--qmix.learning-starts", "64", "--qmix.num-updates", "2", "--qmix.network", "gru"],
+}
+SHORT = ["--steps", "600", "--num-episodes", "64"]
+
+
+def asked(tmp_path, *words):
+    return score.run([*map(str, words), "--out", str(tmp_path / "out"), "--json", str(tmp_path / "score.json")])
+
+
+@pytest.mark.parametrize(
+    ("market", "algo"), [("two-step", "qmix"), ("merton", "maddpg"), ("kyle", "mappo"), ("almgren-chriss", "ppo")]
+)
+def test_seeds_are_trained_valued_and_shown(tmp_path, capsys, market, algo):
+    agents = ["--agents", "3"] if market == "almgren-chriss" else []
+    assert (
+        asked(tmp_path, "--market", market, *agents, "--algo", algo, "--seeds", 2, "--seed", 4, *SHORT, *QUICK[algo])
+        == 0
+    )
+    found = json.loads((tmp_path / "score.json").read_text())
+    assert found == json.loads((tmp_path / "out" / "score.json").read_text())
+    assert (tmp_path / "out" / "score.png").stat().st_size > 10_000
+    problem = make_problem(market, num_agents=3 if agents else None)
+    assert [one["seed"] for one in found["seeds"]] == [4, 5]
+    assert found["agents"] == problem.num_agents
+    assert found["optimum"] == pytest.approx(float(problem.optimal_value.mean()))
+    learned = [one["learned"] for one in found["seeds"]]
+    assert found["learned"]["mean"] == pytest.approx(np.mean(learned))
+    for one in found["seeds"]:
+        assert one["score"] == pytest.approx(score_of(one["learned"], found["optimum"], found["baseline"]))
+        assert one["learned"] == pytest.approx(np.mean(one["of_each_agent"]))
+        assert len(one["distance"]) == problem.num_agents
+        assert one["steps"] == sorted(one["steps"])
+        assert one["steps"][-1] >= 600
+    printed = capsys.readouterr().out
+    assert f"{algo} on {market}, {problem.num_agents} agent" in printed
+    assert f"{found['score']['mean']:.4f}" in printed
+    assert ("equilibrium" if problem.is_nash else "optimum") in printed
+    assert f"{found['score']['low']:.4f} to {found['score']['high']:.4f}" in printed
+
+
+def test_same_seed_gives_the_same_figures_and_another_one_others(tmp_path):
+    words = ["--market", "merton", "--algo", "maddpg", "--seeds", "1", *SHORT, *QUICK["maddpg"]]
+    found = []
+    for seed in (3, 3, 9):
+        assert asked(tmp_path, *words, "--seed", seed) == 0
+        found.append(json.loads((tmp_path / "score.json").read_text())["seeds"][0]["of_each_agent"])
+    assert found[0] == found[1] != found[2]
+
+
+def test_settings_of_the_market_and_of_the_learner_reach_both(tmp_path):
+    words = ["--market", "kyle", "--settings", "reward=team", "num-rounds=4", "--algo", "mappo", "--seeds", "1"]
+    assert asked(tmp_path, *words, *SHORT, *QUICK["mappo"], "--mappo.lr", "0.002", "--mappo.hidden", "8") == 0
+    found = json.loads((tmp_path / "score.json").read_text())
+    assert found["market_settings"] == {"reward": "team", "num_rounds": 4}
+    assert (found["algo_settings"]["lr"], found["algo_settings"]["hidden"]) == (0.002, [8])
+    assert found["algo_settings"]["gamma"] == 1.0, "of the recipe"
+    problem = make_problem("kyle", settings={"reward": "team", "num_rounds": 4})
+    assert found["optimum"] == pytest.approx(float(problem.optimal_value.mean()))
+
+
+def test_team_of_sellers_is_scored_from_the_equilibrium_to_what_it_could_save(tmp_path):
+    words = ["--market", "almgren-chriss", "--agents", "4", "--settings", "reward=team", "--algo", "mappo"]
+    assert asked(tmp_path, *words, "--seeds", "1", *SHORT, *QUICK["mappo"]) == 0
+    found = json.loads((tmp_path / "score.json").read_text())
+    assert (found["optimum"], found["baseline"]) == pytest.approx((-2.4, -3.2049), abs=1e-4)
+    assert found["score"]["mean"] == found["seeds"][0]["score"]
+
+
+def test_where_the_simple_policy_is_as_good_as_the_best_there_is_no_score():
+    problem, zeros = make_problem("merton"), torch.zeros(10, 1, dtype=torch.float64)
+    one = Learned(0, [1], [0.0], Value(zeros + 3.0), torch.ones(1, 1), ([[0.0]], [[0.0]]))
+    found = scored(problem, [one], baseline=float(problem.optimal_value))
+    assert (found.score, found.scores, found.learned.mean) == (None, [], 3.0)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--market", "merten"], "market 'merten' does not exist.*'merton'"),
+        (["--market", "two-step", "--agents", "3"], "market two-step has 2 agents with these settings, not 3"),
+        (["--market", "merton", "--algo", "qmix"], "--algo qmix chooses among actions, but this market's are numbers"),
+        (["--algo", "dreamer"], "--algo is 'dreamer', which does not exist"),
+        (["--algo", "mappo", "--qmix.lr", "1"], "--qmix.lr has no effect on --algo mappo"),
+        (["--settings", "reward"], "--settings reward: give name=value"),
+        (["--settings", "rewrd=team"], "market merton: setting 'rewrd'"),
+        (["--seeds", "0"], "--seeds is '0': input should be greater than 0"),
+        (["--mappo.minibatch-size", "9000"], "mappo.minibatch_size is 9000, more than the batch"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(tmp_path, capsys, words, said):
+    assert exit_code(score.run, [*words, "--steps", "10", "--out", str(tmp_path / "out")]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    with pytest.raises(AssertionError, match=said):
+        raise AssertionError(err)
+    assert not (tmp_path / "out" / "score.json").exists()
+
+
+def test_help_names_every_market_and_algorithm(capsys):
+    assert score.run(["--help"]) == 0
+    printed = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert all(name in printed for name in (*CATALOG, *SCORED))
+
+
+def test_interval_is_students():
+    values = [0.1, 0.5, 0.2, 0.9, 0.4]
+    found = interval(values)
+    wanted = stats.t.interval(0.95, 4, loc=np.mean(values), scale=stats.sem(values))
+    assert (found.mean, found.low, found.high) == pytest.approx((np.mean(values), *wanted))
+    assert math.isnan(interval([1.0]).low)
+
+
+def test_every_pair_has_a_recipe_of_existing_settings():
+    for market in CATALOG:
+        for algo in SCORED:
+            found = recipe(market, algo)
+            assert found.steps > 0
+            score.parse_score(["--market", market, "--algo", algo])
+    assert recipe("two-step", "vdn").settings == recipe("two-step", "qmix").settings
+
+
+def test_flags_win_over_the_recipe():
+    config = score.parse_score(["--market", "almgren-chriss", "--algo", "maddpg"])
+    assert config.maddpg.actor_lr == 1e-4
+    config = score.parse_score(["--market", "almgren-chriss", "--algo", "maddpg", "--maddpg.actor-lr", "0.3"])
+    assert (config.maddpg.actor_lr, config.maddpg.gamma) == (0.3, 1.0)
+
+
+def test_settings_words():
+    assert score.market_settings(["a-b=1", "c=x", "d=[1, 2]"]) == {"a_b": 1, "c": "x", "d": [1, 2]}
+    with pytest.raises(InputError):
+        score.market_settings(["=3"])
