@@ -184,6 +184,15 @@ def _is_squashed(module: Any) -> bool:
     return kind is not None and kind() is TorchSquashedGaussian
 
 
+def unsquash_team(drawn: Tensor, spaces: Sequence[gym.Space]) -> Tensor:
+    """Map what agents have drawn, [B, N, D] in units of half their boxes, onto them; the rest of each row is 0."""
+    actions = torch.zeros_like(drawn)
+    for n, space in enumerate(spaces):
+        width = int(np.prod(cast(gym.spaces.Box, space).shape))
+        actions[:, n, :width] = unsquash(drawn[:, n, :width], space)
+    return actions
+
+
 def unsquash(actions: Tensor, space: gym.Space) -> Tensor:
     """Map [-1, 1] onto a Box and clip, as RLlib's ``normalize_actions`` does; [R, D] -> [R, D].
 

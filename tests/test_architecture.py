@@ -46,6 +46,7 @@ PURE = (
     "algos/counted.py",
     "algos/errors.py",
     "algos/losses.py",
+    "algos/replay_settings.py",
     "algos/returns.py",
     "algos/running.py",
     "algos/schedules.py",

@@ -5,41 +5,26 @@ from typing import Literal
 from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
 
+from algos.replay_settings import ReplaySettings
 from algos.settings import STRICT
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class MADDPGSettings:
+class MADDPGSettings(ReplaySettings):
     """Settings of MADDPG (Lowe et al. 2017), with what TD3 added to it (Fujimoto et al. 2018) to be switched on."""
 
     actor_lr: float = Field(default=5e-4, gt=0)
     """Adam step size of the policies."""
     critic_lr: float = Field(default=1e-3, gt=0)
     """Adam step size of the critics."""
-    gamma: float = Field(default=0.99, ge=0, le=1)
-    """Discount per bar."""
     train_batch_size: int = Field(default=256, gt=0)
     """Joint transitions in one gradient step."""
-    num_updates: int = Field(default=8, gt=0)
-    """Gradient steps after each sampled fragment."""
-    rollout_fragment_length: int = Field(default=16, gt=0)
-    """Bars that each replica is stepped between two rounds of gradient steps."""
-    num_envs_per_env_runner: int = Field(default=16, gt=0)
-    """Replicas stepped at once, unless the scaling settings say otherwise."""
-    replay_capacity: int = Field(default=100_000, gt=0)
-    """Joint transitions kept in the replay buffer."""
-    learning_starts: int = Field(default=1_000, ge=0)
-    """Joint transitions sampled before the first gradient step."""
-    n_step: int = Field(default=1, gt=0)
-    """Bars of reward that are summed before bootstrapping."""
     tau: float = Field(default=0.01, gt=0, le=1)
     """Share of the online weights taken by the targets at an update."""
     target_network_update_freq: int = Field(default=1, gt=0)
     """Gradient steps between two target updates."""
     reward: Literal["team", "own"] = "team"
     """What each agent is paid: the mean of all agents' rewards, or its own."""
-    use_reward_standardisation: bool = True
-    """Divide rewards by their running standard deviation."""
     twin_critics: bool = False
     """Learn two critics, and bootstrap from the smaller value (TD3)."""
     target_noise: float = Field(default=0.0, ge=0)

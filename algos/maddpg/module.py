@@ -10,7 +10,7 @@ from ray.rllib.core.rl_module.apis import InferenceOnlyAPI
 from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import Tensor, nn
 
-from algos.acting import Acted, draw_choice, unsquash
+from algos.acting import Acted, draw_choice, unsquash_team
 from algos.distributions import gumbel_noise, straight_through
 from algos.maddpg.config import MADDPGSettings
 from algos.masks import MASKED_LOGIT
@@ -168,10 +168,7 @@ class TeamDDPGModule(TorchRLModule, InferenceOnlyAPI):
             deviation = straight_line(s.noise_start, s.noise_end, s.noise_decay_steps, timestep)
             drawn = (drawn + deviation * noise).clamp(-1.0, 1.0)
         drawn = drawn * cast(Tensor, self.used)
-        actions = torch.zeros_like(drawn)
-        for n, space in enumerate(self.agent_spaces):
-            width = math.prod(cast(Any, space.shape))
-            actions[:, n, :width] = unsquash(drawn[:, n, :width], space)
+        actions = unsquash_team(drawn, self.agent_spaces)
         return Acted(actions, drawn, None, None, carry)
 
     def _allowed_logits(self, logits: Tensor, action_mask: Tensor | None) -> Tensor:

@@ -10,7 +10,7 @@ from ray.rllib.core.rl_module.apis import InferenceOnlyAPI
 from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import Tensor, nn
 
-from algos.acting import Acted, draw_choice, unsquash
+from algos.acting import Acted, draw_choice, unsquash_team
 from algos.distributions import choice_entropy, choice_logp, gaussian_entropy, gaussian_logp
 from algos.errors import IncompatibleError
 from algos.mappo.config import MAPPOSettings
@@ -199,10 +199,7 @@ class TeamActorCritic(TorchRLModule, InferenceOnlyAPI):
         used = cast(Tensor, self.used)
         noise = torch.randn(out.shape, generator=generator, device=out.device) if explore else torch.zeros_like(out)
         drawn = (out + log_std.exp() * noise) * used
-        actions = torch.zeros_like(drawn)
-        for n, space in enumerate(self.agent_spaces):
-            width = math.prod(cast(Any, space.shape))
-            actions[:, n, :width] = unsquash(drawn[:, n, :width], space)
+        actions = unsquash_team(drawn, self.agent_spaces)
         return Acted(actions, drawn, gaussian_logp(out, log_std, drawn, used), None, None)
 
     def _distributions(self, obs: Tensor, action_mask: Tensor | None) -> tuple[Tensor, Tensor | None]:

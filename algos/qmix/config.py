@@ -5,31 +5,18 @@ from typing import Literal
 from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
 
+from algos.replay_settings import ReplaySettings
 from algos.settings import STRICT
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class QMIXSettings:
+class QMIXSettings(ReplaySettings):
     """Settings of VDN and QMIX; names are RLlib's where they mean the same."""
 
     lr: float = Field(default=5e-4, gt=0)
     """Adam step size."""
-    gamma: float = Field(default=0.99, ge=0, le=1)
-    """Discount per bar."""
     train_batch_size: int = Field(default=128, gt=0)
     """Joint transitions (or sequences, for a GRU) in one gradient step."""
-    num_updates: int = Field(default=8, gt=0)
-    """Gradient steps after each sampled fragment."""
-    rollout_fragment_length: int = Field(default=16, gt=0)
-    """Bars that each replica is stepped between two rounds of gradient steps."""
-    num_envs_per_env_runner: int = Field(default=16, gt=0)
-    """Replicas stepped at once, unless the scaling settings say otherwise."""
-    replay_capacity: int = Field(default=100_000, gt=0)
-    """Joint transitions kept in the replay buffer."""
-    learning_starts: int = Field(default=1_000, ge=0)
-    """Joint transitions sampled before the first gradient step."""
-    n_step: int = Field(default=1, gt=0)
-    """Bars of reward that are summed before bootstrapping."""
     double_q: bool = True
     """Choose the next action by the online networks, value it by the target networks (van Hasselt et al. 2016)."""
     tau: float = Field(default=1.0, gt=0, le=1)
@@ -54,8 +41,6 @@ class QMIXSettings:
     """Width of the mixing network's hidden layer (QMIX)."""
     hypernet_hidden: int = Field(default=64, gt=0)
     """Width of the hypernetworks' hidden layer (QMIX)."""
-    use_reward_standardisation: bool = True
-    """Divide team rewards by their running standard deviation."""
     grad_clip: float = Field(default=10.0, gt=0)
     """Largest global norm of the gradient."""
     optimizer: Literal["adam", "rmsprop"] = "adam"
