@@ -6,8 +6,11 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from pyarrow import fs
 
 from experiments.recovery.manifests import find_damage, seal
 from experiments.reporting.files import to_disk
@@ -115,7 +118,7 @@ class CheckpointShelf:
         for path in deleted:
             doomed = path.with_name(f"{STAGED_PREFIX}deleting-{path.name}")
             os.rename(path, doomed)  # never a half-deleted folder under a checkpoint's name
-            shutil.rmtree(doomed, ignore_errors=True)
+            _delete(doomed)
         return deleted
 
     def prunable(self, keep: int, *, spare: Path | None = None, keep_every: int | None = None) -> list[Path]:
@@ -127,6 +130,12 @@ class CheckpointShelf:
         """Remove what a kill in mid-write or mid-delete has left; nothing in it was ever published, or still wanted."""
         for leftover in self.folder.glob(f"{STAGED_PREFIX}*"):
             shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _delete(folder: Path) -> None:
+    """Delete a folder in one call, which leaves Python to the training beside it; the next save sweeps what stays."""
+    with suppress(OSError):
+        fs.LocalFileSystem().delete_dir(str(folder))
 
 
 def rename_aside(path: Path, *, prefix: str = DAMAGED_PREFIX) -> Path:

@@ -226,10 +226,26 @@ def test_delete_that_is_cut_short_leaves_no_half_checkpoint(full, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(shelf_module.shutil, "rmtree", killed)
+        patch.setattr(shelf_module, "_delete", killed)
         with pytest.raises(KeyboardInterrupt):
             full.prune(1)
     assert numbers(full) == [1, 2, 3]
     assert all(find_damage(path) == [] for path in full.published())
     full.sweep()
     assert sorted(names(full.folder.iterdir())) == sorted(names(full.folder.glob("checkpoint_*")))
+
+
+def test_what_could_not_be_deleted_is_deleted_at_the_next_save(full, monkeypatch):
+    class Stubborn:
+        def delete_dir(self, path):
+            raise PermissionError(1, "Operation not permitted")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shelf_module.fs, "LocalFileSystem", Stubborn)
+        full.prune(1)
+    assert numbers(full) == [3]
+    assert len(list(full.folder.glob(".publishing-deleting-*"))) == 3
+    full.publish(fill())
+    assert list(full.folder.glob(".publishing-*")) == []
+    full.prune(1)
+    assert [path.name for path in full.folder.iterdir()] == ["checkpoint_000004"]
