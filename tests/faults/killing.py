@@ -78,7 +78,8 @@ PHASES = {
     ],
     "retention": [
         "experiments.recovery.shelf:CheckpointShelf.prune:before",
-        "experiments.recovery.shelf:shutil.rmtree:before",
+        "experiments.recovery.shelf:_delete:before",
+        "experiments.recovery.shelf:_delete:after",
     ],
     "restore": [
         f"{CHECKPOINTED}._carry_on:before",
