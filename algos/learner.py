@@ -112,6 +112,12 @@ class TargetLearner(TeamLearner):
         self._num_updates = int(state.get(NUM_UPDATES, self._num_updates))
 
 
+def learner_rank() -> int:
+    """Which of the learners that update together this process is; 0 where there is one."""
+    has_others = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return int(torch.distributed.get_rank()) if has_others else 0
+
+
 def require_finite(loss: Tensor, module_id: str) -> None:
     """Stop before a bad loss reaches the weights of a checkpoint.
 

@@ -29,6 +29,8 @@ class OffPolicyTeamConfig(AlgorithmConfig):
 
     pays_own_reward = False
     """Whether each agent is paid its own reward, or the mean of all."""
+    learns_from_masks = False
+    """Whether the learner asks what was allowed, beside what is allowed next."""
     sequence_length = 1
     """Joint steps in a sample; above 1 for networks with a memory."""
 
@@ -110,7 +112,12 @@ class OffPolicyTeam(TeamAlgorithm):
         batches = []
         for _ in range(s.num_updates):
             batch = self.replay.sample(
-                per_learner, rng, length=self.config.sequence_length, n_step=s.n_step, gamma=self.config.gamma
+                per_learner,
+                rng,
+                length=self.config.sequence_length,
+                n_step=s.n_step,
+                gamma=self.config.gamma,
+                with_mask=self.config.learns_from_masks,
             )
             batches.append(batch._replace(rewards=batch.rewards / scale))
         return batches

@@ -19,7 +19,7 @@ class TeamBatch(NamedTuple):
     obs: Tensor
     """[L, S, N, F] float32."""
     actions: Tensor
-    """[L, S, N] int64."""
+    """[L, S, N] int64, or [L, S, N, D] float32."""
     rewards: Tensor
     """[L, S] float32: the team's reward, summed over n steps; [L, S, N] where each agent is paid its own."""
     discounts: Tensor
@@ -35,7 +35,7 @@ class TeamBatch(NamedTuple):
     next_state: Tensor | None
     """[L, S, G] float32."""
     mask: Tensor | None = None
-    """[L, S, N, K] bool: what was allowed."""
+    """[L, S, N, K] bool: what was allowed, where it was asked for."""
 
     def map(self, function: Any) -> "TeamBatch":
         """Apply a function to every array."""
@@ -284,7 +284,14 @@ class TeamReplay:
         return any(len(r.starts(max(length, n_step))) for r in self.rings.values())
 
     def sample(
-        self, num_samples: int, rng: np.random.Generator, *, length: int = 1, n_step: int = 1, gamma: float
+        self,
+        num_samples: int,
+        rng: np.random.Generator,
+        *,
+        length: int = 1,
+        n_step: int = 1,
+        gamma: float,
+        with_mask: bool = False,
     ) -> TeamBatch:
         """Draw uniformly, with replacement, from all stored sequences of ``length`` steps.
 
@@ -294,6 +301,7 @@ class TeamReplay:
             length: L; sequences may span the end of an episode, where ``ended`` says so.
             n_step: Rewards summed before bootstrapping; above 1 only with ``length`` 1.
             gamma: Discount per step.
+            with_mask: Whether to return what was allowed.
 
         Raises:
             ValueError: if nothing that long is stored, or both length and n_step exceed 1.
@@ -312,13 +320,15 @@ class TeamReplay:
                 ring = self.rings[source]
                 first = torch.from_numpy(rng.choice(rows, count))
                 column = torch.from_numpy(rng.integers(0, ring.num_replicas, count))
-                parts.append(_gather(ring, first, column, length, n_step, gamma))
+                parts.append(_gather(ring, first, column, length, n_step, gamma, with_mask=with_mask))
         if len(parts) == 1:
             return parts[0]
         return TeamBatch._make(None if v[0] is None else torch.cat(v, dim=1) for v in zip(*parts, strict=True))
 
 
-def _gather(ring: Ring, first: Tensor, column: Tensor, length: int, n_step: int, gamma: float) -> TeamBatch:
+def _gather(
+    ring: Ring, first: Tensor, column: Tensor, length: int, n_step: int, gamma: float, *, with_mask: bool
+) -> TeamBatch:
     """Look up ``length`` steps from each start; for n-step returns, one step that jumps over several."""
     offsets = torch.arange(length).unsqueeze(1)
     rows = (first + offsets) % ring.num_rows
@@ -359,5 +369,5 @@ def _gather(ring: Ring, first: Tensor, column: Tensor, length: int, n_step: int,
         next_mask=after("mask"),
         state=ring.rows["state"][rows, columns] if "state" in ring.rows else None,
         next_state=after("state"),
-        mask=ring.rows["mask"][rows, columns] if "mask" in ring.rows else None,
+        mask=ring.rows["mask"][rows, columns] if with_mask and "mask" in ring.rows else None,
     )

@@ -14,11 +14,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from algos.errors import IncompatibleError
 from algos.replay import Ring, TeamReplay
+from algos.settled import Settled, write_through
 
 FOLDER = "replay"
 INDEX_FILE = "index.json"
@@ -42,8 +43,11 @@ class ReplaySnapshot:
     new: dict[str, dict[str, Tensor]]
     known: dict[str, Path]
 
-    def write(self, checkpoint: Path) -> None:
+    def write(self, checkpoint: Path) -> dict[str, Settled]:
         """Write it into a checkpoint.
+
+        Returns:
+            What the new files should hold, which are on the disk itself; by path in the checkpoint.
 
         Raises:
             OSError: if something cannot be written.
@@ -52,9 +56,10 @@ class ReplaySnapshot:
         folder.mkdir()
         for name, source in self.known.items():
             _link(source, folder / name)
-        for name, tensors in self.new.items():
-            save_file(tensors, folder / name)
-        (folder / INDEX_FILE).write_text(json.dumps(self.index, indent=1), encoding="utf-8")
+        # safetensors' own way to a file hides what the disk answers, and lets nobody but this user read it.
+        settled = {f"{FOLDER}/{name}": write_through(folder / name, save(new)) for name, new in self.new.items()}
+        index = json.dumps(self.index, indent=1).encode()
+        return settled | {f"{FOLDER}/{INDEX_FILE}": write_through(folder / INDEX_FILE, index)}
 
 
 def snapshot_replay(replay: TeamReplay, *, previous: Path | None = None) -> ReplaySnapshot:

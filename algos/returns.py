@@ -65,8 +65,8 @@ def n_step_returns(rewards: Tensor, ended: Tensor, *, gamma: float, n_step: int)
     last = torch.zeros_like(ended[0], dtype=torch.int64)
     alive = torch.ones_like(ended[0])
     for k in range(n_step):
-        weight = torch.where(alive, discount, 0.0)
-        total = total + weight.view(*weight.shape, *[1] * (rewards.dim() - ended.dim())) * rewards[k]
+        counts, weight = (x.view(*x.shape, *[1] * (rewards.dim() - ended.dim())) for x in (alive, discount))
+        total = total + torch.where(counts, weight * rewards[k], 0.0)
         last = torch.where(alive, torch.full_like(last, k), last)
         discount = torch.where(alive, discount * gamma, discount)
         alive = alive & ~ended[k]

@@ -5,7 +5,6 @@ one ``get_state`` is packed at once; writing it needs neither the algorithm nor 
 where RLlib puts them, so that ``RLModule.from_checkpoint(CHECKPOINT/learner_group/learner/rl_module/ID)`` reads them.
 """
 
-import hashlib
 import json
 import os
 import pickle
@@ -31,6 +30,7 @@ from ray.tune.result import TRAINING_ITERATION
 
 from algos.errors import IncompatibleError
 from algos.replay_files import ReplaySnapshot
+from algos.settled import Settled, write_through
 
 ALGORITHM_FILE = "algorithm_state.pkl"
 """In a checkpoint: all that ``Algorithm.get_state`` tells, but for the networks' weights."""
@@ -42,11 +42,12 @@ MODULE_FILE = "module_state.pkl"
 
 @dataclass
 class Snapshot:
-    """What a checkpoint will hold; nothing that happens to the algorithm changes it.
+    """What a checkpoint will hold; nothing that happens to the algorithm changes its files.
 
     Attributes:
         files: Contents by path in the checkpoint.
-        weights: What every network's file holds, by module id and name.
+        weights: What every network's file holds, by module id and name; read it before training goes on, for it may be
+            the learner's own memory.
         replay: The buffer, where there is one.
     """
 
@@ -54,24 +55,22 @@ class Snapshot:
     weights: dict[str, dict[str, Any]] = field(default_factory=dict)
     replay: ReplaySnapshot | None = None
 
-    def write(self, folder: Path) -> dict[str, str]:
+    def write(self, folder: Path) -> dict[str, Settled]:
         """Write all of it into an empty folder.
 
         Training goes on meanwhile, and stands still for a moment whenever this thread comes back to Python from a call
         of the system: so there are few of them.
 
         Returns:
-            SHA-256 of those files that are on the disk itself already, by path in the folder.
+            What the files should hold, which are on the disk itself; by path in the folder.
 
         Raises:
             OSError: if something cannot be written.
         """
         for below in sorted({parent for name in self.files for parent in Path(name).parents[:-1]}):
             os.mkdir(folder / below)
-        settled = {name: _write_through(folder / name, content) for name, content in self.files.items()}
-        if self.replay is not None:
-            self.replay.write(folder)
-        return settled
+        settled = {name: write_through(folder / name, content) for name, content in self.files.items()}
+        return settled if self.replay is None else settled | self.replay.write(folder)
 
 
 class SnapshotAlgorithm(Algorithm):
@@ -181,19 +180,6 @@ def read_pickle(path: Path) -> Any:
         return pickle.loads(path.read_bytes())
     except Exception as error:  # a damaged pickle can raise anything
         raise IncompatibleError(f"{path} cannot be read ({type(error).__name__}: {error})") from error
-
-
-def _write_through(path: Path, content: bytes) -> str:
-    """Write a new file to the disk itself; returns the SHA-256 of what it should hold."""
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    try:
-        left = memoryview(content)
-        while left:
-            left = left[os.write(handle, left) :]
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-    return hashlib.sha256(content).hexdigest()
 
 
 def _described_modules(learner: Any) -> dict[str, dict[str, bytes]]:

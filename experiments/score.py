@@ -22,6 +22,7 @@ from algos.settings import STRICT
 from envs.errors import InputError
 from envs.optima.catalog import make_problem
 from envs.optima.evaluation import value
+from envs.optima.problem import Problem
 from experiments.algorithm_names import SECTION_OF_ALGO
 from experiments.arguments import parse_flags, print_help, scan_flags
 from experiments.cli import DONE, check_json_flag, main, write_json_flag
@@ -29,6 +30,7 @@ from experiments.config import MOST_SEED, RunConfig
 from experiments.reporting.files import check_folder_writable, write_json
 from experiments.reporting.tables import rows_table, show
 from experiments.scoring.recipes import recipe
+from experiments.scoring.results import Learned, Scored, as_json, scored
 from experiments.settings import settings_of
 
 RESULT_FILE, PICTURE_FILE = "score.json", "score.png"
@@ -74,6 +76,8 @@ def parse_score(argv: Sequence[str]) -> ScoreConfig:
     flags = scan_flags(ScoreConfig, argv)
     plain = parse_flags(ScoreConfig, flags, base={})
     section = SECTION_OF_ALGO[plain.algo]
+    if plain.seed + plain.seeds - 1 > MOST_SEED:
+        raise InputError(f"--seed {plain.seed} leaves no room for --seeds {plain.seeds}: the largest is {MOST_SEED}")
     for name in flags:
         group = name.split(".")[0]
         if group in SECTION_OF_ALGO.values() and group != section:
@@ -88,12 +92,18 @@ def market_settings(words: Sequence[str]) -> dict[str, Any]:
     Raises:
         InputError: if a word is not of that form.
     """
-    found = {}
+    joined: list[str] = []  # the command line parts lists of values at their commas
     for word in words:
+        joined[-1:] = [f"{joined[-1]},{word}"] if joined and "=" not in word else [*joined[-1:], word]
+    found = {}
+    for word in joined:
         name, equals, text = word.partition("=")
         if not equals or not name:
             raise InputError(f"--settings {word}: give name=value, as in reward=team")
-        found[name.replace("-", "_")] = yaml.safe_load(text)
+        try:
+            found[name.replace("-", "_")] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise InputError(f"--settings {word}: the value cannot be read") from None
     return found
 
 
@@ -110,58 +120,14 @@ def run(argv: Sequence[str]) -> int:
     check_folder_writable(out, setting="--out")
     from experiments.reporting.score_plots import plot_score
     from experiments.scoring.learning import learn
-    from experiments.scoring.results import as_json, scored
     from experiments.tuning.session import start_ray
 
     warnings.simplefilter("ignore")
     groups = {name: getattr(config, name) for name in dict.fromkeys(SECTION_OF_ALGO.values()) if hasattr(config, name)}
     steps = config.steps or recipe(config.market, config.algo).steps
     env = {"market": config.market, "num_agents": config.agents, "settings": settings}
-    start_ray(RunConfig(algo=config.algo, **groups))
-    learned = []
-    for seed in range(config.seed, config.seed + config.seeds):
-        chosen = RunConfig(algo=config.algo, seed=seed, **groups)
-
-        def report(taken: int, mean: float, seed: int = seed) -> None:
-            print(f"seed {seed}  steps {taken:>{len(str(steps))},}/{steps:,}  objective {mean:+.4f}", flush=True)
-
-        learned.append(learn(chosen, problem, env, steps=steps, num_episodes=config.num_episodes, report=report))
-    exact = problem.baseline_value
-    baseline = (
-        float(exact.mean())
-        if exact is not None
-        else value(problem, problem.baseline, num_episodes=config.num_episodes).team_mean
-    )
-    result = scored(problem, learned, baseline=baseline)
     best = "equilibrium" if problem.is_nash else "optimum"
-    agents = f"{problem.num_agents} agent" + "s" * (problem.num_agents > 1)
-    title = f"{config.algo} on {config.market}, {agents}, {steps:,} steps"
-    rows = [
-        {
-            "seed": str(one.seed),
-            "learned": f"{one.value.team_mean:.4f}",
-            best: f"{result.optimum:.4f}",
-            "baseline": f"{result.baseline:.4f}",
-            "score": f"{result.scores[i]:.4f}" if result.scores else "-",
-            "distance": f"{float(one.distance.mean()):.4f}",
-        }
-        for i, one in enumerate(learned)
-    ]
-    rows.append(
-        {
-            "seed": "mean",
-            "learned": f"{result.learned.mean:.4f}",
-            best: f"{result.optimum:.4f}",
-            "baseline": f"{result.baseline:.4f}",
-            "score": f"{result.score.mean:.4f}" if result.score else "-",
-            "distance": f"{result.distance:.4f}",
-        }
-    )
-    show(rows_table(rows, title=title))
-    low, high = (result.score.low, result.score.high) if result.score else (result.learned.low, result.learned.high)
-    if config.seeds > 1:
-        print(f"95 % interval of the {'score' if result.score else 'learned value'}: {low:.4f} to {high:.4f}")
-    record = {
+    head = {
         "market": config.market,
         "agents": problem.num_agents,
         "market_settings": settings,
@@ -169,13 +135,59 @@ def run(argv: Sequence[str]) -> int:
         "steps": steps,
         "algo_settings": dataclasses.asdict(groups[SECTION_OF_ALGO[config.algo]]),
         "best_is": best,
-        **as_json(result),
     }
-    write_json(out / RESULT_FILE, record)
+    baseline = _baseline_value(problem, config.num_episodes)
+    learned: list[Learned] = []
+    start_ray(RunConfig(algo=config.algo, **groups))
+    for seed in range(config.seed, config.seed + config.seeds):
+
+        def report(taken: int, mean: float, seed: int = seed) -> None:
+            print(f"seed {seed}  steps {taken:>{len(str(steps))},}/{steps:,}  objective {mean:+.4f}", flush=True)
+
+        chosen = RunConfig(algo=config.algo, seed=seed, **groups)
+        learned.append(learn(chosen, problem, env, steps=steps, num_episodes=config.num_episodes, report=report))
+        result = scored(problem, learned, baseline=baseline)
+        record = {**head, **as_json(result)}
+        write_json(out / RESULT_FILE, record)  # what is done stays, whatever comes after it
+    agents = f"{problem.num_agents} agent" + "s" * (problem.num_agents > 1)
+    title = f"{config.algo} on {config.market}, {agents}, {steps:,} steps"
+    _show(result, title=title, best=best)
     picture = plot_score(out / PICTURE_FILE, result, title=title, optimum=best, are_choices=bool(problem.num_actions))
     print(f"picture: {picture}; figures: {out / RESULT_FILE}")
     write_json_flag(config.json, record)
     return DONE
+
+
+def _baseline_value(problem: Problem, num_episodes: int) -> float:
+    """Mean objective of the simple policy over agents: exact, or where only that tells, simulated."""
+    exact = problem.baseline_value
+    if exact is not None:
+        return float(exact.mean())
+    return value(problem, problem.baseline, num_episodes=num_episodes).team_mean
+
+
+def _show(result: Scored, *, title: str, best: str) -> None:
+    """Print a row for each seed, their mean, and how sure it is."""
+
+    def row(name: str, learned: float, of_it: float | None, distance: float) -> dict[str, str]:
+        return {
+            "seed": name,
+            "learned": f"{learned:.4f}",
+            best: f"{result.optimum:.4f}",
+            "baseline": f"{result.baseline:.4f}",
+            "score": "-" if of_it is None else f"{of_it:.4f}",
+            "distance": f"{distance:.4f}",
+        }
+
+    rows = [
+        row(str(one.seed), one.value.team_mean, result.scores[i] if result.scores else None, float(one.distance.mean()))
+        for i, one in enumerate(result.seeds)
+    ]
+    rows.append(row("mean", result.learned.mean, result.score.mean if result.score else None, result.distance))
+    show(rows_table(rows, title=title))
+    sure = result.score or result.learned
+    if len(result.seeds) > 1:
+        print(f"95 % interval of the {'score' if result.score else 'learned value'}: {sure.low:.4f} to {sure.high:.4f}")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ from algos.off_policy import OffPolicyTeam, OffPolicyTeamConfig
 class MADDPGConfig(OffPolicyTeamConfig):
     """Config of MADDPG; ``settings`` holds all that is its own, the rest is RLlib's."""
 
+    learns_from_masks = True
+
     def __init__(self, algo_class: Any = None) -> None:
         super().__init__(algo_class=algo_class or MADDPG)
         self.use_settings(MADDPGSettings())

@@ -28,11 +28,12 @@ class MADDPGSettings(ReplaySettings):
     twin_critics: bool = False
     """Learn two critics, and bootstrap from the smaller value (TD3)."""
     target_noise: float = Field(default=0.0, ge=0)
-    """Deviation of the noise on the target policies' actions, in units of half the action space (TD3 takes 0.2)."""
+    """Deviation of the noise on numbers that the target policies set, in units of half the action space (TD3 takes
+    0.2); agents that choose have none."""
     target_noise_clip: float = Field(default=0.5, gt=0)
     """Largest such noise."""
     policy_delay: int = Field(default=1, gt=0)
-    """Gradient steps of the critics for each one of the policies (TD3 takes 2)."""
+    """Gradient steps of the critics for each one of the policies (TD3 takes 2, and as many between target updates)."""
     noise: Literal["gaussian", "ou"] = "gaussian"
     """Exploration of agents that set numbers: independent noise, or an Ornstein-Uhlenbeck process (Lillicrap et al.
     2016). Agents that choose draw from the softmax of their logits."""

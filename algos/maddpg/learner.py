@@ -7,7 +7,7 @@ from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from torch import Tensor
 
 from algos.counted import counted_seed
-from algos.learner import ACTOR, CRITIC, NUM_UPDATES, TargetLearner, require_finite
+from algos.learner import ACTOR, CRITIC, NUM_UPDATES, TargetLearner, learner_rank, require_finite
 from algos.losses import squared_td_loss, td_targets
 from algos.maddpg.config import MADDPGSettings
 from algos.maddpg.module import NEXT_Q, OUTPUT_SQUARE, POLICY_Q, Q
@@ -18,7 +18,8 @@ from algos.runner import TEAM_MODULE
 class MADDPGLearner(TargetLearner, TorchLearner):
     """Gradient steps on joint batches (Lowe et al. 2017, eq. 5 and 6).
 
-    Noise is drawn from a generator seeded by (seed, update), so that a resumed run draws as an unbroken one.
+    Noise is drawn from a generator seeded by (seed, update, learner), so that a resumed run draws as an unbroken one.
+    Critics and policies step at once: policies are judged by the critics of before the step.
     """
 
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
@@ -60,7 +61,7 @@ class MADDPGLearner(TargetLearner, TorchLearner):
         parts = [list(part.parameters()) for part in (module.agents, module.critic)]
         limit = float("inf") if s.grad_clip is None else s.grad_clip
         generator = torch.Generator(device=self._device)
-        generator.manual_seed(counted_seed(self.config.seed or 0, self._weights_seq_no))
+        generator.manual_seed(counted_seed(self.config.seed or 0, self._weights_seq_no, learner_rank()))
         all_losses = torch.zeros((), device=self._device)
         for batch in data:
             joint = batch.map(lambda v: v.to(self._device, non_blocking=True))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from algos.acting import Acted, draw_choice, unsquash_team
 from algos.distributions import gumbel_noise, straight_through
+from algos.errors import IncompatibleError
 from algos.maddpg.config import MADDPGSettings
 from algos.masks import MASKED_LOGIT
 from algos.nets import TeamEncoder, TeamLinear, follow
@@ -98,7 +99,7 @@ class TeamDDPGModule(TorchRLModule, InferenceOnlyAPI):
     Numbers are in units of half the width of the Box, between -1 and 1.
 
     Raises:
-        IncompatibleError: if some agents choose and others set numbers.
+        IncompatibleError: if some agents choose and others set numbers, or noise on numbers is set for choices.
     """
 
     framework = "torch"
@@ -110,6 +111,10 @@ class TeamDDPGModule(TorchRLModule, InferenceOnlyAPI):
         self.agent_spaces = list(cast(gym.spaces.Dict, self.action_space).spaces.values())
         self.is_discrete, widths = is_team_of_choices(self.agent_spaces)
         self.settings = MADDPGSettings(**self.model_config["settings"])
+        if self.is_discrete and (self.settings.target_noise or self.settings.noise == "ou"):
+            raise IncompatibleError(
+                "maddpg.target_noise and maddpg.noise=ou are noise on numbers, but these agents choose: leave them out"
+            )
         self.num_agents, self.width = len(obs_spaces), max(widths)
         obs_dim = max(int(cast(Any, s.shape)[0]) for s in obs_spaces.values())
         used = torch.arange(self.width) < torch.tensor(widths).unsqueeze(-1)

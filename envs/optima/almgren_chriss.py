@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, validate_call
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
@@ -58,8 +59,14 @@ class AlmgrenChrissConfig:
         return AlmgrenChriss(self, device)
 
 
+@validate_call
 def rival_sellers(
-    num_sellers: int = 4, *, permanent: float = 1.0, temporary: float = 0.1, num_steps: int = 10, **more: object
+    num_sellers: PositiveInt = 4,
+    *,
+    permanent: NonNegativeFloat = 1.0,
+    temporary: PositiveFloat = 0.1,
+    num_steps: PositiveInt = 10,
+    **more: Any,
 ) -> AlmgrenChrissConfig:
     """Settings for N sellers of one share each in one unit of time, who push the price by g sum X and l sum X'.
 

@@ -65,6 +65,10 @@ CATALOG: dict[str, Entry] = {
 """Every problem that is scored."""
 
 
+_NUMBERS = ("num_agents", "num_sellers", "num_assets", "num_traders")
+"""Settings that say how many agents there are."""
+
+
 def problem_config(name: str, *, num_agents: int | None = None, settings: Mapping[str, Any] | None = None) -> Any:
     """Settings of a problem.
 
@@ -85,6 +89,10 @@ def problem_config(name: str, *, num_agents: int | None = None, settings: Mappin
             return entry.config(**chosen)
         if num_agents < 1:
             raise InputError(f"num_agents is {num_agents}: it must be at least 1")
+        if twice := [n for n in _NUMBERS if n in chosen]:
+            raise InputError(
+                f"market {name}: setting {twice[0]!r} is the number of agents, which --agents says already"
+            )
         if entry.for_agents is not None:
             return entry.for_agents(num_agents, **chosen)
         config = entry.config(**chosen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from algos.settled import Settled
 from experiments.reporting.files import to_disk
 
 MANIFEST_FILE = "manifest.json"
@@ -37,20 +39,22 @@ class Damage:
         return f"{self.file}: {self.what}"
 
 
-def seal(folder: Path, *, previous: Path | None = None, settled: Mapping[str, str] | None = None) -> None:
+def seal(folder: Path, *, previous: Path | None = None, settled: Mapping[str, Settled] | None = None) -> None:
     """Bring every file of a folder to disk, then write its manifest, then its marker.
 
     Args:
         folder: A folder that nothing will be added to.
         previous: A sealed folder. A file of the same name that is a link to the same file there is on disk already, and
             what it should hold is what it was sealed with: it is neither read nor written again.
-        settled: SHA-256 of what files should hold that are on disk already, by path in the folder.
+        settled: What files should hold that are on disk already, by path in the folder.
 
     Raises:
-        OSError: if something cannot be written, as on a full disk.
+        OSError: if something cannot be written, as on a full disk, or a file is not as long as it was written.
     """
     found, folders = _walk(folder)
-    files = {n: {"bytes": found[n].st_size, "sha256": sha256} for n, sha256 in (settled or {}).items()}
+    files = {name: {"bytes": size, "sha256": sha256} for name, (size, sha256) in (settled or {}).items()}
+    if cut := [name for name, entry in files.items() if name not in found or found[name].st_size != entry["bytes"]]:
+        raise OSError(errno.EIO, f"the disk does not hold what was written: {folder / cut[0]}")
     files |= _linked_files(previous, {name: of_file for name, of_file in found.items() if of_file.st_nlink > 1})
     for name, of_file in found.items():
         if name not in files:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pyarrow import fs
 
+from algos.settled import Settled
 from experiments.recovery.manifests import find_damage, seal
 from experiments.reporting.files import to_disk
 
@@ -47,13 +48,13 @@ class CheckpointShelf:
         numbers = [int(m.group(1)) for p in self.folder.glob("*") if (m := _NAME.match(p.name))]
         return self.folder / f"{PREFIX}{max(numbers, default=-1) + 1:06d}"
 
-    def publish(self, write: Callable[[Path], Mapping[str, str] | None], *, previous: Path | None = None) -> Path:
+    def publish(self, write: Callable[[Path], Mapping[str, Settled] | None], *, previous: Path | None = None) -> Path:
         """Write a checkpoint aside, seal it, and give it its name in one step.
 
         A kill at any moment leaves either the whole checkpoint under its name or nothing under it.
 
         Args:
-            write: Fills an empty folder, and may return the SHA-256 of files that it has brought to the disk itself.
+            write: Fills an empty folder, and may return what files hold that it has brought to the disk.
             previous: A checkpoint that it may hold links to.
 
         Returns:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,15 +12,18 @@ from torch import Tensor
 from algos.policy import TeamPolicy, team_layout
 from envs.errors import InputError
 from envs.optima.batched import OptimaEnv
-from envs.optima.evaluation import Value, action_distance, value
+from envs.optima.evaluation import action_distance, value
 from envs.optima.problem import Policy, Problem
 from envs.optima.rllib import ENV_NAME, register
 from experiments.config import RunConfig
-from experiments.tuning.algorithms import SHARED, bare_config
+from experiments.scoring.results import Learned
+from experiments.tuning.algorithms import SHARED, bare_config, check_config
 
 NUM_POINTS = 10
 """Evaluations on the way of a learner."""
 CURVE_EPISODES = 256
+_VALUED_FROM = 1 << 32
+"""Seeds of the episodes that policies are valued on: each its own, for an error that all share would not be seen."""
 
 
 @contextmanager
@@ -33,28 +35,6 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-@dataclass(frozen=True)
-class Learned:
-    """What one seed has learned.
-
-    Attributes:
-        seed: Of the learner.
-        steps: Environment steps at each evaluation.
-        curve: Mean objective over agents under the greedy policy, at each evaluation.
-        value: Of the last policy.
-        distance: From the optimal actions, [N, D], as ``action_distance`` measures it.
-        shown: Optimal and learned actions of the first agent on states that the optimal policy visits, two lists of
-            rows.
-    """
-
-    seed: int
-    steps: list[int]
-    curve: list[float]
-    value: Value
-    distance: Tensor
-    shown: tuple[list[list[float]], list[list[float]]]
 
 
 @one_thread()
@@ -87,7 +67,11 @@ def learn(
     config.environment(ENV_NAME, env_config={**env_config, "seed": run.seed}, disable_env_checking=True)
     config.debugging(seed=run.seed, log_level="ERROR")
     if run.algo == "ppo":
-        config.multi_agent(policies={SHARED}, policy_mapping_fn=_to_shared)
+        if run.ppo.use_shared_networks is False:
+            config.multi_agent(policies=set(problem.agent_ids), policy_mapping_fn=_to_own)
+        else:
+            config.multi_agent(policies={SHARED}, policy_mapping_fn=_to_shared)
+    check_config(config, run.algo)
     algorithm: Any = config.build_algo()
     try:
         found: list[int] = []
@@ -106,7 +90,7 @@ def learn(
             seed=run.seed,
             steps=found,
             curve=curve,
-            value=value(problem, policy, num_episodes=num_episodes),
+            value=value(problem, policy, num_episodes=num_episodes, seed=_VALUED_FROM + run.seed),
             distance=action_distance(problem, policy, num_episodes=CURVE_EPISODES),
             shown=_side_by_side(problem, policy),
         )
@@ -141,6 +125,10 @@ def _side_by_side(problem: Problem, policy: Policy) -> tuple[list[list[float]], 
             rows.extend(actions[:, 0].reshape(len(actions), -1).to(torch.float64).tolist())
         step = env.step(optimal)
     return best, chosen
+
+
+def _to_own(agent_id: str, episode: Any, **kwargs: Any) -> str:
+    return agent_id
 
 
 def _to_shared(agent_id: str, episode: Any, **kwargs: Any) -> str:

@@ -10,12 +10,34 @@ from typing import Any
 
 import numpy as np
 from scipy.stats import t as student_t
+from torch import Tensor
 
-from envs.optima.evaluation import score
+from envs.optima.evaluation import Value, score
 from envs.optima.problem import Problem
-from experiments.scoring.learning import Learned
 
 CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What one seed has learned.
+
+    Attributes:
+        seed: Of the learner.
+        steps: Environment steps at each evaluation.
+        curve: Mean objective over agents under the greedy policy, at each evaluation.
+        value: Of the last policy.
+        distance: From the optimal actions, [N, D], as ``action_distance`` measures it.
+        shown: Optimal and learned actions of the first agent on states that the optimal policy visits, two lists of
+            rows.
+    """
+
+    seed: int
+    steps: list[int]
+    curve: list[float]
+    value: Value
+    distance: Tensor
+    shown: tuple[list[list[float]], list[list[float]]]
 
 
 @dataclass(frozen=True)

@@ -85,14 +85,22 @@ def check_algorithm(run: RunConfig) -> None:
     Raises:
         InputError: if RLlib finds that the settings of the algorithm do not go together.
     """
-    config = algorithm_config(run)
+    check_config(algorithm_config(run), run.algo)
+
+
+def check_config(config: AlgorithmConfig, algo: str) -> None:
+    """Refuse a config in one line.
+
+    Raises:
+        InputError: if RLlib finds that the settings of the algorithm do not go together.
+    """
     try:
         config.validate()
     except InputError:
         raise
     except ValueError as error:
         reason = " ".join(str(error).split()).partition(" To suppress all validation errors")[0]
-        raise InputError(f"RLlib refuses these settings of {run.algo}: {reason}") from None
+        raise InputError(f"RLlib refuses these settings of {algo}: {reason}") from None
 
 
 def _qmix(run: RunConfig) -> AlgorithmConfig:

@@ -176,7 +176,8 @@ class CheckpointedRun(SnapshotAlgorithm):
         """Make a checkpoint's name last, and take back what was said when the one before it could not be saved."""
         assert self._shelf is not None
         self._shelf.settle()
-        (self._shelf.folder / SAVE_ERROR_FILE).unlink(missing_ok=True)
+        with suppress(OSError):  # it is only of use where there is no checkpoint
+            (self._shelf.folder / SAVE_ERROR_FILE).unlink(missing_ok=True)
 
     def _prune(self) -> None:
         """Delete checkpoints beyond those that are kept, here and in the run's store."""

@@ -31,7 +31,7 @@ def batches_of(algorithm, num, samples=12):
     replay = TeamReplay(500, has_own_rewards=algorithm.config.pays_own_reward)
     for _ in range(3):
         replay.add(algorithm.env_runner.sample()[0])
-    return [replay.sample(samples, np.random.default_rng(i), gamma=0.9) for i in range(num)]
+    return [replay.sample(samples, np.random.default_rng(i), gamma=0.9, with_mask=True) for i in range(num)]
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_an_update_is_plain_gradient_descent_on_the_papers_losses(settings, is_b
     module = copy.deepcopy(learner.module["team"].unwrapped())
     parts = [list(part.parameters()) for part in (module.agents, module.critic)]
     actor, critic = (torch.optim.Adam(p, lr=lr) for p, lr in zip(parts, (0.01, 0.02), strict=True))
-    generator = torch.Generator().manual_seed(counted_seed(3, learner._weights_seq_no + 1))
+    generator = torch.Generator().manual_seed(counted_seed(3, learner._weights_seq_no + 1, 0))
     for i, batch in enumerate(batches, start=1):
         out = module.forward_train({"joint": batch, "noise": module.draw_noise(12, generator)})
         rewards = batch.rewards[0] if s.reward == "own" else batch.rewards[0].unsqueeze(-1)

@@ -126,7 +126,7 @@ def test_ornstein_uhlenbeck_noise_has_its_deviation_and_its_memory():
     assert float(last.std()) == pytest.approx(0.05, rel=0.05)
     assert float(torch.corrcoef(torch.stack([last, before]))[0, 1]) == pytest.approx(0.8, abs=0.03)
     assert module_of(BOXES).initial_carry(3) is None
-    assert module_of(DISCRETE, noise="ou").initial_carry(3) is None
+    assert module_of(DISCRETE).initial_carry(3) is None
 
 
 # -- the straight-through choice ---------------------------------------------------------------------------------------
@@ -167,8 +167,9 @@ def alone(critic, n, obs, actions):
 @pytest.mark.parametrize("reward", ["team", "own"])
 @pytest.mark.parametrize("is_shared", [True, False])
 def test_forward_is_what_the_paper_says_sample_by_sample(kind, reward, is_shared):
+    smoothed = {"target_noise": 0.3} if kind == "continuous" else {}
     module = loosened(
-        module_of(KINDS[kind], reward=reward, use_shared_networks=is_shared, twin_critics=True, target_noise=0.3)
+        module_of(KINDS[kind], reward=reward, use_shared_networks=is_shared, twin_critics=True, **smoothed)
     )
     with torch.no_grad():
         for p in module.target_critic.parameters():
@@ -258,6 +259,13 @@ def test_noise_is_that_of_the_generator():
     assert isinstance(one, Noise)
     assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
     assert not torch.equal(one.policy, one.target)
+
+
+@pytest.mark.parametrize("settings", [{"noise": "ou"}, {"target_noise": 0.2}])
+def test_noise_on_numbers_is_refused_where_agents_choose(settings):
+    module_of(BOXES, **settings)
+    with pytest.raises(IncompatibleError, match="noise on numbers, but these agents choose"):
+        module_of(DISCRETE, **settings)
 
 
 def test_teams_that_mix_choices_and_numbers_are_refused():

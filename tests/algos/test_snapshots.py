@@ -1,5 +1,6 @@
 """A checkpoint is of one instant, is read network by network, and says what it lacks."""
 
+import os
 import pickle
 import shutil
 
@@ -41,6 +42,12 @@ def folder(team, tmp_path):
 @pytest.fixture(autouse=True)
 def made(tmp_path):
     (tmp_path / "checkpoint").mkdir()
+
+
+def umask():
+    found = os.umask(0)
+    os.umask(found)
+    return found
 
 
 def same(one, two):
@@ -94,13 +101,16 @@ def test_snapshot_is_of_its_instant_although_training_goes_on_before_it_is_writt
     names = {path.relative_to(later).as_posix() for path in later.rglob("*") if path.is_file()}
     for name in names - {ALGORITHM_FILE}:  # that one holds times
         assert (later / name).read_bytes() == (tmp_path / "checkpoint" / name).read_bytes(), name
-    assert {name for name in names if not name.startswith("replay/")} == set(settled)
+    assert names == set(settled), "the first save links nothing"
+    assert {path.stat().st_mode & 0o777 for path in later.rglob("*") if path.is_file()} == {0o666 & ~umask()}
     algorithm.stop()
 
 
 def test_what_was_written_through_is_what_its_hash_says(team, tmp_path):
     settled = team.snapshot().write(tmp_path / "checkpoint")
-    assert {name: file_sha256(tmp_path / "checkpoint" / name) for name in settled} == settled
+    for name, (size, sha256) in settled.items():
+        path = tmp_path / "checkpoint" / name
+        assert (path.stat().st_size, file_sha256(path)) == (size, sha256)
 
 
 def test_description_of_a_network_is_asked_for_once(team):

@@ -14,6 +14,8 @@ from envs.optima.evaluation import Value
 from envs.optima.evaluation import score as score_of
 from experiments import score
 from experiments.cli import exit_code
+from experiments.config import MOST_SEED
+from experiments.scoring import learning
 from experiments.scoring.learning import Learned
 from experiments.scoring.recipes import SCORED, recipe
 from experiments.scoring.results import interval, scored
@@ -92,6 +94,41 @@ def test_team_of_sellers_is_scored_from_the_equilibrium_to_what_it_could_save(tm
     assert found["score"]["mean"] == found["seeds"][0]["score"]
 
 
+def test_lists_reach_the_market_and_separate_networks_ppo(tmp_path):
+    words = ["--market", "merton", "--settings", "drift=[0.05,0.1]", "volatility=[0.2, 0.3]", "agents=per_asset"]
+    words += ["--algo", "ppo", "--ppo.use-shared-networks", "False", "--seeds", "2"]
+    assert asked(tmp_path, *words, *SHORT, *QUICK["ppo"]) == 0
+    found = json.loads((tmp_path / "score.json").read_text())
+    assert found["market_settings"]["volatility"] == [0.2, 0.3]
+    assert found["agents"] == 2
+    assert found["algo_settings"]["use_shared_networks"] is False
+
+
+def test_each_seed_is_valued_on_episodes_of_its_own(tmp_path, monkeypatch):
+    asked_for = []
+    real = learning.value
+    monkeypatch.setattr(learning, "value", lambda *a, **k: (asked_for.append(k.get("seed")), real(*a, **k))[1])
+    assert asked(tmp_path, "--market", "kyle", "--seeds", 2, "--seed", 7, *SHORT, *QUICK["mappo"]) == 0
+    own = [seed for seed in asked_for if seed is not None]
+    assert len(own) == len(set(own)) == 2
+
+
+def test_seeds_that_are_done_stay_when_a_later_one_fails(tmp_path, monkeypatch):
+    real, done = learning.learn, []
+
+    def learn(*args, **kwargs):
+        if done:
+            raise KeyboardInterrupt
+        done.append(real(*args, **kwargs))
+        return done[0]
+
+    monkeypatch.setattr(learning, "learn", learn)
+    with pytest.raises(KeyboardInterrupt):
+        asked(tmp_path, "--market", "kyle", "--seeds", 3, *SHORT, *QUICK["mappo"])
+    found = json.loads((tmp_path / "out" / "score.json").read_text())
+    assert [one["seed"] for one in found["seeds"]] == [0]
+
+
 def test_where_the_simple_policy_is_as_good_as_the_best_there_is_no_score():
     problem, zeros = make_problem("merton"), torch.zeros(10, 1, dtype=torch.float64)
     one = Learned(0, [1], [0.0], Value(zeros + 3.0), torch.ones(1, 1), ([[0.0]], [[0.0]]))
@@ -111,6 +148,12 @@ def test_where_the_simple_policy_is_as_good_as_the_best_there_is_no_score():
         (["--settings", "rewrd=team"], "market merton: setting 'rewrd'"),
         (["--seeds", "0"], "--seeds is '0': input should be greater than 0"),
         (["--mappo.minibatch-size", "9000"], "mappo.minibatch_size is 9000, more than the batch"),
+        (["--algo", "ppo", "--ppo.minibatch-size", "9000"], "RLlib refuses these settings of ppo: "),
+        (["--settings", "drift=[1"], r"--settings drift=\[1: the value cannot be read"),
+        (["--seed", str(MOST_SEED), "--seeds", "2"], "leaves no room for --seeds 2"),
+        (["--market", "kyle", "--agents", "2", "--settings", "num_traders=5"], "num_traders.* --agents"),
+        (["--market", "almgren-chriss", "--agents", "3", "--settings", "num_steps=0"], "num_steps.*greater than 0"),
+        (["--market", "almgren-chriss", "--agents", "3", "--settings", "permanent=abc"], "permanent.*valid number"),
     ],
 )
 def test_mistakes_are_told_in_one_line(tmp_path, capsys, words, said):
@@ -153,6 +196,6 @@ def test_flags_win_over_the_recipe():
 
 
 def test_settings_words():
-    assert score.market_settings(["a-b=1", "c=x", "d=[1, 2]"]) == {"a_b": 1, "c": "x", "d": [1, 2]}
+    assert score.market_settings(["a-b=1", "c=x", "d=[1", " 2]"]) == {"a_b": 1, "c": "x", "d": [1, 2]}
     with pytest.raises(InputError):
         score.market_settings(["=3"])
