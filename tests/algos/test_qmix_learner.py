@@ -85,7 +85,7 @@ def test_lr_of_the_config_is_obeyed_and_gradients_are_clipped_by_it():
     for _ in range(4):
         algorithm.train()
     assert all(torch.equal(a, b) for a, b in zip(before, learner.module["team"].agents.parameters(), strict=True))
-    assert {round(float(d), 6) for batch in algorithm._draw(config.settings) for d in batch.discounts[0]} == {0.0, 0.5}
+    assert {round(float(d), 6) for batch in algorithm._draw() for d in batch.discounts[0]} == {0.0, 0.5}
     algorithm.stop()
 
 
@@ -112,7 +112,7 @@ def test_rewards_are_divided_by_their_running_deviation_at_the_draw():
     ring = algorithm.replay.rings[0]
     stored = ring.rows["rewards"][: ring.size].flatten().double()
     assert algorithm.reward_scale.scale == pytest.approx(float(stored.std(unbiased=False)), rel=1e-5)
-    drawn = torch.cat([b.rewards.flatten() for b in algorithm._draw(algorithm.config.settings)]).double()
+    drawn = torch.cat([b.rewards.flatten() for b in algorithm._draw()]).double()
     possible = stored.unique() / algorithm.reward_scale.scale
     assert float((drawn.unsqueeze(1) - possible).abs().amin(1).max()) < 1e-6
     assert float(drawn.max()) < 8.0 / 2
@@ -133,8 +133,7 @@ def test_draws_are_counted():
     for algorithm in (one, two):
         for _ in range(2):
             algorithm.train()
-    s = one.config.settings
-    first, second, other = one._draw(s), one._draw(s), two._draw(s)
+    first, second, other = one._draw(), one._draw(), two._draw()
     assert all(torch.equal(a.obs, b.obs) for a, b in zip(first, other, strict=True))
     assert not all(torch.equal(a.obs, b.obs) for a, b in zip(first, second, strict=True))
     assert not any(torch.equal(a.actions, b.actions) and torch.equal(a.obs, b.obs) for a, b in pairwise(first))

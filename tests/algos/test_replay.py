@@ -192,7 +192,7 @@ def loaded(folder, *args, **kwargs):
 
 
 def check_same_draws(one, two, **kind):
-    draws = [r.sample(50, np.random.default_rng(4), gamma=0.9, **kind) for r in (one, two)]
+    draws = [r.sample(50, np.random.default_rng(4), gamma=0.9, with_mask=True, **kind) for r in (one, two)]
     assert all(torch.equal(a, b) for a, b in zip(*draws, strict=True))
 
 

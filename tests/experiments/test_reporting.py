@@ -166,7 +166,7 @@ def test_picture_is_drawn_without_a_display(tmp_path, num_models, num_assets, mo
 
 def test_picture_draws_every_series(tmp_path, monkeypatch):
     figures = []
-    monkeypatch.setattr("experiments.reporting.plots._save", lambda figure, path: figures.append(figure) or path)
+    monkeypatch.setattr("experiments.reporting.plots.save_figure", lambda figure, path: figures.append(figure) or path)
     plot_backtest(tmp_path / "x.png", [result("mine")], [result("cash"), result("momentum")], title="t")
     axes = figures[0].axes
     assert [axis.get_title(loc="left").split(" ")[0] for axis in axes] == [
