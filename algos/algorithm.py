@@ -21,7 +21,7 @@ from ray.rllib.utils.metrics import (
 )
 
 from algos.rollout import Rollout
-from algos.runner import TeamEnvRunner
+from algos.runner import TEAM_MODULE, TeamEnvRunner
 from algos.snapshots import SnapshotAlgorithm
 
 MODULES_OF_LEARNER = f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}"
@@ -131,3 +131,8 @@ def on_team_path(config: AlgorithmConfig) -> AlgorithmConfig:
     )
     config.merge_env_runner_states = False
     return config
+
+
+def map_to_team(agent_id: str, episode: Any, **kwargs: Any) -> str:
+    """Every agent acts by the one module of the team."""
+    return TEAM_MODULE

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
-from algos.algorithm import TeamAlgorithm, on_team_path
+from algos.algorithm import TeamAlgorithm, map_to_team, on_team_path
 from algos.counted import counted_seed
 from algos.errors import IncompatibleError
 from algos.replay import TeamBatch, TeamReplay
@@ -39,7 +39,7 @@ class OffPolicyTeamConfig(AlgorithmConfig):
         on_team_path(self)
         self.use_global_state = False
         self.stored_columns: tuple[str, ...] = ()
-        self.multi_agent(policies={TEAM_MODULE}, policy_mapping_fn=_map_to_team)
+        self.multi_agent(policies={TEAM_MODULE}, policy_mapping_fn=map_to_team)
 
     def use_settings(self, settings: Any) -> "OffPolicyTeamConfig":
         """Write the settings where RLlib looks for them."""
@@ -148,7 +148,3 @@ class OffPolicyTeam(TeamAlgorithm):
         self.reward_scale.set_state(state["scale"])
         self._num_draws = state["num_draws"]
         self.previous_checkpoint = folder
-
-
-def _map_to_team(agent_id: str, episode: Any, **kwargs: Any) -> str:
-    return TEAM_MODULE

@@ -21,8 +21,6 @@ from algos.qmix.config import QMIXSettings
 from algos.settings import STRICT
 from envs.errors import InputError
 from envs.optima.catalog import make_problem
-from envs.optima.evaluation import value
-from envs.optima.problem import Problem
 from experiments.algorithm_names import SECTION_OF_ALGO
 from experiments.arguments import parse_flags, print_help, scan_flags
 from experiments.cli import DONE, check_json_flag, main, write_json_flag
@@ -30,7 +28,7 @@ from experiments.config import MOST_SEED, RunConfig
 from experiments.reporting.files import check_folder_writable, write_json
 from experiments.reporting.tables import rows_table, show
 from experiments.scoring.recipes import recipe
-from experiments.scoring.results import Learned, Scored, as_json, scored
+from experiments.scoring.results import Learned, Scored, as_json, baseline_value, scored
 from experiments.settings import settings_of
 
 RESULT_FILE, PICTURE_FILE = "score.json", "score.png"
@@ -136,7 +134,7 @@ def run(argv: Sequence[str]) -> int:
         "algo_settings": dataclasses.asdict(groups[SECTION_OF_ALGO[config.algo]]),
         "best_is": best,
     }
-    baseline = _baseline_value(problem, config.num_episodes)
+    baseline = baseline_value(problem, config.num_episodes)
     learned: list[Learned] = []
     start_ray(RunConfig(algo=config.algo, **groups))
     for seed in range(config.seed, config.seed + config.seeds):
@@ -156,14 +154,6 @@ def run(argv: Sequence[str]) -> int:
     print(f"picture: {picture}; figures: {out / RESULT_FILE}")
     write_json_flag(config.json, record)
     return DONE
-
-
-def _baseline_value(problem: Problem, num_episodes: int) -> float:
-    """Mean objective of the simple policy over agents: exact, or where only that tells, simulated."""
-    exact = problem.baseline_value
-    if exact is not None:
-        return float(exact.mean())
-    return value(problem, problem.baseline, num_episodes=num_episodes).team_mean
 
 
 def _show(result: Scored, *, title: str, best: str) -> None:

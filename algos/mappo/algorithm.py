@@ -6,7 +6,7 @@ from typing import Any
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
-from algos.algorithm import TeamAlgorithm, on_team_path
+from algos.algorithm import TeamAlgorithm, map_to_team, on_team_path
 from algos.errors import IncompatibleError
 from algos.mappo.config import MAPPOSettings
 from algos.mappo.learner import MAPPOLearner
@@ -26,7 +26,7 @@ class MAPPOConfig(AlgorithmConfig):
         on_team_path(self)
         self.use_global_state = self.is_central
         self.stored_columns = ("logp",)
-        self.multi_agent(policies={TEAM_MODULE}, policy_mapping_fn=_map_to_team)
+        self.multi_agent(policies={TEAM_MODULE}, policy_mapping_fn=map_to_team)
         self.use_settings(MAPPOSettings())
 
     def use_settings(self, settings: MAPPOSettings) -> "MAPPOConfig":
@@ -110,7 +110,3 @@ class IPPO(MAPPO):
     def get_default_config(cls) -> IPPOConfig:
         """Return the default config."""
         return IPPOConfig()
-
-
-def _map_to_team(agent_id: str, episode: Any, **kwargs: Any) -> str:
-    return TEAM_MODULE

@@ -91,7 +91,7 @@ def problem_config(name: str, *, num_agents: int | None = None, settings: Mappin
             raise InputError(f"num_agents is {num_agents}: it must be at least 1")
         if twice := [n for n in _NUMBERS if n in chosen]:
             raise InputError(
-                f"market {name}: setting {twice[0]!r} is the number of agents, which --agents says already"
+                f"market {name}: setting {twice[0]!r} is the number of agents, which num_agents says already"
             )
         if entry.for_agents is not None:
             return entry.for_agents(num_agents, **chosen)

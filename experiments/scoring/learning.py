@@ -17,7 +17,7 @@ from envs.optima.problem import Policy, Problem
 from envs.optima.rllib import ENV_NAME, register
 from experiments.config import RunConfig
 from experiments.scoring.results import Learned
-from experiments.tuning.algorithms import SHARED, bare_config, check_config
+from experiments.tuning.algorithms import SHARED, bare_config, check_config, map_to_own, map_to_shared
 
 NUM_POINTS = 10
 """Evaluations on the way of a learner."""
@@ -68,9 +68,9 @@ def learn(
     config.debugging(seed=run.seed, log_level="ERROR")
     if run.algo == "ppo":
         if run.ppo.use_shared_networks is False:
-            config.multi_agent(policies=set(problem.agent_ids), policy_mapping_fn=_to_own)
+            config.multi_agent(policies=set(problem.agent_ids), policy_mapping_fn=map_to_own)
         else:
-            config.multi_agent(policies={SHARED}, policy_mapping_fn=_to_shared)
+            config.multi_agent(policies={SHARED}, policy_mapping_fn=map_to_shared)
     check_config(config, run.algo)
     algorithm: Any = config.build_algo()
     try:
@@ -125,11 +125,3 @@ def _side_by_side(problem: Problem, policy: Policy) -> tuple[list[list[float]], 
             rows.extend(actions[:, 0].reshape(len(actions), -1).to(torch.float64).tolist())
         step = env.step(optimal)
     return best, chosen
-
-
-def _to_own(agent_id: str, episode: Any, **kwargs: Any) -> str:
-    return agent_id
-
-
-def _to_shared(agent_id: str, episode: Any, **kwargs: Any) -> str:
-    return SHARED

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.stats import t as student_t
 from torch import Tensor
 
-from envs.optima.evaluation import Value, score
+from envs.optima.evaluation import Value, score, value
 from envs.optima.problem import Problem
 
 CONFIDENCE = 0.95
@@ -105,6 +105,14 @@ def scored(problem: Problem, seeds: Sequence[Learned], *, baseline: float) -> Sc
         distance=float(np.mean([float(one.distance.mean()) for one in seeds])),
         seeds=list(seeds),
     )
+
+
+def baseline_value(problem: Problem, num_episodes: int) -> float:
+    """Mean objective of the simple policy over agents: exact, or where only that tells, simulated."""
+    exact = problem.baseline_value
+    if exact is not None:
+        return float(exact.mean())
+    return value(problem, problem.baseline, num_episodes=num_episodes).team_mean
 
 
 def as_json(result: Scored) -> dict[str, Any]:

@@ -278,14 +278,16 @@ def _assign_networks(config: AlgorithmConfig, run: RunConfig, market: Market) ->
             f"these differ: {sorted(kinds)}; leave the flag out"
         )
     if settings.use_shared_networks or (settings.use_shared_networks is None and len(kinds) == 1):
-        config.multi_agent(policies={SHARED}, policy_mapping_fn=_map_to_shared)
+        config.multi_agent(policies={SHARED}, policy_mapping_fn=map_to_shared)
     else:
-        config.multi_agent(policies=set(floor.agent_ids), policy_mapping_fn=_map_to_own)
+        config.multi_agent(policies=set(floor.agent_ids), policy_mapping_fn=map_to_own)
 
 
-def _map_to_shared(agent_id: str, episode: Any, **kwargs: Any) -> str:
+def map_to_shared(agent_id: str, episode: Any, **kwargs: Any) -> str:
+    """Every agent acts by the one network."""
     return SHARED
 
 
-def _map_to_own(agent_id: str, episode: Any, **kwargs: Any) -> str:
+def map_to_own(agent_id: str, episode: Any, **kwargs: Any) -> str:
+    """Every agent acts by the network of its name."""
     return agent_id

@@ -151,7 +151,7 @@ def test_where_the_simple_policy_is_as_good_as_the_best_there_is_no_score():
         (["--algo", "ppo", "--ppo.minibatch-size", "9000"], "RLlib refuses these settings of ppo: "),
         (["--settings", "drift=[1"], r"--settings drift=\[1: the value cannot be read"),
         (["--seed", str(MOST_SEED), "--seeds", "2"], "leaves no room for --seeds 2"),
-        (["--market", "kyle", "--agents", "2", "--settings", "num_traders=5"], "num_traders.* --agents"),
+        (["--market", "kyle", "--agents", "2", "--settings", "num_traders=5"], "num_traders.* which num_agents says"),
         (["--market", "almgren-chriss", "--agents", "3", "--settings", "num_steps=0"], "num_steps.*greater than 0"),
         (["--market", "almgren-chriss", "--agents", "3", "--settings", "permanent=abc"], "permanent.*valid number"),
     ],
