@@ -61,6 +61,8 @@ class CheckpointedRun(SnapshotAlgorithm):
     _vault: Vault | None = None
     _writer: ThreadPoolExecutor | None = None
     _saving: Future[tuple[Path, str | None]] | None = None
+    _team_text: tuple[bytes, int] | None = None
+    """What every checkpoint says of the team, and how many agents it has."""
     _ends = False
     """Whether the iteration that has just been done is the last one of this process."""
 
@@ -261,12 +263,11 @@ class CheckpointedRun(SnapshotAlgorithm):
         if bad := non_finite_weights(weights):
             raise NonFiniteLossError(bad)
         taken.files[EXACT_FILE] = exact.capture(self)
-        layout = team_layout(self, weights)
-        for name, content in (
-            (LAYOUT_FILE, layout),
-            (META_FILE, self._meta(len(layout["agent_ids"]), weights_sha256(weights))),
-            (STATE_FILE, self._plan()),
-        ):
+        if self._team_text is None:  # who the team is, and the shapes of its networks, stay the same
+            layout = team_layout(self, weights)
+            self._team_text = json_text(layout).encode(), len(layout["agent_ids"])
+        taken.files[LAYOUT_FILE], num_agents = self._team_text
+        for name, content in ((META_FILE, self._meta(num_agents, weights_sha256(weights))), (STATE_FILE, self._plan())):
             taken.files[name] = json_text(content).encode()
         return taken
 
