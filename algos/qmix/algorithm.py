@@ -10,6 +10,7 @@ from algos.off_policy import OffPolicyTeam, OffPolicyTeamConfig
 from algos.qmix.config import QMIXSettings
 from algos.qmix.learner import QMIXLearner
 from algos.qmix.module import TeamQModule
+from algos.step_size import step_size_schedule
 
 
 class QMIXConfig(OffPolicyTeamConfig):
@@ -27,7 +28,7 @@ class QMIXConfig(OffPolicyTeamConfig):
         if settings.network == "gru" and settings.n_step > 1:
             raise IncompatibleError("n_step above 1 needs network=mlp; a GRU learns from whole sequences with n_step=1")
         super().use_settings(settings)
-        self.lr, self.grad_clip = settings.lr, settings.grad_clip
+        self.lr, self.grad_clip = step_size_schedule(settings.lr, settings), settings.grad_clip
         return self
 
     @property

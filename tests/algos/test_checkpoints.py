@@ -55,13 +55,16 @@ def _trained(algorithm, iterations):
     [
         (_qmix, {}),
         (_qmix, {"network": "gru", "sequence_length": 4, "n_step": 1}),
-        (_qmix, {"optimizer": "rmsprop", "n_step": 3, "tau": 0.1, "use_shared_networks": False}),
+        (
+            _qmix,
+            {"optimizer": "rmsprop", "n_step": 3, "tau": 0.1, "use_shared_networks": False, "lr_decay_steps": 2_000},
+        ),
         (_ppo, {}),
         (_separate_ppo, {}),
         (_mappo, {}),
-        (_mappo, {"reward": "own", "use_shared_networks": False, "critic_lr": 1e-3}),
+        (_mappo, {"reward": "own", "use_shared_networks": False, "critic_lr": 1e-3, "lr_decay_steps": 2_000}),
         (_continuous_ippo, {}),
-        (_maddpg, {"reward": "own", "n_step": 3, "policy_delay": 2}),
+        (_maddpg, {"reward": "own", "n_step": 3, "policy_delay": 2, "lr_decay_steps": 2_000}),
         (_continuous_maddpg, {"noise": "ou", "twin_critics": True, "target_noise": 0.2}),
     ],
     ids=[
