@@ -10,6 +10,8 @@ from envs.rllib import TradingEnv
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
+FALLING = {"lr_decay_steps": 2_000}
+
 
 def _qmix(**settings):
     return with_evaluation(qmix_config(floor_env(), seed=3, **settings))
@@ -62,9 +64,9 @@ def _trained(algorithm, iterations):
         (_ppo, {}),
         (_separate_ppo, {}),
         (_mappo, {}),
-        (_mappo, {"reward": "own", "use_shared_networks": False, "critic_lr": 1e-3, "lr_decay_steps": 2_000}),
+        (_mappo, {"reward": "own", "use_shared_networks": False, "critic_lr": 1e-3} | FALLING),
         (_continuous_ippo, {}),
-        (_maddpg, {"reward": "own", "n_step": 3, "policy_delay": 2, "lr_decay_steps": 2_000}),
+        (_maddpg, {"reward": "own", "n_step": 3, "policy_delay": 2} | FALLING),
         (_continuous_maddpg, {"noise": "ou", "twin_critics": True, "target_noise": 0.2}),
     ],
     ids=[
