@@ -47,6 +47,8 @@ class DataConfig:
     """First date of the validation split (2017-01-01). With test_start it replaces the three shares."""
     test_start: str | None = None
     """First date of the test split."""
+    end: str | None = None
+    """Bars from this date on are left out (2018-01-01). None: the history goes to its last bar."""
     embargo_bars: int | None = None
     """Bars left out between splits. None: what the features and the observation window look back on."""
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
@@ -102,6 +104,10 @@ def build_bars(config: DataConfig) -> Bars:
     Raises:
         InputError: if the file, its assets or its calendar cannot be used.
     """
+    return _until(_whole_history(config), config.end)
+
+
+def _whole_history(config: DataConfig) -> Bars:
     if config.path is not None:
         return load_bars(
             config.path,
@@ -120,6 +126,23 @@ def build_bars(config: DataConfig) -> Bars:
         )
         bars = replace(bars, frequency=frequency, periods_per_year=periods, notes=(*bars.notes, *notes))
     return bars if config.assets is None else bars.select(config.assets)
+
+
+def _until(bars: Bars, end: str | None) -> Bars:
+    """Leave out the bars from a date on."""
+    if end is None:
+        return bars
+    date = _read_date("end", end)
+    if not bars.dates[0] < date:
+        raise InputError(f"data.end is {end}, but the history of {bars.source} begins on {str(bars.dates[0])[:10]}")
+    return bars.between(0, int(np.searchsorted(bars.dates, date)))
+
+
+def _read_date(setting: str, text: str) -> np.datetime64:
+    try:
+        return np.datetime64(text, "us")
+    except ValueError:
+        raise InputError(f"data.{setting} is {text!r}: write a date such as 2017-01-01") from None
 
 
 def split_bars(bars: Bars, config: DataConfig, *, lookback_bars: int, embargo_bars: int, horizon_bars: int) -> Splits:
@@ -204,10 +227,7 @@ def _split_by_dates(bars: Bars, config: DataConfig, lookback: int, embargo: int)
     starts = []
     for setting in ("validation_start", "test_start"):
         text = getattr(config, setting)
-        try:
-            date = np.datetime64(text, "us")
-        except ValueError:
-            raise InputError(f"data.{setting} is {text!r}: write a date such as 2017-01-01") from None
+        date = _read_date(setting, text)
         if not bars.dates[0] < date <= bars.dates[-1]:
             first, last = (str(day)[:10] for day in (bars.dates[0], bars.dates[-1]))
             raise InputError(f"data.{setting} is {text}, outside the history of {bars.source} ({first} to {last})")

@@ -33,7 +33,7 @@ def check_agents(trained: list[dict[str, Any]], found: list[dict[str, Any]], *, 
     if len(trained) != len(found):
         raise InputError(
             f"{model} was trained with {len(trained)} agents ({_names(trained)}), but {prices} makes a desk of "
-            f"{len(found)} ({_names(found)}): choose the assets with --data.assets"
+            f"{len(found)} ({_names(found)}): choose its assets (--data.assets) or its desk (--desk.*) as in training"
         )
     for before, now in zip(trained, found, strict=True):
         for key in ("name", "action", "num_actions", "feature_groups", "observe", "num_assets"):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from experiments.scoring.results import Interval, interval
+from experiments.intervals import Interval, interval
 
 SEEDS = 5
 """Seeds of every row."""

@@ -370,15 +370,19 @@ def non_finite_weights(weights: Mapping[str, Any]) -> str:
     return f"{len(bad)} weights are NaN or infinite, the first of them {bad[0]}; lower lr" if bad else ""
 
 
-def _require_fit(algorithm: Algorithm, checkpoint: Path) -> None:
+def _require_fit(algorithm: Any, checkpoint: Path) -> None:
     """Refuse a checkpoint of another team.
 
     Raises:
-        IncompatibleError: saying what differs.
+        IncompatibleError: saying what differs, the algorithm first.
     """
     differences = layout_differences(read_layout(checkpoint), team_layout(algorithm))
-    if differences:
-        raise IncompatibleError(f"{checkpoint} does not fit this run: {'; '.join(differences)}")
+    if not differences:
+        return
+    trained_by = json.loads((checkpoint / META_FILE).read_text(encoding="utf-8")).get("algo")
+    if trained_by not in (None, algorithm.run.algo):
+        differences.insert(0, f"it was trained by {trained_by}, this run trains by {algorithm.run.algo}")
+    raise IncompatibleError(f"{checkpoint} does not fit this run: {'; '.join(differences)}")
 
 
 def _read_state(checkpoint: Path) -> dict[str, Any]:

@@ -49,6 +49,24 @@ def test_build_bars_reads_the_file_or_makes_the_market(tmp_path):
     assert build_bars(DataConfig(path=path, assets=("BBB",))).assets == ("BBB",)
 
 
+def test_history_ends_before_the_date_that_is_set(tmp_path):
+    whole = build_bars(DataConfig())
+    date = str(whole.dates[400])[:10]
+    cut = build_bars(DataConfig(end=date))
+    assert cut.num_bars == 400
+    assert cut.fingerprint == whole.between(0, 400).fingerprint
+    assert build_bars(DataConfig(end="2100-01-01")).num_bars == whole.num_bars
+    path = write(tmp_path, long_table())
+    dates = build_bars(DataConfig(path=path)).dates
+    assert build_bars(DataConfig(path=path, end=str(dates[2]))).num_bars == 2
+
+
+@pytest.mark.parametrize(("end", "words"), [("1990-01-01", "begins on"), ("soon", "write a date")])
+def test_an_end_that_leaves_nothing_is_refused(end, words):
+    with pytest.raises(InputError, match=rf"data\.end is.*{words}"):
+        build_bars(DataConfig(end=end))
+
+
 def test_splits_lie_in_order_with_an_embargo_between_them(market):
     splits = split_bars(market, DataConfig(), lookback_bars=70, embargo_bars=75, horizon_bars=100)
     assert splits.train.start == 70

@@ -76,10 +76,12 @@ def tables() -> list[dict[str, float]]:
 
 
 @pytest.mark.parametrize("fact", ACCEPTANCE)
-def test_statistics_are_those_of_real_stocks(tables, fact):
+def test_statistics_are_those_of_real_stocks(tables, fact, capsys):
     least, most = ACCEPTANCE[fact]
     values = np.array([table[fact] for table in tables])
     measured = f"{fact}: {np.round(values, 3).tolist()} over seeds 0 to {len(tables) - 1}, wanted {least} to {most}"
+    with capsys.disabled():
+        print(f"\n{measured}", end=" ")
     assert least < values[0] < most, f"default seed; {measured}"
     assert least < np.median(values) < most, f"median; {measured}"
     assert np.mean((values > least) & (values < most)) >= 0.75, measured

@@ -15,10 +15,11 @@ from envs.optima.evaluation import score as score_of
 from experiments import score
 from experiments.cli import exit_code
 from experiments.config import MOST_SEED
+from experiments.intervals import interval
 from experiments.scoring import learning, settings
 from experiments.scoring.learning import Learned
 from experiments.scoring.recipes import SCORED, recipe
-from experiments.scoring.results import interval, scored
+from experiments.scoring.results import scored
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 

@@ -316,6 +316,8 @@ def test_weights_that_do_not_fit_leave_no_folder_behind(first, tmp_path, capsys)
     err = capsys.readouterr().err
     assert "does not fit this run" in err
     assert "shape [3, 1, 64], this run has [3, 1, 32]" in err
+    assert run_here(tmp_path / "other", "--load-model", folder, "--algo", "vdn") == 2
+    assert "it was trained by qmix, this run trains by vdn" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

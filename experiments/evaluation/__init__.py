@@ -1,0 +1,1 @@
+"""Learners tested on years that they have not seen."""

@@ -1,0 +1,90 @@
+"""The walk-forward verb: what it asks its runs for, what it refuses, and a real one."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from experiments import evaluate
+from experiments.cli import exit_code
+from experiments.evaluation.folds import Fold
+from experiments.evaluation.runs import Job, jobs
+from experiments.run_record import read_run_record
+
+SMALL = ["--data.synthetic.num-assets", "3", "--data.synthetic.num-bars", "900", "--floor.horizon-bars", "20"]
+
+
+def test_each_run_has_its_dates_and_its_seed():
+    fold = Fold(number=2, validation_start="2016-01-04", test_start="2017-01-03", end="2018-01-02")
+    words = Job(fold, 7, Path("/x/walk/fold-2-seed-7")).words(["--algo", "ppo"])
+    place = ["--storage", "/x/walk", "--name", "fold-2-seed-7", "--seed", "7"]
+    dates = ["--data.validation-start", "2016-01-04", "--data.test-start", "2017-01-03", "--data.end", "2018-01-02"]
+    assert words == ["--algo", "ppo", *place, *dates]
+    last = Job(Fold(number=3, validation_start="a", test_start="b", end=None), 7, Path("/x")).words([])
+    assert "--data.end" not in last
+
+
+def test_runs_go_fold_by_fold():
+    folds = [Fold(number=n, validation_start="a", test_start="b", end=None) for n in (1, 2)]
+    assert [job.folder.name for job in jobs(Path("w"), folds, range(3, 5))] == [
+        "fold-1-seed-3",
+        "fold-1-seed-4",
+        "fold-2-seed-3",
+        "fold-2-seed-4",
+    ]
+
+
+def test_words_of_the_walk_and_of_its_runs_are_told_apart():
+    words = ["--folds", "3", "--algo", "ppo", "--first-test=0.4", "--seed", "2", "--seeds", "9"]
+    own, rest = evaluate.split_words(words)
+    assert own == ["--folds", "3", "--first-test=0.4", "--seeds", "9"]
+    assert rest == ["--algo", "ppo", "--seed", "2"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--resume", "never"], "--resume is not for a walk-forward"),
+        (["--data.end", "2018-01-01"], "--data.end is not for a walk-forward"),
+        (["--storage", "s3://bucket/x"], "a walk-forward is kept in a folder of this machine"),
+        (["--folds", "0"], "--folds is '0'"),
+        (["--first-test", "1"], "--first-test is '1'"),
+        (["--folds", "400"], "history too short"),
+        (["--algo", "ppo", "--search.num-trials", "2", "--search.objective", "return"], "must be sharpe"),
+        (["--fold", "3"], "unknown flag --fold"),
+    ],
+)
+def test_mistakes_are_told_in_one_line_and_leave_nothing(tmp_path, monkeypatch, capsys, words, said):
+    monkeypatch.chdir(tmp_path)
+    assert exit_code(evaluate.run, [*SMALL, *words]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert said in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_is_not_written_over(tmp_path, capsys):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "config.json").write_text("{}")
+    assert exit_code(evaluate.run, [*SMALL, "--storage", str(tmp_path), "--name", "mine"]) == 2
+    assert [p.name for p in (tmp_path / "mine").iterdir()] == ["config.json"]
+
+
+@pytest.mark.slow
+def test_a_walk_tests_every_bar_once_and_says_how_sure_it_is(tmp_path, capsys):
+    words = [*SMALL, "--episodes", "16", "--folds", "2", "--seeds", "2", "--seed", "5", "--storage", str(tmp_path)]
+    assert evaluate.run([*words, "--name", "walk", "--json", str(tmp_path / "walk.json")]) == 0
+    found = json.loads((tmp_path / "walk.json").read_text())
+    folder = tmp_path / "walk"
+    assert found == json.loads((folder / "evaluation.json").read_text())
+    assert (folder / "evaluation.png").stat().st_size > 10_000
+    assert list(found["seeds"]) == ["5", "6"]
+    tests = [pd.read_parquet(folder / f"fold-{k}-seed-5" / "backtest" / "equity.parquet") for k in (1, 2)]
+    assert tests[0]["date"].max() < tests[1]["date"].min()
+    trained = [read_run_record(folder / f"fold-{k}-seed-6") for k in (1, 2)]
+    assert [record.config["seed"] for record in trained] == [6, 6]
+    assert "equal weight" in capsys.readouterr().out
+    before = (folder / "fold-2-seed-6" / "summary.json").read_bytes()
+    assert evaluate.run([*words, "--name", "walk"]) == 0, "the same command repeats what is done"
+    assert (folder / "fold-2-seed-6" / "summary.json").read_bytes() == before
