@@ -1,10 +1,10 @@
-"""The two-step game of Rashid et al. 2018, section 5: QMIX finds 8, VDN settles for 7."""
+"""The two-step game of Rashid et al. 2018, section 5: QMIX finds 8, VDN and independent learners settle for 7."""
 
 import pytest
 from teams import TwoStepGame, floor_env, greedy_return, ppo_config, qmix_config, with_evaluation
 
 from algos.policy import flat_weights
-from algos.qmix.algorithm import QMIXConfig, VDNConfig
+from algos.qmix.algorithm import IQLConfig, QMIXConfig, VDNConfig
 from envs.optima.rllib import KnownMarketEnv
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -51,6 +51,26 @@ def test_qmix_finds_the_best_joint_policy(seed):
 @pytest.mark.parametrize("seed", SEEDS)
 def test_vdn_settles_for_the_safe_game(seed):
     assert solve(VDNConfig, seed) == 7.0
+
+
+@pytest.mark.parametrize(
+    ("settings", "seed"),
+    [
+        ({}, 0),
+        ({"reward": "team", "dueling": True, "prioritised_replay": True}, 1),
+        ({"num_quantiles": 8, "dueling": True, "n_step": 2}, 0),
+    ],
+    ids=["plain", "dueling", "quantiles"],
+)
+def test_independent_learners_settle_for_the_safe_game(settings, seed):
+    """While all act at random, the better game pays each (0 + 1) / 2 or (1 + 8) / 2 on average, less than 7."""
+    assert solve(IQLConfig, seed, iterations=100, **settings) == 7.0
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_qmix_finds_it_with_returns_of_all_lengths_and_by_priority(seed):
+    settings = {"td_lambda": 0.6, "sequence_length": 2, "prioritised_replay": True, "train_batch_size": 32}
+    assert solve(QMIXConfig, seed, **settings) == 8.0
 
 
 def test_qmix_finds_it_in_an_environment_that_has_no_batch():
