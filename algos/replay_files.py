@@ -18,7 +18,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from algos.errors import IncompatibleError
-from algos.replay import Ring, TeamReplay
+from algos.replay import TeamReplay
+from algos.ring import Ring
 from algos.settled import Settled, write_through
 
 FOLDER = "replay"

@@ -21,8 +21,8 @@ class QMIXSettings(ReplaySettings):
     """What each agent of iql is paid: the mean of all agents' rewards, or its own. None: own for iql; qmix and vdn
     know the team's alone."""
     td_lambda: float = Field(default=0.0, ge=0, le=1)
-    """Weight of longer returns in the targets, which mix those of all numbers of steps in a replayed sequence (TD of
-    lambda); 0 bootstraps after n_step."""
+    """Weight of longer returns in the targets, which mix those of all numbers of steps in a replayed sequence; 0
+    bootstraps after n_step. What was done at random counts in them as if it were meant: let epsilon fall."""
     double_q: bool = True
     """Choose the next action by the online networks, value it by the target networks (van Hasselt et al. 2016)."""
     tau: float = Field(default=1.0, gt=0, le=1)

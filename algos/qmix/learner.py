@@ -22,7 +22,7 @@ class QMIXLearner(TargetLearner, TorchLearner):
 
     Attributes:
         td_errors: Where replay follows priorities: |TD error| of each sample of each batch of the last round, [S] each,
-            the mean over steps and agents as in PyMARL2; of a distribution that of its mean.
+            the mean over steps and agents; of a distribution that of its mean.
     """
 
     td_errors: list[Tensor]

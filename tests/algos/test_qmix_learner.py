@@ -12,7 +12,7 @@ from algos.learner import NonFiniteLossError
 from algos.losses import quantile_huber_loss
 from algos.qmix.algorithm import IQLConfig, QMIXConfig, VDNConfig
 from algos.qmix.module import Q_TOT, TARGET_Q_TOT
-from algos.replay import TeamReplay, _gather
+from algos.replay import TeamReplay, gather
 from algos.returns import lambda_returns
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -167,7 +167,7 @@ def test_errors_of_remote_learners_come_back_to_what_each_was_given():
     for batch in (batch for of_learner in algorithm._drawn for batch in of_learner):
         ((own, leaves),) = batch
         rows, columns = (torch.from_numpy(v) for v in np.divmod(leaves, own.num_replicas))
-        joint = _gather(ring, rows, columns, 1, 1, 0.99, with_mask=False)
+        joint = gather(ring, rows, columns, 1, 1, 0.99, with_mask=False)
         out = module.forward_train({"joint": joint})
         errors = (joint.rewards / scale + joint.discounts * out[TARGET_Q_TOT] - out[Q_TOT]).abs()[0]
         assert own.values.reshape(-1)[leaves] == pytest.approx(errors.detach().numpy(), abs=1e-4)
