@@ -85,7 +85,7 @@ def check_against(naive, batch, *, length, n_step, gamma):
             assert torch.equal(batch.obs[i, s], step["obs"])
             assert torch.equal(batch.actions[i, s], step["actions"])
             assert torch.equal(batch.state[i, s], step["state"])
-            assert float(batch.rewards[i, s]) == pytest.approx(reward, abs=1e-4)
+            assert float(batch.rewards[i, s]) == pytest.approx(reward, rel=1e-6, abs=1e-4)
             assert float(batch.discounts[i, s]) == pytest.approx(0.0 if last["terminated"] else discount, abs=1e-6)
             assert bool(batch.ended[i, s]) == last["ended"]
             for name in ("next_obs", "next_mask", "next_state"):

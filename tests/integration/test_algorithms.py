@@ -45,6 +45,7 @@ def test_vdn(tmp_path):
     assert 0 < check(tmp_path / "vdn", agents=3)["epsilon"] < 1
 
 
+@pytest.mark.slow
 def test_iql_of_rivals_by_priority(tmp_path):
     words = ["--algo", "iql", "--qmix.prioritised-replay", "True", "--qmix.num-quantiles", "4"]
     words += ["--desk.preset", "rivals", "--desk.num-agents", "2"]

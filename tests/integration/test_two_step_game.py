@@ -79,7 +79,7 @@ def test_independent_learners_settle_for_the_safe_game(settings, seed):
 def test_qmix_mixes_what_it_could_reach_with_what_was_reached(td_lambda, found, seed):
     """While all act at random the better game has paid 2.5, so it is worth 8 - 5.5 lambda: more than 7, or less."""
     settings = {"td_lambda": td_lambda, "sequence_length": 2, "prioritised_replay": True, "train_batch_size": 32}
-    assert solve(QMIXConfig, seed, **settings) == found
+    assert solve(QMIXConfig, seed, iterations=100, **settings) == found
 
 
 def test_qmix_finds_it_in_an_environment_that_has_no_batch():
