@@ -13,6 +13,7 @@ from algos.mappo.learner import MAPPOLearner
 from algos.mappo.module import TeamActorCritic
 from algos.rollout import concatenate
 from algos.runner import TEAM_MODULE
+from algos.step_size import step_size_schedule
 
 
 class MAPPOConfig(AlgorithmConfig):
@@ -33,7 +34,7 @@ class MAPPOConfig(AlgorithmConfig):
         """Write the settings where RLlib looks for them."""
         self.settings = settings
         self.training(
-            lr=settings.lr,
+            lr=step_size_schedule(settings.lr, settings),
             gamma=settings.gamma,
             train_batch_size_per_learner=settings.train_batch_size_per_learner,
         )

@@ -6,10 +6,11 @@ from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from algos.settings import STRICT
+from algos.step_size import StepSizeSettings
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class MAPPOSettings:
+class MAPPOSettings(StepSizeSettings):
     """Settings of MAPPO (Yu et al. 2022) and IPPO (de Witt et al. 2020); names are RLlib's where they mean the same."""
 
     lr: float = Field(default=5e-4, gt=0)

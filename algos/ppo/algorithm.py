@@ -13,6 +13,7 @@ from algos.ppo.config import PPOSettings
 from algos.ppo.learner import TeamPPOLearner
 from algos.ppo.module import MaskedPPOModule
 from algos.rollout import concatenate
+from algos.step_size import step_size_schedule
 
 
 class TeamPPOConfig(PPOConfig):
@@ -78,7 +79,7 @@ class TeamPPO(TeamAlgorithm, PPO):
 def apply_ppo_settings(config: PPOConfig, settings: PPOSettings) -> PPOConfig:
     """Write our settings into an RLlib PPOConfig, whichever runner it uses."""
     config.training(
-        lr=settings.lr,
+        lr=step_size_schedule(settings.lr, settings),
         gamma=settings.gamma,
         lambda_=settings.lambda_,
         train_batch_size_per_learner=settings.train_batch_size_per_learner,

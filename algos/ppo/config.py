@@ -6,10 +6,11 @@ from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from algos.settings import STRICT
+from algos.step_size import StepSizeSettings
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class PPOSettings:
+class PPOSettings(StepSizeSettings):
     """Settings of RLlib's PPO; names are RLlib's."""
 
     lr: float = Field(default=3e-4, gt=0)

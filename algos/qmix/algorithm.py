@@ -10,6 +10,7 @@ from algos.off_policy import OffPolicyTeam, OffPolicyTeamConfig
 from algos.qmix.config import QMIXSettings
 from algos.qmix.learner import QMIXLearner
 from algos.qmix.module import TeamQModule
+from algos.step_size import step_size_schedule
 
 
 class QMIXConfig(OffPolicyTeamConfig):
@@ -35,7 +36,7 @@ class QMIXConfig(OffPolicyTeamConfig):
         if self.mixer != "none" and settings.reward == "own":
             raise IncompatibleError(f"reward=own is for iql: {self.mixer} learns the value of the team's reward")
         super().use_settings(settings)
-        self.lr, self.grad_clip = settings.lr, settings.grad_clip
+        self.lr, self.grad_clip = step_size_schedule(settings.lr, settings), settings.grad_clip
         return self
 
     @property
