@@ -113,7 +113,7 @@ def test_weights_scale_the_loss_of_each_sample_and_errors_are_its_own(settings):
         inputs = {"joint": which}
         out = module.forward_train(inputs)
         loss = learner.compute_loss_for_module(module_id="team", config=algorithm.config, batch=inputs, fwd_out=out)
-        return float(loss), out
+        return float(loss.detach()), out
 
     alone = [batch.map(lambda v, i=i: v[:, i : i + 1]) for i in range(12)]
     losses = torch.tensor([loss_of(one)[0] for one in alone])
