@@ -122,7 +122,7 @@ def test_weights_scale_the_loss_of_each_sample_and_errors_are_its_own(settings):
     for one in alone:
         out = loss_of(one)[1]
         errors = out["td_targets"] - out[Q_TOT]
-        wanted.append(float((errors.mean(-1) if s.num_quantiles else errors).abs().mean()))
+        wanted.append(float((errors.mean(-1) if s.num_quantiles else errors).detach().abs().mean()))
     learner.update(training_data=TrainingData(batch=[batch._replace(weights=weights)]))
     assert learner.td_errors[0].tolist() == pytest.approx(wanted, rel=1e-3, abs=1e-5)
     algorithm.stop()
