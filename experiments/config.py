@@ -94,17 +94,17 @@ class RunConfig:
     storage: str = "results"
     """Folder that holds run folders, or an address in an object store: s3://bucket/folder."""
     preset: str | None = None
-    """Named differences from the defaults: demo, desk, roles, rivals, dow or gpu."""
+    """Named differences from the defaults: demo, desk, roles, rivals, dow, gpu, pymarl2 or finsense."""
     config: str | None = None
     """YAML file of your own with differences from the defaults; flags win over it."""
     seed: int = Field(default=0, ge=0, le=MOST_SEED)
     """Seed of weights, exploration and floor. The built-in market has its own: data.synthetic.seed."""
-    algo: Literal["qmix", "vdn", "mappo", "ippo", "maddpg", "ppo", "dqn", "sac"] = "qmix"
-    """Learning algorithm. vdn takes its settings from the qmix group, ippo from the mappo group; sac needs
-    --desk.action continuous."""
+    algo: Literal["qmix", "vdn", "iql", "mappo", "ippo", "maddpg", "ppo", "dqn", "sac"] = "qmix"
+    """Learning algorithm. vdn and iql (independent Q-learning: DQN for teams) take their settings from the qmix group,
+    ippo from the mappo group; sac needs --desk.action continuous."""
     runner: Literal["team", "rllib"] = "team"
-    """Who samples for ppo: the batched team runner, or RLlib's own. qmix, vdn, mappo, ippo and maddpg use the first,
-    dqn and sac the second."""
+    """Who samples for ppo: the batched team runner, or RLlib's own. qmix, vdn, iql, mappo, ippo and maddpg use the
+    first, dqn and sac the second."""
     episodes: int = Field(default=400, gt=0, le=MOST_EPISODES)
     """Target: finished replica episodes over the whole life of the run. It can be raised later."""
     checkpoint_interval: int = Field(default=10, gt=0)

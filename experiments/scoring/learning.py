@@ -14,6 +14,7 @@ from envs.optima.batched import OptimaEnv
 from envs.optima.evaluation import action_distance, value
 from envs.optima.problem import Policy, Problem
 from envs.optima.rllib import ENV_NAME, register
+from experiments.algorithm_names import SECTION_OF_ALGO
 from experiments.config import RunConfig
 from experiments.scoring.results import Learned
 from experiments.threads import one_thread
@@ -49,7 +50,7 @@ def learn(
     Raises:
         InputError: if the algorithm cannot take the market's actions.
     """
-    if run.algo in ("qmix", "vdn") and not problem.num_actions:
+    if SECTION_OF_ALGO[run.algo] == "qmix" and not problem.num_actions:
         raise InputError(f"--algo {run.algo} chooses among actions, but this market's are numbers: use maddpg or mappo")
     config = bare_config(run)
     register()

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from experiments.algorithm_names import SECTION_OF_ALGO
 from experiments.layers import merge
 
-SCORED = ("qmix", "vdn", "maddpg", "mappo", "ippo", "ppo")
+SCORED = ("qmix", "vdn", "iql", "maddpg", "mappo", "ippo", "ppo")
 """Algorithms that can be scored: those that the batched team runner samples for."""
 GAMES = ("two-step", "climbing", "penalty")
 

@@ -42,8 +42,8 @@ class ScoreConfig:
     """How many agents, where that can be chosen; None takes the market's own number."""
     settings: tuple[str, ...] = ()
     """Settings of the market, as name=value: reward=team num_steps=20."""
-    algo: Literal["qmix", "vdn", "maddpg", "mappo", "ippo", "ppo"] = "mappo"
-    """Learning algorithm. vdn takes its settings from the qmix group, ippo from the mappo group."""
+    algo: Literal["qmix", "vdn", "iql", "maddpg", "mappo", "ippo", "ppo"] = "mappo"
+    """Learning algorithm. vdn and iql take their settings from the qmix group, ippo from the mappo group."""
     seeds: int = Field(default=5, gt=0)
     """How many runs."""
     seed: int = Field(default=0, ge=0, le=MOST_SEED)

@@ -21,7 +21,7 @@ from algos.maddpg.algorithm import MADDPGConfig
 from algos.mappo.algorithm import IPPOConfig, MAPPOConfig
 from algos.ppo.algorithm import TeamPPOConfig, apply_ppo_settings
 from algos.ppo.module import MaskedPPOModule
-from algos.qmix.algorithm import QMIXConfig, VDNConfig
+from algos.qmix.algorithm import IQLConfig, QMIXConfig, VDNConfig
 from algos.runner import TeamEnvRunner
 from algos.sac.config import SACSettings
 from envs.errors import InputError
@@ -109,6 +109,10 @@ def _qmix(run: RunConfig) -> AlgorithmConfig:
 
 def _vdn(run: RunConfig) -> AlgorithmConfig:
     return VDNConfig().use_settings(run.qmix)
+
+
+def _iql(run: RunConfig) -> AlgorithmConfig:
+    return IQLConfig().use_settings(run.qmix)
 
 
 def _mappo(run: RunConfig) -> AlgorithmConfig:
@@ -211,6 +215,7 @@ def _steps_of_iteration(run: RunConfig) -> int:
 _BUILDERS = {
     ("qmix", ""): _qmix,
     ("vdn", ""): _vdn,
+    ("iql", ""): _iql,
     ("mappo", ""): _mappo,
     ("ippo", ""): _ippo,
     ("maddpg", ""): _maddpg,
@@ -262,7 +267,7 @@ def _assign_networks(config: AlgorithmConfig, run: RunConfig, market: Market) ->
         raise InputError(
             f"--algo sac sets target weights, but desk.action is {action}: give --desk.action continuous, or use dqn"
         )
-    if run.algo in ("qmix", "vdn", "dqn") and action != "discrete":
+    if run.algo in ("qmix", "vdn", "iql", "dqn") and action != "discrete":
         raise IncompatibleError(
             f"--algo {run.algo} chooses among discrete actions, but desk.action is {action}: use ppo, mappo, ippo, "
             "maddpg or sac"

@@ -37,6 +37,7 @@ _OF_LEARNING = {
             "use_reward_standardisation",
             "grad_clip",
         ),
+        *("td_lambda", "huber_kappa", "prioritised_replay", "priority_alpha", "priority_beta", "priority_beta_steps"),
         *("epsilon_start", "epsilon_end", "epsilon_decay_steps"),
     ),
     "mappo": (

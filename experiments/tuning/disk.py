@@ -167,8 +167,10 @@ class _Parts:
         if self.config.algo in ON_POLICY:
             return 0
         if is_on_team_path(self.config):
-            is_filled = self._steps(episodes) % STEPS_PER_SEGMENT
-            return min(is_filled, self.own.replay_capacity) * self._row()
+            capacity, steps = self.own.replay_capacity, self._steps(episodes)
+            prioritised = getattr(self.algo, "replays_by_priority", False)
+            priorities = 4 * min(capacity, steps) if prioritised else 0
+            return min(steps % STEPS_PER_SEGMENT, capacity) * self._row() + priorities
         is_sac = self.config.algo == "sac"
         capacity = self.own.replay_capacity
         steps = min(capacity, episodes * self.episode_len)
@@ -192,7 +194,7 @@ class _Parts:
         """One joint step, with its share of what was seen at the ends of episodes."""
         seen = self.num_agents * (4 * self.width + self.mask) + 4 * self.state
         done = 8 if self.config.desk.action == "discrete" else 4 * self.actions
-        paid = 4 * self.num_agents if self.config.algo == "maddpg" and self.config.maddpg.reward == "own" else 4
+        paid = 4 * self.num_agents if getattr(self.algo, "pays_own_reward", False) else 4
         return int(seen * (1 + 1 / self.episode_len)) + done * self.num_agents + paid + 2
 
     def _spaces(self) -> dict[str, Any]:

@@ -101,7 +101,11 @@ def _prepare(config: RunConfig, folder: Path, fixed: Collection[str]) -> tuple[S
     record = SearchRecord.read(folder)
     ended = reconcile(record)
     space = search_space(
-        config.algo, fixed=() if record.drawn_names else fixed, network=config.qmix.network, is_population=is_population
+        config.algo,
+        fixed=() if record.drawn_names else fixed,
+        network=config.qmix.network,
+        td_lambda=config.qmix.td_lambda,
+        is_population=is_population,
     )
     record.drawn_names = record.drawn_names or list(space)
     space = {name: space[name] for name in record.drawn_names}

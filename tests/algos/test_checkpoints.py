@@ -6,6 +6,7 @@ from teams import floor_env, maddpg_config, mappo_config, ppo_config, qmix_confi
 
 from algos.mappo.algorithm import IPPOConfig
 from algos.policy import flat_weights, weights_sha256
+from algos.qmix.algorithm import IQLConfig
 from envs.rllib import TradingEnv
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -15,6 +16,10 @@ FALLING = {"lr_decay_steps": 2_000}
 
 def _qmix(**settings):
     return with_evaluation(qmix_config(floor_env(), seed=3, **settings))
+
+
+def _iql(**settings):
+    return with_evaluation(qmix_config(floor_env(), seed=3, config=IQLConfig, **settings))
 
 
 def _ppo(**_):
@@ -61,6 +66,9 @@ def _trained(algorithm, iterations):
             _qmix,
             {"optimizer": "rmsprop", "n_step": 3, "tau": 0.1, "use_shared_networks": False, "lr_decay_steps": 2_000},
         ),
+        (_qmix, {"td_lambda": 0.6, "sequence_length": 4, "prioritised_replay": True, "priority_beta_steps": 300}),
+        (_iql, {"use_shared_networks": False}),
+        (_iql, {"num_quantiles": 4, "dueling": True, "n_step": 3, "prioritised_replay": True, "replay_capacity": 100}),
         (_ppo, {}),
         (_separate_ppo, {}),
         (_mappo, {}),
@@ -73,6 +81,9 @@ def _trained(algorithm, iterations):
         "qmix",
         "qmix-gru",
         "qmix-nstep-soft",
+        "qmix-lambda-priorities",
+        "iql-separate",
+        "iql-quantiles-priorities",
         "ppo",
         "ppo-separate",
         "mappo",

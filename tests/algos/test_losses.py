@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from algos.losses import clipped_surrogate, clipped_value_loss, squared_td_loss, td_targets
+from algos.losses import clipped_surrogate, clipped_value_loss, quantile_huber_loss, squared_td_loss, td_targets
 
 
 def test_nothing_is_bootstrapped_where_the_discount_is_zero():
@@ -54,3 +54,49 @@ def test_value_loss_is_the_papers_formula_written_as_a_loop(clip_param, huber_de
         total += max(error(v - r), error(clipped - r))
     got = clipped_value_loss(*map(torch.from_numpy, (values, old_values, targets)), clip_param, huber_delta)
     assert float(got) == pytest.approx(total / 40, rel=1e-12)
+
+
+def test_weights_of_a_td_loss_scale_each_square():
+    values, targets = torch.tensor([1.0, 2.0, 5.0]), torch.tensor([0.0, 4.0, 4.0])
+    weights = torch.tensor([1.0, 0.5, 0.25])
+    assert float(squared_td_loss(values, targets)) == pytest.approx((1 + 4 + 1) / 3)
+    assert float(squared_td_loss(values, targets, weights)) == pytest.approx((1 + 2 + 0.25) / 3)
+
+
+@pytest.mark.parametrize("kappa", [0.3, 1.0, 2.5])
+def test_quantile_loss_is_the_papers_sum(kappa):
+    generator = torch.Generator().manual_seed(0)
+    quantiles, targets = (2 * torch.randn(4, n, generator=generator, dtype=torch.float64) for n in (3, 5))
+    taus = (torch.arange(3) + 0.5) / 3
+    wanted = []
+    for b in range(4):
+        total = 0.0
+        for i, tau in enumerate(taus.tolist()):
+            for j in range(5):
+                u = float(targets[b, j] - quantiles[b, i])
+                huber = 0.5 * u * u if abs(u) <= kappa else kappa * (abs(u) - 0.5 * kappa)
+                total += abs(tau - (u < 0)) * huber / 5
+        wanted.append(total)
+    assert float(quantile_huber_loss(quantiles, targets, taus, kappa=kappa)) == pytest.approx(sum(wanted) / 4)
+    weights = torch.tensor([1.0, 0.0, 2.0, 0.5], dtype=torch.float64)
+    got = float(quantile_huber_loss(quantiles, targets, taus, kappa=kappa, weights=weights))
+    assert got == pytest.approx(float((weights * torch.tensor(wanted)).mean()))
+
+
+def test_loss_is_least_where_the_quantiles_of_the_target_are():
+    targets = torch.randn(4_001, generator=torch.Generator().manual_seed(1), dtype=torch.float64).exp()
+    taus = (torch.arange(5) + 0.5) / 5
+
+    def slopes(shift):
+        quantiles = (torch.quantile(targets, taus.double()) + shift).unsqueeze(0).requires_grad_()
+        quantile_huber_loss(quantiles, targets.unsqueeze(0), taus, kappa=1e-6).mul(1e6).backward()
+        return quantiles.grad[0]
+
+    assert slopes(0.0).abs().max() < 1e-3
+    assert slopes(0.2).min() > 1e-3
+    assert slopes(-0.2).max() < -1e-3
+
+
+def test_quantile_loss_needs_a_positive_width():
+    with pytest.raises(ValueError, match="kappa is 0"):
+        quantile_huber_loss(torch.zeros(1, 2), torch.zeros(1, 2), torch.tensor([0.25, 0.75]), kappa=0)

@@ -95,7 +95,8 @@ def test_flag_given_twice_counts_the_last_time():
         (["--algo", "qmi"], r"^--algo is 'qmi', which does not exist \(did you mean 'qmix'\?\)$"),
         (
             ["--algo", "sarsa"],
-            r"^--algo is 'sarsa', which does not exist: choose one of qmix, vdn, mappo, ippo, maddpg, ppo, dqn, sac$",
+            r"^--algo is 'sarsa', which does not exist: choose one of qmix, vdn, iql, mappo, ippo, maddpg, ppo, dqn, "
+            r"sac$",
         ),
         (["--capital", "0"], r"^--floor\.capital is '0': input should be greater than 0$"),
         (["--capital", "lots"], r"^--floor\.capital is 'lots': .*valid number"),
@@ -279,7 +280,7 @@ def test_floor_spec_holds_an_absolute_path(tmp_path):
 
 
 def test_presets_of_the_issue_exist():
-    assert {"demo", "desk", "roles", "rivals", "dow", "gpu"} <= set(preset_names())
+    assert {"demo", "desk", "roles", "rivals", "dow", "gpu", "pymarl2", "finsense"} <= set(preset_names())
 
 
 @pytest.mark.parametrize("name", preset_names())
