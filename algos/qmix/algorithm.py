@@ -5,7 +5,6 @@ from typing import Any
 
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
-from algos.errors import IncompatibleError
 from algos.off_policy import OffPolicyTeam, OffPolicyTeamConfig
 from algos.qmix.config import QMIXSettings
 from algos.qmix.learner import QMIXLearner
@@ -24,16 +23,9 @@ class QMIXConfig(OffPolicyTeamConfig):
 
     def use_settings(self, settings: QMIXSettings) -> "QMIXConfig":
         """Write the settings where RLlib looks for them."""
-        if settings.network == "gru" and settings.n_step > 1:
-            raise IncompatibleError("n_step above 1 needs network=mlp; a GRU learns from whole sequences with n_step=1")
         super().use_settings(settings)
         self.lr, self.grad_clip = settings.lr, settings.grad_clip
         return self
-
-    @property
-    def sequence_length(self) -> int:  # type: ignore[override]
-        """Joint steps in a sample: one, or as many as a GRU learns from."""
-        return self.settings.sequence_length if self.settings.network == "gru" else 1
 
     def get_default_learner_class(self) -> type[QMIXLearner]:
         """The squared TD error of the team value."""

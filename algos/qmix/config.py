@@ -5,12 +5,13 @@ from typing import Literal
 from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
 
+from algos.network_settings import NetworkSettings
 from algos.replay_settings import ReplaySettings
 from algos.settings import STRICT
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class QMIXSettings(ReplaySettings):
+class QMIXSettings(ReplaySettings, NetworkSettings):
     """Settings of VDN and QMIX; names are RLlib's where they mean the same."""
 
     lr: float = Field(default=5e-4, gt=0)
@@ -29,12 +30,8 @@ class QMIXSettings(ReplaySettings):
     """Chance of a random action after the decay."""
     epsilon_decay_steps: int = Field(default=50_000, gt=0)
     """Environment steps over which epsilon falls in a straight line."""
-    network: Literal["mlp", "gru"] = "mlp"
-    """Encoder of each agent's observation; a GRU carries memory from bar to bar (Hausknecht and Stone 2015)."""
     hidden: tuple[PositiveInt, ...] = Field(default=(64, 64), min_length=1)
-    """Widths of the agent network's layers; a GRU's state has the last width."""
-    sequence_length: int = Field(default=32, gt=1)
-    """Bars in a replayed sequence when the network is a GRU."""
+    """Widths of the layers of an mlp or a gru, whose state has the last width."""
     use_shared_networks: bool = True
     """One network for all agents, told apart by a one-hot id; False gives each agent its own."""
     mixing_embed_dim: int = Field(default=32, gt=0)

@@ -1,6 +1,7 @@
 """TeamQModule: agents' Q-networks and the mixer that makes one team value of them, with their target copies."""
 
 import copy
+from collections.abc import Sequence
 from typing import Any, cast
 
 import gymnasium as gym
@@ -10,9 +11,10 @@ from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import Tensor, nn
 
 from algos.acting import Acted
+from algos.encoders import make_encoder
 from algos.errors import IncompatibleError
 from algos.masks import MASKED_LOGIT
-from algos.nets import TeamEncoder, TeamLinear, follow
+from algos.nets import TeamLinear, follow
 from algos.qmix.config import QMIXSettings
 from algos.replay import TeamBatch
 from algos.schedules import epsilon_at
@@ -24,13 +26,11 @@ TARGET_Q_TOT = "target_q_tot"
 class AgentNetworks(nn.Module):
     """Q-values of every agent: [N, R, F] and memory to [N, R, K] and new memory."""
 
-    def __init__(self, num_agents: int, obs_dim: int, num_actions: int, settings: QMIXSettings) -> None:
+    def __init__(self, spaces: Sequence[gym.Space], num_actions: int, settings: QMIXSettings) -> None:
         super().__init__()
         is_shared = settings.use_shared_networks
-        self.encoder = TeamEncoder(
-            num_agents, obs_dim, settings.hidden, is_recurrent=settings.network == "gru", is_shared=is_shared
-        )
-        self.head = TeamLinear(num_agents, self.encoder.out_features, num_actions, is_shared=is_shared)
+        self.encoder = make_encoder(spaces, settings, hidden=settings.hidden, is_shared=is_shared)
+        self.head = TeamLinear(len(spaces), self.encoder.out_features, num_actions, is_shared=is_shared)
 
     def forward(self, obs: Tensor, memory: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Q-values of one step, and what a GRU remembers of it."""
@@ -93,12 +93,11 @@ class TeamQModule(TorchRLModule, InferenceOnlyAPI):
         self.settings = QMIXSettings(**self.model_config["settings"])
         obs_spaces = cast(gym.spaces.Dict, spaces["obs"]).spaces
         self.num_agents = len(obs_spaces)
-        self.obs_dim = max(int(cast(Any, s.shape)[0]) for s in obs_spaces.values())
         counts = [int(cast(gym.spaces.Discrete, s).n) for s in actions.values()]
         self.num_actions = max(counts)
         allowed = torch.arange(self.num_actions) < torch.tensor(counts).unsqueeze(-1)
         self.register_buffer("allowed", allowed, persistent=False)
-        self.agents = AgentNetworks(self.num_agents, self.obs_dim, self.num_actions, self.settings)
+        self.agents = AgentNetworks([*obs_spaces.values()], self.num_actions, self.settings)
         if self.inference_only:
             return
         state_dim = int(cast(Any, spaces["state"].shape)[0])
