@@ -176,7 +176,7 @@ def _padded(columns: Sequence[Sequence[Sequence[int]]], filler: int) -> Tensor:
     """Columns of each agent's rows, [N, L, widest] int64, filled up with one that holds a zero."""
     widest = max(len(row) for rows in columns for row in rows)
     filled = [[[*row, *[filler] * (widest - len(row))] for row in rows] for rows in columns]
-    return torch.tensor(filled, dtype=torch.int64).view(len(columns), -1, widest)
+    return torch.tensor(filled, dtype=torch.int64).view(len(columns), len(columns[0]), widest)
 
 
 def _columns(obs: Tensor, columns: Tensor) -> Tensor:

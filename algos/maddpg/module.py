@@ -50,10 +50,10 @@ class DeterministicPolicies(nn.Module):
             self.head.weight.mul_(_FIRST_POLICY_GAIN)
             self.head.bias.zero_()
 
-    def forward(self, obs: Tensor, memory: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """What is done in one step, [N, R, A], and what a GRU remembers of it."""
+    def forward(self, obs: Tensor, memory: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """What is done in one step, [N, R, A], and the features that it comes from, which a GRU remembers."""
         features = self.encoder(obs, memory)
-        return self.head(features), features if self.encoder.is_recurrent else None
+        return self.head(features), features
 
     def of_batch(self, joint: TeamBatch, *, with_next: bool) -> Tensor:
         """What is done on the observations of a batch, or on what they led to.
@@ -229,7 +229,8 @@ class TeamDDPGModule(TorchRLModule, InferenceOnlyAPI):
         size = self.agents.encoder.memory
         memory = carry[..., :size].transpose(0, 1) if carry is not None and size else None
         process = carry[..., size:] if carry is not None and self._has_process else None
-        out, new_memory = self.agents(obs.transpose(0, 1), memory)
+        out, features = self.agents(obs.transpose(0, 1), memory)
+        new_memory = features if size else None
         out = out.transpose(0, 1)
         if self.is_discrete:
             drawn, _ = draw_choice(self._allowed_logits(out, action_mask), explore, generator)

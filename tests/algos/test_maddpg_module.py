@@ -88,7 +88,7 @@ def test_choices_are_drawn_by_the_softmax_of_the_logits():
     module = loosened(module_of())
     obs = torch.randn(1, 2, 3, generator=draw(1)).expand(40_000, 2, 3)
     acted = module.act(obs, None, explore=True, generator=draw(2))
-    wanted = torch.softmax(module.agents(obs[:1].transpose(0, 1))[1, 0], -1)
+    wanted = torch.softmax(module.agents(obs[:1].transpose(0, 1))[0][1, 0], -1)
     found = torch.bincount(acted.actions[:, 1], minlength=4) / 40_000
     torch.testing.assert_close(found, wanted.detach(), atol=0.01, rtol=0)
 
@@ -177,8 +177,8 @@ def test_forward_is_what_the_paper_says_sample_by_sample(kind, reward, is_shared
     joint, noise = batch_of(module), module.draw_noise(7, draw(6))
     out = module.forward_train({"joint": joint, "noise": noise})
     obs, following = joint.obs[0], joint.next_obs[0]
-    raw = module.agents(obs.transpose(0, 1)).transpose(0, 1)
-    raw_target = module.target_agents(following.transpose(0, 1)).transpose(0, 1)
+    raw = module.agents(obs.transpose(0, 1))[0].transpose(0, 1)
+    raw_target = module.target_agents(following.transpose(0, 1))[0].transpose(0, 1)
     if kind == "discrete":
         allowed = module.used
         taken = torch.nn.functional.one_hot(joint.actions[0], 4).float()
