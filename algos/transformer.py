@@ -74,7 +74,7 @@ class Block(nn.Module):
         query = self._split(self.query(normal[:, :, :num_queries]))
         key, value = self._split(self.key(normal)), self._split(self.value(normal))
         heads = nn.functional.scaled_dot_product_attention(query, key, value)
-        seen = heads.transpose(1, 2).flatten(2).view(*tokens.shape[:2], num_queries, -1)
+        seen = heads.transpose(1, 2).flatten(2).view(*tokens.shape[:2], num_queries, tokens.shape[-1])
         x = tokens[:, :, :num_queries] + self.merge(seen)
         fed: Tensor = self.narrow(torch.relu(self.widen(self.feedforward_norm(x))))
         return x + fed

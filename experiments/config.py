@@ -36,7 +36,7 @@ from experiments.recovery.vault import Vault
 from experiments.run_files import RECORD_FILE
 from experiments.run_folders import check_name, has_begun
 from experiments.run_record import find_run_folder, read_run_record
-from experiments.settings import settings_of, value_of
+from experiments.settings import hyphens, settings_of, value_of
 
 PRESETS = Path(__file__).parent / "presets"
 Metric = Literal["sharpe", "return", "calmar", "max_drawdown"]
@@ -47,6 +47,10 @@ MOST_EPISODES = 10**12
 
 ALIASES = {"capital": "floor.capital"}
 """Flat names of nested settings."""
+OF_ALGO = ("network",)
+"""Flat flags that set the setting of that name in the group of the chosen algorithm."""
+NETWORK_OF = {"d_model": "transformer", "num_layers": "transformer", "sequence_length": "gru"}
+"""Settings of an algorithm's group that only one network uses."""
 SCHEDULER_OF = {
     "search.grace_episodes": "asha",
     "search.reduction_factor": "asha",
@@ -213,7 +217,7 @@ def parse_run(argv: Sequence[str], *, prog: str = "experiments/run.py") -> tuple
     if any(word in ("-h", "--help") for word in argv):
         print_help(RunConfig, prog=prog, description=_DESCRIPTION)
         raise SystemExit(0)
-    flags = scan_flags(RunConfig, argv, aliases=ALIASES)
+    flags = scan_algo_flags(RunConfig, argv, RunConfig.algo, aliases=ALIASES)
     asked = {name: words[0] for name, words in flags.items() if words[0] != "None"}
     by_file = read_config_file(asked.get("config"))
     asked = {name: str(value) for name, value in by_file.items() if value is not None} | asked
@@ -224,11 +228,56 @@ def parse_run(argv: Sequence[str], *, prog: str = "experiments/run.py") -> tuple
     if not of_run:  # a branch that exists has taken over what it needs, and its parent may be gone
         base = merge(_branch_layer(asked.get("branch_from")), base)
     base = merge(merge(base, of_run), by_file)
+    algo = (flags["algo"][0] if "algo" in flags else None) or base.get("algo", RunConfig.algo)
+    flags = scan_algo_flags(RunConfig, argv, algo, aliases=ALIASES)  # only now is known whose network is meant
     config = parse_flags(RunConfig, flags, base=base)
     config = replace(config, name=run_name(config))
     by_hand = {name: value_of(config, name) for name in (*flatten(by_file, settings_of(RunConfig)), *flags)}
     check_combination(config, flags)
     return config, by_hand
+
+
+def scan_algo_flags(
+    cls: type, argv: Sequence[str], algo: str, *, aliases: Mapping[str, str] | None = None
+) -> dict[str, list[str]]:
+    """Split a command line into settings and their words, flat flags of the algorithm's group among them.
+
+    Args:
+        cls: The tree of settings.
+        argv: Words after the program's name.
+        algo: The chosen algorithm; one that does not exist is left to those who check it.
+        aliases: Flat names of other settings.
+
+    Raises:
+        InputError: as ``scan_flags`` does; or if the algorithm has no such setting.
+    """
+    group, settings = SECTION_OF_ALGO.get(algo, "qmix"), settings_of(cls)
+    own = {name: f"{group}.{name}" for name in OF_ALGO if f"{group}.{name}" in settings}
+    for name in OF_ALGO:
+        if name not in own and any(word.partition("=")[0] == f"--{name}" for word in argv):
+            raise InputError(f"--{name} has no effect on --algo {algo}, which leaves no choice: leave it out")
+    return scan_flags(cls, argv, aliases={**(aliases or {}), **own})
+
+
+def check_network(group: str, settings: Any, by_flag: Collection[str]) -> None:
+    """Refuse flags of an algorithm's group that its network has no use for.
+
+    Args:
+        group: Name of the group.
+        settings: The group.
+        by_flag: Dotted names of the settings that came as flags.
+
+    Raises:
+        InputError: naming the flag and the network.
+    """
+    for name in by_flag:
+        head, _, leaf = name.partition(".")
+        user = NETWORK_OF.get(leaf, settings.network)
+        if head == group and user != settings.network:
+            raise InputError(f"--{group}.{hyphens(leaf)} has no effect on --network {settings.network}, only on {user}")
+        attends = settings.network == "transformer" or getattr(settings, "critic", "mlp") == "attention"
+        if name == f"{group}.num_heads" and not attends:
+            raise InputError(f"--{group}.num-heads has no effect where nothing attends: give --network transformer")
 
 
 def check_combination(config: RunConfig, by_flag: Collection[str]) -> None:
@@ -251,6 +300,8 @@ def check_combination(config: RunConfig, by_flag: Collection[str]) -> None:
         if SCHEDULER_OF.get(name, config.search.scheduler) != config.search.scheduler:
             needed = SCHEDULER_OF[name]
             raise InputError(f"{flag} has no effect on --search.scheduler {config.search.scheduler}, only on {needed}")
+    if hasattr(getattr(config, section), "network"):
+        check_network(section, getattr(config, section), by_flag)
     _check_population(config)
     if "runner" in by_flag and config.runner != RUNNER_OF_ALGO.get(config.algo, config.runner):
         raise InputError(f"--runner {config.runner} does not exist for --algo {config.algo}: leave it out")
@@ -405,7 +456,8 @@ def _starts_from_other(asked: Mapping[str, str], recorded: Mapping[str, Any]) ->
 
 _DESCRIPTION = (
     "Train a desk of agents, evaluate it on the validation split, backtest it on the test split. "
-    "The same command run again carries on. --capital is short for --floor.capital. "
+    "The same command run again carries on. --capital is short for --floor.capital, and "
+    "--network for that of the algorithm's group, as in --qmix.network. "
     "Layers, the later wins: defaults, --preset, the run folder's config.json, --config, flags."
 )
 

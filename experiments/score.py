@@ -22,9 +22,9 @@ from algos.settings import STRICT
 from envs.errors import InputError
 from envs.optima.catalog import make_problem
 from experiments.algorithm_names import SECTION_OF_ALGO
-from experiments.arguments import parse_flags, print_help, scan_flags
+from experiments.arguments import parse_flags, print_help
 from experiments.cli import DONE, check_json_flag, main, write_json_flag
-from experiments.config import MOST_SEED, RunConfig
+from experiments.config import MOST_SEED, RunConfig, check_network, scan_algo_flags
 from experiments.reporting.files import check_folder_writable, write_json
 from experiments.reporting.tables import rows_table, show
 from experiments.scoring.recipes import recipe
@@ -71,7 +71,8 @@ def parse_score(argv: Sequence[str]) -> ScoreConfig:
     Raises:
         InputError: one line for the first mistake.
     """
-    flags = scan_flags(ScoreConfig, argv)
+    named = scan_algo_flags(ScoreConfig, argv, ScoreConfig.algo).get("algo", [ScoreConfig.algo])[0]
+    flags = scan_algo_flags(ScoreConfig, argv, named)
     plain = parse_flags(ScoreConfig, flags, base={})
     section = SECTION_OF_ALGO[plain.algo]
     if plain.seed + plain.seeds - 1 > MOST_SEED:
@@ -81,7 +82,9 @@ def parse_score(argv: Sequence[str]) -> ScoreConfig:
         if group in SECTION_OF_ALGO.values() and group != section:
             flag = settings_of(ScoreConfig)[name].flag
             raise InputError(f"{flag} has no effect on --algo {plain.algo}, which uses the settings of {section}.*")
-    return parse_flags(ScoreConfig, flags, base={section: recipe(plain.market, plain.algo).settings})
+    config = parse_flags(ScoreConfig, flags, base={section: recipe(plain.market, plain.algo).settings})
+    check_network(section, getattr(config, section), flags)
+    return config
 
 
 def market_settings(words: Sequence[str]) -> dict[str, Any]:

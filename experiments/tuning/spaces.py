@@ -74,12 +74,12 @@ def search_space(algo: str, *, fixed: Iterable[str], network: str, is_population
     Args:
         algo: Name of the algorithm.
         fixed: Dotted names of settings that the user has set by hand.
-        network: The network of value-based algorithms; a GRU learns from whole sequences and takes no n-step returns.
+        network: The network of the algorithm; a GRU learns from whole sequences and takes no n-step returns.
         is_population: Whether the settings change while a trial trains.
     """
     space = {name: domain for name, domain in SPACES[algo].items() if name not in set(fixed)}
-    if network == "gru" and algo in ("qmix", "vdn"):
-        space.pop("qmix.n_step", None)
+    if network == "gru":
+        space = {name: domain for name, domain in space.items() if not name.endswith(".n_step")}
     if is_population:
         space = {name: domain for name, domain in space.items() if name not in FIXED_IN_TRAINING}
     return space

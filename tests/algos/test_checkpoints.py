@@ -2,7 +2,16 @@
 
 import pytest
 import torch
-from teams import floor_env, maddpg_config, mappo_config, ppo_config, qmix_config, to_own, with_evaluation
+from teams import (
+    SMALL_TRANSFORMER,
+    floor_env,
+    maddpg_config,
+    mappo_config,
+    ppo_config,
+    qmix_config,
+    to_own,
+    with_evaluation,
+)
 
 from algos.mappo.algorithm import IPPOConfig
 from algos.policy import flat_weights, weights_sha256
@@ -15,8 +24,16 @@ def _qmix(**settings):
     return with_evaluation(qmix_config(floor_env(), seed=3, **settings))
 
 
+def _windowed_qmix(**settings):
+    return with_evaluation(qmix_config(floor_env(window=3), seed=3, **SMALL_TRANSFORMER, **settings))
+
+
 def _ppo(**_):
     return with_evaluation(ppo_config(floor_env(), seed=3))
+
+
+def _windowed_ppo(**_):
+    return with_evaluation(ppo_config(floor_env(window=3), seed=3, network=SMALL_TRANSFORMER))
 
 
 def _mappo(**settings):
@@ -56,25 +73,35 @@ def _trained(algorithm, iterations):
         (_qmix, {}),
         (_qmix, {"network": "gru", "sequence_length": 4, "n_step": 1}),
         (_qmix, {"optimizer": "rmsprop", "n_step": 3, "tau": 0.1, "use_shared_networks": False}),
+        (_windowed_qmix, {"use_shared_networks": False}),
         (_ppo, {}),
+        (_windowed_ppo, {}),
         (_separate_ppo, {}),
         (_mappo, {}),
         (_mappo, {"reward": "own", "use_shared_networks": False, "critic_lr": 1e-3}),
+        (_mappo, {"critic": "attention"}),
         (_continuous_ippo, {}),
+        (_continuous_ippo, {"network": "gru"}),
         (_maddpg, {"reward": "own", "n_step": 3, "policy_delay": 2}),
         (_continuous_maddpg, {"noise": "ou", "twin_critics": True, "target_noise": 0.2}),
+        (_continuous_maddpg, {"noise": "ou", "network": "gru", "sequence_length": 4, "critic": "attention"}),
     ],
     ids=[
         "qmix",
         "qmix-gru",
         "qmix-nstep-soft",
+        "qmix-transformer",
         "ppo",
+        "ppo-transformer",
         "ppo-separate",
         "mappo",
         "mappo-own",
+        "mappo-attention",
         "ippo",
+        "ippo-gru",
         "maddpg",
         "maddpg-ou",
+        "maddpg-gru-attention",
     ],
 )
 def test_a_restored_run_is_the_unbroken_one(make, settings, tmp_path):
