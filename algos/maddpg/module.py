@@ -81,6 +81,9 @@ class DeterministicPolicies(nn.Module):
 class JointCritic(nn.Module):
     """Value of what all agents observe and do (Lowe et al. 2017, eq. 6): one for each agent, or for the team.
 
+    Beside policies that have a memory it has one too: what hangs on earlier bars could not be judged without it, nor
+    policies be taught to remember (Wang et al. 2020, R-MADDPG).
+
     Args:
         num_agents: N.
         width: Width of all observations and actions together, N (F + A).
@@ -91,17 +94,19 @@ class JointCritic(nn.Module):
         super().__init__()
         self.num_agents, count = num_agents, num_agents if settings.reward == "own" else 1
         is_shared = settings.use_shared_networks or count == 1
-        self.encoder = TeamEncoder(count, width, settings.hidden, is_recurrent=False, is_shared=is_shared)
+        is_recurrent = settings.network == "gru"
+        self.encoder = TeamEncoder(count, width, settings.hidden, is_recurrent=is_recurrent, is_shared=is_shared)
         self.head = TeamLinear(count, self.encoder.out_features, 1, is_shared=is_shared)
         self.num_values = count
 
-    def forward(self, obs: Tensor, actions: Tensor) -> Tensor:
+    def forward(self, obs: Tensor, actions: Tensor, memory: Tensor | None = None) -> Tensor:
         """Values of joint actions.
 
         Args:
             obs: [R, N, F] float32.
             actions: One-hot choices or numbers, [R, N, A] float32; or [N, R, N, A], of which the values that the N
                 agents have for their own row are asked for.
+            memory: What is remembered of the steps before, [C, R, H] float32; None without a GRU.
 
         Returns:
             [R, C] float32, C being N or, for a team's reward, 1; or [R, N].
@@ -109,17 +114,39 @@ class JointCritic(nn.Module):
         seen = obs.flatten(1).expand(*actions.shape[:-2], -1)
         rows = torch.cat([seen, actions.flatten(-2)], -1)
         if self.num_values == 1:
-            values = self.head(self.encoder(rows.reshape(1, -1, rows.shape[-1]))).reshape(rows.shape[:-1])
+            flat = rows.reshape(1, -1, rows.shape[-1])
+            if memory is not None and actions.dim() == 4:
+                memory = memory.expand(len(rows), -1, -1).reshape(1, flat.shape[1], -1)
+            values = self.head(self.encoder(flat, memory)).reshape(rows.shape[:-1])
             return values.T if actions.dim() == 4 else values.unsqueeze(-1)
         per_agent = rows if actions.dim() == 4 else rows.expand(self.num_agents, -1, -1)
-        out: Tensor = self.head(self.encoder(per_agent))
+        out: Tensor = self.head(self.encoder(per_agent, memory))
         return out.squeeze(-1).T
+
+    def remember(self, obs: Tensor, actions: Tensor, ended: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """What a GRU remembers before and after each step of sequences, which it begins with an empty memory.
+
+        Args:
+            obs: [L, S, N, F] float32.
+            actions: Those that were taken, [L, S, N, A] float32.
+            ended: Whether an episode ended in a step, [L, S] bool.
+
+        Returns:
+            [C, L * S, H] each; None without a GRU.
+        """
+        if not self.encoder.is_recurrent:
+            return None, None
+        rows = torch.cat([obs.flatten(2), actions.flatten(2)], -1).expand(self.num_values, -1, -1, -1)
+        blank = obs.new_zeros(self.num_values, obs.shape[1], self.encoder.memory)
+        after = self.encoder.unroll(rows, blank, ended)
+        kept = after[:, :-1].masked_fill(ended[:-1].unsqueeze(-1), 0.0)
+        return torch.cat([blank.unsqueeze(1), kept], 1).flatten(1, 2), after.flatten(1, 2)
 
 
 class AttentionCritic(nn.Module):
     """Value of what all agents observe and do, for each agent, by attention to the others (Iqbal and Sha 2019).
 
-    For a team's reward too each agent has an estimate of its own.
+    For a team's reward too each agent has an estimate of its own. It has no memory.
 
     Args:
         num_agents: N.
@@ -133,7 +160,11 @@ class AttentionCritic(nn.Module):
         self.encoder = TeamEncoder(num_agents, width, settings.hidden, is_recurrent=False, is_shared=is_shared)
         self.attention = AgentAttention(num_agents, settings.hidden[-1], settings.num_heads, is_shared=is_shared)
 
-    def forward(self, obs: Tensor, actions: Tensor) -> Tensor:
+    def remember(self, obs: Tensor, actions: Tensor, ended: Tensor) -> tuple[None, None]:
+        """Nothing: as ``JointCritic`` without a GRU."""
+        return None, None
+
+    def forward(self, obs: Tensor, actions: Tensor, memory: Tensor | None = None) -> Tensor:
         """Values of joint actions, given as to ``JointCritic``; [R, N] float32."""
         seen = torch.cat([obs.expand(*actions.shape[:-1], -1), actions], -1)
         seen = seen if actions.dim() == 4 else seen.unsqueeze(0)
@@ -278,18 +309,23 @@ class TeamDDPGModule(TorchRLModule, InferenceOnlyAPI):
         noise: Noise = batch["noise"]
         rows = joint.map(lambda v: v.flatten(0, 1))
         obs, taken = rows.obs, self._as_input(rows.actions)
+        sequences = (joint.obs, taken.unflatten(0, joint.ended.shape), joint.ended)
         with torch.no_grad():
             following = self._target_actions(joint, rows.next_mask, noise.target)
-            next_q = torch.stack([c(rows.next_obs, following) for c in self.target_critic]).amin(0)
+            after = [cast(Any, c).remember(*sequences)[1] for c in self.target_critic]
+            following_q = [c(rows.next_obs, following, m) for c, m in zip(self.target_critic, after, strict=True)]
+            next_q = torch.stack(following_q).amin(0)
         out = self.agents.of_batch(joint, with_next=False)
         chosen = self._differentiable(out, rows.mask, noise.policy)
         own = torch.eye(self.num_agents, dtype=torch.bool, device=obs.device).view(self.num_agents, 1, -1, 1)
         each = torch.where(own, chosen, taken)  # [N, R, N, A]: each agent's own action, and those the others took
         fixed = {name: p.detach() for name, p in self.critic[0].named_parameters()}
+        before = [cast(Any, c).remember(*sequences)[0] for c in self.critic]
+        first = None if before[0] is None else before[0].detach()
         return {
-            Q: torch.stack([c(obs, taken) for c in self.critic]),
+            Q: torch.stack([c(obs, taken, m) for c, m in zip(self.critic, before, strict=True)]),
             NEXT_Q: next_q,
-            POLICY_Q: torch.func.functional_call(self.critic[0], fixed, (obs, each)),
+            POLICY_Q: torch.func.functional_call(self.critic[0], fixed, (obs, each, first)),
             OUTPUT_SQUARE: (out.square() * cast(Tensor, self.used)).sum() / (len(obs) * cast(Tensor, self.used).sum()),
         }
 

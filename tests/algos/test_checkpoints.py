@@ -84,7 +84,7 @@ def _trained(algorithm, iterations):
         (_continuous_ippo, {"network": "gru"}),
         (_maddpg, {"reward": "own", "n_step": 3, "policy_delay": 2}),
         (_continuous_maddpg, {"noise": "ou", "twin_critics": True, "target_noise": 0.2}),
-        (_continuous_maddpg, {"noise": "ou", "network": "gru", "sequence_length": 4, "critic": "attention"}),
+        (_continuous_maddpg, {"noise": "ou", "network": "gru", "sequence_length": 4}),
     ],
     ids=[
         "qmix",
@@ -101,7 +101,7 @@ def _trained(algorithm, iterations):
         "ippo-gru",
         "maddpg",
         "maddpg-ou",
-        "maddpg-gru-attention",
+        "maddpg-gru",
     ],
 )
 def test_a_restored_run_is_the_unbroken_one(make, settings, tmp_path):

@@ -12,6 +12,7 @@ from scipy.stats import kstest
 
 from algos.distributions import gumbel_noise, straight_through
 from algos.errors import IncompatibleError
+from algos.maddpg.algorithm import MADDPGConfig
 from algos.maddpg.config import MADDPGSettings
 from algos.maddpg.module import NEXT_Q, OUTPUT_SQUARE, POLICY_Q, Noise, Q, TeamDDPGModule
 from algos.replay import TeamBatch
@@ -294,6 +295,46 @@ def test_sequences_begin_without_memory_and_forget_where_an_episode_ended():
             memory = torch.zeros_like(memory) if ended[t, s] else memory
 
 
+@pytest.mark.parametrize("reward", ["team", "own"])
+def test_critics_remember_what_was_done_and_judge_each_step_by_it(reward):
+    module, L, S = module_of(BOXES, network="gru", reward=reward), 4, 5
+    with torch.no_grad():
+        for p in module.target_critic.parameters():
+            p.add_(0.1 * torch.randn_like(p))
+    obs, following = torch.randn(2, L, S, 2, 3, generator=draw(1))
+    taken, ended = torch.rand(L, S, 2, 3, generator=draw(2)), torch.rand(L, S, generator=draw(3)) < 0.4
+    blank = torch.zeros(L, S)
+    joint = TeamBatch(obs, taken, blank, blank, following, ended, None, None, None)
+    noise = module.draw_noise(L * S, draw(4))
+    out = module.forward_train({"joint": joint, "noise": noise})
+    C = 2 if reward == "own" else 1
+    q, next_q = out[Q][0].view(L, S, C), out[NEXT_Q].view(L, S, C)
+    policy_q = out[POLICY_Q].view(L, S, 2)
+    chosen = module._differentiable(module.agents.of_batch(joint, with_next=False), None, noise.policy)
+    chosen = chosen.view(L, S, 2, 3)
+    then = module._target_actions(joint, None, noise.target).view(L, S, 2, 3)
+
+    def row(o, a):
+        return torch.cat([o.flatten(), a.flatten()]).view(1, 1, -1).expand(C, 1, -1)
+
+    critic, target = module.critic[0], module.target_critic[0]
+    for s in range(S):
+        memory = target_memory = torch.zeros(C, 1, 8)
+        for t in range(L):
+            for n in range(2):
+                mixed = taken[t, s].clone()
+                mixed[n] = chosen[t, s, n]
+                judged = critic.head(critic.encoder(row(obs[t, s], mixed), memory))[n if C == 2 else 0, 0, 0]
+                torch.testing.assert_close(policy_q[t, s, n], judged, atol=1e-5, rtol=1e-5)
+            memory = critic.encoder(row(obs[t, s], taken[t, s]), memory)
+            target_memory = target.encoder(row(obs[t, s], taken[t, s]), target_memory)
+            torch.testing.assert_close(q[t, s], critic.head(memory)[:, 0, 0], atol=1e-5, rtol=1e-5)
+            ahead = target.head(target.encoder(row(following[t, s], then[t, s]), target_memory))[:, 0, 0]
+            torch.testing.assert_close(next_q[t, s], ahead, atol=1e-5, rtol=1e-5)
+            if ended[t, s]:
+                memory, target_memory = torch.zeros_like(memory), torch.zeros_like(memory)
+
+
 def test_memory_and_noise_are_carried_beside_each_other():
     module = module_of(BOXES, network="gru", noise="ou", ou_theta=0.2)
     carry = module.initial_carry(6)
@@ -334,3 +375,9 @@ def test_every_weight_of_an_attending_transformer_learns():
     assert without == set()
     still = {n for n, p in module.named_parameters() if p.grad is not None and p.numel() and not p.grad.any()}
     assert still == {"critic.0.attention.query.weight", "critic.0.attention.key.weight"}, "one other agent: no choice"
+
+
+def test_attending_critics_beside_policies_with_a_memory_are_refused():
+    settings = MADDPGSettings(network="gru", critic="attention")
+    with pytest.raises(IncompatibleError, match="critic=attention has no memory"):
+        MADDPGConfig().use_settings(settings)
