@@ -7,6 +7,7 @@ from ray.rllib.core.learner.learner import Learner
 from ray.rllib.core.learner.training_data import TrainingData
 from ray.rllib.utils.metrics import (
     ALL_MODULES,
+    NUM_ENV_STEPS_SAMPLED_LIFETIME,
     NUM_ENV_STEPS_TRAINED,
     NUM_ENV_STEPS_TRAINED_LIFETIME,
     NUM_MODULE_STEPS_TRAINED,
@@ -15,6 +16,7 @@ from ray.rllib.utils.metrics import (
 from torch import Tensor
 
 from algos.errors import IncompatibleError
+from algos.step_size import step_size_schedule
 
 NUM_UPDATES = "num_updates_lifetime"
 """Gradient steps so far: in a learner's state and results."""
@@ -50,6 +52,7 @@ class TeamLearner(Learner):
         self._check_is_built()
         self.before_gradient_based_update(timesteps=timesteps or {})
         self._weights_seq_no += 1
+        use_scheduled_lr(self, (timesteps or {}).get(NUM_ENV_STEPS_SAMPLED_LIFETIME, 0))
         self.learn(training_data.batch, **kwargs)
         self.after_gradient_based_update(timesteps=timesteps or {})
         return self.metrics.reduce()
@@ -74,7 +77,7 @@ class TeamLearner(Learner):
                 optimizer_name=name,
                 optimizer=torch.optim.Adam(params, lr=rates[name], fused=True, **kwargs),
                 params=params,
-                lr_or_lr_schedule=rates[name],
+                lr_or_lr_schedule=step_size_schedule(rates[name], self.config.settings),
             )
 
     def log_trained(self, module_steps: dict[str, int], env_steps: int) -> None:
@@ -110,6 +113,15 @@ class TargetLearner(TeamLearner):
         """Take over RLlib's state and the count of gradient steps."""
         super().set_state(state)
         self._num_updates = int(state.get(NUM_UPDATES, self._num_updates))
+
+
+def use_scheduled_lr(learner: Any, timestep: int) -> None:
+    """Give every optimizer the step size that its schedule has for this many environment steps.
+
+    RLlib does so after an update, so that the first one after a restore would be by the step size of the start.
+    """
+    for optimizer, schedule in learner._optimizer_lr_schedules.items():
+        learner._set_optimizer_lr(optimizer, float(schedule.update(timestep=timestep)))
 
 
 def learner_rank() -> int:

@@ -8,13 +8,15 @@ checkpoint that links to it is.
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor
 
 from algos.errors import IncompatibleError
@@ -25,7 +27,9 @@ FOLDER = "replay"
 INDEX_FILE = "index.json"
 SHARED_ENDING, OPEN_ENDING = ".safetensors", ".open"
 """Of segments that are finished, and of the one that is still written to."""
-STEPS_PER_SEGMENT = 8_192
+_DTYPES = {torch.float32: "F32", torch.float64: "F64", torch.int64: "I64", torch.int32: "I32", torch.bool: "BOOL"}
+"""SafeTensors' names of what rings hold."""
+STEPS_PER_SEGMENT = 4_096
 """Joint steps in a segment, about: the most that a checkpoint writes again although it is known."""
 
 
@@ -56,8 +60,9 @@ class ReplaySnapshot:
         folder.mkdir()
         for name, source in self.known.items():
             _link(source, folder / name)
-        # safetensors' own way to a file hides what the disk answers, and lets nobody but this user read it.
-        settled = {f"{FOLDER}/{name}": write_through(folder / name, save(new)) for name, new in self.new.items()}
+        settled = {
+            f"{FOLDER}/{name}": write_through(folder / name, *safetensors_parts(new)) for name, new in self.new.items()
+        }
         index = json.dumps(self.index, indent=1).encode()
         return settled | {f"{FOLDER}/{INDEX_FILE}": write_through(folder / INDEX_FILE, index)}
 
@@ -108,6 +113,33 @@ def load_replay(replay: TeamReplay, checkpoint: Path) -> None:
         raise IncompatibleError(f"{folder} holds no whole replay buffer ({error})") from error
     replay.put(rings)
     replay.num_added, replay.num_rings = index["num_added"], index["num_rings"]
+
+
+def safetensors_parts(tensors: Mapping[str, Tensor]) -> list[bytes | memoryview]:
+    """What a SafeTensors file of these tensors holds, in pieces: the header, then the memory of each tensor.
+
+    The library's ``save`` copies everything once more and lets no other thread run meanwhile, the one that trains among
+    them; its ``save_file`` hides what the disk answers, and lets nobody but this user read the file.
+
+    Args:
+        tensors: On the CPU, contiguous; not to be changed before the pieces are written.
+
+    Returns:
+        Pieces that follow one another: https://github.com/huggingface/safetensors#format.
+    """
+    order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))  # so that each stays aligned
+    header, end = {}, 0
+    for name in order:
+        values, start = tensors[name], end
+        end += values.numel() * values.element_size()
+        header[name] = {"dtype": _DTYPES[values.dtype], "shape": list(values.shape), "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return [len(text).to_bytes(8, "little") + text, *(_memory(tensors[name]) for name in order)]
+
+
+def _memory(values: Tensor) -> memoryview:
+    return values.numpy().reshape(-1).view(np.uint8).data
 
 
 def _segment(ring: Ring, first: int, last: int) -> dict[str, Tensor]:

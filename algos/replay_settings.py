@@ -4,10 +4,11 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from algos.settings import STRICT
+from algos.step_size import StepSizeSettings
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class ReplaySettings:
+class ReplaySettings(StepSizeSettings):
     """Settings of sampling and replay; names are RLlib's where they mean the same."""
 
     gamma: float = Field(default=0.99, ge=0, le=1)

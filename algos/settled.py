@@ -13,12 +13,12 @@ class Settled(NamedTuple):
     sha256: str
 
 
-def write_through(path: Path, content: bytes) -> Settled:
+def write_through(path: Path, *parts: bytes | memoryview) -> Settled:
     """Write a new file to the disk itself.
 
     Args:
         path: Where nothing is yet.
-        content: All of it.
+        parts: All of it, in pieces that follow one another; none of them is copied.
 
     Returns:
         What the file should hold: of the memory, not read back.
@@ -26,12 +26,16 @@ def write_through(path: Path, content: bytes) -> Settled:
     Raises:
         OSError: if it cannot be written.
     """
+    digest, num_bytes = hashlib.sha256(), 0
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
-        left = memoryview(content)
-        while left:
-            left = left[os.write(handle, left) :]
+        for part in parts:
+            left = memoryview(part)
+            digest.update(left)
+            num_bytes += len(left)
+            while left:
+                left = left[os.write(handle, left) :]
         os.fsync(handle)
     finally:
         os.close(handle)
-    return Settled(len(content), hashlib.sha256(content).hexdigest())
+    return Settled(num_bytes, digest.hexdigest())

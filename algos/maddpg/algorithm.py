@@ -10,6 +10,7 @@ from algos.maddpg.config import MADDPGSettings
 from algos.maddpg.learner import MADDPGLearner
 from algos.maddpg.module import TeamDDPGModule
 from algos.off_policy import OffPolicyTeam, OffPolicyTeamConfig
+from algos.step_size import step_size_schedule
 
 
 class MADDPGConfig(OffPolicyTeamConfig):
@@ -33,7 +34,7 @@ class MADDPGConfig(OffPolicyTeamConfig):
                 "critic=mlp, or network=mlp or transformer"
             )
         super().use_settings(settings)
-        self.lr = settings.critic_lr
+        self.lr = step_size_schedule(settings.critic_lr, settings)
         return self
 
     @property

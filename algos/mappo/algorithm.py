@@ -13,6 +13,7 @@ from algos.mappo.learner import MAPPOLearner
 from algos.mappo.module import TeamActorCritic
 from algos.rollout import concatenate
 from algos.runner import TEAM_MODULE
+from algos.step_size import step_size_schedule
 
 
 class MAPPOConfig(AlgorithmConfig):
@@ -42,7 +43,7 @@ class MAPPOConfig(AlgorithmConfig):
         self.use_global_state = self.is_central and settings.critic == "mlp"
         self.stored_columns = ("logp", "memory") if settings.network == "gru" else ("logp",)
         self.training(
-            lr=settings.lr,
+            lr=step_size_schedule(settings.lr, settings),
             gamma=settings.gamma,
             train_batch_size_per_learner=settings.train_batch_size_per_learner,
         )

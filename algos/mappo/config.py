@@ -7,10 +7,11 @@ from pydantic.dataclasses import dataclass
 
 from algos.network_settings import CriticSettings
 from algos.settings import STRICT
+from algos.step_size import StepSizeSettings
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class MAPPOSettings(CriticSettings):
+class MAPPOSettings(StepSizeSettings, CriticSettings):
     """Settings of MAPPO (Yu et al. 2022) and IPPO (de Witt et al. 2020); names are RLlib's where they mean the same."""
 
     lr: float = Field(default=5e-4, gt=0)

@@ -15,6 +15,7 @@ from algos.ppo.config import PPOSettings
 from algos.ppo.learner import TeamPPOLearner
 from algos.ppo.module import MaskedPPOModule
 from algos.rollout import concatenate
+from algos.step_size import step_size_schedule
 
 
 class TeamPPOConfig(PPOConfig):
@@ -88,7 +89,7 @@ def apply_ppo_settings(config: PPOConfig, settings: PPOSettings) -> PPOConfig:
             "ppo.network is 'gru', but ppo's networks have no memory: use mlp or transformer, or --algo ippo"
         )
     config.training(
-        lr=settings.lr,
+        lr=step_size_schedule(settings.lr, settings),
         gamma=settings.gamma,
         lambda_=settings.lambda_,
         train_batch_size_per_learner=settings.train_batch_size_per_learner,

@@ -7,10 +7,11 @@ from pydantic.dataclasses import dataclass
 
 from algos.network_settings import NetworkSettings
 from algos.settings import STRICT
+from algos.step_size import StepSizeSettings
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class PPOSettings(NetworkSettings):
+class PPOSettings(StepSizeSettings, NetworkSettings):
     """Settings of RLlib's PPO; names are RLlib's."""
 
     lr: float = Field(default=3e-4, gt=0)

@@ -9,6 +9,7 @@ from algos.off_policy import OffPolicyTeam, OffPolicyTeamConfig
 from algos.qmix.config import QMIXSettings
 from algos.qmix.learner import QMIXLearner
 from algos.qmix.module import TeamQModule
+from algos.step_size import step_size_schedule
 
 
 class QMIXConfig(OffPolicyTeamConfig):
@@ -24,7 +25,7 @@ class QMIXConfig(OffPolicyTeamConfig):
     def use_settings(self, settings: QMIXSettings) -> "QMIXConfig":
         """Write the settings where RLlib looks for them."""
         super().use_settings(settings)
-        self.lr, self.grad_clip = settings.lr, settings.grad_clip
+        self.lr, self.grad_clip = step_size_schedule(settings.lr, settings), settings.grad_clip
         return self
 
     def get_default_learner_class(self) -> type[QMIXLearner]:

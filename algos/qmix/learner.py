@@ -25,9 +25,9 @@ class QMIXLearner(TargetLearner, TorchLearner):
         module = self._module[module_id]
         params = [p for p in self.get_parameters(module) if p.requires_grad]
         if settings.optimizer == "adam":
-            optimizer: torch.optim.Optimizer = torch.optim.Adam(params, lr=config.lr, fused=True)
+            optimizer: torch.optim.Optimizer = torch.optim.Adam(params, lr=settings.lr, fused=True)
         else:
-            optimizer = torch.optim.RMSprop(params, lr=config.lr, alpha=0.99, eps=1e-5)
+            optimizer = torch.optim.RMSprop(params, lr=settings.lr, alpha=0.99, eps=1e-5)
         self.register_optimizer(module_id=module_id, optimizer=optimizer, params=params, lr_or_lr_schedule=config.lr)
 
     def compute_loss_for_module(

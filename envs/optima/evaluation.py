@@ -104,6 +104,15 @@ def action_distance(problem: Problem, policy: Policy, *, num_episodes: int, seed
     return mean if problem.num_actions else mean.sqrt()
 
 
+def best_action_size(problem: Problem, *, num_episodes: int = 256) -> list[float]:
+    """Root mean square of each agent's optimal action, on the states that the optimal policy visits, [N]."""
+    sizes = [
+        best.to(torch.float64).square().reshape(num_episodes, problem.num_agents, -1).mean((0, 2))
+        for _, best in _visited(problem, num_episodes, 0)
+    ]
+    return torch.stack(sizes).mean(0).sqrt().tolist()
+
+
 def _visited(problem: Problem, num_episodes: int, seed: int) -> Iterator[tuple[OptimaStep, Tensor]]:
     """Steps of one episode in each of ``num_episodes`` replicas under the optimal policy, with its actions."""
     env = OptimaEnv(problem, num_replicas=num_episodes, seed=seed)

@@ -20,15 +20,18 @@ from algos.policy import flat_weights
 from algos.replay import TeamReplay
 from algos.replay_files import load_replay, snapshot_replay
 from algos.rollout import Rollout
+from algos.snapshots import Snapshot
 from experiments.benchmarks.timing import measure, one_core
 from experiments.config import RunConfig, config_to_json
 from experiments.recovery.manifests import find_damage, folder_bytes
 from experiments.recovery.shelf import CheckpointShelf
+from experiments.threads import one_thread
 from experiments.tuning.trainables import RunTrainable, trainable_class
 
 LARGE_HIDDEN = (950, 950)
 """Width that gives five separate agents and their mixer about five million weights."""
-INTERVALS = 20
+INTERVALS = 60
+"""Pairs of intervals, with a save and without: a save costs less than an interval differs from the next."""
 BUFFERS = (62_500, 250_000, 1_000_000)
 NEW_STEPS = 2_048
 """Joint steps between two saves of the large buffers: one default interval of 16 episodes of 128 bars."""
@@ -111,45 +114,60 @@ def _bench_team(name: str, run: RunConfig, rounds: int) -> dict[str, Any]:
 
 
 def _bench_overhead(run: RunConfig) -> dict[str, Any]:
-    """Time of training (and evaluating) between two saves at the default interval, and of as much without a save.
+    """What saving costs between two saves at the default interval, beside as much training without a save.
 
-    A save is taken, then published beside the training. What it costs is both: how long training stands still, and
-    how much longer an interval takes with it than without.
+    A save is taken, then published by a thread beside the training, on another core where there is one. So three
+    figures: how long training stands still; how much longer an interval takes with a save than the one beside it
+    without, which is all that a user waits for; and the CPU time of both threads beside that of training, which is
+    what it costs where there is but one core.
     """
-    with one_core(), _team(replace(run, episodes=10**9)) as (team, shelf):
+    with one_thread(), _team(replace(run, episodes=10**9)) as (team, shelf):
         while len(team.replay) < 2 * run.qmix.learning_starts:
             team.train()
-        team._shelf, finish, still = shelf, team.finish_saving, [0.0]
+        team._shelf, finish, publish, still = shelf, team.finish_saving, team._publish, [0.0]
+        cpu: list[float] = []
 
         def timed(what: Callable[[], Any]) -> None:
             start = time.perf_counter()
             what()
             still[0] += time.perf_counter() - start
 
+        def counted(snapshot: Snapshot) -> Any:
+            start = time.thread_time()
+            done = publish(snapshot)
+            cpu[-1] += time.thread_time() - start
+            return done
+
         team.finish_saving = lambda: timed(finish)  # type: ignore[method-assign]
-        taken: dict[bool, list[float]] = {True: [], False: []}
-        standing, episodes = [], 0
+        team._publish = counted  # type: ignore[method-assign]
+        pairs, standing, training_cpu, episodes = [], [], [], 0
+        taken = [0.0, 0.0]
         for i in range(2 * INTERVALS + 2):
-            before, still[0], saves = team.num_episodes, 0.0, i % 2 == 0
-            start = time.perf_counter()
+            before, saves = team.num_episodes, i % 2 == 0
+            finish()
+            still[0], start = 0.0, time.perf_counter()
+            start_cpu, start_thread = time.process_time(), time.thread_time()
             if saves:
-                finish()
-                still[0] = 0.0
+                cpu.append(0.0)
                 timed(team.save)
+                cpu[-1] += time.thread_time() - start_thread
             while team.num_episodes - before < run.checkpoint_interval:
                 team.train()
-            if i > 1:
-                taken[saves].append(time.perf_counter() - start)
-                standing += [still[0]] if saves else []
-            episodes = team.num_episodes - before
+            taken[i % 2], episodes = time.perf_counter() - start, team.num_episodes - before
+            if i > 1 and saves:
+                standing.append(still[0])
+            elif i > 1:
+                training_cpu.append(time.process_time() - start_cpu)
+                pairs.append((taken[0], taken[1]))
         finish()
-    plain = median(taken[False])
+    plain = median(without for _, without in pairs)
     return {
         "overhead": f"save every {episodes} episodes of {run.floor.horizon_bars} bars, 16 replicas",
         "training_s": plain,
         "standing_still_s": median(standing),
         "share": median(standing) / plain,
-        "longer": median(taken[True]) / plain - 1.0,
+        "longer": median(with_save - without for with_save, without in pairs) / plain,
+        "cpu_share": median(cpu[1:]) / median(training_cpu),
     }
 
 

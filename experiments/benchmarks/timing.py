@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-import torch
+from experiments.threads import one_thread
 
 
 @dataclass(frozen=True)
@@ -47,15 +47,13 @@ def measure(calls: Mapping[str, Callable[[], Any]], *, rounds: int = 5, warm_ups
 @contextmanager
 def one_core() -> Iterator[None]:
     """Run on one core: one torch thread, and where the system allows it, this process held to one processor."""
-    threads = torch.get_num_threads()
     processors = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
-    torch.set_num_threads(1)
     if processors:
         os.sched_setaffinity(0, {max(processors)})
     try:
-        yield
+        with one_thread():
+            yield
     finally:
-        torch.set_num_threads(threads)
         if processors:
             os.sched_setaffinity(0, processors)
 

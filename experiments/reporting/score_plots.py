@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -10,6 +12,9 @@ from matplotlib.figure import Figure
 
 from experiments.reporting.plots import BASELINE_COLOURS, OTHER_COLOUR, STRATEGY_COLOURS, STYLE, save_figure
 from experiments.scoring.results import Scored
+from experiments.scoring.standing import Row, judge
+
+PICTURE_FILE = "score.png"
 
 
 def plot_score(path: str | Path, result: Scored, *, title: str, optimum: str, are_choices: bool) -> Path:
@@ -49,4 +54,36 @@ def plot_score(path: str | Path, result: Scored, *, title: str, optimum: str, ar
                     right.scatter(best[:, d], chosen[:, d], s=6, color=colour, alpha=0.35, marker="o^sdv"[d % 5])
         right.plot([low, high], [low, high], color=OTHER_COLOUR, linewidth=1, zorder=0)
         right.set(title=f"Actions where the {optimum} leads", xlabel=optimum, ylabel="learned")
+        return save_figure(figure, Path(path))
+
+
+def plot_table(path: str | Path, rows: Sequence[tuple[Row, Mapping[str, Any] | None]]) -> Path:
+    """Draw what each row of the standing table has reached, on the scale of its goal: 0 is the goal's own end.
+
+    Args:
+        path: PNG file.
+        rows: Rows with their records; those without a record or a goal are left out.
+
+    Raises:
+        WriteError: if the file cannot be written.
+    """
+    shown = [(row, judge(row, record)) for row, record in rows if record is not None and row.goal is not None]
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(8, 1.2 + 0.28 * len(shown)), layout="constrained")
+        axis = figure.subplots()
+        for i, (row, found) in enumerate(shown):
+            assert row.goal is not None
+            end = row.goal.least if row.goal.least is not None else row.goal.most
+            assert end is not None
+            side = 1.0 if row.goal.least is not None else -1.0
+            middle, low, high = (
+                side * (v - end) / abs(end) for v in (found.found.mean, found.found.low, found.found.high)
+            )
+            colour = STRATEGY_COLOURS[0] if found.is_met else STRATEGY_COLOURS[1]
+            axis.errorbar(
+                middle, -i, xerr=[[abs(middle - low)], [abs(high - middle)]], fmt="o", color=colour, capsize=3
+            )
+        axis.axvline(0.0, color=OTHER_COLOUR, linewidth=1)
+        axis.set_yticks([-i for i in range(len(shown))], [f"{row.problem}, {row.algo}" for row, _ in shown])
+        axis.set(title="Distance from the goal", xlabel="relative to the goal; right of the line is better")
         return save_figure(figure, Path(path))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from envs.optima.problem import Policy, Problem
 from envs.optima.rllib import ENV_NAME, register
 from experiments.config import RunConfig
 from experiments.scoring.results import Learned
+from experiments.threads import one_thread
 from experiments.tuning.algorithms import SHARED, bare_config, check_config, map_to_own, map_to_shared
 
 NUM_POINTS = 10
@@ -24,17 +24,6 @@ NUM_POINTS = 10
 CURVE_EPISODES = 256
 _VALUED_FROM = 1 << 32
 """Seeds of the episodes that policies are valued on: each its own, for an error that all share would not be seen."""
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch compute in one thread, as it does in Ray's workers: small networks are slower in several."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @one_thread()

@@ -20,7 +20,7 @@ from ray.train._internal.session import _TrainingResult
 
 from algos import exact
 from algos.errors import IncompatibleError
-from algos.learner import NonFiniteLossError
+from algos.learner import NonFiniteLossError, use_scheduled_lr
 from algos.policy import (
     LAYOUT_FILE,
     by_full_name,
@@ -61,6 +61,8 @@ class CheckpointedRun(SnapshotAlgorithm):
     _vault: Vault | None = None
     _writer: ThreadPoolExecutor | None = None
     _saving: Future[tuple[Path, str | None]] | None = None
+    _team_text: tuple[bytes, int] | None = None
+    """What every checkpoint says of the team, and how many agents it has."""
     _ends = False
     """Whether the iteration that has just been done is the last one of this process."""
 
@@ -261,12 +263,11 @@ class CheckpointedRun(SnapshotAlgorithm):
         if bad := non_finite_weights(weights):
             raise NonFiniteLossError(bad)
         taken.files[EXACT_FILE] = exact.capture(self)
-        layout = team_layout(self, weights)
-        for name, content in (
-            (LAYOUT_FILE, layout),
-            (META_FILE, self._meta(len(layout["agent_ids"]), weights_sha256(weights))),
-            (STATE_FILE, self._plan()),
-        ):
+        if self._team_text is None:  # who the team is, and the shapes of its networks, stay the same
+            layout = team_layout(self, weights)
+            self._team_text = json_text(layout).encode(), len(layout["agent_ids"])
+        taken.files[LAYOUT_FILE], num_agents = self._team_text
+        for name, content in ((META_FILE, self._meta(num_agents, weights_sha256(weights))), (STATE_FILE, self._plan())):
             taken.files[name] = json_text(content).encode()
         return taken
 
@@ -330,7 +331,8 @@ class CheckpointedRun(SnapshotAlgorithm):
         state = _read_state(folder)
         super().load_checkpoint(str(folder))
         exact.put_back(self, (folder / EXACT_FILE).read_bytes())
-        self.learner_group.foreach_learner(_use_own_lr)
+        # Optimizers come with the step sizes of the trial that saved them, which may be another.
+        self.learner_group.foreach_learner(partial(use_scheduled_lr, timestep=self.num_env_steps))
         self._iteration, self._time_total = state["iteration"], state["time_total_s"]
         self._steps_before = self.num_env_steps
         self._evaluated_at, self._checkpointed_at = state["evaluated_at"], state["checkpointed_at"]
@@ -382,12 +384,6 @@ def _require_fit(algorithm: Algorithm, checkpoint: Path) -> None:
 def _read_state(checkpoint: Path) -> dict[str, Any]:
     state: dict[str, Any] = json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
     return state
-
-
-def _use_own_lr(learner: Any) -> None:
-    """Give optimisers the step size of this run's settings: they come with that of the trial that saved them."""
-    for optimizer, schedule in learner._optimizer_lr_schedules.items():
-        learner._set_optimizer_lr(optimizer, float(schedule.get_current_value()))
 
 
 def _begin_new_episodes(runner: Any) -> None:

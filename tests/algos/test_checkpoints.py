@@ -19,6 +19,8 @@ from envs.rllib import TradingEnv
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
+FALLING = {"lr_decay_steps": 2_000}
+
 
 def _qmix(**settings):
     return with_evaluation(qmix_config(floor_env(), seed=3, **settings))
@@ -72,17 +74,20 @@ def _trained(algorithm, iterations):
     [
         (_qmix, {}),
         (_qmix, {"network": "gru", "sequence_length": 4, "n_step": 1}),
-        (_qmix, {"optimizer": "rmsprop", "n_step": 3, "tau": 0.1, "use_shared_networks": False}),
+        (
+            _qmix,
+            {"optimizer": "rmsprop", "n_step": 3, "tau": 0.1, "use_shared_networks": False, "lr_decay_steps": 2_000},
+        ),
         (_windowed_qmix, {"use_shared_networks": False}),
         (_ppo, {}),
         (_windowed_ppo, {}),
         (_separate_ppo, {}),
         (_mappo, {}),
-        (_mappo, {"reward": "own", "use_shared_networks": False, "critic_lr": 1e-3}),
+        (_mappo, {"reward": "own", "use_shared_networks": False, "critic_lr": 1e-3} | FALLING),
         (_mappo, {"critic": "attention"}),
         (_continuous_ippo, {}),
         (_continuous_ippo, {"network": "gru"}),
-        (_maddpg, {"reward": "own", "n_step": 3, "policy_delay": 2}),
+        (_maddpg, {"reward": "own", "n_step": 3, "policy_delay": 2} | FALLING),
         (_continuous_maddpg, {"noise": "ou", "twin_critics": True, "target_noise": 0.2}),
         (_continuous_maddpg, {"noise": "ou", "network": "gru", "sequence_length": 4}),
     ],

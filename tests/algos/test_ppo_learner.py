@@ -245,8 +245,10 @@ def test_agents_mapped_to_networks_that_do_not_exist_are_named():
 def test_settings_reach_rllibs_config_under_their_names():
     settings = PPOSettings(lr=0.02, clip_param=0.11, hidden=(7,), activation="tanh", kl_target=0.5, grad_clip=None)
     config = apply_ppo_settings(TeamPPO.get_default_config(), settings)
-    same = set(PPOSettings.__dataclass_fields__) - {"hidden", "activation", "use_shared_networks"}
+    same = set(PPOSettings.__dataclass_fields__) - {"hidden", "activation", "use_shared_networks", "lr_decay_steps"}
     for name in same - {"num_envs_per_env_runner"}:
         assert getattr(config, name) == getattr(settings, name), name
+    falling = apply_ppo_settings(TeamPPO.get_default_config(), PPOSettings(lr=0.02, lr_decay_steps=100))
+    assert falling.lr == [[0, 0.02], [100, pytest.approx(0.0002)]]
     assert config.model_config["fcnet_hiddens"] == [7]
     assert config.model_config["fcnet_activation"] == "tanh"

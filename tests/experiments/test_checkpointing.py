@@ -26,6 +26,19 @@ RUNS = {
         sac=SMALL | {"use_shared_networks": False, "n_step": 3, "target_network_update_freq": 70, "alpha_lr": 0.01},
     ),
     "sac with one Q-network": config_of("sac", **OFTEN, **CONTINUOUS, sac=SMALL | {"twin_q": False}),
+    "ppo with a falling step size": config_of(
+        "ppo",
+        runner="rllib",
+        **OFTEN,
+        ppo={
+            "hidden": [16],
+            "num_envs_per_env_runner": 2,
+            "train_batch_size_per_learner": 64,
+            "minibatch_size": 32,
+            "num_epochs": 1,
+            "lr_decay_steps": 2_000,
+        },
+    ),
 }
 
 

@@ -15,7 +15,7 @@ from envs.optima.evaluation import score as score_of
 from experiments import score
 from experiments.cli import exit_code
 from experiments.config import MOST_SEED
-from experiments.scoring import learning
+from experiments.scoring import learning, settings
 from experiments.scoring.learning import Learned
 from experiments.scoring.recipes import SCORED, recipe
 from experiments.scoring.results import interval, scored
@@ -185,20 +185,20 @@ def test_every_pair_has_a_recipe_of_existing_settings():
         for algo in SCORED:
             found = recipe(market, algo)
             assert found.steps > 0
-            score.parse_score(["--market", market, "--algo", algo])
+            settings.parse_score(["--market", market, "--algo", algo])
     assert recipe("two-step", "vdn").settings == recipe("two-step", "qmix").settings
 
 
 def test_flags_win_over_the_recipe():
-    config = score.parse_score(["--market", "almgren-chriss", "--algo", "maddpg"])
+    config = settings.parse_score(["--market", "almgren-chriss", "--algo", "maddpg"])
     assert config.maddpg.actor_lr == 1e-4
-    asked = score.parse_score(["--network", "gru", "--market", "two-step", "--algo", "vdn"])
+    asked = settings.parse_score(["--network", "gru", "--market", "two-step", "--algo", "vdn"])
     assert (asked.qmix.network, asked.mappo.network) == ("gru", "mlp")
-    config = score.parse_score(["--market", "almgren-chriss", "--algo", "maddpg", "--maddpg.actor-lr", "0.3"])
+    config = settings.parse_score(["--market", "almgren-chriss", "--algo", "maddpg", "--maddpg.actor-lr", "0.3"])
     assert (config.maddpg.actor_lr, config.maddpg.gamma) == (0.3, 1.0)
 
 
 def test_settings_words():
-    assert score.market_settings(["a-b=1", "c=x", "d=[1", " 2]"]) == {"a_b": 1, "c": "x", "d": [1, 2]}
+    assert settings.market_settings(["a-b=1", "c=x", "d=[1", " 2]"]) == {"a_b": 1, "c": "x", "d": [1, 2]}
     with pytest.raises(InputError):
-        score.market_settings(["=3"])
+        settings.market_settings(["=3"])

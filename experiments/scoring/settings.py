@@ -1,0 +1,105 @@
+"""What the score verb can be asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import field
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from algos.maddpg.config import MADDPGSettings
+from algos.mappo.config import MAPPOSettings
+from algos.ppo.config import PPOSettings
+from algos.qmix.config import QMIXSettings
+from algos.settings import STRICT
+from envs.errors import InputError
+from experiments.algorithm_names import SECTION_OF_ALGO
+from experiments.arguments import parse_flags
+from experiments.config import MOST_SEED, check_network, scan_algo_flags
+from experiments.scoring.recipes import recipe
+from experiments.settings import settings_of
+
+OF_TABLE = ("table", "only", "out", "seeds", "seed", "json")
+"""Settings that the table knows: the rest, each of its rows says itself."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ScoreConfig:
+    """What is learned, by what, how often."""
+
+    table: bool = False
+    """Run the standing table in place of one learner: every problem with the learners that are to solve it. Rows that
+    were run before with the same settings are not run again."""
+    only: str = ""
+    """Rows of the table whose problem or algorithm has this in its name."""
+    market: str = "merton"
+    """Market or game: two-step, climbing, penalty, merton, merton-relative, garleanu-pedersen, almgren-chriss, kyle or
+    market-making."""
+    agents: int | None = Field(default=None, gt=0)
+    """How many agents, where that can be chosen; None takes the market's own number."""
+    settings: tuple[str, ...] = ()
+    """Settings of the market, as name=value: reward=team num_steps=20."""
+    algo: Literal["qmix", "vdn", "maddpg", "mappo", "ippo", "ppo"] = "mappo"
+    """Learning algorithm. vdn takes its settings from the qmix group, ippo from the mappo group."""
+    seeds: int = Field(default=5, gt=0)
+    """How many runs."""
+    seed: int = Field(default=0, ge=0, le=MOST_SEED)
+    """Seed of the first; the others follow."""
+    steps: int | None = Field(default=None, gt=0)
+    """Environment steps of each run; None takes those of the recipe for this market and algorithm."""
+    num_episodes: int = Field(default=4_096, gt=1)
+    """Episodes by which the last policy is valued."""
+    out: str | None = None
+    """Folder for picture and figures. None: results/score-MARKET-ALGO, for the table results/scores."""
+    json: str | None = None
+    """File for what is printed, as plain JSON."""
+    qmix: QMIXSettings = field(default_factory=QMIXSettings)
+    maddpg: MADDPGSettings = field(default_factory=MADDPGSettings)
+    mappo: MAPPOSettings = field(default_factory=MAPPOSettings)
+    ppo: PPOSettings = field(default_factory=PPOSettings)
+
+
+def parse_score(argv: Sequence[str]) -> ScoreConfig:
+    """Read what is asked for: the recipe of market and algorithm, then flags.
+
+    Raises:
+        InputError: one line for the first mistake.
+    """
+    named = scan_algo_flags(ScoreConfig, argv, ScoreConfig.algo).get("algo", [ScoreConfig.algo])[0]
+    flags = scan_algo_flags(ScoreConfig, argv, named)
+    plain = parse_flags(ScoreConfig, flags, base={})
+    section = SECTION_OF_ALGO[plain.algo]
+    if plain.seed + plain.seeds - 1 > MOST_SEED:
+        raise InputError(f"--seed {plain.seed} leaves no room for --seeds {plain.seeds}: the largest is {MOST_SEED}")
+    for name in flags:
+        group = name.split(".")[0]
+        if group in SECTION_OF_ALGO.values() and group != section:
+            flag = settings_of(ScoreConfig)[name].flag
+            raise InputError(f"{flag} has no effect on --algo {plain.algo}, which uses the settings of {section}.*")
+    config = parse_flags(ScoreConfig, flags, base={section: recipe(plain.market, plain.algo).settings})
+    check_network(section, getattr(config, section), flags)
+    return config
+
+
+def market_settings(words: Sequence[str]) -> dict[str, Any]:
+    """Read ``name=value`` words; values as YAML reads them.
+
+    Raises:
+        InputError: if a word is not of that form.
+    """
+    joined: list[str] = []  # the command line parts lists of values at their commas
+    for word in words:
+        joined[-1:] = [f"{joined[-1]},{word}"] if joined and "=" not in word else [*joined[-1:], word]
+    found = {}
+    for word in joined:
+        name, equals, text = word.partition("=")
+        if not equals or not name:
+            raise InputError(f"--settings {word}: give name=value, as in reward=team")
+        try:
+            found[name.replace("-", "_")] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise InputError(f"--settings {word}: the value cannot be read") from None
+    return found

@@ -1,0 +1,111 @@
+"""The standing table: its rows run, shown, and written for readers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from envs.errors import InputError
+from experiments.arguments import scan_flags
+from experiments.reporting.files import check_folder_writable, write_json, write_text
+from experiments.reporting.score_plots import PICTURE_FILE, plot_table
+from experiments.reporting.tables import rows_table, show
+from experiments.scoring.settings import OF_TABLE, ScoreConfig, parse_score
+from experiments.scoring.standing import SEEDS, STANDING, Row, judge
+from experiments.scoring.training import RESULT_FILE, is_done, read_record, score_learner
+from experiments.settings import settings_of
+
+COLUMNS = ("problem", "by", "measure", "found", "95 %", "goal", "met", "steps", "s a seed")
+DOCS = Path(__file__).parents[2] / "docs" / "scores.md"
+
+
+def run_table(config: ScoreConfig, argv: Sequence[str]) -> dict[str, Any]:
+    """Run the rows of the standing table that have not been run with these settings, and write what all have reached.
+
+    Raises:
+        InputError: if a flag is given that a row says itself, or no row is meant.
+    """
+    flags = scan_flags(ScoreConfig, argv)
+    if idle := [name for name in flags if name not in OF_TABLE]:
+        raise InputError(f"{settings_of(ScoreConfig)[idle[0]].flag} has no effect with --table: each row has its own")
+    rows = [row for row in STANDING if config.only.lower() in f"{row.problem} {row.algo}".lower()]
+    if not rows:
+        raise InputError(f"--only {config.only} is in no row: try one of {', '.join(r.problem for r in STANDING)}")
+    base = Path(config.out or "results/scores")
+    check_folder_writable(base, setting="--out")
+    for i, row in enumerate(rows):
+        asked = parse_score([*row.words, "--seeds", str(config.seeds), "--seed", str(config.seed)])
+        if is_done(asked, base / row.slug):
+            print(f"row {i + 1} of {len(rows)}: {row.problem}, {row.algo}: done before", flush=True)
+            continue
+        print(f"row {i + 1} of {len(rows)}: {row.problem}, {row.algo}", flush=True)
+        start = time.monotonic()
+        _, _, record = score_learner(asked, base / row.slug)
+        write_json(base / row.slug / RESULT_FILE, record | {"seconds_a_seed": (time.monotonic() - start) / asked.seeds})
+    found = {row.slug: read_record(base / row.slug) for row in STANDING}
+    cells = [table_cells(row, found[row.slug]) for row in rows]
+    show(rows_table(cells, title=f"Standing table, {config.seeds} seeds"))
+    if config.out is None and config.seeds == SEEDS:
+        write_text(DOCS, scores_page(found))
+        print(f"wrote {DOCS}")
+    picture = plot_table(base / PICTURE_FILE, [(row, found[row.slug]) for row in rows])
+    print(f"picture: {picture}; figures: {base}")
+    return {"rows": cells}
+
+
+def table_cells(row: Row, record: Mapping[str, Any] | None) -> dict[str, str]:
+    """A row for people."""
+    goal = "-" if row.goal is None else row.goal.says()
+    head = dict.fromkeys(COLUMNS, "") | {"problem": row.problem, "by": row.algo, "found": "not run", "goal": goal}
+    if record is None:
+        return head
+    found = judge(row, record)
+    met = "" if found.is_met is None else "yes" if found.is_met else "no"
+    return head | {
+        "measure": found.measure,
+        "found": f"{found.found.mean:.4f}",
+        "95 %": f"{found.found.low:.4f} to {found.found.high:.4f}",
+        "met": met if found.met is None else f"{met}, {found.met} of {len(record['seeds'])}",
+        "steps": f"{record['steps']:,}",
+        "s a seed": f"{record['seconds_a_seed']:.0f}" if "seconds_a_seed" in record else "",
+    }
+
+
+def scores_page(found: Mapping[str, Mapping[str, Any] | None]) -> str:
+    """The table as a page of documentation, with the command of every row.
+
+    Args:
+        found: Record of each row by its slug.
+    """
+    cells = [table_cells(row, found[row.slug]) for row in STANDING]
+    return "\n".join(
+        [
+            _HEAD,
+            _line(COLUMNS),
+            _line(["---"] * len(COLUMNS)),
+            *(_line(list(one.values())) for one in cells),
+            "",
+            "## Commands",
+            "",
+            "Settings are those of `experiments/scoring/recipes.py`; each command shows the seeds one by one.",
+            "",
+            *(f"- {row.problem}, {row.algo}: `{row.command}`" + f" ({row.note})" * bool(row.note) for row in STANDING),
+            "",
+        ]
+    )
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+_HEAD = f"""# Scores
+
+How near learners come to the best policy where it is known. Written by `python experiments/score.py --table`, which
+runs what has not been run yet; nothing here is typed by hand. Every figure is the mean of {SEEDS} seeds with Student's
+95 % interval; policies are valued greedily, on episodes that no learner has seen. A goal is met when the end of the
+interval that matters is on its side, or by so many seeds each. *Score* is 0 at the baseline and 1 at the optimum.
+Formulas and sources: `envs/optima/`.
+"""
