@@ -27,6 +27,7 @@ from envs.errors import InputError, nearest
 from envs.floor import FloorConfig
 from envs.mandates import DeskConfig
 from envs.market import FloorSpec
+from experiments.algorithm_flags import check_network, scan_algo_flags
 from experiments.algorithm_names import RUNNER_OF_ALGO, SECTION_OF_ALGO
 from experiments.arguments import build_settings, dump_settings, parse_flags, print_help, scan_flags
 from experiments.layers import check_keys, flatten, merge, read_yaml
@@ -36,7 +37,7 @@ from experiments.recovery.vault import Vault
 from experiments.run_files import RECORD_FILE
 from experiments.run_folders import check_name, has_begun
 from experiments.run_record import find_run_folder, read_run_record
-from experiments.settings import hyphens, settings_of, value_of
+from experiments.settings import settings_of, value_of
 
 PRESETS = Path(__file__).parent / "presets"
 Metric = Literal["sharpe", "return", "calmar", "max_drawdown"]
@@ -47,10 +48,6 @@ MOST_EPISODES = 10**12
 
 ALIASES = {"capital": "floor.capital"}
 """Flat names of nested settings."""
-OF_ALGO = ("network",)
-"""Flat flags that set the setting of that name in the group of the chosen algorithm."""
-NETWORK_OF = {"d_model": "transformer", "num_layers": "transformer", "sequence_length": "gru"}
-"""Settings of an algorithm's group that only one network uses."""
 SCHEDULER_OF = {
     "search.grace_episodes": "asha",
     "search.reduction_factor": "asha",
@@ -235,49 +232,6 @@ def parse_run(argv: Sequence[str], *, prog: str = "experiments/run.py") -> tuple
     by_hand = {name: value_of(config, name) for name in (*flatten(by_file, settings_of(RunConfig)), *flags)}
     check_combination(config, flags)
     return config, by_hand
-
-
-def scan_algo_flags(
-    cls: type, argv: Sequence[str], algo: str, *, aliases: Mapping[str, str] | None = None
-) -> dict[str, list[str]]:
-    """Split a command line into settings and their words, flat flags of the algorithm's group among them.
-
-    Args:
-        cls: The tree of settings.
-        argv: Words after the program's name.
-        algo: The chosen algorithm; one that does not exist is left to those who check it.
-        aliases: Flat names of other settings.
-
-    Raises:
-        InputError: as ``scan_flags`` does; or if the algorithm has no such setting.
-    """
-    group, settings = SECTION_OF_ALGO.get(algo, "qmix"), settings_of(cls)
-    own = {name: f"{group}.{name}" for name in OF_ALGO if f"{group}.{name}" in settings}
-    for name in OF_ALGO:
-        if name not in own and any(word.partition("=")[0] == f"--{name}" for word in argv):
-            raise InputError(f"--{name} has no effect on --algo {algo}, which leaves no choice: leave it out")
-    return scan_flags(cls, argv, aliases={**(aliases or {}), **own})
-
-
-def check_network(group: str, settings: Any, by_flag: Collection[str]) -> None:
-    """Refuse flags of an algorithm's group that its network has no use for.
-
-    Args:
-        group: Name of the group.
-        settings: The group.
-        by_flag: Dotted names of the settings that came as flags.
-
-    Raises:
-        InputError: naming the flag and the network.
-    """
-    for name in by_flag:
-        head, _, leaf = name.partition(".")
-        user = NETWORK_OF.get(leaf, settings.network)
-        if head == group and user != settings.network:
-            raise InputError(f"--{group}.{hyphens(leaf)} has no effect on --network {settings.network}, only on {user}")
-        attends = settings.network == "transformer" or getattr(settings, "critic", "mlp") == "attention"
-        if name == f"{group}.num_heads" and not attends:
-            raise InputError(f"--{group}.num-heads has no effect where nothing attends: give --network transformer")
 
 
 def check_combination(config: RunConfig, by_flag: Collection[str]) -> None:

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from experiments.algorithm_flags import OF_ALGO
 from experiments.audit import AuditConfig
 from experiments.backtest import BacktestConfig
 from experiments.bench import BenchConfig
 from experiments.checkpoints import CheckpointsConfig
-from experiments.config import ALIASES, OF_ALGO, RunConfig, TableConfig, preset_names
+from experiments.config import ALIASES, RunConfig, TableConfig, preset_names
 from experiments.score import ScoreConfig
 from experiments.settings import hyphens, settings_of
 

@@ -16,9 +16,10 @@ from algos.ppo.config import PPOSettings
 from algos.qmix.config import QMIXSettings
 from algos.settings import STRICT
 from envs.errors import InputError
+from experiments.algorithm_flags import check_network, scan_algo_flags
 from experiments.algorithm_names import SECTION_OF_ALGO
 from experiments.arguments import parse_flags
-from experiments.config import MOST_SEED, check_network, scan_algo_flags
+from experiments.config import MOST_SEED
 from experiments.scoring.recipes import recipe
 from experiments.settings import settings_of
 
