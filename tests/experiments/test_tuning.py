@@ -17,7 +17,7 @@ from experiments.tuning import resume
 from experiments.tuning.algorithms import MOST_STEPS, SHARED, algorithm_config
 from experiments.tuning.monitor import write_summary
 from experiments.tuning.search_record import SearchRecord, TrialRecord
-from experiments.tuning.spaces import SPACES
+from experiments.tuning.spaces import SPACES, search_space
 
 # --- what may change --------------------------------------------------------------------------------------------------
 
@@ -237,6 +237,20 @@ def test_agents_share_a_network_where_they_can(algo):
     assert len(algorithm_config(config_of(algo, **roles)).policies) == 5
     with pytest.raises(IncompatibleError, match=f"--{algo}.use-shared-networks needs"):
         algorithm_config(config_of(algo, **roles, **{algo: {"use_shared_networks": True}}))
+
+
+def test_rllibs_own_runner_refuses_a_network_that_it_could_not_tell_of_windows():
+    own = {"ppo": {"network": "transformer"}}
+    algorithm_config(config_of("ppo", **own)).validate()
+    with pytest.raises(InputError, match=r"--ppo\.network transformer needs --runner team"):
+        algorithm_config(config_of("ppo", runner="rllib", **own))
+
+
+@pytest.mark.parametrize("algo", ["vdn", "maddpg"])
+def test_searches_draw_no_returns_of_several_steps_for_a_network_with_a_memory(algo):
+    group = "qmix" if algo == "vdn" else algo
+    plain, recurrent = (search_space(algo, fixed=(), network=network) for network in ("mlp", "gru"))
+    assert set(plain) - set(recurrent) == {f"{group}.n_step"}
 
 
 def test_settings_reach_rllib():
