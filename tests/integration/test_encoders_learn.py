@@ -9,6 +9,10 @@ from ray.rllib.env.multi_agent_env import MultiAgentEnv
 from teams import maddpg_config, mappo_config
 
 from algos.mappo.algorithm import IPPOConfig, MAPPOConfig
+from envs.bars import DataConfig
+from envs.floor import FloorConfig
+from envs.market import FloorSpec, spec_to_json
+from envs.synthetic import SyntheticConfig
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -92,3 +96,23 @@ def test_maddpg_with_a_memory_recalls_what_it_was_shown():
         "reward": "own",
     }
     assert return_of(maddpg_config(Recall, **settings), 150) > 0.9
+
+
+@pytest.mark.slow
+def test_transformer_earns_from_the_signal_that_is_planted_in_the_floor():
+    """A Sharpe ratio of 3 an asset and year is to be had; policies that know nothing lose their costs."""
+    spec = FloorSpec(
+        data=DataConfig(synthetic=SyntheticConfig(num_assets=4, num_bars=1200, signal_strength=3.0)),
+        floor=FloorConfig(horizon_bars=64, window=8),
+    )
+    settings = {**ON_POLICY, "lr": 1e-3, "train_batch_size_per_learner": 2048, "minibatch_size": 512, "reward": None}
+    network = {"network": "transformer", "d_model": 16, "num_heads": 2, "num_layers": 1}
+    algorithm = mappo_config({"spec": spec_to_json(spec)}, gamma=0.9, **{**settings, **network}).build_algo()
+    returns = []
+    for iteration in range(61):
+        if iteration % 60 == 0:
+            (rollout,) = algorithm.env_runner.sample(num_timesteps=64 * 64, explore=False, force_reset=True)
+            returns.append(float(rollout.rewards.mean()) * 64)
+        algorithm.train()
+    algorithm.stop()
+    assert returns[1] > max(0.0, returns[0]) + 0.01
