@@ -25,16 +25,13 @@ DRAWS_FILE = "draws.json"
 class OffPolicyTeamConfig(AlgorithmConfig):
     """Config of an algorithm that learns from a replay buffer; ``settings`` holds all that is its own.
 
-    The settings have ``gamma``, ``replay_capacity``, ``learning_starts``, ``train_batch_size``, ``num_updates``,
-    ``n_step``, ``rollout_fragment_length``, ``num_envs_per_env_runner`` and ``use_reward_standardisation``.
+    The settings are ReplaySettings and NetworkSettings, and have a ``train_batch_size``.
     """
 
     pays_own_reward = False
     """Whether each agent is paid its own reward, or the mean of all."""
     learns_from_masks = False
     """Whether the learner asks what was allowed, beside what is allowed next."""
-    sequence_length = 1
-    """Joint steps in a sample; above 1 for networks with a memory, and for targets that look further ahead."""
     replays_by_priority = False
     """Whether what was predicted badly is drawn more often. The settings then have ``priority_alpha``,
     ``priority_beta`` and ``priority_beta_steps``, and the learner notes ``td_errors``."""
@@ -47,7 +44,15 @@ class OffPolicyTeamConfig(AlgorithmConfig):
         self.multi_agent(policies={TEAM_MODULE}, policy_mapping_fn=map_to_team)
 
     def use_settings(self, settings: Any) -> "OffPolicyTeamConfig":
-        """Write the settings where RLlib looks for them."""
+        """Write the settings where RLlib looks for them.
+
+        Raises:
+            IncompatibleError: if a network with a memory is to learn from steps that jump over several.
+        """
+        if settings.network == "gru" and settings.n_step > 1:
+            raise IncompatibleError(
+                "n_step above 1 needs network=mlp or transformer; a GRU learns from whole sequences with n_step=1"
+            )
         self.settings = settings
         self.gamma = settings.gamma
         self.env_runners(
@@ -55,6 +60,11 @@ class OffPolicyTeamConfig(AlgorithmConfig):
             num_envs_per_env_runner=settings.num_envs_per_env_runner,
         )
         return self
+
+    @property
+    def sequence_length(self) -> int:
+        """Joint steps in a sample: one, or as many as a GRU learns from."""
+        return int(self.settings.sequence_length) if self.settings.network == "gru" else 1
 
     def validate(self) -> None:
         """Check what RLlib checks, and that the replay buffer can hold what is drawn from it.

@@ -25,8 +25,6 @@ class QMIXConfig(OffPolicyTeamConfig):
 
     def use_settings(self, settings: QMIXSettings) -> "QMIXConfig":
         """Write the settings where RLlib looks for them."""
-        if settings.network == "gru" and settings.n_step > 1:
-            raise IncompatibleError("n_step above 1 needs network=mlp; a GRU learns from whole sequences with n_step=1")
         if settings.td_lambda > 0 and settings.n_step > 1:
             raise IncompatibleError("n_step above 1 needs td_lambda=0, which mixes the returns of all numbers of steps")
         if settings.td_lambda > 0 and settings.num_quantiles:

@@ -5,12 +5,13 @@ from typing import Literal
 from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
 
+from algos.network_settings import NetworkSettings
 from algos.replay_settings import ReplaySettings
 from algos.settings import STRICT
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class QMIXSettings(ReplaySettings):
+class QMIXSettings(ReplaySettings, NetworkSettings):
     """Settings of QMIX, VDN and IQL; names are RLlib's where they mean the same."""
 
     lr: float = Field(default=5e-4, gt=0)
@@ -35,12 +36,8 @@ class QMIXSettings(ReplaySettings):
     """Chance of a random action after the decay."""
     epsilon_decay_steps: int = Field(default=50_000, gt=0)
     """Environment steps over which epsilon falls in a straight line."""
-    network: Literal["mlp", "gru"] = "mlp"
-    """Encoder of each agent's observation; a GRU carries memory from bar to bar (Hausknecht and Stone 2015)."""
     hidden: tuple[PositiveInt, ...] = Field(default=(64, 64), min_length=1)
-    """Widths of the agent network's layers; a GRU's state has the last width."""
-    sequence_length: int = Field(default=32, gt=1)
-    """Bars in a replayed sequence when the network is a GRU or td_lambda is above 0."""
+    """Widths of the layers of an mlp or a gru, whose state has the last width."""
     dueling: bool = False
     """Split the value into a part of the state and parts of the actions (Wang et al. 2016)."""
     num_quantiles: int = Field(default=0, ge=0)

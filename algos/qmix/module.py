@@ -11,9 +11,10 @@ from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import Tensor, nn
 
 from algos.acting import Acted
+from algos.encoders import make_encoder
 from algos.errors import IncompatibleError
 from algos.masks import MASKED_LOGIT
-from algos.nets import TeamEncoder, TeamLinear, follow
+from algos.nets import TeamLinear, follow
 from algos.qmix.config import QMIXSettings
 from algos.replay import TeamBatch
 from algos.schedules import epsilon_at
@@ -26,19 +27,17 @@ class AgentNetworks(nn.Module):
     """Q-values of every agent: [N, R, F] and memory to [N, R, K] and new memory; with quantiles [N, R, K * Q].
 
     Args:
-        num_agents: N.
-        obs_dim: F, width of the widest observation.
+        spaces: Observation space of each agent, N of them.
         num_actions: How many actions each agent has, [N]; the largest is K.
         settings: Of the algorithm.
     """
 
-    def __init__(self, num_agents: int, obs_dim: int, num_actions: Sequence[int], settings: QMIXSettings) -> None:
+    def __init__(self, spaces: Sequence[gym.Space], num_actions: Sequence[int], settings: QMIXSettings) -> None:
         super().__init__()
         self.num_quantiles = max(1, settings.num_quantiles)
         is_shared = settings.use_shared_networks
-        self.encoder = TeamEncoder(
-            num_agents, obs_dim, settings.hidden, is_recurrent=settings.network == "gru", is_shared=is_shared
-        )
+        num_agents = len(spaces)
+        self.encoder = make_encoder(spaces, settings, hidden=settings.hidden, is_shared=is_shared)
         width, outputs = max(num_actions), self.num_quantiles
         self.head = TeamLinear(num_agents, self.encoder.out_features, width * outputs, is_shared=is_shared)
         self.value_head = (
@@ -130,12 +129,11 @@ class TeamQModule(TorchRLModule, InferenceOnlyAPI):
         self.settings = QMIXSettings(**self.model_config["settings"])
         obs_spaces = cast(gym.spaces.Dict, spaces["obs"]).spaces
         self.num_agents = len(obs_spaces)
-        self.obs_dim = max(int(cast(Any, s.shape)[0]) for s in obs_spaces.values())
         counts = [int(cast(gym.spaces.Discrete, s).n) for s in actions.values()]
         self.num_actions = max(counts)
         allowed = torch.arange(self.num_actions) < torch.tensor(counts).unsqueeze(-1)
         self.register_buffer("allowed", allowed, persistent=False)
-        self.agents = AgentNetworks(self.num_agents, self.obs_dim, counts, self.settings)
+        self.agents = AgentNetworks([*obs_spaces.values()], counts, self.settings)
         if self.inference_only:
             return
         state_dim = int(cast(Any, spaces["state"].shape)[0])

@@ -134,6 +134,11 @@ def _team_ppo(run: RunConfig) -> AlgorithmConfig:
 
 
 def _rllib_ppo(run: RunConfig) -> AlgorithmConfig:
+    if run.ppo.network != "mlp":
+        raise InputError(
+            f"--ppo.network {run.ppo.network} needs --runner team: RLlib's own does not say where the bars of a window "
+            "stand"
+        )
     config = apply_ppo_settings(PPOConfig(), run.ppo)
     config.rl_module(rl_module_spec=RLModuleSpec(module_class=MaskedPPOModule))
     config.learners(learner_class=WholePPOLearner)

@@ -15,6 +15,7 @@ from ray.rllib.core.rl_module.apis import TargetNetworkAPI
 from algos.export import without_deprecations
 from algos.replay_files import STEPS_PER_SEGMENT
 from algos.runner import TEAM_MODULE
+from algos.windows import with_windows
 from envs.errors import InputError
 from envs.market import Market, build_floor
 from experiments.algorithm_names import ON_POLICY, SECTION_OF_ALGO
@@ -198,13 +199,13 @@ class _Parts:
         return int(seen * (1 + 1 / self.episode_len)) + done * self.num_agents + paid + 2
 
     def _spaces(self) -> dict[str, Any]:
-        floor = self.floor
+        floor, seen = self.floor, with_windows(self.floor.observation_spaces, self.floor.windows)
         if not self.algo.is_multi_agent or TEAM_MODULE in self.algo.policies:
-            obs, actions = (gym.spaces.Dict(OrderedDict(s)) for s in (floor.observation_spaces, floor.action_spaces))
+            obs, actions = (gym.spaces.Dict(OrderedDict(s)) for s in (seen, floor.action_spaces))
             state = gym.spaces.Box(-np.inf, np.inf, (floor.state_dim,), np.float32)
             return {TEAM_MODULE: (gym.spaces.Dict(OrderedDict(obs=obs, state=state)), actions)}
         by_module = {self.algo.policy_mapping_fn(a, None): a for a in floor.agent_ids}
-        return {m: (floor.observation_spaces[a], floor.action_spaces[a]) for m, a in by_module.items()}
+        return {m: (seen[a], floor.action_spaces[a]) for m, a in by_module.items()}
 
 
 def _planned_checkpoints(config: RunConfig) -> list[int]:

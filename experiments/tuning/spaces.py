@@ -77,13 +77,13 @@ def search_space(
     Args:
         algo: Name of the algorithm.
         fixed: Dotted names of settings that the user has set by hand.
-        network: The network of value-based algorithms; a GRU learns from whole sequences and takes no n-step returns.
+        network: The network of the algorithm; a GRU learns from whole sequences and takes no n-step returns.
         td_lambda: Weight of longer returns in the targets of value-based algorithms; above 0 they too take sequences.
         is_population: Whether the settings change while a trial trains.
     """
     space = {name: domain for name, domain in SPACES[algo].items() if name not in set(fixed)}
     if network == "gru" or td_lambda > 0:
-        space.pop("qmix.n_step", None)
+        space = {name: domain for name, domain in space.items() if not name.endswith(".n_step")}
     if is_population:
         space = {name: domain for name, domain in space.items() if name not in FIXED_IN_TRAINING}
     return space

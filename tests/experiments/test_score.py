@@ -148,6 +148,7 @@ def test_where_the_simple_policy_is_as_good_as_the_best_there_is_no_score():
         (["--market", "merton", "--algo", "qmix"], "--algo qmix chooses among actions, but this market's are numbers"),
         (["--algo", "dreamer"], "--algo is 'dreamer', which does not exist"),
         (["--algo", "mappo", "--qmix.lr", "1"], "--qmix.lr has no effect on --algo mappo"),
+        (["--algo", "qmix", "--qmix.num-layers", "1"], "--qmix.num-layers has no effect on --network mlp"),
         (["--settings", "reward"], "--settings reward: give name=value"),
         (["--settings", "rewrd=team"], "market merton: setting 'rewrd'"),
         (["--seeds", "0"], "--seeds is '0': input should be greater than 0"),
@@ -196,6 +197,8 @@ def test_every_pair_has_a_recipe_of_existing_settings():
 def test_flags_win_over_the_recipe():
     config = settings.parse_score(["--market", "almgren-chriss", "--algo", "maddpg"])
     assert config.maddpg.actor_lr == 1e-4
+    asked = settings.parse_score(["--network", "gru", "--market", "two-step", "--algo", "vdn"])
+    assert (asked.qmix.network, asked.mappo.network) == ("gru", "mlp")
     config = settings.parse_score(["--market", "almgren-chriss", "--algo", "maddpg", "--maddpg.actor-lr", "0.3"])
     assert (config.maddpg.actor_lr, config.maddpg.gamma) == (0.3, 1.0)
 

@@ -287,6 +287,20 @@ def test_search_draws_no_n_step_returns_where_sequences_are_learned_from(setting
         assert space.keys() - search_space(algo, fixed=(), **plain | settings).keys() == {"qmix.n_step"}
 
 
+def test_rllibs_own_runner_refuses_a_network_that_it_could_not_tell_of_windows():
+    own = {"ppo": {"network": "transformer"}}
+    algorithm_config(config_of("ppo", **own)).validate()
+    with pytest.raises(InputError, match=r"--ppo\.network transformer needs --runner team"):
+        algorithm_config(config_of("ppo", runner="rllib", **own))
+
+
+@pytest.mark.parametrize("algo", ["vdn", "maddpg"])
+def test_searches_draw_no_returns_of_several_steps_for_a_network_with_a_memory(algo):
+    group = "qmix" if algo == "vdn" else algo
+    plain, recurrent = (search_space(algo, fixed=(), network=network) for network in ("mlp", "gru"))
+    assert set(plain) - set(recurrent) == {f"{group}.n_step"}
+
+
 def test_settings_reach_rllib():
     config = algorithm_config(
         config_of("ppo", ppo={"lr": 0.1, "lambda_": 0.7, "hidden": [8]}, scaling={"num_envs_per_env_runner": 3})
