@@ -1,0 +1,301 @@
+"""QMIX and MADDPG beside BenchMARL (TorchRL) on the same task: frames of whole training a second."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import IO, Any
+
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.env.wrappers.pettingzoo_env import ParallelPettingZooEnv
+from ray.tune.registry import register_env
+
+from algos.maddpg.algorithm import MADDPGConfig
+from algos.maddpg.config import MADDPGSettings
+from algos.qmix.algorithm import QMIXConfig
+from algos.qmix.config import QMIXSettings
+from experiments.benchmarks.timing import measure
+from experiments.reporting.files import write_json
+
+PACKAGES = ("benchmarl==1.5.*", "mpe2==1.1.*", "pettingzoo>=1.25")
+TORCH = "torch==2.13.0"
+DRIVER = Path(__file__).with_name("benchmarl_driver.py")
+STAMP = "installed.json"
+TASK = "simple_spread"
+ITERATIONS = 6
+"""Of training in one timed round."""
+SHARED: dict[str, Any] = {
+    "device": "cpu",
+    "task": {"N": 3, "max_cycles": 25, "local_ratio": 0.5},
+    "replicas": 16,
+    "frames_per_iteration": 256,
+    "updates_per_iteration": 43,
+    "batch": 128,
+    "replay_capacity": 100_000,
+    "hidden": (64, 64),
+    "gamma": 0.99,
+    "lr": 5e-4,
+    "grad_clip": 10.0,
+}
+"""What both sides are told. As many updates to a frame as BenchMARL's own defaults have: 1,000 to 6,000."""
+OWN: dict[str, dict[str, Any]] = {
+    "qmix": {"tau": 1.0, "target_network_update_freq": 200, "mixing_embed_dim": 32},
+    "maddpg": {"tau": 0.01, "target_network_update_freq": 1},
+}
+"""What both sides are told of each algorithm."""
+
+
+class NotMeasuredError(RuntimeError):
+    """BenchMARL could not be installed or run; in one line."""
+
+
+# -- its environment ---------------------------------------------------------------------------------------------------
+
+
+def benchmarl_python(folder: Path) -> Path:
+    """Return the interpreter of BenchMARL's virtual environment, which is made where it is not there or not whole.
+
+    BenchMARL pulls in torchvision, and with it another build of torch than the one that is asked for; it runs without.
+
+    Args:
+        folder: Of the virtual environment.
+
+    Raises:
+        NotMeasuredError: if a step of it failed, with the last line that pip said.
+    """
+    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    wanted = {"packages": [TORCH, *PACKAGES]}
+    stamp = folder / STAMP
+    if stamp.is_file() and json.loads(stamp.read_text(encoding="utf-8")) == wanted:
+        return python
+    print(f"installing BenchMARL in a virtual environment of its own, {folder} (about 1.5 GB)", flush=True)
+    pip = [str(python), "-m", "pip", "--disable-pip-version-check"]
+    for command in (
+        [sys.executable, "-m", "venv", "--clear", str(folder)],
+        [*pip, "install", TORCH],
+        [*pip, "install", TORCH, *PACKAGES],
+        [*pip, "uninstall", "--yes", "torchvision"],
+    ):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise NotMeasuredError(f"BenchMARL could not be installed in {folder}: {last_line(done.stderr)}")
+    write_json(stamp, wanted)
+    return python
+
+
+def last_line(text: str) -> str:
+    """The last line that says anything, which is where pip and Python say what is wrong."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "it said nothing"
+
+
+class Driver:
+    """BenchMARL in its own process, which trains when it is told to.
+
+    Args:
+        command: Runs the driver.
+        asked: The settings of both sides.
+        errors: File for what it says beside its answers.
+
+    Raises:
+        NotMeasuredError: if it did not start.
+    """
+
+    def __init__(self, command: Sequence[str], asked: dict[str, Any], errors: IO[str]) -> None:
+        self._errors = errors
+        threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        inherited = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env={**inherited, **threads},
+        )
+        self.taken: list[dict[str, float]] = []
+        """Answers to ``train``."""
+        self._ask(json.dumps(asked))
+
+    def train(self, iterations: int) -> dict[str, float]:
+        """Train, and note frames and seconds."""
+        answer = self._ask(str(iterations))
+        self.taken.append(answer)
+        return answer
+
+    def _ask(self, line: str) -> dict[str, float]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            self._process.stdin.write(line + "\n")
+            self._process.stdin.flush()
+            while answer := self._process.stdout.readline():
+                if answer.startswith("{"):  # libraries greet on the same stream
+                    return json.loads(answer)
+        except BrokenPipeError:
+            pass
+        self._process.wait()
+        self._errors.seek(0)
+        raise NotMeasuredError(f"BenchMARL ended: {last_line(self._errors.read())}")
+
+    def close(self) -> None:
+        """End the process, by the end of its input."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+@contextmanager
+def driver(python: Path, asked: dict[str, Any]) -> Iterator[Driver]:
+    """Run BenchMARL's side for as long as the block lasts.
+
+    Args:
+        python: Interpreter of its virtual environment.
+        asked: The settings of both sides.
+    """
+    with tempfile.TemporaryDirectory() as folder, open(Path(folder) / "errors.txt", "w+", encoding="utf-8") as errors:
+        command = [str(python), "-P", "-W", "ignore", str(DRIVER)]  # -P: this module has the name of the package
+        theirs = Driver(command, {**asked, "folder": folder}, errors)
+        try:
+            yield theirs
+        finally:
+            theirs.close()
+
+
+# -- ours --------------------------------------------------------------------------------------------------------------
+
+
+def our_config(algo: str, asked: dict[str, Any]) -> AlgorithmConfig:
+    """The same training as RLlib config: task, networks, batch, updates and targets.
+
+    Args:
+        algo: "qmix" or "maddpg".
+        asked: The settings of both sides.
+
+    Raises:
+        NotMeasuredError: if the task is not installed.
+    """
+    try:
+        from mpe2 import simple_spread_v3
+    except ImportError as error:
+        raise NotMeasuredError(f"the task is not installed here ({error}): pip install '{PACKAGES[1]}'") from None
+    common = {
+        "train_batch_size": asked["batch"],
+        "num_updates": asked["updates_per_iteration"],
+        "num_envs_per_env_runner": asked["replicas"],
+        "rollout_fragment_length": asked["frames_per_iteration"] // asked["replicas"],
+        "learning_starts": 0,
+        "use_reward_standardisation": False,
+        **{
+            name: asked[name]
+            for name in ("gamma", "hidden", "grad_clip", "replay_capacity", "tau", "target_network_update_freq")
+        },
+    }
+    config: AlgorithmConfig
+    if algo == "qmix":
+        embed = asked["mixing_embed_dim"]
+        settings = QMIXSettings(lr=asked["lr"], double_q=False, mixing_embed_dim=embed, **common)
+        config = QMIXConfig().use_settings(settings)
+    else:
+        rates = {"actor_lr": asked["lr"], "critic_lr": asked["lr"]}
+        config = MADDPGConfig().use_settings(MADDPGSettings(**rates, **common))
+    task = {"continuous_actions": algo == "maddpg", **asked["task"]}
+    register_env(TASK, lambda _: ParallelPettingZooEnv(simple_spread_v3.parallel_env(**task)))
+    config.environment(TASK, disable_env_checking=True)
+    config.debugging(seed=0, log_level="ERROR")
+    config.floor_device = asked["device"]
+    config.env_runners(num_env_runners=0)
+    config.learners(num_learners=0, num_gpus_per_learner=1.0 if asked["device"] == "cuda" else 0.0)
+    return config
+
+
+# -- rows --------------------------------------------------------------------------------------------------------------
+
+
+def bench_benchmarl(folder: str, *, device: str = "cpu", rounds: int = 5) -> list[dict[str, Any]]:
+    """Train both sides in turn, for each algorithm.
+
+    Args:
+        folder: Of BenchMARL's virtual environment.
+        device: Where both train; environments are stepped on the CPU.
+        rounds: Timed rounds of each.
+
+    Returns:
+        Three rows an algorithm: each side, and their ratio; or one that says why there is none.
+    """
+    try:
+        python = benchmarl_python(Path(folder).absolute())
+    except NotMeasuredError as error:
+        return [{"what": "BenchMARL", "not measured": str(error)}]
+    rows: list[dict[str, Any]] = []
+    for algo in OWN:
+        asked = {**SHARED, **OWN[algo], "algo": algo, "device": device}
+        try:
+            rows += _compare(python, algo, asked, rounds)
+        except NotMeasuredError as error:
+            rows.append({"what": f"{algo.upper()} beside BenchMARL", "not measured": str(error)})
+    return rows
+
+
+def _compare(python: Path, algo: str, asked: dict[str, Any], rounds: int) -> list[dict[str, Any]]:
+    config = our_config(algo, asked)
+    with driver(python, asked) as theirs:
+        ours = config.build_algo()
+
+        def train() -> None:
+            for _ in range(ITERATIONS):
+                ours.training_step()
+
+        taken = measure({"ours": train, "theirs": lambda: theirs.train(ITERATIONS)}, rounds=rounds)["ours"]
+        ours.stop()
+    frames = ITERATIONS * asked["frames_per_iteration"]
+    mine = {"frames": frames, "wall_s": taken.wall_s, "cpu_s": taken.cpu_s}
+    return comparison(algo, asked, mine, theirs.taken[1:])
+
+
+def comparison(
+    algo: str, asked: dict[str, Any], ours: dict[str, float], theirs: Sequence[dict[str, float]]
+) -> list[dict[str, Any]]:
+    """The rows of one algorithm.
+
+    Args:
+        algo: Its name.
+        asked: The settings of both sides.
+        ours: Frames of a round and the medians of its seconds.
+        theirs: The driver's answers, one a timed round.
+    """
+    middle = {name: median(answer[name] for answer in theirs) for name in ("frames", "wall_s", "cpu_s")}
+    rows: list[dict[str, Any]] = [
+        {
+            "what": f"{algo.upper()}, {side}",
+            "device": asked["device"],
+            "settings": said(asked),
+            "frames_per_s": taken["frames"] / taken["wall_s"],
+            "frames_per_cpu_s": taken["frames"] / taken["cpu_s"],
+        }
+        for side, taken in (("ours", ours), ("BenchMARL 1.5", middle))
+    ]
+    wall, cpu = (rows[0][name] / rows[1][name] for name in ("frames_per_s", "frames_per_cpu_s"))
+    return [*rows, {"what": f"{algo.upper()} ours / BenchMARL", "ratio": wall, "ratio_of_cpu": cpu}]
+
+
+def said(asked: dict[str, Any]) -> str:
+    """The settings of both sides, in the words of the tables."""
+    hidden = "-".join(map(str, asked["hidden"]))
+    return (
+        f"simple_spread N={asked['task']['N']}, {asked['replicas']} replicas, batch {asked['batch']}, "
+        f"{asked['updates_per_iteration']} updates per {asked['frames_per_iteration']} frames, {hidden} relu shared, "
+        f"Adam {asked['lr']:g}, clip {asked['grad_clip']:g}, gamma {asked['gamma']:g}, "
+        f"targets {asked['tau']:g} every {asked['target_network_update_freq']}"
+    )
