@@ -16,6 +16,7 @@ from ray.rllib.utils.metrics import (
 from torch import Tensor
 
 from algos.errors import IncompatibleError
+from algos.replay import TeamBatch
 from algos.step_size import step_size_schedule
 
 NUM_UPDATES = "num_updates_lifetime"
@@ -102,6 +103,10 @@ class TargetLearner(TeamLearner):
         """Build modules and optimisers; no gradient step has been taken yet."""
         super().build()
         self._num_updates = 0
+
+    def transfer(self, batch: TeamBatch) -> TeamBatch:
+        """The batch on this learner's device."""
+        return batch.map(lambda v: v.to(self._device, non_blocking=True))
 
     def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """RLlib's state and the count of gradient steps, by which targets are updated."""

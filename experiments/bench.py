@@ -26,12 +26,16 @@ class BenchConfig:
     """What to measure and where."""
 
     subject: Literal["floor", "sampling", "training", "checkpoint"] = "floor"
-    """floor: the market alone. sampling: runners. training: whole iterations, and a QMIX update in parts. checkpoint:
-    saves, restores and restarts."""
+    """floor: the market alone. sampling: runners. training: whole iterations, an update in parts, and BenchMARL.
+    checkpoint: saves, restores and restarts."""
     device: Literal["cpu", "cuda"] = "cpu"
     """Where ours runs; what it is compared with always runs on the CPU."""
     rounds: int = Field(default=5, gt=0)
     """Timed rounds; medians are shown."""
+    use_benchmarl: bool = True
+    """training: train BenchMARL too, in a virtual environment of its own, which the first time downloads about 1 GB."""
+    benchmarl_folder: str = "build/benchmarl"
+    """Where that virtual environment is, or is made."""
     json: str | None = None
     """File for what is printed, as plain JSON."""
 
@@ -72,7 +76,10 @@ def _measure(config: BenchConfig) -> list[dict[str, Any]]:
     warnings.simplefilter("ignore")
     ray.init(address="local", include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
     try:
-        benches = {"sampling": bench_sampling, "training": bench_training, "checkpoint": bench_checkpoint}
+        if config.subject == "training":
+            folder = config.benchmarl_folder if config.use_benchmarl else None
+            return bench_training(device=config.device, rounds=config.rounds, benchmarl=folder)
+        benches = {"sampling": bench_sampling, "checkpoint": bench_checkpoint}
         return benches[config.subject](device=config.device, rounds=config.rounds)
     finally:
         ray.shutdown()

@@ -64,7 +64,7 @@ class MADDPGLearner(TargetLearner, TorchLearner):
         generator.manual_seed(counted_seed(self.config.seed or 0, self._weights_seq_no, learner_rank()))
         all_losses = torch.zeros((), device=self._device)
         for batch in data:
-            joint = batch.map(lambda v: v.to(self._device, non_blocking=True))
+            joint = self.transfer(batch)
             inputs = {"joint": joint, "noise": module.draw_noise(joint.discounts.numel(), generator)}
             out = wrapped.forward_train(inputs)
             loss = self.compute_loss_for_module(module_id=TEAM_MODULE, config=self.config, batch=inputs, fwd_out=out)

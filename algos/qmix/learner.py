@@ -83,7 +83,7 @@ class QMIXLearner(TargetLearner, TorchLearner):
         all_losses = torch.zeros((), device=self._device)
         self.td_errors = []
         for batch in data:
-            joint = batch.map(lambda v: v.to(self._device, non_blocking=True))
+            joint = self.transfer(batch)
             inputs = {"joint": joint}
             out = wrapped.forward_train(inputs)
             loss = self.compute_loss_for_module(module_id=TEAM_MODULE, config=self.config, batch=inputs, fwd_out=out)

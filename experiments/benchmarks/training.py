@@ -1,42 +1,58 @@
-"""Training end to end: PPO on both runners, and one QMIX update taken apart."""
+"""Training end to end: PPO and MAPPO beside RLlib's PPO, and one update of QMIX and of MADDPG taken apart."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import torch
 from ray.rllib.algorithms.ppo import PPO
 
+from algos.maddpg.algorithm import MADDPG
+from algos.mappo.algorithm import MAPPO
 from algos.ppo.algorithm import TeamPPO
 from algos.qmix.algorithm import QMIX
 from algos.replay import TeamReplay
 from algos.runner import TEAM_MODULE
+from experiments.benchmarks.bare import bare_update
+from experiments.benchmarks.benchmarl import bench_benchmarl
 from experiments.benchmarks.sampling import RLLIB_ENVS
 from experiments.benchmarks.timing import measure, one_core, stopwatch
 from experiments.config import RunConfig
 from experiments.tuning.algorithms import algorithm_config
 
 BATCH_AGENT_STEPS = 20_000
+AGENTS = 5
 MINIBATCH = 1_024
 EPOCHS = 4
 TEAM_ENVS = 250
-QMIX_ROUNDS = 20
+TRAIN_BATCH = 128
+UPDATE_ROUNDS = 20
+OFF_POLICY: dict[str, Any] = {"qmix": QMIX, "maddpg": MADDPG}
+OUTSIDE = ("sampling", "rest of the step")
+"""Parts of a training step that are no part of an update."""
 
 
-def bench_training(*, device: str = "cpu", rounds: int = 5) -> list[dict[str, Any]]:
-    """Measure PPO iterations of both paths in turn, then QMIX.
+def bench_training(*, device: str = "cpu", rounds: int = 5, benchmarl: str | None = None) -> list[dict[str, Any]]:
+    """Measure iterations of PPO and MAPPO in turn, then QMIX and MADDPG.
 
     Args:
         device: Where ours learns and steps its floor.
         rounds: Timed iterations of each.
+        benchmarl: Folder of BenchMARL's virtual environment; None leaves BenchMARL out.
 
     Returns:
-        Rows: PPO on each runner, their ratio, QMIX and the parts of its update.
+        Rows: PPO on each runner and MAPPO, their ratios; QMIX and MADDPG, the parts of their updates, and these beside
+        bare torch; both beside BenchMARL.
     """
     with one_core():
-        return [*_bench_ppo(device, rounds), *_bench_qmix(device, rounds)]
+        rows = [
+            *_bench_ppo(device, rounds),
+            *(row for algo in OFF_POLICY for row in _bench_off_policy(algo, device, rounds)),
+        ]
+        return rows if benchmarl is None else [*rows, *bench_benchmarl(benchmarl, device=device, rounds=rounds)]
 
 
 def _on(run: RunConfig, device: str, envs: int) -> RunConfig:
@@ -46,20 +62,21 @@ def _on(run: RunConfig, device: str, envs: int) -> RunConfig:
 
 
 def _bench_ppo(device: str, rounds: int) -> list[dict[str, Any]]:
+    """PPO on both runners and MAPPO: as many agent steps in a batch and in a minibatch, and as many epochs."""
     run = RunConfig(algo="ppo")
+    batch = {"train_batch_size_per_learner": BATCH_AGENT_STEPS // AGENTS, "num_epochs": EPOCHS}
     run = replace(
         run,
-        desk=replace(run.desk, num_agents=5),
-        ppo=replace(
-            run.ppo,
-            train_batch_size_per_learner=BATCH_AGENT_STEPS // 5,
-            minibatch_size=MINIBATCH,
-            num_epochs=EPOCHS,
-        ),
+        desk=replace(run.desk, num_agents=AGENTS),
+        ppo=replace(run.ppo, minibatch_size=MINIBATCH, **batch),
+        mappo=replace(run.mappo, minibatch_size=-(-MINIBATCH // AGENTS), **batch),  # of steps with all their agents
     )
-    team = TeamPPO(algorithm_config(_on(run, device, TEAM_ENVS)))
-    stock = PPO(algorithm_config(_on(replace(run, runner="rllib"), "cpu", RLLIB_ENVS)))
-    taken = measure({"team": team.train, "rllib": stock.train}, rounds=rounds)
+    algos = {
+        "team": TeamPPO(algorithm_config(_on(run, device, TEAM_ENVS))),
+        "mappo": MAPPO(algorithm_config(_on(replace(run, algo="mappo"), device, TEAM_ENVS))),
+        "rllib": PPO(algorithm_config(_on(replace(run, runner="rllib"), "cpu", RLLIB_ENVS))),
+    }
+    taken = measure({name: algo.train for name, algo in algos.items()}, rounds=rounds)
     rows: list[dict[str, Any]] = [
         {
             "what": label,
@@ -72,60 +89,111 @@ def _bench_ppo(device: str, rounds: int) -> list[dict[str, Any]]:
         }
         for name, label, where, envs in (
             ("team", "PPO, team runner", device, TEAM_ENVS),
+            ("mappo", "MAPPO, team runner", device, TEAM_ENVS),
             ("rllib", "PPO, RLlib's runner", "cpu", RLLIB_ENVS),
         )
     ]
-    rows.append({"what": "PPO team / rllib", "ratio": taken["rllib"].wall_s / taken["team"].wall_s})
-    team.stop()
-    stock.stop()
+    for name, label in (("team", "PPO team / rllib"), ("mappo", "MAPPO team / PPO rllib")):
+        ratios = (getattr(taken["rllib"], kind) / getattr(taken[name], kind) for kind in ("wall_s", "cpu_s"))
+        rows.append({"what": label, **dict(zip(("ratio", "ratio_of_cpu"), ratios, strict=True))})
+    for algo in algos.values():
+        algo.stop()
     return rows
 
 
-def _bench_qmix(device: str, rounds: int) -> list[dict[str, Any]]:
-    """Rates of whole training steps, and the wall time of one update in parts."""
-    run = RunConfig(algo="qmix")
-    run = replace(run, desk=replace(run.desk, num_agents=5))
-    algo = QMIX(algorithm_config(_on(run, device, run.qmix.num_envs_per_env_runner)))
-    while len(algo.replay) < max(run.qmix.learning_starts, 4 * run.qmix.train_batch_size):
-        algo.train()
-    learner = algo.learner_group._learner
-    module, optimizer = learner.module[TEAM_MODULE].unwrapped(), learner.get_optimizer(TEAM_MODULE)
-    steps = run.qmix.rollout_fragment_length * run.qmix.num_envs_per_env_runner
-    updates = run.qmix.num_updates
+def _bench_off_policy(algo: str, device: str, rounds: int) -> list[dict[str, Any]]:
+    """Rates of whole training steps, the wall time of one update in parts, and what bare torch would take for it."""
+    run = RunConfig(algo=algo)  # type: ignore[arg-type]
+    run = replace(run, desk=replace(run.desk, num_agents=AGENTS))
+    run = replace(run, **{algo: replace(getattr(run, algo), train_batch_size=TRAIN_BATCH)})
+    settings = getattr(run, algo)
+    trained = OFF_POLICY[algo](algorithm_config(_on(run, device, settings.num_envs_per_env_runner)))
+    while len(trained.replay) < max(settings.learning_starts, 4 * settings.train_batch_size):
+        trained.train()
+    learner = trained.learner_group._learner
+    module = learner.module[TEAM_MODULE].unwrapped()
+    bare = _bare(trained, learner, module)
+    steps = settings.rollout_fragment_length * settings.num_envs_per_env_runner
+    count = UPDATE_ROUNDS * settings.num_updates
 
     def train() -> None:
-        for _ in range(QMIX_ROUNDS):
-            algo.training_step()
+        for _ in range(UPDATE_ROUNDS):
+            trained.training_step()
 
-    taken = measure({"qmix": train}, rounds=rounds)["qmix"]
+    def bare_updates() -> None:
+        for _ in range(count):
+            loss = bare()
+        float(loss)  # waits for the device
+
+    taken = measure({"train": train, "bare": bare_updates}, rounds=rounds)
+    spent = _parts(trained, learner, module, train)
+    trained.stop()
+    name = algo.upper()
+    rows: list[dict[str, Any]] = [
+        {
+            "what": f"{name}, whole training steps",
+            "device": device,
+            "replicas": settings.num_envs_per_env_runner,
+            "batch": f"batch {settings.train_batch_size}, {settings.num_updates} updates per {steps} env steps, "
+            f"{settings.hidden}",
+            "env_steps_per_s": UPDATE_ROUNDS * steps / taken["train"].wall_s,
+            "updates_per_s": count / taken["train"].wall_s,
+        }
+    ]
+    whole = sum(spent.values())
+    rows.extend(
+        {"what": f"{name}, one update: {part}", "ms": 1e3 * seconds / count, "share": seconds / whole}
+        for part, seconds in spent.items()
+    )
+    return [*rows, update_beside_bare(name, spent, taken["bare"].wall_s, count)]
+
+
+def update_beside_bare(name: str, spent: Mapping[str, float], bare_s: float, count: int) -> dict[str, Any]:
+    """One update without sampling, from the draw of its batch to its targets, beside the bare torch floor.
+
+    Args:
+        name: Of the algorithm.
+        spent: Seconds by part.
+        bare_s: Seconds of as many updates by bare torch.
+        count: How many.
+    """
+    ours = sum(seconds for part, seconds in spent.items() if part not in OUTSIDE)
+    return {
+        "what": f"{name}, one update / bare torch",
+        "ms": 1e3 * ours / count,
+        "bare_torch_ms": 1e3 * bare_s / count,
+        "ratio": ours / bare_s,
+    }
+
+
+def _bare(trained: Any, learner: Any, module: Any) -> Callable[[], torch.Tensor]:
+    """One gradient step by bare torch on a batch that was drawn before."""
+    joint = learner.transfer(trained._draw()[0])
+    if not hasattr(module, "draw_noise"):
+        return bare_update(module, joint)[0]
+    generator = torch.Generator(device=joint.obs.device)
+    return bare_update(module, joint, module.draw_noise(joint.discounts.numel(), generator))[0]
+
+
+def _parts(trained: Any, learner: Any, module: Any, train: Callable[[], None]) -> dict[str, float]:
+    """Wall time of the parts of ``train``, which sum to all of it."""
+    optimizers = {f"step {i}": (o, "step") for i, o in enumerate(learner._optimizer_parameters)}
     places = {
-        "sampling": (algo.env_runner, "sample"),
+        "sampling": (trained.env_runner, "sample"),
         "data": (TeamReplay, "sample"),
+        "transfer": (learner, "transfer"),
         "forward": (module, "_forward_train"),
         "backward": (torch.Tensor, "backward"),
-        "optimiser": (optimizer, "step"),
+        **optimizers,
+        "targets": (module, "update_targets"),
         "learn": (learner, "learn"),
     }
     start = time.perf_counter()
     with stopwatch(places) as spent:
         train()
     whole = time.perf_counter() - start
-    algo.stop()
-    rows: list[dict[str, Any]] = [
-        {
-            "what": "QMIX, whole training steps",
-            "device": device,
-            "replicas": run.qmix.num_envs_per_env_runner,
-            "batch": f"batch {run.qmix.train_batch_size}, {updates} updates per {steps} env steps, {run.qmix.hidden}",
-            "env_steps_per_s": QMIX_ROUNDS * steps / taken.wall_s,
-            "updates_per_s": QMIX_ROUNDS * updates / taken.wall_s,
-        }
-    ]
-    count = QMIX_ROUNDS * updates
-    spent["rest of the update"] = spent.pop("learn") - spent["forward"] - spent["backward"] - spent["optimiser"]
+    spent["optimiser"] = sum(spent.pop(name) for name in optimizers)
+    inside = ("transfer", "forward", "backward", "optimiser", "targets")
+    spent["rest of the update"] = spent.pop("learn") - sum(spent[name] for name in inside)
     spent["rest of the step"] = whole - sum(spent.values())
-    rows.extend(
-        {"what": f"QMIX, one update: {name}", "ms": 1e3 * seconds / count, "share": seconds / whole}
-        for name, seconds in spent.items()
-    )
-    return rows
+    return spent
