@@ -5,7 +5,7 @@ The weights are copies of a module's and the loss is the learner's, to rounding;
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
@@ -137,7 +137,7 @@ def _maddpg_update(w: Weights, batch: TeamBatch, s: MADDPGSettings, noise: Noise
 def _update(
     loss_of: Callable[[], Tensor],
     w: Weights,
-    parts: list[tuple[torch.optim.Optimizer, list[Tensor]]],
+    parts: Sequence[tuple[torch.optim.Optimizer, list[Tensor]]],
     clip: float | None,
     s: QMIXSettings | MADDPGSettings,
 ) -> Callable[[], Tensor]:

@@ -112,14 +112,12 @@ class Driver:
         self._errors = errors
         threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         inherited = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-            env={**inherited, **threads},
-        )
+        environment = {**inherited, **threads}
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": errors}
+        try:
+            self._process = subprocess.Popen(command, text=True, env=environment, **pipes)
+        except OSError as error:
+            raise NotMeasuredError(f"BenchMARL could not be started: {error}") from None
         self.taken: list[dict[str, float]] = []
         """Answers to ``train``."""
         self._ask(json.dumps(asked))
@@ -190,7 +188,7 @@ def our_config(algo: str, asked: dict[str, Any]) -> AlgorithmConfig:
         from mpe2 import simple_spread_v3
     except ImportError as error:
         raise NotMeasuredError(f"the task is not installed here ({error}): pip install '{PACKAGES[1]}'") from None
-    common = {
+    common: dict[str, Any] = {
         "train_batch_size": asked["batch"],
         "num_updates": asked["updates_per_iteration"],
         "num_envs_per_env_runner": asked["replicas"],

@@ -99,8 +99,9 @@ def experiment(asked: dict[str, Any], turns: Turns) -> Experiment:
     algo = {"qmix": QmixConfig, "maddpg": MaddpgConfig}[asked["algo"]].get_from_yaml()
     if asked["algo"] == "qmix":
         algo.mixing_embed_dim = asked["mixing_embed_dim"]
+    task: Any = SpreadTask.SIMPLE_SPREAD
     return Experiment(
-        task=SpreadTask.SIMPLE_SPREAD.get_task(config=asked["task"]),
+        task=task.get_task(config=asked["task"]),
         algorithm_config=algo,
         model_config=model,
         critic_model_config=model,

@@ -2,6 +2,8 @@ import os
 
 import pytest
 import torch
+from ray.rllib.core.learner.training_data import TrainingData
+from teams import TwoStepGame, maddpg_config, qmix_config
 
 from envs.errors import InputError
 from envs.floor import FloorConfig
@@ -10,10 +12,22 @@ from envs.market import FloorSpec
 from experiments import bench
 from experiments.benchmarks import floor as floor_benchmark
 from experiments.benchmarks import sampling, training
+from experiments.benchmarks.bare import bare_update
 from experiments.benchmarks.timing import measure, one_core, stopwatch
 from experiments.config import RunConfig
 from experiments.reporting.files import read_json
 
+PARTS = [
+    "sampling",
+    "data",
+    "transfer",
+    "forward",
+    "backward",
+    "targets",
+    "optimiser",
+    "rest of the update",
+    "rest of the step",
+]
 SPEC = FloorSpec(desk=DeskConfig(num_agents=2, feature_groups=("momentum",)), floor=FloorConfig(horizon_bars=8))
 
 
@@ -131,19 +145,57 @@ def test_runners_are_measured_on_the_same_floor(monkeypatch, ray_session):
     assert ratio["ratio"] == pytest.approx(team["agent_steps_per_s"] / rllib["agent_steps_per_s"])
 
 
-def test_parts_of_a_qmix_update_sum_to_the_whole(monkeypatch, ray_session):
-    monkeypatch.setattr(training, "QMIX_ROUNDS", 1)
-    rows = training._bench_qmix("cpu", 1)
-    assert sum(row["share"] for row in rows[1:]) == pytest.approx(1.0)
-    assert rows[0]["replicas"] == RunConfig().qmix.num_envs_per_env_runner
+@pytest.mark.parametrize("algo", ["qmix", "maddpg"])
+def test_parts_of_an_update_sum_to_the_whole_and_stand_beside_bare_torch(monkeypatch, ray_session, algo):
+    monkeypatch.setattr(training, "UPDATE_ROUNDS", 1)
+    rows = training._bench_off_policy(algo, "cpu", 1)
+    parts = {row["what"].rpartition(": ")[2]: row for row in rows[1:-1]}
+    assert list(parts) == PARTS
+    assert sum(row["share"] for row in parts.values()) == pytest.approx(1.0)
+    assert all(parts[name]["ms"] > 0 for name in PARTS if name != "targets" or algo == "maddpg")
+    assert rows[0]["replicas"] == getattr(RunConfig(), algo).num_envs_per_env_runner
+    assert rows[-1]["ratio"] == pytest.approx(rows[-1]["ms"] / rows[-1]["bare_torch_ms"])
+
+
+@pytest.mark.parametrize("double_q", [True, False])
+def test_bare_torch_takes_the_gradient_steps_of_qmix(ray_session, double_q):
+    settings = {"double_q": double_q, "lr": 0.01, "grad_clip": 0.05, "tau": 0.3, "target_network_update_freq": 2}
+    assert_same_steps(qmix_config(TwoStepGame, num_updates=3, train_batch_size=12, **settings).build_algo())
+
+
+def test_bare_torch_takes_the_gradient_steps_of_maddpg(ray_session):
+    settings = {"actor_lr": 0.01, "critic_lr": 0.02, "grad_clip": 0.05, "tau": 0.3, "logit_penalty": 0.1}
+    assert_same_steps(maddpg_config(TwoStepGame, num_updates=3, train_batch_size=12, **settings).build_algo())
+
+
+def assert_same_steps(algorithm):
+    """Three gradient steps on one batch, by the learner and by bare torch."""
+    for _ in range(3):
+        algorithm.observe(algorithm.env_runner.sample()[0])
+    learner = algorithm.learner_group._learner
+    module, joint = learner.module["team"].unwrapped(), algorithm._draw()[0]
+    noise = None
+    if hasattr(module, "draw_noise"):
+        noise = module.draw_noise(joint.discounts.numel(), torch.Generator().manual_seed(0))
+        module.draw_noise = lambda *_: noise
+    step, weights = bare_update(module, joint, noise)
+    before = {name: p.detach().clone() for name, p in module.named_parameters()}
+    learner.update(training_data=TrainingData(batch=[joint] * 3))
+    for _ in range(3):
+        step()
+    for name, p in module.named_parameters():
+        torch.testing.assert_close(weights[name], p, rtol=1e-4, atol=1e-5, check_device=False)
+        assert not torch.equal(before[name], p), name
 
 
 @pytest.mark.filterwarnings("ignore:.*Overriding environment")  # RLlib registers it for every runner
-def test_ppo_is_measured_on_both_runners(monkeypatch, ray_session):
+def test_ppo_and_mappo_are_measured_beside_rllibs_ppo(monkeypatch, ray_session):
     monkeypatch.setattr(training, "BATCH_AGENT_STEPS", 640)
     monkeypatch.setattr(training, "MINIBATCH", 64)
     monkeypatch.setattr(training, "EPOCHS", 1)
     monkeypatch.setattr(training, "TEAM_ENVS", 4)
     monkeypatch.setattr(training, "RLLIB_ENVS", 4)
-    team, rllib, ratio = training._bench_ppo("cpu", 1)
-    assert ratio["ratio"] == pytest.approx(rllib["iteration_s"] / team["iteration_s"])
+    team, mappo, rllib, *ratios = training._bench_ppo("cpu", 1)
+    for ours, row in zip((team, mappo), ratios, strict=True):
+        assert row["ratio"] == pytest.approx(rllib["iteration_s"] / ours["iteration_s"])
+        assert row["ratio_of_cpu"] == pytest.approx(ours["agent_steps_per_cpu_s"] / rllib["agent_steps_per_cpu_s"])
