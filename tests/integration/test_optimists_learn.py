@@ -14,7 +14,7 @@ def learned(tmp_path, *words):
 
 
 def test_optimists_find_the_best_joint_action_of_the_climbing_game(tmp_path):
-    assert learned(tmp_path, "--market", "climbing", "--seeds", "1", "--steps", "6000") == [275.0]
+    assert learned(tmp_path, "--market", "climbing", "--seeds", "1", "--steps", "5000") == [275.0]
 
 
 @pytest.mark.slow
