@@ -30,6 +30,24 @@ def squared_td_loss(values: Tensor, targets: Tensor, weights: Tensor | None = No
     return (errors if weights is None else weights * errors).mean()
 
 
+def optimistic_weights(values: Tensor, targets: Tensor, weight: float) -> Tensor:
+    """How much each TD error counts for agents that blame their partners for what went worse than expected.
+
+    Where the value is below its target 1, elsewhere ``weight``: hysteretic Q-learning for an agent's own value
+    (Matignon et al. 2007, with the ratio beta / alpha), and the weighting of optimistic QMIX for a team's (Rashid et
+    al. 2020, "Weighted QMIX", eq. 8, with the same network on both sides).
+
+    Args:
+        values: Predicted values, [...] float.
+        targets: TD targets, [...] float.
+        weight: Between 0 and 1.
+
+    Returns:
+        Weights, [...] float, without gradient.
+    """
+    return torch.where(values.detach() < targets.detach(), 1.0, weight)
+
+
 def quantile_huber_loss(
     quantiles: Tensor, targets: Tensor, taus: Tensor, *, kappa: float, weights: Tensor | None = None
 ) -> Tensor:

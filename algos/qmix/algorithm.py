@@ -29,6 +29,8 @@ class QMIXConfig(OffPolicyTeamConfig):
             raise IncompatibleError("n_step above 1 needs td_lambda=0, which mixes the returns of all numbers of steps")
         if settings.td_lambda > 0 and settings.num_quantiles:
             raise IncompatibleError("num_quantiles needs td_lambda=0; returns of several steps are summed by n_step")
+        if settings.num_quantiles and settings.overestimation_weight < 1:
+            raise IncompatibleError("num_quantiles needs overestimation_weight=1, which weighs errors of the mean")
         if self.mixer != "none" and settings.num_quantiles:
             raise IncompatibleError(f"num_quantiles is for iql: {self.mixer} mixes values, not distributions of them")
         if self.mixer != "none" and settings.reward == "own":

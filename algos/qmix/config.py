@@ -38,6 +38,9 @@ class QMIXSettings(ReplaySettings, NetworkSettings):
     """Environment steps over which epsilon falls in a straight line."""
     hidden: tuple[PositiveInt, ...] = Field(default=(64, 64), min_length=1)
     """Widths of the layers of an mlp or a gru, whose state has the last width."""
+    overestimation_weight: float = Field(default=1.0, gt=0, le=1)
+    """Weight of TD errors of values above their targets. Below 1 agents are optimistic about their partners, which
+    finds the best joint action where others' exploration hides it (Matignon et al. 2007; Rashid et al. 2020)."""
     dueling: bool = False
     """Split the value into a part of the state and parts of the actions (Wang et al. 2016)."""
     num_quantiles: int = Field(default=0, ge=0)

@@ -7,7 +7,7 @@ from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from torch import Tensor
 
 from algos.learner import NUM_UPDATES, TargetLearner, require_finite
-from algos.losses import quantile_huber_loss, squared_td_loss, td_targets
+from algos.losses import optimistic_weights, quantile_huber_loss, squared_td_loss, td_targets
 from algos.qmix.config import QMIXSettings
 from algos.qmix.module import Q_TOT, TARGET_Q_TOT
 from algos.replay import TeamBatch
@@ -61,6 +61,9 @@ class QMIXLearner(TargetLearner, TorchLearner):
         weights = joint.weights
         if not s.num_quantiles:
             weights = None if weights is None else _aligned(weights.unsqueeze(0), values)
+            if s.overestimation_weight < 1:
+                optimism = optimistic_weights(values, targets, s.overestimation_weight)
+                weights = optimism if weights is None else weights * optimism
             return squared_td_loss(values, targets, weights)
         weights = None if weights is None else weights.view(1, -1, 1)
         taus = (torch.arange(s.num_quantiles, device=values.device) + 0.5) / s.num_quantiles

@@ -32,6 +32,7 @@ _ON_POLICY = {
     "train_batch_size_per_learner": 1024,
     "minibatch_size": 256,
     "num_epochs": 5,
+    "entropy_coeff": 0.0,
     "num_envs_per_env_runner": 64,
 }
 _OFF_POLICY = {
@@ -41,6 +42,7 @@ _OFF_POLICY = {
     "num_envs_per_env_runner": 32,
     "replay_capacity": 50_000,
 }
+_TD3 = {"twin_critics": True, "policy_delay": 2}
 _OF_GAMES = {
     "lr": 1e-3,
     "epsilon_end": 1.0,
@@ -51,20 +53,51 @@ _OF_GAMES = {
     "learning_starts": 200,
     "train_batch_size": 64,
     "use_reward_standardisation": False,
+    "lr_decay_steps": None,
 }
 """Every joint action is tried equally often, so that what is learned does not hang on the order of trials."""
+_OPTIMISTS = {**_OF_GAMES, "overestimation_weight": 0.01, "use_shared_networks": False}
+"""Agents that expect the best of each other."""
+_SETTLING_OPTIMISTS = {**_OPTIMISTS, "epsilon_end": 0.05, "epsilon_decay_steps": 5_000}
+"""The same, where several joint actions are equally good: they settle on one by playing it more and more often."""
+_LINEAR_QUADRATIC = {
+    "gamma": 0.99,
+    "lambda_": 0.9,
+    "lr": 3e-4,
+    "initial_std": 0.2,
+    "vf_clip_param": None,
+    "num_envs_per_env_runner": 128,
+    "train_batch_size_per_learner": 2048,
+    "minibatch_size": 512,
+}
+_EQUILIBRIUM = {
+    "lr": 3e-4,
+    "num_envs_per_env_runner": 256,
+    "train_batch_size_per_learner": 4096,
+    "minibatch_size": 1024,
+}
+"""What each learns hangs on what the others do: small steps, from much data."""
 _OF_SECTION: Mapping[str, Recipe] = MappingProxyType(
     {
-        "qmix": Recipe(40_000, {**_OFF_POLICY, "epsilon_decay_steps": 20_000, "target_network_update_freq": 100}),
-        "maddpg": Recipe(40_000, {**_OFF_POLICY, "noise_decay_steps": 20_000}),
-        "mappo": Recipe(60_000, _ON_POLICY),
-        "ppo": Recipe(60_000, _ON_POLICY),
+        "qmix": Recipe(150_000, {**_OFF_POLICY, "epsilon_decay_steps": 50_000, "target_network_update_freq": 100}),
+        "maddpg": Recipe(60_000, {**_OFF_POLICY, "noise_decay_steps": 20_000}),
+        "mappo": Recipe(200_000, _ON_POLICY),
+        "ppo": Recipe(200_000, _ON_POLICY),
     }
 )
 _OF_MARKET: Mapping[tuple[str, str], Recipe] = MappingProxyType(
     {
         **{(game, "qmix"): Recipe(10_000, _OF_GAMES) for game in GAMES},
-        ("almgren-chriss", "maddpg"): Recipe(40_000, {"actor_lr": 1e-4}),
+        ("climbing", "iql"): Recipe(10_000, _OPTIMISTS),
+        ("penalty", "iql"): Recipe(10_000, _SETTLING_OPTIMISTS),
+        ("almgren-chriss", "maddpg"): Recipe(60_000, {**_TD3, "actor_lr": 3e-4, "logit_penalty": 1e-2}),
+        ("almgren-chriss", "ippo"): Recipe(300_000, {"lr": 5e-4}),
+        ("merton", "maddpg"): Recipe(200_000, {**_TD3, "target_noise": 0.1}),
+        ("garleanu-pedersen", "mappo"): Recipe(300_000, _LINEAR_QUADRATIC),
+        ("garleanu-pedersen", "maddpg"): Recipe(60_000, {"gamma": 0.99, "noise_start": 0.05, "actor_lr": 1e-4}),
+        ("kyle", "ippo"): Recipe(400_000, _EQUILIBRIUM),
+        ("market-making", "mappo"): Recipe(400_000, {}),
+        ("market-making", "ppo"): Recipe(400_000, {}),
         ("two-step", "mappo"): Recipe(60_000, {"entropy_coeff": 0.05}),
         ("two-step", "ppo"): Recipe(60_000, {"entropy_coeff": 0.05}),
     }
@@ -72,7 +105,7 @@ _OF_MARKET: Mapping[tuple[str, str], Recipe] = MappingProxyType(
 
 
 def recipe(market: str, algo: str) -> Recipe:
-    """What is set for an algorithm on a market.
+    """What is set for an algorithm on a market; step sizes fall in a straight line over all of its steps.
 
     Args:
         market: Of the catalog.
@@ -80,5 +113,6 @@ def recipe(market: str, algo: str) -> Recipe:
     """
     section = SECTION_OF_ALGO[algo]
     general = _OF_SECTION[section]
-    own = _OF_MARKET.get((market, section), general)
-    return Recipe(own.steps, merge(general.settings, own.settings))
+    own = _OF_MARKET.get((market, algo)) or _OF_MARKET.get((market, section), general)
+    falling = {"lr_decay_steps": own.steps}
+    return Recipe(own.steps, merge(merge(general.settings, falling), own.settings))

@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 import torch
 
-from algos.losses import clipped_surrogate, clipped_value_loss, quantile_huber_loss, squared_td_loss, td_targets
+from algos.losses import (
+    clipped_surrogate,
+    clipped_value_loss,
+    optimistic_weights,
+    quantile_huber_loss,
+    squared_td_loss,
+    td_targets,
+)
 
 
 def test_nothing_is_bootstrapped_where_the_discount_is_zero():
@@ -95,6 +102,25 @@ def test_loss_is_least_where_the_quantiles_of_the_target_are():
     assert slopes(0.0).abs().max() < 1e-3
     assert slopes(0.2).min() > 1e-3
     assert slopes(-0.2).max() < -1e-3
+
+
+def test_optimists_weigh_down_what_went_worse_than_expected():
+    values = torch.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    weights = optimistic_weights(values, torch.tensor([2.0, 2.0, 2.0]), 0.25)
+    assert weights.tolist() == [1.0, 0.25, 0.25]
+    assert not weights.requires_grad
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.01])
+def test_an_optimist_learns_what_a_partner_makes_possible_and_others_what_is_usual(weight):
+    """Rewards of 10 and -30 in equal parts: the mean is -10; an expectile near 1 is near 10."""
+    rewards = torch.tensor([10.0, -30.0])
+    value = torch.zeros(1, requires_grad=True)
+    for _ in range(4000):
+        both = value.expand(2)
+        (grad,) = torch.autograd.grad(squared_td_loss(both, rewards, optimistic_weights(both, rewards, weight)), value)
+        value.data -= 0.5 * grad
+    assert value.item() == pytest.approx((10.0 - 30.0 * weight) / (1.0 + weight), abs=1e-2)
 
 
 def test_quantile_loss_needs_a_positive_width():
