@@ -208,10 +208,16 @@ class TeamQModule(TorchRLModule, InferenceOnlyAPI):
         """
         joint: TeamBatch = batch["joint"]
         steps = joint.discounts.shape
-        values, following = self._unroll(self.agents, joint)
+        following = None
+        if self.agents.encoder.is_recurrent:  # walks through what was seen and what followed at once
+            values, following = self._unroll(self.agents, joint)
+        else:
+            values = self._values(self.agents, joint.obs)
         with torch.no_grad():
-            _, target_following = self._unroll(self.target_agents, joint)
-            chooser = following.detach() if self.settings.double_q else target_following
+            target_following = self._following(self.target_agents, joint)
+            chooser = target_following
+            if self.settings.double_q:
+                chooser = self._following(self.agents, joint) if following is None else following.detach()
             allowed = cast(Tensor, self.allowed) if joint.next_mask is None else joint.next_mask
             best = self._expected(chooser).masked_fill(~allowed, MASKED_LOGIT).argmax(-1)
             next_qs = self._of_action(target_following, best)
@@ -234,12 +240,17 @@ class TeamQModule(TorchRLModule, InferenceOnlyAPI):
         index = actions[..., None, None].expand(*actions.shape, 1, quantiles)
         return values.unflatten(-1, (-1, quantiles)).gather(-2, index).squeeze(-2)
 
+    def _values(self, agents: AgentNetworks, obs: Tensor) -> Tensor:
+        """Q-values of observations [L, S, N, F] by networks without a memory, [L, S, N, K] (with quantiles, K * Q)."""
+        return agents(obs.flatten(0, 1).transpose(0, 1))[0].transpose(0, 1).unflatten(0, obs.shape[:2])
+
+    def _following(self, agents: AgentNetworks, joint: TeamBatch) -> Tensor:
+        """Q-values of what the observations led to, [L, S, N, K] (with quantiles, K * Q)."""
+        is_recurrent = agents.encoder.is_recurrent
+        return self._unroll(agents, joint)[1] if is_recurrent else self._values(agents, joint.next_obs)
+
     def _unroll(self, agents: AgentNetworks, joint: TeamBatch) -> tuple[Tensor, Tensor]:
-        """Q-values of the observations and of what they led to, [L, S, N, K] (with quantiles, K * Q) each."""
-        if not agents.encoder.is_recurrent:
-            both = torch.cat([joint.obs, joint.next_obs]).flatten(0, 1).transpose(0, 1)
-            values = agents(both)[0].transpose(0, 1).unflatten(0, (-1, joint.obs.shape[1]))
-            return values[: len(joint.obs)], values[len(joint.obs) :]
+        """Q-values by a GRU of the observations and of what they led to, [L, S, N, K] (with quantiles, K * Q) each."""
         length, samples = joint.discounts.shape
         blank = torch.zeros(self.num_agents, samples, agents.encoder.memory, device=joint.obs.device)
         q, memory = agents(joint.obs[0].transpose(0, 1), blank)

@@ -50,6 +50,14 @@ OWN: dict[str, dict[str, Any]] = {
     "maddpg": {"tau": 0.01, "target_network_update_freq": 1},
 }
 """What both sides are told of each algorithm."""
+SIDES = {"ours": "ours", "theirs": "BenchMARL 1.5"}
+DIFFER = {
+    ("qmix", "ours"): "hypernetworks of two layers",
+    ("qmix", "theirs"): "hypernetworks of one layer",
+    ("maddpg", "ours"): "each policy judged beside what the others did",
+    ("maddpg", "theirs"): "all policies judged at once",
+}
+"""What cannot be set alike; ours has the more arithmetic in both."""
 
 
 class NotMeasuredError(RuntimeError):
@@ -276,24 +284,24 @@ def comparison(
     middle = {name: median(answer[name] for answer in theirs) for name in ("frames", "wall_s", "cpu_s")}
     rows: list[dict[str, Any]] = [
         {
-            "what": f"{algo.upper()}, {side}",
+            "what": f"{algo.upper()}, {SIDES[side]}",
             "device": asked["device"],
-            "settings": said(asked),
+            "settings": said(algo, side, asked),
             "frames_per_s": taken["frames"] / taken["wall_s"],
             "frames_per_cpu_s": taken["frames"] / taken["cpu_s"],
         }
-        for side, taken in (("ours", ours), ("BenchMARL 1.5", middle))
+        for side, taken in (("ours", ours), ("theirs", middle))
     ]
     wall, cpu = (rows[0][name] / rows[1][name] for name in ("frames_per_s", "frames_per_cpu_s"))
     return [*rows, {"what": f"{algo.upper()} ours / BenchMARL", "ratio": wall, "ratio_of_cpu": cpu}]
 
 
-def said(asked: dict[str, Any]) -> str:
-    """The settings of both sides, in the words of the tables."""
+def said(algo: str, side: str, asked: dict[str, Any]) -> str:
+    """The settings of a side, in the words of the tables."""
     hidden = "-".join(map(str, asked["hidden"]))
     return (
         f"simple_spread N={asked['task']['N']}, {asked['replicas']} replicas, batch {asked['batch']}, "
         f"{asked['updates_per_iteration']} updates per {asked['frames_per_iteration']} frames, {hidden} relu shared, "
         f"Adam {asked['lr']:g}, clip {asked['grad_clip']:g}, gamma {asked['gamma']:g}, "
-        f"targets {asked['tau']:g} every {asked['target_network_update_freq']}"
+        f"targets {asked['tau']:g} every {asked['target_network_update_freq']}, {DIFFER[algo, side]}"
     )
