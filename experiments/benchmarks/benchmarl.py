@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import IO, Any
@@ -36,7 +37,6 @@ SHARED: dict[str, Any] = {
     "task": {"N": 3, "max_cycles": 25, "local_ratio": 0.5},
     "replicas": 16,
     "frames_per_iteration": 256,
-    "updates_per_iteration": 43,
     "batch": 128,
     "replay_capacity": 100_000,
     "hidden": (64, 64),
@@ -44,7 +44,9 @@ SHARED: dict[str, Any] = {
     "lr": 5e-4,
     "grad_clip": 10.0,
 }
-"""What both sides are told. As many updates to a frame as BenchMARL's own defaults have: 1,000 to 6,000."""
+"""What both sides are told."""
+UPDATES = (8, 43)
+"""In an iteration: as many to a frame as our defaults have, 8 to 256, and as BenchMARL's have, 1,000 to 6,000."""
 OWN: dict[str, dict[str, Any]] = {
     "qmix": {"tau": 1.0, "target_network_update_freq": 200, "mixing_embed_dim": 32},
     "maddpg": {"tau": 0.01, "target_network_update_freq": 1},
@@ -238,15 +240,16 @@ def bench_benchmarl(folder: str, *, device: str = "cpu", rounds: int = 5) -> lis
         rounds: Timed rounds of each.
 
     Returns:
-        Three rows an algorithm: each side, and their ratio; or one that says why there is none.
+        Three rows for each algorithm and number of updates: each side, and their ratio; or one that says why there is
+        none.
     """
     try:
         python = benchmarl_python(Path(folder).absolute())
     except NotMeasuredError as error:
         return [{"what": "BenchMARL", "not measured": str(error)}]
     rows: list[dict[str, Any]] = []
-    for algo in OWN:
-        asked = {**SHARED, **OWN[algo], "algo": algo, "device": device}
+    for algo, updates in product(OWN, UPDATES):
+        asked = {**SHARED, **OWN[algo], "algo": algo, "device": device, "updates_per_iteration": updates}
         try:
             rows += _compare(python, algo, asked, rounds)
         except NotMeasuredError as error:
@@ -293,7 +296,8 @@ def comparison(
         for side, taken in (("ours", ours), ("theirs", middle))
     ]
     wall, cpu = (rows[0][name] / rows[1][name] for name in ("frames_per_s", "frames_per_cpu_s"))
-    return [*rows, {"what": f"{algo.upper()} ours / BenchMARL", "ratio": wall, "ratio_of_cpu": cpu}]
+    what = f"{algo.upper()} ours / BenchMARL, {asked['updates_per_iteration']} updates"
+    return [*rows, {"what": what, "ratio": wall, "ratio_of_cpu": cpu}]
 
 
 def said(algo: str, side: str, asked: dict[str, Any]) -> str:
