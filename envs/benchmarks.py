@@ -126,7 +126,8 @@ class BenchmarkEnv(MultiAgentEnv):
 
     ### Description
     ``lbf:ID`` is level-based foraging, package lbforaging: ``lbf:8x8-2p-2f-coop`` is its
-    ``Foraging-8x8-2p-2f-coop-v3``. ``mpe:ID`` is a multi-particle environment, package mpe2: ``mpe:simple_spread`` is its ``simple_spread_v3``.
+    ``Foraging-8x8-2p-2f-coop-v3``. ``mpe:ID`` is a multi-particle environment, package mpe2: ``mpe:simple_spread`` is
+    its ``simple_spread_v3``.
 
     ### Action Space
     The package's: for each agent ``Discrete``, or with ``continuous_actions`` (of mpe) ``Box(0, 1)``.
@@ -245,9 +246,9 @@ def _known(market: str, ids: Sequence[str] | Mapping[str, Any]) -> str:
     Raises:
         InputError: if not, with the nearest that does.
     """
-    name = market.partition(":")[2]
+    family, _, name = market.partition(":")
     if name not in ids:
-        raise InputError(f"market {market!r} does not exist{nearest(name, ids)}")
+        raise InputError(f"market {market!r} does not exist{nearest(market, [f'{family}:{known}' for known in ids])}")
     return name
 
 
