@@ -78,6 +78,8 @@ class _Foraging:
         self.action_spaces: Sequence[gym.Space[Any]] = list(self._env.action_space)
 
     def reset(self, seed: int) -> Sequence[Any]:
+        for player in self._env.players:
+            player.position = None  # else the package places nobody where someone stood at the end of the last episode
         return self._env.reset(seed=seed)[0]
 
     def step(self, actions: Sequence[Any]) -> _Moved:

@@ -72,10 +72,10 @@ def test_particles_are_paid_the_packages_sum(market, module):
 
 def test_foragers_are_paid_the_packages_sum_and_running_out_of_time_is_a_truncation():
     env = env_of("lbf:5x5-2p-1f")
-    own = gym.make("Foraging-5x5-2p-1f-v3", disable_env_checker=True).unwrapped
     script, found = script_of(env), set()
     for count in range(40):
         seen, rewards, ends = episode(env, script, **({"seed": 11} if count == 0 else {}))
+        own = gym.make("Foraging-5x5-2p-1f-v3", disable_env_checker=True).unwrapped  # new: it remembers who stood where
         obs, _ = own.reset(seed=episode_seed(11, count))
         for t, paid_here in enumerate(rewards):
             assert all(np.array_equal(a, b) for a, b in zip(obs, seen[t].values(), strict=True))
@@ -115,6 +115,17 @@ def test_same_seed_gives_the_same_episodes_and_another_one_others(market):
     assert np.array_equal(first, starts(again, 4))
     assert not np.array_equal(first, starts(env, 5))
     assert not np.array_equal(first[0], first[1])
+
+
+def test_an_episode_does_not_depend_on_those_before():
+    env, rng = env_of("lbf:5x5-9p-1f"), np.random.default_rng(0)
+    for seed in range(20):
+        obs, _ = env.reset(seed=seed)
+        fresh, _ = env_of("lbf:5x5-9p-1f").reset(seed=seed)
+        assert all(np.array_equal(obs[agent], fresh[agent]) for agent in env.agents)
+        for _ in range(3):
+            if env.agents:
+                env.step({agent: int(rng.integers(6)) for agent in env.agents})
 
 
 def test_settings_reach_the_package_and_change_the_numbers():
