@@ -33,6 +33,7 @@ from algos.ppo.module import MaskedPPOModule
 from algos.qmix.module import TeamQModule
 from algos.runner import TEAM_MODULE
 from algos.snapshots import MODULES_FOLDER, read_algorithm_state, read_module_states
+from algos.windows import WindowBox
 
 NETWORKS_FILE = "networks.json"
 """In an exported folder: who the agents are, and how their networks are built."""
@@ -299,7 +300,8 @@ def space_to_json(space: gym.Space) -> dict[str, Any]:
     if isinstance(space, gym.spaces.Box):
         low, high = ([str(float(v)) for v in bound.flatten()] for bound in (space.low, space.high))
         low, high = (bound[:1] if len(set(bound)) == 1 else bound for bound in (low, high))
-        return {"box": {"shape": list(space.shape), "dtype": str(space.dtype), "low": low, "high": high}}
+        box = {"shape": list(space.shape), "dtype": str(space.dtype), "low": low, "high": high}
+        return {"box": {**box, "window": list(space.window)} if isinstance(space, WindowBox) else box}
     raise IncompatibleError(f"a space of kind {type(space).__name__} cannot be exported")
 
 
@@ -314,4 +316,5 @@ def space_from_json(content: Mapping[str, Any]) -> gym.Space:
     dtype, shape = np.dtype(box["dtype"]), tuple(box["shape"])
     low, high = (np.array([float(v) for v in box[key]], dtype) for key in ("low", "high"))
     low, high = (np.full(shape, v[0]) if len(v) == 1 else v.reshape(shape) for v in (low, high))
-    return gym.spaces.Box(low, high, shape, dtype)  # type: ignore[arg-type]
+    plain = gym.spaces.Box(low, high, shape, dtype)  # type: ignore[arg-type]
+    return WindowBox(plain, box["window"]) if "window" in box else plain

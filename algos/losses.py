@@ -15,17 +15,67 @@ def td_targets(rewards: Tensor, discounts: Tensor, next_values: Tensor) -> Tenso
     return rewards + discounts * next_values
 
 
-def squared_td_loss(values: Tensor, targets: Tensor) -> Tensor:
+def squared_td_loss(values: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
     """Mean squared TD error (Rashid et al. 2018, eq. 6).
 
     Args:
         values: Predicted values, [...] float, with gradient.
         targets: TD targets, [...] float, without.
+        weights: Importance of each error, broadcastable to them (Schaul et al. 2016, section 3.4); None: all count 1.
 
     Returns:
         Scalar loss.
     """
-    return (values - targets.detach()).square().mean()
+    errors = (values - targets.detach()).square()
+    return (errors if weights is None else weights * errors).mean()
+
+
+def optimistic_weights(values: Tensor, targets: Tensor, weight: float) -> Tensor:
+    """How much each TD error counts for agents that blame their partners for what went worse than expected.
+
+    Where the value is below its target 1, elsewhere ``weight``: hysteretic Q-learning for an agent's own value
+    (Matignon et al. 2007, with the ratio beta / alpha), and the weighting of optimistic QMIX for a team's (Rashid et
+    al. 2020, "Weighted QMIX", eq. 8, with the same network on both sides).
+
+    Args:
+        values: Predicted values, [...] float.
+        targets: TD targets, [...] float.
+        weight: Between 0 and 1.
+
+    Returns:
+        Weights, [...] float, without gradient.
+    """
+    return torch.where(values.detach() < targets.detach(), 1.0, weight)
+
+
+def quantile_huber_loss(
+    quantiles: Tensor, targets: Tensor, taus: Tensor, *, kappa: float, weights: Tensor | None = None
+) -> Tensor:
+    """Quantile-regression Huber loss of a distributional critic, averaged over the batch.
+
+    Asymmetric weights pull quantile i toward the tau_i-th quantile of the target distribution, so that the whole
+    distribution of returns is learned and not only its mean (Dabney et al. 2018, eq. 10). As in their algorithm 1, the
+    loss is summed over the predicted quantiles and averaged over those of the target.
+
+    Args:
+        quantiles: Predicted return quantiles, [..., Q] float, in reward units, with gradient.
+        targets: Bellman targets, [..., Q'] float, same units, without.
+        taus: Quantile midpoints, [Q], in (0, 1).
+        kappa: Width of the quadratic zone, > 0, in reward units.
+        weights: Importance of each distribution, broadcastable to [...]; None: all count 1.
+
+    Returns:
+        Scalar loss.
+
+    Raises:
+        ValueError: if ``kappa`` is not positive.
+    """
+    if kappa <= 0:
+        raise ValueError(f"kappa is {kappa}, but the quadratic zone needs a positive width")
+    errors = targets.detach().unsqueeze(-2) - quantiles.unsqueeze(-1)  # [..., Q, Q']
+    slopes = (taus.unsqueeze(-1) - (errors.detach() < 0).to(errors.dtype)).abs()
+    losses = (slopes * _value_error(errors, kappa)).mean(-1).sum(-1)
+    return (losses if weights is None else weights * losses).mean()
 
 
 def clipped_surrogate(logp: Tensor, old_logp: Tensor, advantages: Tensor, clip_param: float) -> Tensor:

@@ -24,16 +24,17 @@ class TeamLinear(nn.Module):
         self.is_shared = is_shared
         self.weight = nn.Parameter(torch.empty(count, in_features, out_features))
         self.bias = nn.Parameter(torch.empty(count, 1, out_features))
-        bound = in_features**-0.5
+        bound = max(1, in_features) ** -0.5
         nn.init.uniform_(self.weight, -bound, bound)
         nn.init.uniform_(self.bias, -bound, bound)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map [N, R, in] to [N, R, out]."""
+        """Map [N, ..., in] to [N, ..., out]."""
         if self.is_shared:
-            rows = torch.addmm(self.bias[0], x.reshape(-1, x.shape[-1]), self.weight[0])
-            return rows.view(*x.shape[:-1], rows.shape[-1])  # -1 would be ambiguous where there are no rows
-        return torch.baddbmm(self.bias, x, self.weight)
+            rows = torch.addmm(self.bias[0], x.flatten(0, -2), self.weight[0])
+        else:
+            rows = torch.baddbmm(self.bias, x.flatten(1, -2), self.weight)
+        return rows.view(*x.shape[:-1], rows.shape[-1])  # -1 would be ambiguous where there are no rows
 
 
 class TeamEncoder(nn.Module):
@@ -81,6 +82,29 @@ class TeamEncoder(nn.Module):
         Returns:
             [N, R, H]: features, which for a GRU are also the new memory.
         """
+        x = self._before_memory(obs)
+        return x if self.gates_in is None else self._remember(x, cast(Tensor, memory))
+
+    def unroll(self, obs: Tensor, memory: Tensor, ended: Tensor) -> Tensor:
+        """Encode consecutive steps by a GRU, which forgets what was before the end of an episode.
+
+        Args:
+            obs: [N, T, R, F] float32.
+            memory: What is remembered at the first step, [N, R, H] float32.
+            ended: Whether an episode ended in a step, [T, R] bool.
+
+        Returns:
+            [N, T, R, H]: features of each step.
+        """
+        gates = self._before_memory(obs.flatten(1, 2)).unflatten(1, obs.shape[1:3])
+        features = []
+        for t in range(obs.shape[1]):
+            features.append(self._remember(gates[:, t], memory))
+            memory = features[-1].masked_fill(ended[t].view(1, -1, 1), 0.0)
+        return torch.stack(features, 1)
+
+    def _before_memory(self, obs: Tensor) -> Tensor:
+        """What does not depend on memory: features of an MLP; of a GRU what its gates get of the observation."""
         x = obs
         for i, layer in enumerate(self.layers):
             x = layer(x)
@@ -89,10 +113,13 @@ class TeamEncoder(nn.Module):
             x = torch.relu(x)
         if self.gates_in is None:
             return x
-        gates = self.gates_in(x)
+        gates: Tensor = self.gates_in(x)
         if not len(self.layers) and self.agent_offset is not None:
             gates = gates + self.agent_offset
-        memory = cast(Tensor, memory)
+        return gates
+
+    def _remember(self, gates: Tensor, memory: Tensor) -> Tensor:
+        """One step of the GRU, [N, R, 3 H] and [N, R, H] to [N, R, H]."""
         reset_in, update_in, new_in = gates.chunk(3, -1)
         reset_mem, update_mem, new_mem = cast(TeamLinear, self.gates_mem)(memory).chunk(3, -1)
         update = torch.sigmoid(update_in + update_mem)

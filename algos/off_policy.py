@@ -10,11 +10,13 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from algos.algorithm import TeamAlgorithm, map_to_team, on_team_path
 from algos.counted import counted_seed
 from algos.errors import IncompatibleError
-from algos.replay import TeamBatch, TeamReplay
+from algos.priorities import PriorityRule
+from algos.replay import Drawn, TeamBatch, TeamReplay
 from algos.replay_files import load_replay, snapshot_replay
 from algos.rollout import Rollout
 from algos.runner import TEAM_MODULE
 from algos.running import RunningScale
+from algos.schedules import straight_line
 from algos.snapshots import Snapshot
 
 DRAWS_FILE = "draws.json"
@@ -23,16 +25,16 @@ DRAWS_FILE = "draws.json"
 class OffPolicyTeamConfig(AlgorithmConfig):
     """Config of an algorithm that learns from a replay buffer; ``settings`` holds all that is its own.
 
-    The settings have ``gamma``, ``replay_capacity``, ``learning_starts``, ``train_batch_size``, ``num_updates``,
-    ``n_step``, ``rollout_fragment_length``, ``num_envs_per_env_runner`` and ``use_reward_standardisation``.
+    The settings are ReplaySettings and NetworkSettings, and have a ``train_batch_size``.
     """
 
     pays_own_reward = False
     """Whether each agent is paid its own reward, or the mean of all."""
     learns_from_masks = False
     """Whether the learner asks what was allowed, beside what is allowed next."""
-    sequence_length = 1
-    """Joint steps in a sample; above 1 for networks with a memory."""
+    replays_by_priority = False
+    """Whether what was predicted badly is drawn more often. The settings then have ``priority_alpha``,
+    ``priority_beta`` and ``priority_beta_steps``, and the learner notes ``td_errors``."""
 
     def __init__(self, algo_class: Any = None) -> None:
         super().__init__(algo_class=algo_class)
@@ -42,7 +44,15 @@ class OffPolicyTeamConfig(AlgorithmConfig):
         self.multi_agent(policies={TEAM_MODULE}, policy_mapping_fn=map_to_team)
 
     def use_settings(self, settings: Any) -> "OffPolicyTeamConfig":
-        """Write the settings where RLlib looks for them."""
+        """Write the settings where RLlib looks for them.
+
+        Raises:
+            IncompatibleError: if a network with a memory is to learn from steps that jump over several.
+        """
+        if settings.network == "gru" and settings.n_step > 1:
+            raise IncompatibleError(
+                "n_step above 1 needs network=mlp or transformer; a GRU learns from whole sequences with n_step=1"
+            )
         self.settings = settings
         self.gamma = settings.gamma
         self.env_runners(
@@ -50,6 +60,11 @@ class OffPolicyTeamConfig(AlgorithmConfig):
             num_envs_per_env_runner=settings.num_envs_per_env_runner,
         )
         return self
+
+    @property
+    def sequence_length(self) -> int:
+        """Joint steps in a sample: one, or as many as a GRU learns from."""
+        return int(self.settings.sequence_length) if self.settings.network == "gru" else 1
 
     def validate(self) -> None:
         """Check what RLlib checks, and that the replay buffer can hold what is drawn from it.
@@ -82,9 +97,13 @@ class OffPolicyTeam(TeamAlgorithm):
             max(1, num_runners),
             first_source=min(1, num_runners),
             has_own_rewards=self.config.pays_own_reward,
+            priorities=PriorityRule(s.priority_alpha, max(self.config.sequence_length, s.n_step))
+            if self.config.replays_by_priority
+            else None,
         )
         self.reward_scale = RunningScale()
         self._num_draws = 0
+        self._drawn: list[list[Drawn]] = []
 
     def training_step(self) -> None:
         """Sample one fragment from every runner, then take the configured number of gradient steps."""
@@ -93,8 +112,22 @@ class OffPolicyTeam(TeamAlgorithm):
         s = self.config.settings
         enough = self.replay.num_added >= max(s.learning_starts, s.train_batch_size)
         if enough and self.replay.can_sample(self.config.sequence_length, s.n_step):
-            self.update_learners([self._draw() for _ in range(self.num_learner_shards)])
+            self._learn()
         self.sync_runners()
+
+    def _learn(self) -> None:
+        """Draw a round of batches for every learner and take the gradient steps.
+
+        All batches of a round are drawn before its first gradient step, so priorities follow round by round.
+        """
+        self._drawn = []
+        self.update_learners([self._draw() for _ in range(self.num_learner_shards)])
+        if not self.config.replays_by_priority:
+            return
+        answers = sorted(self.learner_group.foreach_learner(_td_errors), key=lambda answer: answer.actor_id or 0)
+        for drawn, answer in zip(self._drawn, answers, strict=True):
+            for batch, errors in zip(drawn, answer.get(), strict=True):
+                self.replay.update_priorities(batch, errors)
 
     def observe(self, rollout: Rollout) -> None:
         """Store a rollout and let the reward scale see it."""
@@ -109,17 +142,22 @@ class OffPolicyTeam(TeamAlgorithm):
         self._num_draws += 1
         scale = self.reward_scale.scale if s.use_reward_standardisation else 1.0
         per_learner = max(1, s.train_batch_size // self.num_learner_shards)
-        batches = []
+        kind = {
+            "length": self.config.sequence_length,
+            "n_step": s.n_step,
+            "gamma": self.config.gamma,
+            "with_mask": self.config.learns_from_masks,
+        }
+        batches, drawn = [], []
         for _ in range(s.num_updates):
-            batch = self.replay.sample(
-                per_learner,
-                rng,
-                length=self.config.sequence_length,
-                n_step=s.n_step,
-                gamma=self.config.gamma,
-                with_mask=self.config.learns_from_masks,
-            )
+            if self.config.replays_by_priority:
+                beta = straight_line(s.priority_beta, 1.0, s.priority_beta_steps, self.num_env_steps_sampled)
+                batch, places = self.replay.sample_by_priority(per_learner, rng, beta=beta, **kind)
+                drawn.append(places)
+            else:
+                batch = self.replay.sample(per_learner, rng, **kind)
             batches.append(batch._replace(rewards=batch.rewards / scale))
+        self._drawn.append(drawn)
         return batches
 
     # -- checkpoints ---------------------------------------------------------------------------------------------------
@@ -148,3 +186,8 @@ class OffPolicyTeam(TeamAlgorithm):
         self.reward_scale.set_state(state["scale"])
         self._num_draws = state["num_draws"]
         self.previous_checkpoint = folder
+
+
+def _td_errors(learner: Any, **_: Any) -> list[np.ndarray]:
+    """The absolute TD errors of a learner's last round, [S] for each batch."""
+    return [errors.cpu().numpy() for errors in learner.td_errors]

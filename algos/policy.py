@@ -150,6 +150,7 @@ def team_layout(algorithm: Any, weights: Mapping[str, np.ndarray] | None = None)
         "modules": modules,
         "obs_dims": [int(bare_space(observations[a]).shape[0]) for a in agent_ids],
         "actions": [str(actions[a]) for a in agent_ids],
+        "network": _network(algorithm.config),
         "weights": shapes,
     }
 
@@ -162,6 +163,8 @@ def layout_differences(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> l
         for key, title in names.items()
         if saved.get(key) != wanted.get(key)
     ]
+    if "network" in saved and "network" in wanted and saved["network"] != wanted["network"]:  # older ones do not say
+        found.append(f"network: the checkpoint has {saved['network']}, this run has {wanted['network']}")
     if found:
         return found
     old, new = saved.get("weights", {}), wanted.get("weights", {})
@@ -173,6 +176,12 @@ def layout_differences(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> l
             f"this run has {new.get(first)}"
         )
     return found
+
+
+def _network(config: Any) -> str:
+    """Which encoder of observations an algorithm's networks have."""
+    settings = getattr(config, "settings", None)
+    return str(config.model_config.get("network", "mlp") if settings is None else settings.network)
 
 
 def _padded(rows: list[np.ndarray]) -> np.ndarray:

@@ -15,11 +15,14 @@ class Recording:
 
     Args:
         first: What the first joint action is chosen from.
-        columns: Which of ``logp`` and ``dist_inputs`` the learner wants.
+        columns: Which of ``logp``, ``dist_inputs`` and ``memory`` the learner wants.
+        memory: What policies remember at the first step, [B, N, H], or None.
     """
 
-    def __init__(self, first: TeamStep, columns: Collection[str]) -> None:
+    def __init__(self, first: TeamStep, columns: Collection[str], *, memory: Tensor | None = None) -> None:
         self._keep_logp, self._keep_inputs = "logp" in columns, "dist_inputs" in columns
+        # A copy: runners clear what they carry in place.
+        self._memory = memory.clone() if memory is not None and "memory" in columns else None
         self._steps: list[TeamStep] = [first]
         self._acted: list[Acted] = []
 
@@ -58,6 +61,7 @@ class Recording:
             final_mask=_gathered([(b, s.final_mask) for _, b, s in rows], steps[0].action_mask) if has_mask else None,
             state=_stacked([s.state for s in steps]),
             final_state=_gathered([(b, s.final_state) for _, b, s in rows], steps[0].state) if has_state else None,
+            memory=None if self._memory is None else self._memory.unsqueeze(0),
             source=source,
         )
 

@@ -6,11 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from algos.priorities import PriorityRule, StartPriorities, importance_weights
 from algos.returns import n_step_returns
+from algos.ring import Ring
 from algos.rollout import Rollout
 
-_SEEN = ("obs", "mask", "state")
-_COLUMNS = (*_SEEN, "actions", "rewards", "terminated", "ended")
+Drawn = list[tuple[StartPriorities, np.ndarray]]
+"""Leaves of each ring's priorities, in the order of the samples."""
 
 
 class TeamBatch(NamedTuple):
@@ -36,174 +38,12 @@ class TeamBatch(NamedTuple):
     """[L, S, G] float32."""
     mask: Tensor | None = None
     """[L, S, N, K] bool: what was allowed, where it was asked for."""
+    weights: Tensor | None = None
+    """[S] float32: importance of each sample, where some are drawn more often than others."""
 
     def map(self, function: Any) -> "TeamBatch":
         """Apply a function to every array."""
         return TeamBatch._make(None if v is None else function(v) for v in self)
-
-
-class Ring:
-    """One runner's steps in the order in which they happened; rows are time, columns are replicas.
-
-    Attributes:
-        number: Tells this ring from others that its source has filled before.
-        num_rows: Steps that fit, and one.
-        num_replicas: B.
-        written: Steps (and seams) that were ever written.
-        size: How many of them are still stored.
-        rows: Columns, [num_rows, B, ...] each; ``final`` points into ``finals``, or is -1.
-        is_broken: [num_rows] bool: the next row does not continue this one.
-        finals: Final observations, masks and states, oldest first, in a ring of their own.
-        num_finals: How many were ever written to it.
-
-    An observation is stored once: what a step led to is the next row, or a row of the final store where an episode
-    ended. The row at the head holds the observation that follows the newest step.
-    """
-
-    number: int
-    num_rows: int
-    num_replicas: int
-    written: int
-    size: int
-    rows: dict[str, Tensor]
-    is_broken: Tensor
-    finals: dict[str, Tensor]
-    num_finals: int
-
-    @classmethod
-    def for_rollouts(cls, rollout: Rollout, num_rows: int, *, number: int, has_own_rewards: bool = False) -> "Ring":
-        """Make an empty ring for rollouts like this one.
-
-        Args:
-            rollout: Its shapes and dtypes count.
-            num_rows: Steps that fit, and one.
-            number: Tells this ring from others that its source has filled before.
-            has_own_rewards: Keep each agent's reward, or the mean of all.
-        """
-        like = {"obs": rollout.obs, "mask": rollout.action_mask, "state": rollout.state}
-        rows = {name: v for name, v in like.items() if v is not None}
-        flags = torch.zeros((1, rollout.num_replicas), dtype=torch.bool)
-        paid = rollout.rewards if has_own_rewards else flags
-        rows |= {"actions": rollout.actions, "rewards": paid.float(), "terminated": flags, "ended": flags}
-        return cls.empty(rows, num_rows, number=number)
-
-    @classmethod
-    def empty(cls, like: dict[str, Tensor], num_rows: int, *, number: int) -> "Ring":
-        """Make an empty ring whose columns have the dtypes and, but for the first axis, the shapes of those given."""
-        ring = cls()
-        ring.number, ring.num_rows, ring.num_replicas = number, num_rows, like["obs"].shape[1]
-        ring.written = ring.size = ring.num_finals = 0
-        ring.rows = {
-            name: torch.zeros((num_rows, *v.shape[1:]), dtype=v.dtype) for name, v in like.items() if name in _COLUMNS
-        }
-        ring.rows["final"] = torch.full((num_rows, ring.num_replicas), -1, dtype=torch.int64)
-        ring.is_broken = torch.zeros(num_rows, dtype=torch.bool)
-        ring.finals = {
-            name: torch.zeros((0, *values.shape[2:]), dtype=values.dtype)
-            for name, values in ring.rows.items()
-            if name in _SEEN
-        }
-        return ring
-
-    @property
-    def head(self) -> int:
-        """Row of the observation that follows the newest step."""
-        return self.written % self.num_rows
-
-    @property
-    def oldest(self) -> int:
-        """Number of the oldest step that is stored, counted from the ring's first."""
-        return self.written - self.size
-
-    def add(self, rollout: Rollout) -> None:
-        """Append T steps; where they do not continue what is stored, no sample will span the seam."""
-        given = {"obs": rollout.obs, "mask": rollout.action_mask, "state": rollout.state}
-        seen = {name: values for name, values in given.items() if values is not None}
-        if self.size and any(not torch.equal(self.rows[name][self.head], v[0]) for name, v in seen.items()):
-            self.is_broken[self.head] = True
-            self._advance(1)
-        t = rollout.num_steps
-        where = (self.head + torch.arange(t + 1)) % self.num_rows
-        for name, values in seen.items():
-            self.rows[name][where] = values
-        steps = where[:-1]
-        self.rows["actions"][steps] = rollout.actions
-        is_own = self.rows["rewards"].dim() > rollout.terminated.dim()
-        self.rows["rewards"][steps] = rollout.rewards if is_own else rollout.rewards.mean(-1)
-        self.rows["terminated"][steps] = rollout.terminated
-        self.rows["ended"][steps] = rollout.ended
-        self.is_broken[steps] = False
-        self._add_finals(rollout, steps)
-        self._advance(t)
-
-    def _add_finals(self, rollout: Rollout, steps: Tensor) -> None:
-        final = torch.full((rollout.num_steps, self.num_replicas), -1, dtype=torch.int64)
-        count = len(rollout.final_index)
-        if count:
-            capacity = len(self.finals["obs"])
-            needed = self._live_finals(steps) + count
-            if needed > capacity:
-                self._grow_finals(max(2 * needed, 64), steps)
-            slots = (self.num_finals + torch.arange(count)) % len(self.finals["obs"])
-            final[rollout.final_index[:, 0], rollout.final_index[:, 1]] = slots
-            for name, values in (
-                ("obs", rollout.final_obs),
-                ("mask", rollout.final_mask),
-                ("state", rollout.final_state),
-            ):
-                if values is not None and name in self.finals:
-                    self.finals[name][slots] = values
-            self.num_finals += count
-        self.rows["final"][steps] = final
-
-    def _live_finals(self, overwritten: Tensor) -> int:
-        live = self.rows["final"] >= 0
-        live[overwritten] = False
-        return int(live.sum())
-
-    def _grow_finals(self, capacity: int, overwritten: Tensor) -> None:
-        """Make the final store larger, keeping what rows still point to, in order of age."""
-        self.rows["final"][overwritten] = -1
-        order = (self.head - self.size + torch.arange(self.size)) % self.num_rows
-        pointers = self.rows["final"][order]
-        live = pointers >= 0
-        old = pointers[live]
-        for name, values in self.finals.items():
-            grown = torch.zeros((capacity, *values.shape[1:]), dtype=values.dtype)
-            grown[: len(old)] = values[old]
-            self.finals[name] = grown
-        pointers[live] = torch.arange(len(old))
-        self.rows["final"][order] = pointers
-        self.num_finals = len(old)
-
-    def _advance(self, count: int) -> None:
-        self.written += count
-        self.size = min(self.size + count, self.num_rows - 1)
-
-    def starts(self, length: int) -> np.ndarray:
-        """Rows from which ``length`` unbroken steps follow, oldest first; [n] int64."""
-        if self.size < length:
-            return np.zeros(0, np.int64)
-        first = self.head - self.size
-        rows = (first + np.arange(self.size)) % self.num_rows
-        broken = np.concatenate([[0], np.cumsum(self.is_broken.numpy()[rows])])
-        whole = broken[length:] == broken[:-length]
-        return rows[: self.size - length + 1][whole]
-
-    def put_finals(self, rows: Tensor, columns: Tensor, values: dict[str, Tensor]) -> None:
-        """Make these the final observations, in order of age.
-
-        Args:
-            rows: Row of each, [E] int64.
-            columns: Replica of each, [E] int64.
-            values: What was seen at the end, [E, ...] each.
-        """
-        count = len(rows)
-        for name, seen in values.items():
-            self.finals[name] = torch.zeros((max(2 * count, 64), *seen.shape[1:]), dtype=seen.dtype)
-            self.finals[name][:count] = seen
-        self.rows["final"][rows, columns] = torch.arange(count)
-        self.num_finals = count
 
 
 class TeamReplay:
@@ -214,17 +54,26 @@ class TeamReplay:
         num_sources: Runners that will add; each gets an equal part of the capacity.
         first_source: Index of the first of them.
         has_own_rewards: Keep each agent's reward, or the mean of all.
+        priorities: How draws follow priorities; None: all draws are uniform.
 
     Attributes:
+        max_priority: The largest priority there has been, which new steps are given.
         rings: By source. What runners have sampled that are no longer there, or that had another part of the capacity,
             lies under negative numbers, and is forgotten, oldest ring first, as the present ones need the room.
     """
 
     def __init__(
-        self, capacity: int, num_sources: int = 1, first_source: int = 0, *, has_own_rewards: bool = False
+        self,
+        capacity: int,
+        num_sources: int = 1,
+        first_source: int = 0,
+        *,
+        has_own_rewards: bool = False,
+        priorities: PriorityRule | None = None,
     ) -> None:
         self.capacity, self.num_sources = capacity, max(1, num_sources)
         self.first_source, self.has_own_rewards = first_source, has_own_rewards
+        self.priorities, self.max_priority = priorities, 1.0
         self.rings: dict[int, Ring] = {}
         self.num_added = self.num_rings = 0
 
@@ -252,16 +101,37 @@ class TeamReplay:
             )
             self.num_rings += 1
         ring.add(cpu)
+        self._follow(ring)
         self.num_added += rollout.env_steps()
         self._forget(len(self) - self.num_sources * (ring.num_rows - 1) * ring.num_replicas)
 
-    def put(self, rings: dict[int, Ring]) -> None:
-        """Take over rings that were stored, by however many runners they were filled."""
+    def put(self, rings: dict[int, Ring], priorities: dict[int, Tensor] | None = None) -> None:
+        """Take over rings that were stored, by however many runners they were filled.
+
+        Args:
+            rings: By source.
+            priorities: Of the steps that a ring holds, oldest first, [size, B] float32, by the ring's number; what
+                has none is new.
+        """
         sources = range(self.first_source, self.first_source + self.num_sources)
         self.rings = {}
         for source, ring in rings.items():
             is_present = source in sources and ring.num_rows == self._rows_of_each(ring.num_replicas)
             self.rings[source if is_present or source < 0 else -1 - ring.number] = ring
+            stored = (priorities or {}).get(ring.number)
+            if self.priorities is None or stored is None:
+                self._follow(ring)
+                continue
+            ring.priorities = StartPriorities(ring.num_rows, ring.num_replicas, alpha=self.priorities.alpha)
+            ring.priorities.put(ring.written, ring.live, stored.numpy(), ring.starts(self.priorities.span))
+
+    def _follow(self, ring: Ring) -> None:
+        """Give what is new in a ring a priority."""
+        if self.priorities is None:
+            return
+        if ring.priorities is None:
+            ring.priorities = StartPriorities(ring.num_rows, ring.num_replicas, alpha=self.priorities.alpha)
+        ring.priorities.follow(ring.written, ring.starts(self.priorities.span), priority=self.max_priority)
 
     def _rows_of_each(self, num_replicas: int) -> int:
         """Rows of the ring of one runner."""
@@ -276,6 +146,7 @@ class TeamReplay:
             num_rows = min(ring.size, -(-num_steps // ring.num_replicas))
             ring.size -= num_rows
             num_steps -= num_rows * ring.num_replicas
+            self._follow(ring)
             if not ring.size:
                 del self.rings[source]
 
@@ -320,13 +191,80 @@ class TeamReplay:
                 ring = self.rings[source]
                 first = torch.from_numpy(rng.choice(rows, count))
                 column = torch.from_numpy(rng.integers(0, ring.num_replicas, count))
-                parts.append(_gather(ring, first, column, length, n_step, gamma, with_mask=with_mask))
-        if len(parts) == 1:
-            return parts[0]
-        return TeamBatch._make(None if v[0] is None else torch.cat(v, dim=1) for v in zip(*parts, strict=True))
+                parts.append(gather(ring, first, column, length, n_step, gamma, with_mask=with_mask))
+        return _joined(parts)
+
+    def sample_by_priority(
+        self,
+        num_samples: int,
+        rng: np.random.Generator,
+        *,
+        length: int = 1,
+        n_step: int = 1,
+        gamma: float,
+        beta: float,
+        with_mask: bool = False,
+    ) -> tuple[TeamBatch, Drawn]:
+        """Draw in proportion to the powers of the priorities, one sample from each S-th of their sum.
+
+        Args:
+            num_samples: S.
+            rng: Source of the draws.
+            length: As ``sample`` has it; with ``n_step`` it is no longer than the rule's span.
+            n_step: As ``sample`` has it.
+            gamma: Discount per step.
+            beta: How much of the bias the weights take back.
+            with_mask: Whether to return what was allowed.
+
+        Returns:
+            The samples with their weights, and where they were drawn, for ``update_priorities``.
+
+        Raises:
+            ValueError: if nothing that long is stored.
+        """
+        found = [(r, r.priorities) for _, r in sorted(self.rings.items()) if r.priorities is not None]
+        found = [(ring, own) for ring, own in found if own.tree.total > 0]
+        if not found:
+            raise ValueError(f"no unbroken sequence of {max(length, n_step)} steps is stored yet")
+        ends = np.cumsum([own.tree.total for _, own in found])
+        at = (np.arange(num_samples) + rng.random(num_samples)) * (ends[-1] / num_samples)
+        of_ring = np.minimum(np.searchsorted(ends, at, side="right"), len(found) - 1)
+        parts, drawn, chances = [], [], []
+        for i, (ring, own) in enumerate(found):
+            places = at[of_ring == i] - (ends[i - 1] if i else 0.0)
+            if not len(places):
+                continue
+            leaves = own.tree.find(places)
+            rows, columns = (torch.from_numpy(v) for v in np.divmod(leaves, ring.num_replicas))
+            parts.append(gather(ring, rows, columns, length, n_step, gamma, with_mask=with_mask))
+            drawn.append((own, leaves))
+            chances.append(own.tree.weights[leaves] / ends[-1])
+        num_starts = sum(own.num_starts for _, own in found)
+        weights = importance_weights(np.concatenate(chances), num_starts, beta=beta)
+        return _joined(parts)._replace(weights=torch.from_numpy(weights).float()), drawn
+
+    def update_priorities(self, drawn: Drawn, errors: np.ndarray) -> None:
+        """Make |TD error| the priority of what was drawn.
+
+        Args:
+            drawn: What ``sample_by_priority`` returned; nothing was added since.
+            errors: Absolute TD error of each sample, [S].
+        """
+        first = 0
+        for own, leaves in drawn:
+            largest = own.update(leaves, errors[first : first + len(leaves)])
+            self.max_priority = max(self.max_priority, largest)
+            first += len(leaves)
 
 
-def _gather(
+def _joined(parts: list[TeamBatch]) -> TeamBatch:
+    """Samples of several rings as one batch."""
+    if len(parts) == 1:
+        return parts[0]
+    return TeamBatch._make(None if v[0] is None else torch.cat(v, dim=1) for v in zip(*parts, strict=True))
+
+
+def gather(
     ring: Ring, first: Tensor, column: Tensor, length: int, n_step: int, gamma: float, *, with_mask: bool
 ) -> TeamBatch:
     """Look up ``length`` steps from each start; for n-step returns, one step that jumps over several."""

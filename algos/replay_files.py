@@ -2,7 +2,7 @@
 
 Rows of a ring are numbered from its first; segment j holds rows [j * S, (j + 1) * S). Once the head has passed a
 segment nothing in it changes, so the next checkpoint takes a hard link to the same file. A file is gone when the last
-checkpoint that links to it is.
+checkpoint that links to it is. Priorities of old steps do change, and have a file of their own in every checkpoint.
 """
 
 import json
@@ -20,13 +20,16 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from algos.errors import IncompatibleError
-from algos.replay import Ring, TeamReplay
+from algos.replay import TeamReplay
+from algos.ring import Ring
 from algos.settled import Settled, write_through
 
 FOLDER = "replay"
 INDEX_FILE = "index.json"
 SHARED_ENDING, OPEN_ENDING = ".safetensors", ".open"
 """Of segments that are finished, and of the one that is still written to."""
+PRIORITIES_FILE = f"priorities{OPEN_ENDING}"
+"""Priorities of the steps that each ring holds, by its number: one float32 for each joint step."""
 _DTYPES = {torch.float32: "F32", torch.float64: "F64", torch.int64: "I64", torch.int32: "I32", torch.bool: "BOOL"}
 """SafeTensors' names of what rings hold."""
 STEPS_PER_SEGMENT = 4_096
@@ -75,7 +78,9 @@ def snapshot_replay(replay: TeamReplay, *, previous: Path | None = None) -> Repl
         previous: The checkpoint that this buffer was last saved to or loaded from. Its finished segments are linked,
             so it must be there until the snapshot is written. A file system without hard links gets copies.
     """
-    rings, new, known = {}, {}, {}
+    rings, known = {}, {}
+    new: dict[str, dict[str, Tensor]] = {}
+    priorities = {}
     for source, ring in sorted(replay.rings.items()):
         rows = max(1, STEPS_PER_SEGMENT // ring.num_replicas)
         names = []
@@ -96,7 +101,12 @@ def snapshot_replay(replay: TeamReplay, *, previous: Path | None = None) -> Repl
             "size": ring.size,
             "segments": names,
         }
-    return ReplaySnapshot({"num_added": replay.num_added, "num_rings": replay.num_rings, "rings": rings}, new, known)
+        if ring.priorities is not None:
+            priorities[str(ring.number)] = torch.from_numpy(ring.priorities.values[ring.live])
+    index = {"num_added": replay.num_added, "num_rings": replay.num_rings, "rings": rings}
+    if priorities:
+        index["max_priority"], new[PRIORITIES_FILE] = replay.max_priority, priorities
+    return ReplaySnapshot(index, new, known)
 
 
 def load_replay(replay: TeamReplay, checkpoint: Path) -> None:
@@ -109,9 +119,12 @@ def load_replay(replay: TeamReplay, checkpoint: Path) -> None:
     try:
         index = json.loads((folder / INDEX_FILE).read_text(encoding="utf-8"))
         rings = {int(source): _read_ring(folder, entry) for source, entry in index["rings"].items()}
+        has_priorities = "max_priority" in index
+        priorities = load_file(folder / PRIORITIES_FILE) if has_priorities else {}
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise IncompatibleError(f"{folder} holds no whole replay buffer ({error})") from error
-    replay.put(rings)
+    replay.max_priority = index.get("max_priority", 1.0)
+    replay.put(rings, {int(number): values for number, values in priorities.items()})
     replay.num_added, replay.num_rings = index["num_added"], index["num_rings"]
 
 

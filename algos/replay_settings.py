@@ -25,5 +25,7 @@ class ReplaySettings(StepSizeSettings):
     """Joint transitions sampled before the first gradient step."""
     n_step: int = Field(default=1, gt=0)
     """Bars of reward that are summed before bootstrapping."""
+    sequence_length: int = Field(default=32, gt=1)
+    """Bars in a replayed sequence when the network is a GRU, or targets look further ahead by td_lambda."""
     use_reward_standardisation: bool = True
     """Divide rewards by their running standard deviation."""

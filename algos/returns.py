@@ -42,6 +42,34 @@ def generalised_advantages(
     return advantages
 
 
+def lambda_returns(rewards: Tensor, discounts: Tensor, next_values: Tensor, ended: Tensor, *, lambda_: float) -> Tensor:
+    """Mixtures of the n-step returns of each step, weighted by (1 - lambda) lambda^(n-1), up to where the data ends.
+
+    The recursion is G_t = r_t + discount_t ((1 - lambda) V_t+1 + lambda G_t+1) (Sutton and Barto 2018, eq. 12.18); the
+    longest return there is, at the end of an episode or of the arrays, takes the rest of the weight (eq. 12.9). A
+    truncated step bootstraps from its own final observation, a terminated one from nothing, and neither sees the
+    episode that follows.
+
+    Args:
+        rewards: Reward of each step, [T, ...] float.
+        discounts: Discount of what follows each step, [T, ...] float: gamma, or 0 where the task terminated.
+        next_values: Value of the observation that each step led to; where an episode ended, that of its final
+            observation, [T, ...] float.
+        ended: True where the episode ended for whatever reason, [T, ...] bool.
+        lambda_: Weight of longer returns, in [0, 1]: 0 is the one-step return.
+
+    Returns:
+        Value targets, as wide as the arrays together, [T, ...] float.
+    """
+    mix = lambda_ * (~ended).to(next_values.dtype)
+    running = next_values[-1]
+    targets = []
+    for t in range(len(next_values) - 1, -1, -1):
+        running = rewards[t] + discounts[t] * torch.lerp(next_values[t], running, mix[t].expand_as(next_values[t]))
+        targets.append(running)
+    return torch.stack(targets[::-1])
+
+
 def n_step_returns(rewards: Tensor, ended: Tensor, *, gamma: float, n_step: int) -> tuple[Tensor, Tensor, Tensor]:
     """Sum up to n rewards of one episode, and say where and how deeply discounted the bootstrap is.
 

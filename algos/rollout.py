@@ -46,6 +46,8 @@ class Rollout:
     """[T + 1, B, S] float32: what only the learner sees."""
     final_state: Tensor | None = None
     """[E, S] float32."""
+    memory: Tensor | None = None
+    """[1, B, N, H] float32: what policies that have a memory remember at the first step."""
     source: int = 0
     """Index of the runner: replicas of one source continue from one rollout to the next."""
 

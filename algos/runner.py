@@ -34,6 +34,7 @@ from algos.episodes import EpisodesUnderWay
 from algos.recording import Recording
 from algos.rollout import Rollout
 from algos.team_env import Step, TeamEnv, TeamStep, make_team_env
+from algos.windows import with_windows
 
 TEAM_MODULE = "team"
 """Module id of the one RLModule that acts for a whole team."""
@@ -48,8 +49,8 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
     (seed, w, s), so the state of a runner is its counter, its environment and the returns of the episodes under way. A
     config without a seed means seed 0.
 
-    The config may carry ``use_global_state`` (the learner wants ``state``), ``stored_columns`` (which of ``logp`` and
-    ``dist_inputs`` the learner wants), and ``floor_device``.
+    The config may carry ``use_global_state`` (the learner wants ``state``), ``stored_columns`` (which of ``logp``,
+    ``dist_inputs`` and ``memory`` the learner wants), and ``floor_device``.
     """
 
     def __init__(self, *, config: Any, **kwargs: Any) -> None:
@@ -127,7 +128,8 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
         if self.env is None:
             return self.spaces
         # An OrderedDict keeps the agents' order; gymnasium would sort a plain dict by name.
-        whole = tuple(gym.spaces.Dict(OrderedDict(s)) for s in (self.env.observation_spaces, self.env.action_spaces))
+        seen = with_windows(self.env.observation_spaces, self.env.windows)
+        whole = tuple(gym.spaces.Dict(OrderedDict(s)) for s in (seen, self.env.action_spaces))
         spaces = {INPUT_ENV_SPACES: whole, INPUT_ENV_SINGLE_SPACES: whole}
         for module_id, index in self.agents_of_modules().items():
             if module_id == TEAM_MODULE:
@@ -135,7 +137,7 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
                 spaces[module_id] = (gym.spaces.Dict(OrderedDict(obs=whole[0], state=state)), whole[1])
             else:
                 agent_id = self.env.agent_ids[index[0]]
-                spaces[module_id] = (self.env.observation_spaces[agent_id], self.env.action_spaces[agent_id])
+                spaces[module_id] = (seen[agent_id], self.env.action_spaces[agent_id])
         return spaces
 
     # -- sampling ------------------------------------------------------------------------------------------------------
@@ -199,7 +201,8 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
         """Step until ``num_steps`` are taken or ``num_episodes`` have ended."""
         assert self.env is not None
         assert self._last is not None
-        recording = Recording(self._last, getattr(self.config, "stored_columns", ("logp", "dist_inputs")))
+        columns = getattr(self.config, "stored_columns", ("logp", "dist_inputs"))
+        recording = Recording(self._last, columns, memory=self._carry)
         steps = ended = 0
         num_runners = max(1, self.config.num_env_runners)  # RLlib sends every runner the count of all of them together
         while (num_steps is not None and steps < num_steps) or (num_episodes is not None and ended < num_episodes):

@@ -79,6 +79,10 @@ class TeamEnv(Protocol):
     def obs_dims(self) -> Sequence[int]:
         """Width of each agent's own observation, [N]."""
 
+    @property
+    def windows(self) -> Sequence[tuple[int, int, int]]:
+        """Where the bars stand in each agent's observation, [N]: numbers before them, how many, numbers of each."""
+
     def reset(self, seed: int | None = None) -> TeamStep:
         """Start every replica afresh."""
 
@@ -171,6 +175,7 @@ class MultiAgentTeamEnv:
             name: first.get_action_space(key) for name, key in zip(self.agent_ids, self._keys, strict=True)
         }
         self.obs_dims = [int(np.prod(cast(Any, s.shape))) for s in self.observation_spaces.values()]
+        self.windows = [(0, 1, dim) for dim in self.obs_dims]  # a foreign environment says nothing of bars
         self._width = max(self.obs_dims)
         self._kind, self._num_actions, self._action_dims = _action_kind(self.action_spaces)
         self._with_state = with_state

@@ -85,6 +85,8 @@ class TradingFloor:
         num_rungs: Rungs of each agent's ladder, N of them; 0 for a continuous agent.
         tape_rows: Numbers of market data that a step reads for each replica.
         obs_dims: Width of each agent's observation, N of them.
+        windows: Where the bars stand in each agent's observation, N of them: numbers before the first, bars W, features
+            of each.
         state_dim: Width of the global state.
         device: Where tensors live.
         detail: Books of the last step, before any reset; None unless ``record``.
@@ -129,6 +131,7 @@ class TradingFloor:
         )
         self.num_rungs, self.tape_rows = self._rules.num_rungs, len(self._tape.table)
         self.obs_dims, self.state_dim = self._observer.dims, self._observer.state_dim
+        self.windows = self._observer.windows
         self._set_episodes(split, start)
         self._make_spaces()
         self._advance = self._one_bar

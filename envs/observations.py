@@ -60,6 +60,7 @@ class Observer:
     Attributes:
         dims: Width of each agent's observation without padding, N of them.
         width: Width of the widest, F.
+        windows: Numbers before the first bar, bars, and features of each, N of them.
         state_dim: Width of the global state, S.
     """
 
@@ -94,6 +95,7 @@ class Observer:
             self._num_private + window * table.shape[1] + weights.get(n, 0) for n, table in enumerate(tables)
         )
         self.width = max(self.dims)
+        self.windows = tuple((self._num_private, window, table.shape[1]) for table in tables)
         self._groups = self._make_groups(tables)
         scale = [1.0 / m.limit for m in mandates] * 2 + [100.0 / len(m.assets) for m in mandates]
         rows = scale if has_offset else scale[: 2 * len(mandates)]

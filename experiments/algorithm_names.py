@@ -3,6 +3,7 @@
 SECTION_OF_ALGO = {
     "qmix": "qmix",
     "vdn": "qmix",
+    "iql": "qmix",
     "mappo": "mappo",
     "ippo": "mappo",
     "maddpg": "maddpg",
@@ -11,7 +12,7 @@ SECTION_OF_ALGO = {
     "sac": "sac",
 }
 """The group of settings that each algorithm uses."""
-ONLY_ON_TEAM_PATH = ("qmix", "vdn", "mappo", "ippo", "maddpg")
+ONLY_ON_TEAM_PATH = ("qmix", "vdn", "iql", "mappo", "ippo", "maddpg")
 """Algorithms with one network for the whole team, which the batched team runner alone samples for."""
 RUNNER_OF_ALGO = dict.fromkeys(ONLY_ON_TEAM_PATH, "team") | {"dqn": "rllib", "sac": "rllib"}
 """Who samples for each algorithm that leaves no choice."""

@@ -27,6 +27,7 @@ from envs.errors import InputError, nearest
 from envs.floor import FloorConfig
 from envs.mandates import DeskConfig
 from envs.market import FloorSpec
+from experiments.algorithm_flags import check_network, scan_algo_flags
 from experiments.algorithm_names import RUNNER_OF_ALGO, SECTION_OF_ALGO
 from experiments.arguments import build_settings, dump_settings, parse_flags, print_help, scan_flags
 from experiments.layers import check_keys, flatten, merge, read_yaml
@@ -94,17 +95,17 @@ class RunConfig:
     storage: str = "results"
     """Folder that holds run folders, or an address in an object store: s3://bucket/folder."""
     preset: str | None = None
-    """Named differences from the defaults: demo, desk, roles, rivals, dow or gpu."""
+    """Named differences from the defaults: demo, desk, roles, rivals, dow, gpu, pymarl2 or finsense."""
     config: str | None = None
     """YAML file of your own with differences from the defaults; flags win over it."""
     seed: int = Field(default=0, ge=0, le=MOST_SEED)
     """Seed of weights, exploration and floor. The built-in market has its own: data.synthetic.seed."""
-    algo: Literal["qmix", "vdn", "mappo", "ippo", "maddpg", "ppo", "dqn", "sac"] = "qmix"
-    """Learning algorithm. vdn takes its settings from the qmix group, ippo from the mappo group; sac needs
-    --desk.action continuous."""
+    algo: Literal["qmix", "vdn", "iql", "mappo", "ippo", "maddpg", "ppo", "dqn", "sac"] = "qmix"
+    """Learning algorithm. vdn and iql (independent Q-learning: DQN for teams) take their settings from the qmix group,
+    ippo from the mappo group; sac needs --desk.action continuous."""
     runner: Literal["team", "rllib"] = "team"
-    """Who samples for ppo: the batched team runner, or RLlib's own. qmix, vdn, mappo, ippo and maddpg use the first,
-    dqn and sac the second."""
+    """Who samples for ppo: the batched team runner, or RLlib's own. qmix, vdn, iql, mappo, ippo and maddpg use the
+    first, dqn and sac the second."""
     episodes: int = Field(default=400, gt=0, le=MOST_EPISODES)
     """Target: finished replica episodes over the whole life of the run. It can be raised later."""
     checkpoint_interval: int = Field(default=10, gt=0)
@@ -213,7 +214,7 @@ def parse_run(argv: Sequence[str], *, prog: str = "experiments/run.py") -> tuple
     if any(word in ("-h", "--help") for word in argv):
         print_help(RunConfig, prog=prog, description=_DESCRIPTION)
         raise SystemExit(0)
-    flags = scan_flags(RunConfig, argv, aliases=ALIASES)
+    flags = scan_algo_flags(RunConfig, argv, RunConfig.algo, aliases=ALIASES)
     asked = {name: words[0] for name, words in flags.items() if words[0] != "None"}
     by_file = read_config_file(asked.get("config"))
     asked = {name: str(value) for name, value in by_file.items() if value is not None} | asked
@@ -224,6 +225,8 @@ def parse_run(argv: Sequence[str], *, prog: str = "experiments/run.py") -> tuple
     if not of_run:  # a branch that exists has taken over what it needs, and its parent may be gone
         base = merge(_branch_layer(asked.get("branch_from")), base)
     base = merge(merge(base, of_run), by_file)
+    algo = (flags["algo"][0] if "algo" in flags else None) or base.get("algo", RunConfig.algo)
+    flags = scan_algo_flags(RunConfig, argv, algo, aliases=ALIASES)  # only now is known whose network is meant
     config = parse_flags(RunConfig, flags, base=base)
     config = replace(config, name=run_name(config))
     by_hand = {name: value_of(config, name) for name in (*flatten(by_file, settings_of(RunConfig)), *flags)}
@@ -251,6 +254,8 @@ def check_combination(config: RunConfig, by_flag: Collection[str]) -> None:
         if SCHEDULER_OF.get(name, config.search.scheduler) != config.search.scheduler:
             needed = SCHEDULER_OF[name]
             raise InputError(f"{flag} has no effect on --search.scheduler {config.search.scheduler}, only on {needed}")
+    if hasattr(getattr(config, section), "network"):
+        check_network(section, getattr(config, section), by_flag)
     _check_population(config)
     if "runner" in by_flag and config.runner != RUNNER_OF_ALGO.get(config.algo, config.runner):
         raise InputError(f"--runner {config.runner} does not exist for --algo {config.algo}: leave it out")
@@ -405,7 +410,8 @@ def _starts_from_other(asked: Mapping[str, str], recorded: Mapping[str, Any]) ->
 
 _DESCRIPTION = (
     "Train a desk of agents, evaluate it on the validation split, backtest it on the test split. "
-    "The same command run again carries on. --capital is short for --floor.capital. "
+    "The same command run again carries on. --capital is short for --floor.capital, and "
+    "--network for that of the algorithm's group, as in --qmix.network. "
     "Layers, the later wins: defaults, --preset, the run folder's config.json, --config, flags."
 )
 

@@ -125,12 +125,12 @@ class ParallelClock(ParallelEnv):
         return seen, rewards, terminateds, truncateds, infos
 
 
-def floor_env(*, num_assets: int = 3, horizon_bars: int = 6, desk: Any = None) -> dict[str, Any]:
+def floor_env(*, num_assets: int = 3, horizon_bars: int = 6, window: int = 1, desk: Any = None) -> dict[str, Any]:
     """``env_config`` of a small trading floor on the built-in market."""
     spec = FloorSpec(
         data=DataConfig(synthetic=SyntheticConfig(num_assets=num_assets, num_bars=260)),
         desk=DeskConfig(**{"feature_groups": ("momentum",), **(desk or {})}),
-        floor=FloorConfig(horizon_bars=horizon_bars),
+        floor=FloorConfig(horizon_bars=horizon_bars, window=window),
     )
     return {"spec": spec_to_json(spec)}
 
@@ -154,11 +154,16 @@ def qmix_config(env: Any, *, seed: int = 0, config: type[QMIXConfig] = QMIXConfi
     return _on(env, built, seed)
 
 
-def ppo_config(env: Any, *, seed: int = 0, shared: str | None = "shared") -> TeamPPOConfig:
+SMALL_TRANSFORMER = {"network": "transformer", "d_model": 8, "num_heads": 2, "num_layers": 1}
+
+
+def ppo_config(
+    env: Any, *, seed: int = 0, shared: str | None = "shared", network: dict[str, Any] | None = None
+) -> TeamPPOConfig:
     """TeamPPO at a size that learns in a second; one network for all agents, or one each."""
     config = TeamPPOConfig()
     config.training(train_batch_size_per_learner=64, minibatch_size=32, num_epochs=2, lr=1e-3, use_kl_loss=True)
-    config.rl_module(model_config={"fcnet_hiddens": [16], "fcnet_activation": "relu"})
+    config.rl_module(model_config={"fcnet_hiddens": [16], "fcnet_activation": "relu", **(network or {})})
     config.env_runners(num_envs_per_env_runner=4, num_env_runners=0)
     _on(env, config, seed)
     if shared is not None:
@@ -276,6 +281,7 @@ def rollout_of(
 
 
 __all__ = [
+    "SMALL_TRANSFORMER",
     "WIDTHS",
     "Clockwork",
     "ParallelClock",

@@ -47,6 +47,7 @@ PURE = (
     "algos/errors.py",
     "algos/losses.py",
     "algos/replay_settings.py",
+    "algos/priorities.py",
     "algos/returns.py",
     "algos/running.py",
     "algos/schedules.py",

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments.algorithm_flags import OF_ALGO
 from experiments.audit import AuditConfig
 from experiments.backtest import BacktestConfig
 from experiments.bench import BenchConfig
@@ -23,7 +24,7 @@ GENERAL = {"--help", "--strict"}
 def test_flags_exist(page):
     text = (ROOT / page).read_text()
     known = {s.flag for cls in VERBS for s in settings_of(cls).values()}
-    known |= {f"--{hyphens(name)}" for name in ALIASES} | GENERAL
+    known |= {f"--{hyphens(name)}" for name in (*ALIASES, *OF_ALGO)} | GENERAL
     used = set(re.findall(r"(?<![\w-])--[a-z][\w.-]*\w", text))
     used = {re.sub(r"(^--|\.)no-", r"\1", flag) for flag in used}
     assert used - known == set()

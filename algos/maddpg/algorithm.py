@@ -5,6 +5,7 @@ from typing import Any
 
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
+from algos.errors import IncompatibleError
 from algos.maddpg.config import MADDPGSettings
 from algos.maddpg.learner import MADDPGLearner
 from algos.maddpg.module import TeamDDPGModule
@@ -22,7 +23,16 @@ class MADDPGConfig(OffPolicyTeamConfig):
         self.use_settings(MADDPGSettings())
 
     def use_settings(self, settings: MADDPGSettings) -> "MADDPGConfig":
-        """Write the settings where RLlib looks for them."""
+        """Write the settings where RLlib looks for them.
+
+        Raises:
+            IncompatibleError: if critics that attend are to judge policies with a memory.
+        """
+        if settings.critic == "attention" and settings.network == "gru":
+            raise IncompatibleError(
+                "critic=attention has no memory, without which maddpg cannot judge what a GRU remembers: use "
+                "critic=mlp, or network=mlp or transformer"
+            )
         super().use_settings(settings)
         self.lr = step_size_schedule(settings.critic_lr, settings)
         return self

@@ -5,12 +5,13 @@ from typing import Literal
 from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
 
+from algos.network_settings import CriticSettings
 from algos.replay_settings import ReplaySettings
 from algos.settings import STRICT
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class MADDPGSettings(ReplaySettings):
+class MADDPGSettings(ReplaySettings, CriticSettings):
     """Settings of MADDPG (Lowe et al. 2017), with what TD3 added to it (Fujimoto et al. 2018) to be switched on."""
 
     actor_lr: float = Field(default=5e-4, gt=0)
@@ -18,7 +19,7 @@ class MADDPGSettings(ReplaySettings):
     critic_lr: float = Field(default=1e-3, gt=0)
     """Adam step size of the critics."""
     train_batch_size: int = Field(default=256, gt=0)
-    """Joint transitions in one gradient step."""
+    """Joint transitions (or sequences, for a GRU) in one gradient step."""
     tau: float = Field(default=0.01, gt=0, le=1)
     """Share of the online weights taken by the targets at an update."""
     target_network_update_freq: int = Field(default=1, gt=0)
@@ -52,6 +53,6 @@ class MADDPGSettings(ReplaySettings):
     grad_clip: float | None = Field(default=0.5, gt=0)
     """Largest norm of the gradient of the policies, and of that of the critics; None does not clip."""
     hidden: tuple[PositiveInt, ...] = Field(default=(64, 64), min_length=1)
-    """Widths of the layers of policies and critics."""
+    """Widths of the layers of critics, and of policies that are an mlp or a gru, whose state has the last width."""
     use_shared_networks: bool = True
     """One policy and one critic for all agents, told apart by a one-hot id; False gives each agent its own."""

@@ -39,8 +39,8 @@ class MADDPGLearner(TargetLearner, TorchLearner):
             fwd_out: What the module's training forward returned; gets both terms added.
         """
         joint: TeamBatch = batch["joint"]
-        following, discounts = fwd_out[NEXT_Q], joint.discounts[0].unsqueeze(-1)
-        targets = td_targets(joint.rewards[0].view(len(following), -1), discounts, following)
+        following, discounts = fwd_out[NEXT_Q], joint.discounts.view(-1, 1)
+        targets = td_targets(joint.rewards.reshape(len(following), -1), discounts, following)
         fwd_out["critic_loss"] = sum((squared_td_loss(q, targets) for q in fwd_out[Q]), torch.zeros_like(targets[0, 0]))
         fwd_out["policy_loss"] = config.settings.logit_penalty * fwd_out[OUTPUT_SQUARE] - fwd_out[POLICY_Q].mean()
         return fwd_out["critic_loss"] + fwd_out["policy_loss"]
@@ -49,7 +49,7 @@ class MADDPGLearner(TargetLearner, TorchLearner):
         """Take one gradient step on each batch.
 
         Args:
-            data: Joint batches of single steps.
+            data: Joint batches of steps or, for a GRU, of sequences.
 
         Raises:
             NonFiniteLossError: if a loss is NaN or infinite.
@@ -65,7 +65,7 @@ class MADDPGLearner(TargetLearner, TorchLearner):
         all_losses = torch.zeros((), device=self._device)
         for batch in data:
             joint = batch.map(lambda v: v.to(self._device, non_blocking=True))
-            inputs = {"joint": joint, "noise": module.draw_noise(joint.obs.shape[1], generator)}
+            inputs = {"joint": joint, "noise": module.draw_noise(joint.discounts.numel(), generator)}
             out = wrapped.forward_train(inputs)
             loss = self.compute_loss_for_module(module_id=TEAM_MODULE, config=self.config, batch=inputs, fwd_out=out)
             for optimizer in (actor, critic):

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
 import gymnasium as gym
@@ -11,7 +12,9 @@ from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import Tensor, nn
 
 from algos.acting import Acted, draw_choice, unsquash_team
+from algos.agent_attention import AgentAttention
 from algos.distributions import gumbel_noise, straight_through
+from algos.encoders import make_encoder
 from algos.errors import IncompatibleError
 from algos.maddpg.config import MADDPGSettings
 from algos.masks import MASKED_LOGIT
@@ -19,6 +22,7 @@ from algos.nets import TeamEncoder, TeamLinear, follow
 from algos.replay import TeamBatch
 from algos.schedules import straight_line
 from algos.spaces import is_team_of_choices
+from algos.windows import width_of
 
 Q, NEXT_Q, POLICY_Q, OUTPUT_SQUARE = "q", "next_q", "policy_q", "output_square"
 _FIRST_POLICY_GAIN = 0.1
@@ -37,23 +41,48 @@ class Noise(NamedTuple):
 class DeterministicPolicies(nn.Module):
     """Observations of every agent, [N, R, F], to logits or to numbers before they are squashed, [N, R, A]."""
 
-    def __init__(self, num_agents: int, obs_dim: int, width: int, settings: MADDPGSettings) -> None:
+    def __init__(self, spaces: Sequence[gym.Space], width: int, settings: MADDPGSettings) -> None:
         super().__init__()
         is_shared = settings.use_shared_networks
-        self.encoder = TeamEncoder(num_agents, obs_dim, settings.hidden, is_recurrent=False, is_shared=is_shared)
-        self.head = TeamLinear(num_agents, self.encoder.out_features, width, is_shared=is_shared)
+        self.encoder = make_encoder(spaces, settings, hidden=settings.hidden, is_shared=is_shared)
+        self.head = TeamLinear(len(spaces), self.encoder.out_features, width, is_shared=is_shared)
         with torch.no_grad():
             self.head.weight.mul_(_FIRST_POLICY_GAIN)
             self.head.bias.zero_()
 
-    def forward(self, obs: Tensor) -> Tensor:
-        """Map [N, R, F] to [N, R, A]."""
-        out: Tensor = self.head(self.encoder(obs))
-        return out
+    def forward(self, obs: Tensor, memory: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """What is done in one step, [N, R, A], and the features that it comes from, which a GRU remembers."""
+        features = self.encoder(obs, memory)
+        return self.head(features), features
+
+    def of_batch(self, joint: TeamBatch, *, with_next: bool) -> Tensor:
+        """What is done on the observations of a batch, or on what they led to.
+
+        A GRU begins each sequence with an empty memory.
+
+        Args:
+            joint: Steps or sequences.
+            with_next: Whether what followed is wanted.
+
+        Returns:
+            [L * S, N, A].
+        """
+        seen = (joint.next_obs if with_next else joint.obs).movedim(2, 0)  # [N, L, S, F]
+        if not isinstance(self.encoder, TeamEncoder) or not self.encoder.is_recurrent:
+            return self.head(self.encoder(seen.flatten(1, 2))).transpose(0, 1)
+        obs = joint.obs.movedim(2, 0)
+        blank = obs.new_zeros(len(obs), obs.shape[2], self.encoder.memory)
+        features = self.encoder.unroll(obs, blank, joint.ended).flatten(1, 2)
+        if with_next:  # what was remembered after each step, also where an episode ended in it
+            features = self.encoder(seen.flatten(1, 2), features)
+        return self.head(features).transpose(0, 1)
 
 
 class JointCritic(nn.Module):
     """Value of what all agents observe and do (Lowe et al. 2017, eq. 6): one for each agent, or for the team.
+
+    Beside policies that have a memory it has one too: what hangs on earlier bars could not be judged without it, nor
+    policies be taught to remember (Wang et al. 2020, R-MADDPG).
 
     Args:
         num_agents: N.
@@ -65,17 +94,19 @@ class JointCritic(nn.Module):
         super().__init__()
         self.num_agents, count = num_agents, num_agents if settings.reward == "own" else 1
         is_shared = settings.use_shared_networks or count == 1
-        self.encoder = TeamEncoder(count, width, settings.hidden, is_recurrent=False, is_shared=is_shared)
+        is_recurrent = settings.network == "gru"
+        self.encoder = TeamEncoder(count, width, settings.hidden, is_recurrent=is_recurrent, is_shared=is_shared)
         self.head = TeamLinear(count, self.encoder.out_features, 1, is_shared=is_shared)
         self.num_values = count
 
-    def forward(self, obs: Tensor, actions: Tensor) -> Tensor:
+    def forward(self, obs: Tensor, actions: Tensor, memory: Tensor | None = None) -> Tensor:
         """Values of joint actions.
 
         Args:
             obs: [R, N, F] float32.
             actions: One-hot choices or numbers, [R, N, A] float32; or [N, R, N, A], of which the values that the N
                 agents have for their own row are asked for.
+            memory: What is remembered of the steps before, [C, R, H] float32; None without a GRU.
 
         Returns:
             [R, C] float32, C being N or, for a team's reward, 1; or [R, N].
@@ -83,11 +114,64 @@ class JointCritic(nn.Module):
         seen = obs.flatten(1).expand(*actions.shape[:-2], -1)
         rows = torch.cat([seen, actions.flatten(-2)], -1)
         if self.num_values == 1:
-            values = self.head(self.encoder(rows.reshape(1, -1, rows.shape[-1]))).reshape(rows.shape[:-1])
+            flat = rows.reshape(1, -1, rows.shape[-1])
+            if memory is not None and actions.dim() == 4:
+                memory = memory.expand(len(rows), -1, -1).reshape(1, flat.shape[1], -1)
+            values = self.head(self.encoder(flat, memory)).reshape(rows.shape[:-1])
             return values.T if actions.dim() == 4 else values.unsqueeze(-1)
         per_agent = rows if actions.dim() == 4 else rows.expand(self.num_agents, -1, -1)
-        out: Tensor = self.head(self.encoder(per_agent))
+        out: Tensor = self.head(self.encoder(per_agent, memory))
         return out.squeeze(-1).T
+
+    def remember(self, obs: Tensor, actions: Tensor, ended: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """What a GRU remembers before and after each step of sequences, which it begins with an empty memory.
+
+        Args:
+            obs: [L, S, N, F] float32.
+            actions: Those that were taken, [L, S, N, A] float32.
+            ended: Whether an episode ended in a step, [L, S] bool.
+
+        Returns:
+            [C, L * S, H] each; None without a GRU.
+        """
+        if not self.encoder.is_recurrent:
+            return None, None
+        rows = torch.cat([obs.flatten(2), actions.flatten(2)], -1).expand(self.num_values, -1, -1, -1)
+        blank = obs.new_zeros(self.num_values, obs.shape[1], self.encoder.memory)
+        after = self.encoder.unroll(rows, blank, ended)
+        kept = after[:, :-1].masked_fill(ended[:-1].unsqueeze(-1), 0.0)
+        return torch.cat([blank.unsqueeze(1), kept], 1).flatten(1, 2), after.flatten(1, 2)
+
+
+class AttentionCritic(nn.Module):
+    """Value of what all agents observe and do, for each agent, by attention to the others (Iqbal and Sha 2019).
+
+    For a team's reward too each agent has an estimate of its own. It has no memory.
+
+    Args:
+        num_agents: N.
+        width: Width of one agent's observation and action, F + A.
+        settings: Of the algorithm.
+    """
+
+    def __init__(self, num_agents: int, width: int, settings: MADDPGSettings) -> None:
+        super().__init__()
+        self.num_agents, is_shared = num_agents, settings.use_shared_networks
+        self.encoder = TeamEncoder(num_agents, width, settings.hidden, is_recurrent=False, is_shared=is_shared)
+        self.attention = AgentAttention(num_agents, settings.hidden[-1], settings.num_heads, is_shared=is_shared)
+
+    def remember(self, obs: Tensor, actions: Tensor, ended: Tensor) -> tuple[None, None]:
+        """Nothing: as ``JointCritic`` without a GRU."""
+        return None, None
+
+    def forward(self, obs: Tensor, actions: Tensor, memory: Tensor | None = None) -> Tensor:
+        """Values of joint actions, given as to ``JointCritic``; [R, N] float32."""
+        seen = torch.cat([obs.expand(*actions.shape[:-1], -1), actions], -1)
+        seen = seen if actions.dim() == 4 else seen.unsqueeze(0)
+        tokens = self.encoder(seen.movedim(2, 0).flatten(1, 2)).unflatten(1, seen.shape[:2]).movedim(0, 2)
+        own = tokens.expand(self.num_agents, -1, -1, -1).diagonal(dim1=0, dim2=2).movedim(-1, 0)
+        values: Tensor = self.attention(own, tokens)
+        return values
 
 
 class TeamDDPGModule(TorchRLModule, InferenceOnlyAPI):
@@ -116,15 +200,18 @@ class TeamDDPGModule(TorchRLModule, InferenceOnlyAPI):
                 "maddpg.target_noise and maddpg.noise=ou are noise on numbers, but these agents choose: leave them out"
             )
         self.num_agents, self.width = len(obs_spaces), max(widths)
-        obs_dim = max(int(cast(Any, s.shape)[0]) for s in obs_spaces.values())
+        obs_dim = max(map(width_of, obs_spaces.values()))
         used = torch.arange(self.width) < torch.tensor(widths).unsqueeze(-1)
         self.register_buffer("used", used, persistent=False)
-        self.agents = DeterministicPolicies(self.num_agents, obs_dim, self.width, self.settings)
+        self.agents = DeterministicPolicies([*obs_spaces.values()], self.width, self.settings)
         if self.inference_only:
             return
-        width = self.num_agents * (obs_dim + self.width)
-        count = 2 if self.settings.twin_critics else 1
-        self.critic = nn.ModuleList(JointCritic(self.num_agents, width, self.settings) for _ in range(count))
+        self.critic = nn.ModuleList(
+            AttentionCritic(self.num_agents, obs_dim + self.width, self.settings)
+            if self.settings.critic == "attention"
+            else JointCritic(self.num_agents, self.num_agents * (obs_dim + self.width), self.settings)
+            for _ in range(2 if self.settings.twin_critics else 1)
+        )
         self.target_agents = copy.deepcopy(self.agents).requires_grad_(False)
         self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
 
@@ -135,10 +222,19 @@ class TeamDDPGModule(TorchRLModule, InferenceOnlyAPI):
     # -- acting --------------------------------------------------------------------------------------------------------
 
     def initial_carry(self, num_replicas: int) -> Tensor | None:
-        """The Ornstein-Uhlenbeck process at rest, [B, N, D], in units of its deviation; else nothing."""
-        if self.is_discrete or self.settings.noise != "ou":
-            return None
-        return torch.zeros(num_replicas, self.num_agents, self.width, device=cast(Tensor, self.used).device)
+        """What is carried from step to step, at rest; None where that is nothing.
+
+        Returns:
+            Memory of a GRU, [B, N, H], and behind it the Ornstein-Uhlenbeck process, [B, N, D], in units of its
+            deviation.
+        """
+        width = self.agents.encoder.memory + (self.width if self._has_process else 0)
+        device = cast(Tensor, self.used).device
+        return torch.zeros(num_replicas, self.num_agents, width, device=device) if width else None
+
+    @property
+    def _has_process(self) -> bool:
+        return not self.is_discrete and self.settings.noise == "ou"
 
     @torch.no_grad()
     def act(
@@ -156,25 +252,30 @@ class TeamDDPGModule(TorchRLModule, InferenceOnlyAPI):
         Args:
             obs: [B, N, F] float32.
             action_mask: [B, N, K] bool or None.
-            carry: The Ornstein-Uhlenbeck process, [B, N, D], or None.
+            carry: As ``initial_carry`` has it.
             explore: Whether to add noise, or to draw choices.
             generator: Source of the draws.
             timestep: Environment steps sampled so far; sets the deviation of the noise.
         """
-        out = self.agents(obs.transpose(0, 1)).transpose(0, 1)
+        size = self.agents.encoder.memory
+        memory = carry[..., :size].transpose(0, 1) if carry is not None and size else None
+        process = carry[..., size:] if carry is not None and self._has_process else None
+        out, features = self.agents(obs.transpose(0, 1), memory)
+        new_memory = features if size else None
+        out = out.transpose(0, 1)
         if self.is_discrete:
             drawn, _ = draw_choice(self._allowed_logits(out, action_mask), explore, generator)
-            return Acted(drawn, drawn, None, None, None)
+            return Acted(drawn, drawn, None, None, _carried(new_memory, None))
         drawn = torch.tanh(out)
         if explore:
             s, noise = self.settings, torch.randn(out.shape, generator=generator, device=out.device)
-            if carry is not None:
-                noise = carry = (1.0 - s.ou_theta) * carry + math.sqrt(1.0 - (1.0 - s.ou_theta) ** 2) * noise
+            if process is not None:
+                noise = process = (1.0 - s.ou_theta) * process + math.sqrt(1.0 - (1.0 - s.ou_theta) ** 2) * noise
             deviation = straight_line(s.noise_start, s.noise_end, s.noise_decay_steps, timestep)
             drawn = (drawn + deviation * noise).clamp(-1.0, 1.0)
         drawn = drawn * cast(Tensor, self.used)
         actions = unsquash_team(drawn, self.agent_spaces)
-        return Acted(actions, drawn, None, None, carry)
+        return Acted(actions, drawn, None, None, _carried(new_memory, process))
 
     def _allowed_logits(self, logits: Tensor, action_mask: Tensor | None) -> Tensor:
         allowed = cast(Tensor, self.used) if action_mask is None else action_mask
@@ -196,48 +297,53 @@ class TeamDDPGModule(TorchRLModule, InferenceOnlyAPI):
         that this does not change.
 
         Args:
-            batch: ``joint``, a TeamBatch of single steps, and ``noise``.
+            batch: ``joint``, a TeamBatch of R = L S steps, and ``noise`` for as many.
             kwargs: Nothing that is used.
 
         Returns:
-            ``q`` [critics, S, C] of the joint actions that were taken, ``next_q`` [S, C] of what follows by the
-            targets, ``policy_q`` [S, N] of each policy's action, and ``output_square``, the mean square of what the
+            ``q`` [critics, R, C] of the joint actions that were taken, ``next_q`` [R, C] of what follows by the
+            targets, ``policy_q`` [R, N] of each policy's action, and ``output_square``, the mean square of what the
             policies give out.
         """
         joint: TeamBatch = batch["joint"]
         noise: Noise = batch["noise"]
-        obs, taken = joint.obs[0], self._as_input(joint.actions[0])
+        rows = joint.map(lambda v: v.flatten(0, 1))
+        obs, taken = rows.obs, self._as_input(rows.actions)
+        sequences = (joint.obs, taken.unflatten(0, joint.ended.shape), joint.ended)
         with torch.no_grad():
-            next_mask = None if joint.next_mask is None else joint.next_mask[0]
-            following = self._target_actions(joint.next_obs[0], next_mask, noise.target)
-            next_q = torch.stack([c(joint.next_obs[0], following) for c in self.target_critic]).amin(0)
-        out = self.agents(obs.transpose(0, 1)).transpose(0, 1)
-        chosen = self._differentiable(out, None if joint.mask is None else joint.mask[0], noise.policy)
+            following = self._target_actions(joint, rows.next_mask, noise.target)
+            after = [cast(Any, c).remember(*sequences)[1] for c in self.target_critic]
+            following_q = [c(rows.next_obs, following, m) for c, m in zip(self.target_critic, after, strict=True)]
+            next_q = torch.stack(following_q).amin(0)
+        out = self.agents.of_batch(joint, with_next=False)
+        chosen = self._differentiable(out, rows.mask, noise.policy)
         own = torch.eye(self.num_agents, dtype=torch.bool, device=obs.device).view(self.num_agents, 1, -1, 1)
-        each = torch.where(own, chosen, taken)  # [N, S, N, A]: each agent's own action, and those the others took
+        each = torch.where(own, chosen, taken)  # [N, R, N, A]: each agent's own action, and those the others took
         fixed = {name: p.detach() for name, p in self.critic[0].named_parameters()}
+        before = [cast(Any, c).remember(*sequences)[0] for c in self.critic]
+        first = None if before[0] is None else before[0].detach()
         return {
-            Q: torch.stack([c(obs, taken) for c in self.critic]),
+            Q: torch.stack([c(obs, taken, m) for c, m in zip(self.critic, before, strict=True)]),
             NEXT_Q: next_q,
-            POLICY_Q: torch.func.functional_call(self.critic[0], fixed, (obs, each)),
+            POLICY_Q: torch.func.functional_call(self.critic[0], fixed, (obs, each, first)),
             OUTPUT_SQUARE: (out.square() * cast(Tensor, self.used)).sum() / (len(obs) * cast(Tensor, self.used).sum()),
         }
 
     def _as_input(self, actions: Tensor) -> Tensor:
-        """Actions as critics see them, [S, N, A]: choices as one-hot rows."""
+        """Actions as critics see them, [R, N, A]: choices as one-hot rows."""
         if not self.is_discrete:
             return actions
         return nn.functional.one_hot(actions, self.width).to(torch.float32)
 
     def _differentiable(self, out: Tensor, action_mask: Tensor | None, noise: Tensor) -> Tensor:
-        """The policies' actions as critics see them, with a gradient; [S, N, A]."""
+        """The policies' actions as critics see them, with a gradient; [R, N, A]."""
         if self.is_discrete:
             return straight_through(self._allowed_logits(out, action_mask), noise, self.settings.temperature)
         return torch.tanh(out) * cast(Tensor, self.used)
 
-    def _target_actions(self, obs: Tensor, action_mask: Tensor | None, noise: Tensor) -> Tensor:
-        """What the target policies do, smoothed by noise where that is set (Fujimoto et al. 2018, eq. 14)."""
-        out = self.target_agents(obs.transpose(0, 1)).transpose(0, 1)
+    def _target_actions(self, joint: TeamBatch, action_mask: Tensor | None, noise: Tensor) -> Tensor:
+        """What the target policies do next, smoothed by noise where that is set (Fujimoto et al. 2018, eq. 14)."""
+        out = self.target_agents.of_batch(joint, with_next=True)
         if self.is_discrete:
             return straight_through(self._allowed_logits(out, action_mask), noise, self.settings.temperature)
         limit = self.settings.target_noise_clip
@@ -247,3 +353,9 @@ class TeamDDPGModule(TorchRLModule, InferenceOnlyAPI):
     def update_targets(self, tau: float) -> None:
         """Move the target networks toward the online ones by ``tau``; 1 copies."""
         follow([self.target_agents, self.target_critic], [self.agents, self.critic], tau)
+
+
+def _carried(memory: Tensor | None, process: Tensor | None) -> Tensor | None:
+    """A GRU's memory, [N, B, H], and the process of the noise, [B, N, D], as one array; runners carry no more."""
+    parts = [part for part in (None if memory is None else memory.transpose(0, 1), process) if part is not None]
+    return torch.cat(parts, -1) if parts else None

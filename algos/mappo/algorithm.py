@@ -25,14 +25,23 @@ class MAPPOConfig(AlgorithmConfig):
     def __init__(self, algo_class: Any = None) -> None:
         super().__init__(algo_class=algo_class or MAPPO)
         on_team_path(self)
-        self.use_global_state = self.is_central
-        self.stored_columns = ("logp",)
         self.multi_agent(policies={TEAM_MODULE}, policy_mapping_fn=map_to_team)
         self.use_settings(MAPPOSettings())
 
     def use_settings(self, settings: MAPPOSettings) -> "MAPPOConfig":
-        """Write the settings where RLlib looks for them."""
+        """Write the settings where RLlib looks for them.
+
+        Raises:
+            IncompatibleError: if value functions of single agents are to attend to others.
+        """
+        if settings.critic == "attention" and not self.is_central:
+            raise IncompatibleError(
+                "critic=attention values what all agents see, but ippo values each agent's own observation: use mappo, "
+                "or leave it out"
+            )
         self.settings = settings
+        self.use_global_state = self.is_central and settings.critic == "mlp"
+        self.stored_columns = ("logp", "memory") if settings.network == "gru" else ("logp",)
         self.training(
             lr=step_size_schedule(settings.lr, settings),
             gamma=settings.gamma,
@@ -47,10 +56,10 @@ class MAPPOConfig(AlgorithmConfig):
         return (self.settings.reward or ("team" if self.is_central else "own")) == "own"
 
     def validate(self) -> None:
-        """Check what RLlib checks, and that a minibatch is a part of the batch.
+        """Check what RLlib checks, that a minibatch is a part of the batch, and that a sequence fits into it.
 
         Raises:
-            IncompatibleError: if the minibatch is larger.
+            IncompatibleError: if the minibatch is larger, or too small for one sequence of a GRU.
         """
         super().validate()
         s = self.settings
@@ -58,6 +67,13 @@ class MAPPOConfig(AlgorithmConfig):
             raise IncompatibleError(
                 f"mappo.minibatch_size is {s.minibatch_size}, more than the batch that it is a part of: lower it, or "
                 f"raise mappo.train_batch_size_per_learner above {s.train_batch_size_per_learner}"
+            )
+
+        length = self.get_rollout_fragment_length(1)
+        if s.network == "gru" and s.minibatch_size < length:
+            raise IncompatibleError(
+                f"mappo.minibatch_size is {s.minibatch_size}, but a GRU learns from whole sequences, here of {length} "
+                "steps: raise it, or sample more replicas at once (num_envs_per_env_runner)"
             )
 
     def get_default_learner_class(self) -> type[MAPPOLearner]:
@@ -98,8 +114,9 @@ class MAPPO(TeamAlgorithm):
             return
         shards = concatenate(rollouts).shards(self.num_learner_shards)
         s: MAPPOSettings = self.config.settings
-        rows = min(shard.env_steps() for shard in shards)
-        minibatch = min(s.minibatch_size, rows)
+        length = shards[0].num_steps if s.network == "gru" else 1  # a GRU's rows are whole replicas
+        rows = min(shard.env_steps() for shard in shards) // length
+        minibatch = min(max(1, s.minibatch_size // length), rows)
         self.update_learners(shards, minibatch_size=minibatch, num_minibatches=max(1, s.num_epochs * rows // minibatch))
         self.sync_runners()
 

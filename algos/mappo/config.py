@@ -5,12 +5,13 @@ from typing import Literal
 from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
 
+from algos.network_settings import CriticSettings
 from algos.settings import STRICT
 from algos.step_size import StepSizeSettings
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class MAPPOSettings(StepSizeSettings):
+class MAPPOSettings(StepSizeSettings, CriticSettings):
     """Settings of MAPPO (Yu et al. 2022) and IPPO (de Witt et al. 2020); names are RLlib's where they mean the same."""
 
     lr: float = Field(default=5e-4, gt=0)
@@ -24,7 +25,8 @@ class MAPPOSettings(StepSizeSettings):
     train_batch_size_per_learner: int = Field(default=4_096, gt=0)
     """Environment steps sampled for one round of learning."""
     minibatch_size: int = Field(default=1_024, gt=0)
-    """Environment steps, each with all its agents, in one gradient step."""
+    """Environment steps, each with all its agents, in one gradient step. A gru takes the whole fragments of so many
+    replicas as come nearest below."""
     num_epochs: int = Field(default=5, gt=0)
     """Passes over the batch."""
     clip_param: float = Field(default=0.2, gt=0)
@@ -44,7 +46,7 @@ class MAPPOSettings(StepSizeSettings):
     grad_clip: float | None = Field(default=10.0, gt=0)
     """Largest norm of the gradient of the policies, and of that of the value function; None does not clip."""
     hidden: tuple[PositiveInt, ...] = Field(default=(64, 64), min_length=1)
-    """Widths of the layers of policy and value networks."""
+    """Widths of the layers of an mlp or a gru, whose state has the last width, and of a value function of the state."""
     use_shared_networks: bool = True
     """One network for all agents, told apart by a one-hot id; False gives each agent its own."""
     initial_std: float = Field(default=0.5, gt=0)

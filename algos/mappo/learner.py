@@ -59,7 +59,7 @@ class MAPPOLearner(TeamLearner, TorchLearner):
 
         Args:
             data: The sampled rollout.
-            minibatch_size: Joint steps in a minibatch.
+            minibatch_size: Joint steps in a minibatch; replicas with all their steps, where policies have a memory.
             num_minibatches: Gradient steps, equal on every learner.
 
         Raises:
@@ -71,13 +71,14 @@ class MAPPOLearner(TeamLearner, TorchLearner):
         rows = self._rows(rollout, module.critic)
         generator = torch.Generator(device=self._device)
         generator.manual_seed(counted_seed(self.config.seed or 0, self._weights_seq_no))
-        order = cyclic_order(len(rows["actions"]), num_minibatches * minibatch_size, generator)
+        length = 1 if rollout.memory is None else rollout.num_steps
+        order = cyclic_order(len(rows["actions"]) // length, num_minibatches * minibatch_size, generator)
         optimizers = [self.get_optimizer(TEAM_MODULE, name) for name in (ACTOR, CRITIC)]
         parts = [list(part.parameters()) for part in (module.agents, module.critic)]
         limit = float("inf") if self.config.settings.grad_clip is None else self.config.settings.grad_clip
         all_losses = torch.zeros((), device=self._device)
         for chosen in order.view(num_minibatches, minibatch_size):
-            batch = {name: values[chosen] for name, values in rows.items()}
+            batch = _minibatch(rows, chosen, rollout)
             out = wrapped.forward_train(batch)
             loss = self.compute_loss_for_module(module_id=TEAM_MODULE, config=self.config, batch=batch, fwd_out=out)
             for optimizer in optimizers:
@@ -89,7 +90,7 @@ class MAPPOLearner(TeamLearner, TorchLearner):
             all_losses += loss.detach()
         require_finite(all_losses, TEAM_MODULE)
         self._log(loss, out, batch, norms)
-        self.log_trained({TEAM_MODULE: num_minibatches * minibatch_size}, rollout.env_steps())
+        self.log_trained({TEAM_MODULE: num_minibatches * minibatch_size * length}, rollout.env_steps())
 
     @torch.no_grad()
     def _rows(self, rollout: Rollout, critic: Critic) -> dict[str, Tensor]:
@@ -153,6 +154,15 @@ class MAPPOLearner(TeamLearner, TorchLearner):
             key=TEAM_MODULE,
             window=1,
         )
+
+
+def _minibatch(rows: dict[str, Tensor], chosen: Tensor, rollout: Rollout) -> dict[str, Tensor]:
+    """Some joint steps; or, where policies have a memory, all steps of some replicas and what they began with."""
+    if rollout.memory is None:
+        return {name: values[chosen] for name, values in rows.items()}
+    shape = (rollout.num_steps, rollout.num_replicas)
+    batch = {name: values.unflatten(0, shape)[:, chosen].flatten(0, 1) for name, values in rows.items()}
+    return {**batch, "memory": rollout.memory[0, chosen], "ended": rollout.ended[:, chosen]}
 
 
 def _values(critic: Critic, obs: Tensor, state: Tensor | None) -> Tensor:

@@ -1,6 +1,7 @@
 """TeamActorCritic: the policies of all agents, and the value function that they are judged by, in one RLModule."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, cast
 
 import gymnasium as gym
@@ -11,13 +12,16 @@ from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import Tensor, nn
 
 from algos.acting import Acted, draw_choice, unsquash_team
+from algos.agent_attention import AgentAttention
 from algos.distributions import choice_entropy, choice_logp, gaussian_entropy, gaussian_logp
+from algos.encoders import Encoder, make_encoder
 from algos.errors import IncompatibleError
 from algos.mappo.config import MAPPOSettings
 from algos.masks import MASKED_LOGIT
 from algos.nets import TeamEncoder, TeamLinear
 from algos.running import merged_rows
 from algos.spaces import is_team_of_choices
+from algos.windows import width_of
 
 LOGP, ENTROPY, VALUES = "logp", "entropy", "values"
 STATISTICS = "critic.statistics"
@@ -27,20 +31,19 @@ _FIRST_POLICY_GAIN = 0.01
 
 
 class Policies(nn.Module):
-    """Observations of every agent, [N, R, F], to the parameters of its distribution.
+    """Observations of every agent, [N, R, F], to the parameters of its distribution, by way of ``encoder``.
 
     Args:
-        num_agents: N.
-        obs_dim: F.
+        spaces: What each agent observes, N of them.
         width: K choices, or D numbers, of the agent that has most.
         is_discrete: Whether agents choose, or set numbers.
         settings: Of the algorithm.
     """
 
-    def __init__(self, num_agents: int, obs_dim: int, width: int, settings: MAPPOSettings, *, is_discrete: bool):
+    def __init__(self, spaces: Sequence[gym.Space], width: int, settings: MAPPOSettings, *, is_discrete: bool):
         super().__init__()
-        is_shared = settings.use_shared_networks
-        self.encoder = TeamEncoder(num_agents, obs_dim, settings.hidden, is_recurrent=False, is_shared=is_shared)
+        num_agents, is_shared = len(spaces), settings.use_shared_networks
+        self.encoder = make_encoder(spaces, settings, hidden=settings.hidden, is_shared=is_shared)
         self.head = TeamLinear(num_agents, self.encoder.out_features, width, is_shared=is_shared)
         with torch.no_grad():
             self.head.weight.mul_(_FIRST_POLICY_GAIN)
@@ -48,30 +51,43 @@ class Policies(nn.Module):
         first = torch.full((1 if is_shared else num_agents, 1, width), math.log(settings.initial_std))
         self.log_std = None if is_discrete else nn.Parameter(first)
 
-    def forward(self, obs: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Logits [N, R, K]; or means, and log standard deviations that no observation changes, [N, R, D] each."""
-        out = self.head(self.encoder(obs))
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What the encoder makes of observations, [N, R, H], to distributions.
+
+        Returns:
+            Logits [N, R, K]; or means, and log standard deviations that no observation changes, [N, R, D] each.
+        """
+        out = self.head(features)
         return out, None if self.log_std is None else self.log_std.expand_as(out)
 
 
 class Critic(nn.Module):
     """The value function: of the global state for all agents (MAPPO), or of each agent's observation (IPPO).
 
+    Where MAPPO attends, it is of all agents' observations, each encoded by itself. No value function has a memory:
+    beside recurrent policies it is an MLP.
+
     ``statistics`` are count, mean and sum of squared deviations of all returns so far, [3, C] float64, one column for
     a reward that all share, or one for each agent; by them values are normalised (Yu et al. 2022, section 3). They
     are part of the module, so that whoever takes over its weights takes over their meaning.
     """
 
-    def __init__(self, num_agents: int, obs_dim: int, state_dim: int, settings: MAPPOSettings, *, is_own: bool):
+    def __init__(self, spaces: Sequence[gym.Space], state_dim: int, settings: MAPPOSettings, *, is_own: bool):
         super().__init__()
-        self.num_agents, self.is_normalised = num_agents, settings.use_value_normalisation
+        self.num_agents, self.is_normalised = len(spaces), settings.use_value_normalisation
         self.is_central = bool(state_dim)
-        num_values = num_agents if is_own else 1
-        count, width = (1, state_dim) if self.is_central else (num_agents, obs_dim)
+        num_values = self.num_agents if is_own else 1
+        count = 1 if self.is_central else self.num_agents
         is_shared = self.is_central or settings.use_shared_networks
-        self.encoder = TeamEncoder(count, width, settings.hidden, is_recurrent=False, is_shared=is_shared)
-        outputs = num_values if self.is_central else 1
-        self.head = TeamLinear(count, self.encoder.out_features, outputs, is_shared=is_shared)
+        self.encoder: Encoder = (
+            TeamEncoder(1, state_dim, settings.hidden, is_recurrent=False, is_shared=True)
+            if self.is_central
+            else make_encoder(spaces, settings, hidden=settings.hidden, is_shared=is_shared, has_memory=False)
+        )
+        outputs, width = num_values if self.is_central else 1, self.encoder.out_features
+        attends = settings.critic == "attention"
+        self.attention = AgentAttention(count, width, settings.num_heads, is_shared=is_shared) if attends else None
+        self.head = None if attends else TeamLinear(count, width, outputs, is_shared=is_shared)
         self.register_buffer("statistics", torch.zeros(3, num_values, dtype=torch.float64))
 
     def forward(self, obs: Tensor, state: Tensor | None) -> Tensor:
@@ -85,7 +101,11 @@ class Critic(nn.Module):
             [R, N] float32.
         """
         seen = cast(Tensor, state).unsqueeze(0) if self.is_central else obs.transpose(0, 1)
-        out = self.head(self.encoder(seen))
+        features = self.encoder(seen)
+        if self.attention is not None:
+            values: Tensor = self.attention(features, features.transpose(0, 1).unsqueeze(0))
+            return values
+        out = cast(TeamLinear, self.head)(features)
         return out[0].expand(-1, self.num_agents) if self.is_central else out.squeeze(-1).transpose(0, 1)
 
     def scale(self) -> tuple[Tensor, Tensor]:
@@ -136,17 +156,18 @@ class TeamActorCritic(TorchRLModule, InferenceOnlyAPI):
         self.is_discrete, widths = is_team_of_choices(self.agent_spaces)
         self.settings = MAPPOSettings(**self.model_config["settings"])
         self.num_agents = len(obs_spaces)
-        obs_dim = max(int(cast(Any, s.shape)[0]) for s in obs_spaces.values())
+        seen = [*obs_spaces.values()]
         used = torch.arange(max(widths)) < torch.tensor(widths).unsqueeze(-1)
         self.register_buffer("used", used, persistent=False)
-        self.agents = Policies(self.num_agents, obs_dim, max(widths), self.settings, is_discrete=self.is_discrete)
+        self.agents = Policies(seen, max(widths), self.settings, is_discrete=self.is_discrete)
         if self.inference_only:
             return
-        state_dim = int(cast(Any, spaces["state"].shape)[0]) if self.model_config["is_central"] else 0
-        if self.model_config["is_central"] and not state_dim:
+        is_of_state = bool(self.model_config["is_central"]) and self.settings.critic == "mlp"
+        state_dim = width_of(spaces["state"]) if is_of_state else 0
+        if is_of_state and not state_dim:
             raise IncompatibleError("mappo values the global state, but this environment has none: use ippo")
         is_own = bool(self.model_config["is_own"])
-        self.critic = Critic(self.num_agents, obs_dim, state_dim, self.settings, is_own=is_own)
+        self.critic = Critic(seen, state_dim, self.settings, is_own=is_own)
 
     def get_non_inference_attributes(self) -> list[str]:
         """What a runner does without."""
@@ -168,15 +189,17 @@ class TeamActorCritic(TorchRLModule, InferenceOnlyAPI):
 
     # -- acting --------------------------------------------------------------------------------------------------------
 
-    def initial_carry(self, num_replicas: int) -> None:
-        """Nothing: the policies have no memory."""
+    def initial_carry(self, num_replicas: int) -> Tensor | None:
+        """Empty memory, [B, N, H], or None without a GRU."""
+        memory, device = self.agents.encoder.memory, cast(Tensor, self.used).device
+        return torch.zeros(num_replicas, self.num_agents, memory, device=device) if memory else None
 
     @torch.no_grad()
     def act(
         self,
         obs: Tensor,
         action_mask: Tensor | None,
-        carry: Any = None,
+        carry: Tensor | None = None,
         *,
         explore: bool,
         generator: torch.Generator | None = None,
@@ -187,24 +210,26 @@ class TeamActorCritic(TorchRLModule, InferenceOnlyAPI):
         Args:
             obs: [B, N, F] float32.
             action_mask: [B, N, K] bool or None.
-            carry: Ignored.
+            carry: Memory of a GRU, [B, N, H].
             explore: Draw, or take the mode.
             generator: Source of the draws.
             timestep: Ignored.
         """
-        out, log_std = self._distributions(obs, action_mask)
+        features = self.agents.encoder(obs.transpose(0, 1), None if carry is None else carry.transpose(0, 1))
+        new_carry = None if carry is None else features.transpose(0, 1)
+        out, log_std = self._distributions(features, action_mask)
         if log_std is None:
             drawn, logp = draw_choice(out, explore, generator)
-            return Acted(drawn, drawn, logp, None, None)
+            return Acted(drawn, drawn, logp, None, new_carry)
         used = cast(Tensor, self.used)
         noise = torch.randn(out.shape, generator=generator, device=out.device) if explore else torch.zeros_like(out)
         drawn = (out + log_std.exp() * noise) * used
         actions = unsquash_team(drawn, self.agent_spaces)
-        return Acted(actions, drawn, gaussian_logp(out, log_std, drawn, used), None, None)
+        return Acted(actions, drawn, gaussian_logp(out, log_std, drawn, used), None, new_carry)
 
-    def _distributions(self, obs: Tensor, action_mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Masked logits [R, N, K] and None; or means and log standard deviations, [R, N, D] each."""
-        out, log_std = self.agents(obs.transpose(0, 1))
+    def _distributions(self, features: Tensor, action_mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """From encoded observations [N, R, H]: masked logits [R, N, K] and None; or means and log stds, [R, N, D]."""
+        out, log_std = self.agents(features)
         out = out.transpose(0, 1)
         if log_std is not None:
             return out, log_std.transpose(0, 1)
@@ -218,16 +243,27 @@ class TeamActorCritic(TorchRLModule, InferenceOnlyAPI):
 
         Args:
             batch: ``obs`` [R, N, F], ``actions`` [R, N] or [R, N, D], and where there are any ``action_mask``
-                [R, N, K] and ``state`` [R, S].
+                [R, N, K] and ``state`` [R, S]. For policies with a memory the R rows are T steps of b replicas, step
+                after step, and beside them are ``memory`` [b, N, H] at the first step and ``ended`` [T, b].
             kwargs: Nothing that is used.
 
         Returns:
             ``logp`` of the actions, ``entropy`` of the policies and normalised ``values``, [R, N] each.
         """
-        out, log_std = self._distributions(batch["obs"], batch.get("action_mask"))
+        out, log_std = self._distributions(self._features(batch), batch.get("action_mask"))
         values = self.critic(batch["obs"], batch.get("state"))
         if log_std is None:
             return {LOGP: choice_logp(out, batch["actions"]), ENTROPY: choice_entropy(out), VALUES: values}
         used = cast(Tensor, self.used)
         logp = gaussian_logp(out, log_std, batch["actions"], used)
         return {LOGP: logp, ENTROPY: gaussian_entropy(log_std, used), VALUES: values}
+
+    def _features(self, batch: dict[str, Any]) -> Tensor:
+        """What policies see and remember in each row of a batch, [N, R, H]."""
+        obs, encoder = batch["obs"].transpose(0, 1), self.agents.encoder
+        if "memory" not in batch:
+            features: Tensor = encoder(obs)
+            return features
+        ended = batch["ended"]
+        sequences = obs.unflatten(1, ended.shape)
+        return cast(TeamEncoder, encoder).unroll(sequences, batch["memory"].transpose(0, 1), ended).flatten(1, 2)

@@ -1,5 +1,6 @@
 """PPO on the team path: RLlib's algorithm with sampling and data path replaced."""
 
+from dataclasses import asdict
 from typing import Any
 
 from ray.rllib.algorithms.ppo import PPO, PPOConfig
@@ -9,6 +10,7 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from algos.acting import agents_by_module
 from algos.algorithm import TeamAlgorithm, on_team_path
 from algos.errors import IncompatibleError
+from algos.ppo.catalog import NETWORK_KEYS
 from algos.ppo.config import PPOSettings
 from algos.ppo.learner import TeamPPOLearner
 from algos.ppo.module import MaskedPPOModule
@@ -77,7 +79,15 @@ class TeamPPO(TeamAlgorithm, PPO):
 
 
 def apply_ppo_settings(config: PPOConfig, settings: PPOSettings) -> PPOConfig:
-    """Write our settings into an RLlib PPOConfig, whichever runner it uses."""
+    """Write our settings into an RLlib PPOConfig, whichever runner it uses.
+
+    Raises:
+        IncompatibleError: if a GRU is asked for.
+    """
+    if settings.network == "gru":
+        raise IncompatibleError(
+            "ppo.network is 'gru', but ppo's networks have no memory: use mlp or transformer, or --algo ippo"
+        )
     config.training(
         lr=step_size_schedule(settings.lr, settings),
         gamma=settings.gamma,
@@ -95,7 +105,7 @@ def apply_ppo_settings(config: PPOConfig, settings: PPOSettings) -> PPOConfig:
         grad_clip=settings.grad_clip,
         grad_clip_by="global_norm",
     )
-    config.rl_module(
-        model_config=DefaultModelConfig(fcnet_hiddens=list(settings.hidden), fcnet_activation=settings.activation)
-    )
+    model = DefaultModelConfig(fcnet_hiddens=list(settings.hidden), fcnet_activation=settings.activation)
+    own = {} if settings.network == "mlp" else {key: getattr(settings, key) for key in NETWORK_KEYS}
+    config.rl_module(model_config={**asdict(model), **own} if own else model)
     return config

@@ -5,12 +5,13 @@ from typing import Literal
 from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
 
+from algos.network_settings import NetworkSettings
 from algos.settings import STRICT
 from algos.step_size import StepSizeSettings
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class PPOSettings(StepSizeSettings):
+class PPOSettings(StepSizeSettings, NetworkSettings):
     """Settings of RLlib's PPO; names are RLlib's."""
 
     lr: float = Field(default=3e-4, gt=0)
@@ -42,7 +43,7 @@ class PPOSettings(StepSizeSettings):
     grad_clip: float | None = Field(default=0.5, gt=0)
     """Largest global norm of the gradient; None does not clip."""
     hidden: tuple[PositiveInt, ...] = Field(default=(64, 64), min_length=1)
-    """Widths of the layers of policy and value networks."""
+    """Widths of the layers of policy and value networks that are an mlp."""
     activation: Literal["relu", "tanh"] = "relu"
     """Activation between layers; tanh is the slower one."""
     use_shared_networks: bool | None = None

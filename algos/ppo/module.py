@@ -7,6 +7,7 @@ from ray.rllib.core.columns import Columns
 from torch import Tensor
 
 from algos.masks import MASKED_LOGIT, MaskedObservations
+from algos.ppo.catalog import WindowCatalog
 
 
 class MaskedPPOModule(MaskedObservations, DefaultPPOTorchRLModule):
@@ -14,6 +15,10 @@ class MaskedPPOModule(MaskedObservations, DefaultPPOTorchRLModule):
 
     The mask reaches sampling and learning alike, so both see the same distribution.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs["catalog_class"] = kwargs.get("catalog_class") or WindowCatalog
+        super().__init__(*args, **kwargs)
 
     def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         batch, mask = self.split_mask(batch)

@@ -1,1 +1,1 @@
-"""VDN and QMIX: value factorisation for teams with one reward (Sunehag et al. 2018, Rashid et al. 2018)."""
+"""QMIX and VDN (Rashid et al. 2018, Sunehag et al. 2018), which factorise a team's value, and IQL, which does not."""

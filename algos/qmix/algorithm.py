@@ -1,4 +1,4 @@
-"""VDN and QMIX as RLlib algorithms on the team path."""
+"""QMIX, VDN and IQL as RLlib algorithms on the team path."""
 
 from dataclasses import asdict
 from typing import Any
@@ -25,19 +25,38 @@ class QMIXConfig(OffPolicyTeamConfig):
 
     def use_settings(self, settings: QMIXSettings) -> "QMIXConfig":
         """Write the settings where RLlib looks for them."""
-        if settings.network == "gru" and settings.n_step > 1:
-            raise IncompatibleError("n_step above 1 needs network=mlp; a GRU learns from whole sequences with n_step=1")
+        if settings.td_lambda > 0 and settings.n_step > 1:
+            raise IncompatibleError("n_step above 1 needs td_lambda=0, which mixes the returns of all numbers of steps")
+        if settings.td_lambda > 0 and settings.num_quantiles:
+            raise IncompatibleError("num_quantiles needs td_lambda=0; returns of several steps are summed by n_step")
+        if settings.num_quantiles and settings.overestimation_weight < 1:
+            raise IncompatibleError("num_quantiles needs overestimation_weight=1, which weighs errors of the mean")
+        if self.mixer != "none" and settings.num_quantiles:
+            raise IncompatibleError(f"num_quantiles is for iql: {self.mixer} mixes values, not distributions of them")
+        if self.mixer != "none" and settings.reward == "own":
+            raise IncompatibleError(f"reward=own is for iql: {self.mixer} learns the value of the team's reward")
         super().use_settings(settings)
         self.lr, self.grad_clip = step_size_schedule(settings.lr, settings), settings.grad_clip
         return self
 
     @property
     def sequence_length(self) -> int:  # type: ignore[override]
-        """Joint steps in a sample: one, or as many as a GRU learns from."""
-        return self.settings.sequence_length if self.settings.network == "gru" else 1
+        """Joint steps in a sample: one, or as many as a GRU learns from or returns are mixed over."""
+        is_sequence = self.settings.network == "gru" or self.settings.td_lambda > 0
+        return self.settings.sequence_length if is_sequence else 1
+
+    @property
+    def pays_own_reward(self) -> bool:  # type: ignore[override]
+        """Whether each agent is paid its own reward, or the mean of all."""
+        return bool(self.mixer == "none" and self.settings.reward != "team")
+
+    @property
+    def replays_by_priority(self) -> bool:  # type: ignore[override]
+        """Whether what was predicted badly is drawn more often."""
+        return bool(self.settings.prioritised_replay)
 
     def get_default_learner_class(self) -> type[QMIXLearner]:
-        """The squared TD error of the team value."""
+        """The squared TD error of the team value, or of each agent's own."""
         return QMIXLearner
 
     def get_default_rl_module_spec(self) -> RLModuleSpec:
@@ -54,6 +73,16 @@ class VDNConfig(QMIXConfig):
 
     def __init__(self, algo_class: Any = None) -> None:
         super().__init__(algo_class=algo_class or VDN)
+        self.use_global_state = False
+
+
+class IQLConfig(QMIXConfig):
+    """Config of IQL: QMIX without a mixer, each agent with a value and a TD error of its own."""
+
+    mixer = "none"
+
+    def __init__(self, algo_class: Any = None) -> None:
+        super().__init__(algo_class=algo_class or IQL)
         self.use_global_state = False
 
 
@@ -77,3 +106,15 @@ class VDN(QMIX):
     def get_default_config(cls) -> VDNConfig:
         """Return the default config."""
         return VDNConfig()
+
+
+class IQL(QMIX):
+    """Independent Q-learning (Tan 1993): every agent is a DQN (Mnih et al. 2015) of its own, on the team path.
+
+    By default every agent is paid its own reward, as if the others were part of the market.
+    """
+
+    @classmethod
+    def get_default_config(cls) -> IQLConfig:
+        """Return the default config."""
+        return IQLConfig()

@@ -1,4 +1,4 @@
-"""What VDN and QMIX minimise: the squared TD error of the team value."""
+"""What QMIX and VDN minimise: the squared TD error of the team value; IQL that of each agent's own."""
 
 from typing import Any
 
@@ -7,17 +7,25 @@ from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from torch import Tensor
 
 from algos.learner import NUM_UPDATES, TargetLearner, require_finite
-from algos.losses import squared_td_loss, td_targets
+from algos.losses import optimistic_weights, quantile_huber_loss, squared_td_loss, td_targets
 from algos.qmix.config import QMIXSettings
 from algos.qmix.module import Q_TOT, TARGET_Q_TOT
 from algos.replay import TeamBatch
+from algos.returns import lambda_returns
 from algos.runner import TEAM_MODULE
 
 TD_TARGETS = "td_targets"
 
 
 class QMIXLearner(TargetLearner, TorchLearner):
-    """Gradient steps on joint batches (Rashid et al. 2018, eq. 6), and target updates counted in gradient steps."""
+    """Gradient steps on joint batches (Rashid et al. 2018, eq. 6), and target updates counted in gradient steps.
+
+    Attributes:
+        td_errors: Where replay follows priorities: |TD error| of each sample of each batch of the last round, [S] each,
+            the mean over steps and agents; of a distribution that of its mean.
+    """
+
+    td_errors: list[Tensor]
 
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
         """One optimiser over agents and mixer; the fused Adam is torch's fastest."""
@@ -33,17 +41,33 @@ class QMIXLearner(TargetLearner, TorchLearner):
     def compute_loss_for_module(
         self, *, module_id: str, config: Any, batch: dict[str, Any], fwd_out: dict[str, Tensor]
     ) -> Tensor:
-        """The squared TD error of the team value; leaves the targets in ``fwd_out["td_targets"]``.
+        """The squared TD error of the values, or their quantiles' loss; leaves targets in ``fwd_out["td_targets"]``.
 
         Args:
             module_id: The team's module.
-            config: Unused; the settings have done their part in the batch.
+            config: Holds the settings.
             batch: ``{"joint": TeamBatch}``.
             fwd_out: What the module's training forward returned.
         """
         joint: TeamBatch = batch["joint"]
-        fwd_out[TD_TARGETS] = td_targets(joint.rewards, joint.discounts, fwd_out[TARGET_Q_TOT])
-        return squared_td_loss(fwd_out[Q_TOT], fwd_out[TD_TARGETS])
+        s: QMIXSettings = config.settings
+        values, following = fwd_out[Q_TOT], fwd_out[TARGET_Q_TOT]
+        rewards, discounts, ended = (_aligned(x, following) for x in (joint.rewards, joint.discounts, joint.ended))
+        if s.td_lambda > 0:
+            targets = lambda_returns(rewards, discounts, following, ended, lambda_=s.td_lambda)
+        else:
+            targets = td_targets(rewards, discounts, following)
+        fwd_out[TD_TARGETS] = targets
+        weights = joint.weights
+        if not s.num_quantiles:
+            weights = None if weights is None else _aligned(weights.unsqueeze(0), values)
+            if s.overestimation_weight < 1:
+                optimism = optimistic_weights(values, targets, s.overestimation_weight)
+                weights = optimism if weights is None else weights * optimism
+            return squared_td_loss(values, targets, weights)
+        weights = None if weights is None else weights.view(1, -1, 1)
+        taus = (torch.arange(s.num_quantiles, device=values.device) + 0.5) / s.num_quantiles
+        return quantile_huber_loss(values, targets, taus, kappa=s.huber_kappa, weights=weights)
 
     def learn(self, data: list[TeamBatch], **_: Any) -> None:
         """Take one gradient step on each batch.
@@ -60,6 +84,7 @@ class QMIXLearner(TargetLearner, TorchLearner):
         optimizer = self.get_optimizer(TEAM_MODULE)
         params = [p for p in module.parameters() if p.requires_grad]
         all_losses = torch.zeros((), device=self._device)
+        self.td_errors = []
         for batch in data:
             joint = batch.map(lambda v: v.to(self._device, non_blocking=True))
             inputs = {"joint": joint}
@@ -68,6 +93,9 @@ class QMIXLearner(TargetLearner, TorchLearner):
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             all_losses += loss.detach()
+            errors = self._errors(out)
+            if settings.prioritised_replay:
+                self.td_errors.append(errors.transpose(0, 1).flatten(1).mean(1))
             norm = torch.nn.utils.clip_grad_norm_(params, self.config.grad_clip)
             optimizer.step()
             self._num_updates += 1
@@ -79,12 +107,22 @@ class QMIXLearner(TargetLearner, TorchLearner):
                 self.TOTAL_LOSS_KEY: loss.detach(),
                 "q_tot_mean": out[Q_TOT].detach().mean(),
                 "target_mean": out[TD_TARGETS].mean(),
-                "td_error_mean": (out[Q_TOT].detach() - out[TD_TARGETS]).abs().mean(),
+                "td_error_mean": errors.mean(),
                 "grad_norm": norm,
                 NUM_UPDATES: float(self._num_updates),
             },
             key=TEAM_MODULE,
             window=1,
         )
-        samples = sum(b.rewards.numel() for b in data)
+        samples = sum(b.discounts.numel() for b in data)
         self.log_trained({TEAM_MODULE: samples}, samples)
+
+    def _errors(self, out: dict[str, Tensor]) -> Tensor:
+        """Absolute TD errors, [L, S] or [L, S, N]."""
+        errors = out[TD_TARGETS] - out[Q_TOT].detach()
+        return (errors.mean(-1) if self.config.settings.num_quantiles else errors).abs()
+
+
+def _aligned(values: Tensor, wanted: Tensor) -> Tensor:
+    """Give values [L, S] or [L, S, N] as many axes as ``wanted`` has."""
+    return values.view(*values.shape, *[1] * (wanted.dim() - values.dim()))

@@ -1,6 +1,7 @@
-"""TeamQModule: agents' Q-networks and the mixer that makes one team value of them, with their target copies."""
+"""TeamQModule: agents' Q-networks and the mixer that may make one team value of them, with their target copies."""
 
 import copy
+from collections.abc import Sequence
 from typing import Any, cast
 
 import gymnasium as gym
@@ -10,9 +11,10 @@ from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import Tensor, nn
 
 from algos.acting import Acted
+from algos.encoders import make_encoder
 from algos.errors import IncompatibleError
 from algos.masks import MASKED_LOGIT
-from algos.nets import TeamEncoder, TeamLinear, follow
+from algos.nets import TeamLinear, follow
 from algos.qmix.config import QMIXSettings
 from algos.replay import TeamBatch
 from algos.schedules import epsilon_at
@@ -22,20 +24,52 @@ TARGET_Q_TOT = "target_q_tot"
 
 
 class AgentNetworks(nn.Module):
-    """Q-values of every agent: [N, R, F] and memory to [N, R, K] and new memory."""
+    """Q-values of every agent: [N, R, F] and memory to [N, R, K] and new memory; with quantiles [N, R, K * Q].
 
-    def __init__(self, num_agents: int, obs_dim: int, num_actions: int, settings: QMIXSettings) -> None:
+    Args:
+        spaces: Observation space of each agent, N of them.
+        num_actions: How many actions each agent has, [N]; the largest is K.
+        settings: Of the algorithm.
+    """
+
+    def __init__(self, spaces: Sequence[gym.Space], num_actions: Sequence[int], settings: QMIXSettings) -> None:
         super().__init__()
+        self.num_quantiles = max(1, settings.num_quantiles)
         is_shared = settings.use_shared_networks
-        self.encoder = TeamEncoder(
-            num_agents, obs_dim, settings.hidden, is_recurrent=settings.network == "gru", is_shared=is_shared
+        num_agents = len(spaces)
+        self.encoder = make_encoder(spaces, settings, hidden=settings.hidden, is_shared=is_shared)
+        width, outputs = max(num_actions), self.num_quantiles
+        self.head = TeamLinear(num_agents, self.encoder.out_features, width * outputs, is_shared=is_shared)
+        self.value_head = (
+            TeamLinear(num_agents, self.encoder.out_features, outputs, is_shared=is_shared)
+            if settings.dueling
+            else None
         )
-        self.head = TeamLinear(num_agents, self.encoder.out_features, num_actions, is_shared=is_shared)
+        counts = torch.tensor(num_actions).view(-1, 1, 1, 1)
+        share = (torch.arange(width).unsqueeze(-1) < counts) / counts  # of an agent's own actions in their mean
+        self.register_buffer("share", share, persistent=False)
 
     def forward(self, obs: Tensor, memory: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Q-values of one step, and what a GRU remembers of it."""
         features = self.encoder(obs, memory)
-        return self.head(features), features if self.encoder.is_recurrent else None
+        values = self.head(features)
+        if self.value_head is not None:
+            values = self._dueling(values, self.value_head(features))
+        return values, features if self.encoder.is_recurrent else None
+
+    def _dueling(self, advantages: Tensor, values: Tensor) -> Tensor:
+        """V + A - mean A, over the actions that an agent has (Wang et al. 2016, eq. 9)."""
+        by_action = advantages.unflatten(-1, (-1, self.num_quantiles))
+        mean = (by_action * cast(Tensor, self.share)).sum(-2, keepdim=True)
+        return (values.unsqueeze(-2) + by_action - mean).flatten(-2)
+
+
+class NoMixer(nn.Module):
+    """IQL: there is no team value, each agent has its own (Tan 1993)."""
+
+    def forward(self, agent_qs: Tensor, state: Tensor | None) -> Tensor:
+        """Leave [R, N], or [R, N, Q], as it is."""
+        return agent_qs
 
 
 class SumMixer(nn.Module):
@@ -75,7 +109,7 @@ class TeamQModule(TorchRLModule, InferenceOnlyAPI):
     """One RLModule for the whole team.
 
     Observation space: ``Dict(obs=Dict(agent: Box), state=Box)``; action space: ``Dict(agent: Discrete)``. The model
-    config holds ``settings`` (a QMIXSettings as a dict) and ``mixer`` ("qmix" or "vdn").
+    config holds ``settings`` (a QMIXSettings as a dict) and ``mixer`` ("qmix", "vdn" or "none").
 
     Raises:
         IncompatibleError: if an agent does not choose among discrete actions.
@@ -89,23 +123,29 @@ class TeamQModule(TorchRLModule, InferenceOnlyAPI):
         actions = cast(gym.spaces.Dict, self.action_space).spaces
         wrong = [a for a, s in actions.items() if not isinstance(s, gym.spaces.Discrete)]
         if wrong:
-            raise IncompatibleError(f"QMIX and VDN need discrete actions; these agents have others: {', '.join(wrong)}")
+            raise IncompatibleError(
+                f"QMIX, VDN and IQL need discrete actions; these agents have others: {', '.join(wrong)}"
+            )
         self.settings = QMIXSettings(**self.model_config["settings"])
         obs_spaces = cast(gym.spaces.Dict, spaces["obs"]).spaces
         self.num_agents = len(obs_spaces)
-        self.obs_dim = max(int(cast(Any, s.shape)[0]) for s in obs_spaces.values())
         counts = [int(cast(gym.spaces.Discrete, s).n) for s in actions.values()]
         self.num_actions = max(counts)
         allowed = torch.arange(self.num_actions) < torch.tensor(counts).unsqueeze(-1)
         self.register_buffer("allowed", allowed, persistent=False)
-        self.agents = AgentNetworks(self.num_agents, self.obs_dim, self.num_actions, self.settings)
+        self.agents = AgentNetworks([*obs_spaces.values()], counts, self.settings)
         if self.inference_only:
             return
         state_dim = int(cast(Any, spaces["state"].shape)[0])
-        mixer = self.model_config["mixer"]
-        self.mixer = SumMixer() if mixer == "vdn" else MonotonicMixer(self.num_agents, state_dim, self.settings)
+        self.mixer = self._make_mixer(state_dim)
         self.target_agents = copy.deepcopy(self.agents).requires_grad_(False)
         self.target_mixer = copy.deepcopy(self.mixer).requires_grad_(False)
+
+    def _make_mixer(self, state_dim: int) -> nn.Module:
+        kind = self.model_config["mixer"]
+        if kind == "qmix":
+            return MonotonicMixer(self.num_agents, state_dim, self.settings)
+        return SumMixer() if kind == "vdn" else NoMixer()
 
     def get_non_inference_attributes(self) -> list[str]:
         """What a runner does without."""
@@ -143,7 +183,7 @@ class TeamQModule(TorchRLModule, InferenceOnlyAPI):
         memory = None if carry is None else carry.transpose(0, 1)
         values, new_memory = self.agents(obs.transpose(0, 1), memory)
         allowed = cast(Tensor, self.allowed) if action_mask is None else action_mask
-        values = values.transpose(0, 1).masked_fill(~allowed, MASKED_LOGIT)
+        values = self._expected(values).transpose(0, 1).masked_fill(~allowed, MASKED_LOGIT)
         actions = values.argmax(-1)
         if explore:
             draws = torch.rand(values.shape, generator=generator, device=values.device)
@@ -156,37 +196,51 @@ class TeamQModule(TorchRLModule, InferenceOnlyAPI):
     # -- learning ------------------------------------------------------------------------------------------------------
 
     def _forward_train(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Tensor]:
-        """Team values of the actions taken, and of what follows by the target networks.
+        """Team values of the actions taken, and of what follows by the target networks; without a mixer, agents' own.
 
         Args:
             batch: ``{"joint": TeamBatch}``.
             kwargs: Nothing that is used.
 
         Returns:
-            ``q_tot`` [L, S] with gradient and ``target_q_tot`` [L, S] without.
+            ``q_tot`` [L, S] with gradient and ``target_q_tot`` [L, S] without; without a mixer [L, S, N], and where
+            quantiles are learned [L, S, N, Q].
         """
         joint: TeamBatch = batch["joint"]
-        length, samples = joint.rewards.shape
+        steps = joint.discounts.shape
         values, following = self._unroll(self.agents, joint)
         with torch.no_grad():
             _, target_following = self._unroll(self.target_agents, joint)
             chooser = following.detach() if self.settings.double_q else target_following
             allowed = cast(Tensor, self.allowed) if joint.next_mask is None else joint.next_mask
-            best = chooser.masked_fill(~allowed, MASKED_LOGIT).argmax(-1, keepdim=True)
-            next_qs = target_following.gather(-1, best).squeeze(-1)
+            best = self._expected(chooser).masked_fill(~allowed, MASKED_LOGIT).argmax(-1)
+            next_qs = self._of_action(target_following, best)
             next_state = None if joint.next_state is None else joint.next_state.flatten(0, 1)
-            target = self.target_mixer(next_qs.flatten(0, 1), next_state).view(length, samples)
-        qs = values.gather(-1, joint.actions.unsqueeze(-1)).squeeze(-1)
+            target = self.target_mixer(next_qs.flatten(0, 1), next_state).unflatten(0, steps)
+        qs = self._of_action(values, joint.actions)
         state = None if joint.state is None else joint.state.flatten(0, 1)
-        return {Q_TOT: self.mixer(qs.flatten(0, 1), state).view(length, samples), TARGET_Q_TOT: target}
+        return {Q_TOT: self.mixer(qs.flatten(0, 1), state).unflatten(0, steps), TARGET_Q_TOT: target}
+
+    def _expected(self, values: Tensor) -> Tensor:
+        """Means of the quantiles of each action, where there are any: [..., K * Q] to [..., K]."""
+        quantiles = self.settings.num_quantiles
+        return values.unflatten(-1, (-1, quantiles)).mean(-1) if quantiles else values
+
+    def _of_action(self, values: Tensor, actions: Tensor) -> Tensor:
+        """What the networks say of one action each: [..., K] (or [..., K * Q]) to [...] (or [..., Q])."""
+        quantiles = self.settings.num_quantiles
+        if not quantiles:
+            return values.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
+        index = actions[..., None, None].expand(*actions.shape, 1, quantiles)
+        return values.unflatten(-1, (-1, quantiles)).gather(-2, index).squeeze(-2)
 
     def _unroll(self, agents: AgentNetworks, joint: TeamBatch) -> tuple[Tensor, Tensor]:
-        """Q-values of the observations and of what they led to, [L, S, N, K] each."""
+        """Q-values of the observations and of what they led to, [L, S, N, K] (with quantiles, K * Q) each."""
         if not agents.encoder.is_recurrent:
             both = torch.cat([joint.obs, joint.next_obs]).flatten(0, 1).transpose(0, 1)
             values = agents(both)[0].transpose(0, 1).unflatten(0, (-1, joint.obs.shape[1]))
             return values[: len(joint.obs)], values[len(joint.obs) :]
-        length, samples = joint.rewards.shape
+        length, samples = joint.discounts.shape
         blank = torch.zeros(self.num_agents, samples, agents.encoder.memory, device=joint.obs.device)
         q, memory = agents(joint.obs[0].transpose(0, 1), blank)
         values, following = [q], []

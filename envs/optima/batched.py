@@ -58,6 +58,7 @@ class OptimaEnv:
         observation_spaces: Box of each agent.
         action_spaces: Discrete or Box of each agent.
         obs_dims: Width of each agent's observation, N of them.
+        windows: All of each observation is one bar: (0, 1, width), N of them.
         state_dim: Width of the global state; 0 unless asked for.
         device: Where tensors live.
     """
@@ -68,6 +69,7 @@ class OptimaEnv:
         self.problem, self.num_replicas, self.num_agents = problem, num_replicas, problem.num_agents
         self.agent_ids, self.device = problem.agent_ids, problem.device
         self.obs_dims = [problem.obs_dim] * self.num_agents
+        self.windows = [(0, 1, problem.obs_dim)] * self.num_agents
         self.state_dim = problem.state_dim if with_state else 0
         self._with_state, self._seed = with_state, int(seed)
         see = spaces.Box(-np.inf, np.inf, (problem.obs_dim,), np.float32)

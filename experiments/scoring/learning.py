@@ -7,6 +7,7 @@ from typing import Any
 
 from algos.policy import TeamPolicy, team_layout
 from envs.errors import InputError
+from experiments.algorithm_names import SECTION_OF_ALGO
 from experiments.config import RunConfig
 from experiments.scoring.results import Learned
 from experiments.scoring.yardsticks import Yardstick
@@ -73,7 +74,7 @@ def _config(run: RunConfig, yardstick: Yardstick) -> Any:
     Raises:
         InputError: if the algorithm cannot take the market's actions, or RLlib refuses its settings.
     """
-    if run.algo in ("qmix", "vdn") and not yardstick.has_choices:
+    if SECTION_OF_ALGO[run.algo] == "qmix" and not yardstick.has_choices:
         raise InputError(f"--algo {run.algo} chooses among actions, but this market's are numbers: use maddpg or mappo")
     config = bare_config(run)
     config.environment(yardstick.env_name, env_config=dict(yardstick.env_config), disable_env_checking=True)

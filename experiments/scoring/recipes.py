@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from experiments.algorithm_names import SECTION_OF_ALGO
 from experiments.layers import merge
 
-SCORED = ("qmix", "vdn", "maddpg", "mappo", "ippo", "ppo")
+SCORED = ("qmix", "vdn", "iql", "maddpg", "mappo", "ippo", "ppo")
 """Algorithms that can be scored: those that the batched team runner samples for."""
 GAMES = ("two-step", "climbing", "penalty")
 
@@ -34,6 +34,7 @@ _ON_POLICY = {
     "train_batch_size_per_learner": 1024,
     "minibatch_size": 256,
     "num_epochs": 5,
+    "entropy_coeff": 0.0,
     "num_envs_per_env_runner": 64,
 }
 _OFF_POLICY = {
@@ -43,6 +44,7 @@ _OFF_POLICY = {
     "num_envs_per_env_runner": 32,
     "replay_capacity": 50_000,
 }
+_TD3 = {"twin_critics": True, "policy_delay": 2}
 _OF_GAMES = {
     "lr": 1e-3,
     "epsilon_end": 1.0,
@@ -53,6 +55,7 @@ _OF_GAMES = {
     "learning_starts": 200,
     "train_batch_size": 64,
     "use_reward_standardisation": False,
+    "lr_decay_steps": None,
 }
 """Every joint action is tried equally often, so that what is learned does not hang on the order of trials."""
 _BENCHMARK_EPISODES = 512
@@ -66,12 +69,37 @@ _BENCHMARK_ON_POLICY = {
     "train_batch_size_per_learner": 3_200,
     "minibatch_size": 800,
 }
+_OPTIMISTS = {
+    **_OF_GAMES,
+    "overestimation_weight": 0.01,
+    "use_shared_networks": False,
+    "epsilon_end": 0.05,
+    "epsilon_decay_steps": 5_000,
+}
+"""Agents that expect the best of each other, and settle on one of several equally good joint actions by playing it."""
+_LINEAR_QUADRATIC = {
+    "gamma": 0.99,
+    "lambda_": 0.9,
+    "lr": 3e-4,
+    "initial_std": 0.2,
+    "vf_clip_param": None,
+    "num_envs_per_env_runner": 128,
+    "train_batch_size_per_learner": 2048,
+    "minibatch_size": 512,
+}
+_EQUILIBRIUM = {
+    "lr": 3e-4,
+    "num_envs_per_env_runner": 256,
+    "train_batch_size_per_learner": 4096,
+    "minibatch_size": 1024,
+}
+"""What each learns hangs on what the others do: small steps, from much data."""
 _OF_SECTION: Mapping[str, Recipe] = MappingProxyType(
     {
-        "qmix": Recipe(40_000, {**_OFF_POLICY, "epsilon_decay_steps": 20_000, "target_network_update_freq": 100}),
-        "maddpg": Recipe(40_000, {**_OFF_POLICY, "noise_decay_steps": 20_000}),
-        "mappo": Recipe(60_000, _ON_POLICY),
-        "ppo": Recipe(60_000, _ON_POLICY),
+        "qmix": Recipe(150_000, {**_OFF_POLICY, "epsilon_decay_steps": 50_000, "target_network_update_freq": 100}),
+        "maddpg": Recipe(60_000, {**_OFF_POLICY, "noise_decay_steps": 20_000}),
+        "mappo": Recipe(200_000, _ON_POLICY),
+        "ppo": Recipe(200_000, _ON_POLICY),
     }
 )
 _OF_BENCHMARK: Mapping[str, Recipe] = MappingProxyType(
@@ -91,7 +119,15 @@ _OF_MARKET: Mapping[tuple[str, str], Recipe] = MappingProxyType(
     {
         **{(game, "qmix"): Recipe(10_000, _OF_GAMES) for game in GAMES},
         **{(family, section): own for family in ("lbf", "mpe") for section, own in _OF_BENCHMARK.items()},
-        ("almgren-chriss", "maddpg"): Recipe(40_000, {"actor_lr": 1e-4}),
+        **{(game, "iql"): Recipe(10_000, _OPTIMISTS) for game in ("climbing", "penalty")},
+        ("almgren-chriss", "maddpg"): Recipe(60_000, {**_TD3, "actor_lr": 3e-4, "logit_penalty": 1e-2}),
+        ("almgren-chriss", "ippo"): Recipe(300_000, {"lr": 5e-4}),
+        ("merton", "maddpg"): Recipe(200_000, {**_TD3, "target_noise": 0.1}),
+        ("garleanu-pedersen", "mappo"): Recipe(300_000, _LINEAR_QUADRATIC),
+        ("garleanu-pedersen", "maddpg"): Recipe(60_000, {"gamma": 0.99, "noise_start": 0.05, "actor_lr": 1e-4}),
+        ("kyle", "ippo"): Recipe(400_000, _EQUILIBRIUM),
+        ("market-making", "mappo"): Recipe(400_000, {}),
+        ("market-making", "ppo"): Recipe(400_000, {}),
         ("two-step", "mappo"): Recipe(60_000, {"entropy_coeff": 0.05}),
         ("two-step", "ppo"): Recipe(60_000, {"entropy_coeff": 0.05}),
     }
@@ -99,7 +135,7 @@ _OF_MARKET: Mapping[tuple[str, str], Recipe] = MappingProxyType(
 
 
 def recipe(market: str, algo: str) -> Recipe:
-    """What is set for an algorithm on a market.
+    """What is set for an algorithm on a market; step sizes fall in a straight line over all of its steps.
 
     Args:
         market: Of the catalog, or a benchmark's, of which the part before the colon counts.
@@ -107,5 +143,7 @@ def recipe(market: str, algo: str) -> Recipe:
     """
     section = SECTION_OF_ALGO[algo]
     general = _OF_SECTION[section]
-    own = _OF_MARKET.get((market.partition(":")[0], section), general)
-    return own._replace(settings=merge(general.settings, own.settings))
+    kind = market.partition(":")[0]
+    own = _OF_MARKET.get((kind, algo)) or _OF_MARKET.get((kind, section), general)
+    falling = {"lr_decay_steps": own.steps}
+    return own._replace(settings=merge(merge(general.settings, falling), own.settings))

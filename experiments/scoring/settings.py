@@ -16,8 +16,9 @@ from algos.ppo.config import PPOSettings
 from algos.qmix.config import QMIXSettings
 from algos.settings import STRICT
 from envs.errors import InputError
+from experiments.algorithm_flags import check_network, scan_algo_flags
 from experiments.algorithm_names import SECTION_OF_ALGO
-from experiments.arguments import parse_flags, scan_flags
+from experiments.arguments import parse_flags
 from experiments.config import MOST_SEED
 from experiments.scoring.recipes import recipe
 from experiments.settings import settings_of
@@ -43,8 +44,8 @@ class ScoreConfig:
     """How many agents, where that can be chosen; None takes the market's own number."""
     settings: tuple[str, ...] = ()
     """Settings of the market, as name=value: reward=team num_steps=20. Those of a benchmark are the package's."""
-    algo: Literal["qmix", "vdn", "maddpg", "mappo", "ippo", "ppo"] = "mappo"
-    """Learning algorithm. vdn takes its settings from the qmix group, ippo from the mappo group."""
+    algo: Literal["qmix", "vdn", "iql", "maddpg", "mappo", "ippo", "ppo"] = "mappo"
+    """Learning algorithm. vdn and iql take their settings from the qmix group, ippo from the mappo group."""
     seeds: int = Field(default=5, gt=0)
     """How many runs."""
     seed: int = Field(default=0, ge=0, le=MOST_SEED)
@@ -69,7 +70,8 @@ def parse_score(argv: Sequence[str]) -> ScoreConfig:
     Raises:
         InputError: one line for the first mistake.
     """
-    flags = scan_flags(ScoreConfig, argv)
+    named = scan_algo_flags(ScoreConfig, argv, ScoreConfig.algo).get("algo", [ScoreConfig.algo])[0]
+    flags = scan_algo_flags(ScoreConfig, argv, named)
     plain = parse_flags(ScoreConfig, flags, base={})
     section = SECTION_OF_ALGO[plain.algo]
     if plain.seed + plain.seeds - 1 > MOST_SEED:
@@ -79,7 +81,9 @@ def parse_score(argv: Sequence[str]) -> ScoreConfig:
         if group in SECTION_OF_ALGO.values() and group != section:
             flag = settings_of(ScoreConfig)[name].flag
             raise InputError(f"{flag} has no effect on --algo {plain.algo}, which uses the settings of {section}.*")
-    return parse_flags(ScoreConfig, flags, base={section: recipe(plain.market, plain.algo).settings})
+    config = parse_flags(ScoreConfig, flags, base={section: recipe(plain.market, plain.algo).settings})
+    check_network(section, getattr(config, section), flags)
+    return config
 
 
 def market_settings(words: Sequence[str]) -> dict[str, Any]:

@@ -149,9 +149,28 @@ _TEAM = ("--agents", "4", "--settings", "reward=team")
 _LADDER = (*_TEAM, "actions=ladder")
 _STATIONARY = ("--settings", "use_discounted_rewards=false")
 
+_ALONE = "one agent, for which IPPO is PPO with a normalised value function"
+_SUMS = "value factorisation is known to fail here (Son et al. 2019; Papoudakis et al. 2021)"
+
 GAMES = (
     _row("two-step game", "two-step", "qmix", Goal("return", 8.0, None, 5), note="Rashid et al. 2018"),
     _row("two-step game", "two-step", "vdn", Goal("return", 7.0, 7.0, 5), note="what a sum of values can represent"),
+    *(
+        _row("climbing", "climbing", algo, goal, note=note)
+        for algo, goal, note in (
+            ("iql", Goal("return", 275.0, None, 4), "optimistic agents (Matignon et al. 2007)"),
+            ("qmix", None, _SUMS),
+            ("vdn", None, _SUMS),
+        )
+    ),
+    *(
+        _row(f"penalty, k = {k}", "penalty", algo, goal, "--settings", f"penalty={k}", note=note)
+        for k in (0, -25, -50, -75, -100)
+        for algo, goal, note in (
+            ("iql", Goal("return", 250.0, None, 4), "optimistic agents (Matignon et al. 2007)"),
+            ("vdn", None, _SUMS),
+        )
+    ),
 )
 KNOWN = (
     _row("Merton, 1 asset", "merton", "ppo", Goal("score", 0.99)),
@@ -159,7 +178,7 @@ KNOWN = (
     _row("Merton, 5 assets", "merton", "ppo", Goal("score", 0.99), *_FIVE),
     _row("Merton, 5 assets", "merton", "maddpg", Goal("score", 0.99), *_FIVE),
     _row("Merton, relative concerns", "merton-relative", "ippo", Goal("weight error", None, 0.05)),
-    _row("Garleanu-Pedersen", "garleanu-pedersen", "ppo", Goal("of optimum", 0.95), *_STATIONARY),
+    _row("Garleanu-Pedersen", "garleanu-pedersen", "ippo", Goal("of optimum", 0.95), *_STATIONARY, note=_ALONE),
     _row("Garleanu-Pedersen", "garleanu-pedersen", "maddpg", Goal("of optimum", 0.95), *_STATIONARY),
     _row("Almgren-Chriss, one seller", "almgren-chriss", "ppo", Goal("score", 0.98)),
     _row("Almgren-Chriss, one seller", "almgren-chriss", "maddpg", Goal("score", 0.98)),
@@ -170,6 +189,7 @@ KNOWN = (
     _row("Almgren-Chriss, 4 rivals", "almgren-chriss", "ippo", Goal("cost", 3.1, 3.3), "--agents", "4"),
     *(_row(f"Kyle, N = {n}", "kyle", "ippo", Goal("profit error", None, 0.05), "--agents", str(n)) for n in (2, 3, 5)),
     _row("Cartea-Jaimungal", "market-making", "ppo", Goal("score", 0.95)),
+    _row("Cartea-Jaimungal", "market-making", "ippo", Goal("score", 0.95), note=_ALONE),
 )
 
 

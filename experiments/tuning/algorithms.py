@@ -21,7 +21,7 @@ from algos.maddpg.algorithm import MADDPGConfig
 from algos.mappo.algorithm import IPPOConfig, MAPPOConfig
 from algos.ppo.algorithm import TeamPPOConfig, apply_ppo_settings
 from algos.ppo.module import MaskedPPOModule
-from algos.qmix.algorithm import QMIXConfig, VDNConfig
+from algos.qmix.algorithm import IQLConfig, QMIXConfig, VDNConfig
 from algos.runner import TeamEnvRunner
 from algos.sac.config import SACSettings
 from envs.errors import InputError
@@ -111,6 +111,10 @@ def _vdn(run: RunConfig) -> AlgorithmConfig:
     return VDNConfig().use_settings(run.qmix)
 
 
+def _iql(run: RunConfig) -> AlgorithmConfig:
+    return IQLConfig().use_settings(run.qmix)
+
+
 def _mappo(run: RunConfig) -> AlgorithmConfig:
     return MAPPOConfig().use_settings(run.mappo)
 
@@ -130,6 +134,11 @@ def _team_ppo(run: RunConfig) -> AlgorithmConfig:
 
 
 def _rllib_ppo(run: RunConfig) -> AlgorithmConfig:
+    if run.ppo.network != "mlp":
+        raise InputError(
+            f"--ppo.network {run.ppo.network} needs --runner team: RLlib's own does not say where the bars of a window "
+            "stand"
+        )
     config = apply_ppo_settings(PPOConfig(), run.ppo)
     config.rl_module(rl_module_spec=RLModuleSpec(module_class=MaskedPPOModule))
     config.learners(learner_class=WholePPOLearner)
@@ -211,6 +220,7 @@ def _steps_of_iteration(run: RunConfig) -> int:
 _BUILDERS = {
     ("qmix", ""): _qmix,
     ("vdn", ""): _vdn,
+    ("iql", ""): _iql,
     ("mappo", ""): _mappo,
     ("ippo", ""): _ippo,
     ("maddpg", ""): _maddpg,
@@ -262,7 +272,7 @@ def _assign_networks(config: AlgorithmConfig, run: RunConfig, market: Market) ->
         raise InputError(
             f"--algo sac sets target weights, but desk.action is {action}: give --desk.action continuous, or use dqn"
         )
-    if run.algo in ("qmix", "vdn", "dqn") and action != "discrete":
+    if run.algo in ("qmix", "vdn", "iql", "dqn") and action != "discrete":
         raise IncompatibleError(
             f"--algo {run.algo} chooses among discrete actions, but desk.action is {action}: use ppo, mappo, ippo, "
             "maddpg or sac"

@@ -37,6 +37,7 @@ _OF_LEARNING = {
             "use_reward_standardisation",
             "grad_clip",
         ),
+        *("td_lambda", "huber_kappa", "prioritised_replay", "priority_alpha", "priority_beta", "priority_beta_steps"),
         *("epsilon_start", "epsilon_end", "epsilon_decay_steps"),
     ),
     "mappo": (
@@ -47,7 +48,7 @@ _OF_LEARNING = {
         *("actor_lr", "critic_lr", "gamma", "train_batch_size", "num_updates", "rollout_fragment_length"),
         *("learning_starts", "n_step", "tau", "target_network_update_freq", "use_reward_standardisation"),
         *("target_noise", "target_noise_clip", "policy_delay", "noise_start", "noise_end", "noise_decay_steps"),
-        *("ou_theta", "temperature", "logit_penalty", "grad_clip"),
+        *("ou_theta", "temperature", "logit_penalty", "grad_clip", "sequence_length"),
     ),
     "ppo": (
         *("lr", "gamma", "lambda_", "train_batch_size_per_learner", "minibatch_size", "num_epochs", "clip_param"),

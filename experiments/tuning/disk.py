@@ -15,6 +15,7 @@ from ray.rllib.core.rl_module.apis import TargetNetworkAPI
 from algos.export import without_deprecations
 from algos.replay_files import STEPS_PER_SEGMENT
 from algos.runner import TEAM_MODULE
+from algos.windows import with_windows
 from envs.errors import InputError
 from envs.market import Market, build_floor
 from experiments.algorithm_names import ON_POLICY, SECTION_OF_ALGO
@@ -167,8 +168,10 @@ class _Parts:
         if self.config.algo in ON_POLICY:
             return 0
         if is_on_team_path(self.config):
-            is_filled = self._steps(episodes) % STEPS_PER_SEGMENT
-            return min(is_filled, self.own.replay_capacity) * self._row()
+            capacity, steps = self.own.replay_capacity, self._steps(episodes)
+            prioritised = getattr(self.algo, "replays_by_priority", False)
+            priorities = 4 * min(capacity, steps) if prioritised else 0
+            return min(steps % STEPS_PER_SEGMENT, capacity) * self._row() + priorities
         is_sac = self.config.algo == "sac"
         capacity = self.own.replay_capacity
         steps = min(capacity, episodes * self.episode_len)
@@ -192,17 +195,17 @@ class _Parts:
         """One joint step, with its share of what was seen at the ends of episodes."""
         seen = self.num_agents * (4 * self.width + self.mask) + 4 * self.state
         done = 8 if self.config.desk.action == "discrete" else 4 * self.actions
-        paid = 4 * self.num_agents if self.config.algo == "maddpg" and self.config.maddpg.reward == "own" else 4
+        paid = 4 * self.num_agents if getattr(self.algo, "pays_own_reward", False) else 4
         return int(seen * (1 + 1 / self.episode_len)) + done * self.num_agents + paid + 2
 
     def _spaces(self) -> dict[str, Any]:
-        floor = self.floor
+        floor, seen = self.floor, with_windows(self.floor.observation_spaces, self.floor.windows)
         if not self.algo.is_multi_agent or TEAM_MODULE in self.algo.policies:
-            obs, actions = (gym.spaces.Dict(OrderedDict(s)) for s in (floor.observation_spaces, floor.action_spaces))
+            obs, actions = (gym.spaces.Dict(OrderedDict(s)) for s in (seen, floor.action_spaces))
             state = gym.spaces.Box(-np.inf, np.inf, (floor.state_dim,), np.float32)
             return {TEAM_MODULE: (gym.spaces.Dict(OrderedDict(obs=obs, state=state)), actions)}
         by_module = {self.algo.policy_mapping_fn(a, None): a for a in floor.agent_ids}
-        return {m: (floor.observation_spaces[a], floor.action_spaces[a]) for m, a in by_module.items()}
+        return {m: (seen[a], floor.action_spaces[a]) for m, a in by_module.items()}
 
 
 def _planned_checkpoints(config: RunConfig) -> list[int]:

@@ -13,6 +13,7 @@ import yaml
 from ray.tune.schedulers import FIFOScheduler
 
 from envs.market import Market
+from experiments.algorithm_names import SECTION_OF_ALGO
 from experiments.cli import DONE, INTERRUPTED, log_to, write_json_flag
 from experiments.config import RunConfig, config_to_json, run_folder, run_vault
 from experiments.layers import nested
@@ -100,8 +101,13 @@ def _prepare(config: RunConfig, folder: Path, fixed: Collection[str]) -> tuple[S
     can_restore(config)
     record = SearchRecord.read(folder)
     ended = reconcile(record)
+    own = getattr(config, SECTION_OF_ALGO[config.algo])
     space = search_space(
-        config.algo, fixed=() if record.drawn_names else fixed, network=config.qmix.network, is_population=is_population
+        config.algo,
+        fixed=() if record.drawn_names else fixed,
+        network=getattr(own, "network", "mlp"),  # RLlib's own algorithms leave no choice
+        td_lambda=getattr(own, "td_lambda", 0.0),
+        is_population=is_population,
     )
     record.drawn_names = record.drawn_names or list(space)
     space = {name: space[name] for name in record.drawn_names}

@@ -34,6 +34,7 @@ SPACES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "qmix": _value_based("qmix") | {"qmix.mixing_embed_dim": tune.choice([16, 32, 64])},
         "vdn": _value_based("qmix"),
+        "iql": _value_based("qmix") | {"qmix.dueling": tune.choice([False, True])},
         "mappo": _mappo(),
         "ippo": _mappo(),
         "maddpg": {
@@ -64,22 +65,25 @@ SPACES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 """What a search draws for each algorithm; the run's own settings hold for everything else."""
 
 
-FIXED_IN_TRAINING = ("qmix.mixing_embed_dim",)
+FIXED_IN_TRAINING = ("qmix.mixing_embed_dim", "qmix.dueling")
 """Settings that shape the networks: members of a population could not take over each other's weights."""
 
 
-def search_space(algo: str, *, fixed: Iterable[str], network: str, is_population: bool = False) -> dict[str, Any]:
+def search_space(
+    algo: str, *, fixed: Iterable[str], network: str, td_lambda: float = 0.0, is_population: bool = False
+) -> dict[str, Any]:
     """What a search draws: the algorithm's space, less what the user has fixed and what would not fit the network.
 
     Args:
         algo: Name of the algorithm.
         fixed: Dotted names of settings that the user has set by hand.
-        network: The network of value-based algorithms; a GRU learns from whole sequences and takes no n-step returns.
+        network: The network of the algorithm; a GRU learns from whole sequences and takes no n-step returns.
+        td_lambda: Weight of longer returns in the targets of value-based algorithms; above 0 they too take sequences.
         is_population: Whether the settings change while a trial trains.
     """
     space = {name: domain for name, domain in SPACES[algo].items() if name not in set(fixed)}
-    if network == "gru" and algo in ("qmix", "vdn"):
-        space.pop("qmix.n_step", None)
+    if network == "gru" or td_lambda > 0:
+        space = {name: domain for name, domain in space.items() if not name.endswith(".n_step")}
     if is_population:
         space = {name: domain for name, domain in space.items() if name not in FIXED_IN_TRAINING}
     return space

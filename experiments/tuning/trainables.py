@@ -31,7 +31,7 @@ from algos.maddpg.algorithm import MADDPG
 from algos.mappo.algorithm import IPPO, MAPPO
 from algos.policy import flat_weights
 from algos.ppo.algorithm import TeamPPO
-from algos.qmix.algorithm import QMIX, VDN
+from algos.qmix.algorithm import IQL, QMIX, VDN
 from envs.errors import InputError
 from experiments.config import RunConfig, config_from_json
 from experiments.layers import merge, nested
@@ -245,6 +245,10 @@ class FloorVDN(RunTrainable, VDN):
     """VDN on the trading floor."""
 
 
+class FloorIQL(RunTrainable, IQL):
+    """IQL on the trading floor."""
+
+
 class FloorMAPPO(RunTrainable, MAPPO):
     """MAPPO on the trading floor."""
 
@@ -278,7 +282,7 @@ def trainable_class(run: RunConfig) -> type[RunTrainable]:
     if run.algo == "ppo":
         return FloorPPO if run.runner == "team" else FloorRLlibPPO
     classes: dict[str, type[RunTrainable]] = {"qmix": FloorQMIX, "vdn": FloorVDN, "dqn": FloorDQN, "sac": FloorSAC}
-    classes |= {"mappo": FloorMAPPO, "ippo": FloorIPPO, "maddpg": FloorMADDPG}
+    classes |= {"iql": FloorIQL, "mappo": FloorMAPPO, "ippo": FloorIPPO, "maddpg": FloorMADDPG}
     return classes[run.algo]
 
 

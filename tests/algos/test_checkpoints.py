@@ -2,10 +2,20 @@
 
 import pytest
 import torch
-from teams import floor_env, maddpg_config, mappo_config, ppo_config, qmix_config, to_own, with_evaluation
+from teams import (
+    SMALL_TRANSFORMER,
+    floor_env,
+    maddpg_config,
+    mappo_config,
+    ppo_config,
+    qmix_config,
+    to_own,
+    with_evaluation,
+)
 
 from algos.mappo.algorithm import IPPOConfig
 from algos.policy import flat_weights, weights_sha256
+from algos.qmix.algorithm import IQLConfig
 from envs.rllib import TradingEnv
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -17,8 +27,20 @@ def _qmix(**settings):
     return with_evaluation(qmix_config(floor_env(), seed=3, **settings))
 
 
+def _iql(**settings):
+    return with_evaluation(qmix_config(floor_env(), seed=3, config=IQLConfig, **settings))
+
+
+def _windowed_qmix(**settings):
+    return with_evaluation(qmix_config(floor_env(window=3), seed=3, **SMALL_TRANSFORMER, **settings))
+
+
 def _ppo(**_):
     return with_evaluation(ppo_config(floor_env(), seed=3))
+
+
+def _windowed_ppo(**_):
+    return with_evaluation(ppo_config(floor_env(window=3), seed=3, network=SMALL_TRANSFORMER))
 
 
 def _mappo(**settings):
@@ -61,25 +83,41 @@ def _trained(algorithm, iterations):
             _qmix,
             {"optimizer": "rmsprop", "n_step": 3, "tau": 0.1, "use_shared_networks": False, "lr_decay_steps": 2_000},
         ),
+        (_qmix, {"td_lambda": 0.6, "sequence_length": 4, "prioritised_replay": True, "priority_beta_steps": 300}),
+        (_iql, {"use_shared_networks": False}),
+        (_iql, {"num_quantiles": 4, "dueling": True, "n_step": 3, "prioritised_replay": True, "replay_capacity": 100}),
+        (_windowed_qmix, {"use_shared_networks": False}),
         (_ppo, {}),
+        (_windowed_ppo, {}),
         (_separate_ppo, {}),
         (_mappo, {}),
         (_mappo, {"reward": "own", "use_shared_networks": False, "critic_lr": 1e-3} | FALLING),
+        (_mappo, {"critic": "attention"}),
         (_continuous_ippo, {}),
+        (_continuous_ippo, {"network": "gru"}),
         (_maddpg, {"reward": "own", "n_step": 3, "policy_delay": 2} | FALLING),
         (_continuous_maddpg, {"noise": "ou", "twin_critics": True, "target_noise": 0.2}),
+        (_continuous_maddpg, {"noise": "ou", "network": "gru", "sequence_length": 4}),
     ],
     ids=[
         "qmix",
         "qmix-gru",
         "qmix-nstep-soft",
+        "qmix-lambda-priorities",
+        "iql-separate",
+        "iql-quantiles-priorities",
+        "qmix-transformer",
         "ppo",
+        "ppo-transformer",
         "ppo-separate",
         "mappo",
         "mappo-own",
+        "mappo-attention",
         "ippo",
+        "ippo-gru",
         "maddpg",
         "maddpg-ou",
+        "maddpg-gru",
     ],
 )
 def test_a_restored_run_is_the_unbroken_one(make, settings, tmp_path):

@@ -12,6 +12,7 @@ from scipy.stats import kstest
 
 from algos.distributions import gumbel_noise, straight_through
 from algos.errors import IncompatibleError
+from algos.maddpg.algorithm import MADDPGConfig
 from algos.maddpg.config import MADDPGSettings
 from algos.maddpg.module import NEXT_Q, OUTPUT_SQUARE, POLICY_Q, Noise, Q, TeamDDPGModule
 from algos.replay import TeamBatch
@@ -88,7 +89,7 @@ def test_choices_are_drawn_by_the_softmax_of_the_logits():
     module = loosened(module_of())
     obs = torch.randn(1, 2, 3, generator=draw(1)).expand(40_000, 2, 3)
     acted = module.act(obs, None, explore=True, generator=draw(2))
-    wanted = torch.softmax(module.agents(obs[:1].transpose(0, 1))[1, 0], -1)
+    wanted = torch.softmax(module.agents(obs[:1].transpose(0, 1))[0][1, 0], -1)
     found = torch.bincount(acted.actions[:, 1], minlength=4) / 40_000
     torch.testing.assert_close(found, wanted.detach(), atol=0.01, rtol=0)
 
@@ -177,8 +178,8 @@ def test_forward_is_what_the_paper_says_sample_by_sample(kind, reward, is_shared
     joint, noise = batch_of(module), module.draw_noise(7, draw(6))
     out = module.forward_train({"joint": joint, "noise": noise})
     obs, following = joint.obs[0], joint.next_obs[0]
-    raw = module.agents(obs.transpose(0, 1)).transpose(0, 1)
-    raw_target = module.target_agents(following.transpose(0, 1)).transpose(0, 1)
+    raw = module.agents(obs.transpose(0, 1))[0].transpose(0, 1)
+    raw_target = module.target_agents(following.transpose(0, 1))[0].transpose(0, 1)
     if kind == "discrete":
         allowed = module.used
         taken = torch.nn.functional.one_hot(joint.actions[0], 4).float()
@@ -230,9 +231,9 @@ def test_masks_hold_for_policies_and_for_what_follows():
 
 def test_smoothing_noise_is_clipped_and_absent_by_default():
     module = module_of(BOXES, target_noise=5.0, target_noise_clip=0.1)
-    obs, noise = torch.randn(50, 2, 3, generator=draw(1)), torch.randn(50, 2, 3, generator=draw(2))
-    plain = module_of(BOXES)._target_actions(obs, None, noise)
-    moved = (module._target_actions(obs, None, noise) - plain).abs()
+    joint, noise = batch_of(module, samples=50), torch.randn(50, 2, 3, generator=draw(2))
+    plain = module_of(BOXES)._target_actions(joint, None, noise)
+    moved = (module._target_actions(joint, None, noise) - plain).abs()
     assert float(moved.max()) == pytest.approx(0.1, abs=1e-6)
 
 
@@ -271,3 +272,112 @@ def test_noise_on_numbers_is_refused_where_agents_choose(settings):
 def test_teams_that_mix_choices_and_numbers_are_refused():
     with pytest.raises(IncompatibleError, match="all in Discrete or all in Box"):
         module_of((DISCRETE[0], BOXES[0]))
+
+
+# -- memory ------------------------------------------------------------------------------------------------------------
+
+
+def test_sequences_begin_without_memory_and_forget_where_an_episode_ended():
+    module, L, S = loosened(module_of(network="gru")), 4, 5
+    obs, following = torch.randn(2, L, S, 2, 3, generator=draw(1))
+    ended = torch.rand(L, S, generator=draw(2)) < 0.4
+    following[:-1] = torch.where(ended[:-1, :, None, None], following[:-1], obs[1:])
+    blank = torch.zeros(L, S)
+    joint = TeamBatch(obs, blank, blank, blank, following, ended, None, None, None)
+    now, then = (module.agents.of_batch(joint, with_next=w).view(L, S, 2, -1) for w in (False, True))
+    for s in range(S):
+        memory = torch.zeros(2, 1, 8)
+        for t in range(L):
+            out, memory = module.agents(obs[t, s].unsqueeze(1), memory)
+            torch.testing.assert_close(now[t, s], out[:, 0], atol=1e-6, rtol=1e-5)
+            ahead, _ = module.agents(following[t, s].unsqueeze(1), memory)
+            torch.testing.assert_close(then[t, s], ahead[:, 0], atol=1e-6, rtol=1e-5)
+            memory = torch.zeros_like(memory) if ended[t, s] else memory
+
+
+@pytest.mark.parametrize("reward", ["team", "own"])
+def test_critics_remember_what_was_done_and_judge_each_step_by_it(reward):
+    module, L, S = module_of(BOXES, network="gru", reward=reward), 4, 5
+    with torch.no_grad():
+        for p in module.target_critic.parameters():
+            p.add_(0.1 * torch.randn_like(p))
+    obs, following = torch.randn(2, L, S, 2, 3, generator=draw(1))
+    taken, ended = torch.rand(L, S, 2, 3, generator=draw(2)), torch.rand(L, S, generator=draw(3)) < 0.4
+    blank = torch.zeros(L, S)
+    joint = TeamBatch(obs, taken, blank, blank, following, ended, None, None, None)
+    noise = module.draw_noise(L * S, draw(4))
+    out = module.forward_train({"joint": joint, "noise": noise})
+    C = 2 if reward == "own" else 1
+    q, next_q = out[Q][0].view(L, S, C), out[NEXT_Q].view(L, S, C)
+    policy_q = out[POLICY_Q].view(L, S, 2)
+    chosen = module._differentiable(module.agents.of_batch(joint, with_next=False), None, noise.policy)
+    chosen = chosen.view(L, S, 2, 3)
+    then = module._target_actions(joint, None, noise.target).view(L, S, 2, 3)
+
+    def row(o, a):
+        return torch.cat([o.flatten(), a.flatten()]).view(1, 1, -1).expand(C, 1, -1)
+
+    critic, target = module.critic[0], module.target_critic[0]
+    for s in range(S):
+        memory = target_memory = torch.zeros(C, 1, 8)
+        for t in range(L):
+            for n in range(2):
+                mixed = taken[t, s].clone()
+                mixed[n] = chosen[t, s, n]
+                judged = critic.head(critic.encoder(row(obs[t, s], mixed), memory))[n if C == 2 else 0, 0, 0]
+                torch.testing.assert_close(policy_q[t, s, n], judged, atol=1e-5, rtol=1e-5)
+            memory = critic.encoder(row(obs[t, s], taken[t, s]), memory)
+            target_memory = target.encoder(row(obs[t, s], taken[t, s]), target_memory)
+            torch.testing.assert_close(q[t, s], critic.head(memory)[:, 0, 0], atol=1e-5, rtol=1e-5)
+            ahead = target.head(target.encoder(row(following[t, s], then[t, s]), target_memory))[:, 0, 0]
+            torch.testing.assert_close(next_q[t, s], ahead, atol=1e-5, rtol=1e-5)
+            if ended[t, s]:
+                memory, target_memory = torch.zeros_like(memory), torch.zeros_like(memory)
+
+
+def test_memory_and_noise_are_carried_beside_each_other():
+    module = module_of(BOXES, network="gru", noise="ou", ou_theta=0.2)
+    carry = module.initial_carry(6)
+    assert carry.shape == (6, 2, 8 + 3)
+    obs = torch.randn(6, 2, 3, generator=draw(1))
+    first = module.act(obs, None, carry, explore=True, generator=draw(2)).carry
+    _, wanted = module.agents(obs.transpose(0, 1), torch.zeros(2, 6, 8))
+    torch.testing.assert_close(first[..., :8], wanted.transpose(0, 1))
+    torch.testing.assert_close(first[..., 8:], 0.6 * torch.randn(6, 2, 3, generator=draw(2)))
+    second = module.act(obs, None, first, explore=False).carry
+    assert torch.equal(second[..., 8:], first[..., 8:])
+    assert not torch.allclose(second[..., :8], first[..., :8])
+
+
+# -- attention over agents ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_shared", [True, False])
+def test_an_attending_critic_judges_each_agents_own_action_beside_those_the_others_took(is_shared):
+    module = module_of(BOXES, critic="attention", num_heads=2, use_shared_networks=is_shared)
+    (critic,) = module.critic
+    obs, taken, chosen = (torch.randn(7, 2, 3, generator=draw(i)) for i in range(3))
+    each = torch.stack([torch.stack([chosen[:, 0], taken[:, 1]], 1), torch.stack([taken[:, 0], chosen[:, 1]], 1)])
+    values = critic(obs, each)
+    for n in range(2):
+        torch.testing.assert_close(values[:, n], critic(obs, each[n])[:, n], atol=1e-6, rtol=1e-5)
+    taken.requires_grad_()
+    (slope,) = torch.autograd.grad(critic(obs, taken)[:, 0].sum(), taken)
+    assert bool((slope.abs().sum(-1) > 0).all()), "it sees what both do"
+
+
+def test_every_weight_of_an_attending_transformer_learns():
+    module = module_of(BOXES, network="transformer", critic="attention", num_heads=2, d_model=8, reward="own")
+    batch = batch_of(module)
+    out = module.forward_train({"joint": batch, "noise": module.draw_noise(7, draw(5))})
+    (out[Q].square().mean() - out[POLICY_Q].mean()).backward()
+    without = {n for n, p in module.named_parameters() if p.requires_grad and p.numel() and p.grad is None}
+    assert without == set()
+    still = {n for n, p in module.named_parameters() if p.grad is not None and p.numel() and not p.grad.any()}
+    assert still == {"critic.0.attention.query.weight", "critic.0.attention.key.weight"}, "one other agent: no choice"
+
+
+def test_attending_critics_beside_policies_with_a_memory_are_refused():
+    settings = MADDPGSettings(network="gru", critic="attention")
+    with pytest.raises(IncompatibleError, match="critic=attention has no memory"):
+        MADDPGConfig().use_settings(settings)

@@ -11,7 +11,9 @@ from teams import Clockwork, ParallelClock, TwoStepGame, floor_env, mappo_config
 from algos.errors import IncompatibleError
 from algos.learner import NonFiniteLossError
 from algos.mappo.algorithm import IPPOConfig, MAPPOConfig
+from algos.mappo.learner import _minibatch
 from algos.policy import flat_weights
+from algos.rollout import concatenate
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -129,6 +131,59 @@ def test_forbidden_actions_are_never_sampled_and_what_was_sampled_has_the_same_p
     torch.testing.assert_close(module.forward_train(rows)["logp"], rows["old_logp"])
     algorithm.train()
     algorithm.stop()
+
+
+@pytest.mark.parametrize("env", [{}, {"is_box": True}], ids=["discrete", "continuous"])
+def test_sequences_that_are_learned_from_are_remembered_as_they_were_acted(env):
+    """The second rollout begins in the middle of episodes, with memories that the first has left."""
+    algorithm = clockwork(env=env, network="gru")
+    with torch.no_grad():
+        algorithm.env_runner.module["team"].agents.head.weight.mul_(200)  # policies start with next to no preference
+    learner = algorithm.learner_group._learner
+    module = learner.module["team"].unwrapped()
+    module.agents.load_state_dict(algorithm.env_runner.module["team"].agents.state_dict())
+    first, second = (algorithm.env_runner.sample()[0] for _ in range(2))
+    assert not first.memory.any()
+    assert second.memory.shape == (1, 4, 2, 16)
+    assert second.memory.any()
+    assert bool(second.ended[:-1].any())
+    joined = concatenate([first, second])
+    assert torch.equal(joined.shards(2)[1].memory, second.memory), "which shard a replica is in does not matter"
+    rows = learner._rows(joined, module.critic)
+    order = torch.tensor([6, 1])
+    batch = _minibatch(rows, order, joined)
+    assert torch.equal(batch["obs"], joined.obs[:-1][:, order].flatten(0, 1))
+    logp = module.forward_train(batch)["logp"]
+    torch.testing.assert_close(logp, joined.logp[:, order].flatten(0, 1), atol=1e-5, rtol=1e-5)
+    blank = module.forward_train({**batch, "memory": torch.zeros_like(batch["memory"])})["logp"]
+    assert not torch.allclose(logp, blank, atol=1e-3)
+    algorithm.train()
+    algorithm.stop()
+
+
+def test_a_minibatch_of_sequences_holds_whole_replicas():
+    algorithm = clockwork(network="gru", minibatch_size=40)
+    assert algorithm.env_runner.sample()[0].num_steps == 16
+    found = algorithm.train()["learners"]["team"]
+    assert found["num_module_steps_trained"] == 2 * 2 * 2 * 16, "2 epochs of 2 minibatches of 2 replicas of 16 steps"
+    algorithm.stop()
+    with pytest.raises(
+        IncompatibleError, match="minibatch_size is 15, but a GRU learns from whole sequences, here of 16"
+    ):
+        clockwork(network="gru", minibatch_size=15)
+
+
+def test_a_value_function_that_attends_sees_all_agents_and_needs_no_state():
+    algorithm = clockwork(critic="attention", num_heads=2)
+    (rollout,) = algorithm.env_runner.sample()
+    assert rollout.state is None
+    critic = algorithm.learner_group._learner.module["team"].unwrapped().critic
+    seen = rollout.obs[:1, 0].requires_grad_()
+    (slope,) = torch.autograd.grad(critic(seen, None)[0, 0], seen)
+    assert bool((slope.abs().sum(-1) > 0).all()), "the value of the first agent hangs on what both see"
+    algorithm.stop()
+    with pytest.raises(IncompatibleError, match="ippo values each agent's own observation: use mappo"):
+        clockwork(IPPOConfig, critic="attention")
 
 
 @pytest.mark.parametrize("config", [MAPPOConfig, IPPOConfig])

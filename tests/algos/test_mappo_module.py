@@ -111,9 +111,9 @@ def test_central_values_follow_the_state_alone_and_own_values_each_agents_observ
 def test_shared_policies_tell_agents_apart_and_separate_ones_share_nothing():
     same = torch.ones(2, 2, 3)
     shared, separate = loosened(module_of(BOXES)), loosened(module_of(BOXES, use_shared_networks=False))
-    out, _ = shared.agents(same)
+    out, _ = shared.agents(shared.agents.encoder(same))
     assert not torch.allclose(out[0], out[1])
-    out, _ = separate.agents(same)
+    out, _ = separate.agents(separate.agents.encoder(same))
     out[0].sum().backward()
     gradients = [p.grad for p in separate.agents.parameters() if p.grad is not None]
     assert gradients

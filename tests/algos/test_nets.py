@@ -82,3 +82,21 @@ def _first_layer(team, n):
     layer = plain(team.layers[0], n)
     offset = 0 if team.agent_offset is None else team.agent_offset[n, 0]
     return lambda x: torch.relu(layer(x) + offset)
+
+
+@pytest.mark.parametrize("is_shared", [True, False])
+@pytest.mark.parametrize("hidden", [(6,), (8, 6)])
+def test_unrolling_is_stepping_and_forgets_at_the_end_of_an_episode(hidden, is_shared):
+    team, T = TeamEncoder(N, F, hidden, is_recurrent=True, is_shared=is_shared), 5
+    dice = torch.Generator().manual_seed(1)
+    obs, memory = torch.randn(N, T, R, F, generator=dice), torch.randn(N, R, 6, generator=dice)
+    ended = torch.rand(T, R, generator=dice) < 0.4
+    assert ended[:-1].any()
+    out = team.unroll(obs, memory, ended)
+    for r in range(R):
+        kept = memory[:, r : r + 1]
+        for t in range(T):
+            kept = team(obs[:, t, r : r + 1], kept)
+            torch.testing.assert_close(out[:, t, r : r + 1], kept, atol=1e-6, rtol=1e-5)
+            if ended[t, r]:
+                kept = torch.zeros_like(kept)

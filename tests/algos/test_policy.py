@@ -3,9 +3,20 @@ import json
 import numpy as np
 import pytest
 import torch
-from teams import Clockwork, floor_env, ppo_config, qmix_config, to_own, with_evaluation
+from teams import (
+    SMALL_TRANSFORMER,
+    Clockwork,
+    floor_env,
+    maddpg_config,
+    mappo_config,
+    ppo_config,
+    qmix_config,
+    to_own,
+    with_evaluation,
+)
 
 from algos.errors import IncompatibleError
+from algos.export import SHARED_PARTS, export_networks
 from algos.policy import (
     LAYOUT_FILE,
     flat_weights,
@@ -37,6 +48,15 @@ def own_networks(desk):
 CONFIGS = {
     "qmix": lambda: qmix_config(floor_env()),
     "gru": lambda: qmix_config(floor_env(), network="gru", sequence_length=4),
+    "transformer": lambda: qmix_config(floor_env(window=3), **SMALL_TRANSFORMER),
+    "mappo-transformer-roles": lambda: mappo_config(
+        floor_env(window=3, desk={"preset": "roles"}), use_shared_networks=False, **SMALL_TRANSFORMER
+    ),
+    "mappo-gru": lambda: mappo_config(floor_env(), network="gru"),
+    "maddpg-gru": lambda: maddpg_config(
+        floor_env(desk={"action": "continuous"}), network="gru", sequence_length=4, noise="ou"
+    ),
+    "ppo-transformer": lambda: ppo_config(floor_env(window=3), network=SMALL_TRANSFORMER),
     "ppo": lambda: ppo_config(floor_env()),
     "ppo-continuous": lambda: ppo_config(floor_env(desk={"action": "continuous"})),
     "ppo-roles": lambda: own_networks({"preset": "roles"}),
@@ -47,12 +67,17 @@ CONFIGS = {
 def test_a_loaded_policy_acts_like_the_runners_greedy_one(name, tmp_path):
     algorithm = saved(CONFIGS[name](), tmp_path)
     policy, runner = load_policy(tmp_path), algorithm.env_runner
+    (tmp_path / "exported").mkdir()
+    headers = {owner: {} for owner in (*policy.agent_ids, *SHARED_PARTS)}
+    export_networks(tmp_path, tmp_path / "exported", policy.layout, headers=headers)
+    exported = load_policy(tmp_path / "exported")
     (rollout,) = runner.sample(num_timesteps=20, explore=False, force_reset=True)
     assert policy.agent_ids == runner.env.agent_ids
     policy.reset()
-    for t in range(5):
+    for t in range(5):  # in the sixth step the episodes end, and with them what is remembered
         mask = None if rollout.action_mask is None else rollout.action_mask[t]
         actions = policy.act(rollout.obs[t].numpy(), mask)
+        assert torch.equal(exported.act(rollout.obs[t], mask), actions)
         if actions.dtype == torch.int64:
             assert torch.equal(actions, rollout.actions[t])
         else:
@@ -77,6 +102,9 @@ def test_differences_are_told_in_words():
     assert layout_differences(layout, {**layout, "obs_dims": [4]}) == [
         "observation widths: the checkpoint has [3], this run has [4]"
     ]
+    saved, wanted = ({**layout, "network": name, "weights": {name: [1]}} for name in ("gru", "transformer"))
+    assert layout_differences(saved, wanted) == ["network: the checkpoint has gru, this run has transformer"]
+    assert layout_differences(layout, {**layout, "network": "gru"}) == [], "older checkpoints do not say"
     (told,) = layout_differences(layout, {**layout, "weights": {"w": [5], "v": [1]}})
     assert told == "2 weights, the first of them v: the checkpoint has shape None, this run has [1]"
 

@@ -15,6 +15,7 @@ from algos.learner import NonFiniteLossError
 from algos.minibatches import cyclic_order
 from algos.policy import flat_weights
 from algos.ppo.algorithm import TeamPPO, apply_ppo_settings
+from algos.ppo.catalog import NETWORK_KEYS
 from algos.ppo.config import PPOSettings
 from algos.ppo.module import MaskedPPOModule
 from algos.rollout import Rollout
@@ -246,9 +247,17 @@ def test_settings_reach_rllibs_config_under_their_names():
     settings = PPOSettings(lr=0.02, clip_param=0.11, hidden=(7,), activation="tanh", kl_target=0.5, grad_clip=None)
     config = apply_ppo_settings(TeamPPO.get_default_config(), settings)
     same = set(PPOSettings.__dataclass_fields__) - {"hidden", "activation", "use_shared_networks", "lr_decay_steps"}
-    for name in same - {"num_envs_per_env_runner"}:
+    for name in same - {"num_envs_per_env_runner", *NETWORK_KEYS}:
         assert getattr(config, name) == getattr(settings, name), name
     falling = apply_ppo_settings(TeamPPO.get_default_config(), PPOSettings(lr=0.02, lr_decay_steps=100))
     assert falling.lr == [[0, 0.02], [100, pytest.approx(0.0002)]]
     assert config.model_config["fcnet_hiddens"] == [7]
     assert config.model_config["fcnet_activation"] == "tanh"
+
+
+def test_transformer_reaches_rllibs_networks_and_a_gru_is_refused():
+    settings = PPOSettings(network="transformer", d_model=8, num_heads=2, num_layers=3)
+    model = apply_ppo_settings(TeamPPO.get_default_config(), settings).model_config
+    assert [model[key] for key in NETWORK_KEYS] == ["transformer", 8, 2, 3]
+    with pytest.raises(IncompatibleError, match="ppo's networks have no memory"):
+        apply_ppo_settings(TeamPPO.get_default_config(), PPOSettings(network="gru"))

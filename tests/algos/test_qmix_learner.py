@@ -9,9 +9,11 @@ from teams import TwoStepGame, floor_env, qmix_config
 
 from algos.errors import IncompatibleError
 from algos.learner import NonFiniteLossError
-from algos.qmix.algorithm import VDNConfig
+from algos.losses import quantile_huber_loss
+from algos.qmix.algorithm import IQLConfig, QMIXConfig, VDNConfig
 from algos.qmix.module import Q_TOT, TARGET_Q_TOT
-from algos.replay import TeamReplay
+from algos.replay import TeamReplay, gather
+from algos.returns import lambda_returns
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -21,7 +23,7 @@ def algorithm_of(**settings):
 
 
 def batches_of(algorithm, num, samples=12):
-    replay, rng = TeamReplay(500), np.random.default_rng(0)
+    replay, rng = TeamReplay(500, has_own_rewards=algorithm.config.pays_own_reward), np.random.default_rng(0)
     for _ in range(3):
         replay.add(algorithm.env_runner.sample()[0])
     length = algorithm.config.sequence_length
@@ -30,8 +32,18 @@ def batches_of(algorithm, num, samples=12):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"tau": 1.0}, {"tau": 0.3}, {"network": "gru", "sequence_length": 3}, {"optimizer": "rmsprop"}],
-    ids=["hard", "soft", "gru", "rmsprop"],
+    [
+        {"tau": 1.0},
+        {"tau": 0.3},
+        {"network": "gru", "sequence_length": 3},
+        {"optimizer": "rmsprop"},
+        {"td_lambda": 0.6, "sequence_length": 4},
+        {"config": IQLConfig},
+        {"config": IQLConfig, "reward": "team", "dueling": True, "td_lambda": 0.5, "sequence_length": 3},
+        {"config": IQLConfig, "num_quantiles": 4, "huber_kappa": 0.5},
+        {"config": IQLConfig, "num_quantiles": 3, "reward": "team", "network": "gru", "sequence_length": 3},
+    ],
+    ids=["hard", "soft", "gru", "rmsprop", "lambda", "iql", "iql-lambda", "iql-quantiles", "iql-quantiles-gru"],
 )
 def test_an_update_is_plain_gradient_descent_on_the_squared_td_error(settings):
     tau = settings.get("tau", 1.0)
@@ -44,7 +56,7 @@ def test_an_update_is_plain_gradient_descent_on_the_squared_td_error(settings):
     optimizer = make(params, lr=0.01, **extra)
     for i, batch in enumerate(batches, start=1):
         out = module.forward_train({"joint": batch})
-        loss = ((out[Q_TOT] - (batch.rewards + batch.discounts * out[TARGET_Q_TOT])) ** 2).mean()
+        loss = loss_by_hand(out[Q_TOT], out[TARGET_Q_TOT], batch, algorithm.config.settings)
         optimizer.zero_grad()
         loss.backward()
         norm = torch.sqrt(sum(p.grad.square().sum() for p in params))
@@ -60,6 +72,107 @@ def test_an_update_is_plain_gradient_descent_on_the_squared_td_error(settings):
     for name, wanted in module.state_dict().items():
         assert torch.allclose(got[name], wanted, atol=2e-6), name
     algorithm.stop()
+
+
+def loss_by_hand(values, following, batch, settings):
+    """Of each agent by itself, where each has its own; the mean of all."""
+    if values.dim() == 2:  # a team's
+        if settings.td_lambda:
+            args = batch.rewards, batch.discounts, following, batch.ended
+            return ((values - lambda_returns(*args, lambda_=settings.td_lambda)) ** 2).mean()
+        return ((values - (batch.rewards + batch.discounts * following)) ** 2).mean()
+    losses = []
+    for n in range(values.shape[2]):
+        paid = batch.rewards if batch.rewards.dim() == 2 else batch.rewards[:, :, n]
+        one = batch._replace(rewards=paid)
+        if not settings.num_quantiles:
+            losses.append(loss_by_hand(values[:, :, n], following[:, :, n], one, settings))
+            continue
+        targets = paid.unsqueeze(-1) + batch.discounts.unsqueeze(-1) * following[:, :, n]
+        taus = (2 * torch.arange(settings.num_quantiles) + 1) / (2 * settings.num_quantiles)
+        losses.append(quantile_huber_loss(values[:, :, n], targets, taus, kappa=settings.huber_kappa))
+    return torch.stack(losses).mean()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"td_lambda": 0.6, "sequence_length": 4},
+        {"config": IQLConfig},
+        {"config": IQLConfig, "num_quantiles": 4, "network": "gru", "sequence_length": 3},
+    ],
+    ids=["qmix", "iql", "iql-quantiles"],
+)
+def test_weights_scale_the_loss_of_each_sample_and_errors_are_its_own(settings):
+    algorithm = algorithm_of(prioritised_replay=True, lr=1e-9, **settings)
+    learner, (batch,) = algorithm.learner_group._learner, batches_of(algorithm, 1)
+    module, weights = learner.module["team"].unwrapped(), torch.rand(12)
+    s = algorithm.config.settings
+
+    def loss_of(which):
+        inputs = {"joint": which}
+        out = module.forward_train(inputs)
+        loss = learner.compute_loss_for_module(module_id="team", config=algorithm.config, batch=inputs, fwd_out=out)
+        return float(loss.detach()), out
+
+    alone = [batch.map(lambda v, i=i: v[:, i : i + 1]) for i in range(12)]
+    losses = torch.tensor([loss_of(one)[0] for one in alone])
+    assert loss_of(batch._replace(weights=weights))[0] == pytest.approx(float((weights * losses).mean()), rel=1e-4)
+    wanted = []
+    for one in alone:
+        out = loss_of(one)[1]
+        errors = out["td_targets"] - out[Q_TOT]
+        wanted.append(float((errors.mean(-1) if s.num_quantiles else errors).detach().abs().mean()))
+    learner.update(training_data=TrainingData(batch=[batch._replace(weights=weights)]))
+    assert learner.td_errors[0].tolist() == pytest.approx(wanted, rel=1e-3, abs=1e-5)
+    algorithm.stop()
+
+
+def test_priorities_follow_the_errors_of_each_round_and_weights_rise_to_their_full_effect():
+    settings = {"prioritised_replay": True, "priority_beta": 0.25, "priority_beta_steps": 64, "num_updates": 2}
+    algorithm = algorithm_of(**settings)
+    for _ in range(3):
+        algorithm.train()
+    errors = algorithm.learner_group._learner.td_errors
+    (drawn,) = algorithm._drawn
+    assert [len(e) for e in errors] == [16, 16]
+    (ring,) = algorithm.replay.rings.values()
+    noted = {}
+    for batch, of_batch in zip(drawn, errors, strict=True):
+        ((own, leaves),) = batch
+        assert own is ring.priorities
+        noted |= dict(zip(leaves.tolist(), of_batch.tolist(), strict=True))
+    found = ring.priorities.values.reshape(-1)
+    assert [float(found[leaf]) for leaf in noted] == pytest.approx([e + 1e-6 for e in noted.values()], rel=1e-5)
+    assert len(set(found[found > 0].tolist())) > 10
+    total = ring.priorities.tree.total
+    for batch, ((_, leaves),) in zip(algorithm._draw(), algorithm._drawn[-1], strict=True):  # beta is 1 after 64 steps
+        chances = ring.priorities.tree.weights[leaves] / total
+        assert batch.weights.numpy() == pytest.approx(chances.min() / chances, rel=1e-4)
+    algorithm.stop()
+
+
+@pytest.mark.slow
+def test_errors_of_remote_learners_come_back_to_what_each_was_given():
+    config = qmix_config(TwoStepGame, prioritised_replay=True, lr=1e-12, num_updates=2)
+    config.learners(num_learners=2)
+    algorithm = config.build_algo()
+    here = qmix_config(TwoStepGame, lr=1e-12).build_algo()
+    while not algorithm._drawn:
+        algorithm.train()
+    learner = here.learner_group._learner
+    learner.module.set_state(algorithm.learner_group.get_state(components="learner/rl_module")["learner"]["rl_module"])
+    module, (ring,) = learner.module["team"].unwrapped(), algorithm.replay.rings.values()
+    scale = algorithm.reward_scale.scale
+    for batch in (batch for of_learner in algorithm._drawn for batch in of_learner):
+        ((own, leaves),) = batch
+        rows, columns = (torch.from_numpy(v) for v in np.divmod(leaves, own.num_replicas))
+        joint = gather(ring, rows, columns, 1, 1, 0.99, with_mask=False)
+        out = module.forward_train({"joint": joint})
+        errors = (joint.rewards / scale + joint.discounts * out[TARGET_Q_TOT] - out[Q_TOT]).abs()[0]
+        assert own.values.reshape(-1)[leaves] == pytest.approx(errors.detach().numpy(), abs=1e-4)
+    for one in (algorithm, here):
+        one.stop()
 
 
 def test_targets_are_updated_by_gradient_steps_over_all_rounds():
@@ -146,6 +259,7 @@ def test_draws_are_counted():
     [
         ({"replay_capacity": 30}, "leaves 7 steps .* but 9 are needed; raise it to at least 36"),
         ({"network": "gru", "sequence_length": 50, "replay_capacity": 100}, "but 50 are needed"),
+        ({"td_lambda": 0.5, "sequence_length": 50, "replay_capacity": 100}, "but 50 are needed"),
     ],
 )
 def test_a_buffer_that_could_never_be_sampled_is_refused(settings, line):
@@ -153,15 +267,39 @@ def test_a_buffer_that_could_never_be_sampled_is_refused(settings, line):
         qmix_config(TwoStepGame, **settings).validate()
 
 
-def test_n_step_of_sequences_is_refused():
-    with pytest.raises(IncompatibleError, match="n_step above 1 needs network=mlp"):
-        qmix_config(TwoStepGame, network="gru", n_step=3)
+@pytest.mark.parametrize(
+    ("config", "settings", "line"),
+    [
+        (QMIXConfig, {"network": "gru", "n_step": 3}, "n_step above 1 needs network=mlp"),
+        (QMIXConfig, {"td_lambda": 0.5, "n_step": 3}, "n_step above 1 needs td_lambda=0"),
+        (IQLConfig, {"td_lambda": 0.5, "num_quantiles": 3}, "num_quantiles needs td_lambda=0"),
+        (QMIXConfig, {"num_quantiles": 3}, "num_quantiles is for iql: qmix mixes values"),
+        (VDNConfig, {"num_quantiles": 3}, "num_quantiles is for iql: vdn mixes values"),
+        (VDNConfig, {"reward": "own"}, "reward=own is for iql: vdn learns the value of the team's reward"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(config, settings, line):
+    with pytest.raises(IncompatibleError, match=line):
+        qmix_config(TwoStepGame, config=config, **settings)
 
 
-def test_vdn_needs_no_state_and_qmix_sees_it():
+@pytest.mark.parametrize("reward", [None, "own", "team"])
+def test_agents_of_iql_are_paid_their_own_rewards_or_the_teams(reward):
+    env = floor_env(desk={"preset": "rivals", "num_agents": 2})
+    algorithm = qmix_config(env, config=IQLConfig, reward=reward, use_reward_standardisation=False).build_algo()
+    algorithm.train()
+    stored = algorithm.replay.rings[0].rows["rewards"][:8]
+    assert stored.dim() == (2 if reward == "team" else 3)
+    assert reward == "team" or bool((stored[..., 0] != stored[..., 1]).any())
+    assert {b.rewards.shape for b in algorithm._draw()} == {(1, 16) if reward == "team" else (1, 16, 2)}
+    algorithm.stop()
+
+
+def test_vdn_and_iql_need_no_state_and_qmix_sees_it():
     vdn = qmix_config(floor_env(), config=VDNConfig).build_algo()
+    iql = qmix_config(floor_env(), config=IQLConfig).build_algo()
     qmix = qmix_config(floor_env()).build_algo()
-    for algorithm, has_state in ((vdn, False), (qmix, True)):
+    for algorithm, has_state in ((vdn, False), (iql, False), (qmix, True)):
         for _ in range(2):
             algorithm.train()
         assert (algorithm.env_runner.sample()[0].state is not None) == has_state

@@ -106,13 +106,14 @@ def slow_values(module, networks, batch):
     return now, following
 
 
-@pytest.mark.parametrize("mixer", ["qmix", "vdn"])
+@pytest.mark.parametrize("mixer", ["qmix", "vdn", "none"])
 @pytest.mark.parametrize("double_q", [True, False])
 @pytest.mark.parametrize(("network", "length"), [("mlp", 1), ("gru", 6)])
 @pytest.mark.parametrize("use_shared_networks", [True, False])
 def test_values_and_targets_equal_a_slow_reference(mixer, double_q, network, length, use_shared_networks):
     module = module_of(mixer=mixer, double_q=double_q, network=network, use_shared_networks=use_shared_networks)
     batch = batch_of(length)
+    mix = [lambda qs, state, m=m: qs if mixer == "none" else m(qs, state) for m in (module.mixer, module.target_mixer)]
     out = module.forward_train({"joint": batch})
     with torch.no_grad():
         now, following = slow_values(module, module.agents, batch)
@@ -126,12 +127,50 @@ def test_values_and_targets_equal_a_slow_reference(mixer, double_q, network, len
                     judge = following if double_q else target_following
                     best = max(allowed, key=lambda k, n=n, judge=judge: float(judge[t, s, n, k]))
                     nexts.append(target_following[t, s, n, best])
-                q_tot = module.mixer(chosen.unsqueeze(0), batch.state[t, s : s + 1])
-                target = module.target_mixer(torch.stack(nexts).unsqueeze(0), batch.next_state[t, s : s + 1])
+                q_tot = mix[0](chosen.unsqueeze(0), batch.state[t, s : s + 1])
+                target = mix[1](torch.stack(nexts).unsqueeze(0), batch.next_state[t, s : s + 1])
                 assert torch.allclose(out[Q_TOT][t, s], q_tot, atol=1e-5)
                 assert torch.allclose(out[TARGET_Q_TOT][t, s], target, atol=1e-5)
     assert out[Q_TOT].requires_grad
     assert not out[TARGET_Q_TOT].requires_grad
+
+
+@pytest.mark.parametrize("double_q", [True, False])
+@pytest.mark.parametrize(("network", "length"), [("mlp", 1), ("gru", 4)])
+@pytest.mark.parametrize("dueling", [True, False])
+def test_quantiles_of_the_action_with_the_best_mean_are_the_targets(double_q, network, length, dueling):
+    module = module_of(mixer="none", num_quantiles=5, double_q=double_q, network=network, dueling=dueling)
+    batch, samples = batch_of(length), 6
+    values = [module._unroll(networks, batch) for networks in (module.agents, module.target_agents)]
+    (now, following), (_, target_following) = ([v.detach().view(length, samples, N, K, 5) for v in p] for p in values)
+    out = module.forward_train({"joint": batch})
+    judge = following if double_q else target_following
+    for t in range(length):
+        for s in range(samples):
+            for n in range(N):
+                allowed = [k for k in range(K) if batch.next_mask[t, s, n, k]]
+                best = max(allowed, key=lambda k, at=(t, s, n): float(judge[*at, k].mean()))
+                assert torch.equal(out[TARGET_Q_TOT][t, s, n], target_following[t, s, n, best])
+                assert torch.equal(out[Q_TOT][t, s, n], now[t, s, n, batch.actions[t, s, n]])
+    assert not out[TARGET_Q_TOT].requires_grad
+    acted = module.act(batch.obs[0], None, module.initial_carry(samples), explore=False).actions
+    assert torch.equal(acted, now[0].mean(-1).masked_fill(~module.allowed, -1e9).argmax(-1))
+
+
+@pytest.mark.parametrize("num_quantiles", [0, 3])
+@pytest.mark.parametrize("use_shared_networks", [True, False])
+def test_dueling_values_are_the_states_and_advantages_over_an_agents_own_actions(num_quantiles, use_shared_networks):
+    settings = {"num_quantiles": num_quantiles, "use_shared_networks": use_shared_networks, "dueling": True}
+    networks, obs = module_of(mixer="none", **settings).agents, torch.randn(N, 7, F)
+    outputs = max(1, num_quantiles)
+    features = networks.encoder(obs)
+    values = networks.value_head(features).view(N, 7, 1, outputs)
+    advantages = networks.head(features).view(N, 7, K, outputs)
+    got = networks(obs)[0].view(N, 7, K, outputs)
+    for n, count in enumerate(COUNTS):
+        own = advantages[n, :, :count]
+        assert torch.allclose(got[n, :, :count], values[n] + own - own.mean(1, keepdim=True), atol=1e-6)
+        assert torch.allclose(got[n, :, :count].mean(1), values[n, :, 0], atol=1e-6)
 
 
 def test_without_masks_only_actions_that_an_agent_has_are_considered():

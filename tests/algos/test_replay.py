@@ -7,6 +7,7 @@ from teams import rollout_of
 
 from algos import replay_files
 from algos.errors import IncompatibleError
+from algos.priorities import PriorityRule
 from algos.replay import TeamReplay
 from algos.replay_files import load_replay, snapshot_replay
 from algos.rollout import Rollout
@@ -84,7 +85,7 @@ def check_against(naive, batch, *, length, n_step, gamma):
             assert torch.equal(batch.obs[i, s], step["obs"])
             assert torch.equal(batch.actions[i, s], step["actions"])
             assert torch.equal(batch.state[i, s], step["state"])
-            assert float(batch.rewards[i, s]) == pytest.approx(reward, abs=1e-4)
+            assert float(batch.rewards[i, s]) == pytest.approx(reward, rel=1e-6, abs=1e-4)
             assert float(batch.discounts[i, s]) == pytest.approx(0.0 if last["terminated"] else discount, abs=1e-6)
             assert bool(batch.ended[i, s]) == last["ended"]
             for name in ("next_obs", "next_mask", "next_state"):
@@ -193,7 +194,7 @@ def loaded(folder, *args, **kwargs):
 
 def check_same_draws(one, two, **kind):
     draws = [r.sample(50, np.random.default_rng(4), gamma=0.9, with_mask=True, **kind) for r in (one, two)]
-    assert all(torch.equal(a, b) for a, b in zip(*draws, strict=True))
+    assert all(a is b or torch.equal(a, b) for a, b in zip(*draws, strict=True))
 
 
 def test_a_restored_buffer_draws_and_goes_on_as_the_saved_one(tmp_path):
@@ -328,6 +329,152 @@ def test_sources_stay_apart_and_are_drawn_by_what_they_hold():
     assert torch.equal(sequences.obs[1:, :, 0, 0], sequences.obs[:-1, :, 0, 0] + 1)
 
 
+# --- priorities -------------------------------------------------------------------------------------------------------
+
+
+def by_priority(capacity, *, span=1, alpha=0.7, **sources):
+    return TeamReplay(capacity, priorities=PriorityRule(alpha, span), **sources)
+
+
+def draw(replay, num, rng, *, length=1, n_step=1, beta=0.5):
+    return replay.sample_by_priority(num, rng, length=length, n_step=n_step, gamma=0.9, beta=beta)
+
+
+def stored_priorities(replay):
+    """(time, replica) -> priority of every start, as the rings tell it."""
+    found = {}
+    for ring in replay.rings.values():
+        for row in ring.starts(replay.priorities.span):
+            for b in range(ring.num_replicas):
+                found[int(ring.rows["obs"][row, b, 0, 0]), b] = float(ring.priorities.values[row, b])
+    return found
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    capacity=st.integers(18, 60),
+    rounds=st.integers(1, 12),
+    kind=st.sampled_from([(1, 1), (1, 3), (4, 1)]),
+    alpha=st.sampled_from([0.0, 0.6, 1.0]),
+)
+def test_priorities_are_those_of_a_naive_record(seed, capacity, rounds, kind, alpha):
+    rng, naive, known, largest = np.random.default_rng(seed), NaiveReplay(), {}, 1.0
+    length, n_step = kind
+    replay, start = by_priority(capacity, span=max(kind), alpha=alpha), 0
+    for _ in range(rounds):
+        num_steps = int(rng.integers(1, 6))
+        rollout = rollout_of(num_steps=num_steps, start=start, ends=ends_of(rng, num_steps, 3, 0.2), seed=seed)
+        known |= {(t, b): largest for t in range(start, start + num_steps) for b in range(3)}
+        start += num_steps + 100 * bool(rng.random() < 0.3)  # a seam, at times
+        replay.add(rollout)
+        naive.add(rollout)
+        found = stored_priorities(replay)
+        assert found == pytest.approx({key: known[key] for key in found})
+        (ring,) = replay.rings.values()
+        weights = {int(leaf): w for leaf, w in enumerate(ring.priorities.tree.weights) if w > 0}
+        assert len(weights) == len(found) == ring.priorities.num_starts
+        assert sorted(weights.values()) == pytest.approx(sorted(p**alpha for p in found.values()), rel=1e-6)
+        if not found:
+            continue
+        batch, drawn = draw(replay, 9, rng, length=length, n_step=n_step)
+        check_against(naive, batch, length=length, n_step=n_step, gamma=0.9)
+        errors = 3.0 * rng.random(9)
+        replay.update_priorities(drawn, errors)
+        for (t, b), error in zip(batch.obs[0, :, 0, :2].int().tolist(), errors, strict=True):
+            known[t, b] = error + 1e-6
+            largest = max(largest, error + 1e-6)
+
+
+def test_starts_are_drawn_in_proportion_to_the_power_of_their_priority_and_weighted_against_it():
+    replay, rng = by_priority(600, num_sources=2, alpha=0.6), np.random.default_rng(0)
+    for source in (0, 1):
+        fill(replay, num_rollouts=2, rng=rng, source=source, B=2 + source, start=1000 * source)
+    every, _ = replay.sample_by_priority(400, rng, gamma=0.9, beta=1.0)
+    assert torch.equal(every.weights, torch.ones(400)), "all are new, so none counts less"
+    for ring in replay.rings.values():
+        leaves = (ring.starts(1)[:, None] * ring.num_replicas + np.arange(ring.num_replicas)).ravel()
+        replay.update_priorities([(ring.priorities, leaves)], rng.random(len(leaves)) ** 2)
+    priorities = {(t + b / 10): p for (t, b), p in stored_priorities(replay).items()}
+    keys, powers = np.array(list(priorities)), np.array(list(priorities.values())) ** 0.6
+    chances, counts, num = powers / powers.sum(), np.zeros(len(keys)), 0
+    for _ in range(40):
+        batch, _ = replay.sample_by_priority(500, rng, gamma=0.9, beta=0.4)
+        drawn = np.abs(batch.obs[0, :, 0, 0].numpy()[:, None] + batch.obs[0, :, 0, 1].numpy()[:, None] / 10 - keys)
+        index = drawn.argmin(1)
+        counts += np.bincount(index, minlength=len(keys))
+        weights = (len(keys) * chances[index]) ** -0.4
+        np.testing.assert_allclose(batch.weights.numpy(), weights / weights.max(), rtol=1e-4)
+        num += 500
+    # One sample from each S-th of the sum: counts vary less than independent draws', whose chi-square has mean 49.
+    assert ((counts - num * chances) ** 2 / (num * chances)).sum() < 49
+    assert counts.min() > 0
+
+
+@pytest.mark.parametrize("steps", [3, 45])
+def test_a_restored_buffer_has_the_priorities_of_the_saved_one(tmp_path, monkeypatch, steps):
+    monkeypatch.setattr(replay_files, "STEPS_PER_SEGMENT", steps)
+    one, previous = by_priority(60, span=3, num_sources=2, first_source=1), None
+    for i in range(3):
+        for source in (1, 2):
+            fill(one, num_rollouts=1 + i, rng=np.random.default_rng(i), source=source, start=100 * i)
+        for j in range(4):
+            _, drawn = draw(one, 20, np.random.default_rng([i, j]), length=3)
+            one.update_priorities(drawn, np.random.default_rng([i, j]).random(20) * (3 - i))
+        previous = saved(one, tmp_path / str(i), previous)
+        rule = {"num_sources": 2, "first_source": 1, "priorities": one.priorities}
+        two = loaded(previous, 60, **rule)
+        assert (two.max_priority, stored_priorities(two)) == (one.max_priority, stored_priorities(one))
+        for _ in range(2):  # and they go on alike
+            draws = [draw(r, 30, np.random.default_rng(7), length=3) for r in (one, two)]
+            assert all(a is b or torch.equal(a, b) for a, b in zip(draws[0][0], draws[1][0], strict=True))
+            for replay, (_, drawn) in zip((one, two), draws, strict=True):
+                replay.update_priorities(drawn, np.linspace(0.0, 2.0, 30))
+                fill(replay, num_rollouts=1, rng=np.random.default_rng(8), source=1, start=100 * i + 50)
+
+
+def test_priorities_change_without_a_segment_being_written_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(replay_files, "STEPS_PER_SEGMENT", 30)
+    replay, rng = by_priority(600), np.random.default_rng(0)
+    fill(replay, num_rollouts=20, rng=rng)
+    first = saved(replay, tmp_path / "first")
+    _, drawn = draw(replay, 50, rng)
+    replay.update_priorities(drawn, 2.0 + rng.random(50))
+    second = saved(replay, tmp_path / "second", first)
+    stats = {path.name: path.stat() for path in second.glob("replay/*")}
+    assert sorted(n for n, s in stats.items() if s.st_nlink == 1) == [
+        "0-0-00000010.open",
+        "index.json",
+        "priorities.open",
+    ]
+    assert stats["priorities.open"].st_size < 300 * 4 + 200
+    assert stored_priorities(loaded(first, 600, priorities=replay.priorities)) != stored_priorities(replay)
+
+
+def test_buffer_that_was_saved_without_priorities_starts_with_equal_ones(tmp_path):
+    plain = TeamReplay(60)
+    fill(plain, num_rollouts=3, rng=np.random.default_rng(0))
+    replay = loaded(saved(plain, tmp_path / "a"), 60, priorities=PriorityRule(0.6, 1))
+    assert set(stored_priorities(replay).values()) == {1.0}
+    _, drawn = draw(replay, 10, np.random.default_rng(0))
+    replay.update_priorities(drawn, np.ones(10))
+    check_same_draws(plain, loaded(saved(replay, tmp_path / "b"), 60))
+
+
+def test_steps_of_a_runner_that_is_gone_are_no_longer_drawn_once_they_are_forgotten(tmp_path):
+    old = by_priority(120)
+    fill(old, num_rollouts=8, rng=np.random.default_rng(0))
+    replay = loaded(saved(old, tmp_path / "a"), 120, 2, 1, priorities=old.priorities)
+    rng = np.random.default_rng(1)
+    for i in range(6):
+        for source in (1, 2):
+            fill(replay, num_rollouts=1, rng=rng, source=source, start=10_000 + 5 * i)
+        gone = replay.rings.get(-1)
+        times = draw(replay, 2000, rng)[0].obs[0, :, 0, 0]
+        assert int((times < 10_000).sum()) == pytest.approx(2000 * (gone.size * 3 if gone else 0) / len(replay), abs=80)
+    assert gone is None
+
+
 def test_impossible_requests_are_refused():
     replay, rng = TeamReplay(30), np.random.default_rng(0)
     with pytest.raises(ValueError, match="no unbroken sequence of 1"):
@@ -337,6 +484,10 @@ def test_impossible_requests_are_refused():
     fill(replay, num_rollouts=1, rng=rng)
     assert replay.can_sample(5, 1)
     assert not replay.can_sample(6, 1)
+    waiting = by_priority(60, span=6)
+    fill(waiting, num_rollouts=1, rng=rng)
+    with pytest.raises(ValueError, match="no unbroken sequence of 6"):
+        draw(waiting, 1, rng, length=6)
     assert not replay.can_sample(1, 6)
     with pytest.raises(ValueError, match="not for sequences"):
         replay.sample(1, rng, length=2, n_step=2, gamma=0.9)

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ray.rllib.utils.postprocessing.value_predictions import compute_value_targets
 
-from algos.returns import generalised_advantages, n_step_returns
+from algos.returns import generalised_advantages, lambda_returns, n_step_returns
 
 
 def arrays(seed: int, T: int, B: int):
@@ -101,6 +101,48 @@ def test_n_step_return_stops_at_the_end_of_the_episode(rewards, data, gamma):
     assert float(total) == pytest.approx(wanted, abs=1e-9)
     assert int(last) == at
     assert float(discount) == pytest.approx(gamma ** (at + 1))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    T=st.integers(1, 9),
+    gamma=st.sampled_from([0.0, 0.5, 0.9, 1.0]),
+    lambda_=st.sampled_from([0.0, 0.3, 0.8, 1.0]),
+)
+def test_lambda_return_is_the_weighted_sum_of_all_n_step_returns_up_to_the_end(seed, T, gamma, lambda_):
+    rewards, _, next_values, terminated, ended = arrays(seed, T, 3)
+    discounts = gamma * ~terminated
+    tensors = [torch.from_numpy(a) for a in (rewards, discounts, next_values, ended)]
+    got = lambda_returns(*tensors, lambda_=lambda_).numpy()
+    for b in range(3):
+        for t in range(T):
+            last = next((k for k in range(t, T) if ended[k, b]), T - 1)
+            returns = [  # after 1, 2, ... steps, never past the end of the episode
+                sum(gamma**k * rewards[t + k, b] for k in range(n))
+                + gamma**n * next_values[t + n - 1, b] * (not terminated[t + n - 1, b])
+                for n in range(1, last - t + 2)
+            ]
+            weights = [(1 - lambda_) * lambda_**n for n in range(len(returns) - 1)]
+            weights.append(lambda_ ** (len(returns) - 1))
+            assert sum(weights) == pytest.approx(1.0)
+            assert got[t, b] == pytest.approx(np.dot(weights, returns), abs=1e-10)
+
+
+def test_lambda_return_is_the_advantage_and_the_value_where_both_know_the_same_values():
+    rewards, values, next_values, terminated, ended = arrays(5, 8, 4)
+    wanted = advantages_of(rewards, values, next_values, terminated, ended, 0.9, 0.7) + values
+    tensors = [torch.from_numpy(a) for a in (rewards, 0.9 * ~terminated, next_values, ended)]
+    np.testing.assert_allclose(lambda_returns(*tensors, lambda_=0.7).numpy(), wanted, atol=1e-12)
+
+
+def test_lambda_returns_of_agents_and_of_one_team_reward():
+    rewards, _, next_values, terminated, ended = (torch.from_numpy(a) for a in arrays(3, 7, 4))
+    discounts = 0.9 * ~terminated
+    one = lambda_returns(rewards, discounts, next_values, ended, lambda_=0.6)
+    wide = [v.unsqueeze(-1) for v in (rewards, discounts)]
+    both = lambda_returns(*wide, torch.stack([next_values] * 2, -1), ended.unsqueeze(-1), lambda_=0.6)
+    assert torch.equal(both, torch.stack([one, one], -1))
 
 
 def test_n_step_needs_that_many_rewards():

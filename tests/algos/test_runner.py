@@ -4,11 +4,22 @@ import torch
 from ray.rllib.core import COMPONENT_RL_MODULE
 from ray.rllib.env import INPUT_ENV_SINGLE_SPACES, INPUT_ENV_SPACES
 from ray.rllib.utils.metrics import EPISODE_AGENT_RETURN_MEAN
-from teams import WIDTHS, Clockwork, floor_env, ppo_config, qmix_config, to_own, with_evaluation
+from teams import (
+    SMALL_TRANSFORMER,
+    WIDTHS,
+    Clockwork,
+    floor_env,
+    mappo_config,
+    ppo_config,
+    qmix_config,
+    to_own,
+    with_evaluation,
+)
 
 from algos.errors import IncompatibleError
 from algos.rollout import Rollout
 from algos.runner import ENV_STATE, TEAM_MODULE, TeamEnvRunner
+from algos.windows import window_of
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -64,6 +75,17 @@ def test_spaces_keep_the_order_of_the_agents():
     obs, actions = spaces[TEAM_MODULE]
     assert list(obs["obs"].spaces) == list(actions.spaces) == list(WIDTHS)
     assert obs["state"].shape == (6,)
+
+
+def test_networks_are_told_where_the_bars_of_the_floor_stand():
+    env = floor_env(window=3, desk={"preset": "roles"})
+    runner = runner_of(mappo_config(env, **SMALL_TRANSFORMER))
+    spaces = runner.get_spaces()["team"][0]["obs"].spaces
+    assert [tuple(window_of(space)) for space in spaces.values()] == list(runner.env.windows)
+    encoder = runner.module["team"].agents.encoder
+    lead, num_bars, width = runner.env.windows[0]
+    assert num_bars == 3
+    assert encoder.bar_columns[0, :, :width].flatten().tolist() == list(range(lead, lead + 3 * width))
 
 
 def test_each_agent_acts_by_its_own_network_with_its_own_width():

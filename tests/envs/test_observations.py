@@ -35,6 +35,12 @@ def test_observations_are_the_features_of_the_window_and_the_books(desk, window)
                 names = observation_names(mandate, market.features, window)
                 assert len(names) == floor.obs_dims[n] == floor.observation_spaces[mandate.name].shape[0]
                 assert (row[len(names) :] == 0).all()
+                before, num_bars, width = floor.windows[n]
+                bars = names[before : before + num_bars * width]
+                lags = [lag for lag in range(window - 1, -1, -1) for _ in range(width)]
+                assert num_bars == window
+                assert [name.partition("[-")[2].rstrip("]") or "0" for name in bars] == list(map(str, lags))
+                assert not any("[-" in name for name in (*names[:before], *names[before + len(bars) :]))
                 book = [market.bars.assets.index(a) for a in mandate.assets]
                 columns = market.features.columns(mandate.feature_groups)
                 seen = scaled[bar - window + 1 : bar + 1][:, book][:, :, columns]

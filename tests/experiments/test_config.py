@@ -21,7 +21,7 @@ from experiments.config import (
 )
 from experiments.config import main as config_verb
 from experiments.reporting.settings_table import BEGIN, DOCS, END, render_settings, write_docs
-from experiments.settings import settings_of
+from experiments.settings import settings_of, value_of
 
 SEARCH = ["--search.num-trials", "4"]
 PBT = [*SEARCH, "--search.scheduler", "pbt"]
@@ -48,6 +48,30 @@ def test_flat_and_dotted_flags_are_read_and_reported():
     config, by_hand = parse_run(argv)
     assert (config.algo, config.floor.capital, config.qmix.lr, config.search.num_trials) == ("vdn", 1e7, 0.1, 3)
     assert by_hand == {"algo": "vdn", "floor.capital": 1e7, "qmix.lr": 0.1, "search.num_trials": 3}
+
+
+@pytest.mark.parametrize(
+    ("argv", "name"),
+    [
+        (["--network", "gru"], "qmix.network"),
+        (["--network=transformer", "--algo", "ippo"], "mappo.network"),
+        (["--algo", "maddpg", "--maddpg.network", "gru"], "maddpg.network"),
+        (["--algo=ppo", "--network", "transformer", "--ppo.d-model", "32"], "ppo.network"),
+    ],
+)
+def test_network_is_that_of_the_algorithm_that_is_asked_for(argv, name):
+    config, by_hand = parse_run(argv)
+    wanted = next(word for word in ("gru", "transformer") if any(word in given for given in argv))
+    assert value_of(config, name) == by_hand[name] == wanted
+    others = [f"{group}.network" for group in ("qmix", "mappo", "maddpg", "ppo") if f"{group}.network" != name]
+    assert {value_of(config, other) for other in others} == {"mlp"}
+
+
+def test_network_is_that_of_the_algorithm_of_a_file(tmp_path):
+    path = tmp_path / "own.yaml"
+    path.write_text("algo: maddpg\n")
+    config, _ = parse_run(["--config", str(path), "--network", "gru"])
+    assert (config.algo, config.maddpg.network, config.qmix.network) == ("maddpg", "gru", "mlp")
 
 
 @pytest.mark.parametrize("spelling", [["A", "B"], ["A,B"], ["A,", "B"]])
@@ -95,7 +119,16 @@ def test_flag_given_twice_counts_the_last_time():
         (["--algo", "qmi"], r"^--algo is 'qmi', which does not exist \(did you mean 'qmix'\?\)$"),
         (
             ["--algo", "sarsa"],
-            r"^--algo is 'sarsa', which does not exist: choose one of qmix, vdn, mappo, ippo, maddpg, ppo, dqn, sac$",
+            r"^--algo is 'sarsa', which does not exist: choose one of qmix, vdn, iql, mappo, ippo, maddpg, ppo, dqn, "
+            r"sac$",
+        ),
+        (["--algo", "sac", "--network", "gru"], r"^--network has no effect on --algo sac, which leaves no choice: "),
+        (["--network", "lstm"], r"^--qmix\.network is 'lstm', which does not exist: choose one of mlp, gru, transf"),
+        (["--qmix.d-model", "8"], r"^--qmix\.d-model has no effect on --network mlp, only on transformer$"),
+        (["--qmix.num-heads", "8"], r"^--qmix\.num-heads has no effect where nothing attends"),
+        (
+            ["--network", "transformer", "--qmix.d-model", "30"],
+            r"^d_model is 30, which num_heads 4 does not divide: each head",
         ),
         (["--capital", "0"], r"^--floor\.capital is '0': input should be greater than 0$"),
         (["--capital", "lots"], r"^--floor\.capital is 'lots': .*valid number"),
@@ -279,7 +312,7 @@ def test_floor_spec_holds_an_absolute_path(tmp_path):
 
 
 def test_presets_of_the_issue_exist():
-    assert {"demo", "desk", "roles", "rivals", "dow", "gpu"} <= set(preset_names())
+    assert {"demo", "desk", "roles", "rivals", "dow", "gpu", "pymarl2", "finsense"} <= set(preset_names())
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -331,7 +364,7 @@ def test_verb_prints_the_table_and_gives_it_as_json(tmp_path, capsys):
         "flag": "--qmix.hidden",
         "type": "several of: int",
         "default": [64, 64],
-        "description": "Widths of the agent network's layers; a GRU's state has the last width.",
+        "description": "Widths of the layers of an mlp or a gru, whose state has the last width.",
     }
     assert (found["name"]["default"], found["name"]["type"]) == (None, "text | None")
 

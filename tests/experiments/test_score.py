@@ -27,6 +27,7 @@ QUICK = {
     "maddpg": ["--maddpg.learning-starts", "64", "--maddpg.train-batch-size", "32", "--maddpg.num-updates", "2"],
     "mappo": ["--mappo.train-batch-size-per-learner", "256", "--mappo.minibatch-size", "128"],
     "ppo": ["--ppo.train-batch-size-per-learner", "256", "--ppo.minibatch-size", "128"],
+    "iql": ["--qmix.learning-starts", "64", "--qmix.num-updates", "2", "--qmix.prioritised-replay", "True"],
     "qmix": ["--qmix.learning-starts", "64", "--qmix.num-updates", "2", "--qmix.network", "gru"],
 }
 SHORT = ["--steps", "600", "--num-episodes", "64"]
@@ -37,7 +38,8 @@ def asked(tmp_path, *words):
 
 
 @pytest.mark.parametrize(
-    ("market", "algo"), [("two-step", "qmix"), ("merton", "maddpg"), ("kyle", "mappo"), ("almgren-chriss", "ppo")]
+    ("market", "algo"),
+    [("two-step", "qmix"), ("climbing", "iql"), ("merton", "maddpg"), ("kyle", "mappo"), ("almgren-chriss", "ppo")],
 )
 def test_seeds_are_trained_valued_and_shown(tmp_path, capsys, market, algo):
     agents = ["--agents", "3"] if market == "almgren-chriss" else []
@@ -143,9 +145,11 @@ def test_where_the_simple_policy_is_as_good_as_the_best_there_is_no_score():
     [
         (["--market", "merten"], "market 'merten' does not exist.*'merton'"),
         (["--market", "two-step", "--agents", "3"], "market two-step has 2 agents with these settings, not 3"),
+        (["--market", "merton", "--algo", "iql"], "--algo iql chooses among actions, but this market's are numbers"),
         (["--market", "merton", "--algo", "qmix"], "--algo qmix chooses among actions, but this market's are numbers"),
         (["--algo", "dreamer"], "--algo is 'dreamer', which does not exist"),
         (["--algo", "mappo", "--qmix.lr", "1"], "--qmix.lr has no effect on --algo mappo"),
+        (["--algo", "qmix", "--qmix.num-layers", "1"], "--qmix.num-layers has no effect on --network mlp"),
         (["--settings", "reward"], "--settings reward: give name=value"),
         (["--settings", "rewrd=team"], "market merton: setting 'rewrd'"),
         (["--seeds", "0"], "--seeds is '0': input should be greater than 0"),
@@ -187,12 +191,15 @@ def test_every_pair_has_a_recipe_of_existing_settings():
             found = recipe(market, algo)
             assert found.steps > 0
             settings.parse_score(["--market", market, "--algo", algo])
+    assert recipe("two-step", "iql").settings == recipe("two-step", "qmix").settings
     assert recipe("two-step", "vdn").settings == recipe("two-step", "qmix").settings
 
 
 def test_flags_win_over_the_recipe():
     config = settings.parse_score(["--market", "almgren-chriss", "--algo", "maddpg"])
     assert config.maddpg.actor_lr == 1e-4
+    asked = settings.parse_score(["--network", "gru", "--market", "two-step", "--algo", "vdn"])
+    assert (asked.qmix.network, asked.mappo.network) == ("gru", "mlp")
     config = settings.parse_score(["--market", "almgren-chriss", "--algo", "maddpg", "--maddpg.actor-lr", "0.3"])
     assert (config.maddpg.actor_lr, config.maddpg.gamma) == (0.3, 1.0)
 

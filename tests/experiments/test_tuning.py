@@ -6,7 +6,16 @@ from trials import folder_of
 
 from algos.errors import IncompatibleError
 from envs.errors import InputError
-from experiments.config import RunConfig, config_from_json, config_to_json, parse_run, run_folder
+from envs.market import build_market
+from experiments.config import (
+    RunConfig,
+    config_from_json,
+    config_to_json,
+    floor_spec,
+    parse_run,
+    preset_names,
+    run_folder,
+)
 from experiments.layers import merge, nested
 from experiments.recovery.manifests import seal
 from experiments.run import run as start
@@ -15,9 +24,10 @@ from experiments.run_record import read_run_record, write_run_record
 from experiments.settings import settings_of
 from experiments.tuning import resume
 from experiments.tuning.algorithms import MOST_STEPS, SHARED, algorithm_config
+from experiments.tuning.disk import predict_disk_use
 from experiments.tuning.monitor import write_summary
 from experiments.tuning.search_record import SearchRecord, TrialRecord
-from experiments.tuning.spaces import SPACES
+from experiments.tuning.spaces import SPACES, search_space
 
 # --- what may change --------------------------------------------------------------------------------------------------
 
@@ -188,6 +198,7 @@ def test_search_draws_settings_that_exist_for_that_algorithm(algo):
     [
         ("qmix", "team"),
         ("vdn", "team"),
+        ("iql", "team"),
         ("ppo", "team"),
         ("ppo", "rllib"),
         ("dqn", "team"),
@@ -208,7 +219,7 @@ def test_every_algorithm_takes_every_desk(algo, runner, preset):
     assert config.evaluation_config["explore"] is False
 
 
-@pytest.mark.parametrize("algo", ["qmix", "vdn", "dqn"])
+@pytest.mark.parametrize("algo", ["qmix", "vdn", "iql", "dqn"])
 def test_continuous_actions_need_ppo(algo):
     with pytest.raises(IncompatibleError, match=f"--algo {algo} chooses among discrete actions"):
         algorithm_config(config_of(algo, desk={"action": "continuous"}))
@@ -239,6 +250,57 @@ def test_agents_share_a_network_where_they_can(algo):
         algorithm_config(config_of(algo, **roles, **{algo: {"use_shared_networks": True}}))
 
 
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_builds(name):
+    config, _ = parse_run(["--preset", name])
+    algorithm_config(config).validate()
+    predict_disk_use(config, build_market(floor_spec(config)))
+
+
+def test_preset_of_pymarl2_is_its_file_translated():
+    """By src/config/algs/qmix.yaml; an episode is 128 bars, 8 of them are run side by side."""
+    config, _ = parse_run(["--preset", "pymarl2"])
+    s, bars = config.qmix, config.floor.horizon_bars
+    assert (config.algo, s.optimizer, s.lr, s.td_lambda, s.network) == ("qmix", "adam", 1e-3, 0.6, "gru")
+    assert (s.epsilon_start, s.epsilon_end, s.epsilon_decay_steps) == (1.0, 0.05, 100_000)
+    assert (s.train_batch_size, s.sequence_length, s.replay_capacity) == (128, bars, 5_000 * bars)
+    assert (s.num_envs_per_env_runner, s.rollout_fragment_length, s.num_updates) == (8, bars, 1)
+    assert s.target_network_update_freq * 8 == 200
+    assert (s.mixing_embed_dim, s.hypernet_hidden, s.hidden, s.grad_clip, s.gamma) == (32, 64, (64, 64), 10.0, 0.99)
+    assert s.learning_starts == 128 * bars
+
+
+def test_preset_of_finsense_is_one_trader_at_a_brokers_costs():
+    config, _ = parse_run(["--preset", "finsense"])
+    assert (config.algo, config.keep, config.data.train, config.data.test) == ("iql", 5, 0.6, 0.2)
+    assert len(build_market(floor_spec(config)).mandates) == 1
+    costs = config.floor.costs
+    assert min(costs.commission_bps, costs.commission_min_usd, costs.half_spread_bps, costs.temporary_impact) > 0
+    assert config.qmix.epsilon_decay_steps < config.episodes * config.floor.horizon_bars
+
+
+@pytest.mark.parametrize("settings", [{"network": "gru"}, {"td_lambda": 0.5}])
+def test_search_draws_no_n_step_returns_where_sequences_are_learned_from(settings):
+    plain = {"network": "mlp", "td_lambda": 0.0}
+    for algo in ("qmix", "vdn", "iql"):
+        space = search_space(algo, fixed=(), **plain)
+        assert space.keys() - search_space(algo, fixed=(), **plain | settings).keys() == {"qmix.n_step"}
+
+
+def test_rllibs_own_runner_refuses_a_network_that_it_could_not_tell_of_windows():
+    own = {"ppo": {"network": "transformer"}}
+    algorithm_config(config_of("ppo", **own)).validate()
+    with pytest.raises(InputError, match=r"--ppo\.network transformer needs --runner team"):
+        algorithm_config(config_of("ppo", runner="rllib", **own))
+
+
+@pytest.mark.parametrize("algo", ["vdn", "maddpg"])
+def test_searches_draw_no_returns_of_several_steps_for_a_network_with_a_memory(algo):
+    group = "qmix" if algo == "vdn" else algo
+    plain, recurrent = (search_space(algo, fixed=(), network=network) for network in ("mlp", "gru"))
+    assert set(plain) - set(recurrent) == {f"{group}.n_step"}
+
+
 def test_settings_reach_rllib():
     config = algorithm_config(
         config_of("ppo", ppo={"lr": 0.1, "lambda_": 0.7, "hidden": [8]}, scaling={"num_envs_per_env_runner": 3})
@@ -255,6 +317,9 @@ def test_settings_reach_rllib():
     )
     ippo = algorithm_config(config_of("ippo"))
     assert (ippo.use_global_state, ippo.pays_own_reward) == (False, True)
+    iql = algorithm_config(config_of("iql", qmix={"td_lambda": 0.5, "sequence_length": 9, "prioritised_replay": True}))
+    assert (iql.use_global_state, iql.pays_own_reward, iql.sequence_length) == (False, True, 9)
+    assert iql.replays_by_priority
     maddpg = algorithm_config(config_of("maddpg", maddpg={"critic_lr": 0.2, "gamma": 0.8, "reward": "own"}))
     assert (maddpg.lr, maddpg.gamma, maddpg.use_global_state, maddpg.pays_own_reward) == (0.2, 0.8, False, True)
     sac = algorithm_config(config_of("sac", desk={"action": "continuous"}, sac={"actor_lr": 0.3, "target_entropy": -7}))

@@ -15,6 +15,7 @@ from experiments.run_files import STATE_FILE
 
 CLOCK = ["--checkpoint-interval", "16", "--evaluation-interval", "16", "--keep", "2"]
 TEAM = ["--qmix.num-envs-per-env-runner", "8", "--qmix.learning-starts", "64"]
+DISTRIBUTIONAL = ["--qmix.num-quantiles", "4", "--qmix.n-step", "3", "--qmix.prioritised-replay", "True"]
 BATCH = ["--ppo.train-batch-size-per-learner", "256", "--ppo.minibatch-size", "128", "--ppo.num-epochs", "1"]
 WEIGHTS = ["--desk.action", "continuous", "--sac.learning-starts", "64"]
 CRITICS = ["--maddpg.num-envs-per-env-runner", "8", "--maddpg.learning-starts", "64"]
@@ -22,6 +23,7 @@ JOINT = ["--mappo.train-batch-size-per-learner", "256", "--mappo.minibatch-size"
 RUNS = {
     "qmix": ["--algo", "qmix", *TEAM, "--episodes", "96"],
     "vdn": ["--algo", "vdn", *TEAM, "--episodes", "96"],
+    "iql": ["--algo", "iql", *TEAM, *DISTRIBUTIONAL, "--episodes", "96"],
     "ppo": ["--algo", "ppo", *BATCH, "--ppo.num-envs-per-env-runner", "8", "--episodes", "160"],
     "mappo": ["--algo", "mappo", *JOINT, "--mappo.num-envs-per-env-runner", "8", "--episodes", "160"],
     "maddpg": ["--algo", "maddpg", *CRITICS, "--episodes", "96"],

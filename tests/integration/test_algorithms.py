@@ -45,6 +45,14 @@ def test_vdn(tmp_path):
     assert 0 < check(tmp_path / "vdn", agents=3)["epsilon"] < 1
 
 
+@pytest.mark.slow
+def test_iql_of_rivals_by_priority(tmp_path):
+    words = ["--algo", "iql", "--qmix.prioritised-replay", "True", "--qmix.num-quantiles", "4"]
+    words += ["--desk.preset", "rivals", "--desk.num-agents", "2"]
+    assert run_here(tmp_path / "iql", *QMIX, *words, *EPISODES) == 0
+    assert 0 < check(tmp_path / "iql", agents=2)["epsilon"] < 1
+
+
 def test_ppo_has_no_epsilon(tmp_path):
     assert run_here(tmp_path / "ppo", *PPO, *EPISODES) == 0
     assert check(tmp_path / "ppo", agents=3)["epsilon"] is None

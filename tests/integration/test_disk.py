@@ -16,6 +16,7 @@ RUNS = {
     "qmix": [*QMIX, "--episodes", "40"],
     "qmix with a full buffer": [*LONG, "--checkpoint-interval", "64", "--keep", "3", "--episodes", "832"],
     "vdn": [*QMIX, "--algo", "vdn", "--keep", "4", "--qmix.optimizer", "rmsprop", "--episodes", "40"],
+    "iql by priority": [*QMIX, "--algo", "iql", "--qmix.prioritised-replay", "True", "--keep", "4", "--episodes", "40"],
     "ppo": [*PPO, "--keep", "4", "--episodes", "64"],
     "ppo of separate networks": [*PPO, "--ppo.use-shared-networks", "False", "--keep", "4", "--episodes", "64"],
     "mappo": [*MAPPO, "--keep", "4", "--episodes", "64"],
@@ -23,7 +24,7 @@ RUNS = {
     "dqn": [*MARKET, *CLOCK, "--algo", "dqn", "--dqn.learning-starts", "64", "--episodes", "32"],
     "sac": [*SAC, "--episodes", "32"],
 }
-LONGER = ("vdn", "ppo of separate networks", "mappo", "maddpg", "dqn")
+LONGER = ("vdn", "iql by priority", "ppo of separate networks", "mappo", "maddpg", "dqn")
 """Those that add least to the others."""
 
 

@@ -1,10 +1,10 @@
-"""The two-step game of Rashid et al. 2018, section 5: QMIX finds 8, VDN settles for 7."""
+"""The two-step game of Rashid et al. 2018, section 5: QMIX finds 8, VDN and independent learners settle for 7."""
 
 import pytest
 from teams import TwoStepGame, floor_env, greedy_return, ppo_config, qmix_config, with_evaluation
 
 from algos.policy import flat_weights
-from algos.qmix.algorithm import QMIXConfig, VDNConfig
+from algos.qmix.algorithm import IQLConfig, QMIXConfig, VDNConfig
 from envs.optima.rllib import KnownMarketEnv
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -51,6 +51,35 @@ def test_qmix_finds_the_best_joint_policy(seed):
 @pytest.mark.parametrize("seed", SEEDS)
 def test_vdn_settles_for_the_safe_game(seed):
     assert solve(VDNConfig, seed) == 7.0
+
+
+@pytest.mark.parametrize(
+    ("settings", "seed"),
+    [
+        pytest.param({}, 0, marks=pytest.mark.slow),
+        pytest.param({"reward": "team", "dueling": True, "prioritised_replay": True}, 1, marks=pytest.mark.slow),
+        ({"num_quantiles": 8, "dueling": True, "n_step": 2}, 0),
+    ],
+    ids=["plain", "dueling", "quantiles"],
+)
+def test_independent_learners_settle_for_the_safe_game(settings, seed):
+    """While all act at random, the better game pays each (0 + 1) / 2 or (1 + 8) / 2 on average, less than 7."""
+    assert solve(IQLConfig, seed, iterations=60, **settings) == 7.0
+
+
+@pytest.mark.parametrize(
+    ("td_lambda", "found", "seed"),
+    [
+        (0.1, 8.0, 0),
+        pytest.param(0.1, 8.0, 1, marks=pytest.mark.slow),
+        pytest.param(0.6, 7.0, 0, marks=pytest.mark.slow),
+        pytest.param(0.6, 7.0, 1, marks=pytest.mark.slow),
+    ],
+)
+def test_qmix_mixes_what_it_could_reach_with_what_was_reached(td_lambda, found, seed):
+    """While all act at random the better game has paid 2.5, so it is worth 8 - 5.5 lambda: more than 7, or less."""
+    settings = {"td_lambda": td_lambda, "sequence_length": 2, "prioritised_replay": True, "train_batch_size": 32}
+    assert solve(QMIXConfig, seed, iterations=100, **settings) == found
 
 
 def test_qmix_finds_it_in_an_environment_that_has_no_batch():

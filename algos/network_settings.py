@@ -1,0 +1,41 @@
+"""What can be set for the networks of every algorithm that has one module for the whole team."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+from pydantic.dataclasses import dataclass
+
+from algos.settings import STRICT
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class NetworkSettings:
+    """How an agent's observation is encoded."""
+
+    network: Literal["mlp", "gru", "transformer"] = "mlp"
+    """Encoder of each agent's observation: mlp takes it as one row; gru carries memory from bar to bar (Hausknecht and
+    Stone 2015); transformer attends over the bars of its window (Vaswani et al. 2017)."""
+    d_model: int = Field(default=64, gt=0)
+    """Width of the transformer's tokens."""
+    num_heads: int = Field(default=4, gt=0)
+    """Attention heads, of the transformer and of a critic that attends."""
+    num_layers: int = Field(default=2, gt=0)
+    """Blocks of the transformer."""
+
+    @model_validator(mode="after")
+    def _check_heads(self) -> Self:
+        if self.network == "transformer" and self.d_model % self.num_heads:
+            raise ValueError(
+                f"d_model is {self.d_model}, which num_heads {self.num_heads} does not divide: each head takes an "
+                "equal share of it"
+            )
+        return self
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class CriticSettings(NetworkSettings):
+    """How observations are encoded, and how a critic of several agents looks at them."""
+
+    critic: Literal["mlp", "attention"] = "mlp"
+    """A critic of all agents: mlp sees everything in one row; attention values each agent by a token of its own and
+    what it attends to of the others' (Iqbal and Sha 2019)."""

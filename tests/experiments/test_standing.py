@@ -1,0 +1,90 @@
+"""The standing table: what counts as reached, and what readers are shown."""
+
+import math
+
+import pytest
+
+from envs.optima.catalog import make_problem
+from envs.optima.evaluation import best_action_size
+from experiments.intervals import interval
+from experiments.scoring import settings
+from experiments.scoring.settings import market_settings
+from experiments.scoring.standing import STANDING, Goal, Row, judge
+from experiments.scoring.table import scores_page, table_cells
+
+
+def record_of(learned):
+    seeds = [
+        {"seed": i, "learned": v, "score": v, "of_each_agent": [v, v], "distance": [[v], [v]]}
+        for i, v in enumerate(learned)
+    ]
+    best = {"optimum": 4.0, "optimum_of_each": [4.0, 2.0], "size_of_best_actions": [2.0, 1.0]}
+    return best | {"steps": 10, "seeds": seeds}
+
+
+@pytest.mark.parametrize(
+    ("goal", "values", "met"),
+    [
+        (Goal("return", 1.0), [1.2, 1.3, 1.25], True),
+        (Goal("return", 1.0), [0.9, 1.3, 1.25], False),  # the mean is above, the lower end of the interval is not
+        (Goal("return", None, 1.0), [0.9, 0.9, 0.92], True),
+        (Goal("return", 3.1, 3.3), [3.2, 3.21, 3.19], True),
+        (Goal("return", 3.1, 3.3), [3.2, 3.31, 3.19], False),
+        (Goal("return", 8.0, None, 2), [8.0, 8.0, 7.0], True),
+        (Goal("return", 8.0, None, 3), [8.0, 8.0, 7.0], False),
+        (Goal("return", 7.0, 7.0, 3), [7.0, 7.0005, 6.9995], True),
+        (Goal("return", 7.0, 7.0, 3), [7.0, 7.0, 8.0], False),
+        (Goal("return", 1.0), [2.0], False),  # one seed has no interval
+    ],
+)
+def test_a_goal_is_met_by_the_end_of_the_interval_that_matters_or_by_so_many_seeds(goal, values, met):
+    assert goal.is_met_by(values) is met
+
+
+def test_measures_are_of_each_seed():
+    row = Row("x", ("--algo", "ppo"), Goal("cost", None, 6.0))
+    found = judge(row, record_of([-4.0, -4.2]))
+    assert found.found == interval([4.0, 4.2])
+    assert found.is_met
+    assert judge(Row("x", ("--algo", "ppo"), Goal("of optimum", 0.5)), record_of([3.0, 3.0])).found.mean == 0.75
+    worst = judge(Row("x", ("--algo", "ppo"), Goal("profit error", None, 1.0)), record_of([3.0, 3.0]))
+    assert worst.found.mean == pytest.approx(0.5), "of the agent whose best is 2"
+    farthest = judge(Row("x", ("--algo", "ppo"), Goal("weight error", None, 1.0)), record_of([0.1, 0.1]))
+    assert farthest.found.mean == pytest.approx(0.1), "of the agent whose best action has size 1"
+
+
+def test_a_row_without_a_goal_is_shown_and_not_judged():
+    row = Row("climbing", ("--market", "climbing", "--algo", "vdn"))
+    cells = table_cells(row, record_of([5.0, 5.0]))
+    assert (cells["found"], cells["goal"], cells["met"]) == ("5.0000", "-", "")
+    assert table_cells(row, None)["found"] == "not run"
+
+
+def test_seeds_that_meet_the_goal_by_themselves_are_counted():
+    row = Row("two-step game", ("--algo", "qmix"), Goal("return", 8.0, None, 3))
+    assert table_cells(row, record_of([8.0, 8.0, 7.0]))["met"] == "no, 2 of 3"
+
+
+@pytest.mark.parametrize("row", STANDING, ids=lambda row: row.slug)
+def test_every_row_can_be_run_and_its_command_says_how(row):
+    config = settings.parse_score(row.words)
+    problem = make_problem(config.market, num_agents=config.agents, settings=market_settings(config.settings))
+    assert math.isfinite(float(problem.optimal_value.mean()))
+    assert row.command.startswith("python experiments/score.py --market ")
+    assert row.command.endswith("--seeds 5")
+
+
+def test_rows_have_folders_of_their_own():
+    assert len({row.slug for row in STANDING}) == len(STANDING)
+
+
+def test_the_page_has_a_line_and_a_command_for_every_row():
+    page = scores_page({row.slug: None for row in STANDING})
+    for row in STANDING:
+        assert f"| {row.problem} | {row.algo} |" in page
+        assert row.command in page
+
+
+def test_sizes_of_best_actions_are_those_of_the_closed_form():
+    assert best_action_size(make_problem("merton-relative")) == pytest.approx([1.35, 3.0, 2.25, 5.4])
+    assert best_action_size(make_problem("merton")) == pytest.approx([0.5])
