@@ -6,6 +6,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from ray.rllib.env.multi_agent_env import MultiAgentEnv
 from test_score import QUICK, SHORT, asked
 
 from algos.counted import counted_seed
@@ -34,6 +35,25 @@ class Repeating:
 
     def act(self, obs, action_mask=None):
         return self.choices.expand(len(obs), -1)
+
+
+class Paying(MultiAgentEnv):
+    """Pays one a step, in episodes of as many steps as the seed says, and of three where it says nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.possible_agents = self.agents = ["only"]
+        self.observation_spaces = {"only": gym.spaces.Box(0, 1, (1,), np.float32)}
+        self.action_spaces = {"only": gym.spaces.Discrete(2)}
+
+    def reset(self, *, seed=None, options=None):
+        self.left = 3 if seed is None else 1 + seed % 7
+        return {"only": np.zeros(1, np.float32)}, {}
+
+    def step(self, action_dict):
+        self.left -= 1
+        ends = dict.fromkeys(("only", "__all__"), self.left == 0)
+        return {"only": np.zeros(1, np.float32)}, {"only": 1.0}, ends, dict.fromkeys(ends, False), {}
 
 
 @pytest.mark.parametrize(
@@ -82,7 +102,7 @@ def test_same_seed_gives_the_same_figures_and_another_one_others(tmp_path):
     assert found[0][0] != found[2][0]
 
 
-def test_each_replica_is_counted_from_start_to_first_end_and_no_further():
+def test_episodes_are_those_of_single_environments():
     market, wanted = {"market": "lbf:5x5-2p-1f"}, []
     env = MultiAgentTeamEnv([BenchmarkEnv(market) for _ in range(8)])
     team = Repeating(5, 3)
@@ -99,6 +119,13 @@ def test_each_replica_is_counted_from_start_to_first_end_and_no_further():
             wanted.append(total)
     assert found.returns[:, 0].tolist() == pytest.approx(wanted[:20])
     assert 0 < sum(wanted[:20]) < 20
+
+
+def test_what_comes_after_an_episode_does_not_count():
+    found = play(MultiAgentTeamEnv([Paying() for _ in range(6)]), Repeating(1), num_episodes=12, seed=2)
+    assert found.returns[:, 0].tolist() == [
+        1 + (counted_seed(2, i) + b) % 2**32 % 7 for i in range(2) for b in range(6)
+    ]
 
 
 def test_values_of_different_seeds_are_of_different_episodes():
