@@ -15,11 +15,11 @@ class NetworkSettings:
     network: Literal["mlp", "gru", "transformer"] = "mlp"
     """Encoder of each agent's observation: mlp takes it as one row; gru carries memory from bar to bar (Hausknecht and
     Stone 2015); transformer attends over the bars of its window (Vaswani et al. 2017)."""
-    d_model: int = Field(default=64, gt=0)
+    d_model: int = Field(default=32, gt=0)
     """Width of the transformer's tokens."""
     num_heads: int = Field(default=4, gt=0)
     """Attention heads, of the transformer and of a critic that attends."""
-    num_layers: int = Field(default=2, gt=0)
+    num_layers: int = Field(default=1, gt=0)
     """Blocks of the transformer."""
 
     @model_validator(mode="after")

@@ -69,14 +69,10 @@ _BENCHMARK_ON_POLICY = {
     "train_batch_size_per_learner": 3_200,
     "minibatch_size": 800,
 }
-_OPTIMISTS = {
-    **_OF_GAMES,
-    "overestimation_weight": 0.01,
-    "use_shared_networks": False,
-    "epsilon_end": 0.05,
-    "epsilon_decay_steps": 5_000,
-}
-"""Agents that expect the best of each other, and settle on one of several equally good joint actions by playing it."""
+_OPTIMISTS = {**_OF_GAMES, "overestimation_weight": 0.01, "use_shared_networks": False}
+"""Agents that expect the best of each other."""
+_SETTLING_OPTIMISTS = {**_OPTIMISTS, "epsilon_end": 0.05, "epsilon_decay_steps": 5_000}
+"""The same, where several joint actions are equally good: they settle on one by playing it more and more often."""
 _LINEAR_QUADRATIC = {
     "gamma": 0.99,
     "lambda_": 0.9,
@@ -119,7 +115,8 @@ _OF_MARKET: Mapping[tuple[str, str], Recipe] = MappingProxyType(
     {
         **{(game, "qmix"): Recipe(10_000, _OF_GAMES) for game in GAMES},
         **{(family, section): own for family in ("lbf", "mpe") for section, own in _OF_BENCHMARK.items()},
-        **{(game, "iql"): Recipe(10_000, _OPTIMISTS) for game in ("climbing", "penalty")},
+        ("climbing", "iql"): Recipe(10_000, _OPTIMISTS),
+        ("penalty", "iql"): Recipe(10_000, _SETTLING_OPTIMISTS),
         ("almgren-chriss", "maddpg"): Recipe(60_000, {**_TD3, "actor_lr": 3e-4, "logit_penalty": 1e-2}),
         ("almgren-chriss", "ippo"): Recipe(300_000, {"lr": 5e-4}),
         ("merton", "maddpg"): Recipe(200_000, {**_TD3, "target_noise": 0.1}),

@@ -128,6 +128,23 @@ def test_weights_scale_the_loss_of_each_sample_and_errors_are_its_own(settings):
     algorithm.stop()
 
 
+@pytest.mark.parametrize("config", [QMIXConfig, IQLConfig])
+def test_optimism_and_importance_weigh_each_error_together(config):
+    algorithm = algorithm_of(config=config, overestimation_weight=0.25)
+    learner, (batch,) = algorithm.learner_group._learner, batches_of(algorithm, 1)
+    weights = torch.rand(12)
+    inputs = {"joint": batch._replace(weights=weights)}
+    out = learner.module["team"].unwrapped().forward_train(inputs)
+    loss = learner.compute_loss_for_module(module_id="team", config=algorithm.config, batch=inputs, fwd_out=out)
+    values, targets = out[Q_TOT].detach(), out["td_targets"]
+    wanted = []
+    for index in torch.cartesian_prod(*(torch.arange(n) for n in values.shape)):
+        value, target = values[tuple(index)], targets[tuple(index)]
+        wanted.append(weights[index[1]] * (1.0 if value < target else 0.25) * (value - target) ** 2)
+    assert float(loss.detach()) == pytest.approx(float(torch.stack(wanted).mean()), rel=1e-5)
+    algorithm.stop()
+
+
 def test_priorities_follow_the_errors_of_each_round_and_weights_rise_to_their_full_effect():
     settings = {"prioritised_replay": True, "priority_beta": 0.25, "priority_beta_steps": 64, "num_updates": 2}
     algorithm = algorithm_of(**settings)
@@ -273,6 +290,7 @@ def test_a_buffer_that_could_never_be_sampled_is_refused(settings, line):
         (QMIXConfig, {"network": "gru", "n_step": 3}, "n_step above 1 needs network=mlp"),
         (QMIXConfig, {"td_lambda": 0.5, "n_step": 3}, "n_step above 1 needs td_lambda=0"),
         (IQLConfig, {"td_lambda": 0.5, "num_quantiles": 3}, "num_quantiles needs td_lambda=0"),
+        (IQLConfig, {"overestimation_weight": 0.5, "num_quantiles": 3}, "num_quantiles needs overestimation_weight=1"),
         (QMIXConfig, {"num_quantiles": 3}, "num_quantiles is for iql: qmix mixes values"),
         (VDNConfig, {"num_quantiles": 3}, "num_quantiles is for iql: vdn mixes values"),
         (VDNConfig, {"reward": "own"}, "reward=own is for iql: vdn learns the value of the team's reward"),

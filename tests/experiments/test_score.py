@@ -197,7 +197,7 @@ def test_every_pair_has_a_recipe_of_existing_settings():
 
 def test_flags_win_over_the_recipe():
     config = settings.parse_score(["--market", "almgren-chriss", "--algo", "maddpg"])
-    assert config.maddpg.actor_lr == 1e-4
+    assert config.maddpg.actor_lr == 3e-4
     asked = settings.parse_score(["--network", "gru", "--market", "two-step", "--algo", "vdn"])
     assert (asked.qmix.network, asked.mappo.network) == ("gru", "mlp")
     config = settings.parse_score(["--market", "almgren-chriss", "--algo", "maddpg", "--maddpg.actor-lr", "0.3"])
