@@ -90,6 +90,7 @@ def test_benchmarks_are_trained_valued_and_shown_beside_what_was_published(tmp_p
     assert ("Papoudakis et al. 2021" in printed) == (published is not None)
 
 
+@pytest.mark.slow
 def test_same_seed_gives_the_same_figures_and_another_one_others(tmp_path):
     words = ["--market", "mpe:simple_spread", "--algo", "qmix", "--seeds", "1", *QUICK["qmix"][:4]]
     words += ["--steps", "256", "--num-episodes", "32"]
