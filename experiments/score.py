@@ -1,4 +1,4 @@
-"""Score a learner where the best policy is known: ``python experiments/score.py --market kyle --algo ippo``."""
+"""Score a learner on a known market or a benchmark: ``python experiments/score.py --market kyle --algo ippo``."""
 
 from __future__ import annotations
 
@@ -34,35 +34,43 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _run_one(config: ScoreConfig) -> dict[str, Any]:
-    out = Path(config.out or f"results/score-{config.market}-{config.algo}")
+    out = Path(config.out or f"results/score-{config.market.replace(':', '-')}-{config.algo}")
     check_folder_writable(out, setting="--out")
     from experiments.reporting.score_plots import PICTURE_FILE, plot_score
 
-    problem, result, record = score_learner(config, out)
+    yardstick, result, record = score_learner(config, out)
     best = record["best_is"]
-    agents = f"{problem.num_agents} agent" + "s" * (problem.num_agents > 1)
+    agents = f"{yardstick.num_agents} agent" + "s" * (yardstick.num_agents > 1)
     title = f"{config.algo} on {config.market}, {agents}, {record['steps']:,} steps"
     _show(result, title=title, best=best)
-    picture = plot_score(out / PICTURE_FILE, result, title=title, optimum=best, are_choices=bool(problem.num_actions))
+    if record.get("published"):
+        print(f"published: {record['published']}")
+    picture = plot_score(out / PICTURE_FILE, result, title=title, best=best, are_choices=yardstick.has_choices)
     print(f"picture: {picture}; figures: {out / RESULT_FILE}")
     return record
 
 
 def _show(result: Scored, *, title: str, best: str) -> None:
-    """Print a row for each seed, their mean, and how sure it is."""
+    """Print a row for each seed, their mean, and how sure it is; without an optimum there is no score to show."""
 
-    def row(name: str, learned: float, of_it: float | None, distance: float) -> dict[str, str]:
-        return {
+    def row(name: str, learned: float, of_it: float | None, distance: float | None) -> dict[str, str]:
+        cells = {
             "seed": name,
             "learned": f"{learned:.4f}",
-            best: f"{result.optimum:.4f}",
+            best: "-" if result.best is None else f"{result.best:.4f}",
             "baseline": f"{result.baseline:.4f}",
-            "score": "-" if of_it is None else f"{of_it:.4f}",
-            "distance": f"{distance:.4f}",
         }
+        if result.optimum is not None:
+            cells["score"] = "-" if of_it is None else f"{of_it:.4f}"
+        return cells if distance is None else cells | {"distance": f"{distance:.4f}"}
 
     rows = [
-        row(str(one.seed), one.value.team_mean, result.scores[i] if result.scores else None, float(one.distance.mean()))
+        row(
+            str(one.seed),
+            one.value.team_mean,
+            result.scores[i] if result.scores else None,
+            None if one.distance is None else float(one.distance.mean()),
+        )
         for i, one in enumerate(result.seeds)
     ]
     rows.append(row("mean", result.learned.mean, result.score.mean if result.score else None, result.distance))

@@ -1,22 +1,16 @@
-"""One learner on one market with a known optimum: trained, and valued greedily on its way."""
+"""One learner on one market: trained, and valued greedily on its way."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
-
-import torch
-from torch import Tensor
 
 from algos.policy import TeamPolicy, team_layout
 from envs.errors import InputError
-from envs.optima.batched import OptimaEnv
-from envs.optima.evaluation import action_distance, value
-from envs.optima.problem import Policy, Problem
-from envs.optima.rllib import ENV_NAME, register
 from experiments.algorithm_names import SECTION_OF_ALGO
 from experiments.config import RunConfig
 from experiments.scoring.results import Learned
+from experiments.scoring.yardsticks import Yardstick
 from experiments.threads import one_thread
 from experiments.tuning.algorithms import SHARED, bare_config, check_config, map_to_own, map_to_shared
 
@@ -30,8 +24,7 @@ _VALUED_FROM = 1 << 32
 @one_thread()
 def learn(
     run: RunConfig,
-    problem: Problem,
-    env_config: Mapping[str, Any],
+    yardstick: Yardstick,
     *,
     steps: int,
     num_episodes: int,
@@ -41,8 +34,7 @@ def learn(
 
     Args:
         run: Algorithm, its settings and the seed.
-        problem: The market, for valuing.
-        env_config: The same market, as ``KnownMarketEnv`` takes it.
+        yardstick: The market.
         steps: Environment steps.
         num_episodes: By which the last policy is valued.
         report: Told steps and value at every evaluation.
@@ -50,19 +42,7 @@ def learn(
     Raises:
         InputError: if the algorithm cannot take the market's actions.
     """
-    if SECTION_OF_ALGO[run.algo] == "qmix" and not problem.num_actions:
-        raise InputError(f"--algo {run.algo} chooses among actions, but this market's are numbers: use maddpg or mappo")
-    config = bare_config(run)
-    register()
-    config.environment(ENV_NAME, env_config={**env_config, "seed": run.seed}, disable_env_checking=True)
-    config.debugging(seed=run.seed, log_level="ERROR")
-    if run.algo == "ppo":
-        if run.ppo.use_shared_networks is False:
-            config.multi_agent(policies=set(problem.agent_ids), policy_mapping_fn=map_to_own)
-        else:
-            config.multi_agent(policies={SHARED}, policy_mapping_fn=map_to_shared)
-    check_config(config, run.algo)
-    algorithm: Any = config.build_algo()
+    algorithm: Any = _config(run, yardstick).build_algo()
     try:
         found: list[int] = []
         curve: list[float] = []
@@ -71,47 +51,46 @@ def learn(
             algorithm.train()
             taken = algorithm.env_runner.num_env_steps_sampled_lifetime
             if taken >= steps * (len(found) + 1) / NUM_POINTS:
-                mean = value(problem, greedy(algorithm, problem), num_episodes=CURVE_EPISODES).team_mean
+                mean = yardstick.value(greedy(algorithm), num_episodes=min(CURVE_EPISODES, num_episodes)).team_mean
                 found.append(taken)
                 curve.append(mean)
                 report(taken, mean)
-        policy = greedy(algorithm, problem)
+        team = greedy(algorithm)
         return Learned(
             seed=run.seed,
             steps=found,
             curve=curve,
-            value=value(problem, policy, num_episodes=num_episodes, seed=_VALUED_FROM + run.seed),
-            distance=action_distance(problem, policy, num_episodes=CURVE_EPISODES),
-            shown=_side_by_side(problem, policy),
+            value=yardstick.value(team, num_episodes=num_episodes, seed=_VALUED_FROM + run.seed),
+            distance=yardstick.distance(team, num_episodes=CURVE_EPISODES),
+            shown=yardstick.shown(team),
         )
     finally:
         algorithm.stop()
 
 
-def greedy(algorithm: Any, problem: Problem) -> Policy:
-    """The greedy policy of an algorithm, which forgets what it remembers whenever an episode of the problem is over."""
+def _config(run: RunConfig, yardstick: Yardstick) -> Any:
+    """The algorithm's config on the market.
+
+    Raises:
+        InputError: if the algorithm cannot take the market's actions, or RLlib refuses its settings.
+    """
+    if SECTION_OF_ALGO[run.algo] == "qmix" and not yardstick.has_choices:
+        raise InputError(f"--algo {run.algo} chooses among actions, but this market's are numbers: use maddpg or mappo")
+    config = bare_config(run)
+    config.environment(yardstick.env_name, env_config=dict(yardstick.env_config), disable_env_checking=True)
+    config.debugging(seed=run.seed, log_level="ERROR")
+    if run.algo == "ppo":
+        if run.ppo.use_shared_networks and not yardstick.is_uniform:
+            raise InputError("--ppo.use-shared-networks True: the agents of this market have different spaces")
+        if run.ppo.use_shared_networks is False or not yardstick.is_uniform:
+            config.multi_agent(policies=set(yardstick.agent_ids), policy_mapping_fn=map_to_own)
+        else:
+            config.multi_agent(policies={SHARED}, policy_mapping_fn=map_to_shared)
+    check_config(config, run.algo)
+    return config
+
+
+def greedy(algorithm: Any) -> TeamPolicy:
+    """The greedy policy of an algorithm."""
     modules = {module_id: algorithm.env_runner.module[module_id] for module_id in algorithm.env_runner.module.keys()}  # noqa: SIM118
-    team, calls = TeamPolicy(modules, team_layout(algorithm)), 0
-
-    def act(obs: Tensor) -> Tensor:
-        nonlocal calls
-        if calls % problem.num_steps == 0:
-            team.reset()
-        calls += 1
-        return team.act(obs.to(torch.float32))
-
-    return act
-
-
-def _side_by_side(problem: Problem, policy: Policy) -> tuple[list[list[float]], list[list[float]]]:
-    """Optimal and chosen actions of the first agent, step by step in a few episodes under the optimal policy."""
-    env = OptimaEnv(problem, num_replicas=32, seed=1)
-    step = env.reset()
-    best: list[list[float]] = []
-    chosen: list[list[float]] = []
-    for _ in range(problem.num_steps):
-        optimal, own = problem.optimal(step.obs), policy(step.obs)
-        for rows, actions in ((best, optimal), (chosen, own)):
-            rows.extend(actions[:, 0].reshape(len(actions), -1).to(torch.float64).tolist())
-        step = env.step(optimal)
-    return best, chosen
+    return TeamPolicy(modules, team_layout(algorithm))

@@ -1,4 +1,4 @@
-"""What learners are set to, unless the user says otherwise, on markets and games whose best policy is known."""
+"""What learners are set to, unless the user says otherwise, on markets, games and benchmarks that are scored."""
 
 from __future__ import annotations
 
@@ -20,10 +20,12 @@ class Recipe(NamedTuple):
     Attributes:
         steps: Environment steps.
         settings: Of the algorithm's group.
+        num_episodes: Episodes by which the last policy is valued.
     """
 
     steps: int
     settings: Mapping[str, Any]
+    num_episodes: int = 4_096
 
 
 _ON_POLICY = {
@@ -56,6 +58,17 @@ _OF_GAMES = {
     "lr_decay_steps": None,
 }
 """Every joint action is tried equally often, so that what is learned does not hang on the order of trials."""
+_BENCHMARK_EPISODES = 512
+"""Benchmarks are stepped one by one, which takes its time."""
+_BENCHMARK_OFF_POLICY = {"gamma": 0.99, "hidden": (128, 128), "replay_capacity": 200_000}
+_BENCHMARK_ON_POLICY = {
+    "gamma": 0.99,
+    "lr": 5e-4,
+    "hidden": (128, 128),
+    "entropy_coeff": 0.01,
+    "train_batch_size_per_learner": 3_200,
+    "minibatch_size": 800,
+}
 _OPTIMISTS = {**_OF_GAMES, "overestimation_weight": 0.01, "use_shared_networks": False}
 """Agents that expect the best of each other."""
 _SETTLING_OPTIMISTS = {**_OPTIMISTS, "epsilon_end": 0.05, "epsilon_decay_steps": 5_000}
@@ -85,9 +98,23 @@ _OF_SECTION: Mapping[str, Recipe] = MappingProxyType(
         "ppo": Recipe(200_000, _ON_POLICY),
     }
 )
+_OF_BENCHMARK: Mapping[str, Recipe] = MappingProxyType(
+    {
+        "qmix": Recipe(
+            500_000,
+            {**_BENCHMARK_OFF_POLICY, "epsilon_decay_steps": 100_000, "target_network_update_freq": 200},
+            _BENCHMARK_EPISODES,
+        ),
+        "maddpg": Recipe(500_000, {**_BENCHMARK_OFF_POLICY, "noise_decay_steps": 200_000}, _BENCHMARK_EPISODES),
+        "mappo": Recipe(2_000_000, _BENCHMARK_ON_POLICY, _BENCHMARK_EPISODES),
+        "ppo": Recipe(2_000_000, _BENCHMARK_ON_POLICY, _BENCHMARK_EPISODES),
+    }
+)
+"""No more steps than were published: 2 million off policy, 20 million on policy (Papoudakis et al. 2021)."""
 _OF_MARKET: Mapping[tuple[str, str], Recipe] = MappingProxyType(
     {
         **{(game, "qmix"): Recipe(10_000, _OF_GAMES) for game in GAMES},
+        **{(family, section): own for family in ("lbf", "mpe") for section, own in _OF_BENCHMARK.items()},
         ("climbing", "iql"): Recipe(10_000, _OPTIMISTS),
         ("penalty", "iql"): Recipe(10_000, _SETTLING_OPTIMISTS),
         ("almgren-chriss", "maddpg"): Recipe(60_000, {**_TD3, "actor_lr": 3e-4, "logit_penalty": 1e-2}),
@@ -108,11 +135,12 @@ def recipe(market: str, algo: str) -> Recipe:
     """What is set for an algorithm on a market; step sizes fall in a straight line over all of its steps.
 
     Args:
-        market: Of the catalog.
+        market: Of the catalog, or a benchmark's, of which the part before the colon counts.
         algo: One of ``SCORED``.
     """
     section = SECTION_OF_ALGO[algo]
     general = _OF_SECTION[section]
-    own = _OF_MARKET.get((market, algo)) or _OF_MARKET.get((market, section), general)
+    kind = market.partition(":")[0]
+    own = _OF_MARKET.get((kind, algo)) or _OF_MARKET.get((kind, section), general)
     falling = {"lr_decay_steps": own.steps}
-    return Recipe(own.steps, merge(merge(general.settings, falling), own.settings))
+    return own._replace(settings=merge(merge(general.settings, falling), own.settings))

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from envs.optima.evaluation import Value, score, value
-from envs.optima.problem import Problem
+from envs.optima.evaluation import Value, score
 from experiments.intervals import Interval, interval
+
+Shown = tuple[list[list[float]], list[list[float]]]
+"""Optimal and chosen actions of the first agent, rows of each."""
 
 
 @dataclass(frozen=True)
@@ -24,17 +26,17 @@ class Learned:
         steps: Environment steps at each evaluation.
         curve: Mean objective over agents under the greedy policy, at each evaluation.
         value: Of the last policy.
-        distance: From the optimal actions, [N, D], as ``action_distance`` measures it.
+        distance: From the optimal actions, [N, D], as ``action_distance`` measures it; None where they are not known.
         shown: Optimal and learned actions of the first agent on states that the optimal policy visits, two lists of
-            rows.
+            rows; None where they are not known.
     """
 
     seed: int
     steps: list[int]
     curve: list[float]
     value: Value
-    distance: Tensor
-    shown: tuple[list[list[float]], list[list[float]]]
+    distance: Tensor | None
+    shown: Shown | None
 
 
 @dataclass(frozen=True)
@@ -42,58 +44,66 @@ class Scored:
     """A learner's result on a market.
 
     Attributes:
-        optimum: Mean objective over agents where all play the best (or equilibrium) policy, in units of reward.
+        optimum: Mean objective over agents where all play the best (or equilibrium) policy, in units of reward; None
+            where it is not known.
+        reference: A published value in the same units, or None.
         baseline: The same of the simple policy.
         learned: Of the greedy policies, over seeds.
-        scores: Of each seed; empty where baseline and optimum are equal.
+        scores: Of each seed; empty where the optimum is not known or no better than the baseline.
         score: Over seeds, None where there is none.
         distance: Root mean square difference from the optimal action (or share of other choices), mean over agents,
-            actions and seeds.
+            actions and seeds; None where it is not known.
         seeds: What each has learned.
     """
 
-    optimum: float
+    optimum: float | None
+    reference: float | None
     baseline: float
     learned: Interval
     scores: list[float]
     score: Interval | None
-    distance: float
+    distance: float | None
     seeds: list[Learned]
 
+    @property
+    def best(self) -> float | None:
+        """What the learned values are held against: the optimum, else the published value."""
+        return self.reference if self.optimum is None else self.optimum
 
-def scored(problem: Problem, seeds: Sequence[Learned], *, baseline: float) -> Scored:
+
+def scored(
+    seeds: Sequence[Learned], *, baseline: float, optimum: float | None, reference: float | None = None
+) -> Scored:
     """Put the seeds' results together.
 
     Args:
-        problem: The market.
         seeds: At least one.
         baseline: Mean objective of the simple policy over agents.
+        optimum: The same of the best policy, where it is known.
+        reference: A published value, where there is one.
     """
-    optimum, values = float(problem.optimal_value.mean()), [one.value.team_mean for one in seeds]
-    scores = [] if math.isclose(optimum, baseline) else [score(v, optimum, baseline) for v in values]
+    values = [one.value.team_mean for one in seeds]
+    scores = []
+    if optimum is not None and not math.isclose(optimum, baseline):
+        scores = [score(v, optimum, baseline) for v in values]
+    distances = [float(one.distance.mean()) for one in seeds if one.distance is not None]
     return Scored(
         optimum=optimum,
+        reference=reference,
         baseline=baseline,
         learned=interval(values),
         scores=scores,
         score=interval(scores) if scores else None,
-        distance=float(np.mean([float(one.distance.mean()) for one in seeds])),
+        distance=float(np.mean(distances)) if distances else None,
         seeds=list(seeds),
     )
-
-
-def baseline_value(problem: Problem, num_episodes: int) -> float:
-    """Mean objective of the simple policy over agents: exact, or where only that tells, simulated."""
-    exact = problem.baseline_value
-    if exact is not None:
-        return float(exact.mean())
-    return value(problem, problem.baseline, num_episodes=num_episodes).team_mean
 
 
 def as_json(result: Scored) -> dict[str, Any]:
     """All of it as plain values."""
     return {
         "optimum": result.optimum,
+        "reference": result.reference,
         "baseline": result.baseline,
         "learned": vars(result.learned),
         "score": None if result.score is None else vars(result.score),
@@ -105,7 +115,7 @@ def as_json(result: Scored) -> dict[str, Any]:
                 "standard_error": one.value.team_standard_error,
                 "of_each_agent": one.value.mean.tolist(),
                 "score": None if result.score is None else result.scores[i],
-                "distance": one.distance.tolist(),
+                "distance": None if one.distance is None else one.distance.tolist(),
                 "steps": one.steps,
                 "curve": one.curve,
             }

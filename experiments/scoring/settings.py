@@ -37,12 +37,13 @@ class ScoreConfig:
     only: str = ""
     """Rows of the table whose problem or algorithm has this in its name."""
     market: str = "merton"
-    """Market or game: two-step, climbing, penalty, merton, merton-relative, garleanu-pedersen, almgren-chriss, kyle or
-    market-making."""
+    """Market or game whose best policy is known: two-step, climbing, penalty, merton, merton-relative,
+    garleanu-pedersen, almgren-chriss, kyle or market-making. Or a benchmark: lbf:ID (level-based foraging, as in
+    lbf:8x8-2p-2f-coop) or mpe:ID (multi-particle environments, as in mpe:simple_spread)."""
     agents: int | None = Field(default=None, gt=0)
     """How many agents, where that can be chosen; None takes the market's own number."""
     settings: tuple[str, ...] = ()
-    """Settings of the market, as name=value: reward=team num_steps=20."""
+    """Settings of the market, as name=value: reward=team num_steps=20. Those of a benchmark are the package's."""
     algo: Literal["qmix", "vdn", "iql", "maddpg", "mappo", "ippo", "ppo"] = "mappo"
     """Learning algorithm. vdn and iql take their settings from the qmix group, ippo from the mappo group."""
     seeds: int = Field(default=5, gt=0)
@@ -51,8 +52,8 @@ class ScoreConfig:
     """Seed of the first; the others follow."""
     steps: int | None = Field(default=None, gt=0)
     """Environment steps of each run; None takes those of the recipe for this market and algorithm."""
-    num_episodes: int = Field(default=4_096, gt=1)
-    """Episodes by which the last policy is valued."""
+    num_episodes: int | None = Field(default=None, gt=1)
+    """Episodes by which the last policy is valued. None: 4096, for benchmarks 512."""
     out: str | None = None
     """Folder for picture and figures. None: results/score-MARKET-ALGO, for the table results/scores."""
     json: str | None = None

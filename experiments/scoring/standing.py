@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from experiments.intervals import Interval, interval
+from experiments.scoring.published import PUBLISHED
 
 SEEDS = 5
 """Seeds of every row."""
@@ -190,5 +191,24 @@ KNOWN = (
     _row("Cartea-Jaimungal", "market-making", "ppo", Goal("score", 0.95)),
     _row("Cartea-Jaimungal", "market-making", "ippo", Goal("score", 0.95), note=_ALONE),
 )
-STANDING = (*GAMES, *KNOWN)
+
+
+def _benchmark(problem: str, market: str, algo: str) -> Row:
+    """A row whose goal is what others have published: to reach it with no more steps."""
+    found = PUBLISHED.get((market, algo))
+    if found is None:
+        return _row(problem, market, algo, None, note="no published value at hand")
+    return _row(problem, market, algo, Goal("return", found.value), note=found.says())
+
+
+BENCHMARKS = (
+    *(_benchmark("LBF 5x5-2p-1f-coop", "lbf:5x5-2p-1f-coop", algo) for algo in ("qmix", "mappo")),
+    *(_benchmark("LBF 8x8-2p-2f-coop", "lbf:8x8-2p-2f-coop", algo) for algo in ("qmix", "mappo")),
+    *(
+        _benchmark(f"MPE {name.replace('_', ' ')}", f"mpe:{name}", algo)
+        for name in ("simple_speaker_listener", "simple_spread")
+        for algo in ("maddpg", "qmix", "mappo")
+    ),
+)
+STANDING = (*GAMES, *KNOWN, *BENCHMARKS)
 """Every row, in order."""

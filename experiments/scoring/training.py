@@ -8,37 +8,34 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from envs.optima.catalog import make_problem
-from envs.optima.evaluation import best_action_size
-from envs.optima.problem import Problem
 from experiments.algorithm_names import SECTION_OF_ALGO
 from experiments.config import RunConfig
 from experiments.reporting.files import json_text, read_json, write_json
 from experiments.scoring.recipes import recipe
-from experiments.scoring.results import Learned, Scored, as_json, baseline_value, scored
+from experiments.scoring.results import Learned, Scored, as_json, scored
 from experiments.scoring.settings import ScoreConfig, market_settings
+from experiments.scoring.yardsticks import Yardstick, make_yardstick
 
 RESULT_FILE = "score.json"
 
 
-def score_learner(config: ScoreConfig, out: Path) -> tuple[Problem, Scored, dict[str, Any]]:
+def score_learner(config: ScoreConfig, out: Path) -> tuple[Yardstick, Scored, dict[str, Any]]:
     """Train each seed and value it; what is done is in the folder before the next one begins.
 
     Args:
         config: Market, algorithm and seeds.
         out: Folder of the record.
     """
-    settings = market_settings(config.settings)
-    problem = make_problem(config.market, num_agents=config.agents, settings=settings)
+    yardstick = _yardstick(config)
     from experiments.scoring.learning import learn
     from experiments.tuning.session import start_ray
 
     warnings.simplefilter("ignore")
     groups = {name: getattr(config, name) for name in dict.fromkeys(SECTION_OF_ALGO.values()) if hasattr(config, name)}
     steps = config.steps or recipe(config.market, config.algo).steps
-    env = {"market": config.market, "num_agents": config.agents, "settings": settings}
-    head = _head(config, problem, steps, groups[SECTION_OF_ALGO[config.algo]])
-    baseline = baseline_value(problem, config.num_episodes)
+    head = _head(config, yardstick, steps, groups[SECTION_OF_ALGO[config.algo]])
+    num_episodes = head["num_episodes"]
+    baseline = yardstick.baseline(num_episodes)
     learned: list[Learned] = []
     start_ray(RunConfig(algo=config.algo, **groups))
     for seed in range(config.seed, config.seed + config.seeds):
@@ -47,26 +44,29 @@ def score_learner(config: ScoreConfig, out: Path) -> tuple[Problem, Scored, dict
             print(f"seed {seed}  steps {taken:>{len(str(steps))},}/{steps:,}  objective {mean:+.4f}", flush=True)
 
         chosen = RunConfig(algo=config.algo, seed=seed, **groups)
-        learned.append(learn(chosen, problem, env, steps=steps, num_episodes=config.num_episodes, report=report))
-        result = scored(problem, learned, baseline=baseline)
+        learned.append(learn(chosen, yardstick, steps=steps, num_episodes=num_episodes, report=report))
+        result = scored(learned, baseline=baseline, optimum=yardstick.optimum, reference=yardstick.reference)
         record = {**head, **as_json(result)}
         write_json(out / RESULT_FILE, record)  # what is done stays, whatever comes after it
-    return problem, result, record
+    return yardstick, result, record
 
 
-def _head(config: ScoreConfig, problem: Problem, steps: int, settings: Any) -> dict[str, Any]:
+def _yardstick(config: ScoreConfig) -> Yardstick:
+    settings = market_settings(config.settings)
+    return make_yardstick(config.market, config.algo, num_agents=config.agents, settings=settings)
+
+
+def _head(config: ScoreConfig, yardstick: Yardstick, steps: int, settings: Any) -> dict[str, Any]:
     """What of a record is known before anything is learned."""
     return {
         "market": config.market,
-        "agents": problem.num_agents,
+        "agents": yardstick.num_agents,
         "market_settings": market_settings(config.settings),
         "algo": config.algo,
         "steps": steps,
         "algo_settings": dataclasses.asdict(settings),
-        "num_episodes": config.num_episodes,
-        "best_is": "equilibrium" if problem.is_nash else "optimum",
-        "optimum_of_each": problem.optimal_value.tolist(),
-        "size_of_best_actions": best_action_size(problem),
+        "num_episodes": config.num_episodes or recipe(config.market, config.algo).num_episodes,
+        **yardstick.head(),
     }
 
 
@@ -81,9 +81,10 @@ def is_done(config: ScoreConfig, folder: Path) -> bool:
     record = read_record(folder)
     if record is None or "seconds_a_seed" not in record:
         return False
-    problem = make_problem(config.market, num_agents=config.agents, settings=market_settings(config.settings))
     steps = config.steps or recipe(config.market, config.algo).steps
-    head = json.loads(json_text(_head(config, problem, steps, getattr(config, SECTION_OF_ALGO[config.algo]))))
+    head = json.loads(
+        json_text(_head(config, _yardstick(config), steps, getattr(config, SECTION_OF_ALGO[config.algo])))
+    )
     seeds = list(range(config.seed, config.seed + config.seeds))
     return all(record.get(name) == value for name, value in head.items()) and seeds == [
         one["seed"] for one in record["seeds"]

@@ -16,7 +16,7 @@ from experiments import score
 from experiments.cli import exit_code
 from experiments.config import MOST_SEED
 from experiments.intervals import interval
-from experiments.scoring import learning, settings
+from experiments.scoring import learning, settings, yardsticks
 from experiments.scoring.learning import Learned
 from experiments.scoring.recipes import SCORED, recipe
 from experiments.scoring.results import scored
@@ -109,10 +109,10 @@ def test_lists_reach_the_market_and_separate_networks_ppo(tmp_path):
 
 def test_each_seed_is_valued_on_episodes_of_its_own(tmp_path, monkeypatch):
     asked_for = []
-    real = learning.value
-    monkeypatch.setattr(learning, "value", lambda *a, **k: (asked_for.append(k.get("seed")), real(*a, **k))[1])
+    real = yardsticks.value
+    monkeypatch.setattr(yardsticks, "value", lambda *a, **k: (asked_for.append(k.get("seed")), real(*a, **k))[1])
     assert asked(tmp_path, "--market", "kyle", "--seeds", 2, "--seed", 7, *SHORT, *QUICK["mappo"]) == 0
-    own = [seed for seed in asked_for if seed is not None]
+    own = [seed for seed in asked_for if seed]
     assert len(own) == len(set(own)) == 2
 
 
@@ -135,7 +135,8 @@ def test_seeds_that_are_done_stay_when_a_later_one_fails(tmp_path, monkeypatch):
 def test_where_the_simple_policy_is_as_good_as_the_best_there_is_no_score():
     problem, zeros = make_problem("merton"), torch.zeros(10, 1, dtype=torch.float64)
     one = Learned(0, [1], [0.0], Value(zeros + 3.0), torch.ones(1, 1), ([[0.0]], [[0.0]]))
-    found = scored(problem, [one], baseline=float(problem.optimal_value))
+    best = float(problem.optimal_value)
+    found = scored([one], baseline=best, optimum=best)
     assert (found.score, found.scores, found.learned.mean) == (None, [], 3.0)
 
 

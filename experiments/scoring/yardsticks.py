@@ -1,0 +1,278 @@
+"""What a learner is held against: a problem whose best policy is known, or a benchmark with a published return."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import gymnasium as gym
+import torch
+from torch import Tensor
+
+from algos.counted import counted_seed
+from algos.team_env import MultiAgentTeamEnv, TeamEnv
+from envs import benchmarks
+from envs.errors import InputError
+from envs.optima import rllib as known_markets
+from envs.optima.batched import OptimaEnv
+from envs.optima.catalog import CATALOG, make_problem
+from envs.optima.evaluation import Value, action_distance, best_action_size, value
+from envs.optima.problem import Policy, Problem
+from experiments.scoring.published import PUBLISHED
+from experiments.scoring.results import Shown
+
+_REPLICAS = 32
+_RANDOM = 1
+"""Seed of the random policy."""
+
+
+class Team(Protocol):
+    """A policy of all agents that may remember its episode: an ``algos.policy.TeamPolicy``."""
+
+    def reset(self) -> None:
+        """Forget the episode so far."""
+
+    def act(self, obs: Tensor, action_mask: Tensor | None = None) -> Tensor:
+        """Choose [B, N] or [B, N, D] actions by [B, N, F] observations and [B, N, K] what is allowed."""
+
+
+class Yardstick(Protocol):
+    """A problem on which policies are valued.
+
+    Attributes:
+        num_agents: N.
+        agent_ids: Their names.
+        has_choices: Whether actions are choices, not numbers.
+        is_uniform: Whether all agents have the same spaces.
+        best_is: What results are held against is called so.
+        optimum: Mean objective of the best policy over agents; None where none is known.
+        reference: A published return in the same units, or None.
+        env_name: As RLlib knows the environment.
+        env_config: Its settings.
+    """
+
+    num_agents: int
+    agent_ids: Sequence[str]
+    has_choices: bool
+    is_uniform: bool
+    best_is: str
+    optimum: float | None
+    reference: float | None
+    env_name: str
+    env_config: Mapping[str, Any]
+
+    def head(self) -> dict[str, Any]:
+        """What of a record is its own and known before anything is learned."""
+
+    def baseline(self, num_episodes: int) -> float:
+        """Mean objective of a simple policy over agents."""
+
+    def value(self, team: Team, *, num_episodes: int, seed: int = 0) -> Value:
+        """Value a policy on episodes that the seed chooses, none of which is trained on."""
+
+    def distance(self, team: Team, *, num_episodes: int) -> Tensor | None:
+        """Distance from the best actions, [N, D], or None where they are not known."""
+
+    def shown(self, team: Team) -> Shown | None:
+        """Best and chosen actions side by side, or None where the best are not known."""
+
+
+def make_yardstick(market: str, algo: str, *, num_agents: int | None, settings: Mapping[str, Any]) -> Yardstick:
+    """Find what the market is held against.
+
+    Args:
+        market: A name of ``envs.optima.catalog``, or ``lbf:ID`` or ``mpe:ID``.
+        algo: The learner, on whose published return a benchmark's reference depends.
+        num_agents: How many agents, where that can be chosen.
+        settings: Of the market.
+
+    Raises:
+        InputError: if market or settings do not exist or cannot be used.
+    """
+    if benchmarks.is_benchmark(market):
+        return Benchmark(market, algo, num_agents=num_agents, settings=settings)
+    if market not in CATALOG and ":" in market:
+        raise InputError(f"market {market!r} does not exist: with a colon there are lbf:ID and mpe:ID")
+    return KnownMarket(market, num_agents=num_agents, settings=settings)
+
+
+class KnownMarket:
+    """A market or game of ``envs.optima``; arguments as of ``make_yardstick``."""
+
+    reference: float | None = None
+    is_uniform = True
+
+    def __init__(self, market: str, *, num_agents: int | None, settings: Mapping[str, Any]) -> None:
+        self.problem: Problem = make_problem(market, num_agents=num_agents, settings=settings)
+        self.num_agents = self.problem.num_agents
+        self.agent_ids: Sequence[str] = self.problem.agent_ids
+        self.has_choices = bool(self.problem.num_actions)
+        self.best_is = "equilibrium" if self.problem.is_nash else "optimum"
+        self.optimum: float | None = float(self.problem.optimal_value.mean())
+        self.env_name = known_markets.register()
+        self.env_config: Mapping[str, Any] = {"market": market, "num_agents": num_agents, "settings": settings}
+
+    def head(self) -> dict[str, Any]:
+        """What of a record is its own."""
+        return {
+            "best_is": self.best_is,
+            "optimum_of_each": self.problem.optimal_value.tolist(),
+            "size_of_best_actions": best_action_size(self.problem),
+        }
+
+    def baseline(self, num_episodes: int) -> float:
+        """Mean objective of the simple policy over agents: exact, or where only that tells, simulated."""
+        exact = self.problem.baseline_value
+        if exact is not None:
+            return float(exact.mean())
+        return value(self.problem, self.problem.baseline, num_episodes=num_episodes).team_mean
+
+    def value(self, team: Team, *, num_episodes: int, seed: int = 0) -> Value:
+        """Simulate the policy."""
+        return value(self.problem, self._policy(team), num_episodes=num_episodes, seed=seed)
+
+    def distance(self, team: Team, *, num_episodes: int) -> Tensor | None:
+        """Distance from the optimal actions, as ``action_distance`` measures it."""
+        return action_distance(self.problem, self._policy(team), num_episodes=num_episodes)
+
+    def shown(self, team: Team) -> Shown | None:
+        """Actions step by step in a few episodes under the optimal policy."""
+        problem, policy = self.problem, self._policy(team)
+        env = OptimaEnv(problem, num_replicas=32, seed=1)
+        step = env.reset()
+        best: list[list[float]] = []
+        chosen: list[list[float]] = []
+        for _ in range(problem.num_steps):
+            optimal, own = problem.optimal(step.obs), policy(step.obs)
+            for rows, actions in ((best, optimal), (chosen, own)):
+                rows.extend(actions[:, 0].reshape(len(actions), -1).to(torch.float64).tolist())
+            step = env.step(optimal)
+        return best, chosen
+
+    def _policy(self, team: Team) -> Policy:
+        """The team as the problem takes it: it forgets what it remembers whenever an episode of the problem is over."""
+        calls = 0
+
+        def act(obs: Tensor) -> Tensor:
+            nonlocal calls
+            if calls % self.problem.num_steps == 0:
+                team.reset()
+            calls += 1
+            return team.act(obs.to(torch.float32))
+
+        return act
+
+
+class Benchmark:
+    """A benchmark of ``envs.benchmarks``, whose best policy nobody knows; arguments as of ``make_yardstick``."""
+
+    best_is = "published"
+    optimum: float | None = None
+
+    def __init__(self, market: str, algo: str, *, num_agents: int | None, settings: Mapping[str, Any]) -> None:
+        self.env_config: Mapping[str, Any] = {"market": market, "settings": dict(settings)}
+        self._envs = [benchmarks.BenchmarkEnv(self.env_config)]
+        first = self._envs[0]
+        self.agent_ids: Sequence[str] = first.possible_agents
+        self.num_agents = len(self.agent_ids)
+        if num_agents not in (None, self.num_agents):
+            raise InputError(f"market {market} has {self.num_agents} agents with these settings, not {num_agents}")
+        actions = list(first.action_spaces.values())
+        spaces = list(zip(first.observation_spaces.values(), actions, strict=True))
+        self.has_choices = all(isinstance(space, gym.spaces.Discrete) for space in actions)
+        self.is_uniform = all(pair == spaces[0] for pair in spaces)
+        # With other settings it is another environment than the one that was published.
+        self._published = None if settings else PUBLISHED.get((market, algo))
+        self.reference = None if self._published is None else self._published.value
+        self.env_name = benchmarks.register()
+        self._env: TeamEnv | None = None
+
+    def head(self) -> dict[str, Any]:
+        """What of a record is its own."""
+        source = None if self._published is None else self._published.says()
+        return {"best_is": self.best_is, "published": source}
+
+    def baseline(self, num_episodes: int) -> float:
+        """Mean return of random actions."""
+        return self.value(RandomTeam(self._replicas()), num_episodes=num_episodes).team_mean
+
+    def value(self, team: Team, *, num_episodes: int, seed: int = 0) -> Value:
+        """Play episodes, each from its start."""
+        return play(self._replicas(), team, num_episodes=num_episodes, seed=seed)
+
+    def distance(self, team: Team, *, num_episodes: int) -> Tensor | None:
+        """Unknown."""
+        return None
+
+    def shown(self, team: Team) -> Shown | None:
+        """Unknown."""
+        return None
+
+    def _replicas(self) -> TeamEnv:
+        """Replicas for valuing, made once."""
+        if self._env is None:
+            self._envs += [benchmarks.BenchmarkEnv(self.env_config) for _ in range(_REPLICAS - 1)]
+            self._env = MultiAgentTeamEnv(self._envs)
+        return self._env
+
+
+def play(env: TeamEnv, team: Team, *, num_episodes: int, seed: int) -> Value:
+    """Play episodes from their starts and add up rewards, undiscounted.
+
+    Every replica plays one episode a round; what it does while slower ones finish theirs does not count.
+
+    Args:
+        env: B replicas.
+        team: The policy.
+        num_episodes: How many, at least 2.
+        seed: Of the episodes.
+
+    Raises:
+        InputError: if there are fewer than two episodes.
+    """
+    if num_episodes < 2:
+        raise InputError(f"num_episodes is {num_episodes}: an error bar needs at least 2")
+    rounds = []
+    for i in range(math.ceil(num_episodes / env.num_replicas)):
+        step = env.reset(counted_seed(seed, i))
+        team.reset()
+        total = torch.zeros_like(step.reward)
+        is_playing = torch.ones(env.num_replicas, dtype=torch.bool)
+        while is_playing.any():
+            step = env.step(team.act(step.obs, step.action_mask))
+            total = total + torch.where(is_playing[:, None], step.reward, 0.0)
+            is_playing = is_playing & ~(step.terminated | step.truncated)
+        rounds.append(total)
+    return Value(torch.cat(rounds)[:num_episodes])
+
+
+class RandomTeam:
+    """Uniformly random actions; two that are new draw the same.
+
+    Args:
+        env: Whose actions.
+    """
+
+    def __init__(self, env: TeamEnv) -> None:
+        self._spaces = [env.action_spaces[agent] for agent in env.agent_ids]
+        self._generator = torch.Generator()
+        self._draws = 0
+
+    def reset(self) -> None:
+        """Begin another episode."""
+        self._generator.manual_seed(counted_seed(_RANDOM, self._draws))
+        self._draws += 1
+
+    def act(self, obs: Tensor, action_mask: Tensor | None = None) -> Tensor:
+        """Draw [B, N] of what is allowed, or [B, N, D] within the bounds."""
+        if action_mask is not None:
+            allowed = action_mask.reshape(-1, action_mask.shape[-1]).to(torch.float32)
+            return torch.multinomial(allowed, 1, generator=self._generator).view(action_mask.shape[:2])
+        boxes = [space for space in self._spaces if isinstance(space, gym.spaces.Box)]
+        width = max(box.shape[0] for box in boxes)
+        drawn = torch.rand(len(obs), len(boxes), width, generator=self._generator)
+        for n, box in enumerate(boxes):
+            low, high = torch.from_numpy(box.low), torch.from_numpy(box.high)
+            drawn[:, n, : len(low)] = low + (high - low) * drawn[:, n, : len(low)]
+        return drawn
