@@ -16,11 +16,12 @@ from pydantic.dataclasses import dataclass
 
 import experiments.interrupts  # noqa: F401  before what takes seconds to import
 from algos.dqn.config import DQNSettings
+from algos.impala.config import APPOSettings, IMPALASettings
 from algos.maddpg.config import MADDPGSettings
 from algos.mappo.config import MAPPOSettings
 from algos.ppo.config import PPOSettings
 from algos.qmix.config import QMIXSettings
-from algos.sac.config import SACSettings
+from algos.sac.config import SACSettings, TQCSettings
 from algos.settings import STRICT, ScalingSettings
 from envs.bars import DataConfig
 from envs.errors import InputError, nearest
@@ -100,12 +101,14 @@ class RunConfig:
     """YAML file of your own with differences from the defaults; flags win over it."""
     seed: int = Field(default=0, ge=0, le=MOST_SEED)
     """Seed of weights, exploration and floor. The built-in market has its own: data.synthetic.seed."""
-    algo: Literal["qmix", "vdn", "iql", "mappo", "ippo", "maddpg", "ppo", "dqn", "sac"] = "qmix"
+    algo: Literal["qmix", "vdn", "iql", "mappo", "ippo", "maddpg", "ppo", "dqn", "sac", "tqc", "impala", "appo"] = (
+        "qmix"
+    )
     """Learning algorithm. vdn and iql (independent Q-learning: DQN for teams) take their settings from the qmix group,
-    ippo from the mappo group; sac needs --desk.action continuous."""
+    ippo from the mappo group; sac and tqc need --desk.action continuous."""
     runner: Literal["team", "rllib"] = "team"
     """Who samples for ppo: the batched team runner, or RLlib's own. qmix, vdn, iql, mappo, ippo and maddpg use the
-    first, dqn and sac the second."""
+    first, dqn, sac, tqc, impala and appo the second."""
     episodes: int = Field(default=400, gt=0, le=MOST_EPISODES)
     """Target: finished replica episodes over the whole life of the run. It can be raised later."""
     checkpoint_interval: int = Field(default=10, gt=0)
@@ -145,6 +148,9 @@ class RunConfig:
     ppo: PPOSettings = field(default_factory=PPOSettings)
     dqn: DQNSettings = field(default_factory=DQNSettings)
     sac: SACSettings = field(default_factory=SACSettings)
+    tqc: TQCSettings = field(default_factory=TQCSettings)
+    impala: IMPALASettings = field(default_factory=IMPALASettings)
+    appo: APPOSettings = field(default_factory=APPOSettings)
     scaling: ScalingSettings = field(default_factory=ScalingSettings)
     search: SearchConfig = field(default_factory=SearchConfig)
 
