@@ -1,5 +1,6 @@
 """What RLlib 2.60 leaves out of a learner's state, put into it, wherever the learner runs."""
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -108,3 +109,9 @@ class WholeSACLearner(WholeState, SACTorchLearner):
 
 class WholeTQCLearner(WholeState, TQCTorchLearner):
     """RLlib's TQC learner, with its temperatures and the marks of its target updates in its state."""
+
+    def compute_loss_for_module(self, **kwargs: Any) -> Any:
+        """RLlib's loss, which compares every quantile with every target and lets torch broadcast them."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Using a target size", UserWarning)  # of which torch warns
+            return super().compute_loss_for_module(**kwargs)
