@@ -93,6 +93,7 @@ def test_sac_has_no_epsilon(tmp_path):
     assert check(tmp_path / "sac", agents=3)["epsilon"] is None
 
 
+@pytest.mark.slow
 def test_impala_has_no_epsilon(tmp_path):
     assert run_here(tmp_path / "impala", *IMPALA, *EPISODES) == 0
     assert check(tmp_path / "impala", agents=3)["epsilon"] is None
