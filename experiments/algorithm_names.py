@@ -1,5 +1,9 @@
 """What is known of each algorithm by its name."""
 
+from typing import Literal
+
+AlgoName = Literal["qmix", "vdn", "iql", "mappo", "ippo", "maddpg", "ppo", "dqn", "sac", "tqc", "impala", "appo"]
+
 SECTION_OF_ALGO = {
     "qmix": "qmix",
     "vdn": "qmix",

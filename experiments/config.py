@@ -29,7 +29,7 @@ from envs.floor import FloorConfig
 from envs.mandates import DeskConfig
 from envs.market import FloorSpec
 from experiments.algorithm_flags import check_network, scan_algo_flags
-from experiments.algorithm_names import RUNNER_OF_ALGO, SECTION_OF_ALGO
+from experiments.algorithm_names import RUNNER_OF_ALGO, SECTION_OF_ALGO, AlgoName
 from experiments.arguments import build_settings, dump_settings, parse_flags, print_help, scan_flags
 from experiments.layers import check_keys, flatten, merge, read_yaml
 from experiments.metric_names import check_metric_name
@@ -49,13 +49,9 @@ MOST_EPISODES = 10**12
 
 ALIASES = {"capital": "floor.capital"}
 """Flat names of nested settings."""
-SCHEDULER_OF = {
-    "search.grace_episodes": "asha",
-    "search.reduction_factor": "asha",
-    "search.perturbation_interval": "pbt",
-    "search.quantile_fraction": "pbt",
-    "search.resample_probability": "pbt",
-}
+SCHEDULER_OF = dict.fromkeys(("search.grace_episodes", "search.reduction_factor"), "asha") | dict.fromkeys(
+    ("search.perturbation_interval", "search.quantile_fraction", "search.resample_probability"), "pbt"
+)
 """Settings of a search that only one scheduler uses."""
 PER_INVOCATION = ("config", "resume", "skip_training", "json")
 """Settings that belong to one command and are not read back from a run folder."""
@@ -101,9 +97,7 @@ class RunConfig:
     """YAML file of your own with differences from the defaults; flags win over it."""
     seed: int = Field(default=0, ge=0, le=MOST_SEED)
     """Seed of weights, exploration and floor. The built-in market has its own: data.synthetic.seed."""
-    algo: Literal["qmix", "vdn", "iql", "mappo", "ippo", "maddpg", "ppo", "dqn", "sac", "tqc", "impala", "appo"] = (
-        "qmix"
-    )
+    algo: AlgoName = "qmix"
     """Learning algorithm. vdn and iql (independent Q-learning: DQN for teams) take their settings from the qmix group,
     ippo from the mappo group; sac and tqc need --desk.action continuous."""
     runner: Literal["team", "rllib"] = "team"

@@ -59,7 +59,7 @@ class APPOSettings(IMPALASettings):
     target_network_update_freq: float = Field(default=2, gt=0)
     """Updates of the target policy are so many fills of the circular buffer apart, each batch in it counted as often as
     it is learned from."""
-    circular_buffer_num_batches: int = Field(default=8, gt=0)
+    circular_buffer_num_batches: int = Field(default=8, gt=1)
     """Batches that learners in processes of their own choose from; a learner in the main process takes the newest."""
     circular_buffer_iterations_per_batch: int = Field(default=2, gt=0)
     """Times that a batch is learned from."""

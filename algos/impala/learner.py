@@ -59,7 +59,13 @@ class SettledUpdates(IMPALALearner):
         training_data.solve_refs()
         batch = self._make_batch_if_necessary(training_data=training_data)
         for _ in range(getattr(self.config, "circular_buffer_iterations_per_batch", 1)):
-            Learner.update(self, training_data=TrainingData(batch=batch), timesteps=timesteps, **kwargs)
+            Learner.update(
+                self,
+                training_data=TrainingData(batch=batch),
+                timesteps=timesteps,
+                _no_metrics_reduce=True,  # once, below
+                **kwargs,
+            )
         result = self.metrics.reduce()
         if return_state:
             state = self.get_state(components=COMPONENT_RL_MODULE, inference_only=True)

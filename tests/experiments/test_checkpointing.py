@@ -16,11 +16,11 @@ pytestmark = [
 SMALL = {"hidden": [16], "num_envs_per_env_runner": 2, "learning_starts": 64, "train_batch_size_per_learner": 16}
 OFTEN = {"checkpoint_interval": 2, "evaluation_interval": 2}
 CONTINUOUS = {"desk": {"action": "continuous"}}
-SMALL_IMPALA = {  # a batch takes two samples and a half: one is under way whenever a checkpoint is taken
+SMALL_IMPALA = {  # an iteration takes three samples and a batch four: one is not full when a checkpoint is taken
     "hidden": [16],
     "num_envs_per_env_runner": 2,
     "rollout_fragment_length": 8,
-    "train_batch_size_per_learner": 40,
+    "train_batch_size_per_learner": 64,
     "lr": 0.01,
 }
 RUNS = {
@@ -42,8 +42,8 @@ RUNS = {
         | {
             "use_shared_networks": False,
             "use_kl_loss": True,
-            "circular_buffer_num_batches": 1,
-            "target_network_update_freq": 2,
+            "circular_buffer_num_batches": 2,
+            "target_network_update_freq": 0.75,
         },
     ),
     "ppo with a falling step size": config_of(
