@@ -1,16 +1,17 @@
 """Everything that RLlib 2.60 leaves out of a checkpoint, put back, so that a restored run is the run that was saved.
 
 RLlib saves weights, optimisers, connectors and counters. It leaves out the random state of the process, the episodes
-under way with their environments, the content of replay buffers, the marks of target updates, PPO's KL coefficients and
-SAC's temperature. Learners with a ``WholeState`` have the last three in their own state; they are not saved here again.
-With one process (no remote runners, a local learner) this module holds all of it; with remote
-runners it holds what the main process has, and runners begin new episodes.
+under way with their environments, the content of replay buffers and of batches that are not full yet, the marks of
+target updates, PPO's KL coefficients and SAC's temperature. Learners with a ``WholeState`` have the last three in their
+own state; they are not saved here again. With one process (no remote runners, a local learner) this module holds all of
+it; with remote runners it holds what the main process has, and runners begin new episodes.
 """
 
 import random
 from typing import Any
 
 import numpy as np
+import ray
 import torch
 from ray import cloudpickle
 from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
@@ -26,6 +27,9 @@ _RUNNER_FIELDS = (
     "_needs_initial_reset",
 )
 _VECTOR_FIELDS = ("_observations", "_rewards", "_terminations", "_truncations", "_infos", "_autoreset_envs")
+
+_PACKS = "_episode_packs_being_built"
+"""Where IMPALA and APPO keep what has been sampled and is not yet a whole batch."""
 
 
 def capture(algorithm: Any) -> bytes:
@@ -43,6 +47,8 @@ def capture(algorithm: Any) -> bytes:
         state["runner"] = _runner_state(runner)
     if runner is not None:
         state["runner_metrics"] = runner.metrics.get_state()
+    if algorithm.config.num_env_runners == 0 and getattr(algorithm, _PACKS, None):
+        state["packs"] = ray.get(getattr(algorithm, _PACKS))
     if algorithm.local_replay_buffer is not None:
         state["replay"] = algorithm.local_replay_buffer.get_state()
         state["replay_rng"] = _replay_generators(algorithm.local_replay_buffer)
@@ -68,6 +74,8 @@ def put_back(algorithm: Any, packed: bytes) -> None:
         _set_runner_state(runner, state["runner"])
     if "runner_metrics" in state and runner is not None:
         runner.metrics.set_state(state["runner_metrics"])
+    if hasattr(algorithm, _PACKS):
+        setattr(algorithm, _PACKS, [ray.put(episodes) for episodes in state.get("packs", [])])
     if "replay" in state and algorithm.local_replay_buffer is not None:
         algorithm.local_replay_buffer.episodes.clear()  # RLlib's buffers keep episodes that they have
         algorithm.local_replay_buffer.set_state(state["replay"])

@@ -19,6 +19,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 from ray.rllib.algorithms.sac.torch.default_sac_torch_rl_module import DefaultSACTorchRLModule
+from ray.rllib.algorithms.tqc.torch.default_tqc_torch_rl_module import DefaultTQCTorchRLModule
 from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_LEARNER_GROUP, COMPONENT_OPTIMIZER
 from ray.rllib.core.rl_module.rl_module import RLModule, RLModuleSpec
 from safetensors import SafetensorError, safe_open
@@ -27,6 +28,7 @@ from torch import Tensor
 
 from algos.dqn.module import MaskedDQNModule
 from algos.errors import IncompatibleError
+from algos.impala.module import MaskedAPPOModule
 from algos.maddpg.module import TeamDDPGModule
 from algos.mappo.module import TeamActorCritic
 from algos.ppo.module import MaskedPPOModule
@@ -46,11 +48,19 @@ TEAM_CLASSES = (TeamQModule, TeamActorCritic, TeamDDPGModule)
 KINDS = {"networks": "", "targets": ".targets", "optimizers": ".optimizers"}
 """What is exported, and what a file of it has in its name after its owner."""
 MODULE_CLASSES: dict[str, type[RLModule]] = {
-    c.__name__: c for c in (*TEAM_CLASSES, MaskedPPOModule, MaskedDQNModule, DefaultSACTorchRLModule)
+    c.__name__: c
+    for c in (
+        *TEAM_CLASSES,
+        MaskedPPOModule,
+        MaskedAPPOModule,
+        MaskedDQNModule,
+        DefaultSACTorchRLModule,
+        DefaultTQCTorchRLModule,
+    )
 }
-_TARGETS = ("_target_", "target_")
+_TARGETS = ("_target_", "target_", "_old_")
 _PARTS_OF_OPTIMIZER = {
-    "qf": ("qf_encoder.", "qf."),
+    "qf": ("qf_encoder.", "qf.", "qf_encoders.", "qf_heads."),
     "qf_twin": ("qf_twin_encoder.", "qf_twin."),
     "policy": ("pi_encoder.", "pi."),
     "actor": ("agents.",),
@@ -58,7 +68,7 @@ _PARTS_OF_OPTIMIZER = {
 }
 """Beginnings of the names of the weights that an optimizer was given, in their order; one not named here has all."""
 _TEMPERATURE = "log_alpha"
-"""SAC's one weight that is in no network, and its place in a learner's state; its optimizer is called ``alpha``."""
+"""SAC's and TQC's one weight that is in no network, and its place in a learner's state; its optimizer is ``alpha``."""
 
 Files = dict[tuple[str, str], dict[str, Tensor]]
 """(owner, kind) -> name -> tensor."""
@@ -101,7 +111,9 @@ def export_networks(
             raise IncompatibleError(f"{checkpoint}: {error}") from None
         for kind, name, value in named:
             of_kind = "targets" if kind == "networks" and name.startswith(_TARGETS) else kind
-            local = name.removeprefix("_").removeprefix("target_") if of_kind == "targets" else name
+            local = (
+                name.removeprefix("_").removeprefix("target_").removeprefix("old_") if of_kind == "targets" else name
+            )
             for owner, own_name, own in _divide(module, local, value, owners):
                 files.setdefault((owner, of_kind), {})[own_name] = own.contiguous()
     written: dict[str, list[str]] = {}

@@ -41,6 +41,19 @@ class MaskedObservations:
         return batch, batch.get(ACTION_MASK)
 
 
+def masked_logits(out: dict[str, Any], mask: Tensor | None, *, key: str = Columns.ACTION_DIST_INPUTS) -> dict[str, Any]:
+    """Make forbidden actions of a forward pass impossible; a mask of None forbids nothing.
+
+    Args:
+        out: What the pass gave, with logits [R, K] under ``key``; changed in place.
+        mask: [R, K] bool, True where an action is allowed.
+        key: Where the logits stand.
+    """
+    if mask is not None:
+        out[key] = out[key].masked_fill(~mask, MASKED_LOGIT)
+    return out
+
+
 def bare_space(space: Any) -> Any:
     """The space of observations without their mask."""
     if isinstance(space, gym.spaces.Dict) and set(space.spaces) == {OBSERVATIONS, ACTION_MASK}:

@@ -16,11 +16,12 @@ from pydantic.dataclasses import dataclass
 
 import experiments.interrupts  # noqa: F401  before what takes seconds to import
 from algos.dqn.config import DQNSettings
+from algos.impala.config import APPOSettings, IMPALASettings
 from algos.maddpg.config import MADDPGSettings
 from algos.mappo.config import MAPPOSettings
 from algos.ppo.config import PPOSettings
 from algos.qmix.config import QMIXSettings
-from algos.sac.config import SACSettings
+from algos.sac.config import SACSettings, TQCSettings
 from algos.settings import STRICT, ScalingSettings
 from envs.bars import DataConfig
 from envs.errors import InputError, nearest
@@ -28,7 +29,7 @@ from envs.floor import FloorConfig
 from envs.mandates import DeskConfig
 from envs.market import FloorSpec
 from experiments.algorithm_flags import check_network, scan_algo_flags
-from experiments.algorithm_names import RUNNER_OF_ALGO, SECTION_OF_ALGO
+from experiments.algorithm_names import RUNNER_OF_ALGO, SECTION_OF_ALGO, AlgoName
 from experiments.arguments import build_settings, dump_settings, parse_flags, print_help, scan_flags
 from experiments.layers import check_keys, flatten, merge, read_yaml
 from experiments.metric_names import check_metric_name
@@ -48,13 +49,9 @@ MOST_EPISODES = 10**12
 
 ALIASES = {"capital": "floor.capital"}
 """Flat names of nested settings."""
-SCHEDULER_OF = {
-    "search.grace_episodes": "asha",
-    "search.reduction_factor": "asha",
-    "search.perturbation_interval": "pbt",
-    "search.quantile_fraction": "pbt",
-    "search.resample_probability": "pbt",
-}
+SCHEDULER_OF = dict.fromkeys(("search.grace_episodes", "search.reduction_factor"), "asha") | dict.fromkeys(
+    ("search.perturbation_interval", "search.quantile_fraction", "search.resample_probability"), "pbt"
+)
 """Settings of a search that only one scheduler uses."""
 PER_INVOCATION = ("config", "resume", "skip_training", "json")
 """Settings that belong to one command and are not read back from a run folder."""
@@ -100,12 +97,12 @@ class RunConfig:
     """YAML file of your own with differences from the defaults; flags win over it."""
     seed: int = Field(default=0, ge=0, le=MOST_SEED)
     """Seed of weights, exploration and floor. The built-in market has its own: data.synthetic.seed."""
-    algo: Literal["qmix", "vdn", "iql", "mappo", "ippo", "maddpg", "ppo", "dqn", "sac"] = "qmix"
+    algo: AlgoName = "qmix"
     """Learning algorithm. vdn and iql (independent Q-learning: DQN for teams) take their settings from the qmix group,
-    ippo from the mappo group; sac needs --desk.action continuous."""
+    ippo from the mappo group; sac and tqc need --desk.action continuous."""
     runner: Literal["team", "rllib"] = "team"
     """Who samples for ppo: the batched team runner, or RLlib's own. qmix, vdn, iql, mappo, ippo and maddpg use the
-    first, dqn and sac the second."""
+    first, dqn, sac, tqc, impala and appo the second."""
     episodes: int = Field(default=400, gt=0, le=MOST_EPISODES)
     """Target: finished replica episodes over the whole life of the run. It can be raised later."""
     checkpoint_interval: int = Field(default=10, gt=0)
@@ -145,6 +142,9 @@ class RunConfig:
     ppo: PPOSettings = field(default_factory=PPOSettings)
     dqn: DQNSettings = field(default_factory=DQNSettings)
     sac: SACSettings = field(default_factory=SACSettings)
+    tqc: TQCSettings = field(default_factory=TQCSettings)
+    impala: IMPALASettings = field(default_factory=IMPALASettings)
+    appo: APPOSettings = field(default_factory=APPOSettings)
     scaling: ScalingSettings = field(default_factory=ScalingSettings)
     search: SearchConfig = field(default_factory=SearchConfig)
 

@@ -29,6 +29,12 @@ MADDPG = [*MARKET, *CLOCK, "--algo", "maddpg", "--maddpg.num-envs-per-env-runner
 MADDPG += ["--maddpg.learning-starts", "64"]
 SAC = [*MARKET, *CLOCK, "--algo", "sac", "--desk.action", "continuous", "--sac.learning-starts", "64"]
 SAC += ["--sac.num-envs-per-env-runner", "2"]
+TQC = [*MARKET, *CLOCK, "--algo", "tqc", "--desk.action", "continuous", "--tqc.learning-starts", "64"]
+TQC += ["--tqc.num-envs-per-env-runner", "2"]
+IMPALA = [*MARKET, *CLOCK, "--algo", "impala", "--runner", "rllib", "--impala.train-batch-size-per-learner", "64"]
+IMPALA += ["--impala.rollout-fragment-length", "16"]
+APPO = [*MARKET, *CLOCK, "--algo", "appo", "--appo.train-batch-size-per-learner", "64"]
+APPO += ["--appo.rollout-fragment-length", "16"]
 TIMEOUT_S = 240
 
 

@@ -3,10 +3,9 @@
 from typing import Any
 
 from ray.rllib.algorithms.ppo.torch.default_ppo_torch_rl_module import DefaultPPOTorchRLModule
-from ray.rllib.core.columns import Columns
 from torch import Tensor
 
-from algos.masks import MASKED_LOGIT, MaskedObservations
+from algos.masks import MaskedObservations, masked_logits
 from algos.ppo.catalog import WindowCatalog
 
 
@@ -22,19 +21,13 @@ class MaskedPPOModule(MaskedObservations, DefaultPPOTorchRLModule):
 
     def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         batch, mask = self.split_mask(batch)
-        return _masked(super()._forward(batch, **kwargs), mask)
+        return masked_logits(super()._forward(batch, **kwargs), mask)
 
     def _forward_train(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         batch, mask = self.split_mask(batch)
-        return _masked(super()._forward_train(batch, **kwargs), mask)
+        return masked_logits(super()._forward_train(batch, **kwargs), mask)
 
     def compute_values(self, batch: dict[str, Any], embeddings: Any = None) -> Tensor:
         """Value of each row, [R] float32; RLlib's, on observations without their mask."""
         values: Tensor = super().compute_values(self.split_mask(batch)[0], embeddings)
         return values
-
-
-def _masked(out: dict[str, Any], mask: Tensor | None) -> dict[str, Any]:
-    if mask is not None:
-        out[Columns.ACTION_DIST_INPUTS] = out[Columns.ACTION_DIST_INPUTS].masked_fill(~mask, MASKED_LOGIT)
-    return out

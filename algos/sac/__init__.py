@@ -1,1 +1,1 @@
-"""RLlib's own SAC: settings only; the algorithm is stock."""
+"""RLlib's own SAC and TQC: settings only; the algorithms are stock."""

@@ -1,4 +1,4 @@
-"""What can be set for RLlib's SAC."""
+"""What can be set for RLlib's SAC and TQC."""
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -7,8 +7,8 @@ from algos.settings import STRICT
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class SACSettings:
-    """Settings of RLlib's soft actor-critic (Haarnoja et al. 2018); names are RLlib's."""
+class SoftActorCriticSettings:
+    """What SAC and TQC share; names are RLlib's."""
 
     actor_lr: float = Field(default=3e-4, gt=0)
     """Adam step size of the policy."""
@@ -30,8 +30,6 @@ class SACSettings:
     """Environment steps sampled before the first gradient step."""
     n_step: int = Field(default=1, gt=0)
     """Bars of reward that are summed before bootstrapping; at most the fragment length."""
-    twin_q: bool = True
-    """Learn two Q-networks and take the smaller value, against overestimation (Fujimoto et al. 2018)."""
     tau: float = Field(default=5e-3, gt=0, le=1)
     """Share of the Q-networks that one target update takes over."""
     target_network_update_freq: int = Field(default=0, ge=0)
@@ -46,3 +44,23 @@ class SACSettings:
     """One network for all agents, or one each. None: one for all where observations and actions are alike."""
     num_envs_per_env_runner: int = Field(default=4, gt=0)
     """Copies of the environment, unless the scaling settings say otherwise."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class SACSettings(SoftActorCriticSettings):
+    """Settings of RLlib's soft actor-critic (Haarnoja et al. 2018); names are RLlib's."""
+
+    twin_q: bool = True
+    """Learn two Q-networks and take the smaller value, against overestimation (Fujimoto et al. 2018)."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class TQCSettings(SoftActorCriticSettings):
+    """Settings of RLlib's truncated quantile critics (Kuznetsov et al. 2020); names are RLlib's."""
+
+    n_quantiles: int = Field(default=25, gt=0)
+    """Quantiles of the return that each critic learns."""
+    n_critics: int = Field(default=2, gt=0)
+    """Critics, whose quantiles are pooled."""
+    top_quantiles_to_drop_per_net: int = Field(default=2, ge=0)
+    """Largest quantiles left out of the targets, for each critic, against overestimation; fewer than it has."""

@@ -7,27 +7,33 @@ from typing import Any
 
 import ray
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.algorithms.appo import APPOConfig
 from ray.rllib.algorithms.dqn import DQNConfig
+from ray.rllib.algorithms.impala import IMPALAConfig
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.algorithms.sac import SACConfig
+from ray.rllib.algorithms.tqc import TQCConfig
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from algos.dqn.config import DQNSettings
 from algos.dqn.module import MaskedDQNModule
 from algos.errors import IncompatibleError
-from algos.learner_state import WholeDQNLearner, WholePPOLearner, WholeSACLearner
+from algos.impala.config import IMPALASettings
+from algos.impala.learner import WholeAPPOLearner, WholeIMPALALearner
+from algos.impala.module import MaskedAPPOModule
+from algos.learner_state import WholeDQNLearner, WholePPOLearner, WholeSACLearner, WholeTQCLearner
 from algos.maddpg.algorithm import MADDPGConfig
 from algos.mappo.algorithm import IPPOConfig, MAPPOConfig
 from algos.ppo.algorithm import TeamPPOConfig, apply_ppo_settings
 from algos.ppo.module import MaskedPPOModule
 from algos.qmix.algorithm import IQLConfig, QMIXConfig, VDNConfig
 from algos.runner import TeamEnvRunner
-from algos.sac.config import SACSettings
+from algos.sac.config import SoftActorCriticSettings
 from envs.errors import InputError
 from envs.market import Market, build_floor, build_market, spec_to_json
 from envs.rllib import register
-from experiments.algorithm_names import ONLY_ON_TEAM_PATH, SECTION_OF_ALGO
+from experiments.algorithm_names import ONLY_CONTINUOUS, ONLY_ON_TEAM_PATH, SECTION_OF_ALGO
 from experiments.config import RunConfig, floor_spec
 
 SHARED = "shared"
@@ -36,7 +42,7 @@ NEVER = 10**9
 """An interval that is never reached: the trainable evaluates by episodes, RLlib would by iterations."""
 
 MOST_STEPS = 1000
-"""Environment steps in one iteration of DQN and SAC, RLlib's own figure for the first."""
+"""Environment steps in one iteration of RLlib's own algorithms but PPO, RLlib's own figure for DQN."""
 
 
 def algorithm_config(run: RunConfig, *, scaler: dict[str, Any] | None = None) -> AlgorithmConfig:
@@ -175,13 +181,37 @@ def _dqn(run: RunConfig) -> AlgorithmConfig:
 
 
 def _sac(run: RunConfig) -> AlgorithmConfig:
-    s: SACSettings = run.sac
+    config = SACConfig()
+    _use_soft_actor_critic(config, run, run.sac)
+    config.training(twin_q=run.sac.twin_q)
+    config.learners(learner_class=WholeSACLearner)
+    return config
+
+
+def _tqc(run: RunConfig) -> AlgorithmConfig:
+    s = run.tqc
+    config = TQCConfig()
+    _use_soft_actor_critic(config, run, s)
+    config.training(
+        n_quantiles=s.n_quantiles,
+        n_critics=s.n_critics,
+        top_quantiles_to_drop_per_net=s.top_quantiles_to_drop_per_net,
+    )
+    config.learners(learner_class=WholeTQCLearner)
+    return config
+
+
+def _use_soft_actor_critic(config: SACConfig, run: RunConfig, s: SoftActorCriticSettings) -> None:
+    """Write into a config what SAC and TQC share.
+
+    Raises:
+        InputError: if returns of several steps are longer than what is sampled at once.
+    """
     if s.n_step > s.rollout_fragment_length:
         raise InputError(
-            f"--sac.n-step is {s.n_step}, longer than the {s.rollout_fragment_length} bars of "
-            "--sac.rollout-fragment-length: lower the first or raise the second"
+            f"--{run.algo}.n-step is {s.n_step}, longer than the {s.rollout_fragment_length} bars of "
+            f"--{run.algo}.rollout-fragment-length: lower the first or raise the second"
         )
-    config = SACConfig()
     config.training(
         actor_lr=s.actor_lr,
         critic_lr=s.critic_lr,
@@ -191,7 +221,6 @@ def _sac(run: RunConfig) -> AlgorithmConfig:
         training_intensity=s.training_intensity,
         num_steps_sampled_before_learning_starts=s.learning_starts,
         n_step=s.n_step,
-        twin_q=s.twin_q,
         tau=s.tau,
         target_network_update_freq=s.target_network_update_freq,
         initial_alpha=s.initial_alpha,
@@ -207,13 +236,62 @@ def _sac(run: RunConfig) -> AlgorithmConfig:
             fcnet_hiddens=hidden, fcnet_activation="relu", fusionnet_hiddens=hidden, fusionnet_activation="relu"
         )
     )
-    config.learners(learner_class=WholeSACLearner)
     config.reporting(min_sample_timesteps_per_iteration=_steps_of_iteration(run))
+
+
+def _impala(run: RunConfig) -> AlgorithmConfig:
+    config = IMPALAConfig()
+    _use_impala(config, run, run.impala)
+    config.rl_module(rl_module_spec=RLModuleSpec(module_class=MaskedPPOModule))
+    config.learners(learner_class=WholeIMPALALearner)
     return config
 
 
+def _appo(run: RunConfig) -> AlgorithmConfig:
+    s = run.appo
+    config = APPOConfig()
+    _use_impala(config, run, s)
+    config.training(
+        clip_param=s.clip_param,
+        use_kl_loss=s.use_kl_loss,
+        kl_coeff=s.kl_coeff,
+        kl_target=s.kl_target,
+        tau=s.tau,
+        target_network_update_freq=s.target_network_update_freq,
+        circular_buffer_num_batches=s.circular_buffer_num_batches,
+        circular_buffer_iterations_per_batch=s.circular_buffer_iterations_per_batch,
+    )
+    config.rl_module(rl_module_spec=RLModuleSpec(module_class=MaskedAPPOModule))
+    config.learners(learner_class=WholeAPPOLearner)
+    return config
+
+
+def _use_impala(config: IMPALAConfig, run: RunConfig, s: IMPALASettings) -> None:
+    """Write into a config what IMPALA and APPO share."""
+    config.training(
+        lr=s.lr,
+        gamma=s.gamma,
+        train_batch_size_per_learner=s.train_batch_size_per_learner,
+        vtrace_clip_rho_threshold=s.vtrace_clip_rho_threshold,
+        vtrace_clip_pg_rho_threshold=s.vtrace_clip_pg_rho_threshold,
+        vf_loss_coeff=s.vf_loss_coeff,
+        entropy_coeff=s.entropy_coeff,
+        grad_clip=s.grad_clip,
+        grad_clip_by="global_norm",
+    )
+    config.env_runners(
+        num_envs_per_env_runner=s.num_envs_per_env_runner, rollout_fragment_length=s.rollout_fragment_length
+    )
+    config.rl_module(
+        model_config=DefaultModelConfig(
+            fcnet_hiddens=list(s.hidden), fcnet_activation=s.activation, vf_share_layers=s.vf_share_layers
+        )
+    )
+    config.reporting(min_sample_timesteps_per_iteration=_steps_of_iteration(run))
+
+
 def _steps_of_iteration(run: RunConfig) -> int:
-    """Environment steps in an iteration of DQN and SAC: RLlib's own would run past the checkpoints that are due."""
+    """Environment steps in an iteration of RLlib's own algorithms but PPO; by default checkpoints would come late."""
     return min(MOST_STEPS, run.checkpoint_interval * (run.floor.horizon_bars or MOST_STEPS))
 
 
@@ -228,6 +306,9 @@ _BUILDERS = {
     ("ppo", "rllib"): _rllib_ppo,
     ("dqn", ""): _dqn,
     ("sac", ""): _sac,
+    ("tqc", ""): _tqc,
+    ("impala", ""): _impala,
+    ("appo", ""): _appo,
 }
 
 
@@ -268,14 +349,15 @@ def _assign_networks(config: AlgorithmConfig, run: RunConfig, market: Market) ->
         InputError: if the algorithm needs continuous actions.
     """
     action = run.desk.action
-    if run.algo == "sac" and action != "continuous":
+    if run.algo in ONLY_CONTINUOUS and action != "continuous":
         raise InputError(
-            f"--algo sac sets target weights, but desk.action is {action}: give --desk.action continuous, or use dqn"
+            f"--algo {run.algo} sets target weights, but desk.action is {action}: give --desk.action continuous, or "
+            "use dqn"
         )
     if run.algo in ("qmix", "vdn", "iql", "dqn") and action != "discrete":
         raise IncompatibleError(
             f"--algo {run.algo} chooses among discrete actions, but desk.action is {action}: use ppo, mappo, ippo, "
-            "maddpg or sac"
+            "maddpg, sac, tqc, impala or appo"
         )
     if run.algo in ONLY_ON_TEAM_PATH:
         return  # one module for the whole team, which pads observations itself

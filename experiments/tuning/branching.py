@@ -26,6 +26,14 @@ _OF_THE_RUN = (
     *("checkpoint_on_signal", "max_failures", "floor.capital", "floor.horizon_bars", "floor.costs."),
     *("scaling.num_gpus_", "scaling.num_cpus_", "scaling.floor_device", "search."),
 )
+_OF_SOFT_ACTOR_CRITIC = (
+    *("actor_lr", "critic_lr", "alpha_lr", "gamma", "train_batch_size_per_learner", "training_intensity"),
+    *("rollout_fragment_length", "learning_starts", "n_step", "tau", "target_network_update_freq", "target_entropy"),
+)
+_OF_IMPALA = (
+    *("lr", "gamma", "train_batch_size_per_learner", "rollout_fragment_length", "vtrace_clip_rho_threshold"),
+    *("vtrace_clip_pg_rho_threshold", "vf_loss_coeff", "entropy_coeff", "grad_clip"),
+)
 _OF_LEARNING = {
     "qmix": (
         *("lr", "gamma", "train_batch_size", "num_updates", "rollout_fragment_length", "learning_starts", "n_step"),
@@ -59,11 +67,10 @@ _OF_LEARNING = {
         *("learning_starts", "n_step", "double_q", "target_network_update_freq"),
         *("epsilon_start", "epsilon_end", "epsilon_decay_steps"),
     ),
-    "sac": (
-        *("actor_lr", "critic_lr", "alpha_lr", "gamma", "train_batch_size_per_learner", "training_intensity"),
-        *("rollout_fragment_length", "learning_starts", "n_step", "tau", "target_network_update_freq"),
-        "target_entropy",
-    ),
+    "sac": _OF_SOFT_ACTOR_CRITIC,
+    "tqc": (*_OF_SOFT_ACTOR_CRITIC, "top_quantiles_to_drop_per_net"),
+    "impala": _OF_IMPALA,
+    "appo": (*_OF_IMPALA, "clip_param", "kl_target", "tau", "target_network_update_freq", "circular_buffer_"),
 }
 MAY_DIFFER = (*_OF_THE_RUN, *(f"{group}.{name}" for group, names in _OF_LEARNING.items() for name in names))
 """Settings that a branch may have of its own; a name that ends in ``.`` or ``_`` stands for all that begin so. What is

@@ -18,7 +18,7 @@ from algos.runner import TEAM_MODULE
 from algos.windows import with_windows
 from envs.errors import InputError
 from envs.market import Market, build_floor
-from experiments.algorithm_names import ON_POLICY, SECTION_OF_ALGO
+from experiments.algorithm_names import ON_POLICY, ONLY_CONTINUOUS, SECTION_OF_ALGO
 from experiments.config import RunConfig, run_folder
 from experiments.tuning.algorithms import algorithm_config, is_on_team_path, replicas
 
@@ -172,11 +172,12 @@ class _Parts:
             prioritised = getattr(self.algo, "replays_by_priority", False)
             priorities = 4 * min(capacity, steps) if prioritised else 0
             return min(steps % STEPS_PER_SEGMENT, capacity) * self._row() + priorities
-        is_sac = self.config.algo == "sac"
         capacity = self.own.replay_capacity
         steps = min(capacity, episodes * self.episode_len)
         per_episode = _BYTES_PER_EPISODE // self.episode_len
-        drawn = 12 * self.actions if is_sac else self.actions  # weights, means and deviations; or a mask
+        drawn = (
+            12 if self.config.algo in ONLY_CONTINUOUS else 1
+        ) * self.actions  # weights, means and deviations; or a mask
         return steps * self.num_agents * (4 * self.width + drawn + 40 + per_episode)
 
     def _segment(self, number: int) -> int:

@@ -30,6 +30,25 @@ def _mappo() -> dict[str, Any]:
     }
 
 
+def _soft_actor_critic(section: str) -> dict[str, Any]:
+    return {
+        f"{section}.actor_lr": tune.loguniform(3e-5, 3e-3),
+        f"{section}.critic_lr": tune.loguniform(1e-4, 3e-3),
+        f"{section}.gamma": tune.choice([0.9, 0.97, 0.99, 0.995]),
+        f"{section}.tau": tune.loguniform(1e-3, 5e-2),
+        f"{section}.n_step": tune.choice([1, 3, 5]),
+    }
+
+
+def _impala(section: str) -> dict[str, Any]:
+    return {
+        f"{section}.lr": tune.loguniform(5e-5, 3e-3),
+        f"{section}.gamma": tune.choice([0.9, 0.97, 0.99, 0.995]),
+        f"{section}.entropy_coeff": tune.loguniform(1e-4, 3e-2),
+        f"{section}.vf_loss_coeff": tune.choice([0.25, 0.5, 1.0]),
+    }
+
+
 SPACES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "qmix": _value_based("qmix") | {"qmix.mixing_embed_dim": tune.choice([16, 32, 64])},
@@ -53,13 +72,10 @@ SPACES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "ppo.clip_param": tune.choice([0.1, 0.2, 0.3]),
         },
         "dqn": _value_based("dqn"),
-        "sac": {
-            "sac.actor_lr": tune.loguniform(3e-5, 3e-3),
-            "sac.critic_lr": tune.loguniform(1e-4, 3e-3),
-            "sac.gamma": tune.choice([0.9, 0.97, 0.99, 0.995]),
-            "sac.tau": tune.loguniform(1e-3, 5e-2),
-            "sac.n_step": tune.choice([1, 3, 5]),
-        },
+        "sac": _soft_actor_critic("sac"),
+        "tqc": _soft_actor_critic("tqc") | {"tqc.top_quantiles_to_drop_per_net": tune.choice([0, 2, 5])},
+        "impala": _impala("impala"),
+        "appo": _impala("appo") | {"appo.clip_param": tune.choice([0.1, 0.2, 0.4])},
     }
 )
 """What a search draws for each algorithm; the run's own settings hold for everything else."""

@@ -14,9 +14,12 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.rllib.algorithms.appo import APPO
 from ray.rllib.algorithms.dqn import DQN
+from ray.rllib.algorithms.impala import IMPALA
 from ray.rllib.algorithms.ppo import PPO
 from ray.rllib.algorithms.sac import SAC
+from ray.rllib.algorithms.tqc import TQC
 from ray.rllib.utils.metrics import (
     ENV_RUNNER_RESULTS,
     EPISODE_RETURN_MEAN,
@@ -277,12 +280,25 @@ class FloorSAC(RunTrainable, SAC):
     """RLlib's own SAC on the trading floor."""
 
 
+class FloorTQC(RunTrainable, TQC):
+    """RLlib's own TQC on the trading floor."""
+
+
+class FloorIMPALA(RunTrainable, IMPALA):
+    """RLlib's own IMPALA on the trading floor."""
+
+
+class FloorAPPO(RunTrainable, APPO):
+    """RLlib's own APPO on the trading floor."""
+
+
 def trainable_class(run: RunConfig) -> type[RunTrainable]:
     """The trainable of a run."""
     if run.algo == "ppo":
         return FloorPPO if run.runner == "team" else FloorRLlibPPO
     classes: dict[str, type[RunTrainable]] = {"qmix": FloorQMIX, "vdn": FloorVDN, "dqn": FloorDQN, "sac": FloorSAC}
     classes |= {"iql": FloorIQL, "mappo": FloorMAPPO, "ippo": FloorIPPO, "maddpg": FloorMADDPG}
+    classes |= {"tqc": FloorTQC, "impala": FloorIMPALA, "appo": FloorAPPO}
     return classes[run.algo]
 
 

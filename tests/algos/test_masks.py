@@ -6,9 +6,11 @@ import pytest
 import torch
 from ray.rllib.algorithms.dqn.dqn_learner import QF_NEXT_PREDS, QF_PREDS, QF_TARGET_NEXT_PREDS
 from ray.rllib.core.columns import Columns
+from ray.rllib.core.rl_module.apis import TARGET_NETWORK_ACTION_DIST_INPUTS
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 
 from algos.dqn.module import MaskedDQNModule
+from algos.impala.module import MaskedAPPOModule
 from algos.masks import ACTION_MASK, OBSERVATIONS, MaskedObservations, bare_space
 from algos.ppo.module import MaskedPPOModule
 
@@ -48,6 +50,17 @@ def test_ppo_gives_the_same_masked_logits_for_a_dict_and_for_a_column(forward):
     )
     assert bool((torch.softmax(logits, -1)[~mask] == 0).all())
     assert torch.equal(with_dict.compute_values(in_dict), with_column.compute_values({Columns.OBS: obs}))
+
+
+def test_target_policy_of_appo_forbids_what_the_policy_does():
+    with_dict, with_column = modules(MaskedAPPOModule, DefaultModelConfig(fcnet_hiddens=[8]))
+    obs, mask = rows(0)
+    in_dict = {Columns.OBS: {OBSERVATIONS: obs, ACTION_MASK: mask.to(torch.int8)}}
+    for module, batch in ((with_dict, in_dict), (with_column, {Columns.OBS: obs, ACTION_MASK: mask})):
+        module.make_target_networks()
+        logits = module.forward_target(batch)[TARGET_NETWORK_ACTION_DIST_INPUTS]
+        assert torch.equal(logits, module.forward_train(batch)[Columns.ACTION_DIST_INPUTS])
+        assert bool((torch.softmax(logits, -1)[~mask] == 0).all())
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 1.0])

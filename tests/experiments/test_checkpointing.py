@@ -16,6 +16,13 @@ pytestmark = [
 SMALL = {"hidden": [16], "num_envs_per_env_runner": 2, "learning_starts": 64, "train_batch_size_per_learner": 16}
 OFTEN = {"checkpoint_interval": 2, "evaluation_interval": 2}
 CONTINUOUS = {"desk": {"action": "continuous"}}
+SMALL_IMPALA = {  # an iteration takes three samples and a batch four: one is not full when a checkpoint is taken
+    "hidden": [16],
+    "num_envs_per_env_runner": 2,
+    "rollout_fragment_length": 8,
+    "train_batch_size_per_learner": 64,
+    "lr": 0.01,
+}
 RUNS = {
     "dqn": config_of("dqn", **OFTEN, dqn=SMALL | {"target_network_update_freq": 70}),
     "sac": config_of("sac", **OFTEN, **CONTINUOUS, sac=SMALL),
@@ -26,6 +33,19 @@ RUNS = {
         sac=SMALL | {"use_shared_networks": False, "n_step": 3, "target_network_update_freq": 70, "alpha_lr": 0.01},
     ),
     "sac with one Q-network": config_of("sac", **OFTEN, **CONTINUOUS, sac=SMALL | {"twin_q": False}),
+    "tqc": config_of("tqc", **OFTEN, **CONTINUOUS, tqc=SMALL | {"n_quantiles": 5, "target_network_update_freq": 70}),
+    "impala": config_of("impala", **OFTEN, impala=SMALL_IMPALA),
+    "appo of separate networks": config_of(
+        "appo",
+        **OFTEN,
+        appo=SMALL_IMPALA
+        | {
+            "use_shared_networks": False,
+            "use_kl_loss": True,
+            "circular_buffer_num_batches": 2,
+            "target_network_update_freq": 0.75,
+        },
+    ),
     "ppo with a falling step size": config_of(
         "ppo",
         runner="rllib",

@@ -27,6 +27,7 @@ pytestmark = pytest.mark.usefixtures("ray_session")
 SMALL_QMIX = {"hidden": [16], "num_envs_per_env_runner": 4, "learning_starts": 32, "train_batch_size": 16}
 SMALL_PPO = {"hidden": [16], "num_envs_per_env_runner": 4, "train_batch_size_per_learner": 64, "minibatch_size": 32}
 SMALL_DQN = {"hidden": [16], "num_envs_per_env_runner": 2, "learning_starts": 32}
+SMALL_IMPALA = {"hidden": [16], "num_envs_per_env_runner": 4, "train_batch_size_per_learner": 64, "lr": 0.01}
 RUNS = {
     "qmix": config_of("qmix", qmix=SMALL_QMIX),
     "qmix-gru": config_of("qmix", qmix=SMALL_QMIX | {"network": "gru", "sequence_length": 4}),
@@ -48,6 +49,8 @@ RUNS = {
         desk={"action": "continuous", "preset": "roles"},
     ),
     "dqn": config_of("dqn", dqn=SMALL_DQN),
+    "appo": config_of("appo", appo=SMALL_IMPALA),
+    "tqc-continuous": config_of("tqc", tqc=SMALL_DQN, desk={"action": "continuous"}),
     "sac-continuous": config_of("sac", sac=SMALL_DQN, desk={"action": "continuous", "preset": "roles"}),
 }
 
@@ -149,6 +152,8 @@ def test_slices_of_a_team_join_to_what_was_saved(exported):
         ("maddpg", 5, "exp_avg"),
         ("maddpg-continuous", 6, "exp_avg_sq"),
         ("dqn", 4, "exp_avg_sq"),
+        ("appo", 4, "exp_avg"),
+        ("tqc-continuous", 4, "exp_avg"),
         ("sac-continuous", 5, "exp_avg_sq"),
     ],
 )
@@ -171,6 +176,9 @@ def test_targets_are_beside_the_networks_that_they_follow(exported):
     assert networks.keys() == targets.keys()
     assert all(networks[a].keys() == targets[a].keys() for a in networks)
     assert tensors_of(exported("ppo")[1], "targets") == {}
+    networks, targets = (tensors_of(exported("appo")[1], kind) for kind in ("networks", "targets"))
+    assert networks.keys() == targets.keys()
+    assert all(targets[a].keys() == {n for n in networks[a] if not n.startswith("vf.")} for a in networks)
 
 
 def test_temperature_of_sac_is_beside_what_its_optimizer_remembers(exported):

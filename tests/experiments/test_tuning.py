@@ -23,7 +23,7 @@ from experiments.run_files import SEARCH_FILE
 from experiments.run_record import read_run_record, write_run_record
 from experiments.settings import settings_of
 from experiments.tuning import resume
-from experiments.tuning.algorithms import MOST_STEPS, SHARED, algorithm_config
+from experiments.tuning.algorithms import MOST_STEPS, SHARED, algorithm_config, check_algorithm
 from experiments.tuning.disk import predict_disk_use
 from experiments.tuning.monitor import write_summary
 from experiments.tuning.search_record import SearchRecord, TrialRecord
@@ -203,13 +203,16 @@ def test_search_draws_settings_that_exist_for_that_algorithm(algo):
         ("ppo", "rllib"),
         ("dqn", "team"),
         ("sac", "team"),
+        ("tqc", "team"),
+        ("impala", "rllib"),
+        ("appo", "rllib"),
         ("mappo", "team"),
         ("ippo", "team"),
         ("maddpg", "team"),
     ],
 )
 def test_every_algorithm_takes_every_desk(algo, runner, preset):
-    action = "continuous" if algo == "sac" else "discrete"
+    action = "continuous" if algo in ("sac", "tqc") else "discrete"
     config = algorithm_config(config_of(algo, runner=runner, desk={"preset": preset, "action": action}, seed=5))
     config.validate()
     assert config.seed == 5
@@ -223,22 +226,35 @@ def test_every_algorithm_takes_every_desk(algo, runner, preset):
 def test_continuous_actions_need_ppo(algo):
     with pytest.raises(IncompatibleError, match=f"--algo {algo} chooses among discrete actions"):
         algorithm_config(config_of(algo, desk={"action": "continuous"}))
-    for other in ("ppo", "mappo", "ippo", "maddpg"):
+    for other in ("ppo", "mappo", "ippo", "maddpg", "impala", "appo"):
         algorithm_config(config_of(other, desk={"action": "continuous"})).validate()
 
 
-def test_sac_needs_continuous_actions_and_says_which_setting_gives_them():
-    with pytest.raises(InputError, match=r"desk.action is discrete: give --desk.action continuous, or use dqn$"):
-        algorithm_config(config_of("sac"))
+@pytest.mark.parametrize("algo", ["sac", "tqc"])
+def test_sac_needs_continuous_actions_and_says_which_setting_gives_them(algo):
+    told = (
+        f"^--algo {algo} sets target weights, but desk.action is discrete: give --desk.action continuous, or use dqn$"
+    )
+    with pytest.raises(InputError, match=told):
+        algorithm_config(config_of(algo))
 
 
-def test_steps_of_sac_are_not_longer_than_what_is_sampled_at_once():
-    sac = {"n_step": 20, "rollout_fragment_length": 16}
-    with pytest.raises(InputError, match=r"--sac.n-step is 20, longer than the 16 bars of --sac.rollout-fragment"):
-        algorithm_config(config_of("sac", desk={"action": "continuous"}, sac=sac))
+@pytest.mark.parametrize("algo", ["sac", "tqc"])
+def test_steps_of_sac_are_not_longer_than_what_is_sampled_at_once(algo):
+    own = {"n_step": 20, "rollout_fragment_length": 16}
+    with pytest.raises(
+        InputError, match=rf"--{algo}.n-step is 20, longer than the 16 bars of --{algo}.rollout-fragment"
+    ):
+        algorithm_config(config_of(algo, desk={"action": "continuous"}, **{algo: own}))
 
 
-@pytest.mark.parametrize("algo", ["ppo", "dqn"])
+def test_quantiles_that_are_dropped_are_fewer_than_there_are():
+    run = config_of("tqc", desk={"action": "continuous"}, tqc={"n_quantiles": 3, "top_quantiles_to_drop_per_net": 3})
+    with pytest.raises(InputError, match=r"^RLlib refuses these settings of tqc: Cannot drop 6 quantiles"):
+        check_algorithm(run)
+
+
+@pytest.mark.parametrize("algo", ["ppo", "dqn", "impala", "appo"])
 def test_agents_share_a_network_where_they_can(algo):
     assert set(algorithm_config(config_of(algo)).policies) == {SHARED}
     separate = algorithm_config(config_of(algo, **{algo: {"use_shared_networks": False}}))
@@ -324,6 +340,18 @@ def test_settings_reach_rllib():
     assert (maddpg.lr, maddpg.gamma, maddpg.use_global_state, maddpg.pays_own_reward) == (0.2, 0.8, False, True)
     sac = algorithm_config(config_of("sac", desk={"action": "continuous"}, sac={"actor_lr": 0.3, "target_entropy": -7}))
     assert (sac.actor_lr, sac.critic_lr, sac.target_entropy, sac.initial_alpha) == (0.3, 3e-4, -7, 0.01)
+    tqc = algorithm_config(config_of("tqc", desk={"action": "continuous"}, tqc={"critic_lr": 0.2, "n_quantiles": 9}))
+    assert (tqc.critic_lr, tqc.n_quantiles, tqc.n_critics, tqc.top_quantiles_to_drop_per_net) == (0.2, 9, 2, 2)
+    impala = algorithm_config(config_of("impala", impala={"lr": 0.1, "rollout_fragment_length": 7}))
+    assert (impala.lr, impala.rollout_fragment_length, impala.entropy_coeff, impala.num_env_runners) == (
+        0.1,
+        7,
+        0.003,
+        0,
+    )
+    assert impala.model_config["vf_share_layers"] is False
+    appo = algorithm_config(config_of("appo", appo={"grad_clip": 3.0, "clip_param": 0.3, "tau": 0.5}))
+    assert (appo.grad_clip, appo.clip_param, appo.tau, appo.circular_buffer_iterations_per_batch) == (3.0, 0.3, 0.5, 2)
     scaled = algorithm_config(config_of("qmix", scaling={"num_env_runners": 2, "num_learners": 2}))
     assert (scaled.num_env_runners, scaled.num_learners, scaled.num_gpus_per_learner) == (2, 2, 0)
 

@@ -29,13 +29,16 @@ RUNS = {
     "maddpg": ["--algo", "maddpg", *CRITICS, "--episodes", "96"],
     "ppo-rllib": ["--algo", "ppo", "--runner", "rllib", *BATCH, "--episodes", "80"],
     "dqn": ["--algo", "dqn", "--dqn.learning-starts", "64", "--episodes", "64"],
+    "tqc": ["--algo", "tqc", "--desk.action", "continuous", "--tqc.learning-starts", "64", "--episodes", "64"],
+    "impala": ["--algo", "impala", "--impala.train-batch-size-per-learner", "160", "--episodes", "80"],
+    "appo": ["--algo", "appo", "--appo.train-batch-size-per-learner", "160", "--episodes", "80"],
     "sac": ["--algo", "sac", *WEIGHTS, "--sac.rollout-fragment-length", "8", "--episodes", "64"],
 }
 """Short runs of some five checkpoints each."""
 PATIENCE_S = 180
 
 RUNNER = {"ppo-rllib": "ray.rllib.env.multi_agent_env_runner:MultiAgentEnvRunner.sample"}
-RUNNER["dqn"] = RUNNER["sac"] = RUNNER["ppo-rllib"]
+RUNNER |= dict.fromkeys(("dqn", "sac", "tqc", "impala", "appo"), RUNNER["ppo-rllib"])
 TEAM_RUNNER = "algos.runner:TeamEnvRunner.sample"
 TRAINABLE = "experiments.tuning.trainables:RunTrainable"
 CHECKPOINTED = "experiments.tuning.checkpointing:CheckpointedRun"

@@ -3,7 +3,22 @@
 import json
 
 import pytest
-from commands import CLOCK, MADDPG, MAPPO, MARKET, PPO, QMIX, SAC, checkpoints, meta, run_here, summary
+from commands import (
+    APPO,
+    CLOCK,
+    IMPALA,
+    MADDPG,
+    MAPPO,
+    MARKET,
+    PPO,
+    QMIX,
+    SAC,
+    TQC,
+    checkpoints,
+    meta,
+    run_here,
+    summary,
+)
 
 from algos.policy import load_policy
 from experiments.backtesting.compare import backtest_models
@@ -78,6 +93,29 @@ def test_sac_has_no_epsilon(tmp_path):
     assert check(tmp_path / "sac", agents=3)["epsilon"] is None
 
 
+@pytest.mark.slow
+def test_impala_has_no_epsilon(tmp_path):
+    assert run_here(tmp_path / "impala", *IMPALA, *EPISODES) == 0
+    assert check(tmp_path / "impala", agents=3)["epsilon"] is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words", [APPO, [*APPO, "--desk.action", "continuous"], TQC], ids=["appo", "continuous", "tqc"]
+)
+def test_appo_and_tqc(tmp_path, words):
+    assert run_here(tmp_path / "run", *words, *EPISODES) == 0
+    check(tmp_path / "run", agents=3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("algo", ["impala", "appo"])
+def test_impala_obeys_masks_and_takes_every_role(tmp_path, algo):
+    words = [*MARKET, *CLOCK, "--algo", algo, "--preset", "roles", "--desk.max-rung-change", "1"]
+    assert run_here(tmp_path / "roles", *words, *EPISODES) == 0
+    check_figures(tmp_path / "roles")
+
+
 def test_ppo_sampled_by_rllibs_own_runner(tmp_path):
     assert run_here(tmp_path / "ppo", *PPO, "--runner", "rllib", *EPISODES) == 0
     check(tmp_path / "ppo", agents=3)
@@ -113,8 +151,8 @@ def test_separate_and_recurrent_networks(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
-    [QMIX, PPO, [*PPO, "--runner", "rllib"], DQN, SAC, MAPPO, [*MAPPO, "--algo", "ippo"], MADDPG],
-    ids=["qmix", "ppo", "ppo by rllib", "dqn", "sac", "mappo", "ippo", "maddpg"],
+    [QMIX, PPO, [*PPO, "--runner", "rllib"], DQN, SAC, TQC, IMPALA, APPO, MAPPO, [*MAPPO, "--algo", "ippo"], MADDPG],
+    ids=["qmix", "ppo", "ppo by rllib", "dqn", "sac", "tqc", "impala", "appo", "mappo", "ippo", "maddpg"],
 )
 def test_two_runners_and_two_learners_and_a_resume(tmp_path, words):
     folder = tmp_path / "scaled"
@@ -129,8 +167,8 @@ def test_two_runners_and_two_learners_and_a_resume(tmp_path, words):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
-    [PPO, [*PPO, "--runner", "rllib"], DQN, SAC, MAPPO, MADDPG],
-    ids=["ppo", "ppo by rllib", "dqn", "sac", "mappo", "maddpg"],
+    [PPO, [*PPO, "--runner", "rllib"], DQN, SAC, TQC, IMPALA, APPO, MAPPO, MADDPG],
+    ids=["ppo", "ppo by rllib", "dqn", "sac", "tqc", "impala", "appo", "mappo", "maddpg"],
 )
 def test_resume_counts_on(tmp_path, words):
     folder = tmp_path / "again"

@@ -3,7 +3,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from commands import CLOCK, MADDPG, MAPPO, MARKET, PPO, QMIX, SAC, run_here
+from commands import APPO, CLOCK, MADDPG, MAPPO, MARKET, PPO, QMIX, SAC, TQC, run_here
 
 from envs.errors import InputError
 from envs.market import build_market
@@ -23,8 +23,10 @@ RUNS = {
     "maddpg": [*MADDPG, "--desk.action", "continuous", "--maddpg.reward", "own", "--keep", "4", "--episodes", "40"],
     "dqn": [*MARKET, *CLOCK, "--algo", "dqn", "--dqn.learning-starts", "64", "--episodes", "32"],
     "sac": [*SAC, "--episodes", "32"],
+    "tqc": [*TQC, "--episodes", "32"],
+    "appo": [*APPO, "--episodes", "32"],
 }
-LONGER = ("vdn", "iql by priority", "ppo of separate networks", "mappo", "maddpg", "dqn")
+LONGER = ("vdn", "iql by priority", "ppo of separate networks", "mappo", "maddpg", "dqn", "tqc", "appo")
 """Those that add least to the others."""
 
 
