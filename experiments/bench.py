@@ -29,7 +29,7 @@ class BenchConfig:
     """floor: the market alone. sampling: runners. training: whole iterations, an update in parts, and BenchMARL.
     checkpoint: saves, restores and restarts."""
     device: Literal["cpu", "cuda"] = "cpu"
-    """Where ours runs; what it is compared with always runs on the CPU."""
+    """Where ours runs, and BenchMARL; RLlib, which ours is compared with, always runs on the CPU."""
     rounds: int = Field(default=5, gt=0)
     """Timed rounds; medians are shown."""
     use_benchmarl: bool = True
