@@ -128,6 +128,15 @@ def _set_runner_state(runner: MultiAgentEnvRunner, state: dict[str, Any]) -> Non
         setattr(runner.env, name, value)
     for env, env_state in zip(runner.env.envs, saved, strict=True):
         env.unwrapped.set_state(env_state)
+        _mark_as_reset(env)
+
+
+def _mark_as_reset(env: Any) -> None:
+    """Tell gymnasium's wrappers, which refuse to step what was never reset, that an episode is under way."""
+    while env is not env.unwrapped:
+        if hasattr(type(env), "has_reset"):
+            env._has_reset = True
+        env = env.env
 
 
 def _generator_places(buffer: Any) -> list[tuple[Any, str]]:

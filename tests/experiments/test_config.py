@@ -120,7 +120,7 @@ def test_flag_given_twice_counts_the_last_time():
         (
             ["--algo", "sarsa"],
             r"^--algo is 'sarsa', which does not exist: choose one of qmix, vdn, iql, mappo, ippo, maddpg, ppo, dqn, "
-            r"sac$",
+            r"sac, tqc, impala, appo$",
         ),
         (["--algo", "sac", "--network", "gru"], r"^--network has no effect on --algo sac, which leaves no choice: "),
         (["--network", "lstm"], r"^--qmix\.network is 'lstm', which does not exist: choose one of mlp, gru, transf"),
