@@ -11,12 +11,13 @@ from experiments.backtest import BacktestConfig
 from experiments.bench import BenchConfig
 from experiments.checkpoints import CheckpointsConfig
 from experiments.config import ALIASES, RunConfig, TableConfig, preset_names
+from experiments.evaluate import WalkConfig
 from experiments.score import ScoreConfig
 from experiments.settings import hyphens, settings_of
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "CONTRIBUTING.md", "docs/configuration.md", "docs/recovery.md")
-VERBS = (RunConfig, BacktestConfig, AuditConfig, BenchConfig, CheckpointsConfig, ScoreConfig, TableConfig)
+PAGES = ("README.md", "CONTRIBUTING.md", "docs/configuration.md", "docs/recovery.md", "docs/algorithms.md")
+VERBS = (RunConfig, BacktestConfig, AuditConfig, BenchConfig, CheckpointsConfig, ScoreConfig, TableConfig, WalkConfig)
 GENERAL = {"--help", "--strict"}
 
 
