@@ -165,7 +165,9 @@ def test_observation_that_says_nothing_of_bars_is_one_bar():
     assert encoder.bar_columns.tolist() == [[[0, 1, 2, 3]]] * 2
     assert encoder.own_columns.shape[-1] == 0
     assert encoder(torch.randn(2, R, 4)).shape == (2, R, NetworkSettings().d_model)
-    assert encoder(torch.randn(2, 0, 4)).shape == (2, 0, 64), "a rollout in which no episode ended has no final rows"
+    assert encoder(torch.randn(2, 0, 4)).shape == (2, 0, NetworkSettings().d_model), (
+        "a rollout in which no episode ended has no final rows"
+    )
 
 
 def test_windows_of_different_length_and_heads_that_do_not_fit_are_refused():
