@@ -119,6 +119,7 @@ _OF_MARKET: Mapping[tuple[str, str], Recipe] = MappingProxyType(
         ("penalty", "iql"): Recipe(10_000, _SETTLING_OPTIMISTS),
         ("almgren-chriss", "maddpg"): Recipe(60_000, {**_TD3, "actor_lr": 3e-4, "logit_penalty": 1e-2}),
         ("almgren-chriss", "ippo"): Recipe(300_000, {"lr": 5e-4}),
+        ("merton", "ppo"): Recipe(200_000, {"entropy_coeff": 0.003}),
         ("merton", "maddpg"): Recipe(200_000, {**_TD3, "target_noise": 0.1}),
         ("garleanu-pedersen", "mappo"): Recipe(300_000, _LINEAR_QUADRATIC),
         ("garleanu-pedersen", "maddpg"): Recipe(60_000, {"gamma": 0.99, "noise_start": 0.05, "actor_lr": 1e-4}),

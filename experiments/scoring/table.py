@@ -36,7 +36,7 @@ def run_table(config: ScoreConfig, argv: Sequence[str]) -> dict[str, Any]:
     base = Path(config.out or "results/scores")
     check_folder_writable(base, setting="--out")
     for i, row in enumerate(rows):
-        asked = parse_score([*row.words, "--seeds", str(config.seeds), "--seed", str(config.seed)])
+        asked = _asked(row, config)
         if is_done(asked, base / row.slug):
             print(f"row {i + 1} of {len(rows)}: {row.problem}, {row.algo}: done before", flush=True)
             continue
@@ -44,7 +44,7 @@ def run_table(config: ScoreConfig, argv: Sequence[str]) -> dict[str, Any]:
         start = time.monotonic()
         _, _, record = score_learner(asked, base / row.slug)
         write_json(base / row.slug / RESULT_FILE, record | {"seconds_a_seed": (time.monotonic() - start) / asked.seeds})
-    found = {row.slug: read_record(base / row.slug) for row in STANDING}
+    found = {row.slug: _current_record(row, config, base / row.slug) for row in STANDING}
     cells = [table_cells(row, found[row.slug]) for row in rows]
     show(rows_table(cells, title=f"Standing table, {config.seeds} seeds"))
     if config.out is None and config.seeds == SEEDS:
@@ -53,6 +53,16 @@ def run_table(config: ScoreConfig, argv: Sequence[str]) -> dict[str, Any]:
     picture = plot_table(base / PICTURE_FILE, [(row, found[row.slug]) for row in rows])
     print(f"picture: {picture}; figures: {base}")
     return {"rows": cells}
+
+
+def _asked(row: Row, config: ScoreConfig) -> ScoreConfig:
+    """What a row asks for, with the seeds of the table."""
+    return parse_score([*row.words, "--seeds", str(config.seeds), "--seed", str(config.seed)])
+
+
+def _current_record(row: Row, config: ScoreConfig, folder: Path) -> dict[str, Any] | None:
+    """What a row has reached with the settings that it has now; None where it was run with others, or not at all."""
+    return read_record(folder) if is_done(_asked(row, config), folder) else None
 
 
 def table_cells(row: Row, record: Mapping[str, Any] | None) -> dict[str, str]:
