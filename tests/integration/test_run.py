@@ -356,6 +356,7 @@ def test_killed_run_carries_on_from_its_newest_checkpoint(killed, tmp_path):
     assert summary(folder)["status"] == "running"
 
 
+@pytest.mark.faults  # a kill while Tune copies its own files leaves them empty, which plain Tune cannot read
 def test_plain_tune_restores_the_folder(killed, tmp_path):
     folder, *_ = killed
     moved = shutil.copytree(folder, tmp_path / "killed")
