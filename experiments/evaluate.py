@@ -15,6 +15,7 @@ import experiments.interrupts  # noqa: F401  before what takes seconds to import
 from algos.settings import STRICT
 from envs.errors import InputError
 from envs.market import build_market
+from experiments.algorithm_flags import scan_algo_flags
 from experiments.arguments import parse_flags, print_help, scan_flags
 from experiments.cli import DONE, INTERRUPTED, check_json_flag, main, write_json_flag
 from experiments.config import ALIASES, MOST_SEED, RunConfig, floor_spec, parse_run, run_name
@@ -116,7 +117,7 @@ def run(argv: Sequence[str]) -> int:
 
 def _check(walk: WalkConfig, asked: Sequence[str]) -> tuple[RunConfig, Path]:
     """Read the settings of the runs, and where all of it goes."""
-    flags = scan_flags(RunConfig, asked, aliases=ALIASES)
+    flags = scan_algo_flags(RunConfig, asked, RunConfig.algo, aliases=ALIASES)  # parse_run says whose network is meant
     if taken := [name for name in flags if name in SET_HERE]:
         raise InputError(f"{settings_of(RunConfig)[taken[0]].flag} is not for a walk-forward: leave it out")
     storage = flags.get("storage", [""])[0]

@@ -64,6 +64,14 @@ def test_mistakes_are_told_in_one_line_and_leave_nothing(tmp_path, monkeypatch, 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_flat_flags_of_an_algorithm_reach_its_runs(tmp_path):
+    asked = [*SMALL, "--algo", "maddpg", "--network", "transformer", "--storage", str(tmp_path), "--name", "walk"]
+    config, folder = evaluate._check(evaluate.WalkConfig(), asked)
+    assert (config.maddpg.network, folder) == ("transformer", tmp_path / "walk")
+    kept = evaluate._words_of_runs(asked)
+    assert kept == [*SMALL, "--algo", "maddpg", "--network", "transformer"]
+
+
 def test_a_run_is_not_written_over(tmp_path, capsys):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "config.json").write_text("{}")
