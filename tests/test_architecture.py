@@ -71,6 +71,7 @@ PURE = (
     "experiments/recovery/records.py",
     "experiments/recovery/shelf.py",
     "experiments/recovery/stopping.py",
+    "experiments/recovery/tune_files.py",
     "experiments/run_files.py",
     "experiments/run_folders.py",
     "experiments/run_record.py",

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from envs.errors import InputError
+from experiments.recovery.lock import run_lock
 from experiments.recovery.store import Store, first_line, is_remote, join
+from experiments.recovery.tune_files import mend_tune_files
 from experiments.recovery.vault import Vault
 from experiments.reporting.files import check_folder_writable
 from experiments.run_files import RECORD_FILE
@@ -81,6 +84,30 @@ def bring_back(path: str | Path) -> Path:
         return vault.fetch(rest) if rest else vault.folder
     except OSError as error:
         raise InputError(f"{path} cannot be read: {first_line(error)}") from None
+
+
+def restorable(path: str | Path, report: Callable[[str], None] = print) -> Path:
+    """Make a run folder ready for ``Tuner.restore``: brought up to date from its store, Tune's own files mended.
+
+    The checkpoints need nothing of the kind: the trainable verifies them itself, and goes on from the newest whole one.
+
+    Args:
+        path: A run folder, or its address in a store.
+        report: Told one line about each file that is damaged.
+
+    Returns:
+        The absolute path of the folder on this machine.
+
+    Raises:
+        InputError: if there is no run, another process writes to it, or Tune's files are damaged and have no copies.
+    """
+    folder = bring_back(path).expanduser().absolute()
+    if not (folder / RECORD_FILE).is_file():
+        raise InputError(f"{path} is no run folder: it has no {RECORD_FILE}")
+    with run_lock(folder):
+        if not mend_tune_files(folder, report):
+            raise InputError(f"{folder} cannot be restored by Tune alone: carry it on with experiments/run.py --name")
+    return folder
 
 
 def place_of(path: str | Path, folder: Path) -> tuple[str, str]:

@@ -21,6 +21,7 @@ from experiments.provenance import utc_now
 from experiments.recovery.records import truncate_records
 from experiments.recovery.shelf import CheckpointShelf
 from experiments.recovery.store import first_line
+from experiments.recovery.tune_files import keep_copies
 from experiments.recovery.vault import Vault
 from experiments.reporting.files import read_json, write_json
 from experiments.run_files import (
@@ -53,7 +54,7 @@ class RunMonitor(Callback):
         self.algo, self.seed, self.address = algo, seed, address
         self._vault: Vault | None = None
         self._shown_at = 0.0
-        self._has_cleaned = False
+        self._has_cleaned = self._has_copied = False
         self._previous: dict[str, tuple[float, float]] = {}
         self._awaited: dict[str, tuple[Path, dict[str, Any]]] = {}
 
@@ -78,6 +79,7 @@ class RunMonitor(Callback):
         return {
             **self.__dict__,
             "_has_cleaned": False,
+            "_has_copied": False,
             "_shown_at": 0.0,
             "_previous": {},
             "_awaited": {},
@@ -90,6 +92,9 @@ class RunMonitor(Callback):
 
     def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
         """Print how far the trial is, at most every few seconds and whenever a checkpoint is due."""
+        if not self._has_copied and not self.is_search:  # a search is carried on from its own record
+            with suppress(OSError):  # the next result tries again
+                self._has_copied = keep_copies(Path(trial.storage.experiment_driver_staging_path), _run_folder(trial))
         published = CheckpointShelf(Path(trial.storage.trial_fs_path)).published() if result.get("is_repeated") else []
         if published:  # a kill came between the last checkpoint and what is written about it
             self._follow(trial, published[-1], trials, result)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,8 @@ from envs.errors import InputError
 from experiments.config import RunConfig, run_folder, run_vault
 from experiments.models import find_model
 from experiments.recovery.manifests import find_damage
-from experiments.recovery.shelf import CheckpointShelf, rename_aside
+from experiments.recovery.shelf import CheckpointShelf
+from experiments.recovery.tune_files import STATE_FILES, mend_tune_files
 from experiments.run_files import BEST_FOLDER, RECORD_FILE
 from experiments.run_folders import has_begun
 from experiments.run_record import read_run_record
@@ -21,13 +21,6 @@ from experiments.settings import settings_of
 from experiments.tuning.best import restore_best
 from experiments.tuning.monitor import read_summary
 from experiments.tuning.search_record import SearchRecord
-
-TUNER_FILE = "tuner.pkl"
-"""Tune's own plan of an experiment."""
-STATE_FILES = "experiment_state-*.json"
-"""Tune's own account of how far an experiment is; the newest counts."""
-DRAWN_FILES = "basic-variant-state-*.json"
-"""What Tune has drawn of its plan, as a pickle; written after the account, and where it is cut Tune would draw anew."""
 
 CHANGEABLE_IN_SEARCH = ("storage", "name", "resume", "json", "config", "skip_training", "load_model")
 """What may differ from the run folder's config when a search is carried on; so may its number of trials."""
@@ -171,18 +164,13 @@ def named_checkpoint(config: RunConfig) -> dict[str, str] | None:
 def can_restore(config: RunConfig) -> bool:
     """Whether Tune's own files are sound, so that a single run can be restored from them; else it is started again.
 
-    Tune's files say nothing that our own do not: damaged ones are set aside. The trainable of a single run carries on
-    from its newest whole checkpoint either way, and a search is always carried on from its record.
+    Tune's files say nothing that our own do not: damaged ones are set aside, and a run has copies of them. The
+    trainable of a single run carries on from its newest whole checkpoint either way, a search always from its record.
     """
     folder = run_folder(config)
     if not config.search.num_trials and not has_begun(folder):
         return False  # whatever plan is there may be of other settings
-    what = "search" if config.search.num_trials else "run"
-    for path, damage in _tune_damage(folder):
-        if path.exists():
-            aside = rename_aside(path)
-            print(f"{damage}: set aside as {aside.name}; the {what} carries on from its own records")
-    if _tune_damage(folder):
+    if not mend_tune_files(folder, print):
         return False
     # Tune reserves processors by its old plan, and would wait for ever for more runners than that.
     return bool(config.search.num_trials) or _planned_env_runners(folder) == config.scaling.num_env_runners
@@ -256,36 +244,3 @@ def _planned_env_runners(folder: Path) -> int | None:
         return int(trial["config"]["run"]["scaling"]["num_env_runners"])
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return None
-
-
-def _tune_damage(folder: Path) -> list[tuple[Path, str]]:
-    """What is wrong with Tune's plan and with its newest account; empty where both are sound."""
-    checks = (
-        (folder / TUNER_FILE, _pickle_damage),
-        (_newest(folder, STATE_FILES), _state_damage),
-        (_newest(folder, DRAWN_FILES), _pickle_damage),
-    )
-    return [(path, damage) for path, check in checks if (damage := check(path)) is not None]
-
-
-def _newest(folder: Path, pattern: str) -> Path:
-    """The newest file of a pattern; where there is none, a name that does not exist."""
-    return max(folder.glob(pattern), default=folder / pattern)
-
-
-def _pickle_damage(path: Path) -> str | None:
-    try:
-        pickle.loads(path.read_bytes())
-    except FileNotFoundError:
-        return f"its {path.name} is missing"
-    except Exception as error:  # a damaged pickle can raise anything
-        return f"its {path.name} is damaged ({type(error).__name__})"
-    return None
-
-
-def _state_damage(path: Path) -> str | None:
-    try:
-        json.loads(path.read_text(encoding="utf-8"))["trial_data"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return f"its {path.name} is damaged ({type(error).__name__})"
-    return None

@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import shutil
 
@@ -356,10 +357,13 @@ def test_killed_run_carries_on_from_its_newest_checkpoint(killed, tmp_path):
     assert summary(folder)["status"] == "running"
 
 
-@pytest.mark.faults  # a kill while Tune copies its own files leaves them empty, which plain Tune cannot read
-def test_plain_tune_restores_the_folder(killed, tmp_path):
+@pytest.mark.parametrize("accident", ["kill", "kill while Tune copies its own files"])
+def test_plain_tune_restores_the_folder(killed, tmp_path, accident):
     folder, *_ = killed
     moved = shutil.copytree(folder, tmp_path / "killed")
+    if accident != "kill":
+        for pattern in ("tuner.pkl", "experiment_state-*.json", "basic-variant-state-*.json"):
+            os.truncate(max(moved.glob(pattern)), 0)
     newest = summary(moved)["episodes"]
     record = read(moved / "config.json")
     record["config"]["episodes"] = newest + 16

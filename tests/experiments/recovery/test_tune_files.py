@@ -1,0 +1,120 @@
+"""Copies of Tune's own files: whole ones are kept, damaged ones replaced, nothing deleted."""
+
+import json
+import os
+import pickle
+
+import pytest
+
+from envs.errors import InputError
+from experiments.recovery.lock import run_lock
+from experiments.recovery.places import restorable
+from experiments.recovery.tune_files import COPIES_FOLDER, find_tune_damage, keep_copies, mend_tune_files
+
+STATE = "experiment_state-2026-01-02_00-00-00.json"
+OLDER = "experiment_state-2026-01-01_00-00-00.json"
+DRAWN = "basic-variant-state-2026-01-02_00-00-00.json"
+NAMES = ("tuner.pkl", STATE, DRAWN)
+
+
+def write_tune_files(folder, *, trials=("trial",), state=STATE):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "tuner.pkl").write_bytes(pickle.dumps({"plan": 1}))
+    (folder / state).write_text(json.dumps({"trial_data": list(trials)}))
+    (folder / DRAWN).write_bytes(pickle.dumps({"drawn": 1}))
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run folder with Tune's files and copies of them."""
+    staging, folder = tmp_path / "staging", tmp_path / "run"
+    write_tune_files(staging)
+    write_tune_files(folder)
+    (folder / "config.json").write_text("{}")
+    assert keep_copies(staging, folder)
+    return folder
+
+
+def contents(folder, names=NAMES):
+    return {name: (folder / name).read_bytes() for name in names}
+
+
+def test_sound_files_stay_as_they_are(run):
+    before, said = contents(run), []
+    assert mend_tune_files(run, said.append)
+    assert (contents(run), said) == (before, [])
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("length", [0, 5, None], ids=["empty", "cut", "gone"])
+def test_copy_takes_the_place_of_a_damaged_file(run, name, length):
+    before, said = contents(run), []
+    if length is None:
+        (run / name).unlink()
+    else:
+        os.truncate(run / name, length)
+    assert len(find_tune_damage(run)) == 1
+    assert mend_tune_files(run, said.append)
+    assert contents(run) == before
+    assert len(said) == 1
+    assert name.split("-")[0] in said[0]
+    asides = [path.name for path in run.glob("damaged-*")]
+    assert asides == ([] if length is None else [f"damaged-{name}"])
+
+
+def test_all_files_emptied_at_once_come_back(run):
+    before = contents(run)
+    for name in NAMES:
+        os.truncate(run / name, 0)
+    assert restorable(run, [].append) == run
+    assert contents(run) == before
+
+
+def test_account_of_an_older_session_that_says_all_is_done_does_not_count(run):
+    (run / OLDER).write_text(json.dumps({"trial_data": ["TERMINATED"]}))
+    os.truncate(run / STATE, 0)
+    assert mend_tune_files(run, [].append)
+    assert json.loads(max(run.glob("experiment_state-*.json")).read_text())["trial_data"] == ["trial"]
+    assert (run / OLDER).exists()
+
+
+def test_without_copies_damage_is_set_aside_and_said(run, tmp_path):
+    folder, said = tmp_path / "bare", []
+    write_tune_files(folder)
+    (folder / "config.json").write_text("{}")
+    os.truncate(folder / "tuner.pkl", 0)
+    assert not mend_tune_files(folder, said.append)
+    assert said == ["its tuner.pkl is damaged (EOFError): set aside as damaged-tuner.pkl; nothing is lost without it"]
+    with pytest.raises(InputError, match=r"carry it on with experiments/run.py"):
+        restorable(folder, said.append)
+
+
+@pytest.mark.parametrize("accident", ["no trial yet", "cut"])
+def test_nothing_is_copied_that_could_not_be_restored(tmp_path, accident):
+    staging, folder = tmp_path / "staging", tmp_path / "run"
+    write_tune_files(staging, trials=() if accident == "no trial yet" else ("trial",))
+    if accident == "cut":
+        os.truncate(staging / DRAWN, 3)
+    assert not keep_copies(staging, folder)
+    assert not folder.exists()
+
+
+def test_copies_are_of_one_session(run, tmp_path):
+    staging = tmp_path / "next"
+    newer = "experiment_state-2026-02-01_00-00-00.json"
+    write_tune_files(staging, trials=("newer",), state=newer)
+    assert keep_copies(staging, run)
+    copies = run / COPIES_FOLDER
+    assert sorted(path.name for path in copies.iterdir()) == sorted(["tuner.pkl", newer, DRAWN])
+
+
+def test_folder_that_somebody_writes_to_is_left_alone(run):
+    os.truncate(run / "tuner.pkl", 0)
+    with run_lock(run), pytest.raises(InputError, match="is being written by process"):
+        restorable(run)
+    assert not list(run.glob("damaged-*"))
+
+
+def test_folder_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"is no run folder: it has no config\.json"):
+        restorable(tmp_path)
