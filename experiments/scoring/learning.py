@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +16,7 @@ from experiments.scoring.yardsticks import Yardstick
 from experiments.threads import one_thread
 from experiments.tuning.algorithms import SHARED, bare_config, check_config, map_to_own, map_to_shared
 
-NUM_POINTS = 10
+NUM_POINTS = 20
 """Evaluations on the way of a learner."""
 CURVE_EPISODES = 256
 _VALUED_FROM = 1 << 32
@@ -29,6 +31,7 @@ def learn(
     steps: int,
     num_episodes: int,
     report: Callable[[int, float], None],
+    takes_best: bool = False,
 ) -> Learned:
     """Train for so many environment steps, and value the greedy policy.
 
@@ -36,8 +39,9 @@ def learn(
         run: Algorithm, its settings and the seed.
         yardstick: The market.
         steps: Environment steps.
-        num_episodes: By which the last policy is valued.
+        num_episodes: By which the chosen policy is valued.
         report: Told steps and value at every evaluation.
+        takes_best: Choose the policy that did best at the evaluations, and not the last one.
 
     Raises:
         InputError: if the algorithm cannot take the market's actions.
@@ -46,16 +50,19 @@ def learn(
     try:
         found: list[int] = []
         curve: list[float] = []
+        best: TeamPolicy | None = None
         taken = 0
         while taken < steps:
             algorithm.train()
             taken = algorithm.env_runner.num_env_steps_sampled_lifetime
             if taken >= steps * (len(found) + 1) / NUM_POINTS:
                 mean = yardstick.value(greedy(algorithm), num_episodes=min(CURVE_EPISODES, num_episodes)).team_mean
+                if takes_best and mean > max(curve, default=-math.inf):
+                    best = copy.deepcopy(greedy(algorithm))
                 found.append(taken)
                 curve.append(mean)
                 report(taken, mean)
-        team = greedy(algorithm)
+        team = best or greedy(algorithm)
         return Learned(
             seed=run.seed,
             steps=found,

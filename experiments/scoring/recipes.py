@@ -20,7 +20,7 @@ class Recipe(NamedTuple):
     Attributes:
         steps: Environment steps.
         settings: Of the algorithm's group.
-        num_episodes: Episodes by which the last policy is valued.
+        num_episodes: Episodes by which the chosen policy is valued.
     """
 
     steps: int

@@ -25,7 +25,7 @@ class Learned:
         seed: Of the learner.
         steps: Environment steps at each evaluation.
         curve: Mean objective over agents under the greedy policy, at each evaluation.
-        value: Of the last policy.
+        value: Of the policy that is scored.
         distance: From the optimal actions, [N, D], as ``action_distance`` measures it; None where they are not known.
         shown: Optimal and learned actions of the first agent on states that the optimal policy visits, two lists of
             rows; None where they are not known.

@@ -116,6 +116,8 @@ _HEAD = f"""# Scores
 How near learners come to the best policy where it is known. Written by `python experiments/score.py --table`, which
 runs what has not been run yet; nothing here is typed by hand. Every figure is the mean of {SEEDS} seeds with Student's
 95 % interval; policies are valued greedily, on episodes that no learner has seen. A goal is met when the end of the
-interval that matters is on its side, or by so many seeds each. *Score* is 0 at the baseline and 1 at the optimum.
+interval that matters is on its side, or by so many seeds each. *Score* is 0 at the baseline and 1 at the optimum. Games
+and equilibria score the last policy; with `--select best`, the one that did best at the twenty evaluations on the way
+is scored, on other episodes than those.
 Formulas and sources: `envs/optima/`.
 """

@@ -8,13 +8,14 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from envs.errors import InputError
 from experiments.algorithm_names import SECTION_OF_ALGO
 from experiments.config import RunConfig
 from experiments.reporting.files import json_text, read_json, write_json
 from experiments.scoring.recipes import recipe
 from experiments.scoring.results import Learned, Scored, as_json, scored
 from experiments.scoring.settings import ScoreConfig, market_settings
-from experiments.scoring.yardsticks import Yardstick, make_yardstick
+from experiments.scoring.yardsticks import EQUILIBRIUM, Yardstick, make_yardstick
 
 RESULT_FILE = "score.json"
 
@@ -25,6 +26,9 @@ def score_learner(config: ScoreConfig, out: Path) -> tuple[Yardstick, Scored, di
     Args:
         config: Market, algorithm and seeds.
         out: Folder of the record.
+
+    Raises:
+        InputError: if a setting cannot be used.
     """
     yardstick = _yardstick(config)
     from experiments.scoring.learning import learn
@@ -32,6 +36,11 @@ def score_learner(config: ScoreConfig, out: Path) -> tuple[Yardstick, Scored, di
 
     warnings.simplefilter("ignore")
     groups = {name: getattr(config, name) for name in dict.fromkeys(SECTION_OF_ALGO.values()) if hasattr(config, name)}
+    if config.select == "best" and yardstick.best_is == EQUILIBRIUM:
+        raise InputError(
+            "--select best: these agents play against each other, and their equilibrium is not where they earn most; "
+            "use --select last"
+        )
     steps = config.steps or recipe(config.market, config.algo).steps
     head = _head(config, yardstick, steps, groups[SECTION_OF_ALGO[config.algo]])
     num_episodes = head["num_episodes"]
@@ -44,7 +53,8 @@ def score_learner(config: ScoreConfig, out: Path) -> tuple[Yardstick, Scored, di
             print(f"seed {seed}  steps {taken:>{len(str(steps))},}/{steps:,}  objective {mean:+.4f}", flush=True)
 
         chosen = RunConfig(algo=config.algo, seed=seed, **groups)
-        learned.append(learn(chosen, yardstick, steps=steps, num_episodes=num_episodes, report=report))
+        plan = {"steps": steps, "num_episodes": num_episodes, "takes_best": config.select == "best"}
+        learned.append(learn(chosen, yardstick, **plan, report=report))
         result = scored(learned, baseline=baseline, optimum=yardstick.optimum, reference=yardstick.reference)
         record = {**head, **as_json(result)}
         write_json(out / RESULT_FILE, record)  # what is done stays, whatever comes after it
@@ -64,6 +74,7 @@ def _head(config: ScoreConfig, yardstick: Yardstick, steps: int, settings: Any) 
         "market_settings": market_settings(config.settings),
         "algo": config.algo,
         "steps": steps,
+        "select": config.select,
         "algo_settings": dataclasses.asdict(settings),
         "num_episodes": config.num_episodes or recipe(config.market, config.algo).num_episodes,
         **yardstick.head(),
@@ -73,7 +84,7 @@ def _head(config: ScoreConfig, yardstick: Yardstick, steps: int, settings: Any) 
 def read_record(folder: Path) -> dict[str, Any] | None:
     """What a folder of results holds; None where nothing has been scored."""
     path = folder / RESULT_FILE
-    return read_json(path) if path.is_file() else None
+    return {"select": "last"} | read_json(path) if path.is_file() else None  # once there was no other
 
 
 def is_done(config: ScoreConfig, folder: Path) -> bool:

@@ -22,6 +22,8 @@ from envs.optima.problem import Policy, Problem
 from experiments.scoring.published import PUBLISHED
 from experiments.scoring.results import Shown
 
+EQUILIBRIUM = "equilibrium"
+"""What results are held against where agents play against each other."""
 _REPLICAS = 32
 _RANDOM = 1
 """Seed of the random policy."""
@@ -108,7 +110,7 @@ class KnownMarket:
         self.num_agents = self.problem.num_agents
         self.agent_ids: Sequence[str] = self.problem.agent_ids
         self.has_choices = bool(self.problem.num_actions)
-        self.best_is = "equilibrium" if self.problem.is_nash else "optimum"
+        self.best_is = EQUILIBRIUM if self.problem.is_nash else "optimum"
         self.optimum: float | None = float(self.problem.optimal_value.mean())
         self.env_name = known_markets.register()
         self.env_config: Mapping[str, Any] = {"market": market, "num_agents": num_agents, "settings": settings}

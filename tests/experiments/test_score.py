@@ -116,6 +116,29 @@ def test_each_seed_is_valued_on_episodes_of_its_own(tmp_path, monkeypatch):
     assert len(own) == len(set(own)) == 2
 
 
+@pytest.mark.parametrize("select", ["last", "best"])
+def test_scored_policy_is_the_one_that_was_asked_for(tmp_path, monkeypatch, select):
+    """Where every evaluation finds less than the one before, the best policy is the first."""
+    seen, scored_on = [], []
+
+    def value(market, team, *, num_episodes, seed=0):
+        act = team.act(torch.zeros(1, 1, 2)).tolist()
+        (scored_on if seed else seen).append(act)
+        return Value(torch.full((num_episodes, 1), -float(len(seen)), dtype=torch.float64))
+
+    monkeypatch.setattr(yardsticks.KnownMarket, "value", value)
+    words = ["--market", "merton", "--algo", "mappo", "--seeds", 1, "--select", select, "--mappo.lr", "0.002"]
+    assert asked(tmp_path, *words, *SHORT, *QUICK["mappo"]) == 0
+    assert json.loads((tmp_path / "score.json").read_text())["select"] == select
+    assert len({str(act) for act in seen}) == len(seen) > 1, "it learns from one evaluation to the next"
+    assert scored_on == [seen[0 if select == "best" else -1]]
+
+
+def test_equilibrium_has_no_best_policy_on_the_way(tmp_path, capsys):
+    assert exit_code(score.run, ["--market", "kyle", "--select", "best", "--out", str(tmp_path / "out")]) == 2
+    assert "--select best: these agents play against each other" in capsys.readouterr().err
+
+
 def test_seeds_that_are_done_stay_when_a_later_one_fails(tmp_path, monkeypatch):
     real, done = learning.learn, []
 
