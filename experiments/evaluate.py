@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -109,7 +110,8 @@ def run(argv: Sequence[str]) -> int:
         periods_per_year=market.bars.periods_per_year,
         trial_sharpes={seed: [s for j in of_seed for s in trial_sharpes(j)] for seed, of_seed in by_seed.items()},
     )
-    record = write_evaluation(found, folder, config=config, folds=folds, bars=market.bars)
+    command = shlex.join(["python", "experiments/evaluate.py", *argv])
+    record = write_evaluation(found, folder, config=config, folds=folds, bars=market.bars, command=command)
     print_evaluation(found, folder, config=config, folds=folds, bars=market.bars)
     write_json_flag(config.json, record)
     return DONE

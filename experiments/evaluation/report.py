@@ -16,11 +16,11 @@ from experiments.config import RunConfig, config_to_json
 from experiments.evaluation.folds import Fold
 from experiments.evaluation.results import FIGURES, Evaluation, as_json
 from experiments.provenance import collect_provenance
-from experiments.reporting.files import write_json
+from experiments.reporting.files import write_json, write_text
 from experiments.reporting.plots import BASELINE_COLOURS, STRATEGY_COLOURS, STYLE, save_figure
-from experiments.reporting.tables import format_metric, rows_table, show, title_case
+from experiments.reporting.tables import format_metric, markdown_table, rows_table, show, title_case
 
-RESULTS_FILE, PICTURE_FILE = "evaluation.json", "evaluation.png"
+RESULTS_FILE, PICTURE_FILE, PAGE_FILE = "evaluation.json", "evaluation.png", "evaluation.md"
 
 
 def evaluation_rows(found: Evaluation, *, algo: str) -> list[dict[str, str]]:
@@ -62,9 +62,17 @@ def print_evaluation(found: Evaluation, folder: Path, *, config: RunConfig, fold
 
 
 def write_evaluation(
-    found: Evaluation, folder: Path, *, config: RunConfig, folds: Sequence[Fold], bars: Bars
+    found: Evaluation, folder: Path, *, config: RunConfig, folds: Sequence[Fold], bars: Bars, command: str
 ) -> dict[str, Any]:
-    """Write figures and picture into the folder; returns what the file of figures holds.
+    """Write figures, picture and page into the folder; returns what the file of figures holds.
+
+    Args:
+        found: What the walk has come to.
+        folder: The folder of the walk.
+        config: Settings of its runs.
+        folds: Its tests.
+        bars: The prices.
+        command: What the user gave, for the page.
 
     Raises:
         WriteError: if they cannot be written.
@@ -77,8 +85,28 @@ def write_evaluation(
         **as_json(found),
     }
     write_json(folder / RESULTS_FILE, record)
+    write_text(folder / PAGE_FILE, evaluation_page(found, config=config, folds=folds, bars=bars, command=command))
     plot_evaluation(folder / PICTURE_FILE, found, folds=folds, title=f"{config.algo} on {Path(bars.source).name}")
     return record
+
+
+def evaluation_page(found: Evaluation, *, config: RunConfig, folds: Sequence[Fold], bars: Bars, command: str) -> str:
+    """The walk as a section of a Markdown page: command, tests, table, and how to read it."""
+    tests = ", ".join(f"{fold.test_start[:10]}" for fold in folds)
+    lines = [
+        f"## {config.algo} on {Path(bars.source).name}",
+        "",
+        f"`{command}`",
+        "",
+        f"{len(folds)} tests in a row, from {tests}, the last to {str(bars.dates[-1])[:10]}; "
+        f"{len(found.of_seeds)} seeds of {config.episodes} episodes for each. Best baseline by its Sharpe ratio: "
+        f"{title_case(found.best_baseline)}.",
+        "",
+        markdown_table(evaluation_rows(found, algo=config.algo)),
+    ]
+    if found.deflated:
+        lines += ["", f"Deflated against {found.hurdle:.2f}, the best of {found.num_trials} useless trials."]
+    return "\n".join([*lines, ""])
 
 
 def plot_evaluation(path: Path, found: Evaluation, *, folds: Sequence[Fold], title: str) -> Path:

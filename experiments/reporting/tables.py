@@ -1,4 +1,4 @@
-"""Tables for the terminal."""
+"""Tables for the terminal, and for pages of documentation."""
 
 from __future__ import annotations
 
@@ -67,6 +67,17 @@ def format_metric(name: str, value: float | None, *, short: bool = False) -> str
     if name == "num_trades":
         return f"{value:,.0f}"
     return f"{value:.2f}"
+
+
+def markdown_table(rows: Sequence[Mapping[str, str]]) -> str:
+    """Make a table of a Markdown page.
+
+    Args:
+        rows: At least one; the keys of the first are the heads of the columns.
+    """
+    columns = list(rows[0])
+    lines = [columns, ["---"] * len(columns), *([row.get(name, "") for name in columns] for row in rows)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def metrics_table(

@@ -11,7 +11,7 @@ from envs.errors import InputError
 from experiments.arguments import scan_flags
 from experiments.reporting.files import check_folder_writable, write_json, write_text
 from experiments.reporting.score_plots import PICTURE_FILE, plot_table
-from experiments.reporting.tables import rows_table, show
+from experiments.reporting.tables import markdown_table, rows_table, show
 from experiments.scoring.settings import OF_TABLE, ScoreConfig, parse_score
 from experiments.scoring.standing import SEEDS, STANDING, Row, judge
 from experiments.scoring.training import RESULT_FILE, is_done, read_record, score_learner
@@ -93,9 +93,7 @@ def scores_page(found: Mapping[str, Mapping[str, Any] | None]) -> str:
     return "\n".join(
         [
             _HEAD,
-            _line(COLUMNS),
-            _line(["---"] * len(COLUMNS)),
-            *(_line(list(one.values())) for one in cells),
+            markdown_table(cells),
             "",
             "## Commands",
             "",
@@ -105,10 +103,6 @@ def scores_page(found: Mapping[str, Mapping[str, Any] | None]) -> str:
             "",
         ]
     )
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 _HEAD = f"""# Scores

@@ -25,6 +25,7 @@ from experiments.reporting.tables import (
     METRIC_COLUMNS,
     checks_table,
     format_metric,
+    markdown_table,
     metrics_table,
     money,
     rows_table,
@@ -105,6 +106,11 @@ def shown_at(width, table):
 
 
 SERIES = ("strategy", "cash", "buy_and_hold", "equal_weight", "minimum_variance", "momentum", "random")
+
+
+def test_markdown_table_has_a_cell_for_every_column_of_its_first_row():
+    rows = [{"series": "a", "return": "1%"}, {"series": "b"}]
+    assert markdown_table(rows) == "| series | return |\n| --- | --- |\n| a | 1% |\n| b |  |"
 
 
 @pytest.mark.parametrize(("width", "num_tables"), [(40, 4), (60, 2), (80, 1), (160, 1)])

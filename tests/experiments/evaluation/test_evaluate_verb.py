@@ -88,6 +88,12 @@ def test_a_walk_tests_every_bar_once_and_says_how_sure_it_is(tmp_path, capsys):
     assert found == json.loads((folder / "evaluation.json").read_text())
     assert (folder / "evaluation.png").stat().st_size > 10_000
     assert list(found["seeds"]) == ["5", "6"]
+    page = (folder / "evaluation.md").read_text()
+    assert f"`python experiments/evaluate.py {' '.join(words)}" in page
+    assert [line.split("|")[1].strip() for line in page.splitlines() if "seed" in line and line[0] == "|"] == [
+        "qmix, seed 5",
+        "qmix, seed 6",
+    ]
     tests = [pd.read_parquet(folder / f"fold-{k}-seed-5" / "backtest" / "equity.parquet") for k in (1, 2)]
     assert tests[0]["date"].max() < tests[1]["date"].min()
     trained = [read_run_record(folder / f"fold-{k}-seed-6") for k in (1, 2)]
