@@ -8,8 +8,8 @@ checkpoint that links to it is. Priorities of old steps do change, and have a fi
 import json
 import os
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,8 @@ from torch import Tensor
 
 from algos.errors import IncompatibleError
 from algos.replay import TeamReplay
-from algos.ring import Ring
-from algos.settled import Settled, write_through
+from algos.ring import Loan, Ring
+from algos.settled import Settled, write_files
 
 FOLDER = "replay"
 INDEX_FILE = "index.json"
@@ -38,17 +38,20 @@ STEPS_PER_SEGMENT = 4_096
 
 @dataclass
 class ReplaySnapshot:
-    """What a checkpoint will hold of a buffer: copies of what is new, and where the rest already lies.
+    """What a checkpoint will hold of a buffer: what is new, and where the rest already lies.
 
     Attributes:
         index: Content of the index file.
-        new: Tensors of each file that is to be written.
+        new: Tensors of each file that is to be written, in pieces that follow one another along the first axis. Most
+            are the buffer's own memory.
         known: Files of an earlier checkpoint that are to be linked.
+        loans: Keep the buffer from changing what this reads.
     """
 
     index: dict[str, Any]
-    new: dict[str, dict[str, Tensor]]
+    new: dict[str, dict[str, list[Tensor]]]
     known: dict[str, Path]
+    loans: list[Loan] = field(default_factory=list)
 
     def write(self, checkpoint: Path) -> dict[str, Settled]:
         """Write it into a checkpoint.
@@ -59,15 +62,25 @@ class ReplaySnapshot:
         Raises:
             OSError: if something cannot be written.
         """
-        folder = checkpoint / FOLDER
-        folder.mkdir()
-        for name, source in self.known.items():
-            _link(source, folder / name)
-        settled = {
-            f"{FOLDER}/{name}": write_through(folder / name, *safetensors_parts(new)) for name, new in self.new.items()
+        (checkpoint / FOLDER).mkdir()
+        self.link(checkpoint)
+        return write_files(checkpoint, self.contents())
+
+    def contents(self) -> dict[str, Sequence[bytes | memoryview]]:
+        """What is new, by path in the checkpoint, in parts that follow one another."""
+        found: dict[str, Sequence[bytes | memoryview]] = {
+            f"{FOLDER}/{name}": safetensors_parts(new) for name, new in self.new.items()
         }
-        index = json.dumps(self.index, indent=1).encode()
-        return settled | {f"{FOLDER}/{INDEX_FILE}": write_through(folder / INDEX_FILE, index)}
+        return found | {f"{FOLDER}/{INDEX_FILE}": [json.dumps(self.index, indent=1).encode()]}
+
+    def link(self, checkpoint: Path) -> None:
+        """Give the files that are known a name in a checkpoint that has a folder for them.
+
+        Raises:
+            OSError: if that cannot be done.
+        """
+        for name, source in self.known.items():
+            _link(source, checkpoint / FOLDER / name)
 
 
 def snapshot_replay(replay: TeamReplay, *, previous: Path | None = None) -> ReplaySnapshot:
@@ -79,8 +92,8 @@ def snapshot_replay(replay: TeamReplay, *, previous: Path | None = None) -> Repl
             so it must be there until the snapshot is written. A file system without hard links gets copies.
     """
     rings, known = {}, {}
-    new: dict[str, dict[str, Tensor]] = {}
-    priorities = {}
+    new: dict[str, dict[str, list[Tensor]]] = {}
+    priorities, loans = {}, []
     for source, ring in sorted(replay.rings.items()):
         rows = max(1, STEPS_PER_SEGMENT // ring.num_replicas)
         names = []
@@ -91,8 +104,9 @@ def snapshot_replay(replay: TeamReplay, *, previous: Path | None = None) -> Repl
             if is_finished and there is not None and there.is_file():
                 known[name] = there
             else:
-                last = min((j + 1) * rows, ring.written + 1)
-                new[name] = _segment(ring, max(j * rows, ring.oldest), last)
+                first, last = max(j * rows, ring.oldest), min((j + 1) * rows, ring.written + 1)
+                new[name] = _segment(ring, first, last)
+                loans.append(ring.lend(first))
             names.append(name)
         rings[str(source)] = {
             "number": ring.number,
@@ -102,11 +116,11 @@ def snapshot_replay(replay: TeamReplay, *, previous: Path | None = None) -> Repl
             "segments": names,
         }
         if ring.priorities is not None:
-            priorities[str(ring.number)] = torch.from_numpy(ring.priorities.values[ring.live])
+            priorities[str(ring.number)] = [torch.from_numpy(ring.priorities.values[ring.live])]
     index = {"num_added": replay.num_added, "num_rings": replay.num_rings, "rings": rings}
     if priorities:
         index["max_priority"], new[PRIORITIES_FILE] = replay.max_priority, priorities
-    return ReplaySnapshot(index, new, known)
+    return ReplaySnapshot(index, new, known, loans)
 
 
 def load_replay(replay: TeamReplay, checkpoint: Path) -> None:
@@ -128,47 +142,54 @@ def load_replay(replay: TeamReplay, checkpoint: Path) -> None:
     replay.num_added, replay.num_rings = index["num_added"], index["num_rings"]
 
 
-def safetensors_parts(tensors: Mapping[str, Tensor]) -> list[bytes | memoryview]:
-    """What a SafeTensors file of these tensors holds, in pieces: the header, then the memory of each tensor.
+def safetensors_parts(tensors: Mapping[str, Sequence[Tensor]]) -> list[bytes | memoryview]:
+    """What a SafeTensors file of these tensors holds, in parts: the header, then the memory of each tensor.
 
     The library's ``save`` copies everything once more and lets no other thread run meanwhile, the one that trains among
     them; its ``save_file`` hides what the disk answers, and lets nobody but this user read the file.
 
     Args:
-        tensors: On the CPU, contiguous; not to be changed before the pieces are written.
+        tensors: Each in pieces that follow one another along the first axis. On the CPU, contiguous; not to be changed
+            before the parts are written.
 
     Returns:
-        Pieces that follow one another: https://github.com/huggingface/safetensors#format.
+        Parts that follow one another: https://github.com/huggingface/safetensors#format.
     """
-    order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))  # so that each stays aligned
+    order = sorted(tensors, key=lambda name: (-tensors[name][0].element_size(), name))  # so that each stays aligned
     header, end = {}, 0
     for name in order:
-        values, start = tensors[name], end
-        end += values.numel() * values.element_size()
-        header[name] = {"dtype": _DTYPES[values.dtype], "shape": list(values.shape), "data_offsets": [start, end]}
+        pieces, start = tensors[name], end
+        shape = [sum(len(piece) for piece in pieces), *pieces[0].shape[1:]]
+        end += sum(piece.numel() * piece.element_size() for piece in pieces)
+        header[name] = {"dtype": _DTYPES[pieces[0].dtype], "shape": shape, "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    return [len(text).to_bytes(8, "little") + text, *(_memory(tensors[name]) for name in order)]
+    memory = [_memory(piece) for name in order for piece in tensors[name] if piece.numel()]
+    return [len(text).to_bytes(8, "little") + text, *memory]
 
 
 def _memory(values: Tensor) -> memoryview:
     return values.numpy().reshape(-1).view(np.uint8).data
 
 
-def _segment(ring: Ring, first: int, last: int) -> dict[str, Tensor]:
-    """Rows [first, last) with the final observations that they point to."""
+def _segment(ring: Ring, first: int, last: int) -> dict[str, list[Tensor]]:
+    """Rows [first, last) with the final observations that they point to; only what may still change is copied.
 
-    def taken(values: Tensor) -> Tensor:
-        start = first % ring.num_rows
-        return torch.cat((values[start : start + last - first], values[: max(0, start + last - first - ring.num_rows)]))
+    The row at the head is rewritten when its step is taken, pointers whenever the final store grows.
+    """
+    start, num_lent = first % ring.num_rows, min(last, ring.written) - first
+
+    def taken(values: Tensor) -> list[Tensor]:
+        whole = [values[start : start + num_lent], values[: max(0, start + num_lent - ring.num_rows)]]
+        at_head = [values[ring.head : ring.head + 1].clone()] if last > ring.written else []
+        return [piece for piece in whole if len(piece)] + at_head
 
     found = {name: taken(values) for name, values in ring.rows.items()}
-    pointers = found.pop("final")
+    pointers = torch.cat(found.pop("final"))
     ends = (pointers >= 0).nonzero()
     slots = pointers[ends[:, 0], ends[:, 1]]
-    finals = {f"final_{name}": values[slots] for name, values in ring.finals.items()}
-    found |= {**finals, "is_broken": taken(ring.is_broken), "ends": ends, "first": torch.tensor([first])}
-    return {name: values.contiguous() for name, values in found.items()}
+    finals = {f"final_{name}": [values[slots]] for name, values in ring.finals.items()}
+    return found | {**finals, "is_broken": taken(ring.is_broken), "ends": [ends], "first": [torch.tensor([first])]}
 
 
 def _read_ring(folder: Path, entry: dict[str, Any]) -> Ring:

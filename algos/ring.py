@@ -1,5 +1,8 @@
 """Ring: one runner's joint steps in the order in which they happened."""
 
+import weakref
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -9,6 +12,17 @@ from algos.rollout import Rollout
 
 _SEEN = ("obs", "mask", "state")
 _COLUMNS = (*_SEEN, "actions", "rewards", "terminated", "ended")
+
+
+@dataclass(frozen=True, eq=False)
+class Loan:
+    """Rows of a ring that somebody reads without having copied them: they stay what they are for as long as this lives.
+
+    Attributes:
+        first: Number of the oldest of them, counted from the ring's first.
+    """
+
+    first: int
 
 
 class Ring:
@@ -40,6 +54,7 @@ class Ring:
     finals: dict[str, Tensor]
     num_finals: int
     priorities: StartPriorities | None
+    _loans: list[weakref.ref[Loan]]
 
     @classmethod
     def for_rollouts(cls, rollout: Rollout, num_rows: int, *, number: int, has_own_rewards: bool = False) -> "Ring":
@@ -70,6 +85,7 @@ class Ring:
         ring.rows["final"] = torch.full((num_rows, ring.num_replicas), -1, dtype=torch.int64)
         ring.is_broken = torch.zeros(num_rows, dtype=torch.bool)
         ring.priorities = None
+        ring._loans = []
         ring.finals = {
             name: torch.zeros((0, *values.shape[2:]), dtype=values.dtype)
             for name, values in ring.rows.items()
@@ -92,8 +108,30 @@ class Ring:
         """Rows that hold steps, oldest first; [size] int64."""
         return (self.head - self.size + np.arange(self.size)) % self.num_rows
 
+    def lend(self, first: int) -> Loan:
+        """Let somebody read what is written from a row on (but for the row at the head) while more is added.
+
+        Args:
+            first: Number of the row, counted from the ring's first.
+
+        Returns:
+            To be held for as long as the rows are read.
+        """
+        loan = Loan(first)
+        self._loans.append(weakref.ref(loan))
+        return loan
+
+    def _spare_loans(self, count: int) -> None:
+        """Before so many rows are written: leave the memory to a borrower whose rows they would overwrite."""
+        alive = [loan for found in self._loans if (loan := found()) is not None]
+        if any(self.written + count >= loan.first + self.num_rows for loan in alive):
+            self.rows = {name: values.clone() for name, values in self.rows.items()}
+            self.is_broken, alive = self.is_broken.clone(), []
+        self._loans = [weakref.ref(loan) for loan in alive]
+
     def add(self, rollout: Rollout) -> None:
         """Append T steps; where they do not continue what is stored, no sample will span the seam."""
+        self._spare_loans(rollout.num_steps + 1)
         given = {"obs": rollout.obs, "mask": rollout.action_mask, "state": rollout.state}
         seen = {name: values for name, values in given.items() if values is not None}
         if self.size and any(not torch.equal(self.rows[name][self.head], v[0]) for name, v in seen.items()):

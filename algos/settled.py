@@ -2,8 +2,15 @@
 
 import hashlib
 import os
+from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
+
+_AT_ONCE = 64
+"""Files that are open at the same time."""
+_PARTS_AT_ONCE = 512
+"""Parts of a file that the system takes in one call."""
 
 
 class Settled(NamedTuple):
@@ -13,29 +20,49 @@ class Settled(NamedTuple):
     sha256: str
 
 
-def write_through(path: Path, *parts: bytes | memoryview) -> Settled:
-    """Write a new file to the disk itself.
+def write_files(folder: Path, contents: Mapping[str, Sequence[bytes | memoryview]]) -> dict[str, Settled]:
+    """Write new files to the disk itself.
+
+    They are written first and waited for afterwards: what the file system has to put into its journal for all of them
+    it then puts there once.
 
     Args:
-        path: Where nothing is yet.
-        parts: All of it, in pieces that follow one another; none of them is copied.
+        folder: Where they go, with the folders that they lie in.
+        contents: By path in the folder, where nothing is yet: all of it, in parts that follow one another; none of them
+            is copied.
 
     Returns:
-        What the file should hold: of the memory, not read back.
+        What each file should hold: of the memory, not read back.
 
     Raises:
-        OSError: if it cannot be written.
+        OSError: if one cannot be written.
     """
+    settled = {}
+    names = iter(contents)
+    while some := list(islice(names, _AT_ONCE)):
+        handles: list[int] = []
+        try:
+            for name in some:
+                handles.append(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+                settled[name] = _write(handles[-1], contents[name])
+            for handle in handles:
+                os.fsync(handle)
+        finally:
+            for handle in handles:
+                os.close(handle)
+    return settled
+
+
+def _write(handle: int, parts: Sequence[bytes | memoryview]) -> Settled:
     digest, num_bytes = hashlib.sha256(), 0
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    try:
-        for part in parts:
-            left = memoryview(part)
-            digest.update(left)
-            num_bytes += len(left)
-            while left:
-                left = left[os.write(handle, left) :]
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    left = [memoryview(part) for part in parts if len(part)]
+    for part in left:
+        digest.update(part)
+        num_bytes += len(part)
+    while left:
+        taken = os.writev(handle, left[:_PARTS_AT_ONCE])
+        while left and taken >= len(left[0]):
+            taken -= len(left.pop(0))
+        if taken:
+            left[0] = left[0][taken:]
     return Settled(num_bytes, digest.hexdigest())

@@ -8,6 +8,7 @@ where RLlib puts them, so that ``RLModule.from_checkpoint(CHECKPOINT/learner_gro
 import json
 import os
 import pickle
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from ray.tune.result import TRAINING_ITERATION
 
 from algos.errors import IncompatibleError
 from algos.replay_files import ReplaySnapshot
-from algos.settled import Settled, write_through
+from algos.settled import Settled, write_files
 
 ALGORITHM_FILE = "algorithm_state.pkl"
 """In a checkpoint: all that ``Algorithm.get_state`` tells, but for the networks' weights."""
@@ -67,10 +68,14 @@ class Snapshot:
         Raises:
             OSError: if something cannot be written.
         """
-        for below in sorted({parent for name in self.files for parent in Path(name).parents[:-1]}):
+        contents: dict[str, Sequence[bytes | memoryview]] = {name: [content] for name, content in self.files.items()}
+        if self.replay is not None:
+            contents |= self.replay.contents()
+        for below in sorted({parent for name in contents for parent in Path(name).parents[:-1]}):
             os.mkdir(folder / below)
-        settled = {name: write_through(folder / name, content) for name, content in self.files.items()}
-        return settled if self.replay is None else settled | self.replay.write(folder)
+        if self.replay is not None:
+            self.replay.link(folder)
+        return write_files(folder, contents)
 
 
 class SnapshotAlgorithm(Algorithm):

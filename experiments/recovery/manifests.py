@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from algos.settled import Settled
+from algos.settled import Settled, write_files
 from experiments.reporting.files import to_disk
 
 MANIFEST_FILE = "manifest.json"
@@ -60,12 +60,11 @@ def seal(folder: Path, *, previous: Path | None = None, settled: Mapping[str, Se
         if name not in files:
             files[name] = {"bytes": of_file.st_size, "sha256": file_sha256(folder / name)}
             to_disk(folder / name)
+    manifest = json.dumps({"format": 1, "files": dict(sorted(files.items()))}, indent=1).encode()
+    marker = hashlib.sha256(manifest).hexdigest().encode()  # ties the two together, whichever is on the disk first
+    write_files(folder, {MANIFEST_FILE: [manifest], MARKER_FILE: [marker]})
     for below in folders:
         to_disk(below)
-    manifest = json.dumps({"format": 1, "files": dict(sorted(files.items()))}, indent=1).encode()
-    _write(folder / MANIFEST_FILE, manifest)
-    _write(folder / MARKER_FILE, hashlib.sha256(manifest).hexdigest().encode())
-    to_disk(folder)
 
 
 def find_damage(folder: Path) -> list[Damage]:
@@ -167,8 +166,3 @@ def _of_file(path: Path) -> os.stat_result | None:
     except FileNotFoundError:
         return None
     return found if stat.S_ISREG(found.st_mode) else None
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
-    to_disk(path)

@@ -239,6 +239,45 @@ def test_any_series_of_saves_and_loads_holds_what_a_buffer_never_saved_holds(
             check_against(naive, kept.sample(20, rng, gamma=0.9), length=1, n_step=1, gamma=0.9)
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    capacity=st.integers(18, 90),
+    steps=st.sampled_from([3, 12, 45]),
+    before=st.integers(1, 12),
+    meanwhile=st.lists(st.integers(1, 9), min_size=1, max_size=3),
+)
+def test_what_is_added_before_a_snapshot_is_written_does_not_change_it(
+    tmp_path_factory, seed, capacity, steps, before, meanwhile
+):
+    """Also where the ring comes round to rows that the snapshot still has to read."""
+    folder, rng, replay = tmp_path_factory.mktemp("late"), np.random.default_rng(seed), TeamReplay(capacity)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(replay_files, "STEPS_PER_SEGMENT", steps)
+        fill(replay, num_rollouts=before, rng=rng, chance=0.3)
+        taken = replay_files.snapshot_replay(replay)
+        for name in ("now", "late"):
+            (folder / name).mkdir()
+        now = taken.write(folder / "now")
+        for i, num in enumerate(meanwhile):
+            fill(replay, num_rollouts=num, rng=rng, chance=0.3, start=100 * i)
+        assert taken.write(folder / "late") == now
+    for path in (folder / "now").rglob("*.*"):
+        assert path.read_bytes() == (folder / "late" / path.relative_to(folder / "now")).read_bytes()
+
+
+def test_a_snapshot_copies_nothing_and_moves_nothing_once_it_is_written(tmp_path):
+    replay, rng = TeamReplay(60), np.random.default_rng(0)
+    fill(replay, num_rollouts=3, rng=rng)
+    (ring,) = replay.rings.values()
+    memory = ring.rows["obs"].data_ptr()
+    taken = replay_files.snapshot_replay(replay)
+    assert next(iter(taken.new.values()))["obs"][0].data_ptr() == memory
+    del taken
+    fill(replay, num_rollouts=30, rng=rng, start=100)
+    assert ring.rows["obs"].data_ptr() == memory
+
+
 def test_a_save_writes_only_what_is_new(tmp_path, monkeypatch):
     monkeypatch.setattr(replay_files, "STEPS_PER_SEGMENT", 30)
     replay, rng = TeamReplay(600), np.random.default_rng(0)

@@ -2,6 +2,7 @@ import errno
 import os
 import shutil
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -116,21 +117,37 @@ def test_file_that_the_disk_cannot_read_is_damage(sealed, monkeypatch):
     assert "cannot be read (Input/output error)" in str(find_damage(sealed)[0])
 
 
-def test_marker_is_written_last(tmp_path, monkeypatch):
-    written = []
-    real = manifests._write
-    monkeypatch.setattr(manifests, "_write", lambda path, content: (written.append(path.name), real(path, content)))
+@pytest.fixture
+def calls(tmp_path, monkeypatch):
+    """What the system is asked to write and to bring to disk, by name, in order."""
+    found = {"writev": [], "fsync": []}
+
+    def recorded(name):
+        real = getattr(os, name)
+
+        def call(handle, *args):
+            path = Path(os.readlink(f"/proc/self/fd/{handle}"))
+            found[name].append(path.relative_to(tmp_path).as_posix())
+            return real(handle, *args)
+
+        return call
+
+    for name in found:
+        monkeypatch.setattr(os, name, recorded(name))
+    return found
+
+
+def test_marker_is_written_last(tmp_path, calls):
     (tmp_path / "a").write_text("x")
     seal(tmp_path)
-    assert written == [MANIFEST_FILE, MARKER_FILE]
+    assert calls["writev"] == [MANIFEST_FILE, MARKER_FILE]
 
 
-def test_everything_is_brought_to_disk(tmp_path, monkeypatch):
-    brought = []
-    monkeypatch.setattr(manifests, "to_disk", lambda path: brought.append(path.relative_to(tmp_path).as_posix()))
+def test_everything_is_brought_to_disk(tmp_path, calls):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "b").write_text("x")
     seal(tmp_path)
+    brought = calls["fsync"]
     assert brought.index("a/b") < brought.index(MANIFEST_FILE) < brought.index(MARKER_FILE)
     assert set(brought) == {"a", "a/b", ".", MANIFEST_FILE, MARKER_FILE}
 
