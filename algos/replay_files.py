@@ -71,7 +71,7 @@ class ReplaySnapshot:
         found: dict[str, Sequence[bytes | memoryview]] = {
             f"{FOLDER}/{name}": safetensors_parts(new) for name, new in self.new.items()
         }
-        return found | {f"{FOLDER}/{INDEX_FILE}": [json.dumps(self.index, indent=1).encode()]}
+        return found | {f"{FOLDER}/{INDEX_FILE}": [json.dumps(self.index).encode()]}
 
     def link(self, checkpoint: Path) -> None:
         """Give the files that are known a name in a checkpoint that has a folder for them.

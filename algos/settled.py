@@ -11,6 +11,9 @@ _AT_ONCE = 64
 """Files that are open at the same time."""
 _PARTS_AT_ONCE = 512
 """Parts of a file that the system takes in one call."""
+_SMALL = 1 << 16
+"""Bytes up to which parts that follow one another are joined: a copy is cheaper than to hand Python over to the thread
+that trains, and to wait for it again, around every call."""
 
 
 class Settled(NamedTuple):
@@ -55,7 +58,7 @@ def write_files(folder: Path, contents: Mapping[str, Sequence[bytes | memoryview
 
 def _write(handle: int, parts: Sequence[bytes | memoryview]) -> Settled:
     digest, num_bytes = hashlib.sha256(), 0
-    left = [memoryview(part) for part in parts if len(part)]
+    left = _joined(parts)
     for part in left:
         digest.update(part)
         num_bytes += len(part)
@@ -66,3 +69,19 @@ def _write(handle: int, parts: Sequence[bytes | memoryview]) -> Settled:
         if taken:
             left[0] = left[0][taken:]
     return Settled(num_bytes, digest.hexdigest())
+
+
+def _joined(parts: Sequence[bytes | memoryview]) -> list[memoryview]:
+    """The same bytes in fewer parts, of which only small ones are copied."""
+    found: list[memoryview] = []
+    small: list[bytes | memoryview] = []
+    for part in (*parts, None):
+        if part is not None and len(part) <= _SMALL:
+            small.append(part)
+            continue
+        if any(map(len, small)):
+            found.append(memoryview(b"".join(small)))
+        small = []
+        if part is not None:
+            found.append(memoryview(part))
+    return found

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,16 +51,17 @@ def seal(folder: Path, *, previous: Path | None = None, settled: Mapping[str, Se
     Raises:
         OSError: if something cannot be written, as on a full disk, or a file is not as long as it was written.
     """
-    found, folders = _walk(folder)
     files = {name: {"bytes": size, "sha256": sha256} for name, (size, sha256) in (settled or {}).items()}
-    if cut := [name for name, entry in files.items() if name not in found or found[name].st_size != entry["bytes"]]:
-        raise OSError(errno.EIO, f"the disk does not hold what was written: {folder / cut[0]}")
+    names, folders = _walk(folder)
+    if lost := files.keys() - set(names):
+        raise OSError(errno.EIO, f"the disk does not hold what was written: {folder / min(lost)}")
+    found = _files(folder, [name for name in names if name not in files])
     files |= _linked_files(previous, {name: of_file for name, of_file in found.items() if of_file.st_nlink > 1})
     for name, of_file in found.items():
-        if name not in files:
+        if name not in files:  # as the linked ones are by now
             files[name] = {"bytes": of_file.st_size, "sha256": file_sha256(folder / name)}
             to_disk(folder / name)
-    manifest = json.dumps({"format": 1, "files": dict(sorted(files.items()))}, indent=1).encode()
+    manifest = json.dumps({"format": 1, "files": dict(sorted(files.items()))}).encode()
     marker = hashlib.sha256(manifest).hexdigest().encode()  # ties the two together, whichever is on the disk first
     write_files(folder, {MANIFEST_FILE: [manifest], MARKER_FILE: [marker]})
     for below in folders:
@@ -86,7 +87,7 @@ def find_damage(folder: Path) -> list[Damage]:
         return [Damage(MANIFEST_FILE, "does not match its marker")]
     files = json.loads(manifest)["files"]
     try:
-        found, _ = _walk(folder)
+        found = _files(folder, _walk(folder)[0])
     except OSError as error:
         return [Damage(os.path.relpath(error.filename, folder), f"cannot be read ({error.strerror})")]
     damage = [Damage(name, "is missing") for name in sorted(set(files) - set(found))]
@@ -139,24 +140,30 @@ def _compare(name: str, path: Path, size: int, entry: Mapping[str, Any]) -> list
     return []
 
 
-def _walk(folder: Path) -> tuple[dict[str, os.stat_result], list[Path]]:
-    """Files below a folder by their path in it, but for manifest and marker; and all folders, itself the first.
+def _walk(folder: Path) -> tuple[list[str], list[str]]:
+    """What lies below a folder but for manifest and marker, by path in it; and the paths of all folders, its own first.
 
-    One look at each: a checkpoint is written beside the training, which waits whenever this thread comes back to
-    Python from a call of the system.
+    One look at each folder, and none at files: a checkpoint is written beside the training, which waits whenever this
+    thread comes back to Python from a call of the system.
     """
-    files, folders, unread = {}, [folder], [("", folder)]
+    names, folders, unread = [], [str(folder)], [("", str(folder))]
     while unread:
         prefix, where = unread.pop()
         with os.scandir(where) as entries:
             for entry in sorted(entries, key=lambda e: e.name):
                 name = prefix + entry.name
                 if entry.is_dir(follow_symlinks=False):
-                    folders.append(where / entry.name)
-                    unread.append((f"{name}/", folders[-1]))
-                elif name not in (MANIFEST_FILE, MARKER_FILE) and (of_file := _of_file(where / entry.name)) is not None:
-                    files[name] = of_file
-    return files, folders
+                    folders.append(entry.path)
+                    unread.append((f"{name}/", entry.path))
+                elif name not in (MANIFEST_FILE, MARKER_FILE):
+                    names.append(name)
+    return names, folders
+
+
+def _files(folder: Path, names: Iterable[str]) -> dict[str, os.stat_result]:
+    """What the system knows of those that are files."""
+    found = {name: _of_file(folder / name) for name in names}
+    return {name: of_file for name, of_file in found.items() if of_file is not None}
 
 
 def _of_file(path: Path) -> os.stat_result | None:

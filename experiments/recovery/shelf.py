@@ -36,16 +36,23 @@ class CheckpointShelf:
 
     def published(self) -> list[Path]:
         """Checkpoint folders under their final names, oldest first; not verified."""
-        found = [p for p in self.folder.glob(f"{PREFIX}*") if p.is_dir() and _NAME.match(p.name)]
-        return sorted(found)
+        return [self.folder / name for name in self._folders(PREFIX) if _NAME.match(name)]
 
     def damaged(self) -> list[Path]:
         """Folders that were set aside."""
-        return sorted(p for p in self.folder.glob(f"{DAMAGED_PREFIX}{PREFIX}*") if p.is_dir())
+        return [self.folder / name for name in self._folders(f"{DAMAGED_PREFIX}{PREFIX}")]
+
+    def _folders(self, prefix: str) -> list[str]:
+        """Names of the folders that begin so, in order; one look, for training waits for each (see ``seal``)."""
+        try:
+            with os.scandir(self.folder) as entries:
+                return sorted(entry.name for entry in entries if entry.name.startswith(prefix) and entry.is_dir())
+        except FileNotFoundError:
+            return []
 
     def next_path(self) -> Path:
         """Name of the next checkpoint; numbers are never used twice, not even those of damaged folders."""
-        numbers = [int(m.group(1)) for p in self.folder.glob("*") if (m := _NAME.match(p.name))]
+        numbers = [int(m.group(1)) for name in self._folders("") if (m := _NAME.match(name))]
         return self.folder / f"{PREFIX}{max(numbers, default=-1) + 1:06d}"
 
     def publish(self, write: Callable[[Path], Mapping[str, Settled] | None], *, previous: Path | None = None) -> Path:
@@ -129,8 +136,8 @@ class CheckpointShelf:
 
     def sweep(self) -> None:
         """Remove what a kill in mid-write or mid-delete has left; nothing in it was ever published, or still wanted."""
-        for leftover in self.folder.glob(f"{STAGED_PREFIX}*"):
-            shutil.rmtree(leftover, ignore_errors=True)
+        for name in self._folders(STAGED_PREFIX):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
 
 
 def _delete(folder: Path) -> None:

@@ -71,7 +71,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         raise WriteError(error.errno, f"cannot write {path}: {error.strerror or error}") from error
 
 
-def to_disk(path: Path) -> None:
+def to_disk(path: str | Path) -> None:
     """Wait until a file's content, or a folder's list of names, is on the disk itself."""
     handle = os.open(path, os.O_RDONLY)
     try:
