@@ -68,6 +68,7 @@ class CheckpointedRun(SnapshotAlgorithm):
 
     def __init__(self, algo: Any, *, run: RunConfig, record: Mapping[str, Any], **kwargs: Any) -> None:
         self.run = run
+        self._floor_settings = config_to_json(run)["floor"]
         self._resume_from: dict[str, str] | None = record.get("resume_from")
         self._is_branch = bool(record.get("branch_of"))
         self._evaluated_at = self._checkpointed_at = self._steps_before = 0
@@ -300,7 +301,7 @@ class CheckpointedRun(SnapshotAlgorithm):
             "best": self._best,
             "recent_return": self._recent_return,
             "last_value": self._last_value,
-            "floor": config_to_json(self.run)["floor"],
+            "floor": self._floor_settings,
             "resume_from": self._resume_from,
             "iteration": self.training_iteration,
             "time_total_s": self._time_total,
