@@ -22,7 +22,6 @@ from torch import Tensor
 from algos.errors import IncompatibleError
 from algos.replay import TeamReplay
 from algos.ring import Loan, Ring
-from algos.settled import Settled, write_files
 
 FOLDER = "replay"
 INDEX_FILE = "index.json"
@@ -52,19 +51,6 @@ class ReplaySnapshot:
     new: dict[str, dict[str, list[Tensor]]]
     known: dict[str, Path]
     loans: list[Loan] = field(default_factory=list)
-
-    def write(self, checkpoint: Path) -> dict[str, Settled]:
-        """Write it into a checkpoint.
-
-        Returns:
-            What the new files should hold, which are on the disk itself; by path in the checkpoint.
-
-        Raises:
-            OSError: if something cannot be written.
-        """
-        (checkpoint / FOLDER).mkdir()
-        self.link(checkpoint)
-        return write_files(checkpoint, self.contents())
 
     def contents(self) -> dict[str, Sequence[bytes | memoryview]]:
         """What is new, by path in the checkpoint, in parts that follow one another."""

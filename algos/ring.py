@@ -16,7 +16,7 @@ _COLUMNS = (*_SEEN, "actions", "rewards", "terminated", "ended")
 
 @dataclass(frozen=True, eq=False)
 class Loan:
-    """Rows of a ring that somebody reads without having copied them: they stay what they are for as long as this lives.
+    """Rows of a ring that somebody reads without having copied them; they stay what they are for as long as this lives.
 
     Attributes:
         first: Number of the oldest of them, counted from the ring's first.
@@ -118,7 +118,7 @@ class Ring:
             To be held for as long as the rows are read.
         """
         loan = Loan(first)
-        self._loans.append(weakref.ref(loan))
+        self._loans = [found for found in self._loans if found() is not None] + [weakref.ref(loan)]
         return loan
 
     def _spare_loans(self, count: int) -> None:

@@ -1,8 +1,10 @@
 """Files written once, through to the disk itself, and what they should hold."""
 
+import errno
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -31,34 +33,34 @@ def write_files(folder: Path, contents: Mapping[str, Sequence[bytes | memoryview
 
     Args:
         folder: Where they go, with the folders that they lie in.
-        contents: By path in the folder, where nothing is yet: all of it, in parts that follow one another; none of them
-            is copied.
+        contents: By path in the folder, where nothing is yet: all of it, in parts that follow one another. Large parts
+            are not copied.
 
     Returns:
         What each file should hold: of the memory, not read back.
 
     Raises:
-        OSError: if one cannot be written.
+        OSError: if one cannot be written, or is not as long on the disk as it was written.
     """
     settled = {}
     names = iter(contents)
     while some := list(islice(names, _AT_ONCE)):
-        handles: list[int] = []
-        try:
+        with ExitStack() as stack:
+            handles = {}
             for name in some:
-                handles.append(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
-                settled[name] = _write(handles[-1], contents[name])
-            for handle in handles:
+                handles[name] = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+                stack.callback(os.close, handles[name])
+                settled[name] = _write(handles[name], contents[name])
+            for name, handle in handles.items():
                 os.fsync(handle)
-        finally:
-            for handle in handles:
-                os.close(handle)
+                if os.fstat(handle).st_size != settled[name].num_bytes:
+                    raise OSError(errno.EIO, f"the disk does not hold what was written: {folder / name}")
     return settled
 
 
 def _write(handle: int, parts: Sequence[bytes | memoryview]) -> Settled:
     digest, num_bytes = hashlib.sha256(), 0
-    left = _joined(parts)
+    left = list(_joined(parts))
     for part in left:
         digest.update(part)
         num_bytes += len(part)
@@ -71,17 +73,19 @@ def _write(handle: int, parts: Sequence[bytes | memoryview]) -> Settled:
     return Settled(num_bytes, digest.hexdigest())
 
 
-def _joined(parts: Sequence[bytes | memoryview]) -> list[memoryview]:
-    """The same bytes in fewer parts, of which only small ones are copied."""
-    found: list[memoryview] = []
+def _joined(parts: Sequence[bytes | memoryview]) -> Iterator[memoryview]:
+    """The same bytes in fewer parts: small ones that follow one another become one, up to a bound."""
     small: list[bytes | memoryview] = []
-    for part in (*parts, None):
-        if part is not None and len(part) <= _SMALL:
+    for part in parts:
+        if sum(map(len, small)) + len(part) <= _SMALL:
             small.append(part)
             continue
         if any(map(len, small)):
-            found.append(memoryview(b"".join(small)))
+            yield memoryview(b"".join(small))
         small = []
-        if part is not None:
-            found.append(memoryview(part))
-    return found
+        if len(part) <= _SMALL:
+            small.append(part)
+        else:
+            yield memoryview(part)
+    if any(map(len, small)):
+        yield memoryview(b"".join(small))

@@ -75,7 +75,10 @@ class Snapshot:
             os.mkdir(folder / below)
         if self.replay is not None:
             self.replay.link(folder)
-        return write_files(folder, contents)
+        settled = write_files(folder, contents)
+        if self.replay is not None:
+            self.replay.loans.clear()  # all is read, whoever still holds this
+        return settled
 
 
 class SnapshotAlgorithm(Algorithm):

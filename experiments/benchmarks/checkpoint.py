@@ -216,7 +216,7 @@ def _bench_buffers(rounds: int) -> list[dict[str, Any]]:
 
 
 def _save_only(replay: TeamReplay, previous: Path | None, folder: Path) -> None:
-    snapshot_replay(replay, previous=previous).write(folder)
+    Snapshot(replay=snapshot_replay(replay, previous=previous)).write(folder)
 
 
 def _rollout(num_steps: int) -> Rollout:

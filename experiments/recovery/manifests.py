@@ -43,13 +43,13 @@ def seal(folder: Path, *, previous: Path | None = None, settled: Mapping[str, Se
     """Bring every file of a folder to disk, then write its manifest, then its marker.
 
     Args:
-        folder: A folder that nothing will be added to.
+        folder: A folder that is not sealed yet, and that nothing will be added to.
         previous: A sealed folder. A file of the same name that is a link to the same file there is on disk already, and
             what it should hold is what it was sealed with: it is neither read nor written again.
         settled: What files should hold that are on disk already, by path in the folder.
 
     Raises:
-        OSError: if something cannot be written, as on a full disk, or a file is not as long as it was written.
+        OSError: if something cannot be written, as on a full disk, or a file that was is not there.
     """
     files = {name: {"bytes": size, "sha256": sha256} for name, (size, sha256) in (settled or {}).items()}
     names, folders = _walk(folder)

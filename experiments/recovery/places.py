@@ -10,10 +10,10 @@ from pathlib import Path
 from envs.errors import InputError
 from experiments.recovery.lock import run_lock
 from experiments.recovery.store import Store, first_line, is_remote, join
-from experiments.recovery.tune_files import mend_tune_files
+from experiments.recovery.tune_files import mend_tune_files, planned_env_runners, reopen
 from experiments.recovery.vault import Vault
-from experiments.reporting.files import check_folder_writable
-from experiments.run_files import RECORD_FILE
+from experiments.reporting.files import check_folder_writable, read_json
+from experiments.run_files import RECORD_FILE, SEARCH_FILE, SUMMARY_FILE
 
 WORK_ENV = "TRADING_FLOOR_WORK"
 """Environment variable that says where runs with a vault work; else a folder of the user's cache."""
@@ -99,15 +99,46 @@ def restorable(path: str | Path, report: Callable[[str], None] = print) -> Path:
         The absolute path of the folder on this machine.
 
     Raises:
-        InputError: if there is no run, another process writes to it, or Tune's files are damaged and have no copies.
+        InputError: if there is no run, it is a search, another process writes to it, Tune's files are damaged and have
+            no copies, or its number of env runners has changed, for which Tune has reserved no processors.
     """
-    folder = bring_back(path).expanduser().absolute()
-    if not (folder / RECORD_FILE).is_file():
-        raise InputError(f"{path} is no run folder: it has no {RECORD_FILE}")
-    with run_lock(folder):
-        if not mend_tune_files(folder, report):
-            raise InputError(f"{folder} cannot be restored by Tune alone: carry it on with experiments/run.py --name")
-    return folder
+    if not is_remote(path):
+        folder = Path(path).expanduser().absolute()
+        if not (folder / RECORD_FILE).is_file():
+            raise InputError(f"{path} is no run folder: it has no {RECORD_FILE}")
+        with run_lock(folder):
+            _mend(folder, path, report)
+        return folder
+    vault, rest = find_vault(str(path))
+    if rest:
+        raise InputError(f"{path} is not a run folder: name {vault.address}")
+    try:
+        with vault.store.lease(), run_lock(vault.folder):
+            vault.pull(report)
+            _mend(vault.folder, path, report)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {first_line(error)}") from None
+    return vault.folder
+
+
+def _mend(folder: Path, path: str | Path, report: Callable[[str], None]) -> None:
+    """Mend Tune's own files in a run folder that is held.
+
+    Raises:
+        InputError: if Tune cannot restore what is there.
+    """
+    if (folder / SEARCH_FILE).is_file():
+        raise InputError(f"{path} is a search: carry it on with its own command")
+    by_hand = f"carry it on with experiments/run.py --name {folder.name}"
+    if not mend_tune_files(folder, report):
+        raise InputError(f"{path} cannot be restored by Tune alone: {by_hand}")
+    config = read_json(folder / RECORD_FILE)["config"]
+    wanted, planned = config["scaling"]["num_env_runners"], planned_env_runners(folder)
+    if planned != wanted:
+        raise InputError(f"{path} was planned for {planned} env runners and now has {wanted}: {by_hand}")
+    summary = read_json(folder / SUMMARY_FILE) if (folder / SUMMARY_FILE).is_file() else {}
+    if (summary.get("episodes") or 0) < config["episodes"]:
+        reopen(folder, report)
 
 
 def place_of(path: str | Path, folder: Path) -> tuple[str, str]:

@@ -47,7 +47,7 @@ class CheckpointShelf:
         try:
             with os.scandir(self.folder) as entries:
                 return sorted(entry.name for entry in entries if entry.name.startswith(prefix) and entry.is_dir())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
 
     def next_path(self) -> Path:

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import json
 import pickle
-import shutil
+import zipfile
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
-from experiments.recovery.shelf import rename_aside
+from experiments.recovery.shelf import DAMAGED_PREFIX, rename_aside
 from experiments.reporting.files import whole_file
 
 TUNER_FILE = "tuner.pkl"
@@ -23,8 +25,8 @@ STATE_FILES = "experiment_state-*.json"
 """Tune's own account of how far an experiment is; the newest counts."""
 DRAWN_FILES = "basic-variant-state-*.json"
 """What Tune has drawn of its plan, as a pickle; written after the account, and where it is cut Tune would draw anew."""
-COPIES_FOLDER = "tune_copies"
-"""In the run folder: whole copies of the three, of the newest session that has come to a result."""
+COPIES_FILE = "tune_copies.zip"
+"""In the run folder: copies of the three, of the newest session that has come to a result; whole or not there."""
 
 
 def find_tune_damage(folder: Path) -> list[tuple[Path, str]]:
@@ -36,32 +38,41 @@ def find_tune_damage(folder: Path) -> list[tuple[Path, str]]:
     Returns:
         Path and complaint of each damaged file; a missing one has a path that does not exist.
     """
-    return [(path, found) for pattern in _CHECKS if (found := _damage(path := _newest(folder, pattern), pattern))]
+    paths = {pattern: _newest(folder, pattern) for pattern in _CHECKS}
+    return [(path, found) for pattern, path in paths.items() if (found := _damage_of_file(path, pattern))]
 
 
 def keep_copies(staging: Path, folder: Path) -> bool:
-    """Copy Tune's files aside, each whole or not at all.
+    """Copy Tune's files aside.
 
     Args:
-        staging: Where Tune writes them before it copies them to the run folder.
+        staging: Where Tune writes what it copies to the run folder over and over; the plan is in it after a restore
+            only.
         folder: The run folder.
 
     Returns:
         Whether they were there, whole and with a trial in the account, so that they could be copied.
 
     Raises:
-        WriteError: if they cannot be written.
+        WriteError: if they cannot be written; the copies of before are untouched.
     """
-    sources = [_newest(staging, pattern) for pattern in _CHECKS]
-    if find_tune_damage(staging) or not json.loads(_newest(staging, STATE_FILES).read_bytes())["trial_data"]:
-        return False
-    target = folder / COPIES_FOLDER
-    for source in sources:
-        with whole_file(target / source.name) as temporary:
-            shutil.copyfile(source, temporary)
-    for old in {*target.iterdir()} - {target / source.name for source in sources}:
-        old.unlink()
+    contents = {}
+    for pattern, check in _CHECKS.items():
+        path = next((found for place in (staging, folder) if (found := _newest(place, pattern)).is_file()), None)
+        if path is None or check(content := path.read_bytes()) is not None:
+            return False
+        if pattern == STATE_FILES and not json.loads(content)["trial_data"]:
+            return False
+        contents[path.name] = content
+    with whole_file(folder / COPIES_FILE) as temporary, zipfile.ZipFile(temporary, "w") as copies:
+        for name, content in contents.items():
+            copies.writestr(name, content)
     return True
+
+
+def forget_copies(folder: Path) -> None:
+    """Delete the copies of a plan that another one is about to replace."""
+    (folder / COPIES_FILE).unlink(missing_ok=True)
 
 
 def mend_tune_files(folder: Path, report: Callable[[str], None]) -> bool:
@@ -75,16 +86,64 @@ def mend_tune_files(folder: Path, report: Callable[[str], None]) -> bool:
         Whether all of them are sound now.
     """
     for path, damage in find_tune_damage(folder):
-        pattern = next(pattern for pattern in _CHECKS if path.match(pattern))
-        copy = _newest(folder / COPIES_FOLDER, pattern)
-        has_copy = _damage(copy, pattern) is None
-        aside = f"set aside as {rename_aside(path).name}; " if path.exists() else ""
-        if has_copy:
-            # Under the name of the newest, which counts: an older session's account may say that all is done.
-            with whole_file(path if aside else folder / copy.name) as temporary:
-                shutil.copyfile(copy, temporary)
-        report(f"{damage}: {aside}{'a copy takes its place' if has_copy else 'nothing is lost without it'}")
+        report(f"{damage}: {_replace(path)}")
     return not find_tune_damage(folder)
+
+
+def reopen(folder: Path, report: Callable[[str], None]) -> None:
+    """Let Tune go on with a run that it takes for ended, as after Ctrl-C: by its account of before, the copy.
+
+    Args:
+        folder: The run folder, which nobody else may be writing to.
+        report: Told what was done.
+    """
+    path = _newest(folder, STATE_FILES)
+    if _trial_in(path).get("status") == "TERMINATED":
+        report(f"its {path.name} says that it has ended: {_replace(path, prefix='ended-')}")
+
+
+def planned_env_runners(folder: Path) -> int | None:
+    """For how many env runners Tune has planned a run; None where its account is damaged or has no trial."""
+    try:
+        return int(_trial_in(_newest(folder, STATE_FILES))["config"]["run"]["scaling"]["num_env_runners"])
+    except (KeyError, TypeError):
+        return None
+
+
+def _trial_in(path: Path) -> dict[str, Any]:
+    """What an account says of its first trial; nothing where it is damaged or has none."""
+    try:
+        found: dict[str, Any] = json.loads(json.loads(path.read_text(encoding="utf-8"))["trial_data"][0][0])
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return {}
+    return found
+
+
+def _replace(path: Path, *, prefix: str = DAMAGED_PREFIX) -> str:
+    """Set a file of Tune's aside, if it is there, and put its copy there, if there is one; says what was done."""
+    copies = _copies(path.parent).items()
+    name, content = next((item for item in copies if fnmatch(path.name, _pattern_of(item[0]))), (None, b""))
+    aside = f"set aside as {rename_aside(path, prefix=prefix).name}; " if path.exists() else ""
+    if name is None:
+        return f"{aside}there is no copy of it"
+    # Under the name of the newest, which counts: an older session's account may say that all is done.
+    with whole_file(path if aside else path.with_name(name)) as temporary:
+        temporary.write_bytes(content)
+    return f"{aside}a copy takes its place"
+
+
+def _copies(folder: Path) -> dict[str, bytes]:
+    """What is kept, by name; nothing where it is not whole."""
+    try:
+        with zipfile.ZipFile(folder / COPIES_FILE) as copies:
+            found = {name: copies.read(name) for name in copies.namelist()}
+    except (OSError, zipfile.BadZipFile):
+        return {}
+    return {name: content for name, content in found.items() if _CHECKS[_pattern_of(name)](content) is None}
+
+
+def _pattern_of(name: str) -> str:
+    return next(pattern for pattern in _CHECKS if fnmatch(name, pattern))
 
 
 def _newest(folder: Path, pattern: str) -> Path:
@@ -92,30 +151,35 @@ def _newest(folder: Path, pattern: str) -> Path:
     return max(folder.glob(pattern), default=folder / pattern)
 
 
-def _damage(path: Path, pattern: str) -> str | None:
-    return _CHECKS[pattern](path)
-
-
-def _pickle_damage(path: Path) -> str | None:
+def _damage_of_file(path: Path, pattern: str) -> str | None:
     try:
-        pickle.loads(path.read_bytes())
+        damage = _CHECKS[pattern](path.read_bytes())
     except FileNotFoundError:
         return f"its {path.name} is missing"
-    except Exception as error:  # a damaged pickle can raise anything
-        return f"its {path.name} is damaged ({type(error).__name__})"
-    return None
+    except OSError as error:
+        damage = type(error).__name__
+    return None if damage is None else f"its {path.name} is damaged ({damage})"
 
 
-def _state_damage(path: Path) -> str | None:
+def _pickle_damage(content: bytes) -> str | None:
     try:
-        json.loads(path.read_text(encoding="utf-8"))["trial_data"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return f"its {path.name} is damaged ({type(error).__name__})"
+        pickle.loads(content)
+    except Exception as error:  # a damaged pickle can raise anything
+        return type(error).__name__
     return None
 
 
-_CHECKS: dict[str, Callable[[Path], str | None]] = {
+def _state_damage(content: bytes) -> str | None:
+    try:
+        json.loads(content)["trial_data"]
+    except (ValueError, KeyError, TypeError) as error:
+        return type(error).__name__
+    return None
+
+
+_CHECKS: dict[str, Callable[[bytes], str | None]] = {
     TUNER_FILE: _pickle_damage,
     STATE_FILES: _state_damage,
     DRAWN_FILES: _pickle_damage,
 }
+"""By pattern: what is wrong with the content of such a file, None where nothing is."""

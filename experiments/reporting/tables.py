@@ -77,7 +77,7 @@ def markdown_table(rows: Sequence[Mapping[str, str]]) -> str:
     """
     columns = list(rows[0])
     lines = [columns, ["---"] * len(columns), *([row.get(name, "") for name in columns] for row in rows)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |" for cells in lines)
 
 
 def metrics_table(

@@ -12,12 +12,11 @@ from envs.errors import InputError
 from experiments.algorithm_names import SECTION_OF_ALGO
 from experiments.config import RunConfig
 from experiments.scoring.results import Learned
+from experiments.scoring.settings import NUM_POINTS
 from experiments.scoring.yardsticks import Yardstick
 from experiments.threads import one_thread
 from experiments.tuning.algorithms import SHARED, bare_config, check_config, map_to_own, map_to_shared
 
-NUM_POINTS = 20
-"""Evaluations on the way of a learner."""
 CURVE_EPISODES = 256
 _VALUED_FROM = 1 << 32
 """Seeds of the episodes that policies are valued on: each its own, for an error that all share would not be seen."""

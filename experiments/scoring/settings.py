@@ -26,6 +26,9 @@ from experiments.settings import settings_of
 OF_TABLE = ("table", "only", "out", "seeds", "seed", "json")
 """Settings that the table knows: the rest, each of its rows says itself."""
 
+NUM_POINTS = 20
+"""Evaluations on the way of a learner."""
+
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ScoreConfig:

@@ -12,7 +12,7 @@ from experiments.arguments import scan_flags
 from experiments.reporting.files import check_folder_writable, write_json, write_text
 from experiments.reporting.score_plots import PICTURE_FILE, plot_table
 from experiments.reporting.tables import markdown_table, rows_table, show
-from experiments.scoring.settings import OF_TABLE, ScoreConfig, parse_score
+from experiments.scoring.settings import NUM_POINTS, OF_TABLE, ScoreConfig, parse_score
 from experiments.scoring.standing import SEEDS, STANDING, Row, judge
 from experiments.scoring.training import RESULT_FILE, is_done, read_record, score_learner
 from experiments.settings import settings_of
@@ -111,7 +111,7 @@ How near learners come to the best policy where it is known. Written by `python 
 runs what has not been run yet; nothing here is typed by hand. Every figure is the mean of {SEEDS} seeds with Student's
 95 % interval; policies are valued greedily, on episodes that no learner has seen. A goal is met when the end of the
 interval that matters is on its side, or by so many seeds each. *Score* is 0 at the baseline and 1 at the optimum. Games
-and equilibria score the last policy; with `--select best`, the one that did best at the twenty evaluations on the way
-is scored, on other episodes than those.
+and equilibria score the last policy; with `--select best`, the one that did best at the {NUM_POINTS} evaluations on
+the way is scored, on other episodes than those.
 Formulas and sources: `envs/optima/`.
 """

@@ -50,11 +50,14 @@ class RunMonitor(Callback):
     is_search = False
     """Whether the folder holds several trials: then progress lines name the trial."""
 
+    _has_copied = False
+    """Whether Tune's files have been copied in this session; a monitor that Tune has kept may not know of copies."""
+
     def __init__(self, *, algo: str, seed: int, address: str | None = None) -> None:
         self.algo, self.seed, self.address = algo, seed, address
         self._vault: Vault | None = None
         self._shown_at = 0.0
-        self._has_cleaned = self._has_copied = False
+        self._has_cleaned = False
         self._previous: dict[str, tuple[float, float]] = {}
         self._awaited: dict[str, tuple[Path, dict[str, Any]]] = {}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +12,7 @@ from experiments.config import RunConfig, run_folder, run_vault
 from experiments.models import find_model
 from experiments.recovery.manifests import find_damage
 from experiments.recovery.shelf import CheckpointShelf
-from experiments.recovery.tune_files import STATE_FILES, mend_tune_files
+from experiments.recovery.tune_files import mend_tune_files, planned_env_runners
 from experiments.run_files import BEST_FOLDER, RECORD_FILE
 from experiments.run_folders import has_begun
 from experiments.run_record import read_run_record
@@ -170,10 +169,11 @@ def can_restore(config: RunConfig) -> bool:
     folder = run_folder(config)
     if not config.search.num_trials and not has_begun(folder):
         return False  # whatever plan is there may be of other settings
-    if not mend_tune_files(folder, print):
+    what = "search" if config.search.num_trials else "run"
+    if not mend_tune_files(folder, lambda line: print(f"{line}; the {what} carries on from its own records")):
         return False
     # Tune reserves processors by its old plan, and would wait for ever for more runners than that.
-    return bool(config.search.num_trials) or _planned_env_runners(folder) == config.scaling.num_env_runners
+    return bool(config.search.num_trials) or planned_env_runners(folder) == config.scaling.num_env_runners
 
 
 def check_checkpoints(folder: Path, *, is_named: bool = False) -> list[str]:
@@ -234,13 +234,3 @@ def set_aside(config: RunConfig) -> None:
             f"cannot move {folder} aside to start anew ({error.strerror}): choose another --name"
         ) from None
     print(f"moved the earlier run aside: {old}")
-
-
-def _planned_env_runners(folder: Path) -> int | None:
-    """For how many env runners Tune has planned a run; None where its account is damaged or has no trial."""
-    states = sorted(folder.glob(STATE_FILES))
-    try:
-        trial = json.loads(json.loads(states[-1].read_text(encoding="utf-8"))["trial_data"][0][0])
-        return int(trial["config"]["run"]["scaling"]["num_env_runners"])
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
-        return None

@@ -21,6 +21,7 @@ from experiments.config import RunConfig, config_to_json, run_folder, run_vault
 from experiments.models import Model, find_model, find_sound_model
 from experiments.provenance import collect_provenance
 from experiments.recovery.stopping import stop_on_signal
+from experiments.recovery.tune_files import forget_copies
 from experiments.reporting.files import WriteError
 from experiments.run_record import read_run_record, write_run_record
 from experiments.tuning.branching import adopt
@@ -179,6 +180,7 @@ def train(config: RunConfig, scaler: dict[str, Any]) -> Outcome:
             _resume_config=ResumeConfig(finished=resume, unfinished=resume, errored=resume),
         )
     else:
+        forget_copies(folder)
         tuner = tune.Tuner(
             trainable,
             param_space={"run": config_to_json(config), "scaler": scaler},

@@ -11,6 +11,7 @@ from algos.priorities import PriorityRule
 from algos.replay import TeamReplay
 from algos.replay_files import load_replay, snapshot_replay
 from algos.rollout import Rollout
+from algos.snapshots import Snapshot
 
 
 class NaiveReplay:
@@ -97,7 +98,7 @@ def test_snapshot_of_a_buffer_is_of_the_instant_it_was_taken_at(tmp_path):
     one = TeamReplay(60)
     fill(one, num_rollouts=5, rng=rng, naive=naive)
     at_once = loaded(saved(one, tmp_path / "at once"), 60)
-    taken = snapshot_replay(one)
+    taken = Snapshot(replay=snapshot_replay(one))
     fill(one, num_rollouts=20, rng=rng, naive=naive, start=25)  # every row is written over
     (tmp_path / "later").mkdir()
     taken.write(tmp_path / "later")
@@ -182,7 +183,7 @@ def test_final_observations_survive_growth_of_their_store():
 
 def saved(replay, folder, previous=None):
     folder.mkdir()
-    snapshot_replay(replay, previous=previous).write(folder)
+    Snapshot(replay=snapshot_replay(replay, previous=previous)).write(folder)
     return folder
 
 
@@ -255,13 +256,13 @@ def test_what_is_added_before_a_snapshot_is_written_does_not_change_it(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(replay_files, "STEPS_PER_SEGMENT", steps)
         fill(replay, num_rollouts=before, rng=rng, chance=0.3)
-        taken = replay_files.snapshot_replay(replay)
+        now, late = (Snapshot(replay=replay_files.snapshot_replay(replay)) for _ in range(2))
         for name in ("now", "late"):
             (folder / name).mkdir()
-        now = taken.write(folder / "now")
+        settled = now.write(folder / "now")
         for i, num in enumerate(meanwhile):
             fill(replay, num_rollouts=num, rng=rng, chance=0.3, start=100 * i)
-        assert taken.write(folder / "late") == now
+        assert late.write(folder / "late") == settled
     for path in (folder / "now").rglob("*.*"):
         assert path.read_bytes() == (folder / "late" / path.relative_to(folder / "now")).read_bytes()
 
@@ -271,9 +272,9 @@ def test_a_snapshot_copies_nothing_and_moves_nothing_once_it_is_written(tmp_path
     fill(replay, num_rollouts=3, rng=rng)
     (ring,) = replay.rings.values()
     memory = ring.rows["obs"].data_ptr()
-    taken = replay_files.snapshot_replay(replay)
-    assert next(iter(taken.new.values()))["obs"][0].data_ptr() == memory
-    del taken
+    taken = Snapshot(replay=replay_files.snapshot_replay(replay))
+    assert next(iter(taken.replay.new.values()))["obs"][0].data_ptr() == memory
+    taken.write(tmp_path)
     fill(replay, num_rollouts=30, rng=rng, start=100)
     assert ring.rows["obs"].data_ptr() == memory
 
@@ -334,7 +335,7 @@ def test_steps_of_runners_that_are_gone_make_room_for_those_of_the_present_ones(
     for source in sources(before):
         fill(saved, num_rollouts=12, rng=rng, source=source, start=1000 * source)
     full = len(saved)
-    snapshot_replay(saved).write(tmp_path)
+    Snapshot(replay=snapshot_replay(saved)).write(tmp_path)
     loaded = buffer(after)
     load_replay(loaded, tmp_path)
     assert (len(loaded), loaded.num_added) == (full, saved.num_added), "nothing is lost by the change itself"
@@ -350,7 +351,7 @@ def test_steps_of_runners_that_are_gone_make_room_for_those_of_the_present_ones(
         if i == 2:  # a kill in between changes nothing
             folder = tmp_path / "again"
             folder.mkdir()
-            snapshot_replay(loaded).write(folder)
+            Snapshot(replay=snapshot_replay(loaded)).write(folder)
             loaded = buffer(after)
             load_replay(loaded, folder)
     assert set(loaded.rings) == set(sources(after))

@@ -63,3 +63,10 @@ def test_a_disk_that_takes_a_few_bytes_at_a_time_gets_all_of_them(tmp_path, monk
         assert (tmp_path / name).read_bytes() == whole
         assert settled[name] == (len(whole), hashlib.sha256(whole).hexdigest())
     assert len(fsynced) == 150
+
+
+def test_a_disk_that_keeps_less_than_was_written_is_told(tmp_path, monkeypatch):
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda handle: (os.truncate(handle, 2), real(handle)))
+    with pytest.raises(OSError, match="the disk does not hold what was written"):
+        write_files(tmp_path, {"file": [b"abc"]})

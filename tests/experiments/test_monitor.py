@@ -225,3 +225,27 @@ def test_validation_is_shown_where_it_is_new(tmp_path, capsys):
     assert "validation: " in capsys.readouterr().out
     monitor.on_trial_result(2, [trial], trial, {**trial.last_result, "is_evaluated": False})
     assert "validation: " not in capsys.readouterr().out
+
+
+# --- copies of Tune's own files ---------------------------------------------------------------------------------------
+
+
+def test_first_result_of_a_session_keeps_copies_of_what_tune_has_written(tmp_path):
+    folder = folder_of(tmp_path / "run", **{"config.json": "{}"})
+    (folder / "tuner.pkl").write_bytes(pickle.dumps({}))  # Tune writes it there itself
+    trial, monitor = trial_in(folder), RunMonitor(algo="ppo", seed=4)
+    shown = {"episodes": 1, "target_episodes": 3, "total_steps": 8}
+    monitor.on_trial_result(0, [trial], trial, shown)
+    assert not (folder / "tune_copies.zip").exists(), "there is no account yet"
+    staging = trial.storage.experiment_driver_staging_path
+    (staging / "experiment_state-1.json").write_text('{"trial_data": [["{}", "{}"]]}')
+    (staging / "basic-variant-state-1.json").write_bytes(pickle.dumps({}))
+    monitor.on_trial_result(0, [trial], trial, shown)
+    assert (folder / "tune_copies.zip").is_file()
+
+
+def test_monitor_that_an_older_version_has_left_in_tunes_plan_still_works(tmp_path):
+    trial = trial_in(folder_of(tmp_path / "run"))
+    old = RunMonitor.__new__(RunMonitor)
+    old.__dict__.update({k: v for k, v in RunMonitor(algo="ppo", seed=4).__dict__.items() if k != "_has_copied"})
+    old.on_trial_result(0, [trial], trial, {"episodes": 1, "target_episodes": 3, "total_steps": 8})

@@ -109,8 +109,8 @@ SERIES = ("strategy", "cash", "buy_and_hold", "equal_weight", "minimum_variance"
 
 
 def test_markdown_table_has_a_cell_for_every_column_of_its_first_row():
-    rows = [{"series": "a", "return": "1%"}, {"series": "b"}]
-    assert markdown_table(rows) == "| series | return |\n| --- | --- |\n| a | 1% |\n| b |  |"
+    rows = [{"series": "a", "return": "1%"}, {"series": "b|c"}]
+    assert markdown_table(rows) == "| series | return |\n| --- | --- |\n| a | 1% |\n| b\\|c |  |"
 
 
 @pytest.mark.parametrize(("width", "num_tables"), [(40, 4), (60, 2), (80, 1), (160, 1)])

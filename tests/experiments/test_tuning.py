@@ -17,7 +17,6 @@ from experiments.config import (
     run_folder,
 )
 from experiments.layers import merge, nested
-from experiments.recovery.manifests import seal
 from experiments.run import run as start
 from experiments.run_files import SEARCH_FILE
 from experiments.run_record import read_run_record, write_run_record
@@ -151,7 +150,6 @@ def test_complete_means_that_nothing_is_left_to_train(run):
 
 def test_named_checkpoint_is_recorded_relative_to_its_run(run):
     folder = run_folder(run)
-    seal(folder / "checkpoint_000001")
     found = resume.named_checkpoint(replace(run, resume=str(folder / "checkpoint_000001")))
     again = resume.named_checkpoint(replace(run, resume=str(folder / "checkpoint_000001")))
     assert found["checkpoint"] == "checkpoint_000001"
@@ -162,7 +160,6 @@ def test_named_checkpoint_is_recorded_relative_to_its_run(run):
 
 def test_named_checkpoint_that_is_damaged_is_refused(run):
     checkpoint = run_folder(run) / "checkpoint_000001"
-    seal(checkpoint)
     (checkpoint / "checkpoint_meta.json").write_text("{}")
     with pytest.raises(InputError, match=r"is damaged, checkpoint_meta.json: has 2 bytes .*: name another"):
         resume.named_checkpoint(replace(run, resume=str(checkpoint)))

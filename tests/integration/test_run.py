@@ -63,7 +63,10 @@ def finished(first, tmp_path):
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory):
-    """A run that was first interrupted, then carried on and killed; with the exit code and summary in between."""
+    """A run that was first interrupted, then carried on and killed; with the exit code and summary in between.
+
+    Beside it, in ``first``, lies what it was after the interrupt.
+    """
     folder = tmp_path_factory.mktemp("runs") / "killed"
     words = [*QMIX, "--episodes", "400"]
     with Started(folder, *words) as started:
@@ -71,6 +74,7 @@ def killed(tmp_path_factory):
         code = started.interrupt()
     between = summary(folder) | {"shown": episodes_shown(started.out.read_text())}
     assert not (folder / "backtest").exists()
+    shutil.copytree(folder, folder.with_name("first"))
     with Started(folder, *words) as started:
         started.wait_for_episodes(between["episodes"] + 24)
         started.kill()
@@ -357,11 +361,12 @@ def test_killed_run_carries_on_from_its_newest_checkpoint(killed, tmp_path):
     assert summary(folder)["status"] == "running"
 
 
-@pytest.mark.parametrize("accident", ["kill", "kill while Tune copies its own files"])
-def test_plain_tune_restores_the_folder(killed, tmp_path, accident):
+@pytest.mark.parametrize("are_emptied", [False, True], ids=["killed", "killed while Tune copied its files"])
+@pytest.mark.parametrize("session", ["first", "killed"])
+def test_plain_tune_restores_the_folder(killed, tmp_path, session, are_emptied):
     folder, *_ = killed
-    moved = shutil.copytree(folder, tmp_path / "killed")
-    if accident != "kill":
+    moved = shutil.copytree(folder.with_name(session), tmp_path / "killed")
+    if are_emptied:
         for pattern in ("tuner.pkl", "experiment_state-*.json", "basic-variant-state-*.json"):
             os.truncate(max(moved.glob(pattern)), 0)
     newest = summary(moved)["episodes"]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from algos.settled import Settled
 from experiments.recovery import manifests
 from experiments.recovery.manifests import MANIFEST_FILE, MARKER_FILE, find_damage, folder_bytes, seal
 
@@ -150,6 +151,12 @@ def test_everything_is_brought_to_disk(tmp_path, calls):
     brought = calls["fsync"]
     assert brought.index("a/b") < brought.index(MANIFEST_FILE) < brought.index(MARKER_FILE)
     assert set(brought) == {"a", "a/b", ".", MANIFEST_FILE, MARKER_FILE}
+
+
+def test_settled_file_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(OSError, match="the disk does not hold what was written"):
+        seal(tmp_path, settled={"lost": Settled(1, "0" * 64)})
+    assert not (tmp_path / MARKER_FILE).exists()
 
 
 def test_size_of_a_folder_is_that_of_its_files(tmp_path):

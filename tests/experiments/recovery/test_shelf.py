@@ -96,6 +96,12 @@ def test_full_disk_while_sealing_leaves_what_was_there(full, monkeypatch, call):
     assert sorted(names(full.folder.iterdir())) == names(full.published())
 
 
+def test_file_has_no_checkpoints(tmp_path):
+    (tmp_path / "file").write_text("x")
+    for folder in (tmp_path / "file", tmp_path / "missing"):
+        assert CheckpointShelf(folder).published() == CheckpointShelf(folder).damaged() == []
+
+
 def test_leftovers_of_a_kill_are_neither_listed_nor_kept(full):
     staged = full.folder / ".publishing-checkpoint_000004"
     fill()(staged.mkdir() or staged)

@@ -3,13 +3,20 @@
 import json
 import os
 import pickle
+import zipfile
 
 import pytest
 
 from envs.errors import InputError
 from experiments.recovery.lock import run_lock
 from experiments.recovery.places import restorable
-from experiments.recovery.tune_files import COPIES_FOLDER, find_tune_damage, keep_copies, mend_tune_files
+from experiments.recovery.tune_files import (
+    COPIES_FILE,
+    find_tune_damage,
+    forget_copies,
+    keep_copies,
+    mend_tune_files,
+)
 
 STATE = "experiment_state-2026-01-02_00-00-00.json"
 OLDER = "experiment_state-2026-01-01_00-00-00.json"
@@ -17,7 +24,10 @@ DRAWN = "basic-variant-state-2026-01-02_00-00-00.json"
 NAMES = ("tuner.pkl", STATE, DRAWN)
 
 
-def write_tune_files(folder, *, trials=("trial",), state=STATE):
+TRIAL = [json.dumps({"config": {"run": {"scaling": {"num_env_runners": 2}}}}), "{}"]
+
+
+def write_tune_files(folder, *, trials=(TRIAL,), state=STATE):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "tuner.pkl").write_bytes(pickle.dumps({"plan": 1}))
     (folder / state).write_text(json.dumps({"trial_data": list(trials)}))
@@ -26,11 +36,12 @@ def write_tune_files(folder, *, trials=("trial",), state=STATE):
 
 @pytest.fixture
 def run(tmp_path):
-    """A run folder with Tune's files and copies of them."""
+    """A run folder with Tune's files and copies of them, of a first session: its staging folder holds no plan."""
     staging, folder = tmp_path / "staging", tmp_path / "run"
     write_tune_files(staging)
+    (staging / "tuner.pkl").unlink()
     write_tune_files(folder)
-    (folder / "config.json").write_text("{}")
+    (folder / "config.json").write_text(json.dumps({"config": {"episodes": 40, "scaling": {"num_env_runners": 2}}}))
     assert keep_copies(staging, folder)
     return folder
 
@@ -74,7 +85,7 @@ def test_account_of_an_older_session_that_says_all_is_done_does_not_count(run):
     (run / OLDER).write_text(json.dumps({"trial_data": ["TERMINATED"]}))
     os.truncate(run / STATE, 0)
     assert mend_tune_files(run, [].append)
-    assert json.loads(max(run.glob("experiment_state-*.json")).read_text())["trial_data"] == ["trial"]
+    assert json.loads(max(run.glob("experiment_state-*.json")).read_text())["trial_data"] == [TRIAL]
     assert (run / OLDER).exists()
 
 
@@ -84,7 +95,7 @@ def test_without_copies_damage_is_set_aside_and_said(run, tmp_path):
     (folder / "config.json").write_text("{}")
     os.truncate(folder / "tuner.pkl", 0)
     assert not mend_tune_files(folder, said.append)
-    assert said == ["its tuner.pkl is damaged (EOFError): set aside as damaged-tuner.pkl; nothing is lost without it"]
+    assert said == ["its tuner.pkl is damaged (EOFError): set aside as damaged-tuner.pkl; there is no copy of it"]
     with pytest.raises(InputError, match=r"carry it on with experiments/run.py"):
         restorable(folder, said.append)
 
@@ -92,7 +103,7 @@ def test_without_copies_damage_is_set_aside_and_said(run, tmp_path):
 @pytest.mark.parametrize("accident", ["no trial yet", "cut"])
 def test_nothing_is_copied_that_could_not_be_restored(tmp_path, accident):
     staging, folder = tmp_path / "staging", tmp_path / "run"
-    write_tune_files(staging, trials=() if accident == "no trial yet" else ("trial",))
+    write_tune_files(staging, trials=() if accident == "no trial yet" else (TRIAL,))
     if accident == "cut":
         os.truncate(staging / DRAWN, 3)
     assert not keep_copies(staging, folder)
@@ -104,8 +115,62 @@ def test_copies_are_of_one_session(run, tmp_path):
     newer = "experiment_state-2026-02-01_00-00-00.json"
     write_tune_files(staging, trials=("newer",), state=newer)
     assert keep_copies(staging, run)
-    copies = run / COPIES_FOLDER
-    assert sorted(path.name for path in copies.iterdir()) == sorted(["tuner.pkl", newer, DRAWN])
+    with zipfile.ZipFile(run / COPIES_FILE) as copies:
+        assert sorted(copies.namelist()) == sorted(["tuner.pkl", newer, DRAWN])
+
+
+def test_damaged_copies_are_no_copies(run):
+    os.truncate(run / COPIES_FILE, 40)
+    os.truncate(run / "tuner.pkl", 0)
+    said = []
+    assert not mend_tune_files(run, said.append)
+    assert said == ["its tuner.pkl is damaged (EOFError): set aside as damaged-tuner.pkl; there is no copy of it"]
+
+
+def test_copies_of_a_plan_are_forgotten_when_another_takes_its_place(run):
+    forget_copies(run)
+    forget_copies(run)
+    os.truncate(run / "tuner.pkl", 0)
+    assert not mend_tune_files(run, [].append)
+
+
+def test_plan_for_another_number_of_env_runners_is_refused(run):
+    (run / "config.json").write_text(json.dumps({"config": {"episodes": 40, "scaling": {"num_env_runners": 3}}}))
+    with pytest.raises(InputError, match=r"planned for 2 env runners and now has 3: carry it on with"):
+        restorable(run)
+
+
+@pytest.mark.parametrize("episodes", [16, 40])
+def test_run_that_was_interrupted_is_opened_again_and_a_complete_one_is_not(run, episodes):
+    ended = [json.dumps(json.loads(TRIAL[0]) | {"status": "TERMINATED"}), "{}"]
+    (run / STATE).write_text(json.dumps({"trial_data": [ended]}))
+    (run / "summary.json").write_text(json.dumps({"episodes": episodes}))
+    said = []
+    restorable(run, said.append)
+    trials = json.loads((run / STATE).read_text())["trial_data"]
+    assert trials == ([TRIAL] if episodes < 40 else [ended])
+    assert len(said) == len(list(run.glob(f"ended-{STATE}"))) == (episodes < 40)
+
+
+def test_search_is_refused_and_left_as_it_is(run):
+    (run / "search.json").write_text("{}")
+    os.truncate(run / "tuner.pkl", 0)
+    with pytest.raises(InputError, match="is a search: carry it on with its own command"):
+        restorable(run)
+    assert not list(run.glob("damaged-*"))
+
+
+def test_run_in_a_store_that_somebody_writes_to_is_not_brought_back(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("TRADING_FLOOR_WORK", str(tmp_path / "work"))
+    (tmp_path / "store").mkdir()
+    run.rename(tmp_path / "store" / "dow")
+    address = f"file://{tmp_path}/store/dow"
+    folder = restorable(address)
+    assert {*NAMES, "config.json", COPIES_FILE} < {path.name for path in folder.iterdir()}
+    (tmp_path / "store" / "dow" / "summary.json").write_text("{}")
+    with run_lock(folder), pytest.raises(InputError, match="is being written by process"):
+        restorable(address)
+    assert not (folder / "summary.json").exists()
 
 
 def test_folder_that_somebody_writes_to_is_left_alone(run):
