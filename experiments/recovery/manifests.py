@@ -43,7 +43,7 @@ def seal(folder: Path, *, previous: Path | None = None, settled: Mapping[str, Se
     """Bring every file of a folder to disk, then write its manifest, then its marker.
 
     Args:
-        folder: A folder that is not sealed yet, and that nothing will be added to.
+        folder: A folder that nothing will be added to; one that was sealed before is sealed anew.
         previous: A sealed folder. A file of the same name that is a link to the same file there is on disk already, and
             what it should hold is what it was sealed with: it is neither read nor written again.
         settled: What files should hold that are on disk already, by path in the folder.
@@ -63,6 +63,8 @@ def seal(folder: Path, *, previous: Path | None = None, settled: Mapping[str, Se
             to_disk(folder / name)
     manifest = json.dumps({"format": 1, "files": dict(sorted(files.items()))}).encode()
     marker = hashlib.sha256(manifest).hexdigest().encode()  # ties the two together, whichever is on the disk first
+    for name in (MARKER_FILE, MANIFEST_FILE):
+        (folder / name).unlink(missing_ok=True)
     write_files(folder, {MANIFEST_FILE: [manifest], MARKER_FILE: [marker]})
     for below in folders:
         to_disk(below)

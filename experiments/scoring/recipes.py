@@ -127,7 +127,7 @@ _OF_MARKET: Mapping[tuple[str, str], Recipe] = MappingProxyType(
         ("garleanu-pedersen", "maddpg"): Recipe(60_000, {"gamma": 0.99, "noise_start": 0.05, "actor_lr": 1e-4}),
         ("kyle", "ippo"): Recipe(1_500_000, _EQUILIBRIUM, 65_536),
         ("market-making", "mappo"): Recipe(400_000, {}),
-        ("market-making", "ppo"): Recipe(400_000, {}),
+        ("market-making", "ppo"): Recipe(2_000_000, {"train_batch_size_per_learner": 4_096, "minibatch_size": 512}),
         ("two-step", "mappo"): Recipe(60_000, {"entropy_coeff": 0.05}),
         ("two-step", "ppo"): Recipe(60_000, {"entropy_coeff": 0.05}),
     }

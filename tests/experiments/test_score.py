@@ -8,6 +8,7 @@ import pytest
 import torch
 from scipy import stats
 
+from algos.maddpg.config import MADDPGSettings
 from envs.errors import InputError
 from envs.optima.catalog import CATALOG, make_problem
 from envs.optima.evaluation import Value
@@ -220,7 +221,9 @@ def test_every_pair_has_a_recipe_of_existing_settings():
 
 def test_flags_win_over_the_recipe():
     config = settings.parse_score(["--market", "almgren-chriss", "--algo", "maddpg"])
-    assert config.maddpg.actor_lr == 3e-4
+    assert (
+        config.maddpg.actor_lr == recipe("almgren-chriss", "maddpg").settings["actor_lr"] != MADDPGSettings().actor_lr
+    )
     asked = settings.parse_score(["--network", "gru", "--market", "two-step", "--algo", "vdn"])
     assert (asked.qmix.network, asked.mappo.network) == ("gru", "mlp")
     config = settings.parse_score(["--market", "almgren-chriss", "--algo", "maddpg", "--maddpg.actor-lr", "0.3"])
