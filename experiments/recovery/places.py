@@ -99,8 +99,9 @@ def restorable(path: str | Path, report: Callable[[str], None] = print) -> Path:
         The absolute path of the folder on this machine.
 
     Raises:
-        InputError: if there is no run, it is a search, another process writes to it, Tune's files are damaged and have
-            no copies, or its number of env runners has changed, for which Tune has reserved no processors.
+        InputError: if there is no run, it is a search, another process writes to it, Tune's files are damaged, or say
+            that all is done, and have no copies, or its number of env runners has changed, for which Tune has reserved
+            no processors.
     """
     if not is_remote(path):
         folder = Path(path).expanduser().absolute()
@@ -137,8 +138,8 @@ def _mend(folder: Path, path: str | Path, report: Callable[[str], None]) -> None
     if planned != wanted:
         raise InputError(f"{path} was planned for {planned} env runners and now has {wanted}: {by_hand}")
     summary = read_json(folder / SUMMARY_FILE) if (folder / SUMMARY_FILE).is_file() else {}
-    if (summary.get("episodes") or 0) < config["episodes"]:
-        reopen(folder, report)
+    if (summary.get("episodes") or 0) < config["episodes"] and not reopen(folder, report):
+        raise InputError(f"{path} was interrupted, and Tune alone takes it for ended: {by_hand}")
 
 
 def place_of(path: str | Path, folder: Path) -> tuple[str, str]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import pickle
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ def keep_copies(staging: Path, folder: Path) -> bool:
         folder: The run folder.
 
     Returns:
-        Whether they were there, whole and with a trial in the account, so that they could be copied.
+        Whether they were there, whole and with a trial in the account that goes on, so that they could be copied.
 
     Raises:
         WriteError: if they cannot be written; the copies of before are untouched.
@@ -61,7 +61,7 @@ def keep_copies(staging: Path, folder: Path) -> bool:
         path = next((found for place in (staging, folder) if (found := _newest(place, pattern)).is_file()), None)
         if path is None or check(content := path.read_bytes()) is not None:
             return False
-        if pattern == STATE_FILES and not json.loads(content)["trial_data"]:
+        if pattern == STATE_FILES and (not (trial := _first_trial(content)) or _has_ended(trial)):
             return False
         contents[path.name] = content
     with whole_file(folder / COPIES_FILE) as temporary, zipfile.ZipFile(temporary, "w") as copies:
@@ -90,16 +90,28 @@ def mend_tune_files(folder: Path, report: Callable[[str], None]) -> bool:
     return not find_tune_damage(folder)
 
 
-def reopen(folder: Path, report: Callable[[str], None]) -> None:
+def reopen(folder: Path, report: Callable[[str], None]) -> bool:
     """Let Tune go on with a run that it takes for ended, as after Ctrl-C: by its account of before, the copy.
 
     Args:
         folder: The run folder, which nobody else may be writing to.
         report: Told what was done.
+
+    Returns:
+        Whether Tune will go on; without a copy an account that says it has ended stays where it is.
     """
     path = _newest(folder, STATE_FILES)
-    if _trial_in(path).get("status") == "TERMINATED":
-        report(f"its {path.name} says that it has ended: {_replace(path, prefix='ended-')}")
+    if not _has_ended(_trial_in(path)):
+        return True
+    if not any(fnmatch(name, STATE_FILES) for name in _copies(folder)):
+        return False
+    report(f"its {path.name} says that it has ended: {_replace(path, prefix='ended-')}")
+    return True
+
+
+def _has_ended(trial: Mapping[str, Any]) -> bool:
+    """Whether Tune, by what its account says of a trial, would not go on with it."""
+    return trial.get("status") == "TERMINATED"
 
 
 def planned_env_runners(folder: Path) -> int | None:
@@ -111,10 +123,17 @@ def planned_env_runners(folder: Path) -> int | None:
 
 
 def _trial_in(path: Path) -> dict[str, Any]:
-    """What an account says of its first trial; nothing where it is damaged or has none."""
+    """What an account says of its first trial; nothing where it cannot be read, is damaged or has none."""
     try:
-        found: dict[str, Any] = json.loads(json.loads(path.read_text(encoding="utf-8"))["trial_data"][0][0])
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return _first_trial(path.read_bytes())
+    except OSError:
+        return {}
+
+
+def _first_trial(account: bytes) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(json.loads(account)["trial_data"][0][0])
+    except (ValueError, KeyError, TypeError, IndexError):
         return {}
     return found
 

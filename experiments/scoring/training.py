@@ -53,8 +53,9 @@ def score_learner(config: ScoreConfig, out: Path) -> tuple[Yardstick, Scored, di
             print(f"seed {seed}  steps {taken:>{len(str(steps))},}/{steps:,}  objective {mean:+.4f}", flush=True)
 
         chosen = RunConfig(algo=config.algo, seed=seed, **groups)
-        plan = {"steps": steps, "num_episodes": num_episodes, "takes_best": config.select == "best"}
-        learned.append(learn(chosen, yardstick, **plan, report=report))
+        is_best = config.select == "best"
+        one = learn(chosen, yardstick, steps=steps, num_episodes=num_episodes, report=report, takes_best=is_best)
+        learned.append(one)
         result = scored(learned, baseline=baseline, optimum=yardstick.optimum, reference=yardstick.reference)
         record = {**head, **as_json(result)}
         write_json(out / RESULT_FILE, record)  # what is done stays, whatever comes after it

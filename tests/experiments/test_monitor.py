@@ -238,7 +238,7 @@ def test_first_result_of_a_session_keeps_copies_of_what_tune_has_written(tmp_pat
     monitor.on_trial_result(0, [trial], trial, shown)
     assert not (folder / "tune_copies.zip").exists(), "there is no account yet"
     staging = trial.storage.experiment_driver_staging_path
-    (staging / "experiment_state-1.json").write_text('{"trial_data": [["{}", "{}"]]}')
+    (staging / "experiment_state-1.json").write_text(json.dumps({"trial_data": [['{"status": "RUNNING"}', "{}"]]}))
     (staging / "basic-variant-state-1.json").write_bytes(pickle.dumps({}))
     monitor.on_trial_result(0, [trial], trial, shown)
     assert (folder / "tune_copies.zip").is_file()

@@ -25,6 +25,7 @@ NAMES = ("tuner.pkl", STATE, DRAWN)
 
 
 TRIAL = [json.dumps({"config": {"run": {"scaling": {"num_env_runners": 2}}}}), "{}"]
+ENDED = [json.dumps(json.loads(TRIAL[0]) | {"status": "TERMINATED"}), "{}"]
 
 
 def write_tune_files(folder, *, trials=(TRIAL,), state=STATE):
@@ -100,10 +101,11 @@ def test_without_copies_damage_is_set_aside_and_said(run, tmp_path):
         restorable(folder, said.append)
 
 
-@pytest.mark.parametrize("accident", ["no trial yet", "cut"])
+@pytest.mark.parametrize("accident", ["no trial yet", "trial has ended", "cut"])
 def test_nothing_is_copied_that_could_not_be_restored(tmp_path, accident):
     staging, folder = tmp_path / "staging", tmp_path / "run"
-    write_tune_files(staging, trials=() if accident == "no trial yet" else (TRIAL,))
+    trials = {"no trial yet": (), "trial has ended": (ENDED,), "cut": (TRIAL,)}
+    write_tune_files(staging, trials=trials[accident])
     if accident == "cut":
         os.truncate(staging / DRAWN, 3)
     assert not keep_copies(staging, folder)
@@ -113,7 +115,7 @@ def test_nothing_is_copied_that_could_not_be_restored(tmp_path, accident):
 def test_copies_are_of_one_session(run, tmp_path):
     staging = tmp_path / "next"
     newer = "experiment_state-2026-02-01_00-00-00.json"
-    write_tune_files(staging, trials=("newer",), state=newer)
+    write_tune_files(staging, state=newer)
     assert keep_copies(staging, run)
     with zipfile.ZipFile(run / COPIES_FILE) as copies:
         assert sorted(copies.namelist()) == sorted(["tuner.pkl", newer, DRAWN])
@@ -142,14 +144,22 @@ def test_plan_for_another_number_of_env_runners_is_refused(run):
 
 @pytest.mark.parametrize("episodes", [16, 40])
 def test_run_that_was_interrupted_is_opened_again_and_a_complete_one_is_not(run, episodes):
-    ended = [json.dumps(json.loads(TRIAL[0]) | {"status": "TERMINATED"}), "{}"]
-    (run / STATE).write_text(json.dumps({"trial_data": [ended]}))
+    (run / STATE).write_text(json.dumps({"trial_data": [ENDED]}))
     (run / "summary.json").write_text(json.dumps({"episodes": episodes}))
     said = []
     restorable(run, said.append)
     trials = json.loads((run / STATE).read_text())["trial_data"]
-    assert trials == ([TRIAL] if episodes < 40 else [ended])
+    assert trials == ([TRIAL] if episodes < 40 else [ENDED])
     assert len(said) == len(list(run.glob(f"ended-{STATE}"))) == (episodes < 40)
+
+
+def test_interrupted_run_without_copies_is_refused_and_left_as_it_is(run):
+    forget_copies(run)
+    (run / STATE).write_text(json.dumps({"trial_data": [ENDED]}))
+    with pytest.raises(InputError, match="was interrupted, and Tune alone takes it for ended: carry it on with"):
+        restorable(run)
+    assert json.loads((run / STATE).read_text())["trial_data"] == [ENDED]
+    assert not list(run.glob("ended-*"))
 
 
 def test_search_is_refused_and_left_as_it_is(run):
