@@ -1,10 +1,15 @@
 """Learner and floor are placed on a GPU where one is; what needs none runs everywhere, the rest has the gpu marker."""
 
+import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
+from commands import ROOT, TIMEOUT_S
 
 from algos.runner import TeamEnvRunner
 from envs.errors import InputError
@@ -89,6 +94,38 @@ def test_the_floor_is_stepped_where_its_runner_has_a_gpu(monkeypatch, settings, 
     config = algorithm_config(scaled(**{"num_gpus_per_learner": 0.0, **settings}))
     runner = SimpleNamespace(config=config, worker_index=worker_index)
     assert TeamEnvRunner._choose_device(runner).type == ("cuda" if on_gpu else "cpu")
+
+
+def on_another_device(*what):
+    """What ``other_device.py`` finds in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, ROOT / "tests" / "other_device.py", *what],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_the_floor_keeps_the_same_books_on_another_device():
+    assert on_another_device("floor") == {"device": "other:0", "same": True, "state": []}
+
+
+@pytest.mark.parametrize(
+    ("algo", "network"), [("qmix", "gru"), ("ppo", "mlp"), ("mappo", "gru"), ("maddpg", "transformer")]
+)
+def test_a_team_trains_on_another_device(algo, network):
+    found = on_another_device(algo, network)
+    assert found["learner"] == found["optimizer"] == ["other"]
+    assert found["floor"] == "other:0"
+    assert found["state"] == ["cpu"], "a checkpoint is read on machines without the device"
+    assert found["updates"] > 0
+    assert found["apart"] < (1e-3 if network == "transformer" else 1e-7), (
+        "torch has its own kernel for attention on a CPU"
+    )
 
 
 @pytest.mark.gpu
