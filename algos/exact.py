@@ -17,6 +17,7 @@ from ray import cloudpickle
 from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
 
 from algos.learner_state import WholeState, left_out, put_in
+from algos.packing import metrics_state, pack
 
 _RUNNER_FIELDS = (
     "_ongoing_episodes",
@@ -46,18 +47,17 @@ def capture(algorithm: Any) -> bytes:
     if isinstance(runner, MultiAgentEnvRunner) and runner.env is not None:
         state["runner"] = _runner_state(runner)
     if runner is not None:
-        state["runner_metrics"] = runner.metrics.get_state()
+        state["runner_metrics"] = metrics_state(runner.metrics)
     if algorithm.config.num_env_runners == 0 and getattr(algorithm, _PACKS, None):
         state["packs"] = ray.get(getattr(algorithm, _PACKS))
     if algorithm.local_replay_buffer is not None:
         state["replay"] = algorithm.local_replay_buffer.get_state()
         state["replay_rng"] = _replay_generators(algorithm.local_replay_buffer)
-        state["replay_metrics"] = algorithm.local_replay_buffer.metrics.get_state()
+        state["replay_metrics"] = metrics_state(algorithm.local_replay_buffer.metrics)
     learner = getattr(algorithm.learner_group, "_learner", None)
     if learner is not None:
         state["learner"] = _learner_state(learner)
-    packed: bytes = cloudpickle.dumps(state, protocol=5)
-    return packed
+    return pack(state)
 
 
 def put_back(algorithm: Any, packed: bytes) -> None:
@@ -160,7 +160,7 @@ def _set_replay_generators(buffer: Any, states: list[Any]) -> None:
 
 
 def _learner_state(learner: Any) -> dict[str, Any]:
-    return {"metrics": learner.metrics.get_state(), **({} if isinstance(learner, WholeState) else left_out(learner))}
+    return {"metrics": metrics_state(learner.metrics), **({} if isinstance(learner, WholeState) else left_out(learner))}
 
 
 def _set_learner_state(learner: Any, state: dict[str, Any]) -> None:

@@ -49,7 +49,7 @@ class ReplaySnapshot:
 
     index: dict[str, Any]
     new: dict[str, dict[str, list[Tensor]]]
-    known: dict[str, Path]
+    known: dict[str, str]
     loans: list[Loan] = field(default_factory=list)
 
     def contents(self) -> dict[str, Sequence[bytes | memoryview]]:
@@ -66,7 +66,7 @@ class ReplaySnapshot:
             OSError: if that cannot be done.
         """
         for name, source in self.known.items():
-            _link(source, checkpoint / FOLDER / name)
+            _link(source, f"{checkpoint}/{FOLDER}/{name}")
 
 
 def snapshot_replay(replay: TeamReplay, *, previous: Path | None = None) -> ReplaySnapshot:
@@ -78,6 +78,7 @@ def snapshot_replay(replay: TeamReplay, *, previous: Path | None = None) -> Repl
             so it must be there until the snapshot is written. A file system without hard links gets copies.
     """
     rings, known = {}, {}
+    there = None if previous is None else f"{previous}/{FOLDER}"
     new: dict[str, dict[str, list[Tensor]]] = {}
     priorities, loans = {}, []
     for source, ring in sorted(replay.rings.items()):
@@ -86,9 +87,8 @@ def snapshot_replay(replay: TeamReplay, *, previous: Path | None = None) -> Repl
         for j in range(ring.oldest // rows, ring.written // rows + 1):
             is_finished = ring.written >= (j + 1) * rows
             name = f"{source}-{ring.number}-{j:08d}{SHARED_ENDING if is_finished else OPEN_ENDING}"
-            there = previous / FOLDER / name if previous is not None else None
-            if is_finished and there is not None and there.is_file():
-                known[name] = there
+            if is_finished and there is not None and os.path.isfile(f"{there}/{name}"):
+                known[name] = f"{there}/{name}"
             else:
                 first, last = max(j * rows, ring.oldest), min((j + 1) * rows, ring.written + 1)
                 new[name] = _segment(ring, first, last)
@@ -205,7 +205,7 @@ def _read_ring(folder: Path, entry: dict[str, Any]) -> Ring:
     return ring
 
 
-def _link(source: Path, target: Path) -> None:
+def _link(source: str, target: str) -> None:
     """Give a file a second name."""
     try:
         os.link(source, target)

@@ -48,7 +48,7 @@ def write_files(folder: Path, contents: Mapping[str, Sequence[bytes | memoryview
         with ExitStack() as stack:
             handles = {}
             for name in some:
-                handles[name] = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+                handles[name] = os.open(f"{folder}/{name}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
                 stack.callback(os.close, handles[name])
                 settled[name] = _write(handles[name], contents[name])
             for name, handle in handles.items():

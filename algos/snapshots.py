@@ -30,6 +30,7 @@ from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LI
 from ray.tune.result import TRAINING_ITERATION
 
 from algos.errors import IncompatibleError
+from algos.packing import pack
 from algos.replay_files import ReplaySnapshot
 from algos.settled import Settled, write_files
 
@@ -71,8 +72,8 @@ class Snapshot:
         contents: dict[str, Sequence[bytes | memoryview]] = {name: [content] for name, content in self.files.items()}
         if self.replay is not None:
             contents |= self.replay.contents()
-        for below in sorted({parent for name in contents for parent in Path(name).parents[:-1]}):
-            os.mkdir(folder / below)
+        for below in sorted({name[:i] for name in contents for i, c in enumerate(name) if c == "/"}):
+            os.mkdir(f"{folder}/{below}")
         if self.replay is not None:
             self.replay.link(folder)
         settled = write_files(folder, contents)
@@ -90,7 +91,7 @@ class SnapshotAlgorithm(Algorithm):
         """Take all that a checkpoint holds."""
         state = self.get_state()
         weights = state[COMPONENT_LEARNER_GROUP][COMPONENT_LEARNER].pop(COMPONENT_RL_MODULE)
-        files = {ALGORITHM_FILE: cloudpickle.dumps(state)}
+        files = {ALGORITHM_FILE: pack(state)}
         for module_id, described in self._describe_modules().items():
             folder = (MODULES_FOLDER / module_id).as_posix()
             files |= {f"{folder}/{name}": content for name, content in described.items()}

@@ -5,8 +5,7 @@ the CPU and reckon with it; as on a GPU, an operation on tensors of two devices 
 ``.cpu()`` copies. What it cannot show: the arithmetic, the random numbers and the speed of a real GPU (marker ``gpu``).
 
 A process has it for ever, so tests run this file in one of its own: ``python other_device.py floor`` or
-``... ALGORITHM [NETWORK]``
-prints what was found, as JSON.
+``... ALGORITHM [NETWORK]`` prints what was found, as JSON.
 """
 
 import json

@@ -8,6 +8,7 @@ import json
 import os
 import stat
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,8 @@ def seal(folder: Path, *, previous: Path | None = None, settled: Mapping[str, Se
     manifest = json.dumps({"format": 1, "files": dict(sorted(files.items()))}).encode()
     marker = hashlib.sha256(manifest).hexdigest().encode()  # ties the two together, whichever is on the disk first
     for name in (MARKER_FILE, MANIFEST_FILE):
-        (folder / name).unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            os.unlink(f"{folder}/{name}")
     write_files(folder, {MANIFEST_FILE: [manifest], MARKER_FILE: [marker]})
     for below in folders:
         to_disk(below)
@@ -121,12 +123,13 @@ def _linked_files(previous: Path | None, candidates: Mapping[str, os.stat_result
         entries: dict[str, dict[str, Any]] = json.loads((previous / MANIFEST_FILE).read_bytes())["files"]
     except (OSError, ValueError, KeyError):
         return {}
-    return {n: entries[n] for n, of_file in candidates.items() if n in entries and _is_same_file(previous / n, of_file)}
+    same = (n for n, of_file in candidates.items() if n in entries and _is_same_file(f"{previous}/{n}", of_file))
+    return {n: entries[n] for n in same}
 
 
-def _is_same_file(path: Path, other: os.stat_result) -> bool:
+def _is_same_file(path: str, other: os.stat_result) -> bool:
     try:
-        return os.path.samestat(path.stat(), other)
+        return os.path.samestat(os.stat(path), other)
     except OSError:
         return False
 
@@ -164,14 +167,14 @@ def _walk(folder: Path) -> tuple[list[str], list[str]]:
 
 def _files(folder: Path, names: Iterable[str]) -> dict[str, os.stat_result]:
     """What the system knows of those that are files."""
-    found = {name: _of_file(folder / name) for name in names}
+    found = {name: _of_file(f"{folder}/{name}") for name in names}
     return {name: of_file for name, of_file in found.items() if of_file is not None}
 
 
-def _of_file(path: Path) -> os.stat_result | None:
+def _of_file(path: str) -> os.stat_result | None:
     """What the system knows of a file; None for what is none, as a link to nowhere."""
     try:
-        found = path.stat()
+        found = os.stat(path)
     except FileNotFoundError:
         return None
     return found if stat.S_ISREG(found.st_mode) else None
