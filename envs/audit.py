@@ -256,10 +256,9 @@ def audit_books(
     for setting in range(num_settings):
         floor_config = market.spec.floor
         if setting:
-            has_volume = market.bars.volume is not None
             floor_config = dataclasses.replace(
                 floor_config,
-                costs=random_costs(rng, has_volume=has_volume),
+                costs=random_costs(rng, has_volume=not market.bars.without_volume),
                 max_leverage=float(rng.choice([1.0, 1.0, 2.0])),
                 horizon_bars=_draw_horizon(rng, min(num_steps, market.splits.train.num_decisions)),
             )

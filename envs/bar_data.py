@@ -81,6 +81,12 @@ class Bars:
         return len(self.assets)
 
     @cached_property
+    def without_volume(self) -> tuple[str, ...]:
+        """Assets of which nothing is known to be traded in any bar: all of them where the source has no volumes."""
+        volume = self.volume
+        return tuple(asset for a, asset in enumerate(self.assets) if volume is None or not volume[:, a].any())
+
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256, in hex, over assets, dates and every array: equal where an agent could see no difference."""
         digest = hashlib.sha256()

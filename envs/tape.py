@@ -122,9 +122,12 @@ def trailing_volume(volume: NDArray[np.float64], window: int = IMPACT_BARS) -> N
 def _impact_coefficients(
     bars: Bars, columns: list[int], close: NDArray[np.float64], costs: CostConfig
 ) -> list[NDArray[np.float64]]:
-    if bars.volume is None:
+    still = [asset for c in columns if (asset := bars.assets[c]) in bars.without_volume]
+    if bars.volume is None or still:
+        more = f" and {len(still) - 1} more" if len(still) > 1 else ""
+        found = "none" if bars.volume is None else f"only zeros for {still[0]}{more}"
         raise InputError(
-            f"price impact needs volumes, but {bars.source} has none: set --floor.costs.temporary-impact 0 "
+            f"price impact needs volumes, but {bars.source} has {found}: set --floor.costs.temporary-impact 0 "
             "--floor.costs.permanent-impact 0, or give a volume column"
         )
     volume = trailing_volume(bars.volume[:, columns])

@@ -81,12 +81,7 @@ def find_sound_model(path: str | Path, *, report: Callable[[str], None] = print)
     """
     damaged: list[Path] = []
     while True:
-        try:
-            model = find_model(path, skip=damaged)
-        except InputError as error:
-            raise (
-                InputError(f"none of the {len(damaged)} checkpoints is whole: {error}") if damaged else error
-            ) from None
+        model = find_model(path, skip=damaged)
         checkpoint = model.checkpoint
         damage = find_damage(checkpoint) and find_damage(checkpoint)  # a run that is training may have replaced it
         if not damage:
@@ -171,6 +166,8 @@ def _choose_checkpoint(folder: Path, skip: Collection[Path]) -> tuple[Path, str]
         if path.parent not in skip and not path.parent.name.startswith((DAMAGED_PREFIX, "."))
     ]
     if not found:
+        if skip or any(folder.rglob(f"{DAMAGED_PREFIX}*")):
+            raise InputError(f"{folder} has no checkpoint that is whole, only damaged ones: name another run")
         raise InputError(f"{folder} has no checkpoint yet: train it first, or name another run")
     best = [item for item in found if item[0].get("is_best")]  # each was the best so far when it was written
     _, checkpoint = max((not has_summary and best) or found, key=lambda item: _steps(item[0]))
@@ -183,7 +180,7 @@ def _choose_from_trial(trial: Path, skip: Collection[Path]) -> tuple[Path, str]:
         return trial / BEST_FOLDER, "best"
     published = [path for path in CheckpointShelf(trial).published() if path not in skip]
     if not published:
-        raise InputError(f"{trial} has no other checkpoint: name another one")
+        raise InputError(f"{trial} has no checkpoint that is whole: name another trial or run")
     return published[-1], "latest"
 
 

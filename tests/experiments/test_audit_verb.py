@@ -63,6 +63,24 @@ def test_prices_without_volumes_are_refused_before_anything_is_shown(tmp_path, c
     assert capsys.readouterr().out == ""
 
 
+def test_prices_of_which_nothing_is_ever_traded_are_refused_or_audited_without_impact(tmp_path, capsys):
+    dates = pd.bdate_range("2015-01-01", periods=500)
+    path = np.exp(np.random.default_rng(0).normal(0, 0.01, (500, 3)).cumsum(axis=0)) * 100
+    rows = [
+        {"date": d, "tic": t, "open": p, "high": p, "low": p, "close": p, "volume": v}
+        for d, prices in zip(dates, path, strict=True)
+        for t, p, v in zip(("AAA", "BBB", "CCC"), prices, (1e6, 0, 0), strict=True)
+    ]
+    pd.DataFrame(rows).to_csv(tmp_path / "p.csv", index=False)
+    words = ["--data.path", str(tmp_path / "p.csv"), "--floor.horizon-bars", "20"]
+    with pytest.raises(InputError, match=r"p\.csv has only zeros for BBB and 1 more"):
+        audit.run(words)
+    assert capsys.readouterr().out == ""
+    off = ["--floor.costs.temporary-impact", "0", "--floor.costs.permanent-impact", "0"]
+    assert audit.run([*words, *off]) == 0
+    assert audit.run([*words, "--data.assets", "AAA", "--desk.preset", "roles"]) == 0
+
+
 def test_planted_leak_fails(monkeypatch, capsys, tmp_path):
     import envs.features as features
 
