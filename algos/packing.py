@@ -44,7 +44,7 @@ def _reduce(tensor: Tensor) -> Any:
     if tensor.layout is torch.strided and tensor.device.type == "cpu" and not tensor.requires_grad:
         try:
             return torch.from_numpy, (tensor.numpy(),)
-        except TypeError:  # of a dtype that NumPy has not
+        except (TypeError, RuntimeError):  # of a dtype that NumPy has not; a view that is conjugate or negative
             pass
     return tensor.__reduce_ex__(5)
 

@@ -253,12 +253,13 @@ def audit_books(
     market = source if isinstance(source, Market) else build_market(source)
     rng = np.random.default_rng(seed)
     rows: dict[str, AuditRow] = {}
+    has_volume = all(market.bars.without_volume.isdisjoint(mandate.assets) for mandate in market.mandates)
     for setting in range(num_settings):
         floor_config = market.spec.floor
         if setting:
             floor_config = dataclasses.replace(
                 floor_config,
-                costs=random_costs(rng, has_volume=not market.bars.without_volume),
+                costs=random_costs(rng, has_volume=has_volume),
                 max_leverage=float(rng.choice([1.0, 1.0, 2.0])),
                 horizon_bars=_draw_horizon(rng, min(num_steps, market.splits.train.num_decisions)),
             )

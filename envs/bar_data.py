@@ -81,10 +81,10 @@ class Bars:
         return len(self.assets)
 
     @cached_property
-    def without_volume(self) -> tuple[str, ...]:
+    def without_volume(self) -> frozenset[str]:
         """Assets of which nothing is known to be traded in any bar: all of them where the source has no volumes."""
         volume = self.volume
-        return tuple(asset for a, asset in enumerate(self.assets) if volume is None or not volume[:, a].any())
+        return frozenset(asset for a, asset in enumerate(self.assets) if volume is None or not volume[:, a].any())
 
     @cached_property
     def fingerprint(self) -> str:

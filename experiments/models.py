@@ -15,6 +15,7 @@ from experiments.recovery.places import bring_back
 from experiments.recovery.shelf import DAMAGED_PREFIX, CheckpointShelf
 from experiments.reporting.files import read_json
 from experiments.run_files import BEST_FOLDER, META_FILE, RECORD_FILE, SUMMARY_FILE
+from experiments.run_folders import has_begun
 from experiments.run_record import RunRecord, find_run_folder, read_run_record
 
 if TYPE_CHECKING:
@@ -166,8 +167,8 @@ def _choose_checkpoint(folder: Path, skip: Collection[Path]) -> tuple[Path, str]
         if path.parent not in skip and not path.parent.name.startswith((DAMAGED_PREFIX, "."))
     ]
     if not found:
-        if skip or any(folder.rglob(f"{DAMAGED_PREFIX}*")):
-            raise InputError(f"{folder} has no checkpoint that is whole, only damaged ones: name another run")
+        if has_begun(folder):
+            raise InputError(f"{folder} has no checkpoint that is whole any more: name another run")
         raise InputError(f"{folder} has no checkpoint yet: train it first, or name another run")
     best = [item for item in found if item[0].get("is_best")]  # each was the best so far when it was written
     _, checkpoint = max((not has_summary and best) or found, key=lambda item: _steps(item[0]))

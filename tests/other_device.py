@@ -15,11 +15,9 @@ from typing import Any
 
 import ray
 import torch
-from ray.rllib.core.learner.torch import torch_learner
 from torch.utils._pytree import tree_iter, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
-import algos.runner
 from algos.policy import flat_weights
 from envs.market import FloorSpec, build_floor
 from experiments.config import RunConfig
@@ -144,11 +142,10 @@ def step_floors(device: torch.device) -> dict[str, Any]:
     return {"device": str(two.reward.device), "same": same, "state": _devices(state)}
 
 
-def train(device: torch.device, algo: str, network: str = "mlp") -> dict[str, Any]:
+def train(algo: str, network: str = "mlp") -> dict[str, Any]:
     """Train a team on each device, from the same seed; on the other one its state is put back and it goes on."""
     ray.init(address="local", include_dashboard=False, num_cpus=1)
-    for module in (algos.runner, torch_learner):
-        module.get_device = lambda config, gpus: device if gpus else torch.device("cpu")
+    torch.cuda.device_count = lambda: 1  # RLlib's get_device counts them, and takes torch.device(0)
     run = RunConfig(algo=algo)
     settings = getattr(run, algo)
     small: dict[str, Any] = {"network": network}
@@ -189,4 +186,4 @@ def _devices(tree) -> list[str]:
 
 if __name__ == "__main__":
     place, what = set_up(), sys.argv[1:]
-    print(json.dumps(step_floors(place) if what == ["floor"] else train(place, *what)))
+    print(json.dumps(step_floors(place) if what == ["floor"] else train(*what)))

@@ -20,6 +20,11 @@ def test_tensors_come_back_as_they_were(dtype):
     assert values.any()
 
 
+def test_conjugate_views_come_back():
+    values = torch.complex(torch.arange(3.0), torch.ones(3)).conj()
+    assert torch.equal(pickle.loads(pack(values)), values)
+
+
 def test_what_learns_goes_on_learning():
     weight = torch.nn.Parameter(torch.ones(2))
     found = pickle.loads(pack([weight, torch.ones(2, requires_grad=True)]))

@@ -67,7 +67,7 @@ def test_every_damaged_checkpoint_is_passed_over(model, capsys):
     flip(weights_of(older))
     for _ in range(2):  # the second time all of them have been set aside
         assert exit_code(run, words) == 2
-        assert "has no checkpoint that is whole, only damaged ones" in capsys.readouterr().err
+        assert "has no checkpoint that is whole any more" in capsys.readouterr().err
 
 
 def test_damaged_checkpoint_that_was_named_is_refused(model, capsys):

@@ -123,6 +123,7 @@ def test_a_team_trains_on_another_device(algo, network):
     assert found["floor"] == "other:0"
     assert found["state"] == ["cpu"], "a checkpoint is read on machines without the device"
     assert found["updates"] > 0
+    assert found["evaluation"] == ["env_runners"]
     assert found["apart"] < (1e-3 if network == "transformer" else 1e-7), (
         "torch has its own kernel for attention on a CPU"
     )
