@@ -7,7 +7,6 @@ checkpoint that links to it is. Priorities of old steps do change, and have a fi
 
 import json
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,8 +30,10 @@ PRIORITIES_FILE = f"priorities{OPEN_ENDING}"
 """Priorities of the steps that each ring holds, by its number: one float32 for each joint step."""
 _DTYPES = {torch.float32: "F32", torch.float64: "F64", torch.int64: "I64", torch.int32: "I32", torch.bool: "BOOL"}
 """SafeTensors' names of what rings hold."""
-STEPS_PER_SEGMENT = 4_096
+STEPS_PER_SEGMENT = 2_048
 """Joint steps in a segment, about: the most that a checkpoint writes again although it is known."""
+_MOST_SEGMENTS = 256
+"""Segments in a full buffer, about: each costs every checkpoint a link, and its deletion one more."""
 
 
 @dataclass
@@ -59,14 +60,18 @@ class ReplaySnapshot:
         }
         return found | {f"{FOLDER}/{INDEX_FILE}": [json.dumps(self.index).encode()]}
 
-    def link(self, checkpoint: Path) -> None:
-        """Give the files that are known a name in a checkpoint that has a folder for them.
+    def links(self) -> dict[str, str]:
+        """Where the files lie that are known, by path in the checkpoint."""
+        return {f"{FOLDER}/{name}": source for name, source in self.known.items()}
 
-        Raises:
-            OSError: if that cannot be done.
-        """
-        for name, source in self.known.items():
-            _link(source, f"{checkpoint}/{FOLDER}/{name}")
+
+def segment_steps(capacity: int) -> int:
+    """Joint steps in a segment of a buffer, about.
+
+    Args:
+        capacity: Joint steps that the buffer holds when it is full.
+    """
+    return max(STEPS_PER_SEGMENT, capacity // _MOST_SEGMENTS)
 
 
 def snapshot_replay(replay: TeamReplay, *, previous: Path | None = None) -> ReplaySnapshot:
@@ -82,11 +87,11 @@ def snapshot_replay(replay: TeamReplay, *, previous: Path | None = None) -> Repl
     new: dict[str, dict[str, list[Tensor]]] = {}
     priorities, loans = {}, []
     for source, ring in sorted(replay.rings.items()):
-        rows = max(1, STEPS_PER_SEGMENT // ring.num_replicas)
+        rows = max(1, segment_steps((ring.num_rows - 1) * ring.num_replicas) // ring.num_replicas)
         names = []
         for j in range(ring.oldest // rows, ring.written // rows + 1):
             is_finished = ring.written >= (j + 1) * rows
-            name = f"{source}-{ring.number}-{j:08d}{SHARED_ENDING if is_finished else OPEN_ENDING}"
+            name = f"{source}-{ring.number}-{rows}-{j:08d}{SHARED_ENDING if is_finished else OPEN_ENDING}"
             if is_finished and there is not None and os.path.isfile(f"{there}/{name}"):
                 known[name] = f"{there}/{name}"
             else:
@@ -203,13 +208,3 @@ def _read_ring(folder: Path, entry: dict[str, Any]) -> Ring:
     at = torch.cat(pointers)
     ring.put_finals(at[:, 0], at[:, 1], {n: torch.cat([f[n] for f in finals]) for n in ring.finals})
     return ring
-
-
-def _link(source: str, target: str) -> None:
-    """Give a file a second name."""
-    try:
-        os.link(source, target)
-    except FileNotFoundError:
-        raise
-    except OSError:  # no links on this file system, or none to there
-        shutil.copyfile(source, target)

@@ -3,19 +3,21 @@
 import errno
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+Parts = Iterable[bytes | memoryview]
+"""Bytes in pieces that follow one another."""
 _AT_ONCE = 64
 """Files that are open at the same time."""
-_PARTS_AT_ONCE = 512
-"""Parts of a file that the system takes in one call."""
+_PARTS_AT_ONCE = 16
+"""Parts that the system takes in one call."""
 _SMALL = 1 << 16
-"""Bytes up to which parts that follow one another are joined: a copy is cheaper than to hand Python over to the thread
-that trains, and to wait for it again, around every call."""
+"""Bytes up to which parts that follow one another are joined: a copy is cheaper than a call of the system."""
 
 
 class Settled(NamedTuple):
@@ -25,7 +27,29 @@ class Settled(NamedTuple):
     sha256: str
 
 
-def write_files(folder: Path, contents: Mapping[str, Sequence[bytes | memoryview]]) -> dict[str, Settled]:
+def fill_folder(folder: Path, contents: Mapping[str, Parts], links: Mapping[str, str]) -> dict[str, Settled]:
+    """Write all that an empty folder is to hold.
+
+    Args:
+        folder: Where it goes.
+        contents: New files by path in the folder (see ``write_files``), taken in this order.
+        links: Files that are there already, by path in the folder, in folders that some content lies in too. A file
+            system without hard links gets copies.
+
+    Returns:
+        What the new files should hold, which are on the disk itself; by path in the folder.
+
+    Raises:
+        OSError: if something cannot be written.
+    """
+    for below in sorted({name[:i] for name in contents for i, c in enumerate(name) if c == "/"}):
+        os.mkdir(f"{folder}/{below}")
+    for name, source in links.items():
+        _link(source, f"{folder}/{name}")
+    return write_files(folder, contents)
+
+
+def write_files(folder: Path, contents: Mapping[str, Parts]) -> dict[str, Settled]:
     """Write new files to the disk itself.
 
     They are written first and waited for afterwards: what the file system has to put into its journal for all of them
@@ -33,8 +57,7 @@ def write_files(folder: Path, contents: Mapping[str, Sequence[bytes | memoryview
 
     Args:
         folder: Where they go, with the folders that they lie in.
-        contents: By path in the folder, where nothing is yet: all of it, in parts that follow one another. Large parts
-            are not copied.
+        contents: By path in the folder, where nothing is yet: all of it. Large parts are not copied.
 
     Returns:
         What each file should hold: of the memory, not read back.
@@ -58,34 +81,67 @@ def write_files(folder: Path, contents: Mapping[str, Sequence[bytes | memoryview
     return settled
 
 
-def _write(handle: int, parts: Sequence[bytes | memoryview]) -> Settled:
+def pour(handle: int, parts: Parts) -> None:
+    """Write all parts to a file or a socket, in few calls of the system; large ones are not copied.
+
+    Raises:
+        OSError: if they cannot be written.
+    """
+    joined = _joined(parts)
+    while left := list(islice(joined, _PARTS_AT_ONCE)):
+        while left:
+            taken = os.writev(handle, left)
+            while left and taken >= len(left[0]):
+                taken -= len(left.pop(0))
+            if taken:
+                left[0] = left[0][taken:]
+
+
+def to_disk(path: str | Path) -> None:
+    """Wait until a file's content, or a folder's list of names, is on the disk itself."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _write(handle: int, parts: Parts) -> Settled:
     digest, num_bytes = hashlib.sha256(), 0
-    left = list(_joined(parts))
-    for part in left:
-        digest.update(part)
-        num_bytes += len(part)
-    while left:
-        taken = os.writev(handle, left[:_PARTS_AT_ONCE])
-        while left and taken >= len(left[0]):
-            taken -= len(left.pop(0))
-        if taken:
-            left[0] = left[0][taken:]
+
+    def counted() -> Iterator[bytes | memoryview]:
+        nonlocal num_bytes
+        for part in parts:
+            digest.update(part)
+            num_bytes += len(part)
+            yield part
+
+    pour(handle, counted())
     return Settled(num_bytes, digest.hexdigest())
 
 
-def _joined(parts: Sequence[bytes | memoryview]) -> Iterator[memoryview]:
+def _joined(parts: Parts) -> Iterator[memoryview]:
     """The same bytes in fewer parts: small ones that follow one another become one, up to a bound."""
     small: list[bytes | memoryview] = []
+    num_bytes = 0
     for part in parts:
-        if sum(map(len, small)) + len(part) <= _SMALL:
-            small.append(part)
-            continue
-        if any(map(len, small)):
+        if small and num_bytes + len(part) > _SMALL:
             yield memoryview(b"".join(small))
-        small = []
-        if len(part) <= _SMALL:
-            small.append(part)
-        else:
+            small, num_bytes = [], 0
+        if len(part) > _SMALL:
             yield memoryview(part)
-    if any(map(len, small)):
+        elif len(part):
+            small.append(part)
+            num_bytes += len(part)
+    if small:
         yield memoryview(b"".join(small))
+
+
+def _link(source: str, target: str) -> None:
+    """Give a file a second name."""
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        raise
+    except OSError:  # no links on this file system, or none to there
+        shutil.copyfile(source, target)

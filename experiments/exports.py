@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from algos.settled import to_disk
 from envs.errors import InputError
 from experiments.models import Model, find_model
 from experiments.provenance import installed_version, utc_now
 from experiments.recovery.manifests import find_damage, seal
 from experiments.recovery.records import RESULT_FILE
-from experiments.reporting.files import check_folder_writable, plain, read_json, to_disk
+from experiments.reporting.files import check_folder_writable, plain, read_json
 from experiments.run_files import META_FILE, STATE_FILE, SUMMARY_FILE
 from experiments.run_folders import check_results_folder
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,7 @@ from statistics import median
 from typing import Any
 
 import torch
+from scipy.stats import quantile_test
 
 from algos.policy import flat_weights
 from algos.replay import TeamReplay
@@ -23,7 +25,9 @@ from algos.rollout import Rollout
 from algos.snapshots import Snapshot
 from experiments.benchmarks.timing import measure, one_core
 from experiments.config import RunConfig, config_to_json
+from experiments.intervals import CONFIDENCE
 from experiments.recovery.manifests import find_damage, folder_bytes
+from experiments.recovery.scribe import Draft, Scribe
 from experiments.recovery.shelf import CheckpointShelf
 from experiments.threads import one_thread
 from experiments.tuning.trainables import RunTrainable, trainable_class
@@ -31,7 +35,9 @@ from experiments.tuning.trainables import RunTrainable, trainable_class
 LARGE_HIDDEN = (950, 950)
 """Width that gives five separate agents and their mixer about five million weights."""
 INTERVALS = 60
-"""Pairs of intervals, with a save and without: a save costs less than an interval differs from the next."""
+"""Pairs of intervals, with a save and without."""
+BESIDE = 2
+"""Iterations that are timed with a save: while it is published, and after that."""
 BUFFERS = (62_500, 250_000, 1_000_000)
 NEW_STEPS = 2_048
 """Joint steps between two saves of the large buffers: one default interval of 16 episodes of 128 bars."""
@@ -65,13 +71,6 @@ def _team(run: RunConfig) -> Iterator[tuple[RunTrainable, CheckpointShelf]]:
             team.stop()
 
 
-def _publish(team: RunTrainable, shelf: CheckpointShelf) -> Path:
-    path = shelf.publish(lambda folder: team.save_checkpoint(str(folder)), previous=team.previous_checkpoint)
-    team.previous_checkpoint = path
-    shelf.prune(team.run.keep)
-    return path
-
-
 def _bench_team(name: str, run: RunConfig, rounds: int) -> dict[str, Any]:
     """Save and verified restore of a team without a buffer, beside ``torch.save`` of weights and moments."""
     early = replace(run.qmix, learning_starts=run.qmix.train_batch_size)
@@ -79,12 +78,17 @@ def _bench_team(name: str, run: RunConfig, rounds: int) -> dict[str, Any]:
         for _ in range(5):
             team.train()
         team.replay = TeamReplay(run.qmix.replay_capacity)
+        team._shelf = shelf
         learner = team.learner_group._learner
         state = {
             "weights": {m: module.unwrapped().state_dict() for m, module in learner.module.items()},
             "adam": [o.state_dict() for o in learner._named_optimizers.values()],
         }
         plain = shelf.folder.parent / "plain.pt"
+
+        def save() -> None:
+            team.save()
+            team.finish_saving()
 
         def restore() -> None:
             newest = shelf.newest_valid()
@@ -93,7 +97,7 @@ def _bench_team(name: str, run: RunConfig, rounds: int) -> dict[str, Any]:
 
         taken = measure(
             {
-                "save": lambda: _publish(team, shelf),
+                "save": save,
                 "torch.save": lambda: torch.save(state, plain),
                 "restore": restore,
                 "torch.load": lambda: torch.load(plain, weights_only=False),
@@ -116,63 +120,90 @@ def _bench_team(name: str, run: RunConfig, rounds: int) -> dict[str, Any]:
 def _bench_overhead(run: RunConfig) -> dict[str, Any]:
     """What saving costs between two saves at the default interval, beside as much training without a save.
 
-    A save is taken, then published by a thread beside the training, on another core where there is one. So three
-    figures: how long training stands still; how much longer an interval takes with a save than the one beside it
-    without, which is all that a user waits for; and the CPU time of both threads beside that of training, which is
-    what it costs where there is but one core.
+    A save is taken, then published by a process beside the training, on another core where there is one. So three
+    figures: how long training stands still; how much longer an interval takes with a save than without, which is all
+    that a user waits for; and the CPU time of saving, in both processes, beside that of training, which is what it
+    costs where there is but one core.
+
+    How much longer: once a checkpoint is published nothing of it is left, so a save with the iterations beside it is
+    timed against as many iterations at the same place of the interval before. Whole intervals differ by many times
+    what a save costs.
     """
+    none = _cpu_of_ended()
+    Scribe().close()
+    idle = _cpu_of_ended()
     with one_thread(), _team(replace(run, episodes=10**9)) as (team, shelf):
         while len(team.replay) < 2 * run.qmix.learning_starts:
             team.train()
-        team._shelf, finish, publish, still = shelf, team.finish_saving, team._publish, [0.0]
-        cpu: list[float] = []
+        before, per_interval = team.num_episodes, 0
+        while team.num_episodes - before < run.checkpoint_interval:
+            team.train()
+            per_interval += 1
+        episodes = team.num_episodes - before
+        team._shelf, finish, publish = shelf, team.finish_saving, team._publish
+        still, cpu = [0.0], [0.0]
 
         def timed(what: Callable[[], Any]) -> None:
             start = time.perf_counter()
             what()
             still[0] += time.perf_counter() - start
 
-        def counted(snapshot: Snapshot) -> Any:
+        def counted(draft: Draft) -> Any:
             start = time.thread_time()
-            done = publish(snapshot)
-            cpu[-1] += time.thread_time() - start
+            done = publish(draft)
+            cpu[0] += time.thread_time() - start
             return done
 
-        team.finish_saving = lambda: timed(finish)  # type: ignore[method-assign]
-        team._publish = counted  # type: ignore[method-assign]
-        pairs, standing, training_cpu, episodes = [], [], [], 0
-        taken = [0.0, 0.0]
-        for i in range(2 * INTERVALS + 2):
-            before, saves = team.num_episodes, i % 2 == 0
-            cpu.append(0.0)
-            if not saves:  # outside the clock: each save that is timed writes what one interval has brought, not two
-                team.save()
-            finish()
-            if not saves:
-                cpu.pop()
-            still[0], start = 0.0, time.perf_counter()
-            start_cpu, start_thread = time.process_time(), time.thread_time()
+        def window(saves: bool) -> float:
+            start, start_cpu, still[0] = time.perf_counter(), time.thread_time(), 0.0
             if saves:
                 timed(team.save)
-                cpu[-1] += time.thread_time() - start_thread
-            while team.num_episodes - before < run.checkpoint_interval:
+                cpu[0] += time.thread_time() - start_cpu
+            for _ in range(BESIDE):
                 team.train()
-            taken[i % 2], episodes = time.perf_counter() - start, team.num_episodes - before
-            if i > 1 and saves:
+            return time.perf_counter() - start
+
+        team.finish_saving = lambda: timed(finish)  # type: ignore[method-assign]
+        pairs, standing, training_cpu = [], [], 0.0
+        for i in range(INTERVALS + 1):
+            team.save()  # outside the clock: a save that is timed writes what one interval has brought, not two
+            team.train()
+            team.finish_saving()
+            start_cpu, without = time.process_time(), window(saves=False)
+            training_cpu += time.process_time() - start_cpu
+            for _ in range(per_interval - BESIDE):  # and the first one of the next interval
+                team.train()
+            team._publish = counted  # type: ignore[method-assign]
+            with_save = window(saves=True)
+            team.finish_saving()
+            team._publish = publish  # type: ignore[method-assign]
+            if i:
+                pairs.append((with_save, without))
                 standing.append(still[0])
-            elif i > 1:
-                training_cpu.append(time.process_time() - start_cpu)
-                pairs.append((taken[0], taken[1]))
-        finish()
-    plain = median(without for _, without in pairs)
+            else:
+                training_cpu = cpu[0] = 0.0
+            for _ in range(per_interval - 1 - BESIDE):
+                team.train()
+    plain = median(without for _, without in pairs) / BESIDE * per_interval
+    of_scribe = (_cpu_of_ended() - idle - (idle - none)) / (2 * INTERVALS + 2)
+    longer = [(with_save - without) / plain for with_save, without in pairs]
+    sure = quantile_test(longer, p=0.5).confidence_interval(CONFIDENCE)
     return {
         "overhead": f"save every {episodes} episodes of {run.floor.horizon_bars} bars, 16 replicas",
         "training_s": plain,
         "standing_still_s": median(standing),
         "share": median(standing) / plain,
-        "longer": median(with_save - without for with_save, without in pairs) / plain,
-        "cpu_share": median(cpu[1:]) / median(training_cpu),
+        "longer": median(longer),
+        "longer_low": float(sure.low),
+        "longer_high": float(sure.high),
+        "cpu_share": (cpu[0] / INTERVALS + of_scribe) / (training_cpu / INTERVALS / BESIDE * per_interval),
     }
+
+
+def _cpu_of_ended() -> float:
+    """CPU seconds of processes that this one has started and that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _bench_buffers(rounds: int) -> list[dict[str, Any]]:

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from algos.settled import Settled, write_files
-from experiments.reporting.files import to_disk
+from algos.settled import Settled, to_disk, write_files
 
 MANIFEST_FILE = "manifest.json"
 """Size and SHA-256 of every other file of the folder."""
@@ -148,8 +147,7 @@ def _compare(name: str, path: Path, size: int, entry: Mapping[str, Any]) -> list
 def _walk(folder: Path) -> tuple[list[str], list[str]]:
     """What lies below a folder but for manifest and marker, by path in it; and the paths of all folders, its own first.
 
-    One look at each folder, and none at files: a checkpoint is written beside the training, which waits whenever this
-    thread comes back to Python from a call of the system.
+    One look at each folder, and none at files: a large buffer's checkpoint has hundreds that are known.
     """
     names, folders, unread = [], [str(folder)], [("", str(folder))]
     while unread:

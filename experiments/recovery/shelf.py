@@ -6,15 +6,11 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pyarrow import fs
-
-from algos.settled import Settled
+from algos.settled import Settled, to_disk
 from experiments.recovery.manifests import find_damage, seal
-from experiments.reporting.files import to_disk
 
 PREFIX = "checkpoint_"
 STAGED_PREFIX = ".publishing-"
@@ -43,7 +39,7 @@ class CheckpointShelf:
         return [self.folder / name for name in self._folders(f"{DAMAGED_PREFIX}{PREFIX}")]
 
     def _folders(self, prefix: str) -> list[str]:
-        """Names of the folders that begin so, in order; one look, for training waits for each (see ``seal``)."""
+        """Names of the folders that begin so, in order."""
         try:
             with os.scandir(self.folder) as entries:
                 return sorted(entry.name for entry in entries if entry.name.startswith(prefix) and entry.is_dir())
@@ -80,7 +76,7 @@ class CheckpointShelf:
             seal(staged, previous=previous, settled=settled)
             os.rename(staged, final)
         except BaseException:
-            shutil.rmtree(staged, ignore_errors=True)
+            _delete(staged)
             raise
         return final
 
@@ -137,13 +133,12 @@ class CheckpointShelf:
     def sweep(self) -> None:
         """Remove what a kill in mid-write or mid-delete has left; nothing in it was ever published, or still wanted."""
         for name in self._folders(STAGED_PREFIX):
-            shutil.rmtree(self.folder / name, ignore_errors=True)
+            _delete(self.folder / name)
 
 
 def _delete(folder: Path) -> None:
-    """Delete a folder in one call, which leaves Python to the training beside it; the next save sweeps what stays."""
-    with suppress(OSError):
-        fs.LocalFileSystem().delete_dir(str(folder))
+    """Delete a folder; the next save sweeps what stays."""
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def rename_aside(path: Path, *, prefix: str = DAMAGED_PREFIX) -> Path:

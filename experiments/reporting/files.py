@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from algos.settled import to_disk
 from envs.errors import InputError
 
 
@@ -69,15 +70,6 @@ def whole_file(path: str | Path) -> Iterator[Path]:
             raise
     except OSError as error:
         raise WriteError(error.errno, f"cannot write {path}: {error.strerror or error}") from error
-
-
-def to_disk(path: str | Path) -> None:
-    """Wait until a file's content, or a folder's list of names, is on the disk itself."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from algos.settled import to_disk
 from envs.errors import InputError
 from envs.market import Market
 from experiments.algorithm_names import SECTION_OF_ALGO
@@ -15,7 +16,7 @@ from experiments.config import RunConfig, run_folder
 from experiments.models import Model, find_model
 from experiments.recovery.manifests import find_damage
 from experiments.recovery.shelf import CheckpointShelf
-from experiments.reporting.files import read_json, to_disk
+from experiments.reporting.files import read_json
 from experiments.run_files import BRANCH_FOLDER, META_FILE
 from experiments.settings import settings_of, value_of
 

@@ -37,12 +37,16 @@ from experiments.models import find_sound_model
 from experiments.provenance import utc_now
 from experiments.recovery.manifests import find_damage
 from experiments.recovery.places import vault_of
+from experiments.recovery.scribe import Draft, Scribe, Step
 from experiments.recovery.shelf import CheckpointShelf
 from experiments.recovery.store import first_line
 from experiments.recovery.vault import Vault
 from experiments.reporting.files import json_text
 from experiments.run_files import BRANCH_FOLDER, EXACT_FILE, META_FILE, SAVE_ERROR_FILE, STATE_FILE
 from experiments.tuning.best import score_to_beat
+
+_FAILING = {"settle": "the checkpoint's name may not last", "prune": "could not delete old checkpoints"}
+"""What is said where a checkpoint is there, but a step after it has failed."""
 
 
 class CheckpointedRun(SnapshotAlgorithm):
@@ -60,6 +64,7 @@ class CheckpointedRun(SnapshotAlgorithm):
     """Why the checkpoint last tried could not be saved; None where it could."""
     _vault: Vault | None = None
     _writer: ThreadPoolExecutor | None = None
+    _scribe: Scribe | None = None
     _saving: Future[tuple[Path, str | None]] | None = None
     _team_text: tuple[bytes, int] | None = None
     """What every checkpoint says of the team, and how many agents it has."""
@@ -122,9 +127,11 @@ class CheckpointedRun(SnapshotAlgorithm):
         self.save_error = None
         path = self._shelf.next_path()
         self._writer = self._writer or ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._scribe = self._scribe or Scribe()
         try:
-            self._saving = self._writer.submit(self._publish, self.snapshot())
-        except OSError as error:  # of a learner on another machine
+            draft = self._scribe.take(self._shelf, self.snapshot(), previous=self.previous_checkpoint)
+            self._saving = self._writer.submit(self._publish, draft)
+        except OSError as error:  # of a learner on another machine, or there is no memory
             self._could_not_save(error)
         if self._ends or self.run.search.num_trials:
             self.finish_saving()
@@ -153,8 +160,8 @@ class CheckpointedRun(SnapshotAlgorithm):
         with suppress(OSError):  # this process may have no screen; the one that has reads it there
             (self._shelf.folder / SAVE_ERROR_FILE).write_text(str(error), encoding="utf-8")
 
-    def _publish(self, snapshot: Snapshot) -> tuple[Path, str | None]:
-        """Publish a checkpoint, bring it into the run's store, and make room; runs beside the training.
+    def _publish(self, draft: Draft) -> tuple[Path, str | None]:
+        """Have a checkpoint published, bring it into the run's store, and make room; runs beside the training.
 
         Returns:
             The checkpoint, which is there whatever comes after it; and what could not be done after it.
@@ -163,41 +170,25 @@ class CheckpointedRun(SnapshotAlgorithm):
             OSError: if it cannot be written.
         """
         assert self._shelf is not None
-        path = self._shelf.publish(snapshot.write, previous=self.previous_checkpoint)
-        for what, failing in (  # nothing is pruned unless all before it is done; the next save, or the end, tries again
-            (self._settle, "the checkpoint's name may not last"),
-            (partial(self._bring_to_store, path), "the checkpoint is not in the store yet"),
-            (self._prune, "could not delete old checkpoints"),
-        ):
-            try:
-                what()
-            except OSError as error:
-                return path, f"{failing} ({first_line(error)})"
-        return path, None
-
-    def _settle(self) -> None:
-        """Make a checkpoint's name last, and take back what was said when the one before it could not be saved."""
-        assert self._shelf is not None
-        self._shelf.settle()
+        assert self._scribe is not None
+        prune: Step = ("prune", {"keep": self.run.keep, "keep_every": self.run.keep_every})
+        after: list[Step] = [("settle", {}), *([prune] if self._vault is None else [])]
+        path, failed = self._scribe.publish(draft, after)
+        if failed is not None:  # nothing more is done, by the scribe neither; the next save, or the end, tries again
+            return path, f"{_FAILING[failed[0]]} ({first_line(failed[1])})"
         with suppress(OSError):  # it is only of use where there is no checkpoint
             (self._shelf.folder / SAVE_ERROR_FILE).unlink(missing_ok=True)
-
-    def _prune(self) -> None:
-        """Delete checkpoints beyond those that are kept, here and in the run's store."""
-        assert self._shelf is not None
-        self._shelf.prune(self.run.keep, keep_every=self.run.keep_every)
         if self._vault is not None:
-            self._vault.prune(self._shelf.folder.name)
-
-    def _bring_to_store(self, checkpoint: Path) -> None:
-        """Bring a checkpoint, and before it the records that belong to it, into the run's store, if it has one.
-
-        Raises:
-            OSError: if the store does not take it.
-        """
-        if self._vault is not None:
-            self._vault.push_files()
-            self._vault.push_checkpoint(checkpoint)
+            for what, failing in (
+                (partial(_bring_to_store, self._vault, path), "the checkpoint is not in the store yet"),
+                (partial(self._scribe.ask, self._shelf, prune), _FAILING["prune"]),
+                (partial(self._vault.prune, self._shelf.folder.name), _FAILING["prune"]),
+            ):
+                try:
+                    what()
+                except OSError as error:
+                    return path, f"{failing} ({first_line(error)})"
+        return path, None
 
     def cleanup(self) -> None:
         """End: after the checkpoint that is being published."""
@@ -206,6 +197,8 @@ class CheckpointedRun(SnapshotAlgorithm):
         finally:
             if self._writer is not None:
                 self._writer.shutdown()
+            if self._scribe is not None:
+                self._scribe.close()
             super().cleanup()
 
     def restore(self, checkpoint_path: Any) -> None:
@@ -346,6 +339,16 @@ class CheckpointedRun(SnapshotAlgorithm):
         self._has_loaded = True
         if state["floor"] != config_to_json(self.run)["floor"]:
             self.env_runner_group.foreach_env_runner(_begin_new_episodes, local_env_runner=True)
+
+
+def _bring_to_store(vault: Vault, checkpoint: Path) -> None:
+    """Bring a checkpoint, and before it the records that belong to it, into a run's store.
+
+    Raises:
+        OSError: if the store does not take it.
+    """
+    vault.push_files()
+    vault.push_checkpoint(checkpoint)
 
 
 def load_weights(algorithm: Algorithm, source: str) -> None:

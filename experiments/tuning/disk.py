@@ -13,7 +13,7 @@ import numpy as np
 from ray.rllib.core.rl_module.apis import TargetNetworkAPI
 
 from algos.export import without_deprecations
-from algos.replay_files import STEPS_PER_SEGMENT
+from algos.replay_files import segment_steps
 from algos.runner import TEAM_MODULE
 from algos.windows import with_windows
 from envs.errors import InputError
@@ -160,7 +160,7 @@ class _Parts:
         stored: set[int] = set()
         for last in map(self._steps, episodes):
             oldest = max(0, last - self.own.replay_capacity)
-            stored |= set(range(oldest // STEPS_PER_SEGMENT, last // STEPS_PER_SEGMENT))
+            stored |= set(range(oldest // self._segment_steps, last // self._segment_steps))
         return sum(map(self.new_bytes, dict.fromkeys(episodes))) + sum(map(self._segment, stored)) * self._row()
 
     def new_bytes(self, episodes: int) -> int:
@@ -171,7 +171,7 @@ class _Parts:
             capacity, steps = self.own.replay_capacity, self._steps(episodes)
             prioritised = getattr(self.algo, "replays_by_priority", False)
             priorities = 4 * min(capacity, steps) if prioritised else 0
-            return min(steps % STEPS_PER_SEGMENT, capacity) * self._row() + priorities
+            return min(steps % self._segment_steps, capacity) * self._row() + priorities
         capacity = self.own.replay_capacity
         steps = min(capacity, episodes * self.episode_len)
         per_episode = _BYTES_PER_EPISODE // self.episode_len
@@ -182,9 +182,13 @@ class _Parts:
 
     def _segment(self, number: int) -> int:
         """Steps in a finished segment; those that were overwritten before a checkpoint first held it are not in it."""
-        end = (number + 1) * STEPS_PER_SEGMENT
+        end = (number + 1) * self._segment_steps
         written_at = next((s for s in map(self._steps, self.planned) if s >= end), end)
-        return max(0, end - max(end - STEPS_PER_SEGMENT, written_at - self.own.replay_capacity))
+        return max(0, end - max(end - self._segment_steps, written_at - self.own.replay_capacity))
+
+    @property
+    def _segment_steps(self) -> int:
+        return segment_steps(self.own.replay_capacity // max(1, self.config.scaling.num_env_runners))
 
     def _steps(self, episodes: int) -> int:
         """Joint steps after which so many episodes have ended; they are sampled in whole fragments of all replicas."""

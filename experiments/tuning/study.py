@@ -20,9 +20,9 @@ from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search.optuna import OptunaSearch
 
 from algos.counted import counted_seed
+from algos.settled import to_disk
 from experiments.metric_names import BEST_SCORE, SEARCH_SCORE
 from experiments.recovery.shelf import rename_aside
-from experiments.reporting.files import to_disk
 from experiments.tuning.search_record import COMPLETE, FAIL, PRUNED, RUNNING, SearchRecord, TrialRecord
 
 STUDY_FILE = "optuna.db"

@@ -258,7 +258,7 @@ def test_priorities_change_without_a_segment_being_written_again(tmp_path, monke
     second = saved(replay, tmp_path / "second", first)
     stats = {path.name: path.stat() for path in second.glob("replay/*")}
     assert sorted(n for n, s in stats.items() if s.st_nlink == 1) == [
-        "0-0-00000010.open",
+        "0-0-10-00000010.open",
         "index.json",
         "priorities.open",
     ]

@@ -1,7 +1,6 @@
 import errno
 import json
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
 
@@ -13,7 +12,7 @@ from runs import config_of
 
 from algos.learner import NonFiniteLossError, require_finite
 from algos.snapshots import Snapshot
-from experiments.recovery import shelf
+from experiments.recovery.scribe import Scribe
 from experiments.recovery.shelf import CheckpointShelf
 from experiments.recovery.stopping import STOP_FILE
 from experiments.tuning import trainables
@@ -57,19 +56,22 @@ class Clocked(RunTrainable):
 
     def snapshot(self):
         meta = json.dumps({"episode": self.ended}).encode()
-        return Slowly({"weights": str(self.ended).encode(), "checkpoint_meta.json": meta}, slow=self.slow)
+        return Snapshot({"weights": str(self.ended).encode(), "checkpoint_meta.json": meta})
 
-
-@dataclass
-class Slowly(Snapshot):
-    """Is written when it is allowed to be."""
-
-    slow: Event | None = None
-
-    def write(self, folder):
+    def _publish(self, draft):
         if self.slow is not None:
             assert self.slow.wait(60)
-        super().write(folder)
+        return super()._publish(draft)
+
+
+@pytest.fixture(autouse=True)
+def closed(monkeypatch):
+    """End the processes that write the checkpoints of a test."""
+    scribes, real = [], Scribe.__init__
+    monkeypatch.setattr(Scribe, "__init__", lambda self: (scribes.append(self), real(self))[1])
+    yield
+    for scribe in scribes:
+        scribe.close()
 
 
 @pytest.fixture
@@ -190,10 +192,32 @@ def full_disk(monkeypatch):
     @contextmanager
     def full():
         with monkeypatch.context() as patch:
-            patch.setattr(shelf, "seal", lambda *_, **__: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
+            error = OSError(errno.ENOSPC, "No space left")
+            patch.setattr(Scribe, "publish", lambda *_: (_ for _ in ()).throw(error))
             yield
 
     return full
+
+
+@pytest.fixture
+def busy(monkeypatch):
+    """While it is entered, a step after a checkpoint is there fails."""
+
+    @contextmanager
+    def busy(step):
+        real = Scribe.publish
+
+        def publish(self, draft, then=()):
+            names = [name for name, _ in then]
+            path, failed = real(self, draft, then[: names.index(step)])
+            assert failed is None
+            return path, (step, OSError("busy"))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Scribe, "publish", publish)
+            yield
+
+    return busy
 
 
 def saved(trainable):
@@ -306,27 +330,23 @@ def test_checkpoint_that_the_store_does_not_take_is_saved_all_the_same(clocked, 
     ("step", "said"),
     [("settle", "the checkpoint's name may not last (busy)"), ("prune", "could not delete old checkpoints (busy)")],
 )
-def test_what_fails_after_a_checkpoint_is_there_is_told_and_nothing_is_deleted(
-    clocked, tmp_path, monkeypatch, step, said
-):
+def test_what_fails_after_a_checkpoint_is_there_is_told_and_nothing_is_deleted(clocked, tmp_path, busy, step, said):
     trainable = Clocked(config_of("qmix", episodes=400, checkpoint_interval=4, keep=1), [5.0, 9.0, 7.0, 7.0])
     trainable._shelf = CheckpointShelf(tmp_path)
-    monkeypatch.setattr(CheckpointShelf, step, lambda *_, **__: (_ for _ in ()).throw(OSError("busy")))
-    for _ in range(2):
-        trainable.step()
-        saved(trainable)
+    with busy(step):
+        for _ in range(2):
+            trainable.step()
+            saved(trainable)
     assert [path.name for path in trainable._shelf.published()] == ["checkpoint_000000", "checkpoint_000001"]
     assert trainable.step()["save_error"] == said
     assert why_unsaved(tmp_path, 8) is None
 
 
-def test_old_checkpoint_that_cannot_be_deleted_does_not_undo_the_newest(clocked, tmp_path, monkeypatch):
+def test_old_checkpoint_that_cannot_be_deleted_does_not_undo_the_newest(clocked, tmp_path, busy):
     trainable = Clocked(config_of("qmix", episodes=400, checkpoint_interval=4), [5.0, 9.0, 7.0, 7.0])
     trainable._shelf, kept = CheckpointShelf(tmp_path), []
     for due in range(3):
-        with monkeypatch.context() as patch:
-            if due == 1:
-                patch.setattr(CheckpointShelf, "prune", lambda *_, **__: (_ for _ in ()).throw(OSError("busy")))
+        with busy("prune") if due == 1 else nullcontext():
             kept.append(trainable.step()["is_best"])
             saved(trainable)
     assert kept == [True, True, False], "9 is there, so 7 is not the best"
@@ -350,7 +370,7 @@ def test_error_in_training_is_not_hidden_by_one_in_saving(clocked, tmp_path, mon
     trainable = Clocked(config_of("qmix", episodes=400), [1.0] * 9)
     trainable._shelf = CheckpointShelf(tmp_path)
     trainable.step()
-    monkeypatch.setattr(CheckpointShelf, "publish", lambda *_, **__: (_ for _ in ()).throw(KeyError("saving")))
+    monkeypatch.setattr(Scribe, "publish", lambda *_: (_ for _ in ()).throw(KeyError("saving")))
     trainable.save()
     monkeypatch.setattr(Algorithm, "step", lambda self: (_ for _ in ()).throw(ZeroDivisionError("training")))
     with pytest.raises(ZeroDivisionError, match="training"):

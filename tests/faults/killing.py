@@ -64,8 +64,14 @@ PHASES = {
     "save": [
         f"{CHECKPOINTED}.save:before",
         "algos.exact:capture:before",
-        "algos.snapshots:Snapshot.write:before",
-        "algos.snapshots:Snapshot.write:after",
+        "experiments.recovery.scribe:Scribe.take:after",
+        "experiments.recovery.scribe:Scribe.publish:before",
+        "experiments.recovery.scribe:Scribe.publish:after",
+        "experiments.recovery.scribe:_start:after",
+        "experiments.recovery.scribe:_done:before",
+        "experiments.recovery.scribe:_done:after",
+        "algos.settled:_write:before",
+        "algos.settled:write_files:after",
         "experiments.recovery.manifests:to_disk:after",
         "experiments.recovery.shelf:seal:after",
     ],
@@ -97,7 +103,16 @@ PHASES = {
     "any moment": [],
 }
 """Where a command can be frozen: ``module:function:before|after``, by phase; at any moment, by the clock."""
-OFTEN = {"sampling": 40, "learning": 40, "to_disk": 12, "log_trial_result": 40, "step": 40}
+OFTEN = {
+    "sampling": 40,
+    "learning": 40,
+    "to_disk": 12,
+    "_write": 40,
+    "write_files": 6,
+    "_start": 1,
+    "log_trial_result": 40,
+    "step": 40,
+}
 OFTEN |= {"on_trial_result": 40, "finish_saving": 40}
 """Calls among which one is chosen, of functions that are called more than once or twice in a session."""
 

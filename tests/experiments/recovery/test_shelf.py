@@ -242,12 +242,11 @@ def test_delete_that_is_cut_short_leaves_no_half_checkpoint(full, monkeypatch):
 
 
 def test_what_could_not_be_deleted_is_deleted_at_the_next_save(full, monkeypatch):
-    class Stubborn:
-        def delete_dir(self, path):
-            raise PermissionError(1, "Operation not permitted")
+    def stubborn(path, **kwargs):
+        raise PermissionError(1, "Operation not permitted")
 
     with monkeypatch.context() as patch:
-        patch.setattr(shelf_module.fs, "LocalFileSystem", Stubborn)
+        patch.setattr(os, "unlink", stubborn)
         full.prune(1)
     assert numbers(full) == [3]
     assert len(list(full.folder.glob(".publishing-deleting-*"))) == 3
