@@ -120,11 +120,12 @@ class Scribe:
         """
         request = replace(draft.request, steps=[*draft.request.steps, *then])
         try:
-            done = self._ask(request, draft.windows)
+            path, *after = self._ask(request, draft.windows)
         finally:
             draft.snapshot.release()
-        path, failed = done[0], next(((then[i][0], e) for i, e in enumerate(done[1:]) if isinstance(e, OSError)), None)
-        return path, failed
+        if after and isinstance(after[-1], OSError):
+            return path, (then[len(after) - 1][0], after[-1])
+        return path, None
 
     def ask(self, shelf: CheckpointShelf, step: Step) -> Any:
         """Have one thing done, and return what it returns.

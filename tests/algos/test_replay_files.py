@@ -165,6 +165,30 @@ def test_a_save_writes_only_what_is_new(tmp_path, monkeypatch):
     check_same_draws(replay, loaded(second, 600))
 
 
+def test_segments_of_another_length_are_not_taken_for_those_of_now(tmp_path, monkeypatch):
+    monkeypatch.setattr(replay_files, "STEPS_PER_SEGMENT", 30)
+    replay = TeamReplay(600)
+    fill(replay, num_rollouts=20, rng=np.random.default_rng(0))
+    first = saved(replay, tmp_path / "first")
+    monkeypatch.setattr(replay_files, "STEPS_PER_SEGMENT", 60)
+    second = saved(replay, tmp_path / "second", first)
+    assert {path.stat().st_nlink for path in second.glob("replay/*")} == {1}
+    for folder in (first, second):
+        check_same_draws(replay, loaded(folder, 600))
+
+
+def test_a_large_buffer_has_longer_segments(tmp_path, monkeypatch):
+    assert replay_files.segment_steps(100_000) == replay_files.STEPS_PER_SEGMENT
+    assert replay_files.segment_steps(10**7) == pytest.approx(10**7 / 256, rel=1e-3)
+    monkeypatch.setattr(replay_files, "STEPS_PER_SEGMENT", 1)
+    monkeypatch.setattr(replay_files, "_MOST_SEGMENTS", 8)
+    replay = TeamReplay(600)
+    fill(replay, num_rollouts=60, rng=np.random.default_rng(0))
+    folder = saved(replay, tmp_path / "a")
+    assert 8 <= len(list(folder.glob("replay/*.safetensors"))) <= 10
+    check_same_draws(replay, loaded(folder, 600))
+
+
 def test_a_file_system_without_links_gets_copies(tmp_path, monkeypatch):
     def refuse(*args):
         raise PermissionError(1, "Operation not permitted")

@@ -1,0 +1,252 @@
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+
+import numpy as np
+import psutil
+import pytest
+
+from algos.replay_files import ReplaySnapshot
+from algos.settled import fill_folder
+from algos.snapshots import Snapshot
+from experiments.recovery import scribe as scribe_module
+from experiments.recovery.manifests import find_damage
+from experiments.recovery.scribe import Scribe
+from experiments.recovery.shelf import CheckpointShelf
+
+PATIENCE_S = 60
+LARGE = 40_000_000
+"""Bytes of a file that no memory of the scribe's holds whole."""
+
+
+@pytest.fixture
+def scribe():
+    made = Scribe()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def shelf(tmp_path):
+    return CheckpointShelf(tmp_path / "trial_0")
+
+
+class Lent(Snapshot):
+    """A snapshot whose parts are somebody's memory, and which knows whether they may be changed."""
+
+    is_free = False
+
+    def release(self):
+        self.is_free = True
+
+
+def snapshot(**contents):
+    return Lent({name.replace("__", "/"): content for name, content in contents.items()})
+
+
+def noise(num_bytes, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, num_bytes, dtype=np.uint8).tobytes()
+
+
+def files(folder):
+    found = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
+    return {name: path for name, path in found.items() if name not in ("manifest.json", "COMPLETE")}
+
+
+def kill(scribe):
+    os.kill(scribe._process.pid, signal.SIGKILL)
+    scribe._process.wait()
+
+
+def test_checkpoint_holds_what_the_snapshot_held(scribe, shelf):
+    contents = {"a": noise(200_000), "deep__er__b": b"", "deep__c": noise(70), "d": noise(1 << 20, 1)}
+    path, failed = scribe.publish(scribe.take(shelf, snapshot(**contents)))
+    assert (path, failed) == (shelf.folder / "checkpoint_000000", None)
+    assert {name: file.read_bytes() for name, file in files(path).items()} == {
+        name.replace("__", "/"): content for name, content in contents.items()
+    }
+    assert find_damage(path) == []
+
+
+def test_it_is_what_writing_it_here_gives(scribe, shelf, tmp_path):
+    taken = snapshot(a=noise(3_000_000), deep__b=noise(10, 1))
+    here = tmp_path / "here"
+    here.mkdir()
+    settled = fill_folder(here, taken.contents(), taken.links())
+    path, _ = scribe.publish(scribe.take(shelf, taken))
+    assert {n: f.read_bytes() for n, f in files(path).items()} == {n: f.read_bytes() for n, f in files(here).items()}
+    assert {name: size for name, (size, _) in settled.items()} == {n: f.stat().st_size for n, f in files(path).items()}
+
+
+def test_files_of_the_checkpoint_before_are_linked(scribe, shelf):
+    first, _ = scribe.publish(scribe.take(shelf, snapshot(replay__x=noise(1000), y=b"1")))
+    replay = ReplaySnapshot(index={}, new={}, known={"x": f"{first}/replay/x"})
+    second, _ = scribe.publish(scribe.take(shelf, Snapshot({"y": b"2"}, replay=replay), previous=first))
+    assert (first / "replay" / "x").stat().st_ino == (second / "replay" / "x").stat().st_ino
+    assert find_damage(second) == []
+    replay.known["gone"] = f"{first}/replay/gone"
+    with pytest.raises(FileNotFoundError):
+        scribe.publish(scribe.take(shelf, Snapshot({"y": b"3"}, replay=replay), previous=first))
+    assert shelf.published() == [first, second]
+
+
+def test_once_taken_over_it_does_not_change_with_the_memory_that_it_came_from(scribe, shelf):
+    memory = bytearray(noise(100_000))
+    before, taken = bytes(memory), snapshot(a=memory)
+    draft = scribe.take(shelf, taken)
+    assert taken.is_free
+    memory[:] = bytes(len(memory))
+    path, _ = scribe.publish(draft)
+    assert (path / "a").read_bytes() == before
+
+
+def test_checkpoint_larger_than_the_memory_is_handed_over_as_it_is_written(scribe, shelf):
+    contents = {"a": noise(10), "b": noise(LARGE), "c": noise(30, 1), "d": noise(LARGE, 2), "e": noise(100_000, 3)}
+    assert sum(map(len, contents.values())) > 2 * scribe_module._WINDOW > 0
+    taken = snapshot(**contents)
+    draft = scribe.take(shelf, taken)
+    assert not taken.is_free, "the rest is still to be read"
+    path, _ = scribe.publish(draft)
+    assert taken.is_free
+    assert all((path / name).read_bytes() == content for name, content in contents.items())
+    assert find_damage(path) == []
+    path, _ = scribe.publish(scribe.take(shelf, snapshot(a=b"small")))
+    assert (path / "a").read_bytes() == b"small", "nothing of the large one is left over"
+
+
+@pytest.mark.parametrize("num_bytes", [scribe_module._WINDOW, scribe_module._WINDOW + 1, 2 * scribe_module._WINDOW])
+def test_checkpoint_that_just_fits(scribe, shelf, num_bytes):
+    path, _ = scribe.publish(scribe.take(shelf, snapshot(a=noise(num_bytes - 1), b=b"x", c=b"")))
+    assert (path / "a").read_bytes() == noise(num_bytes - 1)
+    assert ((path / "b").read_bytes(), (path / "c").read_bytes()) == (b"x", b"")
+
+
+def test_steps_after_it_are_done_in_order(scribe, shelf):
+    for number in range(3):
+        then = [("settle", {}), ("prune", {"keep": 2})]
+        assert scribe.publish(scribe.take(shelf, snapshot(a=b"%d" % number)), then)[1] is None
+    assert [path.name for path in shelf.published()] == ["checkpoint_000001", "checkpoint_000002"]
+    assert scribe.ask(shelf, ("prune", {"keep": 1})) == [shelf.folder / "checkpoint_000001"]
+
+
+def test_step_that_fails_after_it_is_named_and_nothing_more_is_done(scribe, shelf, tmp_path):
+    for _ in range(2):
+        scribe.publish(scribe.take(shelf, snapshot(a=b"1")))
+    (tmp_path / "damaged-nowhere").write_text("x")
+    then = [("set_aside", {"path": tmp_path / "nowhere"}), ("prune", {"keep": 1})]
+    path, failed = scribe.publish(scribe.take(shelf, snapshot(a=b"1")), then)
+    assert path.is_dir()
+    assert failed[0] == "set_aside"
+    assert isinstance(failed[1], FileNotFoundError)
+    assert len(shelf.published()) == 3, "nothing is pruned"
+
+
+@pytest.mark.parametrize("size", [10, LARGE])
+def test_what_the_disk_says_is_raised_here_and_the_next_one_succeeds(scribe, tmp_path, size):
+    (tmp_path / "file").write_text("x")
+    taken = snapshot(a=noise(size))
+    with pytest.raises(NotADirectoryError) as caught:
+        scribe.publish(scribe.take(CheckpointShelf(tmp_path / "file" / "trial_0"), taken))
+    assert caught.value.errno == errno.ENOTDIR
+    assert str(tmp_path / "file") in str(caught.value.filename)
+    assert taken.is_free
+    shelf = CheckpointShelf(tmp_path / "trial_0")
+    path, _ = scribe.publish(scribe.take(shelf, snapshot(a=noise(size))))
+    assert (path / "a").stat().st_size == size
+
+
+def test_mistake_in_it_is_no_error_of_the_disk(scribe, shelf):
+    with pytest.raises(RuntimeError, match=r"in the process that writes checkpoints:\n(?s:.)*unexpected keyword"):
+        scribe.ask(shelf, ("prune", {"keeps": 1}))
+
+
+@pytest.mark.parametrize("size", [10, LARGE])
+def test_another_one_writes_what_a_killed_one_has_not(scribe, shelf, size):
+    scribe.publish(scribe.take(shelf, snapshot(a=b"1")))
+    draft = scribe.take(shelf, snapshot(a=noise(size)))
+    kill(scribe)
+    path, _ = scribe.publish(draft)
+    assert (path / "a").read_bytes() == noise(size)
+    kill(scribe)
+    assert scribe.ask(shelf, ("prune", {"keep": 1})) == [shelf.folder / "checkpoint_000000"]
+
+
+def test_one_that_is_killed_again_is_an_error_of_the_save_alone(scribe, shelf, monkeypatch):
+    draft, start = scribe.take(shelf, snapshot(a=b"1")), scribe_module._start
+
+    def doomed(memory):
+        process, connection = start(memory)
+        process.kill()
+        process.wait()
+        return process, connection
+
+    kill(scribe)
+    with monkeypatch.context() as patch:
+        patch.setattr(scribe_module, "_start", doomed)
+        with pytest.raises(OSError, match=r"the process that writes was ended twice \(SIGKILL\)"):
+            scribe.publish(draft)
+    path, _ = scribe.publish(scribe.take(shelf, snapshot(a=b"2")))
+    assert (path / "a").read_bytes() == b"2"
+
+
+def test_signals_that_the_training_makes_something_of_do_not_end_it(scribe, shelf):
+    process = scribe._process
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGINT):
+        process.send_signal(number)
+    scribe.publish(scribe.take(shelf, snapshot(a=b"1")))
+    assert scribe._process is process
+    assert process.poll() is None
+
+
+def test_signals_still_reach_the_training(scribe):
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, []) & {signal.SIGINT, signal.SIGTERM}
+
+
+def test_it_ends_when_it_is_closed():
+    scribe = Scribe()
+    scribe.close()
+    assert scribe._process.returncode == 0
+
+
+TRAINING = """
+import os, sys
+from algos.snapshots import Snapshot
+from experiments.recovery import scribe as s
+from experiments.recovery.shelf import CheckpointShelf
+scribe, shelf = s.Scribe(), CheckpointShelf(__import__("pathlib").Path(sys.argv[1]))
+scribe.publish(scribe.take(shelf, Snapshot({"a": b"1"})))
+def tell(): print(scribe._process.pid, flush=True); sys.stdin.read()
+if sys.argv[2] == "while it writes":
+    show, shown = scribe._show, []
+    scribe._show = lambda window: tell() if shown else (shown.append(1), show(window))
+scribe.publish(scribe.take(shelf, Snapshot({"a": bytes(80_000_000)}))) if sys.argv[2] == "while it writes" else tell()
+"""
+
+
+@pytest.mark.parametrize("moment", ["between two saves", "while it writes"])
+def test_it_ends_with_the_training_however_that_ends(tmp_path, moment):
+    training = subprocess.Popen(
+        [sys.executable, "-c", TRAINING, str(tmp_path), moment], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    writer = psutil.Process(int(training.stdout.readline()))
+    training.kill()
+    training.communicate()
+    deadline = time.monotonic() + PATIENCE_S
+    with suppress(psutil.NoSuchProcess):
+        while writer.status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint_000000"], "nothing half, nothing left over"
+
+
+def test_nothing_is_published_for_a_training_that_is_gone(shelf, scribe):
+    request = scribe_module._Request(shelf, [("publish", {"previous": None})], {"a": 3})
+    with pytest.raises(EOFError):
+        scribe_module._done(request, None, memoryview(b"abc"), parent=1 if os.getppid() != 1 else 2)
+    assert list(shelf.folder.iterdir()) == []
+    (path,) = scribe_module._done(request, None, memoryview(b"abc"), parent=os.getppid())
+    assert (path / "a").read_bytes() == b"abc"
