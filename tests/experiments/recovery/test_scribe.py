@@ -105,7 +105,13 @@ def test_once_taken_over_it_does_not_change_with_the_memory_that_it_came_from(sc
 
 
 def test_checkpoint_larger_than_the_memory_is_handed_over_as_it_is_written(scribe, shelf):
-    contents = {"a": noise(10), "b": noise(LARGE), "c": noise(30, 1), "d": noise(LARGE, 2), "e": noise(100_000, 3)}
+    contents = {
+        "a": noise(5_000_010),
+        "b": noise(LARGE),
+        "c": noise(30, 1),
+        "d": noise(LARGE, 2),
+        "e": noise(100_000, 3),
+    }
     assert sum(map(len, contents.values())) > 2 * scribe_module._WINDOW > 0
     taken = snapshot(**contents)
     draft = scribe.take(shelf, taken)
@@ -173,6 +179,22 @@ def test_another_one_writes_what_a_killed_one_has_not(scribe, shelf, size):
     assert (path / "a").read_bytes() == noise(size)
     kill(scribe)
     assert scribe.ask(shelf, ("prune", {"keep": 1})) == [shelf.folder / "checkpoint_000000"]
+
+
+def test_another_one_begins_again_what_a_killed_one_has_half_written(scribe, shelf, monkeypatch):
+    draft, show, shown = scribe.take(shelf, snapshot(a=noise(LARGE))), scribe._show, []
+
+    def killing(window):
+        show(window)
+        if not shown:
+            kill(scribe)
+        shown.append(window)
+
+    monkeypatch.setattr(scribe, "_show", killing)
+    path, _ = scribe.publish(draft)
+    assert shown == [draft.windows[1], *draft.windows]
+    assert (path / "a").read_bytes() == noise(LARGE)
+    assert [folder.name for folder in shelf.folder.iterdir()] == ["checkpoint_000000"]
 
 
 def test_one_that_is_killed_again_is_an_error_of_the_save_alone(scribe, shelf, monkeypatch):
