@@ -44,7 +44,11 @@ def optimizers_state(learner: Any) -> dict[str, Any]:
     """What RLlib's ``TorchLearner`` tells of its optimizers, in a third of the time.
 
     Args:
-        learner: A TorchLearner; the arrays are its own memory where it learns on the CPU.
+        learner: A TorchLearner.
+
+    Returns:
+        By the name of each optimizer, its module and its state, of arrays and numbers. Unlike RLlib's, no number loses
+        digits; the arrays are the learner's own memory where it learns on the CPU.
     """
     return {
         name: {"module_id": learner._optimizer_name_to_module[name], "state": _as_arrays(optimizer.state_dict())}
@@ -54,11 +58,11 @@ def optimizers_state(learner: Any) -> dict[str, Any]:
 
 def _as_arrays(value: Any) -> Any:
     if isinstance(value, Tensor):
-        return value.detach().cpu().numpy()
+        return value.detach().cpu().numpy() if value.ndim else value.item()
     if isinstance(value, dict):
         return {k: _as_arrays(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_as_arrays(v) for v in value]
+    if isinstance(value, (list, tuple)):
+        return type(value)(_as_arrays(v) for v in value)
     return value
 
 

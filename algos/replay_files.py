@@ -31,7 +31,8 @@ PRIORITIES_FILE = f"priorities{OPEN_ENDING}"
 _DTYPES = {torch.float32: "F32", torch.float64: "F64", torch.int64: "I64", torch.int32: "I32", torch.bool: "BOOL"}
 """SafeTensors' names of what rings hold."""
 STEPS_PER_SEGMENT = 2_048
-"""Joint steps in a segment, about: the most that a checkpoint writes again although it is known."""
+"""Joint steps in a segment, about, unless the buffer is large: the most that a checkpoint writes again of one runner's
+although it is known."""
 _MOST_SEGMENTS = 256
 """Segments in a full buffer, about: each costs every checkpoint a link, and its deletion one more."""
 
@@ -69,7 +70,7 @@ def segment_steps(capacity: int) -> int:
     """Joint steps in a segment of a buffer, about.
 
     Args:
-        capacity: Joint steps that the buffer holds when it is full.
+        capacity: Joint steps that the buffer holds when it is full, those of all runners.
     """
     return max(STEPS_PER_SEGMENT, capacity // _MOST_SEGMENTS)
 
@@ -87,7 +88,7 @@ def snapshot_replay(replay: TeamReplay, *, previous: Path | None = None) -> Repl
     new: dict[str, dict[str, list[Tensor]]] = {}
     priorities, loans = {}, []
     for source, ring in sorted(replay.rings.items()):
-        rows = max(1, segment_steps((ring.num_rows - 1) * ring.num_replicas) // ring.num_replicas)
+        rows = max(1, segment_steps(replay.capacity) // ring.num_replicas)
         names = []
         for j in range(ring.oldest // rows, ring.written // rows + 1):
             is_finished = ring.written >= (j + 1) * rows
@@ -136,8 +137,8 @@ def load_replay(replay: TeamReplay, checkpoint: Path) -> None:
 def safetensors_parts(tensors: Mapping[str, Sequence[Tensor]]) -> list[bytes | memoryview]:
     """What a SafeTensors file of these tensors holds, in parts: the header, then the memory of each tensor.
 
-    The library's ``save`` copies everything once more and lets no other thread run meanwhile, the one that trains among
-    them; its ``save_file`` hides what the disk answers, and lets nobody but this user read the file.
+    The library's ``save`` copies everything once more; its ``save_file`` hides what the disk answers, and lets nobody
+    but this user read the file.
 
     Args:
         tensors: Each in pieces that follow one another along the first axis. On the CPU, contiguous; not to be changed

@@ -82,7 +82,11 @@ def write_files(folder: Path, contents: Mapping[str, Parts]) -> dict[str, Settle
 
 
 def pour(handle: int, parts: Parts) -> None:
-    """Write all parts to a file or a socket, in few calls of the system; large ones are not copied.
+    """Write all parts to a file, in few calls of the system; large ones are not copied.
+
+    Args:
+        handle: The file's, open for writing.
+        parts: What is written, from where the file stands.
 
     Raises:
         OSError: if they cannot be written.

@@ -1,7 +1,7 @@
 """Checkpoints that are taken in memory at one instant, and written when there is time.
 
 RLlib's ``save_to_path`` asks each part for its state and writes it, in some twenty files, while training waits. Here
-one ``get_state`` is packed at once; writing it needs neither the algorithm nor its process's attention. Networks lie
+all of it is packed at once; writing it needs neither the algorithm nor its process's attention. Networks lie
 where RLlib puts them, so that ``RLModule.from_checkpoint(CHECKPOINT/learner_group/learner/rl_module/ID)`` reads them.
 """
 

@@ -8,9 +8,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -34,7 +33,7 @@ from experiments.tuning.trainables import RunTrainable, trainable_class
 
 LARGE_HIDDEN = (950, 950)
 """Width that gives five separate agents and their mixer about five million weights."""
-INTERVALS = 60
+INTERVALS = 150
 """Pairs of intervals, with a save and without."""
 BESIDE = 2
 """Iterations that are timed with a save: while it is published, and after that."""
@@ -139,6 +138,7 @@ def _bench_overhead(run: RunConfig) -> dict[str, Any]:
         while team.num_episodes - before < run.checkpoint_interval:
             team.train()
             per_interval += 1
+        assert per_interval > BESIDE + 1, "an interval is too short to be compared with the one before"
         episodes = team.num_episodes - before
         team._shelf, finish, publish = shelf, team.finish_saving, team._publish
         still, cpu = [0.0], [0.0]
@@ -213,12 +213,13 @@ def _bench_buffers(rounds: int) -> list[dict[str, Any]]:
         replay = TeamReplay(capacity)
         while len(replay) < capacity - 128 * REPLICAS:
             replay.add(_rollout(128))
-        with tempfile.TemporaryDirectory() as place:
+        with tempfile.TemporaryDirectory() as place, closing(Scribe()) as scribe:
             shelf, newest = CheckpointShelf(Path(place) / "trial_0"), None
             first, again, new_mb = 0.0, [], []
             for i in range(rounds + 1):
                 start = time.perf_counter()
-                path = shelf.publish(partial(_save_only, replay, newest), previous=newest)
+                taken_over = Snapshot(replay=snapshot_replay(replay, previous=newest))
+                path, _ = scribe.publish(scribe.take(shelf, taken_over, previous=newest))
                 taken = time.perf_counter() - start
                 if i:
                     again.append(taken)
@@ -244,10 +245,6 @@ def _bench_buffers(rounds: int) -> list[dict[str, Any]]:
         smallest = rows[0]["next_save_s"] if rows else median(again)
         rows.append(row | {"next_over_smallest": median(again) / smallest})
     return rows
-
-
-def _save_only(replay: TeamReplay, previous: Path | None, folder: Path) -> None:
-    Snapshot(replay=snapshot_replay(replay, previous=previous)).write(folder)
 
 
 def _rollout(num_steps: int) -> Rollout:

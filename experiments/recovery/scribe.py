@@ -1,4 +1,4 @@
-"""Scribe: a process that publishes checkpoints, so that writing them takes no Python from the one that trains.
+"""Scribe: a process that publishes checkpoints, so that writing them takes little Python from the one that trains.
 
 A thread beside the training would cost it as much again as taking the snapshot does: whenever the thread comes back
 from a call of the system, it and the training wait for one another. Here the training copies what is new into memory
@@ -7,6 +7,8 @@ that both processes see, and goes on.
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import mmap
 import os
 import signal
@@ -16,13 +18,13 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from algos.settled import fill_folder, pour
+from algos.settled import Settled, fill_folder, pour
 from experiments.recovery.shelf import CheckpointShelf
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ _WINDOW = 1 << 25
 _AT_ONCE = 1 << 20
 """Bytes in a part of what is read of it."""
 _MORE = "more"
-"""What the scribe answers when it has written all that it sees, and that is not all."""
+"""What the scribe says when it has read all that it sees and that is not all, and hears when there is more to see."""
 _LEFT_TO_THE_TRAINING = {signal.SIGINT, signal.SIGTERM}
 """Signals that are sent to all of a run's processes, or to those of a machine that is taken away: what the training
 makes of them may be one more checkpoint."""
@@ -50,12 +52,14 @@ class _Request:
     Attributes:
         shelf: Where they are.
         steps: Names of its methods, and their settings; once one of them has failed nothing more is done.
+        path: Final name of the checkpoint that is to be published.
         sizes: Bytes of each new file of a checkpoint, which lie in the memory in this order.
         links: Files that are there already (see ``fill_folder``).
     """
 
     shelf: CheckpointShelf
     steps: Sequence[Step]
+    path: Path | None = None
     sizes: Mapping[str, int] = field(default_factory=dict)
     links: Mapping[str, str] = field(default_factory=dict)
 
@@ -79,26 +83,42 @@ class Scribe:
     """The process beside this one; it ends with this one, however this one ends.
 
     One thing is asked of it at a time, from whichever thread.
+
+    Raises:
+        OSError: if no process can be started.
     """
 
     def __init__(self) -> None:
         self._memory = _shared_memory()
-        self._process, self._connection = _start(self._memory)
+        try:
+            self._process, self._connection = _start(self._memory.fileno())
+        except BaseException:
+            self._memory.close()
+            raise
 
-    def take(self, shelf: CheckpointShelf, snapshot: Snapshot, *, previous: Path | None = None) -> Draft:
+    def take(
+        self, shelf: CheckpointShelf, snapshot: Snapshot, *, path: Path | None = None, previous: Path | None = None
+    ) -> Draft:
         """Take over a snapshot; unless it is a very large one, nothing is read of it any more from now on.
 
         Args:
             shelf: Where it is to be published.
             snapshot: What the checkpoint holds.
+            path: Final name of the checkpoint; by default the shelf's next one.
             previous: A checkpoint that it may hold links to.
+
+        Returns:
+            For ``publish``.
 
         Raises:
             OSError: if there is no memory for it.
+            ValueError: if this has been closed.
         """
         contents = snapshot.contents()
         sizes = {name: sum(map(len, parts)) for name, parts in contents.items()}
-        request = _Request(shelf, [("publish", {"previous": previous})], sizes, snapshot.links())
+        links = {name: os.path.abspath(source) for name, source in snapshot.links().items()}
+        step: Step = ("publish", {"previous": previous and previous.absolute()})
+        request = _Request(_absolute(shelf), [step], (path or shelf.next_path()).absolute(), sizes, links)
         draft = Draft(snapshot, request, _windows(part for parts in contents.values() for part in parts))
         self._show(draft.windows[0])
         if len(draft.windows) == 1:
@@ -128,17 +148,25 @@ class Scribe:
         return path, None
 
     def ask(self, shelf: CheckpointShelf, step: Step) -> Any:
-        """Have one thing done, and return what it returns.
+        """Have one thing done.
+
+        Args:
+            shelf: Whose method it is.
+            step: Which one.
+
+        Returns:
+            What the method returns.
 
         Raises:
             OSError: as the shelf does.
+            ValueError: if this has been closed.
         """
-        return self._ask(_Request(shelf, [step]))[0]
+        return self._ask(_Request(_absolute(shelf), [step]))[0]
 
     def close(self) -> None:
-        """End the process."""
+        """End the process; nothing can be asked any more."""
         self._end()
-        os.close(self._memory)
+        self._memory.close()
 
     def _ask(self, request: _Request, windows: list[list[memoryview]] | None = None) -> list[Any]:
         """Have something done; where the process has died, have another one do it, once.
@@ -147,51 +175,81 @@ class Scribe:
             What each step has returned; the last one may be the OSError that it has raised.
 
         Raises:
-            OSError: as the first step has raised it, or the second process has died too.
+            OSError: as the first step has raised it, there is no memory, or the second process has died too.
             RuntimeError: for any other error, with its traceback.
         """
         for is_last in (False, True):
+            if self._process.poll() is not None:
+                self._end()
+                self._process, self._connection = _start(self._memory.fileno())
             try:
                 answer = self._answer(request, windows or [])
                 break
-            except (EOFError, OSError):
+            except _NobodyThereError:
                 self._end()
                 if is_last:
                     raise OSError(f"the process that writes was ended twice ({_ending(self._process)})") from None
-                self._process, self._connection = _start(self._memory)
                 if windows is not None and len(windows) > 1:
                     self._show(windows[0])
+            except OSError:  # of the memory, while the process waits for more
+                self._end()
+                raise
         if isinstance(answer[-1], RuntimeError) or isinstance(answer[0], OSError):
             raise answer[-1]
-        return list(answer)
+        return answer
 
-    def _answer(self, request: _Request, windows: list[list[memoryview]]) -> Any:
-        self._connection.send(request)
+    def _answer(self, request: _Request, windows: list[list[memoryview]]) -> list[Any]:
+        _say(self._connection, request)
         for window in windows[1:]:
-            if (answer := self._connection.recv()) != _MORE:
-                return answer
+            if (answer := _hear(self._connection)) != _MORE:
+                return list(answer)
             self._show(window)
-            self._connection.send(_MORE)
-        return self._connection.recv()
+            _say(self._connection, _MORE)
+        return list(_hear(self._connection))
 
     def _show(self, window: Iterable[memoryview]) -> None:
-        os.lseek(self._memory, 0, os.SEEK_SET)
-        pour(self._memory, window)
+        self._memory.seek(0)
+        pour(self._memory.fileno(), window)
 
     def _end(self) -> None:
+        with suppress(OSError), socket.socket(fileno=os.dup(self._connection.fileno())) as line:
+            line.shutdown(socket.SHUT_RDWR)  # whoever else was given it when this process was copied
         self._connection.close()
         self._process.wait()
 
 
-def _shared_memory() -> int:
-    """A file of memory."""
+class _NobodyThereError(Exception):
+    """The process at the other end of the connection has ended."""
+
+
+def _say(connection: Connection, what: Any) -> None:
+    try:
+        connection.send(what)
+    except OSError:
+        raise _NobodyThereError from None
+
+
+def _hear(connection: Connection) -> Any:
+    try:
+        return connection.recv()
+    except (EOFError, OSError):
+        raise _NobodyThereError from None
+
+
+def _absolute(shelf: CheckpointShelf) -> CheckpointShelf:
+    """The same for a process that has another working folder."""
+    return CheckpointShelf(shelf.folder.absolute())
+
+
+def _shared_memory() -> IO[bytes]:
+    """A file of memory; where the system has none, one that has no name."""
+    file: IO[bytes]
     if hasattr(os, "memfd_create"):
-        handle = os.memfd_create("checkpoint")
+        file = os.fdopen(os.memfd_create("checkpoint"), "r+b", buffering=0)
     else:
-        with tempfile.TemporaryFile() as file:
-            handle = os.dup(file.fileno())
-    os.truncate(handle, _WINDOW)
-    return handle
+        file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - it is closed with the scribe
+    file.truncate(_WINDOW)
+    return file
 
 
 def _windows(parts: Iterable[bytes | memoryview]) -> list[list[memoryview]]:
@@ -215,10 +273,11 @@ def _start(memory: int) -> tuple[subprocess.Popen[bytes], Connection]:
     try:
         with theirs:
             handles = [theirs.fileno(), memory]
+            numbers = [*handles, _WINDOW, os.getpid()]
             code = "from experiments.recovery.scribe import serve; serve()"
             search_path = [*filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)), str(_ROOT)]
             process = subprocess.Popen(
-                [sys.executable, "-P", "-c", code, *map(str, handles), str(os.getpid())],
+                [sys.executable, "-P", "-c", code, *map(str, numbers)],
                 stdin=subprocess.DEVNULL,
                 pass_fds=handles,
                 env=dict(os.environ, PYTHONPATH=os.pathsep.join(search_path)),
@@ -230,7 +289,7 @@ def _start(memory: int) -> tuple[subprocess.Popen[bytes], Connection]:
 
 def _ending(process: subprocess.Popen[bytes]) -> str:
     code = process.returncode
-    return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+    return f"exit code {code}" if code >= 0 else f"signal {-code}"
 
 
 # --- the other side ---------------------------------------------------------------------------------------------------
@@ -238,45 +297,65 @@ def _ending(process: subprocess.Popen[bytes]) -> str:
 
 def serve() -> None:
     """Do what is asked, until nobody is there to ask: the process's whole life."""
-    handle, memory, parent = map(int, sys.argv[1:])
-    seen = mmap.mmap(memory, _WINDOW, access=mmap.ACCESS_READ)
-    with Connection(handle) as connection:
-        try:
-            while True:
-                connection.send(_done(connection.recv(), connection, seen, parent))
-        except (EOFError, OSError):
-            return
+    handle, memory, window, parent = map(int, sys.argv[1:])
+    seen = mmap.mmap(memory, window, access=mmap.ACCESS_READ)
+    with Connection(handle) as connection, suppress(_NobodyThereError):
+        while True:
+            request = _hear(connection)
+            _say(connection, _done(request, connection, seen, parent))
 
 
 def _done(request: _Request, connection: Connection, seen: mmap.mmap, parent: int) -> list[Any]:
-    """Do it.
+    """Do it, alone: a process that has not yet seen its training die is waited for.
 
     Returns:
         What each step has returned; the last one may be an error, an OSError as it was raised or a RuntimeError.
 
     Raises:
-        EOFError: if nobody is there any more who asked for it.
+        _NobodyThereError: if the training that asked for it is gone: its run may be going on elsewhere by now.
     """
 
-    def write(folder: Path) -> Any:
-        reader = _Reader(connection, seen, is_all=sum(request.sizes.values()) <= _WINDOW)
-        settled = fill_folder(folder, {n: reader.take(size) for n, size in request.sizes.items()}, request.links)
-        if os.getppid() != parent:  # its run may be going on elsewhere by now
-            raise EOFError
-        return settled
+    def confirm() -> None:
+        if os.getppid() != parent:
+            raise _NobodyThereError
+
+    def write(folder: Path) -> dict[str, Settled]:
+        reader = _Reader(connection, seen, is_all=sum(request.sizes.values()) <= len(seen))
+        return fill_folder(folder, {n: reader.take(size) for n, size in request.sizes.items()}, request.links)
+
+    def publish(**settings: Any) -> Path:
+        assert request.path is not None
+        if not request.path.is_dir():  # by a process that was killed before it could say so
+            request.shelf.publish(write, path=request.path, confirm=confirm, **settings)
+        return request.path
 
     done: list[Any] = []
     try:
-        for name, settings in request.steps:
-            what = partial(request.shelf.publish, write) if name == "publish" else getattr(request.shelf, name)
-            done.append(what(**settings))
-    except EOFError:
+        with _alone_in(request.shelf.folder):
+            for name, settings in request.steps:
+                confirm()
+                done.append((publish if name == "publish" else getattr(request.shelf, name))(**settings))
+    except _NobodyThereError:
         raise
     except OSError as error:
         done.append(error)
+    except MemoryError:
+        done.append(OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)))
     except Exception:
         done.append(RuntimeError(f"in the process that writes checkpoints:\n{traceback.format_exc()}"))
     return done
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Wait for others that write to a folder; the system tells them that we have ended, however we end."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 class _Reader:
@@ -295,20 +374,14 @@ class _Reader:
         """The next so many, in parts that stay what they are.
 
         Raises:
-            EOFError: if nobody is there any more to fill the memory.
+            _NobodyThereError: if nobody is there any more to fill the memory.
         """
         while num_bytes:
-            if self.at == _WINDOW:
-                self._turn()
-            part = memoryview(self.seen)[self.at : min(self.at + min(num_bytes, _AT_ONCE), _WINDOW)]
+            if self.at == len(self.seen):
+                _say(self.connection, _MORE)
+                _hear(self.connection)
+                self.at = 0
+            part = memoryview(self.seen)[self.at : self.at + min(num_bytes, _AT_ONCE)]
             self.at += len(part)
             num_bytes -= len(part)
             yield part if self.is_all else bytes(part)
-
-    def _turn(self) -> None:
-        try:
-            self.connection.send(_MORE)
-            self.connection.recv()
-        except OSError:
-            raise EOFError from None
-        self.at = 0

@@ -51,7 +51,14 @@ class CheckpointShelf:
         numbers = [int(m.group(1)) for name in self._folders("") if (m := _NAME.match(name))]
         return self.folder / f"{PREFIX}{max(numbers, default=-1) + 1:06d}"
 
-    def publish(self, write: Callable[[Path], Mapping[str, Settled] | None], *, previous: Path | None = None) -> Path:
+    def publish(
+        self,
+        write: Callable[[Path], Mapping[str, Settled] | None],
+        *,
+        previous: Path | None = None,
+        path: Path | None = None,
+        confirm: Callable[[], None] | None = None,
+    ) -> Path:
         """Write a checkpoint aside, seal it, and give it its name in one step.
 
         A kill at any moment leaves either the whole checkpoint under its name or nothing under it.
@@ -59,6 +66,8 @@ class CheckpointShelf:
         Args:
             write: Fills an empty folder, and may return what files hold that it has brought to the disk.
             previous: A checkpoint that it may hold links to.
+            path: Its final name, which nothing has; by default the next one.
+            confirm: Called when all is written, before it gets its name; what it raises ends the publishing.
 
         Returns:
             The published folder.
@@ -68,12 +77,14 @@ class CheckpointShelf:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         self.sweep()
-        final = self.next_path()
+        final = path or self.next_path()
         staged = self.folder / f"{STAGED_PREFIX}{final.name}"
         try:
             staged.mkdir()
             settled = write(staged)
             seal(staged, previous=previous, settled=settled)
+            if confirm is not None:
+                confirm()
             os.rename(staged, final)
         except BaseException:
             _delete(staged)

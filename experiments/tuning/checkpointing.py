@@ -7,7 +7,7 @@ import math
 import sys
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -127,11 +127,11 @@ class CheckpointedRun(SnapshotAlgorithm):
         self.save_error = None
         path = self._shelf.next_path()
         self._writer = self._writer or ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
-        self._scribe = self._scribe or Scribe()
         try:
-            draft = self._scribe.take(self._shelf, self.snapshot(), previous=self.previous_checkpoint)
+            self._scribe = self._scribe or Scribe()
+            draft = self._scribe.take(self._shelf, self.snapshot(), path=path, previous=self.previous_checkpoint)
             self._saving = self._writer.submit(self._publish, draft)
-        except OSError as error:  # of a learner on another machine, or there is no memory
+        except OSError as error:  # of a learner on another machine; or no process can be started
             self._could_not_save(error)
         if self._ends or self.run.search.num_trials:
             self.finish_saving()
@@ -174,10 +174,11 @@ class CheckpointedRun(SnapshotAlgorithm):
         prune: Step = ("prune", {"keep": self.run.keep, "keep_every": self.run.keep_every})
         after: list[Step] = [("settle", {}), *([prune] if self._vault is None else [])]
         path, failed = self._scribe.publish(draft, after)
+        if failed is None or failed[0] != "settle":
+            with suppress(OSError):  # it is only of use where there is no checkpoint
+                (self._shelf.folder / SAVE_ERROR_FILE).unlink(missing_ok=True)
         if failed is not None:  # nothing more is done, by the scribe neither; the next save, or the end, tries again
             return path, f"{_FAILING[failed[0]]} ({first_line(failed[1])})"
-        with suppress(OSError):  # it is only of use where there is no checkpoint
-            (self._shelf.folder / SAVE_ERROR_FILE).unlink(missing_ok=True)
         if self._vault is not None:
             for what, failing in (
                 (partial(_bring_to_store, self._vault, path), "the checkpoint is not in the store yet"),
@@ -192,14 +193,13 @@ class CheckpointedRun(SnapshotAlgorithm):
 
     def cleanup(self) -> None:
         """End: after the checkpoint that is being published."""
-        try:
-            self.finish_saving()
-        finally:
-            if self._writer is not None:
-                self._writer.shutdown()
+        with ExitStack() as last_first:
+            last_first.callback(super().cleanup)
             if self._scribe is not None:
-                self._scribe.close()
-            super().cleanup()
+                last_first.callback(self._scribe.close)
+            if self._writer is not None:
+                last_first.callback(self._writer.shutdown)
+            self.finish_saving()
 
     def restore(self, checkpoint_path: Any) -> None:
         """Carry on from the newest checkpoint that is whole, whichever one Tune remembers.

@@ -171,7 +171,9 @@ class _Parts:
             capacity, steps = self.own.replay_capacity, self._steps(episodes)
             prioritised = getattr(self.algo, "replays_by_priority", False)
             priorities = 4 * min(capacity, steps) if prioritised else 0
-            return min(steps % self._segment_steps, capacity) * self._row() + priorities
+            runners = max(1, self.config.scaling.num_env_runners)
+            of_each = min(steps // runners % self._segment_steps, capacity // runners)
+            return runners * of_each * self._row() + priorities
         capacity = self.own.replay_capacity
         steps = min(capacity, episodes * self.episode_len)
         per_episode = _BYTES_PER_EPISODE // self.episode_len
@@ -188,7 +190,7 @@ class _Parts:
 
     @property
     def _segment_steps(self) -> int:
-        return segment_steps(self.own.replay_capacity // max(1, self.config.scaling.num_env_runners))
+        return segment_steps(self.own.replay_capacity)
 
     def _steps(self, episodes: int) -> int:
         """Joint steps after which so many episodes have ended; they are sampled in whole fragments of all replicas."""

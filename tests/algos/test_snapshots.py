@@ -132,6 +132,7 @@ def test_it_holds_all_that_rllib_tells(config, runners):
     for path, value in wanted.items():
         if "throughput" not in str(path):  # which passes with the time
             np.testing.assert_array_equal(found[path], value, err_msg=str(path))
+            assert (type(found[path]), np.asarray(found[path]).dtype) == (type(value), np.asarray(value).dtype), path
 
 
 def test_description_of_a_network_is_asked_for_once(team):

@@ -1,5 +1,6 @@
 import errno
 import json
+import subprocess
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from threading import Event, Thread
@@ -68,7 +69,7 @@ class Clocked(RunTrainable):
 def closed(monkeypatch):
     """End the processes that write the checkpoints of a test."""
     scribes, real = [], Scribe.__init__
-    monkeypatch.setattr(Scribe, "__init__", lambda self: (scribes.append(self), real(self))[1])
+    monkeypatch.setattr(Scribe, "__init__", lambda self: (real(self), scribes.append(self))[0])
     yield
     for scribe in scribes:
         scribe.close()
@@ -340,6 +341,51 @@ def test_what_fails_after_a_checkpoint_is_there_is_told_and_nothing_is_deleted(c
     assert [path.name for path in trainable._shelf.published()] == ["checkpoint_000000", "checkpoint_000001"]
     assert trainable.step()["save_error"] == said
     assert why_unsaved(tmp_path, 8) is None
+
+
+def test_reason_of_a_failed_save_is_taken_back_although_old_checkpoints_cannot_be_deleted(
+    clocked, tmp_path, full_disk, busy
+):
+    trainable = Clocked(config_of("qmix", episodes=400), [1.0] * 9)
+    trainable._shelf = CheckpointShelf(tmp_path)
+    with full_disk():
+        saved(trainable)
+    with busy("prune"):
+        saved(trainable)
+    assert not (tmp_path / "save_error.txt").exists()
+
+
+def test_what_the_disk_refuses_the_process_that_writes_is_told_and_training_goes_on(clocked, tmp_path, capsys):
+    (tmp_path / "file").write_text("where the trial's folder should be")
+    trainable = Clocked(config_of("qmix", episodes=400), [1.0] * 9)
+    trainable._shelf = CheckpointShelf(tmp_path / "file")
+    saved(trainable)
+    assert f"could not save a checkpoint ([Errno 17] File exists: '{tmp_path}/file')" in capsys.readouterr().err
+    assert "File exists" in trainable.step()["save_error"]
+
+
+def test_process_that_cannot_be_started_is_a_save_that_failed(clocked, tmp_path, monkeypatch, capsys):
+    trainable = Clocked(config_of("qmix", episodes=400), [1.0] * 9)
+    trainable._shelf = CheckpointShelf(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "Popen", lambda *_, **__: (_ for _ in ()).throw(BlockingIOError(11, "no process")))
+        assert trainable.save().checkpoint is None
+    assert "no process" in capsys.readouterr().err
+    assert saved(trainable).checkpoint.path == str(tmp_path / "checkpoint_000000")
+
+
+def test_process_that_writes_ends_with_the_trainable_that_can_be_stopped_twice(clocked, tmp_path, monkeypatch):
+    stopped = []
+    monkeypatch.setattr(Algorithm, "cleanup", lambda self: stopped.append(self))
+    trainable = Clocked(config_of("qmix", episodes=400), [1.0] * 9)
+    trainable._shelf = CheckpointShelf(tmp_path)
+    trainable.save()
+    process = trainable._scribe._process
+    for _ in range(2):
+        trainable.cleanup()
+    assert process.returncode == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint_000000"]
+    assert len(stopped) == 2
 
 
 def test_old_checkpoint_that_cannot_be_deleted_does_not_undo_the_newest(clocked, tmp_path, busy):

@@ -1,10 +1,14 @@
 import errno
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
+from dataclasses import replace
+from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import psutil
@@ -14,6 +18,7 @@ from algos.replay_files import ReplaySnapshot
 from algos.settled import fill_folder
 from algos.snapshots import Snapshot
 from experiments.recovery import scribe as scribe_module
+from experiments.recovery import shelf as shelf_module
 from experiments.recovery.manifests import find_damage
 from experiments.recovery.scribe import Scribe
 from experiments.recovery.shelf import CheckpointShelf
@@ -209,7 +214,7 @@ def test_one_that_is_killed_again_is_an_error_of_the_save_alone(scribe, shelf, m
     kill(scribe)
     with monkeypatch.context() as patch:
         patch.setattr(scribe_module, "_start", doomed)
-        with pytest.raises(OSError, match=r"the process that writes was ended twice \(SIGKILL\)"):
+        with pytest.raises(OSError, match=r"the process that writes was ended twice \(signal 9\)"):
             scribe.publish(draft)
     path, _ = scribe.publish(scribe.take(shelf, snapshot(a=b"2")))
     assert (path / "a").read_bytes() == b"2"
@@ -265,10 +270,133 @@ def test_it_ends_with_the_training_however_that_ends(tmp_path, moment):
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint_000000"], "nothing half, nothing left over"
 
 
-def test_nothing_is_published_for_a_training_that_is_gone(shelf, scribe):
-    request = scribe_module._Request(shelf, [("publish", {"previous": None})], {"a": 3})
-    with pytest.raises(EOFError):
-        scribe_module._done(request, None, memoryview(b"abc"), parent=1 if os.getppid() != 1 else 2)
-    assert list(shelf.folder.iterdir()) == []
-    (path,) = scribe_module._done(request, None, memoryview(b"abc"), parent=os.getppid())
-    assert (path / "a").read_bytes() == b"abc"
+def asked(shelf, *then):
+    """A request to publish three bytes, and what is asked after it."""
+    steps = [("publish", {"previous": None}), *then]
+    return scribe_module._Request(shelf, steps, shelf.folder / "checkpoint_000000", {"a": 3})
+
+
+@pytest.mark.parametrize("moment", ["write", "seal", "after it has its name"])
+def test_nothing_more_is_done_for_a_training_that_is_gone(shelf, monkeypatch, moment):
+    gone, seen = [], memoryview(b"abc")
+    monkeypatch.setattr(scribe_module.os, "getppid", lambda: 2 if gone else 1)
+
+    def dies(function):
+        def call(*args, **kwargs):
+            result = function(*args, **kwargs)
+            gone.append(True)
+            return result
+
+        return call
+
+    with monkeypatch.context() as patch:
+        if moment == "write":
+            patch.setattr(scribe_module, "fill_folder", dies(scribe_module.fill_folder))
+        if moment == "seal":
+            patch.setattr(shelf_module, "seal", dies(shelf_module.seal))
+        if moment == "after it has its name":
+            patch.setattr(os, "rename", dies(os.rename))
+        with pytest.raises(scribe_module._NobodyThereError):
+            scribe_module._done(asked(shelf, ("set_aside", {"path": shelf.folder})), None, seen, parent=1)
+    there = ["checkpoint_000000"] if moment == "after it has its name" else []
+    assert [path.name for path in shelf.folder.iterdir()] == there
+    gone.clear()
+    assert scribe_module._done(asked(shelf), None, seen, parent=1) == [shelf.folder / "checkpoint_000000"]
+    assert find_damage(shelf.folder / "checkpoint_000000") == []
+
+
+def test_one_waits_for_another_that_has_not_yet_seen_its_training_die(scribe, shelf):
+    shelf.folder.mkdir()
+    handle = os.open(shelf.folder, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    staged = shelf.folder / ".publishing-checkpoint_000000"
+    staged.mkdir()
+    draft, found = scribe.take(shelf, snapshot(a=b"1")), []
+    saving = Thread(target=lambda: found.append(scribe.publish(draft)))
+    saving.start()
+    saving.join(1.0)
+    assert found == []
+    assert staged.is_dir()
+    os.close(handle)
+    saving.join()
+    assert found == [(shelf.folder / "checkpoint_000000", None)]
+
+
+@pytest.mark.parametrize("last", ["publish", "settle", "prune"])
+def test_one_that_is_killed_before_it_could_say_so_is_believed(scribe, shelf, monkeypatch, last):
+    """The checkpoint that its links come from may be gone by then."""
+    first, _ = scribe.publish(scribe.take(shelf, snapshot(replay__x=noise(1000), y=b"1")))
+    replay = ReplaySnapshot(index={}, new={}, known={"x": f"{first}/replay/x"})
+    draft = scribe.take(shelf, Snapshot({"y": b"2"}, replay=replay), previous=first)
+    then = [("settle", {}), ("prune", {"keep": 1})]
+    hear, num_steps = scribe_module._hear, 1 + [name for name, _ in (("publish", {}), *then)].index(last)
+
+    def dies(connection):
+        scribe_module._say(connection, replace(draft.request, steps=[*draft.request.steps, *then][:num_steps]))
+        hear(connection)
+        kill(scribe)
+        return hear(connection)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scribe, "_answer", lambda *_: (patch.undo(), dies(scribe._connection))[1])
+        path, failed = scribe.publish(draft, then)
+    assert (path.name, failed) == ("checkpoint_000001", None)
+    assert shelf.published() == [path]
+    assert find_damage(path) == []
+
+
+def test_one_that_cannot_be_started_leaves_nothing_open(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    Scribe().close()
+    before = len(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    for _ in range(3):
+        with pytest.raises(BlockingIOError):
+            Scribe()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_closed_one_is_closed_once_and_can_be_asked_nothing(shelf, tmp_path):
+    scribe = Scribe()
+    scribe.close()
+    with (tmp_path / "other").open("w+b") as other:  # it may have the number that the memory had
+        other.write(b"other")
+        other.flush()
+        scribe.close()
+        for asked_late in (
+            lambda: scribe.take(shelf, snapshot(a=b"1")),
+            lambda: scribe.ask(shelf, ("settle", {})),
+        ):
+            with pytest.raises(ValueError, match="closed file"):
+                asked_late()
+        assert (tmp_path / "other").read_bytes() == b"other"
+
+
+def test_paths_are_those_of_the_training_wherever_it_has_gone_since(scribe, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path, _ = scribe.publish(scribe.take(CheckpointShelf(Path("trial_0")), snapshot(a=b"1")))
+    assert path == tmp_path / "trial_0" / "checkpoint_000000"
+    assert (path / "a").read_bytes() == b"1"
+
+
+def test_without_memory_that_is_a_file_it_is_a_file_without_a_name(shelf, monkeypatch):
+    monkeypatch.delattr(os, "memfd_create")
+    with closing(Scribe()) as scribe:
+        path, _ = scribe.publish(scribe.take(shelf, snapshot(a=noise(LARGE))))
+    assert (path / "a").read_bytes() == noise(LARGE)
+
+
+def test_memory_that_is_full_is_an_error_of_the_save_alone(scribe, shelf, monkeypatch):
+    draft = scribe.take(shelf, snapshot(a=noise(LARGE)))
+
+    def refuse(window):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scribe, "_show", refuse)
+        with pytest.raises(OSError, match="No space left on device"):
+            scribe.publish(draft)
+    path, _ = scribe.publish(scribe.take(shelf, snapshot(a=b"2")))
+    assert (path / "a").read_bytes() == b"2"
