@@ -55,6 +55,7 @@ class _Request:
         path: Final name of the checkpoint that is to be published.
         sizes: Bytes of each new file of a checkpoint, which lie in the memory in this order.
         links: Files that are there already (see ``fill_folder``).
+        is_again: Whether a process that was asked before has died: it may have done some of it.
     """
 
     shelf: CheckpointShelf
@@ -62,6 +63,7 @@ class _Request:
     path: Path | None = None
     sizes: Mapping[str, int] = field(default_factory=dict)
     links: Mapping[str, str] = field(default_factory=dict)
+    is_again: bool = False
 
 
 @dataclass(frozen=True)
@@ -189,6 +191,7 @@ class Scribe:
                 self._end()
                 if is_last:
                     raise OSError(f"the process that writes was ended twice ({_ending(self._process)})") from None
+                request = replace(request, is_again=True)
                 if windows is not None and len(windows) > 1:
                     self._show(windows[0])
             except OSError:  # of the memory, while the process waits for more
@@ -325,7 +328,7 @@ def _done(request: _Request, connection: Connection, seen: mmap.mmap, parent: in
 
     def publish(**settings: Any) -> Path:
         assert request.path is not None
-        if not request.path.is_dir():  # by a process that was killed before it could say so
+        if not (request.is_again and request.path.is_dir()):
             request.shelf.publish(write, path=request.path, confirm=confirm, **settings)
         return request.path
 
