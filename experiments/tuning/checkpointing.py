@@ -45,7 +45,11 @@ from experiments.reporting.files import json_text
 from experiments.run_files import BRANCH_FOLDER, EXACT_FILE, META_FILE, SAVE_ERROR_FILE, STATE_FILE
 from experiments.tuning.best import score_to_beat
 
-_FAILING = {"settle": "the checkpoint's name may not last", "prune": "could not delete old checkpoints"}
+_FAILING = {
+    "settle": "the checkpoint's name may not last",
+    "store": "the checkpoint is not in the store yet",
+    "prune": "could not delete old checkpoints",
+}
 """What is said where a checkpoint is there, but a step after it has failed."""
 
 
@@ -181,7 +185,8 @@ class CheckpointedRun(SnapshotAlgorithm):
             return path, f"{_FAILING[failed[0]]} ({first_line(failed[1])})"
         if self._vault is not None:
             for what, failing in (
-                (partial(_bring_to_store, self._vault, path), "the checkpoint is not in the store yet"),
+                (self._vault.push_files, _FAILING["store"]),  # the records that belong to the checkpoint, before it
+                (partial(self._vault.push_checkpoint, path), _FAILING["store"]),
                 (partial(self._scribe.ask, self._shelf, prune), _FAILING["prune"]),
                 (partial(self._vault.prune, self._shelf.folder.name), _FAILING["prune"]),
             ):
@@ -339,16 +344,6 @@ class CheckpointedRun(SnapshotAlgorithm):
         self._has_loaded = True
         if state["floor"] != config_to_json(self.run)["floor"]:
             self.env_runner_group.foreach_env_runner(_begin_new_episodes, local_env_runner=True)
-
-
-def _bring_to_store(vault: Vault, checkpoint: Path) -> None:
-    """Bring a checkpoint, and before it the records that belong to it, into a run's store.
-
-    Raises:
-        OSError: if the store does not take it.
-    """
-    vault.push_files()
-    vault.push_checkpoint(checkpoint)
 
 
 def load_weights(algorithm: Algorithm, source: str) -> None:

@@ -202,16 +202,16 @@ def full_disk(monkeypatch):
 
 @pytest.fixture
 def busy(monkeypatch):
-    """While it is entered, a step after a checkpoint is there fails."""
+    """While it is entered, a step after a checkpoint is there fails, where it is done."""
 
     @contextmanager
     def busy(step):
         real = Scribe.publish
 
         def publish(self, draft, then=()):
-            names = [name for name, _ in then]
-            path, failed = real(self, draft, then[: names.index(step)])
-            assert failed is None
+            fails = ("set_aside", {"path": Path("/nowhere")})
+            path, failed = real(self, draft, [fails if asked[0] == step else asked for asked in then])
+            assert failed[0] == "set_aside"
             return path, (step, OSError("busy"))
 
         with monkeypatch.context() as patch:
@@ -310,6 +310,9 @@ class SilentStore:
 
     def push_files(self):
         raise OSError("no answer")
+
+    def push_checkpoint(self, checkpoint):
+        raise AssertionError("no checkpoint goes there before its records")
 
     def prune(self, trial):
         raise AssertionError("nothing is deleted meanwhile")
