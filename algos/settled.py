@@ -1,6 +1,7 @@
 """Files written once, through to the disk itself, and what they should hold."""
 
 import errno
+import fcntl
 import hashlib
 import os
 import shutil
@@ -16,8 +17,13 @@ _AT_ONCE = 64
 """Files that are open at the same time."""
 _PARTS_AT_ONCE = 16
 """Parts that the system takes in one call."""
-_SMALL = 1 << 16
-"""Bytes up to which parts that follow one another are joined: a copy is cheaper than a call of the system."""
+SMALL = 1 << 16
+"""Bytes up to which parts that follow one another are joined: a copy is cheaper than a call of the system. A part with
+more is written before the next one is asked for."""
+BLOCK = 1 << 12
+"""Bytes of which disks and memory are made: what begins at a multiple of it can go from one to the other."""
+_PAST_CACHE = getattr(os, "O_DIRECT", 0)
+"""Flag of a file that is written without a copy in the system's memory; 0 where the system has none."""
 
 
 class Settled(NamedTuple):
@@ -57,7 +63,8 @@ def write_files(folder: Path, contents: Mapping[str, Parts]) -> dict[str, Settle
 
     Args:
         folder: Where they go, with the folders that they lie in.
-        contents: By path in the folder, where nothing is yet: all of it. Large parts are not copied.
+        contents: By path in the folder, where nothing is yet: all of it. Large parts are not copied, and those that
+            lie at a multiple of ``BLOCK`` in memory, as in their file, not even by the system, where it can.
 
     Returns:
         What each file should hold: of the memory, not read back.
@@ -120,8 +127,37 @@ def _write(handle: int, parts: Parts) -> Settled:
             num_bytes += len(part)
             yield part
 
-    pour(handle, counted())
+    for part in _joined(counted()):
+        pour(handle, [part[_write_past_cache(handle, part) :]])
     return Settled(num_bytes, digest.hexdigest())
+
+
+def _write_past_cache(handle: int, part: memoryview) -> int:
+    """Write the whole blocks of a large part to the disk without a copy in the system's memory.
+
+    Nobody reads a checkpoint soon, and pages for the copy cost more than all else: memory of a virtual machine that
+    has not been touched before is not there yet.
+
+    Returns:
+        How many bytes are written; 0 where the file system, or where the part lies, does not allow it.
+
+    Raises:
+        OSError: if they cannot be written.
+    """
+    whole, written = len(part) // BLOCK * BLOCK, 0
+    if not _PAST_CACHE or len(part) <= SMALL:
+        return 0
+    flags = fcntl.fcntl(handle, fcntl.F_GETFL)
+    try:
+        fcntl.fcntl(handle, fcntl.F_SETFL, flags | _PAST_CACHE)
+        while written < whole:
+            written += os.write(handle, part[written:whole])
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+    finally:
+        fcntl.fcntl(handle, fcntl.F_SETFL, flags)
+    return written
 
 
 def _joined(parts: Parts) -> Iterator[memoryview]:
@@ -129,10 +165,10 @@ def _joined(parts: Parts) -> Iterator[memoryview]:
     small: list[bytes | memoryview] = []
     num_bytes = 0
     for part in parts:
-        if small and num_bytes + len(part) > _SMALL:
+        if small and num_bytes + len(part) > SMALL:
             yield memoryview(b"".join(small))
             small, num_bytes = [], 0
-        if len(part) > _SMALL:
+        if len(part) > SMALL:
             yield memoryview(part)
         elif len(part):
             small.append(part)

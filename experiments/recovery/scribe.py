@@ -24,7 +24,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from algos.settled import Settled, fill_folder, pour
+from algos.settled import BLOCK, SMALL, Settled, fill_folder, pour
 from experiments.recovery.shelf import CheckpointShelf
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ _WINDOW = 1 << 25
 """Bytes of memory that both processes see; of a checkpoint with more, the rest follows as they are written."""
 _AT_ONCE = 1 << 20
 """Bytes in a part of what is read of it."""
+_NOTHING = memoryview(bytes(BLOCK))
 _MORE = "more"
 """What the scribe says when it has read all that it sees and that is not all, and hears when there is more to see."""
 _LEFT_TO_THE_TRAINING = {signal.SIGINT, signal.SIGTERM}
@@ -53,7 +54,8 @@ class _Request:
         shelf: Where they are.
         steps: Names of its methods, and their settings; once one of them has failed nothing more is done.
         path: Final name of the checkpoint that is to be published.
-        sizes: Bytes of each new file of a checkpoint, which lie in the memory in this order.
+        sizes: Bytes of each new file of a checkpoint, which lie in the memory in this order, each from the beginning of
+            a block on.
         links: Files that are there already (see ``fill_folder``).
         is_again: Whether a process that was asked before has died: it may have done some of it.
     """
@@ -121,7 +123,7 @@ class Scribe:
         links = {name: os.path.abspath(source) for name, source in snapshot.links().items()}
         step: Step = ("publish", {"previous": previous and previous.absolute()})
         request = _Request(_absolute(shelf), [step], (path or shelf.next_path()).absolute(), sizes, links)
-        draft = Draft(snapshot, request, _windows(part for parts in contents.values() for part in parts))
+        draft = Draft(snapshot, request, _windows(contents.values()))
         self._show(draft.windows[0])
         if len(draft.windows) == 1:
             snapshot.release()
@@ -255,18 +257,22 @@ def _shared_memory() -> IO[bytes]:
     return file
 
 
-def _windows(parts: Iterable[bytes | memoryview]) -> list[list[memoryview]]:
-    """The parts by memories full, at least one."""
+def _windows(files: Iterable[Iterable[bytes | memoryview]]) -> list[list[memoryview]]:
+    """The parts of all files by memories full, at least one; files are filled up to whole blocks."""
     windows: list[list[memoryview]] = [[]]
     room = _WINDOW
-    for part in parts:
-        left = memoryview(part)
-        while left:
-            if not room:
-                windows.append([])
-                room = _WINDOW
-            windows[-1].append(left[:room])
-            left, room = left[room:], room - len(windows[-1][-1])
+    for parts in files:
+        for part in parts:
+            left = memoryview(part)
+            while left:
+                if not room:
+                    windows.append([])
+                    room = _WINDOW
+                windows[-1].append(left[:room])
+                left, room = left[room:], room - len(windows[-1][-1])
+        if rest := room % BLOCK:
+            windows[-1].append(_NOTHING[:rest])
+            room -= rest
     return windows
 
 
@@ -323,7 +329,7 @@ def _done(request: _Request, connection: Connection, seen: mmap.mmap, parent: in
             raise _NobodyThereError
 
     def write(folder: Path) -> dict[str, Settled]:
-        reader = _Reader(connection, seen, is_all=sum(request.sizes.values()) <= len(seen))
+        reader = _Reader(connection, seen, is_all=sum(map(_blocks, request.sizes.values())) <= len(seen))
         return fill_folder(folder, {n: reader.take(size) for n, size in request.sizes.items()}, request.links)
 
     def publish(**settings: Any) -> Path:
@@ -347,6 +353,11 @@ def _done(request: _Request, connection: Connection, seen: mmap.mmap, parent: in
     except Exception:
         done.append(RuntimeError(f"in the process that writes checkpoints:\n{traceback.format_exc()}"))
     return done
+
+
+def _blocks(num_bytes: int) -> int:
+    """Bytes of the whole blocks that hold so many."""
+    return -(-num_bytes // BLOCK) * BLOCK
 
 
 @contextmanager
@@ -374,11 +385,12 @@ class _Reader:
         self.connection, self.seen, self.is_all, self.at = connection, seen, is_all, 0
 
     def take(self, num_bytes: int) -> Iterator[bytes | memoryview]:
-        """The next so many, in parts that stay what they are.
+        """The next so many, from the beginning of a block on, in parts; small ones stay what they are.
 
         Raises:
             _NobodyThereError: if nobody is there any more to fill the memory.
         """
+        self.at = _blocks(self.at)
         while num_bytes:
             if self.at == len(self.seen):
                 _say(self.connection, _MORE)
@@ -387,4 +399,4 @@ class _Reader:
             part = memoryview(self.seen)[self.at : self.at + min(num_bytes, _AT_ONCE)]
             self.at += len(part)
             num_bytes -= len(part)
-            yield part if self.is_all else bytes(part)
+            yield part if self.is_all or len(part) > SMALL else bytes(part)

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from algos.replay_files import ReplaySnapshot
-from algos.settled import fill_folder
+from algos.settled import BLOCK, fill_folder
 from algos.snapshots import Snapshot
 from experiments.recovery import scribe as scribe_module
 from experiments.recovery import shelf as shelf_module
@@ -24,6 +24,7 @@ from experiments.recovery.scribe import Scribe
 from experiments.recovery.shelf import CheckpointShelf
 
 PATIENCE_S = 60
+FULL = scribe_module._WINDOW
 LARGE = 40_000_000
 """Bytes of a file that no memory of the scribe's holds whole."""
 
@@ -117,7 +118,7 @@ def test_checkpoint_larger_than_the_memory_is_handed_over_as_it_is_written(scrib
         "d": noise(LARGE, 2),
         "e": noise(100_000, 3),
     }
-    assert sum(map(len, contents.values())) > 2 * scribe_module._WINDOW > 0
+    assert sum(map(len, contents.values())) > 2 * FULL
     taken = snapshot(**contents)
     draft = scribe.take(shelf, taken)
     assert not taken.is_free, "the rest is still to be read"
@@ -129,7 +130,7 @@ def test_checkpoint_larger_than_the_memory_is_handed_over_as_it_is_written(scrib
     assert (path / "a").read_bytes() == b"small", "nothing of the large one is left over"
 
 
-@pytest.mark.parametrize("num_bytes", [scribe_module._WINDOW, scribe_module._WINDOW + 1, 2 * scribe_module._WINDOW])
+@pytest.mark.parametrize("num_bytes", [FULL, FULL + 1, FULL + 2, 2 * FULL, FULL - BLOCK, FULL - BLOCK + 2])
 def test_checkpoint_that_just_fits(scribe, shelf, num_bytes):
     path, _ = scribe.publish(scribe.take(shelf, snapshot(a=noise(num_bytes - 1), b=b"x", c=b"")))
     assert (path / "a").read_bytes() == noise(num_bytes - 1)
