@@ -84,7 +84,8 @@ def snapshot_replay(replay: TeamReplay, *, previous: Path | None = None) -> Repl
             so it must be there until the snapshot is written. A file system without hard links gets copies.
     """
     rings, known = {}, {}
-    there = None if previous is None else f"{previous}/{FOLDER}"
+    there = f"{previous}/{FOLDER}"
+    held = set(os.listdir(there)) if previous is not None and os.path.isdir(there) else set()
     new: dict[str, dict[str, list[Tensor]]] = {}
     priorities, loans = {}, []
     for source, ring in sorted(replay.rings.items()):
@@ -93,7 +94,7 @@ def snapshot_replay(replay: TeamReplay, *, previous: Path | None = None) -> Repl
         for j in range(ring.oldest // rows, ring.written // rows + 1):
             is_finished = ring.written >= (j + 1) * rows
             name = f"{source}-{ring.number}-{rows}-{j:08d}{SHARED_ENDING if is_finished else OPEN_ENDING}"
-            if is_finished and there is not None and os.path.isfile(f"{there}/{name}"):
+            if is_finished and name in held:
                 known[name] = f"{there}/{name}"
             else:
                 first, last = max(j * rows, ring.oldest), min((j + 1) * rows, ring.written + 1)

@@ -120,7 +120,7 @@ class Scribe:
         """
         contents = snapshot.contents()
         sizes = {name: sum(map(len, parts)) for name, parts in contents.items()}
-        links = {name: os.path.abspath(source) for name, source in snapshot.links().items()}
+        links = {n: s if os.path.isabs(s) else os.path.abspath(s) for n, s in snapshot.links().items()}  # it takes long
         step: Step = ("publish", {"previous": previous and previous.absolute()})
         request = _Request(_absolute(shelf), [step], (path or shelf.next_path()).absolute(), sizes, links)
         draft = Draft(snapshot, request, _windows(contents.values()))
