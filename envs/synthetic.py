@@ -15,11 +15,16 @@ the **open and the close of bar t + 1** by ``b`` times that bar's volatility, an
 at bar t and filled at the next open earns it. ``signal_strength`` is the best Sharpe ratio a year of trading one
 asset on it, re-set at every open, before costs, beside the drift, by one who knows the volatility of the coming
 bar; see ``best_sharpe``.
+
+Geometric Brownian prices, ``law = "brownian"``, leave all of it out but the signal: returns are independent and normal
+with one volatility, every bar opens where the last one has closed, and over the whole history means, variances and
+correlations are exactly those that were asked for (moment matching: Boyle, Broadie and Glasserman 1997).
+The best portfolio is known there; see ``envs.optima.floor_merton``.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +36,7 @@ from envs.bar_data import Bars
 from envs.errors import InputError
 from envs.settings import STRICT
 
+Law = Literal["stylised", "brownian"]
 Regime = Literal["calm", "volatile", "crisis"]
 REGIMES: tuple[Regime, ...] = ("calm", "volatile", "crisis")
 
@@ -44,6 +50,9 @@ ASSET_NAMES = (
 class SyntheticConfig:
     """The built-in daily market. The defaults meet the statistics of real stocks; a test holds them to it."""
 
+    law: Law = "stylised"
+    """stylised: regimes, clustered volatility, fat tails. brownian: geometric Brownian motion, without overnight gaps;
+    settings of regimes do nothing."""
     num_assets: int = 8
     """Assets in the market."""
     num_bars: int = 1_512
@@ -79,7 +88,7 @@ _FACTOR_TAIL, _OWN_TAIL = 6.0, 4.6  # degrees of freedom of the common and the o
 _LOG_VOL = {"common": (0.955, 0.29, -0.85), "own": (0.92, 0.24, -0.7)}
 _STREAM = 1  # under it the default seed gives a history with every regime and typical statistics
 _OVERNIGHT = 0.25  # share of a bar's variance that falls between the close and the next open
-_PERIODS = 252.0
+PERIODS_PER_YEAR = 252.0
 _PLANTED = (
     "a signal is planted in it, by which the best Sharpe ratio is {:g} an asset and year before costs: good results "
     "show that learning works, and promise nothing for real prices"
@@ -101,9 +110,59 @@ def generate_bars(config: SyntheticConfig) -> Bars:
     _check(config)
     rng = np.random.default_rng([_STREAM, config.seed])
     T, A = config.num_bars, config.num_assets
+    made = _stylised(config, rng) if config.law == "stylised" else _brownian(config, rng)
+    night, day, reach = made.night, made.day, made.reach
+    first = np.exp(rng.uniform(np.log(20.0), np.log(200.0), A))
+    close = first * np.exp(np.cumsum(night + day, axis=0))
+    open_ = close * np.exp(-day)
+    up, down = (np.sqrt(day**2 - reach * np.log1p(-rng.random((T, A)))) for _ in range(2))
+    volume = _draw_volume(config, rng, np.abs(night + day) / made.volatility, close)
+    return Bars(
+        dates=np.busday_offset(np.datetime64(config.start_date, "D"), np.arange(T), roll="forward"),
+        assets=_asset_names(A),
+        open=open_,
+        high=np.maximum(open_ * np.exp((day + up) / 2), np.maximum(open_, close)),
+        low=np.minimum(open_ * np.exp((day - down) / 2), np.minimum(open_, close)),
+        close=close,
+        volume=volume,
+        frequency="1d",
+        periods_per_year=PERIODS_PER_YEAR,
+        source="synthetic",
+        notes=(
+            f"built-in synthetic market, seed {config.seed}: {A} assets, {T} business days, 252 periods a year",
+            *(() if config.signal_strength == 0 else (_PLANTED.format(config.signal_strength),)),
+        ),
+        regimes=made.regimes,
+        signal=made.signal if config.signal_strength > 0 else None,
+    )
+
+
+class _Returns(NamedTuple):
+    """Log returns of a market, [T, A] each but for the last two.
+
+    Attributes:
+        night: From the close before to the open.
+        day: From the open to the close.
+        reach: Twice the variance of the way from open to close.
+        signal: What is planted.
+        regimes: [T] int64.
+        volatility: Typical, of one bar, [A].
+    """
+
+    night: NDArray[np.float64]
+    day: NDArray[np.float64]
+    reach: NDArray[np.float64]
+    signal: NDArray[np.float64]
+    regimes: NDArray[np.int64]
+    volatility: NDArray[np.float64]
+
+
+def _stylised(config: SyntheticConfig, rng: np.random.Generator) -> _Returns:
+    """The market that is told of at the top."""
+    T, A = config.num_bars, config.num_assets
     regimes = _draw_regimes(config, rng)
     spread = np.exp(0.22 * _even_normals(A, rng))
-    volatility = config.annual_volatility / np.sqrt(_PERIODS) * spread  # [A], of one bar
+    volatility = config.annual_volatility / np.sqrt(PERIODS_PER_YEAR) * spread  # [A], of one bar
     factor = _student_t(rng, (T, 1), _FACTOR_TAIL)
     own = _student_t(rng, (T, A), _OWN_TAIL)
     log_vol = _log_volatility(factor, _LOG_VOL["common"], rng) + _log_volatility(own, _LOG_VOL["own"], rng)
@@ -117,33 +176,26 @@ def generate_bars(config: SyntheticConfig) -> Bars:
     scale = np.sqrt(share * factor.scale**2 + (1 - share) * own.scale**2)
     shock = np.sqrt(share) * factor.value + np.sqrt(1 - share) * own.value
     bridge = rng.standard_normal((T, A)) * np.sqrt(_OVERNIGHT * (1 - _OVERNIGHT)) * scale
-    drift = np.log1p(config.annual_drift) / _PERIODS - sigma**2 / 2
+    drift = np.log1p(config.annual_drift) / PERIODS_PER_YEAR - sigma**2 / 2
     night = sigma * (_OVERNIGHT * shock + bridge)
     day = sigma * ((1 - _OVERNIGHT) * shock - bridge + edge) + drift
-    first = np.exp(rng.uniform(np.log(20.0), np.log(200.0), A))
-    close = first * np.exp(np.cumsum(night + day, axis=0))
-    open_ = close * np.exp(-day)
     reach = 2 * (1 - _OVERNIGHT) * (sigma * scale) ** 2
-    up, down = (np.sqrt(day**2 - reach * np.log1p(-rng.random((T, A)))) for _ in range(2))
-    volume = _draw_volume(config, rng, np.abs(night + day) / volatility, close)
-    return Bars(
-        dates=np.busday_offset(np.datetime64(config.start_date, "D"), np.arange(T), roll="forward"),
-        assets=_asset_names(A),
-        open=open_,
-        high=np.maximum(open_ * np.exp((day + up) / 2), np.maximum(open_, close)),
-        low=np.minimum(open_ * np.exp((day - down) / 2), np.minimum(open_, close)),
-        close=close,
-        volume=volume,
-        frequency="1d",
-        periods_per_year=_PERIODS,
-        source="synthetic",
-        notes=(
-            f"built-in synthetic market, seed {config.seed}: {A} assets, {T} business days, 252 periods a year",
-            *(() if config.signal_strength == 0 else (_PLANTED.format(config.signal_strength),)),
-        ),
-        regimes=regimes,
-        signal=signal if config.signal_strength > 0 else None,
-    )
+    return _Returns(night, day, reach, signal, regimes, volatility)
+
+
+def _brownian(config: SyntheticConfig, rng: np.random.Generator) -> _Returns:
+    """Geometric Brownian prices with exact moments, before what a signal adds."""
+    T, A = config.num_bars, config.num_assets
+    sigma = config.annual_volatility / np.sqrt(PERIODS_PER_YEAR)
+    draws = rng.standard_normal((T, A))
+    draws -= draws.mean(0)
+    found = np.linalg.cholesky(draws.T @ draws / T)
+    wanted = np.linalg.cholesky(np.full((A, A), config.correlation) + (1 - config.correlation) * np.eye(A))
+    signal, edge = _draw_signal(config, rng)
+    day = sigma * (draws @ np.linalg.solve(found.T, wanted.T) + edge) + np.log1p(config.annual_drift) / PERIODS_PER_YEAR
+    day -= sigma**2 / 2
+    calm = np.full(T, REGIMES.index("calm"))
+    return _Returns(np.zeros((T, A)), day, np.full((T, A), 2 * sigma**2), signal, calm, np.full(A, sigma))
 
 
 def best_sharpe(edge: float) -> float:
@@ -169,7 +221,7 @@ def signal_edge(signal_strength: float) -> float:
     """Size of the planted forecast, in standard deviations of a bar: the inverse of ``best_sharpe`` over a year."""
     if signal_strength == 0:
         return 0.0
-    target = signal_strength / np.sqrt(_PERIODS)
+    target = signal_strength / np.sqrt(PERIODS_PER_YEAR)
     return float(brentq(lambda edge: best_sharpe(edge) - target, 0.0, 1e3, xtol=1e-12))
 
 
@@ -288,6 +340,11 @@ def _check(config: SyntheticConfig) -> None:
             raise InputError(f"data.synthetic.{name} is {getattr(config, name)}: it must be above 0")
     if config.num_bars < 2:
         raise InputError(f"data.synthetic.num_bars is {config.num_bars}: a market needs at least 2 bars")
+    if config.law == "brownian" and config.num_bars < config.num_assets + 2:
+        raise InputError(
+            f"data.synthetic.num_bars is {config.num_bars}: Brownian prices of {config.num_assets} assets need at "
+            f"least {config.num_assets + 2}, for their moments to be exact"
+        )
     if not 0 <= config.correlation < 1:
         raise InputError(f"data.synthetic.correlation is {config.correlation}: it must be at least 0 and below 1")
     if config.annual_drift <= -1 or config.signal_strength < 0 or config.seed < 0:

@@ -83,6 +83,9 @@ _LINEAR_QUADRATIC = {
     "train_batch_size_per_learner": 2048,
     "minibatch_size": 512,
 }
+_MYOPIC = {"gamma": 0.0}
+"""Whose utility is the logarithm does best by looking no further than the next bar, for trading is free there (Mossin
+1968); whatever else is summed is noise."""
 _EQUILIBRIUM = {
     "lr": 3e-4,
     "initial_std": 0.2,
@@ -128,6 +131,29 @@ _OF_MARKET: Mapping[tuple[str, str], Recipe] = MappingProxyType(
         ("kyle", "ippo"): Recipe(1_500_000, _EQUILIBRIUM, 65_536),
         ("market-making", "mappo"): Recipe(400_000, {}),
         ("market-making", "ppo"): Recipe(2_000_000, {"train_batch_size_per_learner": 4_096, "minibatch_size": 512}),
+        ("floor", "mappo"): Recipe(
+            1_000_000,
+            {
+                **_MYOPIC,
+                "lr": 1e-3,
+                "num_envs_per_env_runner": 256,
+                "train_batch_size_per_learner": 16_384,
+                "minibatch_size": 4_096,
+            },
+        ),
+        ("floor", "ppo"): Recipe(400_000, _MYOPIC),
+        ("floor", "maddpg"): Recipe(
+            200_000,
+            {
+                **_OFF_POLICY,
+                **_MYOPIC,
+                "num_updates": 8,
+                "replay_capacity": 200_000,
+                "train_batch_size": 1_024,
+                "actor_lr": 2e-4,
+                "noise_end": 0.4,
+            },
+        ),
         ("two-step", "mappo"): Recipe(60_000, {"entropy_coeff": 0.05}),
         ("two-step", "ppo"): Recipe(60_000, {"entropy_coeff": 0.05}),
     }

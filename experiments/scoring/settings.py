@@ -41,8 +41,9 @@ class ScoreConfig:
     """Rows of the table whose problem or algorithm has this in its name."""
     market: str = "merton"
     """Market or game whose best policy is known: two-step, climbing, penalty, merton, merton-relative,
-    garleanu-pedersen, almgren-chriss, kyle or market-making. Or a benchmark: lbf:ID (level-based foraging, as in
-    lbf:8x8-2p-2f-coop) or mpe:ID (multi-particle environments, as in mpe:simple_spread)."""
+    garleanu-pedersen, almgren-chriss, kyle or market-making, or floor:merton, which is played on the trading floor
+    itself. Or a benchmark: lbf:ID (level-based foraging, as in lbf:8x8-2p-2f-coop) or mpe:ID (multi-particle
+    environments, as in mpe:simple_spread)."""
     agents: int | None = Field(default=None, gt=0)
     """How many agents, where that can be chosen; None takes the market's own number."""
     settings: tuple[str, ...] = ()

@@ -13,15 +13,19 @@ from torch import Tensor
 from algos.counted import counted_seed
 from algos.team_env import MultiAgentTeamEnv, TeamEnv
 from envs import benchmarks
+from envs import rllib as trading_floors
 from envs.errors import InputError
+from envs.market import build_floor, spec_to_json
 from envs.optima import rllib as known_markets
 from envs.optima.batched import OptimaEnv
 from envs.optima.catalog import CATALOG, make_problem
 from envs.optima.evaluation import Value, action_distance, best_action_size, value
+from envs.optima.floor_merton import floor_merton
 from envs.optima.problem import Policy, Problem
 from experiments.scoring.published import PUBLISHED
 from experiments.scoring.results import Shown
 
+FLOOR_MERTON = "floor:merton"
 EQUILIBRIUM = "equilibrium"
 """What results are held against where agents play against each other."""
 _REPLICAS = 32
@@ -84,7 +88,7 @@ def make_yardstick(market: str, algo: str, *, num_agents: int | None, settings: 
     """Find what the market is held against.
 
     Args:
-        market: A name of ``envs.optima.catalog``, or ``lbf:ID`` or ``mpe:ID``.
+        market: A name of ``envs.optima.catalog``, ``floor:merton``, or ``lbf:ID`` or ``mpe:ID``.
         algo: The learner, on whose published return a benchmark's reference depends.
         num_agents: How many agents, where that can be chosen.
         settings: Of the market.
@@ -94,8 +98,10 @@ def make_yardstick(market: str, algo: str, *, num_agents: int | None, settings: 
     """
     if benchmarks.is_benchmark(market):
         return Benchmark(market, algo, num_agents=num_agents, settings=settings)
+    if market == FLOOR_MERTON:
+        return FloorMarket(num_agents=num_agents, settings=settings)
     if market not in CATALOG and ":" in market:
-        raise InputError(f"market {market!r} does not exist: with a colon there are lbf:ID and mpe:ID")
+        raise InputError(f"market {market!r} does not exist: with a colon there are {FLOOR_MERTON}, lbf:ID and mpe:ID")
     return KnownMarket(market, num_agents=num_agents, settings=settings)
 
 
@@ -164,6 +170,76 @@ class KnownMarket:
             return team.act(obs.to(torch.float32))
 
         return act
+
+
+class FloorMarket:
+    """Merton's problem on the trading floor itself (``envs.optima.floor_merton``); arguments as of ``make_yardstick``.
+
+    Objective: the growth that may be expected of the weights that a policy holds, per cent a year; what prices then do
+    is chance.
+    """
+
+    best_is = "optimum"
+    reference: float | None = None
+    has_choices = False
+    is_uniform = True
+
+    def __init__(self, *, num_agents: int | None, settings: Mapping[str, Any]) -> None:
+        if num_agents is not None and "num_assets" in settings:
+            raise InputError(
+                f"market {FLOOR_MERTON}: setting 'num_assets' is the number of agents, which num_agents says already"
+            )
+        own = {} if num_agents is None else {"num_assets": num_agents}
+        self.problem = floor_merton({**settings, **own})
+        self.num_agents = self.problem.config.num_assets
+        self.optimum: float | None = self.problem.optimal_value
+        self.agent_ids: Sequence[str] = build_floor(self.problem.spec).agent_ids
+        self.env_name = trading_floors.register()
+        self.env_config: Mapping[str, Any] = {"spec": spec_to_json(self.problem.spec)}
+
+    def head(self) -> dict[str, Any]:
+        """What of a record is its own."""
+        return {
+            "best_is": self.best_is,
+            "optimum_of_each": [self.problem.optimal_value] * self.num_agents,
+            "size_of_best_actions": self.problem.best_weights.tolist(),
+        }
+
+    def baseline(self, num_episodes: int) -> float:
+        """Growth of cash."""
+        return self.problem.baseline_value
+
+    def value(self, team: Team, *, num_episodes: int, seed: int = 0) -> Value:
+        """Expected growth of the weights that are held, on the mean bar of each episode."""
+        held = self._play(team, num_episodes=num_episodes, seed=seed)
+        return Value(self.problem.growth(held).mean(0)[:, None].expand(-1, self.num_agents))
+
+    def distance(self, team: Team, *, num_episodes: int) -> Tensor | None:
+        """Root mean square difference of each weight from the best, [N, 1]."""
+        held = self._play(team, num_episodes=num_episodes, seed=0)
+        return (held - torch.from_numpy(self.problem.best_weights)).square().mean((0, 1)).sqrt()[:, None]
+
+    def shown(self, team: Team) -> Shown | None:
+        """Weights bar by bar in a few episodes."""
+        chosen = self._play(team, num_episodes=_REPLICAS, seed=1)[..., :1].flatten(0, 1).tolist()
+        return [self.problem.best_weights[:1].tolist()] * len(chosen), chosen
+
+    def _play(self, team: Team, *, num_episodes: int, seed: int) -> Tensor:
+        """Weights that a policy holds, [T, E, A] float64, in the market's own bars from places that the seed chooses.
+
+        Raises:
+            InputError: if there are fewer than two episodes.
+        """
+        if num_episodes < 2:
+            raise InputError(f"num_episodes is {num_episodes}: an error bar needs at least 2")
+        floor = build_floor(self.problem.spec, num_replicas=num_episodes, seed=seed, record=True)
+        step, held = floor.reset(), []
+        team.reset()
+        for _ in range(floor.episode_bars):
+            step = floor.step(team.act(step.obs, step.action_mask))
+            assert floor.detail is not None
+            held.append(floor.detail.target.T)
+        return torch.stack(held)
 
 
 class Benchmark:

@@ -277,3 +277,52 @@ def test_small_and_wide_markets(assets, bars):
     assert market.close.shape == (bars, assets)
     assert len(set(market.assets)) == assets
     assert np.isfinite(market.close).all()
+
+
+BROWNIAN = SyntheticConfig(law="brownian", num_assets=3, num_bars=2_000, correlation=0.3, annual_volatility=0.3)
+
+
+def test_brownian_prices_have_the_moments_that_were_asked_for():
+    bars = generate_bars(BROWNIAN)
+    day = np.log(bars.close / bars.open)
+    np.testing.assert_allclose(day.mean(0) * 252, np.log(1.08) - 0.3**2 / 2, rtol=1e-9)
+    np.testing.assert_allclose(np.cov(day.T, ddof=0) * 252, 0.3**2 * (0.3 + 0.7 * np.eye(3)), rtol=1e-9)
+    np.testing.assert_allclose(bars.open[1:], bars.close[:-1], rtol=1e-14)
+    assert (bars.high >= np.maximum(bars.open, bars.close)).all()
+    assert (bars.low <= np.minimum(bars.open, bars.close)).all()
+    assert (bars.regimes == REGIMES.index("calm")).all()
+
+
+def test_brownian_returns_are_normal_and_independent():
+    r = np.log(generate_bars(dataclasses.replace(BROWNIAN, num_bars=20_000)).close)
+    r = np.diff(r, axis=0)
+    error = 1 / np.sqrt(len(r))
+    assert np.abs(excess_kurtosis(r)).max() < 4 * np.sqrt(24) * error
+    for lag in (1, 5):
+        assert np.abs(autocorrelation(r, lag)).max() < 4 * error
+        assert np.abs(autocorrelation(np.abs(r), lag)).max() < 4 * error
+
+
+def test_range_of_brownian_bars_tells_their_variance():
+    """u (u - c) + d (d - c), of high, low and close over the open, has its mean there (Rogers and Satchell 1991)."""
+    bars = generate_bars(dataclasses.replace(BROWNIAN, num_bars=20_000))
+    u, d, c = (np.log(price / bars.open) for price in (bars.high, bars.low, bars.close))
+    estimates = u * (u - c) + d * (d - c)
+    error = estimates.std() / np.sqrt(estimates.size)
+    assert abs(estimates.mean() - 0.3**2 / 252) < 4 * error
+    assert error < 0.01 * 0.3**2 / 252
+
+
+def test_signal_can_be_planted_in_brownian_prices():
+    plain, planted = (generate_bars(dataclasses.replace(BROWNIAN, signal_strength=s)) for s in (0.0, 2.0))
+    assert plain.signal is None
+    moved = np.log(planted.close / planted.open) - np.log(plain.close / plain.open)
+    np.testing.assert_allclose(
+        moved[1:], signal_edge(2.0) * planted.signal[:-1] * 0.3 / np.sqrt(252), rtol=1e-6, atol=1e-9
+    )
+
+
+def test_brownian_prices_need_more_bars_than_assets():
+    with pytest.raises(InputError, match="num_bars is 4: Brownian prices of 3 assets need at least 5"):
+        generate_bars(dataclasses.replace(BROWNIAN, num_bars=4))
+    generate_bars(dataclasses.replace(BROWNIAN, num_bars=5))

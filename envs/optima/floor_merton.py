@@ -1,0 +1,205 @@
+"""Merton's investor of logarithmic utility on the trading floor itself: orders, books and bars, and a known best."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field, ValidationError
+from pydantic.dataclasses import dataclass
+from scipy.optimize import minimize
+from torch import Tensor
+
+from envs.bars import DataConfig
+from envs.errors import InputError
+from envs.execution import CostConfig
+from envs.mandates import DeskConfig
+from envs.market import FloorSpec
+from envs.optima.merton import equicorrelated
+from envs.rewards import RewardConfig, gain
+from envs.settings import STRICT
+from envs.synthetic import PERIODS_PER_YEAR, SyntheticConfig
+from envs.trading import FloorConfig
+
+Array = NDArray[np.float64]
+
+MOST_ASSETS = 5
+_NODES = 9
+"""Of Gauss-Hermite's rule for each asset: with twice as many, figures are the same to nine digits."""
+_PER_YEAR = 12.0
+"""Bars in a year. The fewer there are, the more of a bar's return is its mean, and the sooner that can be learned."""
+_FASTER = PERIODS_PER_YEAR / _PER_YEAR
+"""How much faster the clock of the built-in market runs here."""
+_PERCENT = 100.0
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class FloorMertonConfig:
+    """Assets that follow geometric Brownian motion, traded without costs by one agent each."""
+
+    num_assets: int = Field(default=1, gt=0, le=MOST_ASSETS)
+    """Assets, all alike, and as many agents on one account."""
+    annual_drift: float = Field(default=0.08, gt=-1)
+    """Expected return of each asset, as a fraction a year."""
+    annual_volatility: float = Field(default=0.2, gt=0)
+    """Standard deviation of each asset's log return a year."""
+    correlation: float = Field(default=0.0, ge=0, lt=1)
+    """Correlation between any two assets."""
+    rate: float = Field(default=0.02, ge=0)
+    """Interest on cash a year, and on what is borrowed."""
+    max_weight: float = Field(default=2.0, gt=0)
+    """Largest weight of an asset."""
+    horizon_bars: int = Field(default=24, gt=0)
+    """Decisions in an episode, one a month."""
+    num_bars: int = Field(default=50_000, gt=0)
+    """Months of history: so many that to know them by heart is no easy way to grow."""
+    seed: int = Field(default=0, ge=0)
+    """Of the prices."""
+
+
+def floor_spec(config: FloorMertonConfig) -> FloorSpec:
+    """The floor on which it is played: no costs, one rate of interest, log growth of the account as reward.
+
+    Orders that are decided at a close fill at the next open, which on these prices is that close.
+
+    Raises:
+        InputError: if a setting cannot be used.
+    """
+    try:
+        return FloorSpec(
+            data=DataConfig(
+                frequency="1mo",
+                periods_per_year=_PER_YEAR,
+                train=0.98,
+                validation=0.01,
+                test=0.01,
+                synthetic=SyntheticConfig(
+                    law="brownian",
+                    num_assets=config.num_assets,
+                    num_bars=config.num_bars,
+                    seed=config.seed,
+                    start_date="1700-01-01",
+                    annual_volatility=config.annual_volatility * _FASTER**0.5,
+                    annual_drift=(1.0 + config.annual_drift) ** _FASTER - 1.0,
+                    correlation=config.correlation,
+                ),
+            ),
+            desk=DeskConfig(
+                preset="desk" if config.num_assets > 1 else "rivals",  # a desk has several assets to divide
+                num_agents=config.num_assets,
+                action="continuous",
+                limit=config.max_weight,
+                allow_short=False,
+                feature_groups=("momentum",),
+            ),
+            floor=FloorConfig(
+                horizon_bars=config.horizon_bars,
+                ruin_fraction=1e-3,
+                max_leverage=config.max_weight * config.num_assets,
+                costs=CostConfig(
+                    commission_bps=0.0,
+                    half_spread_bps=0.0,
+                    temporary_impact=0.0,
+                    permanent_impact=0.0,
+                    cash_rate_annual=config.rate,
+                    borrow_rate_annual=config.rate,
+                ),
+                reward=RewardConfig(kind="log_growth"),
+            ),
+        )
+    except ValidationError as error:
+        raise InputError(f"market floor:merton: {error.errors()[0]['msg']}") from None
+
+
+class FloorMerton:
+    """What weights are worth on that floor: the expected log growth of wealth, in per cent a year.
+
+    Returns are independent of all that is seen, so the growth that an agent may expect of a month hangs on the weights
+    of that month alone, and the best ones are the same every month: Merton's (1969), (mu - r) / sigma^2 for one asset,
+    but for what trading once a month makes of it. The baseline holds cash.
+
+    Attributes:
+        config: The settings.
+        spec: The floor.
+        best_weights: [A] float64.
+
+    Raises:
+        InputError: if a setting cannot be used, or the best weights are not between 0 and ``max_weight``.
+    """
+
+    def __init__(self, config: FloorMertonConfig) -> None:
+        self.config, self.spec = config, floor_spec(config)
+        A, per_bar = config.num_assets, 1.0 / _PER_YEAR
+        covariance = equicorrelated([config.annual_volatility] * A, config.correlation, "correlation") * per_bar
+        points, masses = np.polynomial.hermite_e.hermegauss(_NODES)
+        grid = np.stack(np.meshgrid(*[points] * A, indexing="ij"), -1).reshape(-1, A)
+        shares = np.stack(np.meshgrid(*[masses / masses.sum()] * A, indexing="ij"), -1).reshape(-1, A)
+        log_returns = grid @ np.linalg.cholesky(covariance).T - 0.5 * np.diag(covariance)
+        log_returns += np.log1p(config.annual_drift) * per_bar
+        self._interest = config.rate * per_bar
+        self._excess = torch.from_numpy(np.expm1(log_returns) - self._interest)  # [M, A]
+        self._mass = torch.from_numpy(shares.prod(1))
+        self.best_weights = self._best()
+
+    def growth(self, weights: Tensor) -> Tensor:
+        """Expected log growth of constant weights, or of those of one bar.
+
+        Args:
+            weights: [..., A] float64, each between 0 and ``max_weight``.
+
+        Returns:
+            [...] float64, per cent a year.
+        """
+        change = self._interest + weights.to(torch.float64) @ self._excess.T
+        paid = gain(change, torch.ones_like(change), self.spec.floor.capital, self.spec.floor.reward.kind)
+        return _PERCENT * _PER_YEAR * (paid @ self._mass)
+
+    def _best(self) -> Array:
+        most = self.config.max_weight
+
+        def loss(weights: Array) -> tuple[float, Array]:
+            at = torch.tensor(weights, requires_grad=True)
+            growth = self.growth(at)
+            growth.backward()
+            assert at.grad is not None
+            return -growth.item(), -at.grad.numpy()
+
+        first = np.full(self.config.num_assets, 0.5 * most)
+        found = minimize(loss, first, jac=True, method="L-BFGS-B", bounds=[(0.0, most)] * len(first), tol=1e-14)
+        if not np.all((found.x > 0.0) & (found.x < most)):
+            raise InputError(
+                f"market floor:merton: the best weights are {found.x.round(3)}: choose drift, rate and volatility so "
+                f"that they lie between 0 and max_weight, {most}"
+            )
+        return np.asarray(found.x)
+
+    @property
+    def optimal_value(self) -> float:
+        """Growth of the best weights, per cent a year."""
+        return float(self.growth(torch.from_numpy(self.best_weights)))
+
+    @property
+    def baseline_value(self) -> float:
+        """Growth of cash, per cent a year."""
+        return float(self.growth(torch.zeros(self.config.num_assets)))
+
+    def actions(self, weights: Array, num_replicas: int) -> Tensor:
+        """What agents do to hold weights: [B, N, 1] float64."""
+        return torch.from_numpy(weights / self.config.max_weight)[:, None].expand(num_replicas, -1, 1)
+
+
+def floor_merton(settings: dict[str, Any]) -> FloorMerton:
+    """Make the problem from settings by name.
+
+    Raises:
+        InputError: if a setting does not exist or cannot be used.
+    """
+    try:
+        config = FloorMertonConfig(**settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"market floor:merton: setting {where!r}: {first['msg']}") from None
+    return FloorMerton(config)

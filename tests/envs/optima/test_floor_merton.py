@@ -1,0 +1,101 @@
+"""Merton's problem on the trading floor: its optimum against the closed form, and against the floor itself."""
+
+import numpy as np
+import pytest
+import torch
+
+from envs.errors import InputError
+from envs.market import build_floor, build_market
+from envs.optima.floor_merton import FloorMertonConfig, floor_merton
+
+NUM_BARS = 6_000
+
+
+def play(floor, actions):
+    """Rewards of one pass over the whole split, [T]."""
+    floor.reset()
+    return np.array([float(floor.step(actions).reward[0, 0]) for _ in range(floor.episode_bars)])
+
+
+@pytest.fixture(scope="module", params=[(1, 0.0), (3, 0.2)], ids=["one asset", "three assets"])
+def made(request):
+    num_assets, correlation = request.param
+    problem = floor_merton({"num_assets": num_assets, "correlation": correlation, "num_bars": NUM_BARS})
+    market = build_market(problem.spec)
+    return problem, market, build_floor(market, split="train", start="first", record=True)
+
+
+def test_best_weights_are_mertons_but_for_what_monthly_trading_makes_of_it(made):
+    problem = made[0]
+    num_assets, correlation = problem.config.num_assets, problem.config.correlation
+    merton = (np.log(1.08) - 0.02) / (0.2**2 * (1 + (num_assets - 1) * correlation))
+    np.testing.assert_allclose(problem.best_weights, merton, rtol=0.01)
+    continuous = 100 * (0.02 + num_assets * merton * (np.log(1.08) - 0.02) / 2)
+    assert problem.optimal_value == pytest.approx(continuous, rel=0.01)
+    assert problem.baseline_value == pytest.approx(1200 * np.log1p(0.02 / 12), rel=1e-12)
+
+
+def test_expected_growth_is_the_mean_over_returns_that_are_drawn():
+    problem = floor_merton({"num_assets": 2, "correlation": 0.5})
+    rng = np.random.default_rng(0)
+    normal = rng.multivariate_normal([0, 0], [[1, 0.5], [0.5, 1]], 400_000)
+    returns = np.expm1(np.log(1.08) / 12 - 0.02 / 12 + 0.2 / np.sqrt(12) * normal)
+    for weights in ([0.0, 0.0], [1.0, 0.3], [2.0, 2.0]):
+        logs = 1200 * np.log1p((returns - 0.02 / 12) @ weights + 0.02 / 12)
+        error = logs.std() / np.sqrt(len(logs))
+        assert abs(float(problem.growth(torch.tensor(weights))) - logs.mean()) <= 4 * error + 1e-9
+
+
+def test_floor_pays_the_log_growth_of_the_weights_at_every_bar(made):
+    problem, market, floor = made
+    bars = market.bars
+    for part in (1.0, 0.4):
+        weights = part * problem.best_weights
+        paid = play(floor, problem.actions(weights, 1))
+        start = floor.split.start
+        returns = bars.close[start + 1 : start + 1 + len(paid)] / bars.close[start : start + len(paid)] - 1
+        np.testing.assert_allclose(paid, np.log1p((returns - 0.02 / 12) @ weights + 0.02 / 12), rtol=1e-9, atol=1e-12)
+
+
+def test_best_weights_earn_the_optimum_on_the_floor_and_others_less(made):
+    problem, _, floor = made
+    earned = {part: 1200 * play(floor, problem.actions(part * problem.best_weights, 1)) for part in (1.0, 0.7, 1.35)}
+    error = earned[1.0].std() / np.sqrt(len(earned[1.0]))
+    assert abs(earned[1.0].mean() - problem.optimal_value) < 3 * error
+    for part in (0.7, 1.35):
+        difference = earned[1.0] - earned[part]
+        assert difference.mean() > 0
+        assert float(problem.growth(torch.tensor(part * problem.best_weights))) < problem.optimal_value
+
+
+@pytest.mark.parametrize("asset", [0, 1, 2])
+def test_growth_is_highest_at_the_best_weights(asset):
+    problem = floor_merton({"num_assets": 3, "correlation": 0.2})
+    for change in (-0.02, 0.02):
+        other = problem.best_weights.copy()
+        other[asset] += change
+        assert float(problem.growth(torch.tensor(other))) < problem.optimal_value
+
+
+def test_two_who_hold_too_much_are_ruined_no_deeper_than_on_the_floor():
+    problem = floor_merton({"num_assets": 5})
+    assert torch.isfinite(problem.growth(torch.full((5,), 2.0)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_asset": 2}, r"setting 'num_asset': "),
+        ({"num_assets": 6}, r"setting 'num_assets': .*less than or equal to 5"),
+        ({"annual_drift": 0.01}, r"the best weights are \[0\.\].*between 0 and max_weight"),
+        ({"annual_volatility": 0.1}, r"the best weights are \[2\.\]"),
+        ({"correlation": 1.0}, r"setting 'correlation'"),
+    ],
+)
+def test_what_cannot_be_is_refused(settings, message):
+    with pytest.raises(InputError, match=message):
+        floor_merton(settings)
+
+
+def test_settings_know_their_defaults():
+    assert floor_merton({}).config == FloorMertonConfig()
