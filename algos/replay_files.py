@@ -84,8 +84,7 @@ def snapshot_replay(replay: TeamReplay, *, previous: Path | None = None) -> Repl
             so it must be there until the snapshot is written. A file system without hard links gets copies.
     """
     rings, known = {}, {}
-    there = f"{previous}/{FOLDER}"
-    held = set(os.listdir(there)) if previous is not None and os.path.isdir(there) else set()
+    there, held = f"{previous}/{FOLDER}", _names_in(previous)
     new: dict[str, dict[str, list[Tensor]]] = {}
     priorities, loans = {}, []
     for source, ring in sorted(replay.rings.items()):
@@ -114,6 +113,16 @@ def snapshot_replay(replay: TeamReplay, *, previous: Path | None = None) -> Repl
     if priorities:
         index["max_priority"], new[PRIORITIES_FILE] = replay.max_priority, priorities
     return ReplaySnapshot(index, new, known, loans)
+
+
+def _names_in(checkpoint: Path | None) -> set[str]:
+    """Files that a checkpoint holds of a buffer; none where it is not there or has no buffer."""
+    if checkpoint is None:
+        return set()
+    try:
+        return set(os.listdir(checkpoint / FOLDER))
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
 
 
 def load_replay(replay: TeamReplay, checkpoint: Path) -> None:

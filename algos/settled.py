@@ -18,8 +18,7 @@ _AT_ONCE = 64
 _PARTS_AT_ONCE = 16
 """Parts that the system takes in one call."""
 SMALL = 1 << 16
-"""Bytes up to which parts that follow one another are joined: a copy is cheaper than a call of the system. A part with
-more is written before the next one is asked for."""
+"""Bytes up to which parts that follow one another are joined: a copy is cheaper than a call of the system."""
 BLOCK = 1 << 12
 """Bytes of which disks and memory are made: what begins at a multiple of it can go from one to the other."""
 _PAST_CACHE = getattr(os, "O_DIRECT", 0)
@@ -64,7 +63,8 @@ def write_files(folder: Path, contents: Mapping[str, Parts]) -> dict[str, Settle
     Args:
         folder: Where they go, with the folders that they lie in.
         contents: By path in the folder, where nothing is yet: all of it. Large parts are not copied, and those that
-            lie at a multiple of ``BLOCK`` in memory, as in their file, not even by the system, where it can.
+            lie at a multiple of ``BLOCK`` in memory, as in their file, not even by the system, where it can. A part of
+            more than ``SMALL`` bytes is written before the next one is asked for; smaller ones must stay what they are.
 
     Returns:
         What each file should hold: of the memory, not read back.
@@ -93,19 +93,23 @@ def pour(handle: int, parts: Parts) -> None:
 
     Args:
         handle: The file's, open for writing.
-        parts: What is written, from where the file stands.
+        parts: What is written, from where the file stands; some are asked for ahead, so all must stay what they are.
 
     Raises:
         OSError: if they cannot be written.
     """
     joined = _joined(parts)
-    while left := list(islice(joined, _PARTS_AT_ONCE)):
-        while left:
-            taken = os.writev(handle, left)
-            while left and taken >= len(left[0]):
-                taken -= len(left.pop(0))
-            if taken:
-                left[0] = left[0][taken:]
+    while some := list(islice(joined, _PARTS_AT_ONCE)):
+        _write_all(handle, some)
+
+
+def _write_all(handle: int, left: list[memoryview]) -> None:
+    while left:
+        taken = os.writev(handle, left)
+        while left and taken >= len(left[0]):
+            taken -= len(left.pop(0))
+        if taken:
+            left[0] = left[0][taken:]
 
 
 def to_disk(path: str | Path) -> None:
@@ -128,7 +132,8 @@ def _write(handle: int, parts: Parts) -> Settled:
             yield part
 
     for part in _joined(counted()):
-        pour(handle, [part[_write_past_cache(handle, part) :]])
+        if rest := part[_write_past_cache(handle, part) :]:
+            _write_all(handle, [rest])
     return Settled(num_bytes, digest.hexdigest())
 
 
@@ -153,7 +158,7 @@ def _write_past_cache(handle: int, part: memoryview) -> int:
         while written < whole:
             written += os.write(handle, part[written:whole])
     except OSError as error:
-        if error.errno != errno.EINVAL:
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
             raise
     finally:
         fcntl.fcntl(handle, fcntl.F_SETFL, flags)

@@ -17,8 +17,9 @@ asset on it, re-set at every open, before costs, beside the drift, by one who kn
 bar; see ``best_sharpe``.
 
 Geometric Brownian prices, ``law = "brownian"``, leave all of it out but the signal: returns are independent and normal
-with one volatility, every bar opens where the last one has closed, and over the whole history means, variances and
-correlations are exactly those that were asked for (moment matching: Boyle, Broadie and Glasserman 1997).
+with one volatility, every bar opens where the last one has closed, and but for what a signal adds, means, variances and
+correlations over the whole history are exactly those that were asked for (moment matching: Boyle, Broadie and
+Glasserman 1997).
 The best portfolio is known there; see ``envs.optima.floor_merton``.
 """
 
@@ -88,6 +89,7 @@ _FACTOR_TAIL, _OWN_TAIL = 6.0, 4.6  # degrees of freedom of the common and the o
 _LOG_VOL = {"common": (0.955, 0.29, -0.85), "own": (0.92, 0.24, -0.7)}
 _STREAM = 1  # under it the default seed gives a history with every regime and typical statistics
 _OVERNIGHT = 0.25  # share of a bar's variance that falls between the close and the next open
+_MOST_LOG_PRICE = 600.0  # a float64 ends at 709, and volumes and values are products of prices
 PERIODS_PER_YEAR = 252.0
 _PLANTED = (
     "a signal is planted in it, by which the best Sharpe ratio is {:g} an asset and year before costs: good results "
@@ -113,7 +115,15 @@ def generate_bars(config: SyntheticConfig) -> Bars:
     made = _stylised(config, rng) if config.law == "stylised" else _brownian(config, rng)
     night, day, reach = made.night, made.day, made.reach
     first = np.exp(rng.uniform(np.log(20.0), np.log(200.0), A))
-    close = first * np.exp(np.cumsum(night + day, axis=0))
+    way = np.cumsum(night + day, axis=0)
+    log_price = np.log(first) + way
+    if np.abs(log_price).max() > _MOST_LOG_PRICE:
+        farthest = log_price.flat[np.abs(log_price).argmax()]
+        raise InputError(
+            f"data.synthetic: over {T} bars prices go to e^{farthest:.0f}, which no number holds: lower num_bars, "
+            "annual_drift or annual_volatility"
+        )
+    close = first * np.exp(way)
     open_ = close * np.exp(-day)
     up, down = (np.sqrt(day**2 - reach * np.log1p(-rng.random((T, A)))) for _ in range(2))
     volume = _draw_volume(config, rng, np.abs(night + day) / made.volatility, close)
@@ -130,6 +140,7 @@ def generate_bars(config: SyntheticConfig) -> Bars:
         source="synthetic",
         notes=(
             f"built-in synthetic market, seed {config.seed}: {A} assets, {T} business days, 252 periods a year",
+            *(("prices are geometric Brownian motion",) if config.law == "brownian" else ()),
             *(() if config.signal_strength == 0 else (_PLANTED.format(config.signal_strength),)),
         ),
         regimes=made.regimes,
@@ -340,10 +351,10 @@ def _check(config: SyntheticConfig) -> None:
             raise InputError(f"data.synthetic.{name} is {getattr(config, name)}: it must be above 0")
     if config.num_bars < 2:
         raise InputError(f"data.synthetic.num_bars is {config.num_bars}: a market needs at least 2 bars")
-    if config.law == "brownian" and config.num_bars < config.num_assets + 2:
+    if config.law == "brownian" and config.num_bars <= config.num_assets:
         raise InputError(
             f"data.synthetic.num_bars is {config.num_bars}: Brownian prices of {config.num_assets} assets need at "
-            f"least {config.num_assets + 2}, for their moments to be exact"
+            f"least {config.num_assets + 1}, for their moments to be exact"
         )
     if not 0 <= config.correlation < 1:
         raise InputError(f"data.synthetic.correlation is {config.correlation}: it must be at least 0 and below 1")

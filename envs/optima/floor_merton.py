@@ -17,7 +17,7 @@ from envs.errors import InputError
 from envs.execution import CostConfig
 from envs.mandates import DeskConfig
 from envs.market import FloorSpec
-from envs.optima.merton import equicorrelated
+from envs.optima.merton import equicorrelated, merton_weights
 from envs.rewards import RewardConfig, gain
 from envs.settings import STRICT
 from envs.synthetic import PERIODS_PER_YEAR, SyntheticConfig
@@ -26,8 +26,11 @@ from envs.trading import FloorConfig
 Array = NDArray[np.float64]
 
 MOST_ASSETS = 5
-_NODES = 9
-"""Of Gauss-Hermite's rule for each asset: with twice as many, figures are the same to nine digits."""
+_NODES = (33, 17, 9, 5, 5)
+"""Of Gauss-Hermite's rule for each of 1 to 5 assets: near the best weights, and wherever ruin is not near, figures are
+those of any finer rule to four digits."""
+_AT_ONCE = 1 << 22
+"""Numbers in a table of growth by weights and returns."""
 _PER_YEAR = 12.0
 """Bars in a year. The fewer there are, the more of a bar's return is its mean, and the sooner that can be learned."""
 _FASTER = PERIODS_PER_YEAR / _PER_YEAR
@@ -53,7 +56,7 @@ class FloorMertonConfig:
     """Largest weight of an asset."""
     horizon_bars: int = Field(default=24, gt=0)
     """Decisions in an episode, one a month."""
-    num_bars: int = Field(default=50_000, gt=0)
+    num_bars: int = Field(default=20_000, gt=0)
     """Months of history: so many that to know them by heart is no easy way to grow."""
     seed: int = Field(default=0, ge=0)
     """Of the prices."""
@@ -133,7 +136,7 @@ class FloorMerton:
         self.config, self.spec = config, floor_spec(config)
         A, per_bar = config.num_assets, 1.0 / _PER_YEAR
         covariance = equicorrelated([config.annual_volatility] * A, config.correlation, "correlation") * per_bar
-        points, masses = np.polynomial.hermite_e.hermegauss(_NODES)
+        points, masses = np.polynomial.hermite_e.hermegauss(_NODES[A - 1])
         grid = np.stack(np.meshgrid(*[points] * A, indexing="ij"), -1).reshape(-1, A)
         shares = np.stack(np.meshgrid(*[masses / masses.sum()] * A, indexing="ij"), -1).reshape(-1, A)
         log_returns = grid @ np.linalg.cholesky(covariance).T - 0.5 * np.diag(covariance)
@@ -152,12 +155,26 @@ class FloorMerton:
         Returns:
             [...] float64, per cent a year.
         """
-        change = self._interest + weights.to(torch.float64) @ self._excess.T
-        paid = gain(change, torch.ones_like(change), self.spec.floor.capital, self.spec.floor.reward.kind)
+        rows = weights.to(torch.float64).reshape(-1, self.config.num_assets)
+        parts = [self._growth(part) for part in rows.split(max(1, _AT_ONCE // len(self._mass)))]
+        return torch.cat(parts).reshape(weights.shape[:-1])
+
+    def _growth(self, rows: Tensor) -> Tensor:
+        floor, equity = self.spec.floor, torch.ones((), dtype=torch.float64)
+        paid = gain(self._interest + rows @ self._excess.T, equity, floor.capital, floor.reward.kind)
         return _PERCENT * _PER_YEAR * (paid @ self._mass)
 
     def _best(self) -> Array:
-        most = self.config.max_weight
+        config, most = self.config, self.config.max_weight
+        covariance = equicorrelated([config.annual_volatility] * config.num_assets, config.correlation, "correlation")
+        drift = np.full(config.num_assets, np.log1p(config.annual_drift))
+        near = merton_weights(drift, config.rate, covariance, 1.0)  # of trading all the time
+        refusal = (
+            f"market floor:merton: the best weights are near {near.round(3)}: choose annual_drift, rate and "
+            f"annual_volatility so that they lie between 0 and max_weight, {most:g}"
+        )
+        if not np.all((near > 0.0) & (near < most)):
+            raise InputError(refusal)
 
         def loss(weights: Array) -> tuple[float, Array]:
             at = torch.tensor(weights, requires_grad=True)
@@ -166,13 +183,9 @@ class FloorMerton:
             assert at.grad is not None
             return -growth.item(), -at.grad.numpy()
 
-        first = np.full(self.config.num_assets, 0.5 * most)
-        found = minimize(loss, first, jac=True, method="L-BFGS-B", bounds=[(0.0, most)] * len(first), tol=1e-14)
-        if not np.all((found.x > 0.0) & (found.x < most)):
-            raise InputError(
-                f"market floor:merton: the best weights are {found.x.round(3)}: choose drift, rate and volatility so "
-                f"that they lie between 0 and max_weight, {most}"
-            )
+        found = minimize(loss, near, jac=True, method="L-BFGS-B", bounds=[(0.0, most)] * len(near), tol=1e-14)
+        if not found.success or not np.all((found.x > 0.0) & (found.x < most)):
+            raise InputError(refusal)
         return np.asarray(found.x)
 
     @property

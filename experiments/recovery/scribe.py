@@ -120,7 +120,9 @@ class Scribe:
         """
         contents = snapshot.contents()
         sizes = {name: sum(map(len, parts)) for name, parts in contents.items()}
-        links = {n: s if os.path.isabs(s) else os.path.abspath(s) for n, s in snapshot.links().items()}  # it takes long
+        links = {
+            n: s if os.path.isabs(s) else os.path.abspath(s) for n, s in snapshot.links().items()
+        }  # abspath is slow
         step: Step = ("publish", {"previous": previous and previous.absolute()})
         request = _Request(_absolute(shelf), [step], (path or shelf.next_path()).absolute(), sizes, links)
         draft = Draft(snapshot, request, _windows(contents.values()))
@@ -270,7 +272,8 @@ def _windows(files: Iterable[Iterable[bytes | memoryview]]) -> list[list[memoryv
                     room = _WINDOW
                 windows[-1].append(left[:room])
                 left, room = left[room:], room - len(windows[-1][-1])
-        if rest := room % BLOCK:
+        filled = _WINDOW - room
+        if rest := _blocks(filled) - filled:
             windows[-1].append(_NOTHING[:rest])
             room -= rest
     return windows

@@ -182,6 +182,11 @@ KNOWN = (
     _selected("Merton, 1 asset", "merton", "maddpg", Goal("score", 0.99)),
     _selected("Merton, 5 assets", "merton", "ppo", Goal("score", 0.99), *_FIVE),
     _selected("Merton, 5 assets", "merton", "maddpg", Goal("score", 0.99), *_FIVE),
+    *(
+        _selected(f"Merton on the trading floor, {name}", "floor:merton", algo, Goal("score", 0.95), *words)
+        for name, words in (("1 asset", ()), ("3 assets", ("--agents", "3", "--settings", "correlation=.2")))
+        for algo in ("ippo", "maddpg")
+    ),
     _row("Merton, relative concerns", "merton-relative", "ippo", Goal("weight error", None, 0.05)),
     _selected("Garleanu-Pedersen", "garleanu-pedersen", "ippo", Goal("of optimum", 0.95), *_STATIONARY, note=_ALONE),
     _selected("Garleanu-Pedersen", "garleanu-pedersen", "maddpg", Goal("of optimum", 0.95), *_STATIONARY),

@@ -220,19 +220,19 @@ class FloorMarket:
         return (held - torch.from_numpy(self.problem.best_weights)).square().mean((0, 1)).sqrt()[:, None]
 
     def shown(self, team: Team) -> Shown | None:
-        """Weights bar by bar in a few episodes."""
+        """Weights of the first asset, bar by bar in a few episodes."""
         chosen = self._play(team, num_episodes=_REPLICAS, seed=1)[..., :1].flatten(0, 1).tolist()
         return [self.problem.best_weights[:1].tolist()] * len(chosen), chosen
 
     def _play(self, team: Team, *, num_episodes: int, seed: int) -> Tensor:
-        """Weights that a policy holds, [T, E, A] float64, in the market's own bars from places that the seed chooses.
+        """Weights that a policy holds, [T, E, A] float64, in bars that no learner has seen, where the seed says.
 
         Raises:
             InputError: if there are fewer than two episodes.
         """
         if num_episodes < 2:
             raise InputError(f"num_episodes is {num_episodes}: an error bar needs at least 2")
-        floor = build_floor(self.problem.spec, num_replicas=num_episodes, seed=seed, record=True)
+        floor = build_floor(self.problem.spec, split="test", num_replicas=num_episodes, seed=seed, record=True)
         step, held = floor.reset(), []
         team.reset()
         for _ in range(floor.episode_bars):

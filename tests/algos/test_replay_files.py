@@ -298,3 +298,14 @@ def test_buffer_that_was_saved_without_priorities_starts_with_equal_ones(tmp_pat
     _, drawn = draw(replay, 10, np.random.default_rng(0))
     replay.update_priorities(drawn, np.ones(10))
     check_same_draws(plain, loaded(saved(replay, tmp_path / "b"), 60))
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_checkpoint_before_that_has_no_buffer_or_is_gone_lends_nothing(tmp_path, is_there):
+    replay = TeamReplay(60)
+    fill(replay, num_rollouts=6, rng=np.random.default_rng(0))
+    if is_there:
+        (tmp_path / "before").mkdir()
+    taken = snapshot_replay(replay, previous=tmp_path / "before")
+    assert not taken.known
+    assert taken.new.keys() == snapshot_replay(replay).new.keys()

@@ -323,6 +323,17 @@ def test_signal_can_be_planted_in_brownian_prices():
 
 
 def test_brownian_prices_need_more_bars_than_assets():
-    with pytest.raises(InputError, match="num_bars is 4: Brownian prices of 3 assets need at least 5"):
-        generate_bars(dataclasses.replace(BROWNIAN, num_bars=4))
-    generate_bars(dataclasses.replace(BROWNIAN, num_bars=5))
+    with pytest.raises(InputError, match="num_bars is 3: Brownian prices of 3 assets need at least 4"):
+        generate_bars(dataclasses.replace(BROWNIAN, num_bars=3))
+    day = np.log(generate_bars(least := dataclasses.replace(BROWNIAN, num_bars=4)).close / generate_bars(least).open)
+    np.testing.assert_allclose(np.cov(day.T, ddof=0) * 252, 0.3**2 * (0.3 + 0.7 * np.eye(3)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("law", ["brownian", "stylised"])
+@pytest.mark.parametrize(("drift", "volatility"), [(50.0, 0.2), (0.0, 6.0)])
+def test_prices_that_no_number_holds_are_refused(law, drift, volatility):
+    config = dataclasses.replace(
+        BROWNIAN, law=law, num_bars=60_000, annual_drift=drift, annual_volatility=volatility, start_date="1700-01-01"
+    )
+    with pytest.raises(InputError, match=r"over 60000 bars prices go to e\^-?\d+, which no number holds"):
+        generate_bars(config)
