@@ -9,16 +9,14 @@ from typing import Any
 
 from envs.errors import InputError
 from experiments.arguments import scan_flags
-from experiments.reporting.files import check_folder_writable, write_json, write_text
+from experiments.reporting.files import check_folder_writable, write_json
 from experiments.reporting.score_plots import PICTURE_FILE, plot_table
-from experiments.reporting.tables import markdown_table, rows_table, show
-from experiments.scoring.settings import NUM_POINTS, OF_TABLE, ScoreConfig, parse_score
+from experiments.reporting.tables import rows_table, show
+from experiments.scoring.page import PAGE, no_cells, publish
+from experiments.scoring.settings import OF_TABLE, ScoreConfig, parse_score
 from experiments.scoring.standing import SEEDS, STANDING, Row, judge
 from experiments.scoring.training import RESULT_FILE, is_done, read_record, score_learner
 from experiments.settings import settings_of
-
-COLUMNS = ("problem", "by", "measure", "found", "95 %", "goal", "met", "steps", "s a seed")
-DOCS = Path(__file__).parents[2] / "docs" / "scores.md"
 
 
 def run_table(config: ScoreConfig, argv: Sequence[str]) -> dict[str, Any]:
@@ -47,9 +45,9 @@ def run_table(config: ScoreConfig, argv: Sequence[str]) -> dict[str, Any]:
     found = {row.slug: _current_record(row, config, base / row.slug) for row in STANDING}
     cells = [table_cells(row, found[row.slug]) for row in rows]
     show(rows_table(cells, title=f"Standing table, {config.seeds} seeds"))
-    if config.out is None and config.seeds == SEEDS:
-        write_text(DOCS, scores_page(found))
-        print(f"wrote {DOCS}")
+    if config.out is None and (config.seeds, config.seed) == (SEEDS, 0):
+        publish({row.slug: table_cells(row, one) for row in STANDING if (one := found[row.slug]) is not None})
+        print(f"wrote {PAGE}")
     picture = plot_table(base / PICTURE_FILE, [(row, found[row.slug]) for row in rows])
     print(f"picture: {picture}; figures: {base}")
     return {"rows": cells}
@@ -67,13 +65,11 @@ def _current_record(row: Row, config: ScoreConfig, folder: Path) -> dict[str, An
 
 def table_cells(row: Row, record: Mapping[str, Any] | None) -> dict[str, str]:
     """A row for people."""
-    goal = "-" if row.goal is None else row.goal.says()
-    head = dict.fromkeys(COLUMNS, "") | {"problem": row.problem, "by": row.algo, "found": "not run", "goal": goal}
     if record is None:
-        return head
+        return no_cells(row)
     found = judge(row, record)
     met = "" if found.is_met is None else "yes" if found.is_met else "no"
-    return head | {
+    return no_cells(row) | {
         "measure": found.measure,
         "found": f"{found.found.mean:.4f}",
         "95 %": f"{found.found.low:.4f} to {found.found.high:.4f}",
@@ -81,37 +77,3 @@ def table_cells(row: Row, record: Mapping[str, Any] | None) -> dict[str, str]:
         "steps": f"{record['steps']:,}",
         "s a seed": f"{record['seconds_a_seed']:.0f}" if "seconds_a_seed" in record else "",
     }
-
-
-def scores_page(found: Mapping[str, Mapping[str, Any] | None]) -> str:
-    """The table as a page of documentation, with the command of every row.
-
-    Args:
-        found: Record of each row by its slug.
-    """
-    cells = [table_cells(row, found[row.slug]) for row in STANDING]
-    return "\n".join(
-        [
-            _HEAD,
-            markdown_table(cells),
-            "",
-            "## Commands",
-            "",
-            "Settings are those of `experiments/scoring/recipes.py`; each command shows the seeds one by one.",
-            "",
-            *(f"- {row.problem}, {row.algo}: `{row.command}`" + f" ({row.note})" * bool(row.note) for row in STANDING),
-            "",
-        ]
-    )
-
-
-_HEAD = f"""# Scores
-
-How near learners come to the best policy where it is known. Written by `python experiments/score.py --table`, which
-runs what has not been run yet; nothing here is typed by hand. Every figure is the mean of {SEEDS} seeds with Student's
-95 % interval; policies are valued greedily, on episodes that no learner has seen. A goal is met when the end of the
-interval that matters is on its side, or by so many seeds each. *Score* is 0 at the baseline and 1 at the optimum. Games
-and equilibria score the last policy; with `--select best`, the one that did best at the {NUM_POINTS} evaluations on
-the way is scored, on other episodes than those.
-Formulas and sources: `envs/optima/`.
-"""

@@ -4,13 +4,16 @@ import math
 
 import pytest
 
+from envs.errors import InputError
 from envs.optima.catalog import make_problem
 from envs.optima.evaluation import best_action_size
 from experiments.intervals import interval
+from experiments.scoring import page as page_module
 from experiments.scoring import settings
+from experiments.scoring.page import PAGE, no_cells, publish, scores_page, settings_digest
 from experiments.scoring.settings import market_settings
 from experiments.scoring.standing import GAMES, KNOWN, STANDING, Goal, Row, judge
-from experiments.scoring.table import scores_page, table_cells
+from experiments.scoring.table import table_cells
 from experiments.scoring.yardsticks import make_yardstick
 
 
@@ -80,7 +83,7 @@ def test_rows_have_folders_of_their_own():
 
 
 def test_the_page_has_a_line_and_a_command_for_every_row():
-    page = scores_page({row.slug: None for row in STANDING})
+    page = scores_page({})
     for row in STANDING:
         assert f"| {row.problem} | {row.algo} |" in page
         assert row.command in page
@@ -89,3 +92,56 @@ def test_the_page_has_a_line_and_a_command_for_every_row():
 def test_sizes_of_best_actions_are_those_of_the_closed_form():
     assert best_action_size(make_problem("merton-relative")) == pytest.approx([1.35, 3.0, 2.25, 5.4])
     assert best_action_size(make_problem("merton")) == pytest.approx([0.5])
+
+
+def cells_of(row, found):
+    return no_cells(row) | {"measure": "score", "found": found, "95 %": "", "met": "yes"}
+
+
+def line_of(page, row):
+    return next(line for line in page.read_text().splitlines() if f"| {row.problem} | {row.algo} |" in line)
+
+
+def test_rows_that_are_run_one_by_one_stand_on_one_page(tmp_path):
+    page, (first, second, third) = tmp_path / "scores.md", STANDING[:3]
+    publish({first.slug: cells_of(first, "0.11")}, page=page)
+    publish({second.slug: cells_of(second, "0.22")}, page=page)
+    publish({first.slug: cells_of(first, "0.33")}, page=page)
+    assert "| 0.33 |" in line_of(page, first)
+    assert "| 0.22 |" in line_of(page, second)
+    assert "| not run |" in line_of(page, third)
+
+
+def test_what_was_found_with_other_settings_or_another_goal_is_not_shown(tmp_path, monkeypatch):
+    page, (first, second) = tmp_path / "scores.md", STANDING[:2]
+    publish({first.slug: cells_of(first, "0.11"), second.slug: cells_of(second, "0.22") | {"goal": ">= 2"}}, page=page)
+    assert "| not run |" in line_of(page, second)
+    real = page_module.recipe
+    monkeypatch.setattr(page_module, "recipe", lambda *a: real(*a)._replace(steps=1))
+    publish({}, page=page)
+    assert "| not run |" in line_of(page, first)
+    monkeypatch.undo()
+    publish({}, page=page)
+    assert "| 0.11 |" in line_of(page, first), "what was found is kept"
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '{"a": 1}'])
+def test_figures_that_cannot_be_read_are_not_written_over(tmp_path, text):
+    page = tmp_path / "scores.md"
+    page.with_suffix(".json").write_text(text)
+    with pytest.raises(InputError, match=r"scores\.json is (damaged|not what score.py --table has written)"):
+        publish({}, page=page)
+    assert page.with_suffix(".json").read_text() == text
+    assert not page.exists()
+
+
+def test_rows_with_other_settings_have_other_digests():
+    assert len({settings_digest(row) for row in (*GAMES, *KNOWN)}) == len((*GAMES, *KNOWN))
+
+
+def test_page_in_the_repository_is_what_its_figures_make(tmp_path):
+    copy = tmp_path / "scores.md"
+    copy.with_suffix(".json").write_bytes(PAGE.with_suffix(".json").read_bytes())
+    publish({}, page=copy)
+    assert copy.read_text() == PAGE.read_text()
+    assert copy.with_suffix(".json").read_bytes() == PAGE.with_suffix(".json").read_bytes()

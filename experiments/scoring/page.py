@@ -1,0 +1,121 @@
+"""``docs/scores.md``: what all rows of the standing table have reached, whoever has run them, on whichever machine.
+
+What is shown of a row lies beside the page, in ``docs/scores.json``, with a digest of the settings that it was run
+with. So rows may be run one at a time, and what was found with other settings than those of now is not shown.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from envs.errors import InputError
+from experiments.algorithm_names import SECTION_OF_ALGO
+from experiments.reporting.files import read_json, write_json, write_text
+from experiments.reporting.tables import markdown_table
+from experiments.scoring.recipes import recipe
+from experiments.scoring.settings import NUM_POINTS, market_settings, parse_score
+from experiments.scoring.standing import SEEDS, STANDING, Row
+
+PAGE = Path(__file__).parents[2] / "docs" / "scores.md"
+COLUMNS = ("problem", "by", "measure", "found", "95 %", "goal", "met", "steps", "s a seed")
+
+
+def no_cells(row: Row) -> dict[str, str]:
+    """What people see of a row that was not run."""
+    goal = "-" if row.goal is None else row.goal.says()
+    return dict.fromkeys(COLUMNS, "") | {"problem": row.problem, "by": row.algo, "found": "not run", "goal": goal}
+
+
+def settings_digest(row: Row) -> str:
+    """SHA-256 of all that a row sets: market, learner and every setting of both, steps and episodes."""
+    config = parse_score(row.words)
+    rule = recipe(config.market, config.algo)
+    asked = {
+        "market": config.market,
+        "agents": config.agents,
+        "market_settings": market_settings(config.settings),
+        "algo": config.algo,
+        "algo_settings": dataclasses.asdict(getattr(config, SECTION_OF_ALGO[config.algo])),
+        "steps": config.steps or rule.steps,
+        "num_episodes": config.num_episodes or rule.num_episodes,
+        "select": config.select,
+        "seeds": SEEDS,
+    }
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+
+def publish(cells: Mapping[str, Mapping[str, str]], *, page: Path = PAGE) -> None:
+    """Take in what rows have reached, and write the page of all rows.
+
+    Args:
+        cells: What is shown of each row that was run with the settings of now, by its slug.
+        page: The page; the figures lie beside it under the same name.
+
+    Raises:
+        InputError: if the figures cannot be read.
+    """
+    figures = page.with_suffix(".json")
+    digests = {row.slug: settings_digest(row) for row in STANDING}
+    known = _read(figures) | {slug: {"settings": digests[slug], "cells": dict(c)} for slug, c in cells.items()}
+    known = {slug: known[slug] for slug in digests if slug in known}
+    shown = {slug: one["cells"] for slug, one in known.items() if one["settings"] == digests[slug]}
+    write_json(figures, known)
+    write_text(page, scores_page(shown))
+
+
+def _read(figures: Path) -> dict[str, Any]:
+    if not figures.is_file():
+        return {}
+    try:
+        known: dict[str, Any] = read_json(figures)
+        is_ours = all(set(one) == {"settings", "cells"} for one in known.values())
+    except (ValueError, AttributeError, TypeError):
+        is_ours = False
+    if not is_ours:
+        raise InputError(f"{figures} is not what score.py --table has written: take it back from the repository")
+    return known
+
+
+def scores_page(cells: Mapping[str, Mapping[str, str]]) -> str:
+    """The table as a page of documentation, with the command of every row.
+
+    Args:
+        cells: What is shown of each row that was run, by its slug; a row's goal is always that of now.
+    """
+    rows = [_with_goal_of_now(row, cells.get(row.slug)) for row in STANDING]
+    return "\n".join(
+        [
+            _HEAD,
+            markdown_table(rows),
+            "",
+            "## Commands",
+            "",
+            "Settings are those of `experiments/scoring/recipes.py`; each command shows the seeds one by one.",
+            "",
+            *(f"- {row.problem}, {row.algo}: `{row.command}`" + f" ({row.note})" * bool(row.note) for row in STANDING),
+            "",
+        ]
+    )
+
+
+def _with_goal_of_now(row: Row, cells: Mapping[str, str] | None) -> dict[str, str]:
+    """A row's cells; where it was judged by another goal it counts as not run."""
+    none = no_cells(row)
+    return none if cells is None or cells["goal"] != none["goal"] else dict(cells)
+
+
+_HEAD = f"""# Scores
+
+How near learners come to the best policy where it is known. Written by `python experiments/score.py --table`, which
+runs what has not been run yet; nothing here is typed by hand. Every figure is the mean of {SEEDS} seeds with Student's
+95 % interval; policies are valued greedily, on episodes that no learner has seen. A goal is met when the end of the
+interval that matters is on its side, or by so many seeds each. *Score* is 0 at the baseline and 1 at the optimum. Games
+and equilibria score the last policy; with `--select best`, the one that did best at the {NUM_POINTS} evaluations on
+the way is scored, on other episodes than those.
+Formulas and sources: `envs/optima/`.
+"""
