@@ -286,11 +286,15 @@ def probabilistic_sharpe_ratio(returns: ArrayLike, *, periods_per_year: float, b
         benchmark: Annual Sharpe ratio to beat.
 
     Returns:
-        A probability; 0.5 where returns do not vary or are fewer than two, which shows nothing.
+        A probability; 0.5 for fewer than two returns, which show nothing. Returns that do not vary, as of who never
+        trades, have a ratio of 0, and the standard error of such a ratio by as many normal returns.
     """
+    num_returns = len(_series(returns))
+    if num_returns < 2:
+        return 0.5
     error = sharpe_standard_error(returns, periods_per_year=periods_per_year)
     if error == 0:
-        return 0.5
+        error = float(np.sqrt(periods_per_year / (num_returns - 1)))
     return float(norm.cdf((sharpe_ratio(returns, periods_per_year=periods_per_year) - benchmark) / error))
 
 

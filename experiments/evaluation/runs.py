@@ -15,13 +15,23 @@ from experiments.backtesting.places import OWN
 from experiments.cli import BAD_INPUT, DONE, INTERRUPTED
 from experiments.evaluation.folds import Fold
 from experiments.reporting.files import read_json
+from experiments.run_files import LOG_FILE
 from experiments.tuning.search import TRIALS_FILE
 
 VERB = Path(__file__).parents[1] / "run.py"
 
 
 class RunFailedError(RuntimeError):
-    """A run of the walk-forward has failed; what it said is in the message."""
+    """A run of the walk-forward has failed; what it said is in the message.
+
+    Args:
+        message: Which one, and what it said.
+        log_path: Where it has written all that it said, its traceback too.
+    """
+
+    def __init__(self, message: str, log_path: Path) -> None:
+        super().__init__(message)
+        self.log_path = log_path
 
 
 class Job(NamedTuple):
@@ -73,7 +83,7 @@ def run_job(job: Job, asked: Sequence[str]) -> bool:
     if process.returncode == BAD_INPUT:
         raise InputError(f"fold {job.fold.number}: {last}")
     if process.returncode != DONE:
-        raise RunFailedError(f"fold {job.fold.number}, seed {job.seed} failed: {last} (see {job.folder}/train.log)")
+        raise RunFailedError(f"fold {job.fold.number}, seed {job.seed} failed: {last}", job.folder / LOG_FILE)
     return True
 
 

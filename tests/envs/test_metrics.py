@@ -128,6 +128,18 @@ def test_deflated_sharpe_falls_as_the_search_widens(returns):
     )
 
 
+def test_who_never_trades_hardly_beats_what_earns_and_is_as_likely_as_not_to_beat_nothing():
+    flat, rng = np.zeros(1_000), np.random.default_rng(0)
+    assert metrics.probabilistic_sharpe_ratio(flat, **YEAR) == 0.5
+    noise = rng.standard_normal(1_000)
+    noise = (noise - noise.mean()) * 1e-6  # hardly trades: a ratio of 0
+    for benchmark in (-2.0, 0.3, 2.0):
+        nearly = metrics.probabilistic_sharpe_ratio(noise, benchmark=benchmark, **YEAR)
+        assert metrics.probabilistic_sharpe_ratio(flat, benchmark=benchmark, **YEAR) == pytest.approx(nearly, rel=1e-6)
+    assert metrics.probabilistic_sharpe_ratio(flat, benchmark=2.0, **YEAR) < 0.01
+    assert metrics.probabilistic_sharpe_ratio([0.1], benchmark=2.0, **YEAR) == 0.5
+
+
 def test_probabilistic_sharpe_of_pure_noise_is_uniform():
     rng = np.random.default_rng(6)
     ranks = [metrics.probabilistic_sharpe_ratio(rng.standard_normal(300), **YEAR) for _ in range(1000)]

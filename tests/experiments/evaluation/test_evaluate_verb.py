@@ -8,6 +8,7 @@ import pytest
 
 from experiments import evaluate
 from experiments.cli import exit_code
+from experiments.evaluation import runs
 from experiments.evaluation.folds import Fold
 from experiments.evaluation.runs import Job, jobs
 from experiments.run_record import read_run_record
@@ -77,6 +78,23 @@ def test_a_run_is_not_written_over(tmp_path, capsys):
     (tmp_path / "mine" / "config.json").write_text("{}")
     assert exit_code(evaluate.run, [*SMALL, "--storage", str(tmp_path), "--name", "mine"]) == 2
     assert [p.name for p in (tmp_path / "mine").iterdir()] == ["config.json"]
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "ends", "line"),
+    [
+        (1, "no workers left", 1, "fold 1, seed 0 failed: no workers left (traceback in {folder}/train.log)"),
+        (2, "--ppo.lr is below 0", 2, "error: fold 1: --ppo.lr is below 0"),
+    ],
+)
+def test_a_run_that_ends_badly_is_told_in_one_line(tmp_path, monkeypatch, capsys, code, said, ends, line):
+    verb = tmp_path / "run.py"
+    verb.write_text(f"import sys; print('progress'); sys.exit(print('error: {said}', file=sys.stderr) or {code})")
+    monkeypatch.setattr(runs, "VERB", verb)
+    assert exit_code(evaluate.run, [*SMALL, "--storage", str(tmp_path), "--name", "walk", "--seeds", "1"]) == ends
+    told = capsys.readouterr().err
+    assert len(told.strip().splitlines()) == 1
+    assert line.format(folder=tmp_path / "walk" / "fold-1-seed-0") in told
 
 
 @pytest.mark.slow
