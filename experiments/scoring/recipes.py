@@ -143,12 +143,12 @@ _OF_MARKET: Mapping[tuple[str, str], Recipe] = MappingProxyType(
         ),
         ("floor", "ppo"): Recipe(400_000, _MYOPIC),
         ("floor", "maddpg"): Recipe(
-            200_000,
+            100_000,
             {
                 **_OFF_POLICY,
                 **_MYOPIC,
                 "num_updates": 8,
-                "replay_capacity": 200_000,
+                "replay_capacity": 100_000,
                 "train_batch_size": 1_024,
                 "actor_lr": 2e-4,
                 "noise_end": 0.4,
