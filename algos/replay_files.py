@@ -84,7 +84,7 @@ def snapshot_replay(replay: TeamReplay, *, previous: Path | None = None) -> Repl
             so it must be there until the snapshot is written. A file system without hard links gets copies.
     """
     rings, known = {}, {}
-    there, held = f"{previous}/{FOLDER}", _names_in(previous)
+    held = _names_in(previous)
     new: dict[str, dict[str, list[Tensor]]] = {}
     priorities, loans = {}, []
     for source, ring in sorted(replay.rings.items()):
@@ -94,7 +94,7 @@ def snapshot_replay(replay: TeamReplay, *, previous: Path | None = None) -> Repl
             is_finished = ring.written >= (j + 1) * rows
             name = f"{source}-{ring.number}-{rows}-{j:08d}{SHARED_ENDING if is_finished else OPEN_ENDING}"
             if is_finished and name in held:
-                known[name] = f"{there}/{name}"
+                known[name] = f"{previous}/{FOLDER}/{name}"
             else:
                 first, last = max(j * rows, ring.oldest), min((j + 1) * rows, ring.written + 1)
                 new[name] = _segment(ring, first, last)

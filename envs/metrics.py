@@ -294,7 +294,7 @@ def probabilistic_sharpe_ratio(returns: ArrayLike, *, periods_per_year: float, b
         return 0.5
     error = sharpe_standard_error(returns, periods_per_year=periods_per_year)
     if error == 0:
-        error = float(np.sqrt(periods_per_year / (num_returns - 1)))
+        error = float(np.sqrt(_sharpe_variance(0.0, 0.0, 3.0, num_returns) * periods_per_year))
     return float(norm.cdf((sharpe_ratio(returns, periods_per_year=periods_per_year) - benchmark) / error))
 
 

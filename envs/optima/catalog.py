@@ -89,21 +89,35 @@ def problem_config(name: str, *, num_agents: int | None = None, settings: Mappin
             return entry.config(**chosen)
         if num_agents < 1:
             raise InputError(f"num_agents is {num_agents}: it must be at least 1")
-        if twice := [n for n in _NUMBERS if n in chosen]:
-            raise InputError(
-                f"market {name}: setting {twice[0]!r} is the number of agents, which num_agents says already"
-            )
+        check_said_once(name, chosen)
         if entry.for_agents is not None:
             return entry.for_agents(num_agents, **chosen)
         config = entry.config(**chosen)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"market {name}: setting {where!r}: {first['msg']}") from None
+        raise refused_setting(name, error) from None
     fixed = config.build().num_agents
     if num_agents != fixed:
         raise InputError(f"market {name} has {fixed} agents with these settings, not {num_agents}")
     return config
+
+
+def check_said_once(market: str, settings: Mapping[str, Any]) -> None:
+    """Refuse a setting that says how many agents there are, where that is said apart from the settings.
+
+    Raises:
+        InputError: naming the setting.
+    """
+    if twice := [name for name in _NUMBERS if name in settings]:
+        raise InputError(
+            f"market {market}: setting {twice[0]!r} is the number of agents, which num_agents says already"
+        )
+
+
+def refused_setting(market: str, error: ValidationError) -> InputError:
+    """What is said of the first setting that a market's config has refused."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return InputError(f"market {market}: setting {where!r}: {first['msg']}")
 
 
 def make_problem(

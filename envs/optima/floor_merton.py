@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from envs.errors import InputError
 from envs.execution import CostConfig
 from envs.mandates import DeskConfig
 from envs.market import FloorSpec
+from envs.optima.catalog import check_said_once, refused_setting
 from envs.optima.merton import equicorrelated, merton_weights
 from envs.rewards import RewardConfig, gain
 from envs.settings import STRICT
@@ -25,6 +27,7 @@ from envs.trading import FloorConfig
 
 Array = NDArray[np.float64]
 
+MARKET = "floor:merton"
 MOST_ASSETS = 5
 _NODES = (33, 17, 9, 5, 5)
 """Of Gauss-Hermite's rule for each of 1 to 5 assets: near the best weights, and wherever ruin is not near, figures are
@@ -113,7 +116,7 @@ def floor_spec(config: FloorMertonConfig) -> FloorSpec:
             ),
         )
     except ValidationError as error:
-        raise InputError(f"market floor:merton: {error.errors()[0]['msg']}") from None
+        raise refused_setting(MARKET, error) from None
 
 
 class FloorMerton:
@@ -170,7 +173,7 @@ class FloorMerton:
         drift = np.full(config.num_assets, np.log1p(config.annual_drift))
         near = merton_weights(drift, config.rate, covariance, 1.0)  # of trading all the time
         refusal = (
-            f"market floor:merton: the best weights are near {near.round(3)}: choose annual_drift, rate and "
+            f"market {MARKET}: the best weights are near {near.round(3)}: choose annual_drift, rate and "
             f"annual_volatility so that they lie between 0 and max_weight, {most:g}"
         )
         if not np.all((near > 0.0) & (near < most)):
@@ -203,16 +206,22 @@ class FloorMerton:
         return torch.from_numpy(weights / self.config.max_weight)[:, None].expand(num_replicas, -1, 1)
 
 
-def floor_merton(settings: dict[str, Any]) -> FloorMerton:
+def floor_merton(settings: Mapping[str, Any], *, num_agents: int | None = None) -> FloorMerton:
     """Make the problem from settings by name.
 
+    Args:
+        settings: What differs from the defaults.
+        num_agents: How many agents, and assets; None leaves that to the settings.
+
     Raises:
-        InputError: if a setting does not exist or cannot be used.
+        InputError: if a setting does not exist or cannot be used, or says again how many agents there are.
     """
+    own = {}
+    if num_agents is not None:
+        check_said_once(MARKET, settings)
+        own = {"num_assets": num_agents}
     try:
-        config = FloorMertonConfig(**settings)
+        config = FloorMertonConfig(**settings, **own)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"market floor:merton: setting {where!r}: {first['msg']}") from None
+        raise refused_setting(MARKET, error) from None
     return FloorMerton(config)

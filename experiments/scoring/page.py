@@ -6,7 +6,6 @@ with. So rows may be run one at a time, and what was found with other settings t
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
@@ -14,11 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from envs.errors import InputError
-from experiments.algorithm_names import SECTION_OF_ALGO
 from experiments.reporting.files import read_json, write_json, write_text
 from experiments.reporting.tables import markdown_table
-from experiments.scoring.recipes import recipe
-from experiments.scoring.settings import NUM_POINTS, market_settings, parse_score
+from experiments.scoring.settings import NUM_POINTS, asked_for, parse_score
 from experiments.scoring.standing import SEEDS, STANDING, Row
 
 PAGE = Path(__file__).parents[2] / "docs" / "scores.md"
@@ -33,19 +30,7 @@ def no_cells(row: Row) -> dict[str, str]:
 
 def settings_digest(row: Row) -> str:
     """SHA-256 of all that a row sets: market, learner and every setting of both, steps and episodes."""
-    config = parse_score(row.words)
-    rule = recipe(config.market, config.algo)
-    asked = {
-        "market": config.market,
-        "agents": config.agents,
-        "market_settings": market_settings(config.settings),
-        "algo": config.algo,
-        "algo_settings": dataclasses.asdict(getattr(config, SECTION_OF_ALGO[config.algo])),
-        "steps": config.steps or rule.steps,
-        "num_episodes": config.num_episodes or rule.num_episodes,
-        "select": config.select,
-        "seeds": SEEDS,
-    }
+    asked = asked_for(parse_score(row.words)) | {"seeds": SEEDS}
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 

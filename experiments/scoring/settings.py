@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import field
 from typing import Any, Literal
@@ -91,6 +92,21 @@ def parse_score(argv: Sequence[str]) -> ScoreConfig:
     config = parse_flags(ScoreConfig, flags, base={section: recipe(plain.market, plain.algo).settings})
     check_network(section, getattr(config, section), flags)
     return config
+
+
+def asked_for(config: ScoreConfig) -> dict[str, Any]:
+    """All that a score is asked for, but the seeds: market, learner, every setting of both, steps and episodes."""
+    rule = recipe(config.market, config.algo)
+    return {
+        "market": config.market,
+        "agents": config.agents,
+        "market_settings": market_settings(config.settings),
+        "algo": config.algo,
+        "steps": config.steps or rule.steps,
+        "select": config.select,
+        "algo_settings": dataclasses.asdict(getattr(config, SECTION_OF_ALGO[config.algo])),
+        "num_episodes": config.num_episodes or rule.num_episodes,
+    }
 
 
 def market_settings(words: Sequence[str]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import warnings
 from pathlib import Path
@@ -12,9 +11,8 @@ from envs.errors import InputError
 from experiments.algorithm_names import SECTION_OF_ALGO
 from experiments.config import RunConfig
 from experiments.reporting.files import json_text, read_json, write_json
-from experiments.scoring.recipes import recipe
 from experiments.scoring.results import Learned, Scored, as_json, scored
-from experiments.scoring.settings import ScoreConfig, market_settings
+from experiments.scoring.settings import ScoreConfig, asked_for, market_settings
 from experiments.scoring.yardsticks import EQUILIBRIUM, Yardstick, make_yardstick
 
 RESULT_FILE = "score.json"
@@ -41,9 +39,8 @@ def score_learner(config: ScoreConfig, out: Path) -> tuple[Yardstick, Scored, di
             "--select best: these agents play against each other, and their equilibrium is not where they earn most; "
             "use --select last"
         )
-    steps = config.steps or recipe(config.market, config.algo).steps
-    head = _head(config, yardstick, steps, groups[SECTION_OF_ALGO[config.algo]])
-    num_episodes = head["num_episodes"]
+    head = _head(config, yardstick)
+    steps, num_episodes = head["steps"], head["num_episodes"]
     baseline = yardstick.baseline(num_episodes)
     learned: list[Learned] = []
     start_ray(RunConfig(algo=config.algo, **groups))
@@ -67,19 +64,9 @@ def _yardstick(config: ScoreConfig) -> Yardstick:
     return make_yardstick(config.market, config.algo, num_agents=config.agents, settings=settings)
 
 
-def _head(config: ScoreConfig, yardstick: Yardstick, steps: int, settings: Any) -> dict[str, Any]:
+def _head(config: ScoreConfig, yardstick: Yardstick) -> dict[str, Any]:
     """What of a record is known before anything is learned."""
-    return {
-        "market": config.market,
-        "agents": yardstick.num_agents,
-        "market_settings": market_settings(config.settings),
-        "algo": config.algo,
-        "steps": steps,
-        "select": config.select,
-        "algo_settings": dataclasses.asdict(settings),
-        "num_episodes": config.num_episodes or recipe(config.market, config.algo).num_episodes,
-        **yardstick.head(),
-    }
+    return asked_for(config) | {"agents": yardstick.num_agents} | yardstick.head()
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
@@ -93,10 +80,7 @@ def is_done(config: ScoreConfig, folder: Path) -> bool:
     record = read_record(folder)
     if record is None or "seconds_a_seed" not in record:
         return False
-    steps = config.steps or recipe(config.market, config.algo).steps
-    head = json.loads(
-        json_text(_head(config, _yardstick(config), steps, getattr(config, SECTION_OF_ALGO[config.algo])))
-    )
+    head = json.loads(json_text(_head(config, _yardstick(config))))
     seeds = list(range(config.seed, config.seed + config.seeds))
     return all(record.get(name) == value for name, value in head.items()) and seeds == [
         one["seed"] for one in record["seeds"]

@@ -20,12 +20,12 @@ from envs.optima import rllib as known_markets
 from envs.optima.batched import OptimaEnv
 from envs.optima.catalog import CATALOG, make_problem
 from envs.optima.evaluation import Value, action_distance, best_action_size, value
+from envs.optima.floor_merton import MARKET as FLOOR_MERTON
 from envs.optima.floor_merton import floor_merton
 from envs.optima.problem import Policy, Problem
 from experiments.scoring.published import PUBLISHED
 from experiments.scoring.results import Shown
 
-FLOOR_MERTON = "floor:merton"
 EQUILIBRIUM = "equilibrium"
 """What results are held against where agents play against each other."""
 _REPLICAS = 32
@@ -185,12 +185,7 @@ class FloorMarket:
     is_uniform = True
 
     def __init__(self, *, num_agents: int | None, settings: Mapping[str, Any]) -> None:
-        if num_agents is not None and "num_assets" in settings:
-            raise InputError(
-                f"market {FLOOR_MERTON}: setting 'num_assets' is the number of agents, which num_agents says already"
-            )
-        own = {} if num_agents is None else {"num_assets": num_agents}
-        self.problem = floor_merton({**settings, **own})
+        self.problem = floor_merton(settings, num_agents=num_agents)
         self.num_agents = self.problem.config.num_assets
         self.optimum: float | None = self.problem.optimal_value
         self.agent_ids: Sequence[str] = build_floor(self.problem.spec).agent_ids

@@ -8,7 +8,6 @@ from envs.errors import InputError
 from envs.optima.catalog import make_problem
 from envs.optima.evaluation import best_action_size
 from experiments.intervals import interval
-from experiments.scoring import page as page_module
 from experiments.scoring import settings
 from experiments.scoring.page import PAGE, no_cells, publish, scores_page, settings_digest
 from experiments.scoring.settings import market_settings
@@ -116,8 +115,8 @@ def test_what_was_found_with_other_settings_or_another_goal_is_not_shown(tmp_pat
     page, (first, second) = tmp_path / "scores.md", STANDING[:2]
     publish({first.slug: cells_of(first, "0.11"), second.slug: cells_of(second, "0.22") | {"goal": ">= 2"}}, page=page)
     assert "| not run |" in line_of(page, second)
-    real = page_module.recipe
-    monkeypatch.setattr(page_module, "recipe", lambda *a: real(*a)._replace(steps=1))
+    real = settings.recipe
+    monkeypatch.setattr(settings, "recipe", lambda *a: real(*a)._replace(steps=1))
     publish({}, page=page)
     assert "| not run |" in line_of(page, first)
     monkeypatch.undo()
