@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 from pydantic.dataclasses import dataclass
-from scipy.optimize import minimize
+from scipy.optimize import root
 from torch import Tensor
 
 from envs.bars import DataConfig
@@ -179,14 +179,13 @@ class FloorMerton:
         if not np.all((near > 0.0) & (near < most)):
             raise InputError(refusal)
 
-        def loss(weights: Array) -> tuple[float, Array]:
+        def slope(weights: Array) -> Array:
             at = torch.tensor(weights, requires_grad=True)
-            growth = self.growth(at)
-            growth.backward()
+            self.growth(at).backward()
             assert at.grad is not None
-            return -growth.item(), -at.grad.numpy()
+            return at.grad.numpy()
 
-        found = minimize(loss, near, jac=True, method="L-BFGS-B", bounds=[(0.0, most)] * len(near), tol=1e-14)
+        found = root(slope, near)  # growth is concave, but where ruin is near
         if not found.success or not np.all((found.x > 0.0) & (found.x < most)):
             raise InputError(refusal)
         return np.asarray(found.x)
