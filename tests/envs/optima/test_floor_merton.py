@@ -82,7 +82,7 @@ def test_growth_is_highest_at_the_best_weights(asset):
 def test_best_weights_are_found_for_any_number_of_assets(num_assets, correlation):
     problem = floor_merton({"num_assets": num_assets, "correlation": correlation})
     merton = (np.log(1.08) - 0.02) / (0.2**2 * (1 + (num_assets - 1) * correlation))
-    # Trading once a month holds less, the more of the account is borrowed: 2.9 % less with five assets, by a finer rule.
+    # Trading once a month holds less the more is borrowed: 2.9 % less with five assets, by a finer rule too.
     np.testing.assert_allclose(problem.best_weights, merton, rtol=0.03)
     for factor in (0.999, 1.001):
         assert float(problem.growth(torch.tensor(factor * problem.best_weights))) < problem.optimal_value
