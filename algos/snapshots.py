@@ -30,7 +30,7 @@ from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LI
 from ray.tune.result import TRAINING_ITERATION
 
 from algos.errors import IncompatibleError
-from algos.packing import metrics_state, optimizers_state, pack
+from algos.packing import metrics_state, modules_state, optimizers_state, pack
 from algos.replay_files import ReplaySnapshot
 from algos.settled import Settled, fill_folder
 
@@ -107,8 +107,10 @@ class SnapshotAlgorithm(Algorithm):
         if learner is None:
             return dict(self.get_state())
         state: dict[str, Any] = self._runner_states()
-        of_learner = learner.get_state(not_components=[COMPONENT_METRICS_LOGGER, COMPONENT_OPTIMIZER])
+        apart = [COMPONENT_METRICS_LOGGER, COMPONENT_OPTIMIZER, COMPONENT_RL_MODULE]
+        of_learner = learner.get_state(not_components=apart)
         of_learner |= {
+            COMPONENT_RL_MODULE: modules_state(learner),
             COMPONENT_METRICS_LOGGER: metrics_state(learner.metrics),
             COMPONENT_OPTIMIZER: optimizers_state(learner),
         }

@@ -124,9 +124,9 @@ def _bench_overhead(run: RunConfig) -> dict[str, Any]:
     that a user waits for; and the CPU time of saving, in both processes, beside that of training, which is what it
     costs where there is but one core.
 
-    How much longer: once a checkpoint is published nothing of it is left, so a save with the iterations beside it is
-    timed against as many iterations at the same place of the interval before. Whole intervals differ by many times
-    what a save costs.
+    How much longer: once a checkpoint is published nothing of it is left, so a save where a run saves, with the
+    iterations beside it, is timed against as many iterations at the same place of the interval before. Whole intervals
+    differ by many times what a save costs.
     """
     none = _cpu_of_ended()
     Scribe().close()
@@ -138,7 +138,7 @@ def _bench_overhead(run: RunConfig) -> dict[str, Any]:
         while team.num_episodes - before < run.checkpoint_interval:
             team.train()
             per_interval += 1
-        assert per_interval > BESIDE + 1, "an interval is too short to be compared with the one before"
+        assert per_interval > 2 * BESIDE, "an interval is too short to be compared with the one before"
         episodes = team.num_episodes - before
         team._shelf, finish, publish = shelf, team.finish_saving, team._publish
         still, cpu = [0.0], [0.0]
@@ -166,13 +166,12 @@ def _bench_overhead(run: RunConfig) -> dict[str, Any]:
         team.finish_saving = lambda: timed(finish)  # type: ignore[method-assign]
         pairs, standing, training_cpu = [], [], 0.0
         for i in range(INTERVALS + 1):
-            team.save()  # outside the clock: a save that is timed writes what one interval has brought, not two
-            team.train()
-            team.finish_saving()
             start_cpu, without = time.process_time(), window(saves=False)
             training_cpu += time.process_time() - start_cpu
-            for _ in range(per_interval - BESIDE):  # and the first one of the next interval
+            team.save()  # outside the clock: a save that is timed writes what one interval has brought, not two
+            for _ in range(per_interval - BESIDE):
                 team.train()
+            team.finish_saving()
             team._publish = counted  # type: ignore[method-assign]
             with_save = window(saves=True)
             team.finish_saving()
@@ -182,7 +181,7 @@ def _bench_overhead(run: RunConfig) -> dict[str, Any]:
                 standing.append(still[0])
             else:
                 training_cpu = cpu[0] = 0.0
-            for _ in range(per_interval - 1 - BESIDE):
+            for _ in range(per_interval - BESIDE):
                 team.train()
     plain = median(without for _, without in pairs) / BESIDE * per_interval
     of_scribe = (_cpu_of_ended() - idle - (idle - none)) / (2 * INTERVALS + 2)

@@ -24,7 +24,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from algos.settled import BLOCK, SMALL, Settled, fill_folder, pour
+from algos.settled import BLOCK, SMALL, Settled, fill_folder
 from experiments.recovery.shelf import CheckpointShelf
 
 if TYPE_CHECKING:
@@ -93,9 +93,9 @@ class Scribe:
     """
 
     def __init__(self) -> None:
-        self._memory = _shared_memory()
+        self._memory = _SharedMemory()
         try:
-            self._process, self._connection = _start(self._memory.fileno())
+            self._process, self._connection = _start(self._memory.handle)
         except BaseException:
             self._memory.close()
             raise
@@ -126,7 +126,7 @@ class Scribe:
         step: Step = ("publish", {"previous": previous and previous.absolute()})
         request = _Request(_absolute(shelf), [step], (path or shelf.next_path()).absolute(), sizes, links)
         draft = Draft(snapshot, request, _windows(contents.values()))
-        self._show(draft.windows[0])
+        self._memory.show(draft.windows[0])
         if len(draft.windows) == 1:
             snapshot.release()
         return draft
@@ -187,7 +187,7 @@ class Scribe:
         for is_last in (False, True):
             if self._process.poll() is not None:
                 self._end()
-                self._process, self._connection = _start(self._memory.fileno())
+                self._process, self._connection = _start(self._memory.handle)
             try:
                 answer = self._answer(request, windows or [])
                 break
@@ -197,7 +197,7 @@ class Scribe:
                     raise OSError(f"the process that writes was ended twice ({_ending(self._process)})") from None
                 request = replace(request, is_again=True)
                 if windows is not None and len(windows) > 1:
-                    self._show(windows[0])
+                    self._memory.show(windows[0])
             except OSError:  # of the memory, while the process waits for more
                 self._end()
                 raise
@@ -210,13 +210,9 @@ class Scribe:
         for window in windows[1:]:
             if (answer := _hear(self._connection)) != _MORE:
                 return list(answer)
-            self._show(window)
+            self._memory.show(window)
             _say(self._connection, _MORE)
         return list(_hear(self._connection))
-
-    def _show(self, window: Iterable[memoryview]) -> None:
-        self._memory.seek(0)
-        pour(self._memory.fileno(), window)
 
     def _end(self) -> None:
         with suppress(OSError), socket.socket(fileno=os.dup(self._connection.fileno())) as line:
@@ -248,15 +244,46 @@ def _absolute(shelf: CheckpointShelf) -> CheckpointShelf:
     return CheckpointShelf(shelf.folder.absolute())
 
 
-def _shared_memory() -> IO[bytes]:
-    """A file of memory; where the system has none, one that has no name."""
-    file: IO[bytes]
-    if hasattr(os, "memfd_create"):
-        file = os.fdopen(os.memfd_create("checkpoint"), "r+b", buffering=0)
-    else:
-        file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - it is closed with the scribe
-    file.truncate(_WINDOW)
-    return file
+class _SharedMemory:
+    """Memory that both processes see: a file of memory or, where the system has none, one that has no name."""
+
+    def __init__(self) -> None:
+        file: IO[bytes]
+        if hasattr(os, "memfd_create"):
+            file = os.fdopen(os.memfd_create("checkpoint"), "r+b", buffering=0)
+        else:
+            file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - it is closed with this
+        file.truncate(_WINDOW)
+        self._file, self._num_there = file, 0
+        self._seen = mmap.mmap(self.handle, _WINDOW)
+
+    @property
+    def handle(self) -> int:
+        """The file's.
+
+        Raises:
+            ValueError: if it has been given back.
+        """
+        return self._file.fileno()
+
+    def show(self, window: Sequence[memoryview]) -> None:
+        """Put parts there, one after the other.
+
+        Raises:
+            OSError: if there is no memory for them.
+            ValueError: if it has been given back.
+        """
+        handle, size, at = self.handle, sum(map(len, window)), 0
+        while self._num_there < size:  # where there is none, a call tells; touching it would end this process
+            self._num_there += os.pwrite(handle, bytes(min(size - self._num_there, _AT_ONCE)), self._num_there)
+        for part in window:
+            self._seen[at : at + len(part)] = part
+            at += len(part)
+
+    def close(self) -> None:
+        """Give it back."""
+        self._seen.close()
+        self._file.close()
 
 
 def _windows(files: Iterable[Iterable[bytes | memoryview]]) -> list[list[memoryview]]:

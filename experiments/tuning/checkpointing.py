@@ -41,7 +41,7 @@ from experiments.recovery.scribe import Draft, Scribe, Step
 from experiments.recovery.shelf import CheckpointShelf
 from experiments.recovery.store import first_line
 from experiments.recovery.vault import Vault
-from experiments.reporting.files import json_text
+from experiments.reporting.files import json_text, plain
 from experiments.run_files import BRANCH_FOLDER, EXACT_FILE, META_FILE, SAVE_ERROR_FILE, STATE_FILE
 from experiments.tuning.best import score_to_beat
 
@@ -266,8 +266,8 @@ class CheckpointedRun(SnapshotAlgorithm):
             layout = team_layout(self, weights)
             self._team_text = json_text(layout).encode(), len(layout["agent_ids"])
         taken.files[LAYOUT_FILE], num_agents = self._team_text
-        for name, content in ((META_FILE, self._meta(num_agents, weights_sha256(weights))), (STATE_FILE, self._plan())):
-            taken.files[name] = json_text(content).encode()
+        taken.files[META_FILE] = json_text(self._meta(num_agents, weights_sha256(weights))).encode()
+        taken.files[STATE_FILE] = json.dumps(plain(self._plan()), allow_nan=False).encode()  # no person reads it
         return taken
 
     def _meta(self, num_agents: int, sha256: str) -> dict[str, Any]:

@@ -188,7 +188,7 @@ def test_another_one_writes_what_a_killed_one_has_not(scribe, shelf, size):
 
 
 def test_another_one_begins_again_what_a_killed_one_has_half_written(scribe, shelf, monkeypatch):
-    draft, show, shown = scribe.take(shelf, snapshot(a=noise(LARGE))), scribe._show, []
+    draft, show, shown = scribe.take(shelf, snapshot(a=noise(LARGE))), scribe._memory.show, []
 
     def killing(window):
         show(window)
@@ -196,7 +196,7 @@ def test_another_one_begins_again_what_a_killed_one_has_half_written(scribe, she
             kill(scribe)
         shown.append(window)
 
-    monkeypatch.setattr(scribe, "_show", killing)
+    monkeypatch.setattr(scribe._memory, "show", killing)
     path, _ = scribe.publish(draft)
     assert shown == [draft.windows[1], *draft.windows]
     assert (path / "a").read_bytes() == noise(LARGE)
@@ -249,8 +249,8 @@ scribe, shelf = s.Scribe(), CheckpointShelf(__import__("pathlib").Path(sys.argv[
 scribe.publish(scribe.take(shelf, Snapshot({"a": b"1"})))
 def tell(): print(scribe._process.pid, flush=True); sys.stdin.read()
 if sys.argv[2] == "while it writes":
-    show, shown = scribe._show, []
-    scribe._show = lambda window: tell() if shown else (shown.append(1), show(window))
+    show, shown = scribe._memory.show, []
+    scribe._memory.show = lambda window: tell() if shown else (shown.append(1), show(window))
 scribe.publish(scribe.take(shelf, Snapshot({"a": bytes(80_000_000)}))) if sys.argv[2] == "while it writes" else tell()
 """
 
@@ -393,6 +393,21 @@ def test_without_memory_that_is_a_file_it_is_a_file_without_a_name(shelf, monkey
     assert (path / "a").read_bytes() == noise(LARGE)
 
 
+def test_memory_is_asked_for_before_it_is_touched(scribe, shelf, monkeypatch):
+    """Touching what is not there ends a process by SIGBUS."""
+
+    def refuse(handle, content, at):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    scribe.publish(scribe.take(shelf, snapshot(a=noise(3 * BLOCK))))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", refuse)
+        with pytest.raises(OSError, match="No space left on device"):
+            scribe.take(shelf, snapshot(a=noise(3 * BLOCK + 1)))
+        path, _ = scribe.publish(scribe.take(shelf, snapshot(a=noise(3 * BLOCK, 1))))
+    assert (path / "a").read_bytes() == noise(3 * BLOCK, 1), "there is room for what there was room for"
+
+
 def test_memory_that_is_full_is_an_error_of_the_save_alone(scribe, shelf, monkeypatch):
     draft = scribe.take(shelf, snapshot(a=noise(LARGE)))
 
@@ -400,7 +415,7 @@ def test_memory_that_is_full_is_an_error_of_the_save_alone(scribe, shelf, monkey
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(scribe, "_show", refuse)
+        patch.setattr(scribe._memory, "show", refuse)
         with pytest.raises(OSError, match="No space left on device"):
             scribe.publish(draft)
     path, _ = scribe.publish(scribe.take(shelf, snapshot(a=b"2")))
