@@ -48,13 +48,15 @@ def bench_checkpoint(*, device: str = "cpu", rounds: int = 5) -> list[dict[str, 
     """Measure what checkpoints cost.
 
     Args:
-        device: Where the teams learn.
+        device: Where the teams learn, and their floors are stepped; a restarted run takes what its machine has.
         rounds: Timed rounds; medians count.
 
     Returns:
         Rows: two teams, the share of training time, buffers of three sizes, and the time to the first iteration.
     """
-    small = RunConfig(algo="qmix")
+    scaling = RunConfig().scaling
+    scaling = replace(scaling, num_gpus_per_learner=1.0 if device == "cuda" else 0.0)
+    small = RunConfig(algo="qmix", scaling=scaling)
     large = replace(small, qmix=replace(small.qmix, hidden=LARGE_HIDDEN, use_shared_networks=False))
     rows: list[dict[str, Any]] = [_bench_team("small", small, rounds), _bench_team("5 M parameters", large, rounds)]
     return [*rows, _bench_overhead(small), *_bench_buffers(rounds), _bench_restart(rounds)]
@@ -117,12 +119,13 @@ def _bench_team(name: str, run: RunConfig, rounds: int) -> dict[str, Any]:
 
 
 def _bench_overhead(run: RunConfig) -> dict[str, Any]:
-    """What saving costs between two saves at the default interval, beside as much training without a save.
+    """What saving costs between two saves at the default interval, beside as much of a run without a save.
 
     A save is taken, then published by a process beside the training, on another core where there is one. So three
     figures: how long training stands still; how much longer an interval takes with a save than without, which is all
     that a user waits for; and the CPU time of saving, in both processes, beside that of training, which is what it
-    costs where there is but one core.
+    costs where there is but one core. All are shares of an interval as a run has it, its evaluation included; how much
+    longer, of its learning alone too.
 
     How much longer: once a checkpoint is published nothing of it is left, so a save where a run saves, with the
     iterations beside it, is timed against as many iterations at the same place of the interval before. Whole intervals
@@ -154,48 +157,53 @@ def _bench_overhead(run: RunConfig) -> dict[str, Any]:
             cpu[0] += time.thread_time() - start
             return done
 
-        def window(saves: bool) -> float:
-            start, start_cpu, still[0] = time.perf_counter(), time.thread_time(), 0.0
+        def window(iterations: int, *, saves: bool = False) -> tuple[float, float]:
+            """Seconds that it takes, and this process's CPU seconds."""
+            start, start_cpu, start_thread, still[0] = time.perf_counter(), time.process_time(), time.thread_time(), 0.0
             if saves:
                 timed(team.save)
-                cpu[0] += time.thread_time() - start_cpu
-            for _ in range(BESIDE):
+                cpu[0] += time.thread_time() - start_thread
+            for _ in range(iterations):
                 team.train()
-            return time.perf_counter() - start
+            return time.perf_counter() - start, time.process_time() - start_cpu
 
         team.finish_saving = lambda: timed(finish)  # type: ignore[method-assign]
-        pairs, standing, training_cpu = [], [], 0.0
+        pairs, rests, standing, training_cpu = [], [], [], 0.0
         for i in range(INTERVALS + 1):
-            start_cpu, without = time.process_time(), window(saves=False)
-            training_cpu += time.process_time() - start_cpu
+            without, its_cpu = window(BESIDE)
             team.save()  # outside the clock: a save that is timed writes what one interval has brought, not two
             for _ in range(per_interval - BESIDE):
                 team.train()
             team.finish_saving()
             team._publish = counted  # type: ignore[method-assign]
-            with_save = window(saves=True)
+            with_save, _ = window(BESIDE, saves=True)
+            stood = still[0]
             team.finish_saving()
             team._publish = publish  # type: ignore[method-assign]
+            rest, rest_cpu = window(per_interval - BESIDE)
             if i:
                 pairs.append((with_save, without))
-                standing.append(still[0])
+                rests.append(rest)
+                standing.append(stood)
+                training_cpu += its_cpu + rest_cpu
             else:
-                training_cpu = cpu[0] = 0.0
-            for _ in range(per_interval - BESIDE):
-                team.train()
-    plain = median(without for _, without in pairs) / BESIDE * per_interval
+                cpu[0] = 0.0
+    learning = median(without for _, without in pairs) / BESIDE * per_interval
+    interval = median(without + rest for (_, without), rest in zip(pairs, rests, strict=True))
     of_scribe = (_cpu_of_ended() - idle - (idle - none)) / (2 * INTERVALS + 2)
-    longer = [(with_save - without) / plain for with_save, without in pairs]
+    longer = [(with_save - without) / interval for with_save, without in pairs]
     sure = quantile_test(longer, p=0.5).confidence_interval(CONFIDENCE)
     return {
         "overhead": f"save every {episodes} episodes of {run.floor.horizon_bars} bars, 16 replicas",
-        "training_s": plain,
+        "interval_s": interval,
+        "learning_s": learning,
         "standing_still_s": median(standing),
-        "share": median(standing) / plain,
+        "share": median(standing) / interval,
         "longer": median(longer),
         "longer_low": float(sure.low),
         "longer_high": float(sure.high),
-        "cpu_share": (cpu[0] / INTERVALS + of_scribe) / (training_cpu / INTERVALS / BESIDE * per_interval),
+        "longer_of_learning": median(longer) * interval / learning,
+        "cpu_share": (cpu[0] / INTERVALS + of_scribe) / (training_cpu / INTERVALS),
     }
 
 
