@@ -18,7 +18,7 @@ from envs.settings import STRICT
 
 Array = NDArray[np.floating[Any]]
 
-_WIDEST = 5.0  # standard deviations of the first best trade at which the box ends
+_WIDEST = 5.0  # standard deviations of the first best trade, or of the aim, at which the box ends
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -47,6 +47,8 @@ class GarleanuPedersenConfig:
     """joint: one agent trades all assets. per_asset: one agent an asset."""
     reward: str = Field(default="team", pattern="^(own|team)$")
     """team: each is paid the mean over assets. own: each its own asset's, possible without coupling only."""
+    action: str = Field(default="trades", pattern="^(trades|positions)$")
+    """trades: what to buy. positions: what to hold, as the paper chooses; what is done at random then does not add up."""
     use_discounted_rewards: bool = True
     """Discount inside the reward, so that its plain sum is the objective. Without it rewards do not depend on time, and
     the learner's discount must be 1 - discount_rate."""
@@ -165,8 +167,8 @@ class GarleanuPedersen(Problem):
 
     Observation: fraction of the episode that is left; then position (in standard deviations of the aim) and factors (in
     their own) of the agent's own asset; where costs are coupled, of all others too, in the order of the assets; an
-    agent for all assets sees them in order. Action: trades, in standard deviations of the first best trade, within
-    +- 5. The baseline is myopic: it weighs one step's gain against the cost of trading (section 2 of the paper).
+    agent for all assets sees them in order. Action: trades, in standard deviations of the first best trade, or positions,
+    in those of the aim, within +- 5. The baseline is myopic: it weighs one step's gain against the cost of trading (section 2 of the paper).
 
     Raises:
         InputError: if factors do not fit together, or own rewards are asked for with coupled costs.
@@ -253,8 +255,12 @@ class GarleanuPedersen(Problem):
         """Trade, hold for a step, and see the factors fade."""
         config, rest = self.config, 1.0 - self.config.discount_rate
         position, factors = self._split(books)
-        trade = actions.flatten(1) * self._trade_scale
-        held = position + trade
+        if config.action == "positions":
+            held = actions.flatten(1) * self._position_scale
+            trade = held - position
+        else:
+            trade = actions.flatten(1) * self._trade_scale
+            held = position + trade
         mean = (factors * self._sd).sum(2)
         A, K = factors.shape[1:]
         shocks = normals(draws)
@@ -292,7 +298,7 @@ class GarleanuPedersen(Problem):
         return {name: partial(self._follow, name) for name in self._rules}
 
     def _follow(self, name: str, obs: Tensor) -> Tensor:
-        """Trade to hold x + follow f, as each agent sees it, [B, N, D]."""
+        """Go to hold x + follow f, as each agent sees it, [B, N, D]."""
         hold, follow = self._rules[name]
         B, N, _ = obs.shape
         rows = obs[..., 1:].to(torch.float64).view(B, N, -1, 1 + len(self._sd))
@@ -303,4 +309,6 @@ class GarleanuPedersen(Problem):
         keep = hold[own[:, :, None], self._seen[:, None, :]]
         lean = follow[own[:, :, None], columns[:, None, :]]
         wanted = torch.einsum("nda,bna->bnd", keep, position) + torch.einsum("ndm,bnm->bnd", lean, factors)
+        if self.config.action == "positions":
+            return wanted / self._position_scale[own]
         return (wanted - position[..., : self._width]) / self._trade_scale[own]

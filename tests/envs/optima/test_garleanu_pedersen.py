@@ -77,6 +77,7 @@ SETTINGS = {
     "joint": {**COUPLED, "agents": "joint"},
     "plain": {"use_discounted_rewards": False},
     "noisy": {"noisy": True},
+    "positions": {**COUPLED, "action": "positions"},
 }
 
 
@@ -108,6 +109,23 @@ def test_last_reward_holds_the_value_of_going_on():
         assert float(problem._worth_of_going_on(x, z)[row].sum()) == pytest.approx(worth)
 
 
+@pytest.mark.parametrize("rule", ["optimal", "baseline"])
+def test_naming_positions_or_trades_is_the_same_game(rule):
+    trades, positions = (GarleanuPedersenConfig(**COUPLED, action=a).build() for a in ("trades", "positions"))
+    step = torch.zeros(50, dtype=torch.int64)
+    books = [trades.open(torch.rand(50, 6, dtype=torch.float64))] * 2
+    for _ in range(20):
+        draws = torch.rand(50, 6, dtype=torch.float64)
+        done = [
+            p.move(b, step, p.policies()[rule](p.observe(b, step)), draws)
+            for p, b in zip((trades, positions), books, strict=True)
+        ]
+        books = [book for book, _ in done]
+        assert torch.allclose(*books)
+        assert torch.allclose(done[0][1], done[1][1])
+    assert float(books[0][:, :3].std()) > 0.1
+
+
 def test_joint_agent_and_agents_of_one_asset_trade_alike():
     apart = GarleanuPedersenConfig(**COUPLED).build()
     joint = GarleanuPedersenConfig(**{**COUPLED, "agents": "joint"}).build()
@@ -119,7 +137,7 @@ def test_joint_agent_and_agents_of_one_asset_trade_alike():
     assert float(one.std()) > 0.1
 
 
-@pytest.mark.parametrize("name", ["one", "coupled", "noisy"])
+@pytest.mark.parametrize("name", ["one", "coupled", "noisy", "positions"])
 @settings(max_examples=8, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_other_rules_earn_less(name, data):
