@@ -48,7 +48,7 @@ class GarleanuPedersenConfig:
     reward: str = Field(default="team", pattern="^(own|team)$")
     """team: each is paid the mean over assets. own: each its own asset's, possible without coupling only."""
     action: str = Field(default="trades", pattern="^(trades|positions)$")
-    """trades: what to buy. positions: what to hold, as the paper chooses; what is done at random then does not add up."""
+    """trades: what to buy. positions: what to hold, as the paper has it; what is done at random does not add up."""
     use_discounted_rewards: bool = True
     """Discount inside the reward, so that its plain sum is the objective. Without it rewards do not depend on time, and
     the learner's discount must be 1 - discount_rate."""
@@ -167,8 +167,9 @@ class GarleanuPedersen(Problem):
 
     Observation: fraction of the episode that is left; then position (in standard deviations of the aim) and factors (in
     their own) of the agent's own asset; where costs are coupled, of all others too, in the order of the assets; an
-    agent for all assets sees them in order. Action: trades, in standard deviations of the first best trade, or positions,
-    in those of the aim, within +- 5. The baseline is myopic: it weighs one step's gain against the cost of trading (section 2 of the paper).
+    agent for all assets sees them in order. Action: trades, in standard deviations of the first best trade, or
+    positions, in those of the aim, within +- 5. The baseline is myopic: it weighs one step's gain against the cost of
+    trading (section 2 of the paper).
 
     Raises:
         InputError: if factors do not fit together, or own rewards are asked for with coupled costs.

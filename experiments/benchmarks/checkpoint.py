@@ -137,6 +137,9 @@ def _bench_overhead(run: RunConfig) -> dict[str, Any]:
     with one_thread(), _team(replace(run, episodes=10**9)) as (team, shelf):
         while len(team.replay) < 2 * run.qmix.learning_starts:
             team.train()
+        before = team.num_episodes
+        while team.num_episodes == before:  # as a run saves when episodes have ended
+            team.train()
         before, per_interval = team.num_episodes, 0
         while team.num_episodes - before < run.checkpoint_interval:
             team.train()
@@ -194,7 +197,8 @@ def _bench_overhead(run: RunConfig) -> dict[str, Any]:
     longer = [(with_save - without) / interval for with_save, without in pairs]
     sure = quantile_test(longer, p=0.5).confidence_interval(CONFIDENCE)
     return {
-        "overhead": f"save every {episodes} episodes of {run.floor.horizon_bars} bars, 16 replicas",
+        "overhead": f"save every {episodes} episodes of {run.floor.horizon_bars} bars, "
+        f"{run.qmix.num_envs_per_env_runner} replicas",
         "interval_s": interval,
         "learning_s": learning,
         "standing_still_s": median(standing),
