@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from commands import ROOT, TIMEOUT_S
+from commands import MADDPG, QMIX, ROOT, TIMEOUT_S, Started, checkpoints, meta, run_command
 
 from algos.runner import TeamEnvRunner
 from envs.errors import InputError
@@ -163,3 +163,18 @@ def test_the_floor_keeps_the_same_books_on_the_gpu():
         assert torch.allclose(one.obs, two.obs.cpu(), atol=1e-5)
         assert torch.equal(one.terminated, two.terminated.cpu())
         assert torch.equal(one.truncated, two.truncated.cpu())
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.parametrize("words", [QMIX, MADDPG], ids=["qmix", "maddpg"])
+def test_killed_run_on_the_gpu_ends_as_one_that_never_was(tmp_path, words):
+    words = [*words, "--episodes", "80", "--keep", "20"]
+    assert run_command(tmp_path / "whole", *words).returncode == 0
+    with Started(tmp_path / "killed", *words) as started:
+        started.wait_for_episodes(24)
+        started.kill()
+    assert run_command(tmp_path / "killed", *words).returncode == 0
+    whole, killed = (meta(checkpoints(tmp_path / name)[-1]) for name in ("whole", "killed"))
+    assert killed["weights_sha256"] == whole["weights_sha256"]
+    assert killed["episode"] == whole["episode"] >= 80
