@@ -189,7 +189,9 @@ KNOWN = (
     ),
     _row("Merton, relative concerns", "merton-relative", "ippo", Goal("weight error", None, 0.05)),
     _selected("Garleanu-Pedersen", "garleanu-pedersen", "ippo", Goal("of optimum", 0.95), *_STATIONARY, note=_ALONE),
-    _selected("Garleanu-Pedersen", "garleanu-pedersen", "maddpg", Goal("of optimum", 0.95), *_STATIONARY),
+    _selected(
+        "Garleanu-Pedersen", "garleanu-pedersen", "maddpg", Goal("of optimum", 0.95), *_STATIONARY, "action=positions"
+    ),
     _selected("Almgren-Chriss, one seller", "almgren-chriss", "ppo", Goal("score", 0.98)),
     _selected("Almgren-Chriss, one seller", "almgren-chriss", "maddpg", Goal("score", 0.98)),
     *(
