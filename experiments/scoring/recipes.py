@@ -93,8 +93,8 @@ _WIDE_THEN_NARROW = {
     "noise_end": 0.07,
     "logit_penalty": 0.0,
 }
-"""Good policies differ by a hundredth of what a bad one loses: the critic first sees far positions, then learns from much
-data near the best. It wants actions that do not add up (``action=positions``)."""
+"""Good policies differ by a hundredth of what a bad one loses: the critic first sees far positions, then learns from
+much data near the best. It wants actions that do not add up (``action=positions``)."""
 _MYOPIC = {"gamma": 0.0}
 """Whose utility is the logarithm does best by looking no further than the next bar, for trading is free there (Mossin
 1968); whatever else is summed is noise."""
