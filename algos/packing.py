@@ -42,7 +42,7 @@ def metrics_state(logger: Any) -> dict[str, Any]:
 
 
 def modules_state(learner: Any) -> dict[str, dict[str, Any]]:
-    """What RLlib's ``TorchLearner`` tells of its networks, in a third of the time.
+    """What RLlib's ``TorchLearner`` tells of its networks, without its walk over nested structures.
 
     Args:
         learner: A TorchLearner.

@@ -220,7 +220,7 @@ def test_overhead_of_saves_is_counted_at_the_place_of_a_save(monkeypatch, ray_se
         real = getattr(RunTrainable, name)
 
         def noted(team):
-            seen[name].append(team.num_episodes)
+            seen[name].append(team.num_env_steps)
             return real(team)
 
         monkeypatch.setattr(RunTrainable, name, noted)
@@ -231,7 +231,8 @@ def test_overhead_of_saves_is_counted_at_the_place_of_a_save(monkeypatch, ray_se
     assert row["overhead"] == "save every 8 episodes of 48 bars, 8 replicas"
     saved, evaluated = seen.values()
     assert len(saved) == 2 * 9, "one that is timed and one that is not, at each of eight pairs and one before"
-    assert np.diff(saved[1::2]).tolist() == [16] * 8, "two intervals for each pair"
-    assert set(saved[1::2]) < set(evaluated), "where a run evaluates it saves"
+    assert np.diff(saved[1::2]).tolist() == [2 * 8 * 48] * 8, "two intervals for each pair"
+    assert set(saved[1::2]) < set(evaluated), "at the step where a run evaluates and saves, not an iteration later"
+    assert not set(saved[::2]) & set(evaluated)
     assert row["longer_low"] <= row["longer"] <= row["longer_high"]
     assert min(row["interval_s"], row["learning_s"], row["share"], row["cpu_share"]) > 0
