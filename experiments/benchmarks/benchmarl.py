@@ -22,7 +22,7 @@ from algos.maddpg.algorithm import MADDPGConfig
 from algos.maddpg.config import MADDPGSettings
 from algos.qmix.algorithm import QMIXConfig
 from algos.qmix.config import QMIXSettings
-from experiments.benchmarks.timing import measure
+from experiments.benchmarks.timing import learner_gpus, measure
 from experiments.reporting.files import write_json
 
 PACKAGES = ("benchmarl==1.5.*", "mpe2==1.1.*", "pettingzoo>=1.25")
@@ -224,7 +224,7 @@ def our_config(algo: str, asked: dict[str, Any]) -> AlgorithmConfig:
     config.debugging(seed=0, log_level="ERROR")
     config.floor_device = asked["device"]
     config.env_runners(num_env_runners=0)
-    config.learners(num_learners=0, num_gpus_per_learner=1.0 if asked["device"] == "cuda" else 0.0)
+    config.learners(num_learners=0, num_gpus_per_learner=learner_gpus(asked["device"]))
     return config
 
 

@@ -22,7 +22,7 @@ from algos.replay import TeamReplay
 from algos.replay_files import load_replay, snapshot_replay
 from algos.rollout import Rollout
 from algos.snapshots import Snapshot
-from experiments.benchmarks.timing import measure, one_core
+from experiments.benchmarks.timing import learner_gpus, measure, one_core
 from experiments.config import RunConfig, config_to_json
 from experiments.intervals import CONFIDENCE
 from experiments.recovery.manifests import find_damage, folder_bytes
@@ -54,8 +54,7 @@ def bench_checkpoint(*, device: str = "cpu", rounds: int = 5) -> list[dict[str, 
     Returns:
         Rows: two teams, the share of training time, buffers of three sizes, and the time to the first iteration.
     """
-    scaling = RunConfig().scaling
-    scaling = replace(scaling, num_gpus_per_learner=1.0 if device == "cuda" else 0.0)
+    scaling = replace(RunConfig().scaling, num_gpus_per_learner=learner_gpus(device))
     small = RunConfig(algo="qmix", scaling=scaling)
     large = replace(small, qmix=replace(small.qmix, hidden=LARGE_HIDDEN, use_shared_networks=False))
     rows: list[dict[str, Any]] = [_bench_team("small", small, rounds), _bench_team("5 M parameters", large, rounds)]

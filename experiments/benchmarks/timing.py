@@ -85,3 +85,8 @@ def stopwatch(places: Mapping[str, tuple[Any, str]]) -> Iterator[dict[str, float
     finally:
         for name, (owner, method) in places.items():
             setattr(owner, method, kept[name])
+
+
+def learner_gpus(device: str) -> float:
+    """How many GPUs a learner on this device takes."""
+    return 1.0 if device == "cuda" else 0.0

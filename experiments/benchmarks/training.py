@@ -19,7 +19,7 @@ from algos.runner import TEAM_MODULE
 from experiments.benchmarks.bare import bare_update
 from experiments.benchmarks.benchmarl import bench_benchmarl
 from experiments.benchmarks.sampling import RLLIB_ENVS
-from experiments.benchmarks.timing import Measured, measure, one_core, stopwatch
+from experiments.benchmarks.timing import Measured, learner_gpus, measure, one_core, stopwatch
 from experiments.config import RunConfig
 from experiments.tuning.algorithms import algorithm_config
 
@@ -54,8 +54,7 @@ def bench_training(*, device: str = "cpu", rounds: int = 5, benchmarl: str | Non
 
 
 def _on(run: RunConfig, device: str, envs: int) -> RunConfig:
-    gpus = 1.0 if device == "cuda" else 0.0
-    scaling = replace(run.scaling, num_envs_per_env_runner=envs, num_gpus_per_learner=gpus)
+    scaling = replace(run.scaling, num_envs_per_env_runner=envs, num_gpus_per_learner=learner_gpus(device))
     return replace(run, scaling=scaling)
 
 

@@ -172,16 +172,18 @@ _OF_MARKET: Mapping[tuple[str, str], Recipe] = MappingProxyType(
 )
 
 
-def recipe(market: str, algo: str) -> Recipe:
+def recipe(market: str, algo: str, steps: int | None = None) -> Recipe:
     """What is set for an algorithm on a market; step sizes fall in a straight line over all of its steps.
 
     Args:
         market: Of the catalog, or a benchmark's, of which the part before the colon counts.
         algo: One of ``SCORED``.
+        steps: In place of its own; None leaves them.
     """
     section = SECTION_OF_ALGO[algo]
     general = _OF_SECTION[section]
     kind = market.partition(":")[0]
     own = _OF_MARKET.get((kind, algo)) or _OF_MARKET.get((kind, section), general)
-    falling = {"lr_decay_steps": own.steps}
-    return own._replace(settings=merge(merge(general.settings, falling), own.settings))
+    total = steps or own.steps
+    falling = {"lr_decay_steps": total}
+    return own._replace(steps=total, settings=merge(merge(general.settings, falling), own.settings))

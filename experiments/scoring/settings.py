@@ -89,20 +89,20 @@ def parse_score(argv: Sequence[str]) -> ScoreConfig:
         if group in SECTION_OF_ALGO.values() and group != section:
             flag = settings_of(ScoreConfig)[name].flag
             raise InputError(f"{flag} has no effect on --algo {plain.algo}, which uses the settings of {section}.*")
-    config = parse_flags(ScoreConfig, flags, base={section: recipe(plain.market, plain.algo).settings})
+    config = parse_flags(ScoreConfig, flags, base={section: recipe(plain.market, plain.algo, plain.steps).settings})
     check_network(section, getattr(config, section), flags)
     return config
 
 
 def asked_for(config: ScoreConfig) -> dict[str, Any]:
     """All that a score is asked for, but the seeds: market, learner, every setting of both, steps and episodes."""
-    rule = recipe(config.market, config.algo)
+    rule = recipe(config.market, config.algo, config.steps)
     return {
         "market": config.market,
         "agents": config.agents,
         "market_settings": market_settings(config.settings),
         "algo": config.algo,
-        "steps": config.steps or rule.steps,
+        "steps": rule.steps,
         "select": config.select,
         "algo_settings": dataclasses.asdict(getattr(config, SECTION_OF_ALGO[config.algo])),
         "num_episodes": config.num_episodes or rule.num_episodes,

@@ -230,6 +230,17 @@ def test_flags_win_over_the_recipe():
     assert (config.maddpg.actor_lr, config.maddpg.gamma) == (0.3, 1.0)
 
 
+def test_step_sizes_fall_over_the_steps_that_are_asked_for():
+    words = ["--market", "almgren-chriss", "--algo", "maddpg"]
+    own = recipe("almgren-chriss", "maddpg").steps
+    assert settings.parse_score(words).maddpg.lr_decay_steps == own
+    longer = settings.parse_score([*words, "--steps", str(3 * own)])
+    assert longer.maddpg.lr_decay_steps == settings.asked_for(longer)["steps"] == 3 * own
+    kept = settings.parse_score([*words, "--steps", str(3 * own), "--maddpg.lr-decay-steps", "7"])
+    assert kept.maddpg.lr_decay_steps == 7
+    assert settings.parse_score(["--market", "climbing", "--algo", "qmix", "--steps", "9"]).qmix.lr_decay_steps is None
+
+
 def test_settings_words():
     assert settings.market_settings(["a-b=1", "c=x", "d=[1", " 2]"]) == {"a_b": 1, "c": "x", "d": [1, 2]}
     with pytest.raises(InputError):
