@@ -104,8 +104,11 @@ class Started:
             time.sleep(0.05)
         raise AssertionError(f"no progress: {self.out.read_text()}")
 
-    def interrupt(self, number: int = signal.SIGINT) -> int:
-        self.process.send_signal(number)
+    def interrupt(self, number: int = signal.SIGINT, *, everyone: bool = False) -> int:
+        """Send a signal to the command, or to everyone below it too, as a unit or a machine that is stopped does."""
+        for process in self.family()[: None if everyone else 1]:
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
         return self.process.wait(TIMEOUT_S)
 
     def family(self) -> list[psutil.Process]:

@@ -25,6 +25,7 @@ from experiments.recovery.tune_files import forget_copies
 from experiments.reporting.files import WriteError
 from experiments.run_record import read_run_record, write_run_record
 from experiments.tuning.branching import adopt
+from experiments.tuning.local_ray import start_local_ray
 from experiments.tuning.loggers import RecordLogger
 from experiments.tuning.monitor import RunMonitor, read_summary, why_unsaved, write_summary
 from experiments.tuning.resume import can_restore, is_known
@@ -61,8 +62,7 @@ def start_ray(config: RunConfig) -> None:
     # Ray gives its workers the lowest priority but one, and anything else on the machine brings a run to a standstill;
     # here it has the priority of its command, which ``nice`` lowers.
     os.environ.setdefault("RAY_worker_niceness", "0")
-    ray.init(
-        address="local",
+    start_local_ray(
         include_dashboard=False,
         log_to_driver=False,
         logging_level="error",

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
 from commands import MARKET, TIMEOUT_S, Started, checkpoints, run_command, summary
 from comparing import differences
 from killing import CLOCK, RUNS
@@ -97,13 +98,18 @@ def carry_on_after(damage: str, interrupted: Path, folder: Path, reference: Path
     return ""
 
 
-def interrupted_by(number: int, folder: Path, reference: Path) -> str:
+def interrupted_by(number: int, folder: Path, reference: Path, *, everyone: bool = False) -> str:
     """Stop a run in good order, and carry on; empty where it is exact and nothing was lost."""
     with Started(folder, *WORDS) as started:
         started.wait_for_episodes(32)
-        code = started.interrupt(number)
+        before = summary(folder)["episodes"]
+        code = started.interrupt(number, everyone=everyone)
     if code != 130 or summary(folder)["status"] != "interrupted":
-        return f"exit {code}, status {summary(folder)['status']}"
+        return f"exit {code}, status {summary(folder)['status']}: {started.out.read_text()[-600:]}"
+    if "a checkpoint is being written first" not in started.out.read_text():
+        return "nothing was said"
+    if not before <= summary(folder)["episodes"] < summary(folder)["target_episodes"]:
+        return f"it has {summary(folder)['episodes']} episodes, after {before}"
     if run_command(folder, *WORDS).returncode:
         return "the same command failed"
     return str(differences(folder, reference, has_stopped=True) or "")
@@ -121,6 +127,21 @@ def stopped_at_once(folder: Path, reference: Path) -> str:
     if run_command(folder, *WORDS).returncode:
         return "the same command failed"
     return str(differences(folder, reference, has_stopped=True) or "")
+
+
+def killed_alone(folder: Path, reference: Path) -> str:
+    """Kill the command's own process, and none of those that it has started; empty where they end too."""
+    with Started(folder, *WORDS) as started:
+        started.wait_for_episodes(32)
+        others = started.family()[1:]
+        started.process.kill()
+        started.process.wait(TIMEOUT_S)
+        if run_command(folder, *WORDS).returncode:
+            return "the same command failed"
+        _, alive = psutil.wait_procs(others, timeout=TIMEOUT_S)
+    if alive:
+        return f"still there: {[p.name() for p in alive]}"
+    return str(differences(folder, reference) or "")
 
 
 def written_by_two(folder: Path, reference: Path) -> str:

@@ -54,6 +54,10 @@ def other_accidents(place: Path, reference: Path, interrupted: Path) -> dict[str
     cases |= {
         "SIGINT": lambda: accidents.interrupted_by(signal.SIGINT, place / "int", reference),
         "SIGTERM": lambda: accidents.interrupted_by(signal.SIGTERM, place / "term", reference),
+        "SIGTERM to all of its processes": lambda: accidents.interrupted_by(
+            signal.SIGTERM, place / "everyone", reference, everyone=True
+        ),
+        "SIGKILL to the command alone": lambda: accidents.killed_alone(place / "alone", reference),
         "SIGINT twice": lambda: accidents.stopped_at_once(place / "twice", reference),
         "two writers": lambda: accidents.written_by_two(place / "two", reference),
         "dead env runners": lambda: accidents.with_dead_workers(place / "runners", "TeamEnvRunner", accidents.SCALED),

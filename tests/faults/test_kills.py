@@ -50,6 +50,16 @@ def test_a_signal_costs_nothing(campaign, tmp_path, number):
     assert accidents.interrupted_by(number, tmp_path / "run", campaign.reference("qmix")) == ""
 
 
+def test_a_machine_that_is_stopped_costs_nothing(campaign, tmp_path):
+    found = accidents.interrupted_by(signal.SIGTERM, tmp_path / "run", campaign.reference("qmix"), everyone=True)
+    assert found == ""
+
+
+@pytest.mark.faults
+def test_processes_of_a_command_that_is_killed_end_too(campaign, tmp_path):
+    assert accidents.killed_alone(tmp_path / "run", campaign.reference("qmix")) == ""
+
+
 @pytest.mark.faults
 def test_a_second_signal_stops_at_once(campaign, tmp_path):
     assert accidents.stopped_at_once(tmp_path / "run", campaign.reference("qmix")) == ""

@@ -1,0 +1,53 @@
+"""A local Ray that outlives the signal by which a machine is taken away, as long as the command that started it."""
+
+from __future__ import annotations
+
+import atexit
+import signal
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import psutil
+import ray
+
+LEFT_TO_THE_COMMAND = {signal.SIGTERM}
+"""Sent to all processes of a group, of a unit or of a machine that stops. Ray blocks SIGINT in its processes itself."""
+
+
+def start_local_ray(**settings: Any) -> None:
+    """Start Ray on this machine; it ends with this process.
+
+    Ray's own processes would end at once on SIGTERM, before the checkpoint that the command has written on it. That it
+    is blocked in them is handed down to all that they start; at the end they are killed, for they do not hear it then.
+
+    Args:
+        settings: Of ``ray.init``.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, LEFT_TO_THE_COMMAND)
+    try:
+        ray.init(address="local", **settings)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    node = ray._private.worker._global_node
+    # Else a shutdown would ask each of them by SIGTERM, and wait a second for it.
+    node.kill_all_processes = partial(_kill_all, node.kill_all_processes)
+    atexit.register(stop_local_ray)
+
+
+def stop_local_ray() -> None:
+    """End Ray, and those of its processes that would only see by and by that the others have ended."""
+    started = psutil.Process().children(recursive=True)
+    ray.shutdown()
+    for process in started:
+        with suppress(psutil.NoSuchProcess):
+            if _is_of_ray(process):
+                process.kill()
+
+
+def _kill_all(own: Any, *, check_alive: bool = True, allow_graceful: bool = False, wait: bool = False) -> None:
+    own(check_alive=check_alive, allow_graceful=False, wait=wait)
+
+
+def _is_of_ray(process: psutil.Process) -> bool:
+    return process.is_running() and any(part.startswith("ray::") for part in process.cmdline())
