@@ -36,8 +36,7 @@ def fill_folder(folder: Path, contents: Mapping[str, Parts], links: Mapping[str,
     Args:
         folder: Where it goes.
         contents: New files by path in the folder (see ``write_files``), taken in this order.
-        links: Files that are there already, by path in the folder, in folders that some content lies in too. A file
-            system without hard links gets copies.
+        links: Files that are there already, by path in the folder. A file system without hard links gets copies.
 
     Returns:
         What the new files should hold, which are on the disk itself; by path in the folder.
@@ -45,7 +44,7 @@ def fill_folder(folder: Path, contents: Mapping[str, Parts], links: Mapping[str,
     Raises:
         OSError: if something cannot be written.
     """
-    for below in sorted({name[:i] for name in contents for i, c in enumerate(name) if c == "/"}):
+    for below in sorted({name[:i] for name in (*contents, *links) for i, c in enumerate(name) if c == "/"}):
         os.mkdir(f"{folder}/{below}")
     for name, source in links.items():
         _link(source, f"{folder}/{name}")
@@ -165,3 +164,4 @@ def _link(source: str, target: str) -> None:
         raise
     except OSError:  # no links on this file system, or none to there
         shutil.copyfile(source, target)
+        to_disk(target)

@@ -157,6 +157,16 @@ def write_json_flag(path: str | None, payload: Any) -> None:
         write_json(path, payload)
 
 
+@contextmanager
+def _disk_may_be_full() -> Iterator[None]:
+    """Go on where something cannot be written now; a reader that has gone away is another matter."""
+    try:
+        yield
+    except OSError as error:
+        if not is_disk_error(error):
+            raise
+
+
 class _Tee(io.TextIOBase):
     """A text stream that writes to the screen and, without colour codes, to a file."""
 
@@ -164,13 +174,15 @@ class _Tee(io.TextIOBase):
         self._screen, self._file = screen, file
 
     def write(self, text: str) -> int:
-        self._screen.write(text)
+        with _disk_may_be_full():  # the screen may be a file too
+            self._screen.write(text)
         with suppress(OSError):  # a full disk must not end what is being logged
             self._file.write(_ANSI.sub("", text))
         return len(text)
 
     def flush(self) -> None:
-        self._screen.flush()
+        with _disk_may_be_full():
+            self._screen.flush()
         with suppress(OSError):
             self._file.flush()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -22,15 +22,20 @@ def stop_on_signal(folder: Path) -> Iterator[None]:
     Args:
         folder: The run folder.
     """
-    path = folder / STOP_FILE
+    path, has_asked = folder / STOP_FILE, False
     path.unlink(missing_ok=True)
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if path.exists():
+        nonlocal has_asked
+        if has_asked:
             raise KeyboardInterrupt
-        path.write_text(signal.Signals(number).name, encoding="utf-8")
-        message = "\nstopping: a checkpoint is being written first; once more stops at once\n"
-        os.write(2, message.encode())  # printing could meet a print that the signal has interrupted
+        has_asked = True
+        try:
+            path.write_text(signal.Signals(number).name, encoding="utf-8")
+        except OSError as error:
+            _say(f"stopping at once: a checkpoint cannot be asked for ({error.strerror}); the one before is kept")
+            raise KeyboardInterrupt from None
+        _say("stopping: a checkpoint is being written first; once more stops at once")
 
     before: dict[Any, Any] = {number: signal.signal(number, handle) for number in SIGNALS}
     try:
@@ -38,4 +43,11 @@ def stop_on_signal(folder: Path) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        path.unlink(missing_ok=True)
+        with suppress(OSError):  # a request that stays is cleared away by the next session
+            path.unlink(missing_ok=True)
+
+
+def _say(words: str) -> None:
+    """Say something on stderr without a print, which could meet one that the signal has interrupted."""
+    with suppress(OSError):
+        os.write(2, f"\n{words}\n".encode())

@@ -157,7 +157,8 @@ class CheckpointedRun(SnapshotAlgorithm):
 
     def _could_not_save(self, error: OSError) -> None:
         self.save_error = f"could not save a checkpoint ({error})"
-        print(f"{self.save_error}; training goes on", file=sys.stderr, flush=True)
+        with suppress(OSError):  # what is printed here goes into a file
+            print(f"{self.save_error}; training goes on", file=sys.stderr, flush=True)
         if self._is_best:  # the best one is to be had, not to have been seen
             self._best, self._is_best = self._best_before, False
         assert self._shelf is not None

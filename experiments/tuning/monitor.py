@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 from ray.tune import Callback
 
 from algos.replay_files import FOLDER as REPLAY_FOLDER
+from algos.settled import fill_folder, to_disk
 from envs.errors import InputError
 from experiments.models import read_meta
 from experiments.provenance import utc_now
@@ -35,6 +37,8 @@ from experiments.run_files import (
 )
 
 SHOW_EVERY_S = 5.0
+_AT_ONCE = 1 << 20
+"""Bytes that are copied at a time."""
 SHOWN = ("profit", "sharpe", "max_drawdown", "calmar", "return", "num_trades", "turnover", "total_costs_usd", "score")
 
 
@@ -60,6 +64,7 @@ class RunMonitor(Callback):
         self._has_cleaned = False
         self._previous: dict[str, tuple[float, float]] = {}
         self._awaited: dict[str, tuple[Path, dict[str, Any]]] = {}
+        self._unwritten: Path | None = None
 
     def on_step_begin(self, iteration: int, trials: Any, **info: Any) -> None:
         """Keep Tune from writing stale copies over our files.
@@ -86,6 +91,7 @@ class RunMonitor(Callback):
             "_shown_at": 0.0,
             "_previous": {},
             "_awaited": {},
+            "_unwritten": None,
             "_vault": None,
         }
 
@@ -100,7 +106,7 @@ class RunMonitor(Callback):
                 self._has_copied = keep_copies(Path(trial.storage.experiment_driver_staging_path), _run_folder(trial))
         published = CheckpointShelf(Path(trial.storage.trial_fs_path)).published() if result.get("is_repeated") else []
         if published:  # a kill came between the last checkpoint and what is written about it
-            self._follow(trial, published[-1], trials, result)
+            self._awaited[trial.trial_id] = published[-1], dict(result)
         self._catch_up(trial, trials)
         if (reason := result.get("save_error")) is not None:  # what a worker prints does not reach the screen
             print(f"{reason}; training goes on", file=sys.stderr, flush=True)
@@ -132,9 +138,16 @@ class RunMonitor(Callback):
 
     def _catch_up(self, trial: Any, trials: Any) -> None:
         path, result = self._awaited.get(trial.trial_id, (None, {}))
-        if path is not None and (path / META_FILE).is_file():  # a checkpoint has its name when it is whole
-            del self._awaited[trial.trial_id]
+        if path is None or not (path / META_FILE).is_file():  # a checkpoint has its name when it is whole
+            return
+        try:
             self._follow(trial, path, trials, result)
+        except OSError as error:  # the next result tries again
+            if self._unwritten != path:
+                print(f"could not note {path.name} ({error}); training goes on", file=sys.stderr, flush=True)
+            self._unwritten = path
+        else:
+            del self._awaited[trial.trial_id]
 
     def _follow(self, trial: Any, path: Path, trials: Any, result: Mapping[str, Any]) -> None:
         meta = read_json(path / META_FILE)
@@ -193,7 +206,8 @@ def why_unsaved(trial_folder: Path, episodes: int) -> str | None:
     if published and read_json(published[-1] / META_FILE)["episode"] == episodes:
         return None
     reason = trial_folder / SAVE_ERROR_FILE
-    return reason.read_text(encoding="utf-8") if reason.is_file() else "the reason could not be written either"
+    found = reason.read_text(encoding="utf-8") if reason.is_file() else ""
+    return found or "the reason could not be written either"
 
 
 def write_summary(folder: str | Path, changes: dict[str, Any]) -> dict[str, Any]:
@@ -271,20 +285,34 @@ def copy_folder(source: Path, target: Path) -> None:
     """
     mend_copy(target)
     staged, old = _copies(target)
-    shutil.copytree(source, staged, copy_function=copy_file)
+    try:
+        _fill(staged, source)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        shutil.rmtree(staged)
+        _fill(staged, source, links_all=True)  # better a copy that shares its files than none
     if target.is_dir():
         os.rename(target, old)
     os.rename(staged, target)
+    to_disk(target.parent)  # what was there before may go only now
     shutil.rmtree(old, ignore_errors=True)
 
 
-def copy_file(source: str, target: str) -> str:
-    """Copy a file; the large ones that checkpoints share among themselves are linked where that can be done."""
-    if Path(source).parent.name == REPLAY_FOLDER:
-        with suppress(OSError):
-            os.link(source, target)
-            return target
-    return str(shutil.copy2(source, target))
+def _fill(staged: Path, source: Path, *, links_all: bool = False) -> None:
+    """Copy to the disk itself; the large files that checkpoints share among themselves are linked."""
+    paths = {path.relative_to(source).as_posix(): path for path in sorted(source.rglob("*")) if path.is_file()}
+    links = {name: str(path) for name, path in paths.items() if links_all or path.parent.name == REPLAY_FOLDER}
+    staged.mkdir()
+    fill_folder(staged, {name: _parts(path) for name, path in paths.items() if name not in links}, links)
+    for folder in (staged, *(path for path in staged.rglob("*") if path.is_dir())):
+        to_disk(folder)
+
+
+def _parts(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while part := file.read(_AT_ONCE):
+            yield part
 
 
 def mend_copy(target: Path) -> None:

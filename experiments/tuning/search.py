@@ -20,6 +20,7 @@ from experiments.layers import nested
 from experiments.metric_names import BEST_SCORE, SEARCH_SCORE
 from experiments.recovery.lock import run_lock
 from experiments.recovery.stopping import stop_on_signal
+from experiments.recovery.tune_files import account_may_wait
 from experiments.reporting.files import write_json, write_text
 from experiments.reporting.tables import rows_table, show
 from experiments.run_files import LOG_FILE, SEARCH_FILE
@@ -173,7 +174,7 @@ def _fit(
         ),
     )
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1" if config.checkpoint_on_signal else "0"
-    with stop_on_signal(folder) if config.checkpoint_on_signal else nullcontext():
+    with stop_on_signal(folder) if config.checkpoint_on_signal else nullcontext(), account_may_wait():
         tuner.fit()
 
 

@@ -21,7 +21,7 @@ from experiments.config import RunConfig, config_to_json, run_folder, run_vault
 from experiments.models import Model, find_model, find_sound_model
 from experiments.provenance import collect_provenance
 from experiments.recovery.stopping import stop_on_signal
-from experiments.recovery.tune_files import forget_copies
+from experiments.recovery.tune_files import account_may_wait, forget_copies
 from experiments.reporting.files import WriteError
 from experiments.run_record import read_run_record, write_run_record
 from experiments.tuning.branching import adopt
@@ -198,10 +198,11 @@ def train(config: RunConfig, scaler: dict[str, Any]) -> Outcome:
         )
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1" if config.checkpoint_on_signal else "0"
     try:
-        with stop_on_signal(folder) if config.checkpoint_on_signal else nullcontext():
+        with stop_on_signal(folder) if config.checkpoint_on_signal else nullcontext(), account_may_wait():
             results = tuner.fit()
     except KeyboardInterrupt:  # before Tune listens for it, or a second time
-        write_summary(folder, {"status": "interrupted"})
+        with suppress(WriteError):
+            write_summary(folder, {"status": "interrupted"})
         return Outcome("interrupted")
     return _outcome(results, folder, config)
 

@@ -1,4 +1,5 @@
 import errno
+import io
 import json
 import os
 import subprocess
@@ -148,6 +149,32 @@ def test_log_holds_what_the_screen_shows_and_is_appended_to(tmp_path, capsys):
     assert sum(line.startswith("===") for line in lines) == 2
     print("afterwards")
     assert "afterwards" not in log.read_text()
+
+
+class Screen(io.StringIO):
+    """A file on a disk that is full for a while, or a pipe that nobody reads any more."""
+
+    code: int | None = None
+
+    def write(self, text):
+        if self.code is not None:
+            raise OSError(self.code, os.strerror(self.code))
+        return super().write(text)
+
+
+def test_screen_that_is_a_file_on_a_full_disk_does_not_end_what_is_shown_there(tmp_path, monkeypatch):
+    screen = Screen()
+    monkeypatch.setattr(sys, "stdout", screen)
+    with log_to(tmp_path / "train.log"):
+        screen.code = errno.ENOSPC
+        print("unseen", flush=True)
+        screen.code = None
+        print("seen", flush=True)
+        screen.code = errno.EPIPE
+        with pytest.raises(BrokenPipeError):
+            print("for nobody", flush=True)
+    assert screen.getvalue() == "seen\n"
+    assert "unseen\nseen\n" in (tmp_path / "train.log").read_text()
 
 
 def test_log_that_cannot_be_written_is_refused(tmp_path):

@@ -1,6 +1,8 @@
+import errno
 import json
 import os
 import pickle
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -8,6 +10,7 @@ from trials import folder_of, lines_of, report, trial_in
 
 from envs.errors import InputError
 from experiments.recovery.shelf import CheckpointShelf
+from experiments.reporting.files import WriteError
 from experiments.tuning import monitor as monitor_module
 from experiments.tuning.monitor import RunMonitor, copy_folder, mend_copy, read_summary, why_unsaved, write_summary
 
@@ -40,10 +43,10 @@ def test_copy_replaces_the_whole_folder(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best", "new"]
 
 
-@pytest.mark.parametrize("cut", ["copytree", "rename", "rename again"])
+@pytest.mark.parametrize("cut", ["fill_folder", "rename", "rename again"])
 def test_copy_that_is_cut_short_leaves_the_old_one(tmp_path, monkeypatch, cut):
     source, target = folder_of(tmp_path / "new", a="2"), folder_of(tmp_path / "best", a="1")
-    place, name = (monitor_module.shutil, "copytree") if cut == "copytree" else (monitor_module.os, "rename")
+    place, name = (monitor_module, "fill_folder") if cut == "fill_folder" else (monitor_module.os, "rename")
     real, calls = getattr(place, name), []
 
     def killed(*args, **kwargs):
@@ -61,6 +64,44 @@ def test_copy_that_is_cut_short_leaves_the_old_one(tmp_path, monkeypatch, cut):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best", "new"]
     copy_folder(source, target)
     assert (target / "a").read_text() == "2"
+
+
+def test_old_copy_goes_only_when_the_new_one_is_on_the_disk(tmp_path, monkeypatch):
+    source, target = tmp_path / "new", folder_of(tmp_path / "best", a="1")
+    folder_of(source / "below", b="2")
+    folder_of(source / "replay", c="3")
+    (source / "a").write_text("2")
+    done = []
+    real_fsync, real_delete = os.fsync, shutil.rmtree
+    monkeypatch.setattr(
+        os, "fsync", lambda handle: (done.append(os.readlink(f"/proc/self/fd/{handle}")), real_fsync(handle))
+    )
+    monkeypatch.setattr(shutil, "rmtree", lambda path, **kw: (done.append(f"delete {path}"), real_delete(path, **kw)))
+    copy_folder(source, target)
+    staged = tmp_path / ".best.new"
+    before = done[: done.index(f"delete {tmp_path / '.best.old'}", 2)]
+    assert {str(staged / name) for name in ("a", "below/b", "below", "replay")} | {str(staged), str(tmp_path)} <= set(
+        before
+    )
+    assert before[-1] == str(tmp_path), "the new name last"
+    assert os.stat(target / "replay" / "c").st_ino == os.stat(source / "replay" / "c").st_ino, "shared"
+    assert os.stat(target / "a").st_ino != os.stat(source / "a").st_ino
+
+
+def test_copy_for_which_there_is_no_room_shares_its_files(tmp_path, monkeypatch):
+    source, target = folder_of(tmp_path / "new" / "below", a="2").parent, folder_of(tmp_path / "best", a="1")
+    real = monitor_module.fill_folder
+
+    def full(folder, contents, links):
+        if contents:
+            (folder / "half").write_text("")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(folder, contents, links)
+
+    monkeypatch.setattr(monitor_module, "fill_folder", full)
+    copy_folder(source, target)
+    assert [path.relative_to(target).as_posix() for path in sorted(target.rglob("*"))] == ["below", "below/a"]
+    assert os.stat(target / "below" / "a").st_ino == os.stat(source / "below" / "a").st_ino
 
 
 # --- the monitor ------------------------------------------------------------------------------------------------------
@@ -169,6 +210,25 @@ def test_checkpoint_that_is_still_being_published_is_followed_when_it_is_there(t
     assert first is not of_second
 
 
+@pytest.mark.parametrize("failing", ["copy_folder", "write_summary"])
+def test_disk_that_takes_no_note_of_a_checkpoint_does_not_end_training(tmp_path, monkeypatch, capsys, failing):
+    folder = tmp_path / "run"
+    trial, monitor = trial_in(folder), RunMonitor(algo="ppo", seed=4)
+
+    def full(*_):
+        raise WriteError(errno.ENOSPC, "cannot write it: No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(monitor_module, failing, full)
+        report(monitor, trial, 1, sharpe=1.5, is_best=True)
+        monitor.on_trial_result(2, [trial], trial, trial.last_result)
+    told = "could not note checkpoint_000001 (cannot write it: No space left on device); training goes on\n"
+    assert capsys.readouterr().err == told, "once"
+    monitor.on_trial_result(3, [trial], trial, trial.last_result)
+    assert read_summary(folder)["latest_checkpoint"] == "trial_0/checkpoint_000001"
+    assert read_summary(folder)["best_metric"]["value"] == 1.5
+
+
 class Vaulted:
     """A vault that notes when it was asked for what."""
 
@@ -211,6 +271,8 @@ def test_store_that_does_not_answer_is_told_and_asked_again(tmp_path, monkeypatc
 
 
 def test_reason_why_a_due_checkpoint_is_not_there(tmp_path):
+    assert why_unsaved(tmp_path, 8) == "the reason could not be written either"
+    (tmp_path / "save_error.txt").write_text("")
     assert why_unsaved(tmp_path, 8) == "the reason could not be written either"
     (tmp_path / "save_error.txt").write_text("No space left on device")
     assert why_unsaved(tmp_path, 8) == "No space left on device"

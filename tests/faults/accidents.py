@@ -191,21 +191,38 @@ def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def on_a_full_disk(folder: Path, reference: Path) -> str:
-    """Let the disk be full for some saves of a run; empty where training went on and ended exactly."""
-    with small_disk(folder, 64) as disk:
-        run, ballast = disk / "run", disk / "ballast"
-        with Started(run, *WORDS, out=folder.parent / "full.out") as started:
+def on_a_full_disk(folder: Path, reference: Path, *, holds_all: bool = False) -> str:
+    """Let the disk be full for some saves of a run; empty where training went on and ended exactly.
+
+    Args:
+        folder: Where the disk is mounted.
+        reference: A run that was left alone.
+        holds_all: Whether what the command prints, and what Ray writes for itself, is on that disk too.
+    """
+    with small_disk(folder, 96 if holds_all else 64) as disk:
+        run, ballast, scratch = disk / "run", disk / "ballast", disk / "r"
+        env = os.environ | {"RAY_TMPDIR": str(scratch), "TMPDIR": str(scratch)} if holds_all else None
+        scratch.mkdir()
+        out = (disk if holds_all else folder.parent) / "full.out"
+        with Started(run, *WORDS, out=out, env=env) as started:
             started.wait_for_episodes(16)
             before = newest(run)
             with ballast.open("wb", buffering=0) as file, suppress(OSError):
                 while True:
                     file.write(bytes(1 << 12))
-            seen = _wait_for(started, "could not save a checkpoint")
+            if holds_all:  # what is printed takes nothing either
+                with suppress(subprocess.TimeoutExpired):
+                    started.process.wait(1.0)
+            seen = not holds_all and _wait_for(started, "could not save a checkpoint")
             whole = newest(run)
             ballast.unlink()
             code = started.process.wait(TIMEOUT_S)
         text = started.out.read_text()
+        if holds_all:
+            has_ended = "the last checkpoint could not be saved" in text  # before there was room again
+            seen = has_ended or "could not save a checkpoint" in text
+            if code == 1 and has_ended:
+                code = run_command(run, *WORDS).returncode
         if not seen:
             return f"nothing was said: {text[-600:]}"
         if not before.exists() and whole < before:

@@ -66,6 +66,7 @@ def other_accidents(place: Path, reference: Path, interrupted: Path) -> dict[str
     if accidents.can_mount():
         cases |= {
             "full disk": lambda: accidents.on_a_full_disk(place / "full", reference),
+            "full disk that holds all": lambda: accidents.on_a_full_disk(place / "all", reference, holds_all=True),
             "read-only folder": lambda: accidents.on_a_read_only_folder(place / "read-only", reference),
         }
     else:

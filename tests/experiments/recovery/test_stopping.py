@@ -1,5 +1,7 @@
+import errno
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +24,19 @@ def test_either_signal_is_a_second_one(tmp_path):
         os.kill(os.getpid(), signal.SIGTERM)
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_request_that_cannot_be_written_ends_at_once(tmp_path, monkeypatch, capfd):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with stop_on_signal(tmp_path):
+        monkeypatch.setattr(Path, "write_text", full)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert "stopping at once: a checkpoint cannot be asked for (No space left" in capfd.readouterr().err
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def test_request_that_a_kill_has_left_does_not_stop_the_next_run(tmp_path):
