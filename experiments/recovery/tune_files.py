@@ -10,15 +10,11 @@ from __future__ import annotations
 
 import json
 import pickle
-import sys
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
-
-from ray.tune.execution.tune_controller import TuneController
 
 from experiments.recovery.shelf import DAMAGED_PREFIX, rename_aside
 from experiments.reporting.files import whole_file
@@ -44,31 +40,6 @@ def find_tune_damage(folder: Path) -> list[tuple[Path, str]]:
     """
     paths = {pattern: _newest(folder, pattern) for pattern in _CHECKS}
     return [(path, found) for pattern, path in paths.items() if (found := _damage_of_file(path, pattern))]
-
-
-@contextmanager
-def account_may_wait() -> Iterator[None]:
-    """While the block runs, go on where Tune cannot write its account: its staging folder may lie on a full disk.
-
-    Tune itself would end the training, though nothing in the account is newer than the checkpoints.
-    """
-    own, has_failed = TuneController.save_to_dir, False
-
-    def save(controller: TuneController) -> None:
-        nonlocal has_failed
-        try:
-            own(controller)
-            has_failed = False
-        except OSError as error:  # the next result tries again
-            if not has_failed:
-                print(f"Tune's own files cannot be written ({error}); training goes on", file=sys.stderr, flush=True)
-            has_failed = True
-
-    TuneController.save_to_dir = save
-    try:
-        yield
-    finally:
-        TuneController.save_to_dir = own
 
 
 def keep_copies(staging: Path, folder: Path) -> bool:

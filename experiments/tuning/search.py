@@ -20,11 +20,11 @@ from experiments.layers import nested
 from experiments.metric_names import BEST_SCORE, SEARCH_SCORE
 from experiments.recovery.lock import run_lock
 from experiments.recovery.stopping import stop_on_signal
-from experiments.recovery.tune_files import account_may_wait
 from experiments.reporting.files import write_json, write_text
 from experiments.reporting.tables import rows_table, show
 from experiments.run_files import LOG_FILE, SEARCH_FILE
 from experiments.tuning import session
+from experiments.tuning.account import account_may_wait
 from experiments.tuning.asha import RecordedASHA
 from experiments.tuning.ending import backtest_run, finish_in_store, say_failed, say_interrupted
 from experiments.tuning.loggers import RecordLogger

@@ -21,9 +21,10 @@ from experiments.config import RunConfig, config_to_json, run_folder, run_vault
 from experiments.models import Model, find_model, find_sound_model
 from experiments.provenance import collect_provenance
 from experiments.recovery.stopping import stop_on_signal
-from experiments.recovery.tune_files import account_may_wait, forget_copies
+from experiments.recovery.tune_files import forget_copies
 from experiments.reporting.files import WriteError
 from experiments.run_record import read_run_record, write_run_record
+from experiments.tuning.account import account_may_wait
 from experiments.tuning.branching import adopt
 from experiments.tuning.local_ray import start_local_ray
 from experiments.tuning.loggers import RecordLogger

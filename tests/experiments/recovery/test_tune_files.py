@@ -1,20 +1,17 @@
 """Copies of Tune's own files: whole ones are kept, damaged ones replaced, nothing deleted."""
 
-import errno
 import json
 import os
 import pickle
 import zipfile
 
 import pytest
-from ray.tune.execution.tune_controller import TuneController
 
 from envs.errors import InputError
 from experiments.recovery.lock import run_lock
 from experiments.recovery.places import restorable
 from experiments.recovery.tune_files import (
     COPIES_FILE,
-    account_may_wait,
     find_tune_damage,
     forget_copies,
     keep_copies,
@@ -196,20 +193,3 @@ def test_folder_that_somebody_writes_to_is_left_alone(run):
 def test_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"is no run folder: it has no config\.json"):
         restorable(tmp_path)
-
-
-def test_account_that_cannot_be_written_does_not_end_training(monkeypatch, capsys):
-    written, broken = [], [OSError(errno.ENOSPC, "No space left on device")] * 2
-
-    def save_to_dir(controller):
-        if broken:
-            raise broken.pop()
-        written.append(controller)
-
-    monkeypatch.setattr(TuneController, "save_to_dir", save_to_dir)
-    with account_may_wait():
-        for controller in "abc":
-            TuneController.save_to_dir(controller)
-    assert written == ["c"]
-    assert capsys.readouterr().err.count("Tune's own files cannot be written ([Errno 28]") == 1
-    assert TuneController.save_to_dir is save_to_dir

@@ -1,0 +1,34 @@
+"""Tune's own account of an experiment, where the disk does not take it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ray.tune.execution.tune_controller import TuneController
+
+
+@contextmanager
+def account_may_wait() -> Iterator[None]:
+    """While the block runs, go on where Tune cannot write its account: its staging folder may lie on a full disk.
+
+    Tune itself would end the training, though nothing in the account is newer than the checkpoints.
+    """
+    own, has_failed = TuneController.save_to_dir, False
+
+    def save(controller: TuneController) -> None:
+        nonlocal has_failed
+        try:
+            own(controller)
+            has_failed = False
+        except OSError as error:  # the next result tries again
+            if not has_failed:
+                print(f"Tune's own files cannot be written ({error}); training goes on", file=sys.stderr, flush=True)
+            has_failed = True
+
+    TuneController.save_to_dir = save
+    try:
+        yield
+    finally:
+        TuneController.save_to_dir = own
