@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import experiments.interrupts  # noqa: F401  before what takes seconds to import
-from envs.errors import InputError
 from envs.market import build_floor, build_market
 from experiments.backtesting.places import OWN
 from experiments.cli import DONE, check_json_flag, write_json_flag
-from experiments.config import RunConfig, floor_spec, parse_run, read_run_config, run_folder
+from experiments.config import RunConfig, floor_spec, parse_run, run_folder
 from experiments.recovery.places import check_storage
 from experiments.recovery.store import is_remote
 from experiments.run_folders import check_folder
@@ -61,17 +60,14 @@ def _say_complete(config: RunConfig, by_hand: Mapping[str, Any]) -> int:
     """Nothing is left to train; a backtest that a kill has prevented is made up for.
 
     Raises:
-        InputError: if other capital is asked for, which only more episodes or a backtest of its own could use.
+        InputError: if something else is asked for that only more episodes could use.
     """
     from experiments.tuning.algorithms import replicas
     from experiments.tuning.monitor import read_summary
+    from experiments.tuning.resume import check_of_use
 
     folder = run_folder(config)
-    if by_hand.get("floor.capital", config.floor.capital) != read_run_config(folder).floor.capital:
-        raise InputError(
-            f"training already complete, so --capital has no effect: raise --episodes as well, or backtest with it: "
-            f"experiments/backtest.py --model {folder} --capital {by_hand['floor.capital']:g}"
-        )
+    check_of_use(config, by_hand)
     if config.search.num_trials:
         print(f"search already complete: {folder} has its {config.search.num_trials} trials")
     else:

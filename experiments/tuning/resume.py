@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,10 @@ from experiments.tuning.best import restore_best
 from experiments.tuning.monitor import read_summary
 from experiments.tuning.search_record import SearchRecord
 
-CHANGEABLE_IN_SEARCH = ("storage", "name", "resume", "json", "config", "skip_training", "load_model")
+CHANGEABLE_IN_SEARCH = ("storage", "name", "resume", "json", "config", "skip_training")
 """What may differ from the run folder's config when a search is carried on; so may its number of trials."""
 CHANGEABLE = (
-    *CHANGEABLE_IN_SEARCH[:-1],
+    *CHANGEABLE_IN_SEARCH,
     "episodes",
     "checkpoint_interval",
     "evaluation_interval",
@@ -34,6 +35,8 @@ CHANGEABLE = (
     "scaling.num_env_runners",
 )
 """What may differ when a run is carried on."""
+_OF_USE_TO_ALL = (*CHANGEABLE_IN_SEARCH, "episodes")
+"""What a command that finds everything done can use all the same."""
 
 
 def is_known(config: RunConfig) -> bool:
@@ -75,20 +78,45 @@ def check_changes(config: RunConfig, by_hand: dict[str, Any]) -> None:
     if config.search.num_trials and recorded.get("search", {}).get("num_trials"):
         _check_num_trials(config, was=recorded["search"]["num_trials"])
         changeable += ("search.num_trials",)
-    differing = []
-    for name, value in by_hand.items():
-        old: Any = recorded
-        for part in name.split("."):
-            old = old[part] if isinstance(old, dict) and part in old else None
-        new = list(value) if isinstance(value, tuple) else value
-        if name not in changeable and old != new:
-            differing.append(f"{settings_of(RunConfig)[name].flag} was {old} and is now {new}")
-    if differing:
+    if differing := [line for name, line in _differing(recorded, by_hand).items() if name not in changeable]:
         raise InputError(
             f"{folder} cannot be carried on with other settings: {'; '.join(differing)}. Leave them out, or start "
             f"another run: --branch-from {folder} --name NEW goes on exactly, where only the learning differs; "
             f"--load-model {folder} --name NEW starts from its weights"
         )
+
+
+def _differing(recorded: Mapping[str, Any], by_hand: Mapping[str, Any]) -> dict[str, str]:
+    """What the user sets by hand otherwise than it was: by dotted name, what was and what is."""
+    found = {}
+    for name, value in by_hand.items():
+        old: Any = recorded
+        for part in name.split("."):
+            old = old[part] if isinstance(old, dict) and part in old else None
+        new = list(value) if isinstance(value, tuple) else value
+        if old != new:
+            found[name] = f"{settings_of(RunConfig)[name].flag} was {old} and is now {new}"
+    return found
+
+
+def check_of_use(config: RunConfig, by_hand: Mapping[str, Any]) -> None:
+    """Refuse, where nothing is left to train, changes that only more training could use.
+
+    Raises:
+        InputError: listing them.
+    """
+    folder = run_folder(config)
+    changes = _differing(read_run_record(folder).config, by_hand)
+    useless = [line for name, line in changes.items() if name in CHANGEABLE and name not in _OF_USE_TO_ALL]
+    if not useless:
+        return
+    backtest = f"experiments/backtest.py --model {folder} --capital {config.floor.capital:g}"
+    others = {
+        "floor.capital": f"backtest with it: {backtest}",
+        "keep": f"delete old checkpoints: experiments/checkpoints.py prune {folder} --keep {config.keep}",
+    }
+    ways = ["raise --episodes as well", *(way for name, way in others.items() if name in changes)]
+    raise InputError(f"training already complete, so {'; '.join(useless)} has no effect: {', or '.join(ways)}")
 
 
 def _check_num_trials(config: RunConfig, *, was: int) -> None:
@@ -134,8 +162,11 @@ def _start_from(config: RunConfig) -> str:
 def named_checkpoint(config: RunConfig) -> dict[str, str] | None:
     """Check the checkpoint that ``--resume PATH`` names.
 
+    The same command again, after whatever has ended it, goes on from what has followed the checkpoint since.
+
     Returns:
-        What ``config.json`` records of it; None where none was named, or PATH is the run folder itself.
+        What ``config.json`` records of it; None where none was named, PATH is the run folder itself, or the run has
+        gone back to it already and is not complete.
 
     Raises:
         InputError: if it is no checkpoint, damaged, of another run, or of a search.
@@ -143,6 +174,11 @@ def named_checkpoint(config: RunConfig) -> dict[str, str] | None:
     if config.resume in ("auto", "never"):
         return None
     folder = run_folder(config).absolute()
+    before = read_run_record(folder).resume_from
+    is_again = before is not None and folder / before["checkpoint"] == Path(config.resume).expanduser().absolute()
+    if is_again and read_summary(folder).get("status") != "complete":
+        print(f"{config.resume} was gone back to before: carrying on from what has followed it")
+        return None
     model = find_model(config.resume)
     if model.record.folder != folder:
         raise InputError(

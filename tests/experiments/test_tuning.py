@@ -80,6 +80,18 @@ def test_other_changes_are_refused_with_what_was_and_what_is(run, changes, words
         assert f"{way} {run_folder(run)} --name NEW" in str(caught.value)
 
 
+def test_what_only_training_could_use_is_refused_where_all_is_done(run):
+    for same in ({"keep": run.keep}, {"episodes": 1}, {"json": "out.json"}, {}):
+        resume.check_of_use(*asked(run, **same))
+    for changes, words in [
+        ({"keep": 1}, r"so --keep was 5 and is now 1 has no effect: raise --episodes as well, or delete .* --keep 1"),
+        ({"floor__capital": 7.0}, r"--floor.capital was .* is now 7.0 has no effect: raise .*, or backtest with it: "),
+        ({"scaling__num_env_runners": 2}, r"--scaling.num-env-runners was 0 and is now 2 has no effect: raise --ep"),
+    ]:
+        with pytest.raises(InputError, match=words):
+            resume.check_of_use(*asked(run, **changes))
+
+
 @pytest.fixture
 def search(tmp_path):
     """A search of four trials, of which three have begun."""
@@ -92,6 +104,12 @@ def begin(config, count):
     record = SearchRecord(run_folder(config))
     record.trials = [TrialRecord(f"{i:05d}", {}, {}) for i in range(count)]
     record.save()
+
+
+def test_search_keeps_the_weights_that_its_trials_start_from(search, tmp_path):
+    other = run_folder(make_run(tmp_path / "other"))
+    with pytest.raises(InputError, match=f"--load-model was None and is now {other}"):
+        resume.check_changes(*asked(search, load_model=str(other)))
 
 
 @pytest.mark.parametrize("num_trials", [3, 4, 8])
@@ -156,6 +174,24 @@ def test_named_checkpoint_is_recorded_relative_to_its_run(run):
     assert found != again, "naming it once more goes back to it once more"
     for word in ("auto", "never", str(folder)):
         assert resume.named_checkpoint(replace(run, resume=word)) is None
+
+
+def test_same_command_again_does_not_go_back_once_more_before_the_run_is_complete(run, capsys):
+    folder = run_folder(run)
+    named = replace(run, resume=str(folder / "checkpoint_000001"))
+    record = read_run_record(folder)
+    for status, is_there in (("running", True), ("interrupted", False)):
+        before = resume.named_checkpoint(named)
+        assert before is not None
+        write_run_record(**{**vars(record), "resume_from": before})
+        write_summary(folder, {"status": status})
+        if not is_there:  # retention has deleted it meanwhile
+            (folder / "checkpoint_000001").rename(folder / "aside")
+        assert resume.named_checkpoint(named) is None
+        assert "was gone back to before: carrying on from what has followed it" in capsys.readouterr().out
+        if not is_there:
+            (folder / "aside").rename(folder / "checkpoint_000001")
+        write_summary(folder, {"status": "complete"})
 
 
 def test_named_checkpoint_that_is_damaged_is_refused(run):
