@@ -18,7 +18,7 @@ import shutil
 import sqlite3
 import tarfile
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,14 @@ from algos.replay_files import SHARED_ENDING
 from envs.errors import InputError
 from experiments.recovery.lock import LOCK_FILE
 from experiments.recovery.manifests import MANIFEST_FILE, MARKER_FILE, file_sha256, find_damage
-from experiments.recovery.shelf import DAMAGED_PREFIX, OVERTAKEN_PREFIX, STAGED_PREFIX, CheckpointShelf
+from experiments.recovery.shelf import (
+    DAMAGED_PREFIX,
+    OVERTAKEN_PREFIX,
+    PREFIX,
+    STAGED_PREFIX,
+    CheckpointShelf,
+    superfluous,
+)
 from experiments.recovery.stopping import STOP_FILE
 from experiments.recovery.store import PATIENCE_S, Store, join
 from experiments.run_files import BEST_FOLDER, META_FILE, RECORD_FILE, SUMMARY_FILE
@@ -167,27 +174,36 @@ class Vault:
             if old.startswith(PACK_PREFIX) and old != marker["pack"]:
                 self.store.delete(f"{name}/{old}")
 
-    def prune(self, trial: str) -> None:
-        """Delete the checkpoints of a trial that its folder no longer has, and segments that no checkpoint needs.
+    def prune(self, trial: str, keep: int, *, keep_every: int | None = None) -> None:
+        """Delete the oldest checkpoints of a trial in the store, and segments that no checkpoint needs.
 
-        What was set aside stays, and so does all that it names, and what the summary in the store names. The newest
-        checkpoint in the store is never deleted.
+        The store's own checkpoints are counted: those in the folder are others, as on a machine that has taken over.
+        One that is known to be damaged neither counts nor is deleted. What was set aside stays, and so does all that it
+        names, and what the summary in the store names.
+
+        Args:
+            trial: Name of the trial's folder.
+            keep: How many of the newest stay, at least 1.
+            keep_every: Every so manieth stays for the record, by number.
+
+        Raises:
+            OSError: if the store does not answer.
         """
         named = _checkpoints_of(self.store.get_json(SUMMARY_FILE))
         names = self.store.names(trial)
-        stored = sorted({n.split("/")[0] for n in names if n.endswith(f"/{MARKER_FILE}")})
-        numbered = [n for n in stored if n.startswith("checkpoint_")]
-        for name in numbered[:-1]:
-            if not (self.folder / trial / name).is_dir() and f"{trial}/{name}" not in named:
+        stored = sorted(n.split("/")[0] for n in names if n.endswith(f"/{MARKER_FILE}"))
+        markers = {name: self._read_marker(f"{trial}/{name}") for name in stored}
+        whole = [n for n, m in markers.items() if n.startswith(PREFIX) and m and _needs(n, m) <= names]
+        for name in superfluous(whole, keep, keep_every=keep_every):
+            if f"{trial}/{name}" not in named:
                 self.store.delete(f"{trial}/{name}/{MARKER_FILE}")  # first: what is half deleted must not look whole
                 self.store.delete_all(f"{trial}/{name}")
-        names = self.store.names(trial)
-        markers = [self.store.get_json(f"{trial}/{n}") for n in names if n.endswith(f"/{MARKER_FILE}")]
-        if any(marker is None for marker in markers):
+                del markers[name]
+        if any(marker is None and not name.startswith(DAMAGED_PREFIX) for name, marker in markers.items()):
             return  # one cannot be read: what it needs is not known
-        needed = {entry["sha256"] for marker in markers if marker for entry in marker["segments"].values()}
+        needed = {part for name, marker in markers.items() if marker for part in _needs(name, marker)}
         for name in names:
-            if name.startswith(f"{SEGMENTS}/") and name.split("/")[1] not in needed:
+            if name.startswith(f"{SEGMENTS}/") and name not in needed:
                 self.store.delete(f"{trial}/{name}")
 
     def fetch(self, name: str) -> Path:
@@ -340,6 +356,11 @@ class Vault:
         return len(parts) > 2 and (
             parts[1] in (BEST_FOLDER, SEGMENTS) or "checkpoint_" in parts[1] or parts[1].startswith(STAGED_PREFIX)
         )
+
+
+def _needs(name: str, marker: Mapping[str, Any]) -> set[str]:
+    """The objects of a trial that a checkpoint with this marker is made of."""
+    return {f"{name}/{marker['pack']}", *(f"{SEGMENTS}/{entry['sha256']}" for entry in marker["segments"].values())}
 
 
 def _named_in(summary: bytes) -> list[str]:

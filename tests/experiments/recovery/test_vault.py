@@ -65,6 +65,34 @@ def test_retention_reaches_the_store_and_its_segments(first, second, tmp_path):
     assert second.newest() == 2
 
 
+def in_store(tmp_path):
+    """Numbers of the checkpoints in the store."""
+    found = {n.split("/")[0] for n in objects(tmp_path, "trial_0") if n.endswith(f"/{MARKER_FILE}")}
+    return sorted(int(n.removeprefix("checkpoint_")) for n in found if n.startswith("checkpoint_"))
+
+
+def test_a_machine_that_takes_over_deletes_what_is_too_old_and_nothing_else(first, second, tmp_path):
+    for machine in (first, second):
+        machine.keep, machine.keep_every = 3, 4
+    for step in range(1, 9):
+        first.save(step)
+    assert in_store(tmp_path) == [0, 4, 5, 6, 7]
+    second.pull()
+    assert [path.name for path in second.shelf.published()] == ["checkpoint_000007"], "it has this one only"
+    second.save(9)
+    assert in_store(tmp_path) == [0, 4, 6, 7, 8]
+    for number in (0, 4, 6, 7):
+        second.vault.fetch(f"trial_0/checkpoint_{number:06d}")
+
+
+def test_what_is_damaged_in_the_store_does_not_push_out_what_is_whole(first, tmp_path):
+    for step in (1, 2):
+        first.save(step)
+    packs(tmp_path, "checkpoint_000001")[0].unlink()
+    first.vault.prune("trial_0", keep=1)
+    assert in_store(tmp_path) == [0, 1]
+
+
 def test_the_best_one_is_replaced_in_one_step_and_survives_retention(first, second, tmp_path):
     for step in (1, 2, 3, 4):
         path = first.save(step)
@@ -162,7 +190,7 @@ def test_a_damaged_checkpoint_in_the_store_is_set_aside_and_the_one_before_it_is
     assert "checkpoint_000002 in the store is damaged" in told[0]
     assert set(objects(tmp_path, "trial_0/damaged-checkpoint_000002")) == left <= held
     second.save(3)
-    second.vault.prune("trial_0")
+    second.vault.prune("trial_0", keep=1)
     assert set(objects(tmp_path, "trial_0/damaged-checkpoint_000002")) == left, "nothing is deleted"
 
 
