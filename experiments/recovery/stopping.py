@@ -15,6 +15,20 @@ STOP_FILE = "stop_requested"
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
+def ask_to_stop(folder: Path, why: str) -> None:
+    """Ask the run in a folder to write a checkpoint and end.
+
+    Raises:
+        OSError: if the folder cannot be written to, or is not there yet.
+    """
+    (folder / STOP_FILE).write_text(why, encoding="utf-8")
+
+
+def forget_request(folder: Path) -> None:
+    """Take back what has asked a run to stop."""
+    (folder / STOP_FILE).unlink(missing_ok=True)
+
+
 @contextmanager
 def stop_on_signal(folder: Path) -> Iterator[None]:
     """While the block runs, let SIGINT and SIGTERM ask for a checkpoint first.
@@ -22,13 +36,12 @@ def stop_on_signal(folder: Path) -> Iterator[None]:
     Args:
         folder: The run folder.
     """
-    path = folder / STOP_FILE
-    path.unlink(missing_ok=True)
+    forget_request(folder)
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if path.exists():
+        if (folder / STOP_FILE).exists():
             raise KeyboardInterrupt
-        path.write_text(signal.Signals(number).name, encoding="utf-8")
+        ask_to_stop(folder, signal.Signals(number).name)
         message = "\nstopping: a checkpoint is being written first; once more stops at once\n"
         os.write(2, message.encode())  # printing could meet a print that the signal has interrupted
 
@@ -38,4 +51,4 @@ def stop_on_signal(folder: Path) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        path.unlink(missing_ok=True)
+        forget_request(folder)

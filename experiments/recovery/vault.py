@@ -19,13 +19,14 @@ import sqlite3
 import tarfile
 import tempfile
 from collections.abc import Callable, Mapping
-from contextlib import closing, suppress
+from contextlib import AbstractContextManager, closing, suppress
 from pathlib import Path
 from typing import Any
 
 from algos.replay_files import FOLDER as SHARED_FOLDER
 from algos.replay_files import SHARED_ENDING
 from envs.errors import InputError
+from experiments.recovery.lease import LEASE_FILE, check_lease, hold_lease
 from experiments.recovery.lock import LOCK_FILE
 from experiments.recovery.manifests import MANIFEST_FILE, MARKER_FILE, file_sha256, find_damage
 from experiments.recovery.shelf import (
@@ -43,7 +44,8 @@ from experiments.run_files import BEST_FOLDER, META_FILE, RECORD_FILE, SUMMARY_F
 SEGMENTS = "segments"
 PACK_PREFIX = "pack-"
 _NOT_KEPT = (STAGED_PREFIX, DAMAGED_PREFIX, OVERTAKEN_PREFIX, ".")
-_LOCAL_ONLY = (LOCK_FILE, STOP_FILE)
+_NOT_FILES = (LOCK_FILE, STOP_FILE, LEASE_FILE)
+"""What says who works on the run, here or in the store, and is no part of it."""
 
 
 class Vault:
@@ -66,6 +68,10 @@ class Vault:
     def __reduce__(self) -> tuple[Any, ...]:
         return Vault, (self.address, self.folder)
 
+    def lease(self) -> AbstractContextManager[None]:
+        """Hold the run while a block runs (see ``hold_lease``); from then on nothing is written once it is lost."""
+        return hold_lease(self.store, self.folder)
+
     # -- small files ---------------------------------------------------------------------------------------------------
 
     def push_files(self) -> None:
@@ -75,8 +81,9 @@ class Vault:
         it, until the checkpoint is there too.
 
         Raises:
-            OSError: if the store does not take them.
+            OSError: if the store does not take them, or another process holds the run there.
         """
+        check_lease(self.store, self.folder)
         for path in self._small_files():
             try:
                 stat = path.stat()
@@ -105,8 +112,9 @@ class Vault:
         if RECORD_FILE not in names or self._is_ahead(names):
             return
         for name in sorted(names):
-            top = name.split("/")
-            if not self._is_checkpoint_part(top) and top[0] != SEGMENTS and not top[-1].startswith("."):
+            parts = name.split("/")
+            is_ours = not parts[-1].startswith(".") and parts[-1] not in _NOT_FILES
+            if is_ours and not self._is_checkpoint_part(parts) and parts[0] != SEGMENTS:
                 self.store.download(name, self.folder / name)
         for trial in sorted({n.split("/")[0] for n in names if n.startswith("trial_")}):
             self._pull_checkpoints(trial, names, report)
@@ -137,8 +145,10 @@ class Vault:
             checkpoint: A published checkpoint, or the copy of the best one.
 
         Raises:
-            OSError: if the store does not take it; what it held before is untouched.
+            OSError: if the store does not take it, or another process holds the run there; what it held before is
+                untouched.
         """
+        check_lease(self.store, self.folder)
         name = checkpoint.relative_to(self.folder).as_posix()
         seal = (checkpoint / MARKER_FILE).read_text(encoding="utf-8")
         known = self._read_marker(name)
@@ -187,8 +197,9 @@ class Vault:
             keep_every: Every so manieth stays for the record, by number.
 
         Raises:
-            OSError: if the store does not answer.
+            OSError: if the store does not answer, or another process holds the run there.
         """
+        check_lease(self.store, self.folder)
         named = _checkpoints_of(self.store.get_json(SUMMARY_FILE))
         names = self.store.names(trial)
         stored = sorted(n.split("/")[0] for n in names if n.endswith(f"/{MARKER_FILE}"))
@@ -345,7 +356,7 @@ class Vault:
         found = []
         for path in self.folder.rglob("*"):
             parts = path.relative_to(self.folder).parts
-            is_ours = not path.name.startswith(".") and path.name not in _LOCAL_ONLY
+            is_ours = not path.name.startswith(".") and path.name not in _NOT_FILES
             is_kept = is_ours and not any(part.startswith(_NOT_KEPT) for part in parts[:-1])
             if is_kept and not self._is_checkpoint_part(list(parts)) and path.is_file():
                 found.append(path)

@@ -175,7 +175,7 @@ class CheckpointedRun(SnapshotAlgorithm):
         """
         assert self._shelf is not None
         assert self._scribe is not None
-        retention = {"keep": self.run.keep, "keep_every": self.run.keep_every}
+        retention: dict[str, Any] = {"keep": self.run.keep, "keep_every": self.run.keep_every}
         prune: Step = ("prune", retention)
         after: list[Step] = [("settle", {}), *([prune] if self._vault is None else [])]
         path, failed = self._scribe.publish(draft, after)

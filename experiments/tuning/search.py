@@ -55,7 +55,7 @@ def search(config: RunConfig, market: Market, *, fixed: Collection[str]) -> int:
         Exit code.
     """
     vault = run_vault(config)
-    with vault.store.lease() if vault is not None else nullcontext():
+    with vault.lease() if vault is not None else nullcontext():
         code = _search(config, market, fixed)
         if code in (DONE, INTERRUPTED):
             finish_in_store(config)

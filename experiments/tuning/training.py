@@ -32,7 +32,7 @@ def train_run(config: RunConfig, market: Market, resume_from: Mapping[str, str] 
     """
     folder, known = run_folder(config), is_known(config)
     vault = run_vault(config)
-    with vault.store.lease() if vault is not None else nullcontext():
+    with vault.lease() if vault is not None else nullcontext():
         return _train_run(config, market, resume_from, folder=folder, known=known)
 
 

@@ -1,6 +1,5 @@
 """A run folder in a store; here the store is a folder too, so that it can be damaged by hand."""
 
-import json
 import os
 import shutil
 import sqlite3
@@ -13,7 +12,7 @@ from envs.errors import InputError
 from experiments.recovery import store as store_module
 from experiments.recovery.manifests import MARKER_FILE, find_damage
 from experiments.recovery.places import bring_back, check_storage, find_vault, place_of, vault_of, working_folder
-from experiments.recovery.store import LEASE_FILE, Store, is_remote, join
+from experiments.recovery.store import Store, is_remote, join
 
 
 def packs(tmp_path, name):
@@ -256,38 +255,6 @@ def test_a_store_that_is_away_for_a_while_is_waited_for(first, monkeypatch, tmp_
     with pytest.raises(OSError, match="no answer"):
         first.vault.push_all()
     assert -45.0 < clock[0] < 0.0
-
-
-# --- leases -----------------------------------------------------------------------------------------------------------
-
-
-def test_a_run_is_held_by_one_machine(address, monkeypatch, tmp_path):
-    with Store(address).lease():
-        held = json.loads((tmp_path / "store" / "dow" / LEASE_FILE).read_text())
-        monkeypatch.setattr(store_module.socket, "gethostname", lambda: "elsewhere")
-        refusal = f"is being written by process {os.getpid()} on {held['host']}"
-        with pytest.raises(InputError, match=refusal), Store(address).lease():
-            pass
-    with Store(address).lease():
-        pass
-    assert objects(tmp_path) == []
-
-
-@pytest.mark.parametrize("case", ["dead process of this machine", "not renewed", "damaged"])
-def test_a_stale_lease_is_taken_over(address, tmp_path, case):
-    path = tmp_path / "store" / "dow" / LEASE_FILE
-    path.parent.mkdir(parents=True)
-    lease = {
-        "owner": "x",
-        "host": store_module.socket.gethostname(),
-        "pid": 2**22 + 1,
-        "renewed": "2026-01-01T00:00:00+00:00",
-    }
-    if case == "not renewed":
-        lease |= {"host": "elsewhere", "pid": 1}
-    path.write_text("{" if case == "damaged" else json.dumps(lease))
-    with Store(address).lease():
-        assert json.loads(path.read_text())["pid"] == os.getpid()
 
 
 # --- addresses --------------------------------------------------------------------------------------------------------
