@@ -26,7 +26,7 @@ from typing import Any
 from algos.replay_files import FOLDER as SHARED_FOLDER
 from algos.replay_files import SHARED_ENDING
 from envs.errors import InputError
-from experiments.recovery.lease import LEASE_FILE, check_lease, hold_lease
+from experiments.recovery.lease import LEASE_FILE, LostLeaseError, check_lease, hold_lease
 from experiments.recovery.lock import LOCK_FILE
 from experiments.recovery.manifests import MANIFEST_FILE, MARKER_FILE, file_sha256, find_damage
 from experiments.recovery.shelf import (
@@ -102,6 +102,9 @@ class Vault:
     def pull(self, report: Callable[[str], None] = print) -> None:
         """Make the working folder what the store holds, unless it goes on from that.
 
+        What is damaged in the store is set aside there, and what is unfinished deleted, unless another process holds
+        the run: what looks so may be what it is writing.
+
         Args:
             report: Told one line about each thing that is damaged or set aside.
 
@@ -116,8 +119,10 @@ class Vault:
             is_ours = not parts[-1].startswith(".") and parts[-1] not in _NOT_FILES
             if is_ours and not self._is_checkpoint_part(parts) and parts[0] != SEGMENTS:
                 self.store.download(name, self.folder / name)
-        for trial in sorted({n.split("/")[0] for n in names if n.startswith("trial_")}):
-            self._pull_checkpoints(trial, names, report)
+        trials = sorted({n.split("/")[0] for n in names if n.startswith("trial_")})
+        may_mend = self._may_write()
+        for trial in trials:
+            self._pull_checkpoints(trial, names, report, may_mend=may_mend)
 
     # -- checkpoints ---------------------------------------------------------------------------------------------------
 
@@ -234,7 +239,7 @@ class Vault:
             raise InputError(f"{join(self.address, name)} is damaged, {damage}: name another checkpoint")
         return target
 
-    def _pull_checkpoints(self, trial: str, names: set[str], report: Callable[[str], None]) -> None:
+    def _pull_checkpoints(self, trial: str, names: set[str], report: Callable[[str], None], *, may_mend: bool) -> None:
         """Bring back the newest whole checkpoint and the best one; set aside in the store what is damaged."""
         stored = sorted({n.split("/")[1] for n in names if n.startswith(f"{trial}/checkpoint_")})
         self._set_aside_overtaken(trial, stored, report)
@@ -245,10 +250,11 @@ class Vault:
                 break
             is_unfinished = f"{trial}/{name}/{MARKER_FILE}" not in names and f"{trial}/{name}/{META_FILE}" not in names
             if is_unfinished:
-                self.store.delete_all(f"{trial}/{name}")  # an upload that was cut: it never was a checkpoint
+                if may_mend:
+                    self.store.delete_all(f"{trial}/{name}")  # an upload that was cut: it never was a checkpoint
                 continue
-            aside = self._set_aside(trial, name)
-            told.append(f"{name} in the store is damaged, {damage}: set aside as {aside}")
+            done = f"set aside as {self._set_aside(trial, name)}" if may_mend else "left out"
+            told.append(f"{name} in the store is damaged, {damage}: {done}")
             report(told[-1])
         else:
             damaged = {n.split("/")[0] for n in self.store.names(trial) if n.startswith(DAMAGED_PREFIX)}
@@ -342,6 +348,13 @@ class Vault:
             self.store.copy(f"{trial}/{part}", f"{trial}/{aside}/{rest}")
         self.store.delete_all(f"{trial}/{name}")
         return aside
+
+    def _may_write(self) -> bool:
+        try:
+            check_lease(self.store, self.folder)
+        except LostLeaseError:
+            return False
+        return True
 
     def _is_stored(self, name: str) -> bool:
         """Whether the store holds a checkpoint, and the one of that name that is here, where there is one."""

@@ -206,6 +206,24 @@ def test_an_upload_that_was_cut_never_was_a_checkpoint(first, second, tmp_path, 
     assert packs(tmp_path, "checkpoint_000001") == []
 
 
+def test_what_another_machine_may_be_writing_is_left_alone(first, second, tmp_path):
+    for step in (1, 2, 3):
+        first.keep = 3
+        first.save(step)
+    trial = tmp_path / "store" / "dow" / "trial_0"
+    for name in (MARKER_FILE, "checkpoint_meta.json"):
+        (trial / "checkpoint_000002" / name).unlink()
+    cut(packs(tmp_path, "checkpoint_000001")[0])
+    with first.vault.lease():
+        held = objects(tmp_path, "trial_0")
+        told = second.pull()
+        assert objects(tmp_path, "trial_0") == held
+    assert second.newest() == 1
+    assert len(told) == 1
+    assert "checkpoint_000001 in the store is damaged" in told[0]
+    assert told[0].endswith("left out")
+
+
 def test_when_nothing_in_the_store_is_whole_that_is_said(first, second, tmp_path):
     first.save(1)
     cut(packs(tmp_path, "checkpoint_000000")[0])
