@@ -11,7 +11,7 @@ import experiments.interrupts  # noqa: F401  before what takes seconds to import
 from envs.market import build_floor, build_market
 from experiments.backtesting.places import OWN
 from experiments.cli import DONE, check_json_flag, write_json_flag
-from experiments.config import RunConfig, floor_spec, parse_run, run_folder
+from experiments.config import RunConfig, floor_spec, parse_run, run_folder, run_vault
 from experiments.recovery.places import check_storage
 from experiments.recovery.store import is_remote
 from experiments.run_folders import check_folder
@@ -29,6 +29,15 @@ def run(argv: Sequence[str]) -> int:
         write_json_flag(config.json, {"backtest": result})
         return DONE
     check_storage(config.storage)
+    vault = run_vault(config)
+    if vault is None:
+        return _train(config, by_hand)
+    with vault.lease():  # only from now on does nobody else bring anything there: look again
+        return _train(*parse_run(argv))
+
+
+def _train(config: RunConfig, by_hand: dict[str, Any]) -> int:
+    """Train, carry on or search, unless all that is asked for is there; returns the exit code."""
     check_folder(run_folder(config), is_moved_aside=config.resume == "never")
     config = _with_absolute_paths(config, by_hand)
     from experiments.tuning import resume

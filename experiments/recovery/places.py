@@ -114,7 +114,7 @@ def restorable(path: str | Path, report: Callable[[str], None] = print) -> Path:
     if rest:
         raise InputError(f"{path} is not a run folder: name {vault.address}")
     try:
-        with vault.store.lease(), run_lock(vault.folder):
+        with vault.lease(), run_lock(vault.folder):
             vault.pull(report)
             _mend(vault.folder, path, report)
     except OSError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -138,13 +138,24 @@ class CheckpointShelf:
 
     def prunable(self, keep: int, *, spare: Path | None = None, keep_every: int | None = None) -> list[Path]:
         """What ``prune`` would delete."""
-        old = [path for path in self.published()[: -max(1, keep)] if path != spare]
-        return [path for path in old if not keep_every or int(path.name.removeprefix(PREFIX)) % keep_every]
+        doomed = set(superfluous([path.name for path in self.published()], keep, keep_every=keep_every))
+        return [path for path in self.published() if path.name in doomed and path != spare]
 
     def sweep(self) -> None:
         """Remove what a kill in mid-write or mid-delete has left; nothing in it was ever published, or still wanted."""
         for name in self._folders(STAGED_PREFIX):
             _delete(self.folder / name)
+
+
+def superfluous(names: Sequence[str], keep: int, *, keep_every: int | None = None) -> list[str]:
+    """Which checkpoints retention lets go, on a shelf as in a store.
+
+    Args:
+        names: Names of all that there are, oldest first.
+        keep: How many of the newest stay, at least 1.
+        keep_every: Every so manieth stays for the record, by number.
+    """
+    return [n for n in names[: -max(1, keep)] if not keep_every or int(n.removeprefix(PREFIX)) % keep_every]
 
 
 def _delete(folder: Path) -> None:

@@ -15,6 +15,20 @@ STOP_FILE = "stop_requested"
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
+def ask_to_stop(folder: Path, why: str) -> None:
+    """Ask the run in a folder to write a checkpoint and end.
+
+    Raises:
+        OSError: if the folder cannot be written to, or is not there yet.
+    """
+    (folder / STOP_FILE).write_text(why, encoding="utf-8")
+
+
+def forget_request(folder: Path) -> None:
+    """Take back what has asked a run to stop."""
+    (folder / STOP_FILE).unlink(missing_ok=True)
+
+
 @contextmanager
 def stop_on_signal(folder: Path) -> Iterator[None]:
     """While the block runs, let SIGINT and SIGTERM ask for a checkpoint first.
@@ -22,8 +36,8 @@ def stop_on_signal(folder: Path) -> Iterator[None]:
     Args:
         folder: The run folder.
     """
-    path, has_asked = folder / STOP_FILE, False
-    path.unlink(missing_ok=True)
+    has_asked = False
+    forget_request(folder)
 
     def handle(number: int, frame: FrameType | None) -> None:
         nonlocal has_asked
@@ -31,7 +45,7 @@ def stop_on_signal(folder: Path) -> Iterator[None]:
             raise KeyboardInterrupt
         has_asked = True
         try:
-            path.write_text(signal.Signals(number).name, encoding="utf-8")
+            ask_to_stop(folder, signal.Signals(number).name)
         except OSError as error:
             _say(f"stopping at once: a checkpoint cannot be asked for ({error.strerror}); the one before is kept")
             raise KeyboardInterrupt from None
@@ -44,7 +58,7 @@ def stop_on_signal(folder: Path) -> Iterator[None]:
         for number, handler in before.items():
             signal.signal(number, handler)
         with suppress(OSError):  # a request that stays is cleared away by the next session
-            path.unlink(missing_ok=True)
+            forget_request(folder)
 
 
 def _say(words: str) -> None:

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import socket
-import threading
 import time
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,9 +18,6 @@ from experiments.reporting.files import whole_file
 T = TypeVar("T")
 PATIENCE_S = 60.0
 """How long a store that does not answer is tried again before a save is given up."""
-LEASE_FILE = "lease.json"
-LEASE_S = 60.0
-"""How long a lease holds that is not renewed."""
 _CHUNK_BYTES = 1 << 22
 
 
@@ -70,45 +62,6 @@ class Store:
         except OSError as error:
             raise InputError(f"--storage {self.address} cannot be written to: {first_line(error)}") from None
 
-    @contextmanager
-    def lease(self) -> Iterator[None]:
-        """Hold the run in the store while the block runs, so that no command on another machine writes to it too.
-
-        A store has no locks: a lease is an object that says who holds it and since when, renewed while its owner lives.
-        One that has not been renewed for ``LEASE_S``, or whose owner was a process of this machine that is dead, is
-        taken over.
-
-        Raises:
-            InputError: if another process holds it, saying which.
-        """
-        me = {"owner": uuid.uuid4().hex, "host": socket.gethostname(), "pid": os.getpid()}
-        try:
-            found = self.get_json(LEASE_FILE)
-        except OSError as error:
-            raise InputError(f"{self.address} does not answer: {first_line(error)}") from None
-        if found and not _is_stale(found):
-            raise InputError(
-                f"{self.address} is being written by process {found.get('pid')} on {found.get('host')}: wait for it, "
-                f"stop it first, or try again {LEASE_S:.0f} s after it has died"
-            )
-        self.put(LEASE_FILE, _lease(me))
-        ended = threading.Event()
-
-        def renew() -> None:
-            while not ended.wait(LEASE_S / 4):
-                with suppress(OSError):  # the next time, perhaps
-                    self.put(LEASE_FILE, _lease(me), patience_s=0)
-
-        thread = threading.Thread(target=renew, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            thread.join()
-            with suppress(OSError):
-                self.delete(LEASE_FILE)
-
     def copy(self, name: str, target: str) -> None:
         """Copy an object within the store."""
         self._make_room(target)
@@ -128,7 +81,7 @@ class Store:
         info = self._try(lambda: self._fs.get_file_info(self._at(name)))
         return info.size if info.type == fs.FileType.File else None
 
-    def get_json(self, name: str) -> dict[str, Any] | None:
+    def get_json(self, name: str, *, patience_s: float | None = None) -> dict[str, Any] | None:
         """Read a small object; None where it is missing, empty where it is damaged."""
 
         def read() -> bytes:
@@ -136,7 +89,7 @@ class Store:
                 return bytes(stream.read())
 
         try:
-            content = json.loads(self._try(read))
+            content = json.loads(self._try(read, patience_s=patience_s))
         except FileNotFoundError:
             return None
         except ValueError:
@@ -220,19 +173,6 @@ class Store:
 
 class _MissingError(Exception):
     """An object is not there; not an OSError, which ``whole_file`` would take for a failing disk."""
-
-
-def _lease(me: dict[str, Any]) -> bytes:
-    return json.dumps(me | {"renewed": datetime.now(UTC).isoformat()}).encode()
-
-
-def _is_stale(lease: dict[str, Any]) -> bool:
-    try:
-        if lease["host"] == socket.gethostname():
-            return not Path(f"/proc/{lease['pid']}").exists() if Path("/proc").is_dir() else False
-        return (datetime.now(UTC) - datetime.fromisoformat(lease["renewed"])).total_seconds() > LEASE_S
-    except (KeyError, TypeError, ValueError):
-        return True  # damaged, or not ours
 
 
 def first_line(error: BaseException) -> str:

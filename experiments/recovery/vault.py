@@ -18,17 +18,25 @@ import shutil
 import sqlite3
 import tarfile
 import tempfile
-from collections.abc import Callable
-from contextlib import closing, suppress
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, closing, suppress
 from pathlib import Path
 from typing import Any
 
 from algos.replay_files import FOLDER as SHARED_FOLDER
 from algos.replay_files import SHARED_ENDING
 from envs.errors import InputError
+from experiments.recovery.lease import LEASE_FILE, LostLeaseError, check_lease, hold_lease
 from experiments.recovery.lock import LOCK_FILE
 from experiments.recovery.manifests import MANIFEST_FILE, MARKER_FILE, file_sha256, find_damage
-from experiments.recovery.shelf import DAMAGED_PREFIX, OVERTAKEN_PREFIX, STAGED_PREFIX, CheckpointShelf
+from experiments.recovery.shelf import (
+    DAMAGED_PREFIX,
+    OVERTAKEN_PREFIX,
+    PREFIX,
+    STAGED_PREFIX,
+    CheckpointShelf,
+    superfluous,
+)
 from experiments.recovery.stopping import STOP_FILE
 from experiments.recovery.store import PATIENCE_S, Store, join
 from experiments.run_files import BEST_FOLDER, META_FILE, RECORD_FILE, SUMMARY_FILE
@@ -36,7 +44,8 @@ from experiments.run_files import BEST_FOLDER, META_FILE, RECORD_FILE, SUMMARY_F
 SEGMENTS = "segments"
 PACK_PREFIX = "pack-"
 _NOT_KEPT = (STAGED_PREFIX, DAMAGED_PREFIX, OVERTAKEN_PREFIX, ".")
-_LOCAL_ONLY = (LOCK_FILE, STOP_FILE)
+_NOT_FILES = (LOCK_FILE, STOP_FILE, LEASE_FILE)
+"""What says who works on the run, here or in the store, and is no part of it."""
 
 
 class Vault:
@@ -59,6 +68,10 @@ class Vault:
     def __reduce__(self) -> tuple[Any, ...]:
         return Vault, (self.address, self.folder)
 
+    def lease(self) -> AbstractContextManager[None]:
+        """Hold the run while a block runs (see ``hold_lease``); from then on nothing is written once it is lost."""
+        return hold_lease(self.store, self.folder)
+
     # -- small files ---------------------------------------------------------------------------------------------------
 
     def push_files(self) -> None:
@@ -68,8 +81,9 @@ class Vault:
         it, until the checkpoint is there too.
 
         Raises:
-            OSError: if the store does not take them.
+            OSError: if the store does not take them, or another process holds the run there.
         """
+        check_lease(self.store, self.folder)
         for path in self._small_files():
             try:
                 stat = path.stat()
@@ -88,6 +102,9 @@ class Vault:
     def pull(self, report: Callable[[str], None] = print) -> None:
         """Make the working folder what the store holds, unless it goes on from that.
 
+        What is damaged in the store is set aside there, and what is unfinished deleted, unless another process holds
+        the run: what looks so may be what it is writing.
+
         Args:
             report: Told one line about each thing that is damaged or set aside.
 
@@ -98,11 +115,14 @@ class Vault:
         if RECORD_FILE not in names or self._is_ahead(names):
             return
         for name in sorted(names):
-            top = name.split("/")
-            if not self._is_checkpoint_part(top) and top[0] != SEGMENTS and not top[-1].startswith("."):
+            parts = name.split("/")
+            is_ours = not parts[-1].startswith(".") and parts[-1] not in _NOT_FILES
+            if is_ours and not self._is_checkpoint_part(parts) and parts[0] != SEGMENTS:
                 self.store.download(name, self.folder / name)
-        for trial in sorted({n.split("/")[0] for n in names if n.startswith("trial_")}):
-            self._pull_checkpoints(trial, names, report)
+        trials = sorted({n.split("/")[0] for n in names if n.startswith("trial_")})
+        may_mend = self._may_write()
+        for trial in trials:
+            self._pull_checkpoints(trial, names, report, may_mend=may_mend)
 
     # -- checkpoints ---------------------------------------------------------------------------------------------------
 
@@ -130,8 +150,10 @@ class Vault:
             checkpoint: A published checkpoint, or the copy of the best one.
 
         Raises:
-            OSError: if the store does not take it; what it held before is untouched.
+            OSError: if the store does not take it, or another process holds the run there; what it held before is
+                untouched.
         """
+        check_lease(self.store, self.folder)
         name = checkpoint.relative_to(self.folder).as_posix()
         seal = (checkpoint / MARKER_FILE).read_text(encoding="utf-8")
         known = self._read_marker(name)
@@ -167,27 +189,37 @@ class Vault:
             if old.startswith(PACK_PREFIX) and old != marker["pack"]:
                 self.store.delete(f"{name}/{old}")
 
-    def prune(self, trial: str) -> None:
-        """Delete the checkpoints of a trial that its folder no longer has, and segments that no checkpoint needs.
+    def prune(self, trial: str, keep: int, *, keep_every: int | None = None) -> None:
+        """Delete the oldest checkpoints of a trial in the store, and segments that no checkpoint needs.
 
-        What was set aside stays, and so does all that it names, and what the summary in the store names. The newest
-        checkpoint in the store is never deleted.
+        The store's own checkpoints are counted: those in the folder are others, as on a machine that has taken over.
+        One that is known to be damaged neither counts nor is deleted. What was set aside stays, and so does all that it
+        names, and what the summary in the store names.
+
+        Args:
+            trial: Name of the trial's folder.
+            keep: How many of the newest stay, at least 1.
+            keep_every: Every so manieth stays for the record, by number.
+
+        Raises:
+            OSError: if the store does not answer, or another process holds the run there.
         """
+        check_lease(self.store, self.folder)
         named = _checkpoints_of(self.store.get_json(SUMMARY_FILE))
         names = self.store.names(trial)
-        stored = sorted({n.split("/")[0] for n in names if n.endswith(f"/{MARKER_FILE}")})
-        numbered = [n for n in stored if n.startswith("checkpoint_")]
-        for name in numbered[:-1]:
-            if not (self.folder / trial / name).is_dir() and f"{trial}/{name}" not in named:
+        stored = sorted(n.split("/")[0] for n in names if n.endswith(f"/{MARKER_FILE}"))
+        markers = {name: self._read_marker(f"{trial}/{name}") for name in stored}
+        whole = [n for n, m in markers.items() if n.startswith(PREFIX) and m and _needs(n, m) <= names]
+        for name in superfluous(whole, keep, keep_every=keep_every):
+            if f"{trial}/{name}" not in named:
                 self.store.delete(f"{trial}/{name}/{MARKER_FILE}")  # first: what is half deleted must not look whole
                 self.store.delete_all(f"{trial}/{name}")
-        names = self.store.names(trial)
-        markers = [self.store.get_json(f"{trial}/{n}") for n in names if n.endswith(f"/{MARKER_FILE}")]
-        if any(marker is None for marker in markers):
+                del markers[name]
+        if any(marker is None and not name.startswith(DAMAGED_PREFIX) for name, marker in markers.items()):
             return  # one cannot be read: what it needs is not known
-        needed = {entry["sha256"] for marker in markers if marker for entry in marker["segments"].values()}
+        needed = {part for name, marker in markers.items() if marker for part in _needs(name, marker)}
         for name in names:
-            if name.startswith(f"{SEGMENTS}/") and name.split("/")[1] not in needed:
+            if name.startswith(f"{SEGMENTS}/") and name not in needed:
                 self.store.delete(f"{trial}/{name}")
 
     def fetch(self, name: str) -> Path:
@@ -207,7 +239,7 @@ class Vault:
             raise InputError(f"{join(self.address, name)} is damaged, {damage}: name another checkpoint")
         return target
 
-    def _pull_checkpoints(self, trial: str, names: set[str], report: Callable[[str], None]) -> None:
+    def _pull_checkpoints(self, trial: str, names: set[str], report: Callable[[str], None], *, may_mend: bool) -> None:
         """Bring back the newest whole checkpoint and the best one; set aside in the store what is damaged."""
         stored = sorted({n.split("/")[1] for n in names if n.startswith(f"{trial}/checkpoint_")})
         self._set_aside_overtaken(trial, stored, report)
@@ -218,10 +250,11 @@ class Vault:
                 break
             is_unfinished = f"{trial}/{name}/{MARKER_FILE}" not in names and f"{trial}/{name}/{META_FILE}" not in names
             if is_unfinished:
-                self.store.delete_all(f"{trial}/{name}")  # an upload that was cut: it never was a checkpoint
+                if may_mend:
+                    self.store.delete_all(f"{trial}/{name}")  # an upload that was cut: it never was a checkpoint
                 continue
-            aside = self._set_aside(trial, name)
-            told.append(f"{name} in the store is damaged, {damage}: set aside as {aside}")
+            done = f"set aside as {self._set_aside(trial, name)}" if may_mend else "left out"
+            told.append(f"{name} in the store is damaged, {damage}: {done}")
             report(told[-1])
         else:
             damaged = {n.split("/")[0] for n in self.store.names(trial) if n.startswith(DAMAGED_PREFIX)}
@@ -316,6 +349,13 @@ class Vault:
         self.store.delete_all(f"{trial}/{name}")
         return aside
 
+    def _may_write(self) -> bool:
+        try:
+            check_lease(self.store, self.folder)
+        except LostLeaseError:
+            return False
+        return True
+
     def _is_stored(self, name: str) -> bool:
         """Whether the store holds a checkpoint, and the one of that name that is here, where there is one."""
         marker = self._read_marker(name)
@@ -329,7 +369,7 @@ class Vault:
         found = []
         for path in self.folder.rglob("*"):
             parts = path.relative_to(self.folder).parts
-            is_ours = not path.name.startswith(".") and path.name not in _LOCAL_ONLY
+            is_ours = not path.name.startswith(".") and path.name not in _NOT_FILES
             is_kept = is_ours and not any(part.startswith(_NOT_KEPT) for part in parts[:-1])
             if is_kept and not self._is_checkpoint_part(list(parts)) and path.is_file():
                 found.append(path)
@@ -340,6 +380,11 @@ class Vault:
         return len(parts) > 2 and (
             parts[1] in (BEST_FOLDER, SEGMENTS) or "checkpoint_" in parts[1] or parts[1].startswith(STAGED_PREFIX)
         )
+
+
+def _needs(name: str, marker: Mapping[str, Any]) -> set[str]:
+    """The objects of a trial that a checkpoint with this marker is made of."""
+    return {f"{name}/{marker['pack']}", *(f"{SEGMENTS}/{entry['sha256']}" for entry in marker["segments"].values())}
 
 
 def _named_in(summary: bytes) -> list[str]:

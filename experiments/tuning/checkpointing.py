@@ -176,7 +176,8 @@ class CheckpointedRun(SnapshotAlgorithm):
         """
         assert self._shelf is not None
         assert self._scribe is not None
-        prune: Step = ("prune", {"keep": self.run.keep, "keep_every": self.run.keep_every})
+        retention: dict[str, Any] = {"keep": self.run.keep, "keep_every": self.run.keep_every}
+        prune: Step = ("prune", retention)
         after: list[Step] = [("settle", {}), *([prune] if self._vault is None else [])]
         path, failed = self._scribe.publish(draft, after)
         if failed is None or failed[0] != "settle":
@@ -189,7 +190,7 @@ class CheckpointedRun(SnapshotAlgorithm):
                 (self._vault.push_files, _FAILING["store"]),  # the records that belong to the checkpoint, before it
                 (partial(self._vault.push_checkpoint, path), _FAILING["store"]),
                 (partial(self._scribe.ask, self._shelf, prune), _FAILING["prune"]),
-                (partial(self._vault.prune, self._shelf.folder.name), _FAILING["prune"]),
+                (partial(self._vault.prune, self._shelf.folder.name, **retention), _FAILING["prune"]),
             ):
                 try:
                     what()

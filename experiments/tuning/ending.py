@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,12 @@ from experiments.backtesting.places import results_folder
 from experiments.cli import FAILED, INTERRUPTED
 from experiments.config import RunConfig, run_vault
 from experiments.models import find_models
+from experiments.recovery.lease import LostLeaseError
 from experiments.recovery.shelf import rename_aside
 from experiments.recovery.store import first_line
 from experiments.reporting.files import WriteError, check_folder_writable, read_json
 from experiments.reporting.tables import format_metric
+from experiments.run_files import RECORD_FILE
 
 
 def backtest_run(source: str, *, capital: float | None = None, is_alone: bool = False) -> dict[str, Any]:
@@ -92,17 +94,53 @@ def _found_before(found: Mapping[str, Any]) -> str:
 _REPEATED = {"total_return": "return", "sharpe": "Sharpe", "max_drawdown": "drawdown", "num_trades": "trades"}
 
 
-def finish_in_store(config: RunConfig) -> None:
-    """Bring what is new in a finished or interrupted run into its store, where it has one.
+def ended_in_store(config: RunConfig, work: Callable[[], int]) -> int:
+    """Do what trains a run, and bring what is new into its store, where it has one, whichever way that ends.
+
+    Of a failure, that is what the user is told, and what the store says is one line beside it.
+
+    Args:
+        config: The settings.
+        work: Returns an exit code.
+
+    Returns:
+        The exit code.
 
     Raises:
-        WriteError: if the store does not take it; the same command tries again.
+        WriteError: if there was no other failure, and the store does not take it.
+    """
+    try:
+        code = work()
+    except Exception:
+        _bring_failed(config)
+        raise
+    if code == FAILED:
+        _bring_failed(config)
+    else:
+        finish_in_store(config)
+    return code
+
+
+def _bring_failed(config: RunConfig) -> None:
+    try:
+        finish_in_store(config)
+    except WriteError as error:
+        print(error.strerror, file=sys.stderr)
+
+
+def finish_in_store(config: RunConfig) -> None:
+    """Bring what is new in a run into its store, where it has one; of a run that has not begun, nothing.
+
+    Raises:
+        WriteError: if the store does not take it; the same command tries again, unless another machine has the run.
     """
     vault = run_vault(config)
-    if vault is None:
+    if vault is None or not (vault.folder / RECORD_FILE).is_file():
         return
     try:
         vault.push_all()
+    except LostLeaseError as error:
+        raise WriteError(errno.EIO, f"{error}; the last files are in {vault.folder}") from error
     except OSError as error:
         raise WriteError(
             error.errno or errno.EIO,

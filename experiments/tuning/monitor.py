@@ -163,7 +163,7 @@ class RunMonitor(Callback):
                     self._vault.push_checkpoint(best)
                 self._vault.push_files()
             except OSError as error:
-                print(f"the store does not answer ({first_line(error)}); training goes on", file=sys.stderr, flush=True)
+                print(f"not brought to the store ({first_line(error)}); training goes on", file=sys.stderr, flush=True)
 
     def _summary(self, trial: Any, path: Path, trials: Any, result: Mapping[str, Any]) -> dict[str, Any]:
         """What the summary says now that a trial has published a checkpoint."""

@@ -11,6 +11,7 @@ from typing import Any
 from envs.errors import InputError
 from experiments.config import RunConfig, run_folder, run_vault
 from experiments.models import find_model
+from experiments.recovery.lease import LEASE_FILE
 from experiments.recovery.manifests import find_damage
 from experiments.recovery.shelf import CheckpointShelf
 from experiments.recovery.tune_files import mend_tune_files, planned_env_runners
@@ -253,7 +254,7 @@ def set_aside(config: RunConfig) -> None:
         InputError: if it cannot be moved, or the weights that are to be loaded lie in it.
     """
     folder, vault = run_folder(config), run_vault(config)
-    if vault is not None and vault.store.names():
+    if vault is not None and vault.store.names() - {LEASE_FILE}:
         raise InputError(f"{vault.address} exists, and a store cannot move it aside: choose another --name")
     if not folder.exists():
         return

@@ -14,8 +14,8 @@ from ray.tune.schedulers import FIFOScheduler
 
 from envs.market import Market
 from experiments.algorithm_names import SECTION_OF_ALGO
-from experiments.cli import DONE, INTERRUPTED, log_to, write_json_flag
-from experiments.config import RunConfig, config_to_json, run_folder, run_vault
+from experiments.cli import DONE, log_to, write_json_flag
+from experiments.config import RunConfig, config_to_json, run_folder
 from experiments.layers import nested
 from experiments.metric_names import BEST_SCORE, SEARCH_SCORE
 from experiments.recovery.lock import run_lock
@@ -26,7 +26,7 @@ from experiments.run_files import LOG_FILE, SEARCH_FILE
 from experiments.tuning import session
 from experiments.tuning.account import account_may_wait
 from experiments.tuning.asha import RecordedASHA
-from experiments.tuning.ending import backtest_run, finish_in_store, say_failed, say_interrupted
+from experiments.tuning.ending import backtest_run, ended_in_store, say_failed, say_interrupted
 from experiments.tuning.loggers import RecordLogger
 from experiments.tuning.monitor import write_summary
 from experiments.tuning.opening import open_run
@@ -55,18 +55,14 @@ def search(config: RunConfig, market: Market, *, fixed: Collection[str]) -> int:
     Returns:
         Exit code.
     """
-    vault = run_vault(config)
-    with vault.store.lease() if vault is not None else nullcontext():
-        code = _search(config, market, fixed)
-        if code in (DONE, INTERRUPTED):
-            finish_in_store(config)
-        return code
+    config = open_run(config, market)
+    with run_lock(run_folder(config).absolute()):
+        return ended_in_store(config, lambda: _search(config, market, fixed))
 
 
 def _search(config: RunConfig, market: Market, fixed: Collection[str]) -> int:
-    config = open_run(config, market)
     folder = run_folder(config).absolute()
-    with run_lock(folder), log_to(folder / LOG_FILE):
+    with log_to(folder / LOG_FILE):
         scaler = session.record_run(config, market)
         print(f"searching {folder}: {config.search.num_trials} trials of {config.algo}, by {config.search.objective}")
         record, study, scheduler = _prepare(config, folder, fixed)

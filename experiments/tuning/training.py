@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from pathlib import Path
 
 from envs.market import Market
 from experiments.cli import DONE, is_disk_error, is_user_error, log_to, write_json_flag
-from experiments.config import RunConfig, run_folder, run_vault
+from experiments.config import RunConfig, run_folder
+from experiments.models import Model
 from experiments.recovery.lock import run_lock
 from experiments.run_files import LOG_FILE
 from experiments.tuning import session
 from experiments.tuning.branching import check_branch
-from experiments.tuning.ending import backtest_run, finish_in_store, last_line, say_failed, say_interrupted
+from experiments.tuning.ending import backtest_run, ended_in_store, last_line, say_failed, say_interrupted
 from experiments.tuning.monitor import read_summary
 from experiments.tuning.opening import announce, describe_run, open_run
 from experiments.tuning.resume import check_checkpoints, is_known
@@ -31,19 +31,25 @@ def train_run(config: RunConfig, market: Market, resume_from: Mapping[str, str] 
         Exit code.
     """
     folder, known = run_folder(config), is_known(config)
-    vault = run_vault(config)
-    with vault.store.lease() if vault is not None else nullcontext():
-        return _train_run(config, market, resume_from, folder=folder, known=known)
-
-
-def _train_run(
-    config: RunConfig, market: Market, resume_from: Mapping[str, str] | None, *, folder: Path, known: bool
-) -> int:
     with run_lock(folder) if folder.exists() else nullcontext():
         reports = check_checkpoints(folder, is_named=resume_from is not None) if known else []
         parent = check_branch(config, market) if config.branch_from is not None and not known else None
-        config = open_run(config, market)
-    with run_lock(folder), log_to(folder / LOG_FILE):
+        opened = open_run(config, market)
+    with run_lock(folder):
+        return ended_in_store(opened, lambda: _train_run(opened, market, resume_from, parent, reports, known=known))
+
+
+def _train_run(
+    config: RunConfig,
+    market: Market,
+    resume_from: Mapping[str, str] | None,
+    parent: Model | None,
+    reports: Sequence[str],
+    *,
+    known: bool,
+) -> int:
+    folder = run_folder(config)
+    with log_to(folder / LOG_FILE):
         scaler = session.record_run(config, market, resume_from=resume_from, parent=parent)
         announce(config, market, is_known=known)
         told = {"run": describe_run(config, market)}
@@ -57,7 +63,6 @@ def _train_run(
         if outcome.status != "complete":
             write_json_flag(config.json, told | {"summary": read_summary(folder), "backtest": None})
         if outcome.status == "interrupted":
-            finish_in_store(config)
             return say_interrupted(folder)
         if outcome.status == "failed":
             assert outcome.error is not None
@@ -69,6 +74,5 @@ def _train_run(
             result = backtest_run(str(folder))
         except KeyboardInterrupt:
             return say_interrupted(folder)
-    finish_in_store(config)
     write_json_flag(config.json, told | {"summary": read_summary(folder), "backtest": result})
     return DONE

@@ -265,7 +265,7 @@ def test_store_that_does_not_answer_is_told_and_asked_again(tmp_path, monkeypatc
     monkeypatch.setattr(monitor_module, "Vault", Vaulted)
     trial, monitor = trial_in(tmp_path / "run"), RunMonitor(algo="ppo", seed=4, address="s3://b/results/run")
     report(monitor, trial, 1, sharpe=1.5, is_best=False, before=lambda: trial.last_result.update(done=True))
-    wanted = "the store does not answer (no answer); training goes on\n" if error is not None else ""
+    wanted = "not brought to the store (no answer); training goes on\n" if error is not None else ""
     assert capsys.readouterr().err == wanted
     assert read_summary(tmp_path / "run")["episodes"] == 10
 

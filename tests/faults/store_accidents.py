@@ -1,5 +1,6 @@
 """What can happen to a run that is kept in an object store: lost machines, damaged objects, cut uploads, silence."""
 
+import json
 import threading
 import time
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from comparing import differences
 from killing import CLOCK, RUNS, freezer_path
 from stores import Endpoint
 
+from experiments.recovery.lease import LEASE_FILE
 from experiments.recovery.places import working_folder
 
 SILENCE_S = 1_500
@@ -135,6 +137,21 @@ def silent_to_the_end(run: Run, reference: Path) -> str:
     return fault or ("" if run.checkpoints()[-1:] == [_latest(run)] else "the last checkpoint is not in the store")
 
 
+def taken_over(run: Run, reference: Path) -> str:
+    """Another machine takes the run over while this one still trains: this one stops, and writes nothing there."""
+    other = {"owner": "x", "host": "elsewhere", "pid": 7, "renewed": "2026-01-01T00:00:00+00:00"}
+    with run.start("first") as started:
+        started.wait_for_episodes(16)
+        run.store.write(f"{run.name}/{LEASE_FILE}", json.dumps(other).encode())
+        code = started.process.wait(240)
+    said = started.out.read_text()
+    if code != 1 or "has been taken over by process 7 on elsewhere" not in said or "Traceback" in said:
+        return f"exit {code} although another machine has the run: {said[-800:]}"
+    if json.loads(run.store.read(f"{run.name}/{LEASE_FILE}")) != other:
+        return "the other machine's lease was not left alone"
+    return run.finish("second", reference)
+
+
 def _latest(run: Run) -> str:
     return Path(summary(run.here("first"))["latest_checkpoint"]).name
 
@@ -148,4 +165,5 @@ STORE_ACCIDENTS: dict[str, Callable[[Run, Path], str]] = {
     "upload cut in the middle": cut_upload,
     "endpoint away for 20 s": silent_store,
     "endpoint away until the end": silent_to_the_end,
+    "another machine takes over": taken_over,
 }

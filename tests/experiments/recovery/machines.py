@@ -10,9 +10,10 @@ from experiments.recovery.vault import Vault
 class Machine:
     """A machine with a working folder of its own, and a run that makes checkpoints of nothing."""
 
-    def __init__(self, root, address, keep=2):
+    def __init__(self, root, address, keep=2, keep_every=None):
         self.vault = Vault(address, root / "dow", patience_s=0)
-        self.folder, self.keep, self.previous = root / "dow", keep, None
+        self.folder, self.previous = root / "dow", None
+        self.keep, self.keep_every = keep, keep_every
         self.shelf = CheckpointShelf(self.folder / "trial_0")
 
     def start(self):
@@ -42,8 +43,8 @@ class Machine:
         if reaches_store:
             self.vault.push_files()
             self.vault.push_checkpoint(self.previous)
-            self.shelf.prune(self.keep)
-            self.vault.prune("trial_0")
+            self.shelf.prune(self.keep, keep_every=self.keep_every)
+            self.vault.prune("trial_0", self.keep, keep_every=self.keep_every)
         return self.previous
 
     def pull(self):

@@ -1,6 +1,5 @@
 """A run folder in a store; here the store is a folder too, so that it can be damaged by hand."""
 
-import json
 import os
 import shutil
 import sqlite3
@@ -13,7 +12,7 @@ from envs.errors import InputError
 from experiments.recovery import store as store_module
 from experiments.recovery.manifests import MARKER_FILE, find_damage
 from experiments.recovery.places import bring_back, check_storage, find_vault, place_of, vault_of, working_folder
-from experiments.recovery.store import LEASE_FILE, Store, is_remote, join
+from experiments.recovery.store import Store, is_remote, join
 
 
 def packs(tmp_path, name):
@@ -63,6 +62,34 @@ def test_retention_reaches_the_store_and_its_segments(first, second, tmp_path):
     assert sum(n.startswith("segments/") for n in names) == 2, "those that the first alone needed are gone"
     second.pull()
     assert second.newest() == 2
+
+
+def in_store(tmp_path):
+    """Numbers of the checkpoints in the store."""
+    found = {n.split("/")[0] for n in objects(tmp_path, "trial_0") if n.endswith(f"/{MARKER_FILE}")}
+    return sorted(int(n.removeprefix("checkpoint_")) for n in found if n.startswith("checkpoint_"))
+
+
+def test_a_machine_that_takes_over_deletes_what_is_too_old_and_nothing_else(first, second, tmp_path):
+    for machine in (first, second):
+        machine.keep, machine.keep_every = 3, 4
+    for step in range(1, 9):
+        first.save(step)
+    assert in_store(tmp_path) == [0, 4, 5, 6, 7]
+    second.pull()
+    assert [path.name for path in second.shelf.published()] == ["checkpoint_000007"], "it has this one only"
+    second.save(9)
+    assert in_store(tmp_path) == [0, 4, 6, 7, 8]
+    for number in (0, 4, 6, 7):
+        second.vault.fetch(f"trial_0/checkpoint_{number:06d}")
+
+
+def test_what_is_damaged_in_the_store_does_not_push_out_what_is_whole(first, tmp_path):
+    for step in (1, 2):
+        first.save(step)
+    packs(tmp_path, "checkpoint_000001")[0].unlink()
+    first.vault.prune("trial_0", keep=1)
+    assert in_store(tmp_path) == [0, 1]
 
 
 def test_the_best_one_is_replaced_in_one_step_and_survives_retention(first, second, tmp_path):
@@ -162,7 +189,7 @@ def test_a_damaged_checkpoint_in_the_store_is_set_aside_and_the_one_before_it_is
     assert "checkpoint_000002 in the store is damaged" in told[0]
     assert set(objects(tmp_path, "trial_0/damaged-checkpoint_000002")) == left <= held
     second.save(3)
-    second.vault.prune("trial_0")
+    second.vault.prune("trial_0", keep=1)
     assert set(objects(tmp_path, "trial_0/damaged-checkpoint_000002")) == left, "nothing is deleted"
 
 
@@ -177,6 +204,24 @@ def test_an_upload_that_was_cut_never_was_a_checkpoint(first, second, tmp_path, 
     assert second.pull() == []
     assert second.newest() == 1
     assert packs(tmp_path, "checkpoint_000001") == []
+
+
+def test_what_another_machine_may_be_writing_is_left_alone(first, second, tmp_path):
+    for step in (1, 2, 3):
+        first.keep = 3
+        first.save(step)
+    trial = tmp_path / "store" / "dow" / "trial_0"
+    for name in (MARKER_FILE, "checkpoint_meta.json"):
+        (trial / "checkpoint_000002" / name).unlink()
+    cut(packs(tmp_path, "checkpoint_000001")[0])
+    with first.vault.lease():
+        held = objects(tmp_path, "trial_0")
+        told = second.pull()
+        assert objects(tmp_path, "trial_0") == held
+    assert second.newest() == 1
+    assert len(told) == 1
+    assert "checkpoint_000001 in the store is damaged" in told[0]
+    assert told[0].endswith("left out")
 
 
 def test_when_nothing_in_the_store_is_whole_that_is_said(first, second, tmp_path):
@@ -228,38 +273,6 @@ def test_a_store_that_is_away_for_a_while_is_waited_for(first, monkeypatch, tmp_
     with pytest.raises(OSError, match="no answer"):
         first.vault.push_all()
     assert -45.0 < clock[0] < 0.0
-
-
-# --- leases -----------------------------------------------------------------------------------------------------------
-
-
-def test_a_run_is_held_by_one_machine(address, monkeypatch, tmp_path):
-    with Store(address).lease():
-        held = json.loads((tmp_path / "store" / "dow" / LEASE_FILE).read_text())
-        monkeypatch.setattr(store_module.socket, "gethostname", lambda: "elsewhere")
-        refusal = f"is being written by process {os.getpid()} on {held['host']}"
-        with pytest.raises(InputError, match=refusal), Store(address).lease():
-            pass
-    with Store(address).lease():
-        pass
-    assert objects(tmp_path) == []
-
-
-@pytest.mark.parametrize("case", ["dead process of this machine", "not renewed", "damaged"])
-def test_a_stale_lease_is_taken_over(address, tmp_path, case):
-    path = tmp_path / "store" / "dow" / LEASE_FILE
-    path.parent.mkdir(parents=True)
-    lease = {
-        "owner": "x",
-        "host": store_module.socket.gethostname(),
-        "pid": 2**22 + 1,
-        "renewed": "2026-01-01T00:00:00+00:00",
-    }
-    if case == "not renewed":
-        lease |= {"host": "elsewhere", "pid": 1}
-    path.write_text("{" if case == "damaged" else json.dumps(lease))
-    with Store(address).lease():
-        assert json.loads(path.read_text())["pid"] == os.getpid()
 
 
 # --- addresses --------------------------------------------------------------------------------------------------------

@@ -3,8 +3,10 @@ import json
 import pytest
 
 from envs.errors import InputError
+from experiments.recovery.lease import LostLeaseError
+from experiments.reporting.files import WriteError
 from experiments.tuning import ending
-from experiments.tuning.ending import repeat_backtest
+from experiments.tuning.ending import ended_in_store, repeat_backtest
 
 FIGURES = {"total_return": 0.1, "sharpe": 1.25, "max_drawdown": -0.05, "num_trades": 40}
 FOUND = {
@@ -64,3 +66,71 @@ def test_damaged_results_that_cannot_be_set_aside_are_named(out, monkeypatch):
     monkeypatch.setattr(ending, "rename_aside", refuse)
     with pytest.raises(InputError, match=r"backtest.json is damaged.*Read-only file system\): move .* away"):
         repeat_backtest(out)
+
+
+# --- what is brought to the store at the end --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def vault(tmp_path, monkeypatch):
+    """The vault of a run that has begun; its store answers what is set."""
+
+    class Vault:
+        folder, pushed, answer = tmp_path, 0, None
+
+        def push_all(self):
+            self.pushed += 1
+            if self.answer is not None:
+                raise self.answer
+
+    (tmp_path / "config.json").write_text("{}")
+    vault = Vault()
+    monkeypatch.setattr(ending, "run_vault", lambda config: vault)
+    return vault
+
+
+def fail():
+    raise RuntimeError("a worker has died")
+
+
+@pytest.mark.parametrize("code", [0, 1, 130])
+def test_all_is_brought_to_the_store_whichever_way_a_run_ends(vault, code):
+    assert ended_in_store(None, lambda: code) == code
+    assert vault.pushed == 1
+
+
+def test_all_is_brought_to_the_store_after_an_error(vault):
+    with pytest.raises(RuntimeError, match="a worker has died"):
+        ended_in_store(None, fail)
+    assert vault.pushed == 1
+
+
+def test_a_store_that_does_not_answer_does_not_hide_what_has_failed(vault, capsys):
+    vault.answer = OSError("no answer\nand more")
+    with pytest.raises(RuntimeError, match="a worker has died"):
+        ended_in_store(None, fail)
+    assert ended_in_store(None, lambda: 1) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2
+    assert all("the store did not take the last files (no answer)" in line for line in said)
+
+
+@pytest.mark.parametrize("code", [0, 130])
+def test_a_store_that_does_not_answer_is_the_failure_where_nothing_else_has_failed(vault, code):
+    vault.answer = OSError("no answer")
+    with pytest.raises(WriteError, match=r"did not take the last files \(no answer\).* the same command brings them"):
+        ended_in_store(None, lambda: code)
+
+
+def test_a_run_that_another_machine_has_taken_over_says_so_at_the_end(vault):
+    vault.answer = LostLeaseError("s3://b/dow has been taken over by process 7 on elsewhere")
+    with pytest.raises(WriteError, match="taken over by process 7 on elsewhere; the last files are in") as caught:
+        ended_in_store(None, lambda: 130)
+    assert "the same command" not in str(caught.value)
+
+
+def test_of_a_run_that_was_refused_before_it_began_nothing_is_brought_to_the_store(vault):
+    (vault.folder / "config.json").unlink()
+    with pytest.raises(RuntimeError):
+        ended_in_store(None, fail)
+    assert vault.pushed == 0
