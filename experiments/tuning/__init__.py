@@ -3,7 +3,8 @@
 import os
 
 # Ray reads these when its parts are imported, in this process and in its workers.
-os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "0")  # else a kill in the first ten seconds loses the run's progress
+# Nothing in Tune's account is newer than our checkpoints; to write it takes longer than to train a small team for a bar.
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "10")
 os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
 os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # RecordLogger writes where a kill loses nothing

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
-from commands import MARKET, TIMEOUT_S, Started, checkpoints, run_command, summary
+from commands import MARKET, TIMEOUT_S, Started, checkpoints, readme_script, run_command, run_script, summary
 from comparing import differences
 from killing import CLOCK, RUNS
 
@@ -127,6 +127,17 @@ def stopped_at_once(folder: Path, reference: Path) -> str:
     if run_command(folder, *WORDS).returncode:
         return "the same command failed"
     return str(differences(folder, reference, has_stopped=True) or "")
+
+
+def carried_on_by_tune(folder: Path, reference: Path) -> str:
+    """Kill a run at its first checkpoint, and carry it on by the README's script; empty where it is exact."""
+    with Started(folder, *WORDS) as started:
+        started.wait_for_episodes(8)
+        started.kill()
+    done = run_script(readme_script("Tuner.restore").replace("results/dow", str(folder)))
+    if done.returncode:
+        return f"exit {done.returncode}: {done.stderr[-600:]}"
+    return str(differences(folder, reference) or "")
 
 
 def killed_alone(folder: Path, reference: Path) -> str:

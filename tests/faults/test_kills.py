@@ -56,6 +56,11 @@ def test_a_machine_that_is_stopped_costs_nothing(campaign, tmp_path):
 
 
 @pytest.mark.faults
+def test_plain_tune_carries_on_exactly(campaign, tmp_path):
+    assert accidents.carried_on_by_tune(tmp_path / "run", campaign.reference("qmix")) == ""
+
+
+@pytest.mark.faults
 def test_processes_of_a_command_that_is_killed_end_too(campaign, tmp_path):
     assert accidents.killed_alone(tmp_path / "run", campaign.reference("qmix")) == ""
 
