@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from envs.errors import InputError
-from experiments.recovery.records import RESULT_FILE
+from experiments.recovery.records import RESULT_FILE, read_line
 from experiments.recovery.shelf import rename_aside
 from experiments.reporting.files import read_json
 from experiments.run_files import META_FILE, SEARCH_FILE, STATE_FILE
@@ -48,22 +47,16 @@ def reconcile(record: SearchRecord) -> list[TrialRecord]:
 
 
 def last_result(trial: Path) -> dict[str, Any] | None:
-    """The last iteration that a trial has reported; a line that a kill has cut is passed over.
+    """The last iteration that a trial has reported; lines that cannot be read are passed over.
 
     Args:
         trial: The trial's folder.
     """
     try:
-        lines = (trial / RESULT_FILE).read_text(encoding="utf-8").splitlines()
+        lines = (trial / RESULT_FILE).read_bytes().splitlines()
     except OSError:
         return None
-    for line in reversed(lines):
-        try:
-            result: dict[str, Any] = json.loads(line)
-        except ValueError:
-            continue
-        return result
-    return None
+    return next((result for line in reversed(lines) if (result := read_line(line)) is not None), None)
 
 
 def _is_over(last: Mapping[str, Any], newest: Path | None) -> bool:

@@ -140,7 +140,9 @@ def test_comparisons_that_no_checkpoint_has_reached_are_made_again(tmp_path):
     assert [(r.trial_id, r.episodes) for r in record.rungs] == [("00000", 16), ("00000", 24), ("00001", 16)]
 
 
-def test_last_result_passes_over_lines_that_a_kill_has_cut(tmp_path):
+def test_last_result_passes_over_lines_that_cannot_be_read(tmp_path):
     assert last_result(tmp_path) is None
-    (tmp_path / "result.json").write_text('{"a": 1}\n{"a": 2}\n{"a"')
-    assert last_result(tmp_path) == {"a": 2}
+    one, two, three = (json.dumps({"training_iteration": i}).encode() for i in (1, 2, 3))
+    for flipped in (bytes([three[0] | 0x80]) + three[1:], three[:2] + b"x" + three[3:]):
+        (tmp_path / "result.json").write_bytes(b"\n".join([one, two, flipped, three[:9]]))
+        assert last_result(tmp_path) == {"training_iteration": 2}
