@@ -28,7 +28,13 @@ from algos.replay_files import SHARED_ENDING
 from envs.errors import InputError
 from experiments.recovery.lock import LOCK_FILE
 from experiments.recovery.manifests import MANIFEST_FILE, MARKER_FILE, file_sha256, find_damage
-from experiments.recovery.shelf import DAMAGED_PREFIX, OVERTAKEN_PREFIX, STAGED_PREFIX, CheckpointShelf
+from experiments.recovery.shelf import (
+    DAMAGED_PREFIX,
+    OVERTAKEN_PREFIX,
+    STAGED_PREFIX,
+    CheckpointShelf,
+    checkpoint_number,
+)
 from experiments.recovery.stopping import STOP_FILE
 from experiments.recovery.store import PATIENCE_S, Store, join
 from experiments.run_files import BEST_FOLDER, META_FILE, RECORD_FILE, SUMMARY_FILE
@@ -176,7 +182,7 @@ class Vault:
         named = _checkpoints_of(self.store.get_json(SUMMARY_FILE))
         names = self.store.names(trial)
         stored = sorted({n.split("/")[0] for n in names if n.endswith(f"/{MARKER_FILE}")})
-        numbered = [n for n in stored if n.startswith("checkpoint_")]
+        numbered = sorted((n for n in stored if n.startswith("checkpoint_")), key=checkpoint_number)
         for name in numbered[:-1]:
             if not (self.folder / trial / name).is_dir() and f"{trial}/{name}" not in named:
                 self.store.delete(f"{trial}/{name}/{MARKER_FILE}")  # first: what is half deleted must not look whole
@@ -209,7 +215,8 @@ class Vault:
 
     def _pull_checkpoints(self, trial: str, names: set[str], report: Callable[[str], None]) -> None:
         """Bring back the newest whole checkpoint and the best one; set aside in the store what is damaged."""
-        stored = sorted({n.split("/")[1] for n in names if n.startswith(f"{trial}/checkpoint_")})
+        found = {n.split("/")[1] for n in names if n.startswith(f"{trial}/checkpoint_")}
+        stored = sorted(found, key=checkpoint_number)
         self._set_aside_overtaken(trial, stored, report)
         told: list[str] = []
         for name in reversed(stored):
@@ -281,7 +288,7 @@ class Vault:
             trial, _, rest = name.partition("/")
             if trial.startswith("trial_") and rest.startswith("checkpoint_"):
                 stored.setdefault(trial, set()).add(rest.split("/")[0])
-        return all(self._goes_on_from(trial, sorted(found)) for trial, found in stored.items())
+        return all(self._goes_on_from(trial, sorted(found, key=checkpoint_number)) for trial, found in stored.items())
 
     def _goes_on_from(self, trial: str, stored: list[str]) -> bool:
         for name in reversed(stored):
@@ -299,7 +306,7 @@ class Vault:
         shelf = CheckpointShelf(self.folder / trial)
         for path in shelf.published():
             marker = self._read_marker(f"{trial}/{path.name}") if path.name in stored else None
-            is_newer = bool(stored) and path.name > stored[-1]
+            is_newer = bool(stored) and checkpoint_number(path.name) > checkpoint_number(stored[-1])
             if is_newer or (marker is not None and self._seal_of(f"{trial}/{path.name}") != marker["seal"]):
                 aside = shelf.set_aside(path, prefix=OVERTAKEN_PREFIX)
                 report(f"{path.name} here is not what another machine has gone on with: set aside as {aside.name}")
