@@ -44,6 +44,10 @@ class CheckpointShelf:
         """Folders that were set aside."""
         return [self.folder / name for name in self._folders(f"{DAMAGED_PREFIX}{PREFIX}")]
 
+    def overtaken(self) -> list[Path]:
+        """Folders of a course of the run that another machine has not gone on with."""
+        return [self.folder / name for name in self._folders(f"{OVERTAKEN_PREFIX}{PREFIX}")]
+
     def _folders(self, prefix: str) -> list[str]:
         """Names of the folders that begin so, by their numbers."""
         try:
