@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.reporting.files import write_text
+from experiments.run_files import SAVE_ERROR_FILE
 
 RESULT_FILE, PROGRESS_FILE = "result.json", "progress.csv"
 
@@ -41,6 +42,22 @@ def truncate_records(trial: Path, last_iteration: int) -> int:
     if progress.is_file():
         write_text(progress, _truncated_table(progress.read_bytes(), last_iteration))
     return dropped
+
+
+def saved_after(trial: Path) -> int | None:
+    """The newest iteration whose checkpoint was there, by the records alone; None where none can be told of.
+
+    Work after a due checkpoint is reported when that is there, or could not be saved, which a file beside it says. So
+    the last line tells of none: a kill may have come between it and its checkpoint.
+
+    Args:
+        trial: The trial's folder.
+    """
+    results = trial / RESULT_FILE
+    if (trial / SAVE_ERROR_FILE).exists() or not results.is_file():
+        return None
+    records = [record for line in results.read_bytes().splitlines() if (record := read_line(line)) is not None]
+    return max((r["training_iteration"] for r in records[:-1] if r.get("should_checkpoint")), default=None)
 
 
 def read_line(line: bytes) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ from experiments.recovery.records import RESULT_FILE, read_line
 from experiments.recovery.shelf import rename_aside
 from experiments.reporting.files import read_json
 from experiments.run_files import META_FILE, SEARCH_FILE, STATE_FILE
+from experiments.run_folders import lost_checkpoints
 from experiments.tuning.loggers import PARAMS_FILE
 from experiments.tuning.monitor import mend_best
 from experiments.tuning.population import apply_exploits
@@ -27,6 +28,7 @@ def reconcile(record: SearchRecord) -> list[TrialRecord]:
         The trials that had ended without the record knowing.
 
     Raises:
+        InputError: if a trial that has not ended has lost its checkpoints.
         OSError: if what is found cannot be written.
     """
     _adopt(record)
@@ -35,11 +37,13 @@ def reconcile(record: SearchRecord) -> list[TrialRecord]:
     for trial in record.trials:
         if trial.has_ended:
             continue
-        newest = mend_best(record.folder / trial.folder_name)
-        last = last_result(record.folder / trial.folder_name)
+        folder = record.folder / trial.folder_name
+        newest, last = mend_best(folder), last_result(folder)
         if last is not None and _is_over(last, newest):
             record.end(trial, last)
             ended.append(trial)
+        elif (lost := lost_checkpoints(folder)) is not None:
+            raise InputError(lost)
         else:
             saved = 0 if newest is None else int(read_json(newest / META_FILE)["episode"])
             record.rungs = [r for r in record.rungs if r.trial_id != trial.trial_id or r.episodes <= saved]

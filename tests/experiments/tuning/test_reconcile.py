@@ -5,6 +5,7 @@ from unittest import mock
 import pytest
 from rehearsal import Clock, Killed, Trial, outcome, rehearse
 
+from envs.errors import InputError
 from experiments.recovery.shelf import CheckpointShelf
 from experiments.run_files import SEARCH_FILE
 from experiments.tuning.reconcile import last_result, reconcile
@@ -124,6 +125,18 @@ def test_trial_is_over_when_its_last_result_says_so_and_its_checkpoint_is_there(
     line = {"training_iteration": 3, "episodes": 24, "target_episodes": 64, **last}
     (folder / "result.json").write_text(json.dumps(line) + '\n{"cut')
     assert bool(reconcile(record)) is ended
+
+
+def test_trial_that_has_lost_its_checkpoints_is_not_started_over(tmp_path):
+    record = SearchRecord(tmp_path)
+    record.trials.append(TrialRecord("00000", {}, {}))
+    record.save()
+    folder = tmp_path / "trial_00000"
+    (folder / "best_checkpoint").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"has lost its checkpoints .*move trial_00000 out of the search"):
+        reconcile(record)
+    folder.rename(tmp_path / "elsewhere")
+    assert reconcile(record) == [], "and then it begins anew"
 
 
 def test_comparisons_that_no_checkpoint_has_reached_are_made_again(tmp_path):
