@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import os
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -19,9 +20,9 @@ from experiments.exports import export_model
 from experiments.models import read_meta
 from experiments.recovery.lock import run_lock
 from experiments.recovery.manifests import find_damage, folder_bytes
-from experiments.recovery.shelf import DAMAGED_PREFIX, CheckpointShelf
+from experiments.recovery.shelf import DAMAGED_PREFIX, CheckpointShelf, checkpoint_number
 from experiments.reporting.tables import rows_table, show
-from experiments.run_files import BEST_FOLDER, RECORD_FILE
+from experiments.run_files import BEST_FOLDER, BRANCH_FOLDER, RECORD_FILE
 from experiments.run_record import find_run_folder, read_run_record
 from experiments.settings import settings_of
 
@@ -124,7 +125,7 @@ def _export(config: CheckpointsConfig) -> int:
 
 
 def find_trials(path: str | None) -> list[Path]:
-    """Trial folders with checkpoints in them, below a path.
+    """Folders with checkpoints in them, below a path: of trials, and of runs that keep what they have branched from.
 
     Raises:
         InputError: if there are none.
@@ -134,18 +135,32 @@ def find_trials(path: str | None) -> list[Path]:
     folder = Path(path).expanduser()
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder: name a run folder, or a folder of runs")
-    found = {checkpoint.parent for checkpoint in folder.rglob("*checkpoint_[0-9]*") if checkpoint.is_dir()}
+    found = list(_holders(folder))
     if not found:
         raise InputError(f"{folder} holds no checkpoints")
     return sorted(found)
 
 
+def _holders(folder: Path) -> Iterator[Path]:
+    """Folders that hold checkpoints; a walk that bears with those that a run deletes meanwhile, and enters none."""
+    for where, names, _ in os.walk(folder):
+        checkpoints = {name for name in names if _is_checkpoint(name)}
+        if checkpoints:
+            yield Path(where)
+        names[:] = [name for name in names if name not in checkpoints]
+
+
+def _is_checkpoint(name: str) -> bool:
+    special = name == BRANCH_FOLDER or name.removeprefix(DAMAGED_PREFIX).startswith(BEST_FOLDER)
+    return special or checkpoint_number(name) >= 0
+
+
 def checkpoint_rows(trial: Path) -> list[dict[str, Any]]:
     """One row for each checkpoint of a trial, oldest first: what it is worth, and whether every byte is as written."""
     shelf = CheckpointShelf(trial)
-    best = trial / BEST_FOLDER
-    damaged = [*shelf.damaged(), *sorted(trial.glob(f"{DAMAGED_PREFIX}{BEST_FOLDER}*"))]
-    return [_row(path) for path in (*shelf.published(), *damaged, *([best] if best.is_dir() else []))]
+    aside = [*shelf.overtaken(), *shelf.damaged(), *sorted(trial.glob(f"{DAMAGED_PREFIX}{BEST_FOLDER}*"))]
+    others = [path for name in (BEST_FOLDER, BRANCH_FOLDER) if (path := trial / name).is_dir()]
+    return [row for path in (*shelf.published(), *aside, *others) if (row := _row(path)) is not None]
 
 
 def _best_now(trial: Path) -> dict[str, Any]:
@@ -156,10 +171,12 @@ def _best_now(trial: Path) -> dict[str, Any]:
     return next((meta for meta in metas if meta.get("is_best")), {})
 
 
-def _row(path: Path) -> dict[str, Any]:
-    damage, meta = find_damage(path), read_meta(path)
-    return {
-        "trial": f"{path.parent.parent.name}/{path.parent.name}",
+def _row(path: Path) -> dict[str, Any] | None:
+    """What there is to say of a checkpoint; None where it has vanished meanwhile, as old ones of a live run do."""
+    damage = find_damage(path) and find_damage(path)  # a live run may have replaced the best one
+    meta, trial = read_meta(path), path.parent.absolute()
+    row = {
+        "trial": f"{trial.parent.name}/{trial.name}",
         "checkpoint": path.name,
         "episode": meta.get("episode"),
         "steps": meta.get("total_steps"),
@@ -170,6 +187,7 @@ def _row(path: Path) -> dict[str, Any]:
         "best": "best" if meta and meta == _best_now(path.parent) else "",
         "state": str(damage[0]) if damage else "whole",
     }
+    return row if path.is_dir() else None
 
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:
@@ -183,7 +201,7 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
 
 def _run_of(trial: Path) -> Path:
     """The run folder of a trial: the one above it, or itself where checkpoints lie in the run folder."""
-    return trial if (trial / RECORD_FILE).exists() else trial.parent
+    return trial if (trial / RECORD_FILE).exists() or (trial / BRANCH_FOLDER).is_dir() else trial.parent
 
 
 def _remark(folder: Path) -> str:
@@ -209,7 +227,7 @@ def _prune(trials: Sequence[Path], *, keep: int, keep_every: int | None, is_real
         doomed = shelf.prunable(keep, keep_every=keep_every)
         if doomed and all(find_damage(path) for path in shelf.published()[-keep:]):
             raise InputError(f"none of the newest {keep} checkpoints in {trial} is whole: nothing is deleted")
-        rows += [_row(path) for path in doomed]
+        rows += [row for path in doomed if (row := _row(path)) is not None]
         if doomed and is_real:
             with run_lock(find_run_folder(trial)):
                 shelf.prune(keep, keep_every=keep_every)

@@ -14,7 +14,7 @@ from envs.errors import InputError
 from experiments.models import Model, find_model
 from experiments.provenance import installed_version, utc_now
 from experiments.recovery.manifests import find_damage, seal
-from experiments.recovery.records import RESULT_FILE
+from experiments.recovery.records import RESULT_FILE, read_line
 from experiments.reporting.files import check_folder_writable, plain, read_json
 from experiments.run_files import META_FILE, STATE_FILE, SUMMARY_FILE
 from experiments.run_folders import check_results_folder
@@ -186,12 +186,9 @@ def _header(summary: Mapping[str, Any], agent: str) -> dict[str, str]:
 def _reward_history(path: Path, last_iteration: int) -> list[dict[str, Any]]:
     """What each iteration up to the checkpoint's reported of the team's reward; empty where no records are."""
     history = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
-        try:
-            found = json.loads(line)
-        except ValueError:
-            continue  # a line that a kill has cut
-        if found.get("training_iteration", last_iteration + 1) <= last_iteration:
+    for line in path.read_bytes().splitlines() if path.is_file() else ():
+        found = read_line(line)
+        if found is not None and found["training_iteration"] <= last_iteration:
             reward = found.get("episode_return")
             is_known = isinstance(reward, float) and reward == reward
             history.append({"episodes": found.get("episodes"), "reward": reward if is_known else None})

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from envs.errors import InputError
 from experiments.recovery.lock import LOCK_FILE
-from experiments.recovery.shelf import DAMAGED_PREFIX, PREFIX
+from experiments.recovery.records import RESULT_FILE, saved_after
+from experiments.recovery.shelf import DAMAGED_PREFIX, PREFIX, CheckpointShelf
 from experiments.recovery.stopping import STOP_FILE
 from experiments.reporting.files import read_json
 from experiments.run_files import (
@@ -103,7 +104,51 @@ def has_begun(folder: Path) -> bool:
         summary = read_json(folder / SUMMARY_FILE)
     except InputError:
         return (folder / SUMMARY_FILE).exists()  # damaged: whoever reads it says so
-    return not isinstance(summary, dict) or summary.get("latest_checkpoint") is not None
+    if not isinstance(summary, dict) or summary.get("latest_checkpoint") is not None:
+        return True
+    return any(saved_after(trial) is not None for trial in folder.glob("trial_*"))
+
+
+def lost_checkpoints(trial: Path) -> str | None:
+    """Say what is wrong with a trial that has no checkpoints any more, and what to do.
+
+    Args:
+        trial: The trial's folder.
+
+    Returns:
+        None where it has some, whole or damaged, or has not come to one yet, as after a kill before its first: then it
+        begins anew, and nothing that was due is lost.
+    """
+    shelf = CheckpointShelf(trial)
+    if shelf.published() or shelf.damaged():
+        return None
+    is_search = (trial.parent / SEARCH_FILE).is_file()
+    trace = _trace(trial, is_search=is_search)
+    if trace is None:
+        return None
+    best = trial / BEST_FOLDER
+    if is_search:
+        others = f", move {trial.name} out of the search to train it anew"
+    else:
+        others = f", carry on from the best: --resume {best}" if best.is_dir() else ""
+    return (
+        f"{trial} has lost its checkpoints ({trace}), nothing is started over it: put them back{others}, or start "
+        "anew with --resume never"
+    )
+
+
+def _trace(trial: Path, *, is_search: bool) -> str | None:
+    """What shows that a trial has had a checkpoint; a search's summary is of trials that may have been moved away."""
+    left = [trial / BEST_FOLDER, *trial.glob(f"{DAMAGED_PREFIX}{BEST_FOLDER}*"), *CheckpointShelf(trial).overtaken()]
+    for path in left:
+        if path.is_dir():
+            return f"{path.name} is left"
+    path = trial.parent / SUMMARY_FILE
+    latest = read_json(path).get("latest_checkpoint") if path.is_file() and not is_search else None
+    if latest is not None and (trial.parent / latest).parent == trial:
+        return f"the newest was {latest}"
+    iteration = saved_after(trial)
+    return None if iteration is None else f"{RESULT_FILE} tells of one after iteration {iteration}"
 
 
 def check_folder(folder: Path, *, is_moved_aside: bool = False) -> None:

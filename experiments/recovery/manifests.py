@@ -110,8 +110,9 @@ def file_sha256(path: Path) -> str:
 
 
 def folder_bytes(folder: Path) -> int:
-    """Bytes of all files in a folder."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    """Bytes of all files in a folder; what vanishes meanwhile does not count."""
+    files = (f"{where}/{name}" for where, _, names in os.walk(folder) for name in names)
+    return sum(found.st_size for path in files if (found := _of_file(path)) is not None)
 
 
 def _linked_files(previous: Path | None, candidates: Mapping[str, os.stat_result]) -> dict[str, dict[str, Any]]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from envs.errors import InputError
 from experiments.recovery.lock import run_lock
+from experiments.recovery.stopping import STOP_FILE
 from experiments.recovery.store import Store, first_line, is_remote, join
 from experiments.recovery.tune_files import mend_tune_files, planned_env_runners, reopen
 from experiments.recovery.vault import Vault
@@ -17,6 +20,8 @@ from experiments.run_files import RECORD_FILE, SEARCH_FILE, SUMMARY_FILE
 
 WORK_ENV = "TRADING_FLOOR_WORK"
 """Environment variable that says where runs with a vault work; else a folder of the user's cache."""
+_held: dict[Path, ExitStack] = {}
+"""Run folders that this process has made ready for Tune, with what ends the hold on each."""
 
 
 def working_folder(storage: str, name: str) -> Path:
@@ -87,9 +92,9 @@ def bring_back(path: str | Path) -> Path:
 
 
 def restorable(path: str | Path, report: Callable[[str], None] = print) -> Path:
-    """Make a run folder ready for ``Tuner.restore``: brought up to date from its store, Tune's own files mended.
+    """Make a run folder ready for ``Tuner.restore``: brought up to date from its store, verified, Tune's files mended.
 
-    The checkpoints need nothing of the kind: the trainable verifies them itself, and goes on from the newest whole one.
+    From then on this process holds the run, until it ends or ``let_go`` is called: no other may write to it meanwhile.
 
     Args:
         path: A run folder, or its address in a store.
@@ -99,22 +104,22 @@ def restorable(path: str | Path, report: Callable[[str], None] = print) -> Path:
         The absolute path of the folder on this machine.
 
     Raises:
-        InputError: if there is no run, it is a search, another process writes to it, Tune's files are damaged, or say
-            that all is done, and have no copies, or its number of env runners has changed, for which Tune has reserved
-            no processors.
+        InputError: if there is no run, it is a search, another process writes to it, its checkpoints are damaged or
+            gone, Tune's files are damaged, or say that all is done, and have no copies, or its number of env runners
+            has changed, for which Tune has reserved no processors.
     """
     if not is_remote(path):
         folder = Path(path).expanduser().absolute()
         if not (folder / RECORD_FILE).is_file():
             raise InputError(f"{path} is no run folder: it has no {RECORD_FILE}")
-        with run_lock(folder):
+        with _hold(folder, None):
             _mend(folder, path, report)
         return folder
     vault, rest = find_vault(str(path))
     if rest:
         raise InputError(f"{path} is not a run folder: name {vault.address}")
     try:
-        with vault.lease(), run_lock(vault.folder):
+        with _hold(vault.folder, vault):
             vault.pull(report)
             _mend(vault.folder, path, report)
     except OSError as error:
@@ -122,14 +127,44 @@ def restorable(path: str | Path, report: Callable[[str], None] = print) -> Path:
     return vault.folder
 
 
-def _mend(folder: Path, path: str | Path, report: Callable[[str], None]) -> None:
-    """Mend Tune's own files in a run folder that is held.
+@contextmanager
+def _hold(folder: Path, vault: Vault | None) -> Iterator[None]:
+    """Hold a run while the block runs, and where nothing is raised in it for as long as this process lives.
 
     Raises:
-        InputError: if Tune cannot restore what is there.
+        InputError: if another process holds it, saying which.
     """
+    place = folder.resolve()
+    if place in _held:
+        yield
+        return
+    with ExitStack() as hold:
+        if vault is not None:
+            hold.enter_context(vault.lease())
+        hold.enter_context(run_lock(folder))
+        yield
+        _held[place] = hold.pop_all()
+
+
+@atexit.register
+def let_go() -> None:
+    """Let go of the runs that this process has made ready for Tune, so that others may write to them."""
+    while _held:
+        _held.popitem()[1].close()
+
+
+def _mend(folder: Path, path: str | Path, report: Callable[[str], None]) -> None:
+    """Verify a run's checkpoints and mend Tune's own files, in a run folder that is held.
+
+    Raises:
+        InputError: if Tune cannot restore what is there, or would start over it.
+    """
+    from experiments.tuning.resume import check_checkpoints  # only now: it is built on this module
+
     if (folder / SEARCH_FILE).is_file():
         raise InputError(f"{path} is a search: carry it on with its own command")
+    for line in check_checkpoints(folder):
+        report(line)
     by_hand = f"carry it on with experiments/run.py --name {folder.name}"
     if not mend_tune_files(folder, report):
         raise InputError(f"{path} cannot be restored by Tune alone: {by_hand}")
@@ -140,6 +175,7 @@ def _mend(folder: Path, path: str | Path, report: Callable[[str], None]) -> None
     summary = read_json(folder / SUMMARY_FILE) if (folder / SUMMARY_FILE).is_file() else {}
     if (summary.get("episodes") or 0) < config["episodes"] and not reopen(folder, report):
         raise InputError(f"{path} was interrupted, and Tune alone takes it for ended: {by_hand}")
+    (folder / STOP_FILE).unlink(missing_ok=True)  # of a signal that another one has overtaken
 
 
 def place_of(path: str | Path, folder: Path) -> tuple[str, str]:

@@ -6,8 +6,10 @@ import csv
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 from experiments.reporting.files import write_text
+from experiments.run_files import SAVE_ERROR_FILE
 
 RESULT_FILE, PROGRESS_FILE = "result.json", "progress.csv"
 
@@ -29,23 +31,48 @@ def truncate_records(trial: Path, last_iteration: int) -> int:
     results = trial / RESULT_FILE
     if results.is_file():
         kept: dict[int, str] = {}
-        lines = results.read_text(encoding="utf-8").splitlines()
+        lines = results.read_bytes().splitlines()
         for line in lines:
-            iteration = _iteration(line)
-            if iteration is not None and iteration <= last_iteration:
-                kept[iteration] = line
+            record = read_line(line)
+            if record is not None and record["training_iteration"] <= last_iteration:
+                kept[record["training_iteration"]] = line.decode()
         dropped = len(lines) - len(kept)
         write_text(results, "".join(f"{kept[i]}\n" for i in sorted(kept)))
     progress = trial / PROGRESS_FILE
     if progress.is_file():
-        write_text(progress, _truncated_table(progress.read_text(encoding="utf-8"), last_iteration))
+        write_text(progress, _truncated_table(progress.read_bytes(), last_iteration))
     return dropped
 
 
-def _truncated_table(text: str, last_iteration: int) -> str:
-    rows = list(csv.reader(io.StringIO(text)))
+def saved_after(trial: Path) -> int | None:
+    """The newest iteration whose checkpoint was there, by the records alone; None where none can be told of.
+
+    Work after a due checkpoint is reported when that is there, or could not be saved, which a file beside it says. So
+    the last line tells of none: a kill may have come between it and its checkpoint.
+
+    Args:
+        trial: The trial's folder.
+    """
+    results = trial / RESULT_FILE
+    if (trial / SAVE_ERROR_FILE).exists() or not results.is_file():
+        return None
+    records = [record for line in results.read_bytes().splitlines() if (record := read_line(line)) is not None]
+    return max((r["training_iteration"] for r in records[:-1] if r.get("should_checkpoint")), default=None)
+
+
+def read_line(line: bytes) -> dict[str, Any] | None:
+    """What a line of ``result.json`` says; None for one that a kill has cut, or that has changed on the disk."""
+    try:
+        record: dict[str, Any] = json.loads(line.decode())
+        return record if isinstance(record["training_iteration"], int) else None
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _truncated_table(content: bytes, last_iteration: int) -> str:
+    rows = [_row(line) for line in content.splitlines()]  # by lines: a quote that is damage must not take in the rest
     if not rows or "training_iteration" not in rows[0]:
-        return text
+        return content.decode(errors="replace")
     column = rows[0].index("training_iteration")
     kept: dict[int, list[str]] = {}
     for row in rows[1:]:
@@ -56,8 +83,9 @@ def _truncated_table(text: str, last_iteration: int) -> str:
     return out.getvalue()
 
 
-def _iteration(line: str) -> int | None:
+def _row(line: bytes) -> list[str]:
+    """The cells of a line of ``progress.csv``; none where it cannot be read."""
     try:
-        return int(json.loads(line)["training_iteration"])
-    except (ValueError, KeyError, TypeError):
-        return None  # a line that a kill has cut
+        return next(csv.reader([line.decode()]))
+    except (UnicodeDecodeError, csv.Error):
+        return []

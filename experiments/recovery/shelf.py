@@ -17,7 +17,13 @@ STAGED_PREFIX = ".publishing-"
 DAMAGED_PREFIX = "damaged-"
 OVERTAKEN_PREFIX = "overtaken-"
 """Of checkpoints that are whole, but of a course of the run that another machine has not gone on with."""
-_NAME = re.compile(rf"^(?:{DAMAGED_PREFIX}|{OVERTAKEN_PREFIX})?{PREFIX}(\d{{6}})(?:-\d+)?$")
+_NAME = re.compile(rf"^(?:{DAMAGED_PREFIX}|{OVERTAKEN_PREFIX})?{PREFIX}(\d{{6}}|[1-9]\d{{6,}})(?:-\d+)?$")
+
+
+def checkpoint_number(name: str) -> int:
+    """The number in the name of a checkpoint, one that was set aside included; -1 in any other name."""
+    found = _NAME.match(name)
+    return int(found.group(1)) if found else -1
 
 
 @dataclass(frozen=True)
@@ -32,24 +38,29 @@ class CheckpointShelf:
 
     def published(self) -> list[Path]:
         """Checkpoint folders under their final names, oldest first; not verified."""
-        return [self.folder / name for name in self._folders(PREFIX) if _NAME.match(name)]
+        return [self.folder / name for name in self._folders(PREFIX) if checkpoint_number(name) >= 0]
 
     def damaged(self) -> list[Path]:
         """Folders that were set aside."""
         return [self.folder / name for name in self._folders(f"{DAMAGED_PREFIX}{PREFIX}")]
 
+    def overtaken(self) -> list[Path]:
+        """Folders of a course of the run that another machine has not gone on with."""
+        return [self.folder / name for name in self._folders(f"{OVERTAKEN_PREFIX}{PREFIX}")]
+
     def _folders(self, prefix: str) -> list[str]:
-        """Names of the folders that begin so, in order."""
+        """Names of the folders that begin so, by their numbers."""
         try:
             with os.scandir(self.folder) as entries:
-                return sorted(entry.name for entry in entries if entry.name.startswith(prefix) and entry.is_dir())
+                names = [entry.name for entry in entries if entry.name.startswith(prefix) and entry.is_dir()]
         except (FileNotFoundError, NotADirectoryError):
             return []
+        return sorted(names, key=lambda name: (checkpoint_number(name), name))
 
     def next_path(self) -> Path:
         """Name of the next checkpoint; numbers are never used twice, not even those of damaged folders."""
-        numbers = [int(m.group(1)) for name in self._folders("") if (m := _NAME.match(name))]
-        return self.folder / f"{PREFIX}{max(numbers, default=-1) + 1:06d}"
+        number = max(map(checkpoint_number, self._folders("")), default=-1) + 1
+        return self.folder / f"{PREFIX}{number:06d}"
 
     def publish(
         self,
@@ -155,7 +166,7 @@ def superfluous(names: Sequence[str], keep: int, *, keep_every: int | None = Non
         keep: How many of the newest stay, at least 1.
         keep_every: Every so manieth stays for the record, by number.
     """
-    return [n for n in names[: -max(1, keep)] if not keep_every or int(n.removeprefix(PREFIX)) % keep_every]
+    return [n for n in names[: -max(1, keep)] if not keep_every or checkpoint_number(n) % keep_every]
 
 
 def _delete(folder: Path) -> None:

@@ -35,6 +35,7 @@ from experiments.recovery.shelf import (
     PREFIX,
     STAGED_PREFIX,
     CheckpointShelf,
+    checkpoint_number,
     superfluous,
 )
 from experiments.recovery.stopping import STOP_FILE
@@ -210,6 +211,7 @@ class Vault:
         stored = sorted(n.split("/")[0] for n in names if n.endswith(f"/{MARKER_FILE}"))
         markers = {name: self._read_marker(f"{trial}/{name}") for name in stored}
         whole = [n for n, m in markers.items() if n.startswith(PREFIX) and m and _needs(n, m) <= names]
+        whole.sort(key=checkpoint_number)
         for name in superfluous(whole, keep, keep_every=keep_every):
             if f"{trial}/{name}" not in named:
                 self.store.delete(f"{trial}/{name}/{MARKER_FILE}")  # first: what is half deleted must not look whole
@@ -241,7 +243,8 @@ class Vault:
 
     def _pull_checkpoints(self, trial: str, names: set[str], report: Callable[[str], None], *, may_mend: bool) -> None:
         """Bring back the newest whole checkpoint and the best one; set aside in the store what is damaged."""
-        stored = sorted({n.split("/")[1] for n in names if n.startswith(f"{trial}/checkpoint_")})
+        found = {n.split("/")[1] for n in names if n.startswith(f"{trial}/checkpoint_")}
+        stored = sorted(found, key=checkpoint_number)
         self._set_aside_overtaken(trial, stored, report)
         told: list[str] = []
         for name in reversed(stored):
@@ -314,7 +317,7 @@ class Vault:
             trial, _, rest = name.partition("/")
             if trial.startswith("trial_") and rest.startswith("checkpoint_"):
                 stored.setdefault(trial, set()).add(rest.split("/")[0])
-        return all(self._goes_on_from(trial, sorted(found)) for trial, found in stored.items())
+        return all(self._goes_on_from(trial, sorted(found, key=checkpoint_number)) for trial, found in stored.items())
 
     def _goes_on_from(self, trial: str, stored: list[str]) -> bool:
         for name in reversed(stored):
@@ -332,7 +335,7 @@ class Vault:
         shelf = CheckpointShelf(self.folder / trial)
         for path in shelf.published():
             marker = self._read_marker(f"{trial}/{path.name}") if path.name in stored else None
-            is_newer = bool(stored) and path.name > stored[-1]
+            is_newer = bool(stored) and checkpoint_number(path.name) > checkpoint_number(stored[-1])
             if is_newer or (marker is not None and self._seal_of(f"{trial}/{path.name}") != marker["seal"]):
                 aside = shelf.set_aside(path, prefix=OVERTAKEN_PREFIX)
                 report(f"{path.name} here is not what another machine has gone on with: set aside as {aside.name}")

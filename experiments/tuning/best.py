@@ -8,7 +8,7 @@ from pathlib import Path
 
 from envs.errors import InputError
 from experiments.recovery.manifests import find_damage
-from experiments.recovery.shelf import CheckpointShelf
+from experiments.recovery.shelf import CheckpointShelf, checkpoint_number
 from experiments.reporting.files import read_json
 from experiments.run_files import BEST_FOLDER, META_FILE
 from experiments.tuning.monitor import copy_folder, mend_copy
@@ -29,7 +29,7 @@ def restore_best(trial: Path, report: Callable[[str], None]) -> None:
             return
         report(f"{BEST_FOLDER} is damaged, {damage[0]}: set aside as {shelf.set_aside(best).name}")
     left = [(value, path) for path in shelf.published() if (value := checkpoint_score(path)) is not None]
-    for value, path in sorted(left, reverse=True):
+    for value, path in sorted(left, key=lambda found: (found[0], checkpoint_number(found[1].name)), reverse=True):
         if not find_damage(path):
             copy_folder(path, best)
             report(f"{path.name} is the best that is left ({value:.4g}): copied to {BEST_FOLDER}")

@@ -43,6 +43,7 @@ from experiments.recovery.store import first_line
 from experiments.recovery.vault import Vault
 from experiments.reporting.files import json_text, plain
 from experiments.run_files import BRANCH_FOLDER, EXACT_FILE, META_FILE, SAVE_ERROR_FILE, STATE_FILE
+from experiments.run_folders import lost_checkpoints
 from experiments.tuning.best import score_to_beat
 
 _FAILING = {
@@ -225,7 +226,8 @@ class CheckpointedRun(SnapshotAlgorithm):
         """Load what the run goes on from: its newest whole checkpoint, one that the user named, or given weights.
 
         Raises:
-            IncompatibleError: if there are checkpoints, but none of them is whole.
+            IncompatibleError: if there are checkpoints, but none of them is whole, or there were some, and all of them
+                are gone.
         """
         self.finish_saving()
         newest = self._shelf.newest_valid() if self._shelf is not None else None
@@ -235,6 +237,8 @@ class CheckpointedRun(SnapshotAlgorithm):
             self._continue_from(self._named_checkpoint())
         elif self._shelf is not None and self._shelf.damaged():
             raise IncompatibleError(f"none of the checkpoints in {self._shelf.folder} is whole; see those set aside")
+        elif self._shelf is not None and (lost := lost_checkpoints(self._shelf.folder)) is not None:
+            raise IncompatibleError(lost)
         elif self._is_branch:
             self._branch_off()
         elif self.run.load_model is not None:
@@ -248,9 +252,7 @@ class CheckpointedRun(SnapshotAlgorithm):
             IncompatibleError: if it has been damaged since it was taken over.
         """
         assert self._run_folder is not None
-        if damage := find_damage(self._run_folder / BRANCH_FOLDER):
-            raise IncompatibleError(f"{self._run_folder / BRANCH_FOLDER} is damaged, {damage[0]}: branch off anew")
-        self._continue_from(self._run_folder / BRANCH_FOLDER)
+        self._continue_from(_whole(self._run_folder / BRANCH_FOLDER, remedy="branch off anew"))
         self._best = None
 
     def snapshot(self) -> Snapshot:
@@ -311,7 +313,7 @@ class CheckpointedRun(SnapshotAlgorithm):
         """Continue from a checkpoint, or from the one that the user has named and that nothing has followed yet.
 
         Raises:
-            IncompatibleError: if its agents, features or networks are not those of this run.
+            IncompatibleError: if the named one is damaged, or agents, features or networks are not those of this run.
         """
         latest = Path(checkpoint_dir)
         state = _read_state(latest)
@@ -323,9 +325,14 @@ class CheckpointedRun(SnapshotAlgorithm):
             self._best = state["best"]  # best_checkpoint may be of the steps that are now left behind, and stays
 
     def _named_checkpoint(self) -> Path:
+        """The checkpoint that the user has named.
+
+        Raises:
+            IncompatibleError: if it has been damaged since it was named.
+        """
         assert self._resume_from is not None
         assert self._run_folder is not None
-        return self._run_folder / self._resume_from["checkpoint"]
+        return _whole(self._run_folder / self._resume_from["checkpoint"], remedy="name another one with --resume")
 
     def _continue_from(self, folder: Path) -> None:
         _require_fit(self, folder)
@@ -369,6 +376,17 @@ def non_finite_weights(weights: Mapping[str, Any]) -> str:
     """Say which weights are NaN or infinite; empty where none is."""
     bad = [name for name, value in sorted(weights.items()) if not np.isfinite(value).all()]
     return f"{len(bad)} weights are NaN or infinite, the first of them {bad[0]}; lower lr" if bad else ""
+
+
+def _whole(checkpoint: Path, *, remedy: str) -> Path:
+    """Give back a checkpoint of which every byte is as written.
+
+    Raises:
+        IncompatibleError: if it is damaged, with what to do.
+    """
+    if damage := find_damage(checkpoint):
+        raise IncompatibleError(f"{checkpoint} is damaged, {damage[0]}: {remedy}")
+    return checkpoint
 
 
 def _require_fit(algorithm: Any, checkpoint: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import sys
@@ -59,10 +60,10 @@ class RecordLogger(LoggerCallback):
         self._latest[trial.trial_id] = int(results[-1]["training_iteration"])
         for reported in results:
             result = {name: value for name, value in reported.items() if name != "save_error"}  # of this process
-            text = json.dumps(result, cls=SafeFallbackEncoder) + "\n"
-            _append(folder / RESULT_FILE, text, to_disk=bool(result.get("should_checkpoint")))
+            text, to_disk = json.dumps(result, cls=SafeFallbackEncoder) + "\n", bool(result.get("should_checkpoint"))
+            _append(folder / RESULT_FILE, text, to_disk=to_disk)
             flat = {name: value for name, value in flatten_dict(result).items() if not name.startswith("config/")}
-            _append_row(folder / PROGRESS_FILE, flat)
+            _append(folder / PROGRESS_FILE, _row(folder / PROGRESS_FILE, flat), to_disk=to_disk)
 
 
 def _append(path: Path, text: str, *, to_disk: bool) -> None:
@@ -73,15 +74,15 @@ def _append(path: Path, text: str, *, to_disk: bool) -> None:
             os.fsync(file.fileno())
 
 
-def _append_row(path: Path, row: dict[str, Any]) -> None:
-    """Append to a table whose columns are those of its first row."""
-    columns = list(row)
+def _row(path: Path, row: dict[str, Any]) -> str:
+    """A row for a table, whose columns are those of its first one; for an empty table, after its header."""
+    columns, text = list(row), io.StringIO()
     is_new = not path.is_file() or path.stat().st_size == 0
     if not is_new:
         with path.open(encoding="utf-8", newline="") as file:
             columns = next(csv.reader(file))
-    with path.open("a", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
-        if is_new:
-            writer.writeheader()
-        writer.writerow(row)
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+    if is_new:
+        writer.writeheader()
+    writer.writerow(row)
+    return text.getvalue()

@@ -35,6 +35,7 @@ from experiments.run_files import (
     STATE_FILE,
     SUMMARY_FILE,
 )
+from experiments.run_folders import lost_checkpoints
 
 SHOW_EVERY_S = 5.0
 _AT_ONCE = 1 << 20
@@ -256,7 +257,7 @@ def tidy(folder: Path) -> None:
     """
     shelf = CheckpointShelf(folder)
     newest = mend_best(folder)
-    if newest is None and shelf.damaged():
+    if newest is None and (shelf.damaged() or lost_checkpoints(folder) is not None):
         return  # the trainable refuses to start; what is there stays as it is
     truncate_records(folder, 0 if newest is None else int(read_json(newest / STATE_FILE)["iteration"]))
 

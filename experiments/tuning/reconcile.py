@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from envs.errors import InputError
-from experiments.recovery.records import RESULT_FILE
+from experiments.recovery.records import RESULT_FILE, read_line
 from experiments.recovery.shelf import rename_aside
 from experiments.reporting.files import read_json
 from experiments.run_files import META_FILE, SEARCH_FILE, STATE_FILE
+from experiments.run_folders import lost_checkpoints
 from experiments.tuning.loggers import PARAMS_FILE
 from experiments.tuning.monitor import mend_best
 from experiments.tuning.population import apply_exploits
@@ -28,6 +28,7 @@ def reconcile(record: SearchRecord) -> list[TrialRecord]:
         The trials that had ended without the record knowing.
 
     Raises:
+        InputError: if a trial that has not ended has lost its checkpoints.
         OSError: if what is found cannot be written.
     """
     _adopt(record)
@@ -36,11 +37,13 @@ def reconcile(record: SearchRecord) -> list[TrialRecord]:
     for trial in record.trials:
         if trial.has_ended:
             continue
-        newest = mend_best(record.folder / trial.folder_name)
-        last = last_result(record.folder / trial.folder_name)
+        folder = record.folder / trial.folder_name
+        newest, last = mend_best(folder), last_result(folder)
         if last is not None and _is_over(last, newest):
             record.end(trial, last)
             ended.append(trial)
+        elif (lost := lost_checkpoints(folder)) is not None:
+            raise InputError(lost)
         else:
             saved = 0 if newest is None else int(read_json(newest / META_FILE)["episode"])
             record.rungs = [r for r in record.rungs if r.trial_id != trial.trial_id or r.episodes <= saved]
@@ -48,22 +51,16 @@ def reconcile(record: SearchRecord) -> list[TrialRecord]:
 
 
 def last_result(trial: Path) -> dict[str, Any] | None:
-    """The last iteration that a trial has reported; a line that a kill has cut is passed over.
+    """The last iteration that a trial has reported; lines that cannot be read are passed over.
 
     Args:
         trial: The trial's folder.
     """
     try:
-        lines = (trial / RESULT_FILE).read_text(encoding="utf-8").splitlines()
+        lines = (trial / RESULT_FILE).read_bytes().splitlines()
     except OSError:
         return None
-    for line in reversed(lines):
-        try:
-            result: dict[str, Any] = json.loads(line)
-        except ValueError:
-            continue
-        return result
-    return None
+    return next((result for line in reversed(lines) if (result := read_line(line)) is not None), None)
 
 
 def _is_over(last: Mapping[str, Any], newest: Path | None) -> bool:

@@ -15,8 +15,8 @@ from experiments.recovery.lease import LEASE_FILE
 from experiments.recovery.manifests import find_damage
 from experiments.recovery.shelf import CheckpointShelf
 from experiments.recovery.tune_files import mend_tune_files, planned_env_runners
-from experiments.run_files import BEST_FOLDER, RECORD_FILE
-from experiments.run_folders import has_begun
+from experiments.run_files import RECORD_FILE
+from experiments.run_folders import has_begun, lost_checkpoints
 from experiments.run_record import read_run_record
 from experiments.settings import settings_of
 from experiments.tuning.best import restore_best
@@ -227,22 +227,17 @@ def check_checkpoints(folder: Path, *, is_named: bool = False) -> list[str]:
         InputError: if there are checkpoints, but none of them is whole, or there were some, and all of them are gone.
     """
     reports: list[str] = []
-    trials = sorted(folder.glob("trial_*"))
-    named = read_summary(folder).get("latest_checkpoint")
-    shelves = [CheckpointShelf(trial) for trial in trials]
-    is_empty = not any(shelf.published() or shelf.damaged() for shelf in shelves)
-    if named is not None and is_empty and not is_named:
-        best = next((f": --resume {t / BEST_FOLDER}" for t in trials if (t / BEST_FOLDER).is_dir()), "")
-        raise InputError(
-            f"{folder} has lost its checkpoints (the newest was {named}), nothing is started over it: put them back, "
-            f"{'carry on from the best' + best + ', ' if best else ''}or start anew with --resume never"
-        )
-    for trial, shelf in zip(trials, shelves, strict=True):
+    latest = read_summary(folder).get("latest_checkpoint")
+    of_summary = [] if latest is None else [(folder / latest).parent]  # which may be gone with all that was in it
+    for trial in sorted({*folder.glob("trial_*"), *of_summary}):
+        shelf = CheckpointShelf(trial)
         if shelf.newest_valid(reports.append) is None and shelf.damaged() and not is_named:
             raise InputError(
                 f"none of the {len(shelf.damaged())} checkpoints in {trial} is whole, nothing is started over them: "
                 f"{'; '.join(reports) or 'they were set aside before'}"
             )
+        if not is_named and (lost := lost_checkpoints(trial)) is not None:
+            raise InputError(lost)
         restore_best(trial, reports.append)
     return reports
 

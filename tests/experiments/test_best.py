@@ -57,6 +57,15 @@ def test_damaged_best_is_set_aside_and_the_best_that_is_left_takes_its_place(tri
     assert find_damage(trial / "best_checkpoint") == []
 
 
+def test_newest_of_equals_takes_the_place_of_the_best_beyond_six_digits_too(tmp_path):
+    shelf, reports = CheckpointShelf(tmp_path / "trial_0"), []
+    for number in (999_999, 1_000_000):
+        meta = json.dumps({"metric_name": "sharpe", "metric_value": 1.0})
+        shelf.publish(with_meta(meta), path=shelf.folder / f"checkpoint_{number}")
+    restore_best(shelf.folder, reports.append)
+    assert "checkpoint_1000000 is the best that is left" in reports[0]
+
+
 def test_trial_without_a_score_has_no_best(tmp_path):
     shelf = CheckpointShelf(tmp_path / "trial_0")
     shelf.publish(with_meta('{"metric_value": null}'))

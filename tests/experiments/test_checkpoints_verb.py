@@ -1,9 +1,11 @@
 import json
+import os
 import shutil
 
 import pytest
 from runs import make_run
 
+from experiments import checkpoints as verb
 from experiments.checkpoints import run
 from experiments.cli import exit_code
 from experiments.config import run_folder
@@ -105,6 +107,57 @@ def test_verify_finds_damage_in_a_whole_tree_and_touches_nothing(folder, capsys)
     assert "weights: has other content than was written" in capsys.readouterr().out
     assert asked("list", folder.parent) == 0
     assert numbers(folder) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("moment", ["find_damage", "read_meta", "folder_bytes"])
+@pytest.mark.parametrize("action", ["list", "verify"])
+def test_checkpoint_that_a_live_run_deletes_meanwhile_is_passed_over(folder, monkeypatch, capsys, action, moment):
+    doomed, real = folder / "trial_0" / "checkpoint_000000", getattr(verb, moment)
+
+    def delete_first(path):
+        if path == doomed and path.is_dir():
+            CheckpointShelf(path.parent).prune(3)
+        return real(path)
+
+    monkeypatch.setattr(verb, moment, delete_first)
+    assert asked(action, folder) == 0
+    shown = capsys.readouterr().out
+    assert "checkpoint_000001" in shown
+    assert "checkpoint_000000" not in shown
+
+
+def test_folder_that_vanishes_during_the_walk_is_no_error(folder, monkeypatch):
+    real = os.scandir
+
+    def delete_first(path="."):
+        if str(path) == str(folder / "trial_0"):
+            shutil.rmtree(path)
+        return real(path)
+
+    (folder / "trial_1").mkdir()
+    shutil.move(folder / "trial_0" / "checkpoint_000003", folder / "trial_1")
+    monkeypatch.setattr(os, "scandir", delete_first)
+    assert verb.find_trials(str(folder)) == [folder / "trial_1"]
+
+
+def test_best_one_that_a_live_run_replaces_meanwhile_is_looked_at_again(folder, monkeypatch, capsys):
+    copied = shutil.copytree(folder / "trial_0" / "checkpoint_000001", folder / "trial_0" / "best_checkpoint")
+    found = {copied: [["half of the old one"]]}
+    real = verb.find_damage
+    monkeypatch.setattr(verb, "find_damage", lambda path: found[path].pop() if found.get(path) else real(path))
+    assert asked("verify", folder) == 0
+    assert "5 checked, all whole" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("place", ["branched_from", "trial_1/best_checkpoint", "trial_0/overtaken-checkpoint_000003"])
+def test_verify_reaches_what_no_shelf_numbers(folder, capsys, place):
+    (folder / place).parent.mkdir(exist_ok=True)
+    copied = shutil.copytree(folder / "trial_0" / "checkpoint_000002", folder / place)
+    assert asked("verify", folder.parent) == 0
+    assert "5 checked, all whole" in capsys.readouterr().out
+    (copied / "weights").write_bytes(b"y" * 1000)
+    assert asked("verify", folder.parent) == 1
+    assert "5 checked, 1 damaged" in capsys.readouterr().out
 
 
 def test_prune_shows_first_and_deletes_when_told(folder, tmp_path, capsys):

@@ -1,4 +1,5 @@
 import errno
+import os
 
 from trials import lines_of, trial_in
 
@@ -21,6 +22,16 @@ def test_records_of_steps_that_are_left_behind_go(tmp_path):
         logger.log_trial_result(0, trial, {"training_iteration": number})
     RecordLogger().log_trial_result(0, trial, {"training_iteration": 2})
     assert [r["training_iteration"] for r in lines_of(tmp_path / "run")] == [1, 2]
+
+
+def test_records_are_on_the_disk_before_the_checkpoint_that_they_belong_to(tmp_path, monkeypatch):
+    settled = []
+    monkeypatch.setattr(loggers.os, "fsync", lambda number: settled.append(os.readlink(f"/proc/self/fd/{number}")))
+    trial, logger = trial_in(tmp_path / "run"), RecordLogger()
+    logger.log_trial_result(0, trial, {"training_iteration": 1})
+    assert settled == []
+    logger.log_trial_result(0, trial, {"training_iteration": 2, "should_checkpoint": True})
+    assert settled == [str(tmp_path / "run" / "trial_0" / name) for name in ("result.json", "progress.csv")]
 
 
 def test_records_go_on_under_their_old_columns(tmp_path):

@@ -99,7 +99,8 @@ def test_search_without_a_best_trial_names_the_checkpoint_that_there_is(search):
 def test_search_that_is_carried_on_says_the_same_of_a_trial_that_has_not_reported_yet(search):
     record, monitor, (first, second, _) = search
     report(monitor, first, 1, sharpe=0.5, is_best=True)
-    line = json.dumps({name: value for name, value in first.last_result.items() if name != "episode_return"})
+    reported = {name: value for name, value in first.last_result.items() if name != "episode_return"}
+    line = json.dumps(reported | {"training_iteration": 1})
     (record.folder / "trial_00000" / "result.json").write_text(line + "\n")
     before = read_summary(record.folder)
     monitor = pickle.loads(pickle.dumps(monitor))

@@ -373,11 +373,30 @@ def test_plain_tune_restores_the_folder(killed, tmp_path, session, are_emptied):
     record = read(moved / "config.json")
     record["config"]["episodes"] = newest + 16
     (moved / "config.json").write_text(json.dumps(record))
+    (moved / "stop_requested").write_text("SIGTERM")  # of the process that was killed then
     script = readme_script("Tuner.restore").replace("results/dow", str(moved))
     done = run_script(script + "assert not results.num_errors\n")
     assert done.returncode == 0, done.stderr
     assert summary(moved)["episodes"] == newest + 16
     assert summary(moved)["latest_checkpoint"] == str(checkpoints(moved)[-1].relative_to(moved))
+
+
+def test_plain_tune_starts_nothing_over_a_run_that_has_lost_its_checkpoints(killed, tmp_path):
+    folder, *_ = killed
+    moved = shutil.copytree(folder, tmp_path / "killed")
+    for path in checkpoints(moved):
+        shutil.rmtree(path)
+    before = tree(moved)
+    done = run_script(readme_script("Tuner.restore").replace("results/dow", str(moved)))
+    assert done.returncode == 1
+    assert "has lost its checkpoints (best_checkpoint is left), nothing is started over it" in done.stderr
+    bare = readme_script("Tuner.restore").replace('restorable("results/dow")', repr(str(moved)))
+    done = run_script(bare + "assert 'has lost its checkpoints' in str(results.errors[0])\n")
+    assert done.returncode == 0, done.stderr
+    kept = {name for name in before if name.endswith(("result.json", "progress.csv")) or "best_checkpoint" in name}
+    assert len(kept) > 2
+    assert {name: tree(moved)[name] for name in kept} == {name: before[name] for name in kept}
+    assert checkpoints(moved) == []
 
 
 def test_loss_that_explodes_fails_the_run_and_keeps_its_last_good_checkpoint(tmp_path, capsys):

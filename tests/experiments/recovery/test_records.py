@@ -61,6 +61,29 @@ def test_records_that_are_missing_empty_or_no_records_are_fine(tmp_path):
     assert results(tmp_path) == []
 
 
+@pytest.mark.parametrize("name", ["result.json", "progress.csv"])
+def test_line_that_has_changed_on_the_disk_goes_and_no_other(trial, name):
+    truncate_records(trial, 4)
+    whole = (trial / name).read_bytes()
+    start = whole.index(b"\n") + 1  # of the line of the second iteration, or of the first one's row
+    end = whole.index(b"\n", start)
+    wanted = whole[:start] + whole[end + 1 :]
+    for at in range(start, end):
+        (trial / name).write_bytes(whole[:at] + bytes([whole[at] | 0x80]) + whole[at + 1 :])
+        truncate_records(trial, 4)
+        assert (trial / name).read_bytes() == wanted
+    (trial / name).write_bytes(whole[:start] + b'"' + whole[start + 1 :])
+    truncate_records(trial, 4)
+    assert (trial / name).read_bytes() == wanted, "a quote does not take in the lines after it"
+
+
+def test_table_whose_header_has_changed_stays(trial):
+    whole = (trial / "progress.csv").read_bytes()
+    (trial / "progress.csv").write_bytes(b"\xf4" + whole[1:])
+    truncate_records(trial, 4)
+    assert (trial / "progress.csv").read_text() == "\N{REPLACEMENT CHARACTER}" + whole[1:].decode()
+
+
 def test_replacement_that_is_cut_short_keeps_the_old_records(trial, monkeypatch):
     def killed(*args):
         raise KeyboardInterrupt

@@ -47,6 +47,15 @@ def numbers(shelf):
     return [int(path.name[-6:]) for path in shelf.published()]
 
 
+def test_checkpoints_beyond_six_digits_go_on_by_number(shelf):
+    for number in (999_998, 999_999, 1_000_000):
+        shelf.publish(fill(str(number)), path=shelf.folder / f"checkpoint_{number:06d}")
+    assert names(shelf.published())[-1] == shelf.newest_valid().name == "checkpoint_1000000"
+    assert shelf.publish(fill()).name == "checkpoint_1000001"
+    assert names(shelf.prune(2)) == ["checkpoint_999998", "checkpoint_999999"]
+    assert names(shelf.published()) == ["checkpoint_1000000", "checkpoint_1000001"]
+
+
 # --- publishing -------------------------------------------------------------------------------------------------------
 
 

@@ -36,6 +36,37 @@ def test_another_machine_carries_on_where_the_first_was_lost(first, second):
     assert first.newest() == 4
 
 
+@pytest.fixture
+def numbered(first, second):
+    """Two machines whose next checkpoint is the last of six digits."""
+    for machine in (first, second):
+        (machine.folder / "trial_0" / "damaged-checkpoint_999998").mkdir(parents=True)
+
+
+@pytest.mark.usefixtures("numbered")
+def test_store_goes_on_by_number_beyond_six_digits(first, second, tmp_path):
+    first.save(1)
+    first.save(2)
+    assert second.pull() == []
+    assert second.newest() == 2
+    shutil.rmtree(first.folder / "trial_0" / "checkpoint_1000000")
+    first.pull()
+    assert first.newest() == 2, "what is here is not the newest of the store"
+    first.save(3)
+    first.save(4)
+    assert not objects(tmp_path, "trial_0/checkpoint_999999")
+
+
+@pytest.mark.usefixtures("numbered")
+def test_what_was_overtaken_beyond_six_digits_is_set_aside(first, second):
+    first.vault.push_files()
+    first.save(1, reaches_store=False)
+    first.save(2, reaches_store=False)
+    second.save(3)
+    assert [line.split()[0] for line in first.pull()] == ["checkpoint_999999", "checkpoint_1000000"]
+    assert first.newest() == 3
+
+
 def test_a_checkpoint_is_three_objects_and_what_is_new_of_the_buffer(first, tmp_path):
     first.save(3)
     names = objects(tmp_path, "trial_0")

@@ -5,6 +5,7 @@ from unittest import mock
 import pytest
 from rehearsal import Clock, Killed, Trial, outcome, rehearse
 
+from envs.errors import InputError
 from experiments.recovery.shelf import CheckpointShelf
 from experiments.run_files import SEARCH_FILE
 from experiments.tuning.reconcile import last_result, reconcile
@@ -126,6 +127,18 @@ def test_trial_is_over_when_its_last_result_says_so_and_its_checkpoint_is_there(
     assert bool(reconcile(record)) is ended
 
 
+def test_trial_that_has_lost_its_checkpoints_is_not_started_over(tmp_path):
+    record = SearchRecord(tmp_path)
+    record.trials.append(TrialRecord("00000", {}, {}))
+    record.save()
+    folder = tmp_path / "trial_00000"
+    (folder / "best_checkpoint").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"has lost its checkpoints .*move trial_00000 out of the search"):
+        reconcile(record)
+    folder.rename(tmp_path / "elsewhere")
+    assert reconcile(record) == [], "and then it begins anew"
+
+
 def test_comparisons_that_no_checkpoint_has_reached_are_made_again(tmp_path):
     def write(folder):
         (folder / "checkpoint_meta.json").write_text('{"episode": 16, "is_best": false}')
@@ -140,7 +153,9 @@ def test_comparisons_that_no_checkpoint_has_reached_are_made_again(tmp_path):
     assert [(r.trial_id, r.episodes) for r in record.rungs] == [("00000", 16), ("00000", 24), ("00001", 16)]
 
 
-def test_last_result_passes_over_lines_that_a_kill_has_cut(tmp_path):
+def test_last_result_passes_over_lines_that_cannot_be_read(tmp_path):
     assert last_result(tmp_path) is None
-    (tmp_path / "result.json").write_text('{"a": 1}\n{"a": 2}\n{"a"')
-    assert last_result(tmp_path) == {"a": 2}
+    one, two, three = (json.dumps({"training_iteration": i}).encode() for i in (1, 2, 3))
+    for flipped in (bytes([three[0] | 0x80]) + three[1:], three[:2] + b"x" + three[3:]):
+        (tmp_path / "result.json").write_bytes(b"\n".join([one, two, flipped, three[:9]]))
+        assert last_result(tmp_path) == {"training_iteration": 2}

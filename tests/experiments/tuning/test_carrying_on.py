@@ -1,0 +1,85 @@
+"""What a trainable goes on from, and what it refuses to start over; without an algorithm."""
+
+import json
+
+import pytest
+from clocked import Clocked
+from runs import config_of
+from trials import lines_of, trial_in
+
+from algos.errors import IncompatibleError
+from experiments.recovery.shelf import CheckpointShelf
+from experiments.tuning.monitor import RunMonitor
+
+
+@pytest.fixture
+def trainable(tmp_path, monkeypatch):
+    """A new process of a run in ``dow``; ``gone_on_from`` says which checkpoints it has loaded."""
+    made = Clocked(config_of("qmix"), [])
+    made._run_folder, made._shelf = tmp_path / "dow", CheckpointShelf(tmp_path / "dow" / "trial_0")
+    made._resume_from, made._is_branch, made._has_loaded = None, False, False
+    made.gone_on_from = []
+    monkeypatch.setattr(made, "_continue_from", made.gone_on_from.append)
+    return made
+
+
+def publish(trainable, name="checkpoint_000000", **state):
+    def write(folder):
+        (folder / "run_state.json").write_text(json.dumps({"best": None, "iteration": 2, **state}))
+        (folder / "checkpoint_meta.json").write_text('{"is_best": false}')
+
+    return trainable._shelf.publish(write, path=trainable._shelf.folder / name)
+
+
+def write_records(trainable, *, count):
+    trainable._shelf.folder.mkdir(parents=True, exist_ok=True)
+    lines = [{"training_iteration": i, "should_checkpoint": i % 2 == 0} for i in range(1, count + 1)]
+    (trainable._shelf.folder / "result.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def begin_step(trainable):
+    """The monitor's part and the trainable's, as at the start of a session."""
+    trial = trial_in(trainable._run_folder)
+    RunMonitor(algo="qmix", seed=4).on_step_begin(0, [trial])
+    trainable._carry_on()
+
+
+def test_trial_that_a_kill_met_before_its_first_checkpoint_begins_anew(trainable):
+    write_records(trainable, count=2)  # the second was followed by a checkpoint that is not there
+    begin_step(trainable)
+    assert trainable._has_loaded
+    assert lines_of(trainable._run_folder) == trainable.gone_on_from == []
+
+
+@pytest.mark.parametrize("left", ["best_checkpoint", "records"])
+def test_nothing_is_started_over_a_trial_that_has_lost_its_checkpoints(trainable, left):
+    write_records(trainable, count=3)
+    if left == "best_checkpoint":
+        write_records(trainable, count=1)
+        publish(trainable, left)
+    before = lines_of(trainable._run_folder)
+    with pytest.raises(IncompatibleError, match=r"has lost its checkpoints .*, nothing is started over it"):
+        begin_step(trainable)
+    assert lines_of(trainable._run_folder) == before != []
+
+
+def test_checkpoint_that_is_named_is_gone_on_from_where_all_others_are_lost(trainable):
+    write_records(trainable, count=3)
+    best = publish(trainable, "best_checkpoint")
+    trainable._resume_from = {"checkpoint": "trial_0/best_checkpoint"}
+    begin_step(trainable)
+    assert trainable.gone_on_from == [best]
+    assert len(lines_of(trainable._run_folder)) == 3, "the next result cuts what is after it"
+
+
+@pytest.mark.parametrize("has_newer", [False, True])
+def test_checkpoint_that_is_named_is_verified(trainable, has_newer):
+    named = publish(trainable, "checkpoint_000000" if has_newer else "best_checkpoint")
+    if has_newer:
+        publish(trainable, "checkpoint_000001")
+    trainable._resume_from = {"checkpoint": f"trial_0/{named.name}"}
+    trainable._carry_on()
+    assert trainable.gone_on_from == [named]
+    (named / "run_state.json").write_text("{}")
+    with pytest.raises(IncompatibleError, match=r"is damaged, run_state.json: .* name another one with --resume"):
+        trainable._carry_on()

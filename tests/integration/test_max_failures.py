@@ -1,0 +1,48 @@
+"""A run that fails again and again from the same checkpoint is given up loudly, and never called finished."""
+
+import pytest
+from commands import QMIX, checkpoints, meta, run_here, summary
+
+from experiments.tuning import trainables
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+
+
+@pytest.fixture
+def no_samples(monkeypatch):
+    """Every iteration after the first checkpoint samples nothing, as when all runners are dead."""
+
+    def stalling(run):
+        class FloorQMIX(trainables.FloorQMIX):  # in a function, so that workers get it by value
+            def _require_progress(self):
+                if self.num_episodes > 8:
+                    with (self._run_folder / "tries").open("a") as file:
+                        file.write("x")
+                    self._steps_before = self.num_env_steps
+                super()._require_progress()
+
+        return FloorQMIX
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainables, "trainable_class", stalling)
+        yield patch
+
+
+def test_run_that_has_used_up_its_failures_has_failed_loudly_and_is_made_up_for(tmp_path, capsys, no_samples):
+    folder = tmp_path / "results" / "stalls"
+    words = [*QMIX, "--episodes", 24, "--max-failures", 2]
+    assert run_here(folder, *words) == 1
+    shown = capsys.readouterr()
+    wanted = "error: training failed: experiments.tuning.trainables.StalledError: an iteration sampled nothing"
+    (error,) = [line for line in shown.err.splitlines() if line.startswith("error: ")]
+    assert error.startswith(wanted)
+    assert "the last good checkpoint is kept; details in" in shown.err
+    assert (folder / "tries").read_text() == "xxx", "it was tried again twice"
+    assert (summary(folder)["status"], summary(folder)["episodes"]) == ("failed", 8)
+    assert [meta(path)["episode"] for path in checkpoints(folder)] == [8]
+    assert not (folder / "backtest").exists()
+    assert "complete" not in shown.out
+
+    no_samples.undo()
+    assert run_here(folder, *words) == 0
+    assert (summary(folder)["status"], summary(folder)["episodes"]) == ("complete", 24)
