@@ -83,6 +83,9 @@ _LINEAR_QUADRATIC = {
     "train_batch_size_per_learner": 2048,
     "minibatch_size": 512,
 }
+_UNCLIPPED = 1e5
+"""RLlib bounds the squared error of the value function by 10, above which it has no gradient: where returns are tens,
+nothing is learned of them. This is far above the square of any return here."""
 _WIDE_THEN_NARROW = {
     **_TD3,
     "gamma": 0.99,
@@ -142,7 +145,7 @@ _OF_MARKET: Mapping[tuple[str, str], Recipe] = MappingProxyType(
         ("garleanu-pedersen", "maddpg"): Recipe(60_000, _WIDE_THEN_NARROW),
         ("kyle", "ippo"): Recipe(1_500_000, _EQUILIBRIUM, 65_536),
         ("market-making", "mappo"): Recipe(400_000, {}),
-        ("market-making", "ppo"): Recipe(2_000_000, {"train_batch_size_per_learner": 4_096, "minibatch_size": 512}),
+        ("market-making", "ppo"): Recipe(400_000, {"vf_clip_param": _UNCLIPPED}),
         ("floor", "mappo"): Recipe(
             1_000_000,
             {
