@@ -72,13 +72,15 @@ class RunMonitor(Callback):
 
         On a restore Tune downloads every JSON file of the run folder into its staging folder, which it uploads over and
         over; ours would go back to what they were. Also puts back a best checkpoint that a kill has caught in the
-        middle of its replacement.
+        middle of its replacement, and lets the failures of earlier sessions be: each may have so many.
         """
         if self._has_cleaned or not trials:
             return
         staging = Path(trials[0].storage.experiment_driver_staging_path)
         for name in (SUMMARY_FILE, RECORD_FILE, SEARCH_FILE):
             (staging / name).unlink(missing_ok=True)
+        for trial in trials:
+            trial.run_metadata.num_failures = 0
         for trial in () if self.is_search else trials:  # a search does so before it hands a trial to Tune
             tidy(Path(trial.storage.trial_fs_path))
         self._has_cleaned = True

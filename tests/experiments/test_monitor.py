@@ -147,6 +147,16 @@ def test_monitor_keeps_stale_copies_of_our_files_from_being_uploaded(tmp_path):
     assert [path.name for path in staging.iterdir()] == ["experiment_state.json"]
 
 
+def test_failures_of_earlier_sessions_do_not_count(tmp_path):
+    trial, monitor = trial_in(tmp_path / "run"), RunMonitor(algo="ppo", seed=4)
+    trial.run_metadata.num_failures = 3
+    monitor.on_step_begin(0, [trial])
+    assert trial.run_metadata.num_failures == 0
+    trial.run_metadata.num_failures = 1
+    monitor.on_step_begin(1, [trial])
+    assert trial.run_metadata.num_failures == 1
+
+
 def test_monitor_brings_records_in_line_with_the_newest_whole_checkpoint(tmp_path):
     trial = trial_in(tmp_path / "run")
     folder = tmp_path / "run" / "trial_0"

@@ -19,7 +19,13 @@ def trial_in(folder):
         experiment_fs_path=str(folder), trial_fs_path=str(folder / "trial_0"), experiment_driver_staging_path=staging
     )
     return SimpleNamespace(
-        trial_id="0", storage=storage, last_result={}, status="RUNNING", path=storage.trial_fs_path, config={}
+        trial_id="0",
+        storage=storage,
+        last_result={},
+        status="RUNNING",
+        path=storage.trial_fs_path,
+        config={},
+        run_metadata=SimpleNamespace(num_failures=0),
     )
 
 

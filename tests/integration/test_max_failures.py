@@ -43,6 +43,8 @@ def test_run_that_has_used_up_its_failures_has_failed_loudly_and_is_made_up_for(
     assert not (folder / "backtest").exists()
     assert "complete" not in shown.out
 
+    assert run_here(folder, *words) == 1
+    assert (folder / "tries").read_text() == "xxxxxx", "and as often by the same command"
     no_samples.undo()
     assert run_here(folder, *words) == 0
     assert (summary(folder)["status"], summary(folder)["episodes"]) == ("complete", 24)
