@@ -71,11 +71,19 @@ def seal(folder: Path, *, previous: Path | None = None, settled: Mapping[str, Se
         to_disk(below)
 
 
+_PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ESTALE, errno.ETIMEDOUT})
+"""Errors that pass by themselves, and that no damage to a disk or a file gives."""
+
+
 def find_damage(folder: Path) -> list[Damage]:
     """Compare a folder with its manifest; an empty list means that every byte is what was written.
 
     Args:
         folder: A published checkpoint.
+
+    Raises:
+        OSError: if something cannot be read now, which says nothing of what it holds: too many files are open, or a
+            file server has gone away.
     """
     if not folder.is_dir():
         return [Damage(".", "is missing")]
@@ -85,14 +93,14 @@ def find_damage(folder: Path) -> list[Damage]:
     except FileNotFoundError as error:
         return [Damage(Path(str(error.filename)).name, "is missing: the folder was never completed, or half deleted")]
     except OSError as error:
-        return [Damage(Path(str(error.filename)).name, f"cannot be read ({error.strerror})")]
+        return [_unreadable(Path(str(error.filename)).name, error)]
     if hashlib.sha256(manifest).hexdigest() != marker:
         return [Damage(MANIFEST_FILE, "does not match its marker")]
     files = json.loads(manifest)["files"]
     try:
         found = _files(folder, _walk(folder)[0])
     except OSError as error:
-        return [Damage(os.path.relpath(error.filename, folder), f"cannot be read ({error.strerror})")]
+        return [_unreadable(os.path.relpath(error.filename, folder), error)]
     damage = [Damage(name, "is missing") for name in sorted(set(files) - set(found))]
     damage += [Damage(name, "does not belong here") for name in sorted(set(found) - set(files))]
     for name in sorted(set(files) & set(found)):
@@ -141,8 +149,15 @@ def _compare(name: str, path: Path, size: int, entry: Mapping[str, Any]) -> list
         if file_sha256(path) != entry["sha256"]:
             return [Damage(name, "has other content than was written (SHA-256 differs)")]
     except OSError as error:
-        return [Damage(name, f"cannot be read ({error.strerror})")]
+        return [_unreadable(name, error)]
     return []
+
+
+def _unreadable(name: str, error: OSError) -> Damage:
+    """Damage, unless another try may read it: then the error itself."""
+    if error.errno in _PASSING:
+        raise error
+    return Damage(name, f"cannot be read ({error.strerror})")
 
 
 def _walk(folder: Path) -> tuple[list[str], list[str]]:

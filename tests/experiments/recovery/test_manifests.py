@@ -1,5 +1,6 @@
 import errno
 import os
+import re
 import shutil
 import stat
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from algos.settled import Settled
 from experiments.recovery import manifests
 from experiments.recovery.manifests import MANIFEST_FILE, MARKER_FILE, find_damage, folder_bytes, seal
+from experiments.recovery.shelf import CheckpointShelf
 
 
 @pytest.fixture
@@ -116,6 +118,19 @@ def test_file_that_the_disk_cannot_read_is_damage(sealed, monkeypatch):
 
     monkeypatch.setattr(manifests, "file_sha256", broken)
     assert "cannot be read (Input/output error)" in str(find_damage(sealed)[0])
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ESTALE])
+@pytest.mark.parametrize("place", ["file_sha256", "_walk"])
+def test_what_cannot_be_read_now_is_neither_damaged_nor_set_aside(sealed, monkeypatch, code, place):
+    def unread(*_):
+        raise OSError(code, os.strerror(code), str(sealed))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(manifests, place, unread)
+        with pytest.raises(OSError, match=re.escape(os.strerror(code))):
+            CheckpointShelf(sealed.parent).newest_valid()
+    assert CheckpointShelf(sealed.parent).newest_valid() == sealed
 
 
 @pytest.fixture
