@@ -92,12 +92,17 @@ _WIDE_THEN_NARROW = {
     "hidden": (128, 128),
     "actor_lr": 3e-4,
     "train_batch_size": 1024,
+    "num_envs_per_env_runner": 256,
+    "replay_capacity": 500_000,
+    "learning_starts": 8_000,
     "noise_start": 0.3,
     "noise_end": 0.07,
+    "noise_decay_steps": 200_000,
     "logit_penalty": 0.0,
 }
-"""Good policies differ by a hundredth of what a bad one loses: the critic first sees far positions, then learns from
-much data near the best. It wants actions that do not add up (``action=positions``)."""
+"""Good policies differ by a hundredth of what a bad one loses, and what factors will do adds a thousand times that to
+each target: the critic first sees far positions, then learns from very much data near the best, none of it often. It
+wants actions that do not add up (``action=positions``)."""
 _MYOPIC = {"gamma": 0.0}
 """Whose utility is the logarithm does best by looking no further than the next bar, for trading is free there (Mossin
 1968); whatever else is summed is noise."""
@@ -142,7 +147,7 @@ _OF_MARKET: Mapping[tuple[str, str], Recipe] = MappingProxyType(
         ("merton", "ppo"): Recipe(200_000, {"entropy_coeff": 0.003}),
         ("merton", "maddpg"): Recipe(200_000, {**_TD3, "target_noise": 0.1}),
         ("garleanu-pedersen", "mappo"): Recipe(300_000, _LINEAR_QUADRATIC),
-        ("garleanu-pedersen", "maddpg"): Recipe(60_000, _WIDE_THEN_NARROW),
+        ("garleanu-pedersen", "maddpg"): Recipe(600_000, _WIDE_THEN_NARROW),
         ("kyle", "ippo"): Recipe(1_500_000, _EQUILIBRIUM, 65_536),
         ("market-making", "mappo"): Recipe(400_000, {}),
         ("market-making", "ppo"): Recipe(400_000, {"vf_clip_param": _UNCLIPPED}),
