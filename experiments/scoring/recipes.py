@@ -85,7 +85,8 @@ _LINEAR_QUADRATIC = {
 }
 _UNCLIPPED = 1e5
 """RLlib bounds the squared error of the value function by 10, above which it has no gradient: where returns are tens,
-nothing is learned of them. This is far above the square of any return here."""
+nothing is learned of them. This is far above the square of any return here. The gradient of such errors drowns the
+policy's where both are clipped as one: ``grad_clip`` is raised with it."""
 _WIDE_THEN_NARROW = {
     **_TD3,
     "gamma": 0.99,
@@ -150,7 +151,9 @@ _OF_MARKET: Mapping[tuple[str, str], Recipe] = MappingProxyType(
         ("garleanu-pedersen", "maddpg"): Recipe(600_000, _WIDE_THEN_NARROW),
         ("kyle", "ippo"): Recipe(1_500_000, _EQUILIBRIUM, 65_536),
         ("market-making", "mappo"): Recipe(400_000, {}),
-        ("market-making", "ppo"): Recipe(400_000, {"vf_clip_param": _UNCLIPPED}),
+        ("market-making", "ppo"): Recipe(
+            1_500_000, {"vf_clip_param": _UNCLIPPED, "grad_clip": 100.0, "train_batch_size_per_learner": 4_096}
+        ),
         ("floor", "mappo"): Recipe(
             1_000_000,
             {
