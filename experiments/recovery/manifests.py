@@ -19,6 +19,8 @@ MANIFEST_FILE = "manifest.json"
 """Size and SHA-256 of every other file of the folder."""
 MARKER_FILE = "COMPLETE"
 """Written last; holds the SHA-256 of the manifest, so that nothing at all can change unseen."""
+_PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ESTALE, errno.ETIMEDOUT})
+"""Errors that pass by themselves, and that no damage to a disk or a file gives."""
 _CHUNK_BYTES = 1 << 20
 
 
@@ -69,10 +71,6 @@ def seal(folder: Path, *, previous: Path | None = None, settled: Mapping[str, Se
     write_files(folder, {MANIFEST_FILE: [manifest], MARKER_FILE: [marker]})
     for below in folders:
         to_disk(below)
-
-
-_PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ESTALE, errno.ETIMEDOUT})
-"""Errors that pass by themselves, and that no damage to a disk or a file gives."""
 
 
 def find_damage(folder: Path) -> list[Damage]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from envs.errors import InputError
 from experiments.recovery.lock import run_lock
-from experiments.recovery.stopping import STOP_FILE
+from experiments.recovery.stopping import forget_request
 from experiments.recovery.store import Store, first_line, is_remote, join
 from experiments.recovery.tune_files import mend_tune_files, planned_env_runners, reopen
 from experiments.recovery.vault import Vault
@@ -175,7 +175,7 @@ def _mend(folder: Path, path: str | Path, report: Callable[[str], None]) -> None
     summary = read_json(folder / SUMMARY_FILE) if (folder / SUMMARY_FILE).is_file() else {}
     if (summary.get("episodes") or 0) < config["episodes"] and not reopen(folder, report):
         raise InputError(f"{path} was interrupted, and Tune alone takes it for ended: {by_hand}")
-    (folder / STOP_FILE).unlink(missing_ok=True)  # of a signal that another one has overtaken
+    forget_request(folder)  # of a signal that another one has overtaken
 
 
 def place_of(path: str | Path, folder: Path) -> tuple[str, str]:

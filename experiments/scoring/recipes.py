@@ -101,8 +101,8 @@ _WIDE_THEN_NARROW = {
     "noise_decay_steps": 200_000,
     "logit_penalty": 0.0,
 }
-"""Good policies differ by a hundredth of what a bad one loses, and what factors will do adds a thousand times that to
-each target: the critic first sees far positions, then learns from very much data near the best, none of it often. It
+"""Good policies differ by a hundredth of what a bad one loses, and what factors will do adds far more than that to each
+target: the critic first sees far positions, then learns from very much data near the best, none of it often. It
 wants actions that do not add up (``action=positions``)."""
 _MYOPIC = {"gamma": 0.0}
 """Whose utility is the logarithm does best by looking no further than the next bar, for trading is free there (Mossin

@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import ray
 
-LEFT_TO_THE_COMMAND = {signal.SIGTERM}
+_LEFT_TO_THE_COMMAND = {signal.SIGTERM}
 """Sent to all processes of a group, of a unit or of a machine that stops. Ray blocks SIGINT in its processes itself."""
 
 
@@ -24,7 +24,7 @@ def start_local_ray(**settings: Any) -> None:
     Args:
         settings: Of ``ray.init``.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, LEFT_TO_THE_COMMAND)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _LEFT_TO_THE_COMMAND)
     try:
         ray.init(address="local", **settings)
     finally:

@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -288,13 +288,15 @@ def copy_folder(source: Path, target: Path) -> None:
     """
     mend_copy(target)
     staged, old = _copies(target)
+    staged.mkdir()
     try:
-        _fill(staged, source)
+        copy_into(staged, source)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         shutil.rmtree(staged)
-        _fill(staged, source, links_all=True)  # better a copy that shares its files than none
+        staged.mkdir()
+        copy_into(staged, source, links_all=True)  # better a copy that shares its files than none
     if target.is_dir():
         os.rename(target, old)
     os.rename(staged, target)
@@ -302,14 +304,21 @@ def copy_folder(source: Path, target: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _fill(staged: Path, source: Path, *, links_all: bool = False) -> None:
-    """Copy to the disk itself; the large files that checkpoints share among themselves are linked."""
-    paths = {path.relative_to(source).as_posix(): path for path in sorted(source.rglob("*")) if path.is_file()}
+def copy_into(folder: Path, source: Path, *, leave_out: Collection[str] = (), links_all: bool = False) -> None:
+    """Copy to the disk itself; the large files that checkpoints share among themselves are linked.
+
+    Args:
+        folder: Where it goes; empty.
+        source: A folder.
+        leave_out: Files that stay behind, by path in it.
+        links_all: Whether the other files are linked too.
+    """
+    found = {path.relative_to(source).as_posix(): path for path in sorted(source.rglob("*")) if path.is_file()}
+    paths = {name: path for name, path in found.items() if name not in leave_out}
     links = {name: str(path) for name, path in paths.items() if links_all or path.parent.name == REPLAY_FOLDER}
-    staged.mkdir()
-    fill_folder(staged, {name: _parts(path) for name, path in paths.items() if name not in links}, links)
-    for folder in (staged, *(path for path in staged.rglob("*") if path.is_dir())):
-        to_disk(folder)
+    fill_folder(folder, {name: _parts(path) for name, path in paths.items() if name not in links}, links)
+    for below in (folder, *(path for path in folder.rglob("*") if path.is_dir())):
+        to_disk(below)
 
 
 def _parts(path: Path) -> Iterator[bytes]:

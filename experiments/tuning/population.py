@@ -13,10 +13,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import shutil
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,13 +25,13 @@ from ray.tune.schedulers.trial_scheduler import TrialScheduler
 from ray.tune.search.sample import Categorical, Domain, Float, Integer
 
 from algos.counted import counted_seed
-from algos.replay_files import FOLDER as REPLAY_FOLDER
 from experiments.metric_names import SEARCH_SCORE
 from experiments.recovery.manifests import MANIFEST_FILE, MARKER_FILE, find_damage
 from experiments.recovery.shelf import CheckpointShelf
 from experiments.recovery.stopping import STOP_FILE
 from experiments.reporting.files import read_json
 from experiments.run_files import META_FILE, STATE_FILE
+from experiments.tuning.monitor import copy_into
 from experiments.tuning.search_record import Exploit, SearchRecord, TrialRecord
 
 PERTURBATION_FACTORS = (0.8, 1.2)
@@ -232,8 +229,7 @@ def copy_checkpoint(source: Path, target: CheckpointShelf) -> Path:
     own = read_json(target.published()[-1] / STATE_FILE)
 
     def write(folder: Path) -> None:
-        ignored = shutil.ignore_patterns(MANIFEST_FILE, MARKER_FILE)
-        shutil.copytree(source, folder, copy_function=_copy_file, dirs_exist_ok=True, ignore=ignored)
+        copy_into(folder, source, leave_out=(MANIFEST_FILE, MARKER_FILE))
         state = read_json(folder / STATE_FILE)
         state |= {name: own[name] for name in ("best", "iteration", "time_total_s")}
         (folder / STATE_FILE).write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
@@ -258,12 +254,3 @@ def _line(exploit: Exploit) -> str:
         f"[{exploit.trial_id}]  episodes {exploit.episodes}  goes on from {exploit.source} "
         f"({exploit.source_score:+.2f} against {exploit.score:+.2f}) with {shown}"
     )
-
-
-def _copy_file(source: str, target: str) -> str:
-    """Copy a file; the large ones that checkpoints share among themselves are linked where that can be done."""
-    if Path(source).parent.name == REPLAY_FOLDER:
-        with suppress(OSError):
-            os.link(source, target)
-            return target
-    return str(shutil.copy2(source, target))
