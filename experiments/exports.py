@@ -14,9 +14,9 @@ from envs.errors import InputError
 from experiments.models import Model, find_model
 from experiments.provenance import installed_version, utc_now
 from experiments.recovery.manifests import find_damage, seal
-from experiments.recovery.records import RESULT_FILE, read_line
+from experiments.recovery.records import read_line
 from experiments.reporting.files import check_folder_writable, plain, read_json
-from experiments.run_files import META_FILE, STATE_FILE, SUMMARY_FILE
+from experiments.run_files import META_FILE, RESULT_FILE, STATE_FILE, SUMMARY_FILE
 from experiments.run_folders import check_results_folder
 
 SUMMARY_TEXT = "summary.md"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from envs.errors import InputError
 from experiments.recovery.lock import LOCK_FILE
-from experiments.recovery.records import RESULT_FILE, saved_after
+from experiments.recovery.records import saved_after
 from experiments.recovery.shelf import DAMAGED_PREFIX, PREFIX, CheckpointShelf
 from experiments.recovery.stopping import STOP_FILE
 from experiments.reporting.files import read_json
@@ -16,6 +16,7 @@ from experiments.run_files import (
     LOG_FILE,
     META_FILE,
     RECORD_FILE,
+    RESULT_FILE,
     SEARCH_FILE,
     SUMMARY_FILE,
 )

@@ -6,7 +6,7 @@ from commands import meta, summary
 
 NOT_THE_RUN = {
     *("date", "timestamp", "pid", "hostname", "node_ip", "trial_id", "iterations_since_restore", "time_since_restore"),
-    *("time_this_iter_s", "time_total_s", "timers", "perf", "fault_tolerance", "sample"),
+    *("time_this_iter_s", "time_total_s", "time_waited_s", "timers", "perf", "fault_tolerance", "sample"),
 }
 """What says when, where and how fast an iteration was computed, and not what came of it."""
 COMPARED = ("episodes", "env_steps", "agent_steps", "weights_sha256", "best_metric", "metrics", "latest_checkpoint")

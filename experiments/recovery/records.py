@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.reporting.files import write_text
-from experiments.run_files import SAVE_ERROR_FILE
-
-RESULT_FILE, PROGRESS_FILE = "result.json", "progress.csv"
+from experiments.run_files import PROGRESS_FILE, RESULT_FILE, SAVE_ERROR_FILE
 
 
 def truncate_records(trial: Path, last_iteration: int) -> int:

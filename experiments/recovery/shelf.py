@@ -11,6 +11,7 @@ from pathlib import Path
 
 from algos.settled import Settled, to_disk
 from experiments.recovery.manifests import find_damage, seal
+from experiments.run_files import PROGRESS_FILE, RESULT_FILE
 
 PREFIX = "checkpoint_"
 STAGED_PREFIX = ".publishing-"
@@ -72,7 +73,8 @@ class CheckpointShelf:
     ) -> Path:
         """Write a checkpoint aside, seal it, and give it its name in one step.
 
-        A kill at any moment leaves either the whole checkpoint under its name or nothing under it.
+        A kill at any moment leaves either the whole checkpoint under its name or nothing under it. The records of the
+        iterations before it are on the disk before it has its name.
 
         Args:
             write: Fills an empty folder, and may return what files hold that it has brought to the disk.
@@ -94,6 +96,8 @@ class CheckpointShelf:
             staged.mkdir()
             settled = write(staged)
             seal(staged, previous=previous, settled=settled)
+            for record in filter(Path.is_file, (self.folder / RESULT_FILE, self.folder / PROGRESS_FILE)):
+                to_disk(record)
             if confirm is not None:
                 confirm()
             os.rename(staged, final)

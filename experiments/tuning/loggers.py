@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,8 @@ from typing import Any
 from ray.tune.logger import LoggerCallback
 from ray.tune.utils.util import SafeFallbackEncoder, flatten_dict
 
-from experiments.recovery.records import PROGRESS_FILE, RESULT_FILE, truncate_records
+from experiments.recovery.records import truncate_records
+from experiments.run_files import PROGRESS_FILE, RESULT_FILE
 
 PARAMS_FILE = "params.json"
 
@@ -22,8 +22,9 @@ class RecordLogger(LoggerCallback):
     """Writes ``result.json``, ``progress.csv`` and ``params.json`` where they stay.
 
     Tune's own loggers write into a temporary folder that is copied over now and then, so that a kill loses lines that
-    belong to a checkpoint. Here a line is on disk before the checkpoint that it belongs to is asked for. Where the disk
-    is full, training goes on, and the lines that are owed follow when there is room again.
+    belong to a checkpoint. Here a line is with the system before the checkpoint that it belongs to is asked for, which
+    brings it to the disk itself (see ``CheckpointShelf.publish``). Where the disk is full, training goes on, and the
+    lines that are owed follow when there is room again.
     """
 
     def __init__(self) -> None:
@@ -60,18 +61,14 @@ class RecordLogger(LoggerCallback):
         self._latest[trial.trial_id] = int(results[-1]["training_iteration"])
         for reported in results:
             result = {name: value for name, value in reported.items() if name != "save_error"}  # of this process
-            text, to_disk = json.dumps(result, cls=SafeFallbackEncoder) + "\n", bool(result.get("should_checkpoint"))
-            _append(folder / RESULT_FILE, text, to_disk=to_disk)
+            _append(folder / RESULT_FILE, json.dumps(result, cls=SafeFallbackEncoder) + "\n")
             flat = {name: value for name, value in flatten_dict(result).items() if not name.startswith("config/")}
-            _append(folder / PROGRESS_FILE, _row(folder / PROGRESS_FILE, flat), to_disk=to_disk)
+            _append(folder / PROGRESS_FILE, _row(folder / PROGRESS_FILE, flat))
 
 
-def _append(path: Path, text: str, *, to_disk: bool) -> None:
+def _append(path: Path, text: str) -> None:
     with path.open("a", encoding="utf-8") as file:
         file.write(text)
-        file.flush()
-        if to_disk:
-            os.fsync(file.fileno())
 
 
 def _row(path: Path, row: dict[str, Any]) -> str:

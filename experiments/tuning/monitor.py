@@ -58,6 +58,9 @@ class RunMonitor(Callback):
     _has_copied = False
     """Whether Tune's files have been copied in this session; a monitor that Tune has kept may not know of copies."""
 
+    _overdue: frozenset[str] = frozenset()
+    """Trials that have reported in this step of Tune's, and train again at its end."""
+
     def __init__(self, *, algo: str, seed: int, address: str | None = None) -> None:
         self.algo, self.seed, self.address = algo, seed, address
         self._vault: Vault | None = None
@@ -94,6 +97,7 @@ class RunMonitor(Callback):
             "_shown_at": 0.0,
             "_previous": {},
             "_awaited": {},
+            "_overdue": frozenset(),
             "_unwritten": None,
             "_vault": None,
         }
@@ -110,10 +114,13 @@ class RunMonitor(Callback):
         published = CheckpointShelf(Path(trial.storage.trial_fs_path)).published() if result.get("is_repeated") else []
         if published:  # a kill came between the last checkpoint and what is written about it
             self._awaited[trial.trial_id] = published[-1], dict(result)
-        self._catch_up(trial, trials)
+        is_due = bool(result.get("should_checkpoint"))
+        if is_due or result.get("done"):  # what comes next may delete the one before
+            self._catch_up(trial, trials)
+        else:
+            self._overdue |= {trial.trial_id}
         if (reason := result.get("save_error")) is not None:  # what a worker prints does not reach the screen
             print(f"{reason}; training goes on", file=sys.stderr, flush=True)
-        is_due = bool(result.get("should_checkpoint"))
         now = time.monotonic()
         if not is_due and now - self._shown_at < SHOW_EVERY_S:
             return
@@ -124,15 +131,22 @@ class RunMonitor(Callback):
         speed = (steps - before) / (now - then) if now > then else math.nan
         print(_line(trial.trial_id if self.is_search else None, result, speed), flush=True)
 
+    def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
+        """Take in the checkpoints that are there since a trial has reported; it trains already, and does not wait."""
+        for trial in [t for t in trials if t.trial_id in self._overdue]:
+            self._catch_up(trial, trials)
+        self._overdue = frozenset()
+
     def on_checkpoint(self, iteration: int, trials: Any, trial: Any, checkpoint: Any, **info: Any) -> None:
         """Keep a copy of the best checkpoint out of retention's reach, and write the summary.
 
         A checkpoint that is still being published is there when the next iteration is reported, and before another one
-        is asked for. Only then is the store ours to write to: until then the trainable brings things there.
+        is asked for: it is taken in between the two, when Tune has asked for the iteration after it. Only then is the
+        store ours to write to: until then the trainable brings things there.
         """
         result = dict(trial.last_result or {})
         self._awaited[trial.trial_id] = Path(checkpoint.path), result
-        if self.address is None or self.is_search or result.get("done"):
+        if self.is_search or result.get("done"):
             self._catch_up(trial, trials)
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from envs.errors import InputError
-from experiments.recovery.records import RESULT_FILE, read_line
+from experiments.recovery.records import read_line
 from experiments.recovery.shelf import rename_aside
 from experiments.reporting.files import read_json
-from experiments.run_files import META_FILE, SEARCH_FILE, STATE_FILE
+from experiments.run_files import META_FILE, RESULT_FILE, SEARCH_FILE, STATE_FILE
 from experiments.run_folders import lost_checkpoints
 from experiments.tuning.loggers import PARAMS_FILE
 from experiments.tuning.monitor import mend_best

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -55,7 +56,14 @@ class StalledError(RuntimeError):
 
 
 class RunTrainable(CheckpointedRun):
-    """A mixin before an RLlib algorithm: episodes as the clock, evaluation, and all that a checkpoint carries."""
+    """A mixin before an RLlib algorithm: episodes as the clock, evaluation, and all that a checkpoint carries.
+
+    A result's ``time_waited_s`` is what went by between the iteration before and this one: a checkpoint was taken, and
+    the process that Tune runs in noted the result.
+    """
+
+    _stepped_at: float | None = None
+    """When this process ended its last iteration."""
 
     def __init__(self, config: Any = None, **kwargs: Any) -> None:
         given = dict(config or {})
@@ -89,6 +97,7 @@ class RunTrainable(CheckpointedRun):
 
     def step(self) -> dict[str, Any]:
         """Train one iteration; evaluate and ask for a checkpoint when enough episodes have ended."""
+        waited = 0.0 if self._stepped_at is None else time.perf_counter() - self._stepped_at
         if not self._has_loaded:
             self._carry_on()
         before = self.num_episodes
@@ -137,6 +146,7 @@ class RunTrainable(CheckpointedRun):
             is_evaluated=is_evaluated,
             done=is_over or is_stopped,
             is_stopped=is_stopped and not is_over,
+            time_waited_s=waited,
         )
         result[BEST_SCORE] = self._best
         self._ends = is_over or is_stopped
@@ -146,6 +156,7 @@ class RunTrainable(CheckpointedRun):
         if is_due:
             result["should_checkpoint"] = True
             self._checkpointed_at = episodes
+        self._stepped_at = time.perf_counter()
         return result
 
     def _fatal(self, error: Exception) -> dict[str, Any]:

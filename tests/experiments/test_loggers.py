@@ -1,8 +1,10 @@
 import errno
 import os
+from pathlib import Path
 
 from trials import lines_of, trial_in
 
+from experiments.recovery.shelf import CheckpointShelf
 from experiments.tuning import loggers
 from experiments.tuning.loggers import RecordLogger
 
@@ -24,14 +26,25 @@ def test_records_of_steps_that_are_left_behind_go(tmp_path):
     assert [r["training_iteration"] for r in lines_of(tmp_path / "run")] == [1, 2]
 
 
-def test_records_are_on_the_disk_before_the_checkpoint_that_they_belong_to(tmp_path, monkeypatch):
-    settled = []
-    monkeypatch.setattr(loggers.os, "fsync", lambda number: settled.append(os.readlink(f"/proc/self/fd/{number}")))
+def test_records_are_on_the_disk_before_the_checkpoint_that_they_belong_to_has_its_name(tmp_path, monkeypatch):
+    settled, real = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda n: (settled.append(Path(os.readlink(f"/proc/self/fd/{n}"))), real(n)))
     trial, logger = trial_in(tmp_path / "run"), RecordLogger()
-    logger.log_trial_result(0, trial, {"training_iteration": 1})
-    assert settled == []
-    logger.log_trial_result(0, trial, {"training_iteration": 2, "should_checkpoint": True})
-    assert settled == [str(tmp_path / "run" / "trial_0" / name) for name in ("result.json", "progress.csv")]
+    shelf = CheckpointShelf(Path(trial.path))
+    shelf.publish(lambda folder: None)  # there are no records yet
+    for number in (1, 2):
+        logger.log_trial_result(0, trial, {"training_iteration": number, "should_checkpoint": True})
+    settled.clear()
+    found = []
+
+    def rename(*names):
+        found[:] = settled
+        real_rename(*names)
+
+    real_rename = os.rename
+    monkeypatch.setattr(os, "rename", rename)
+    shelf.publish(lambda folder: None)
+    assert {shelf.folder / "result.json", shelf.folder / "progress.csv"} <= set(found)
 
 
 def test_records_go_on_under_their_old_columns(tmp_path):

@@ -6,7 +6,7 @@ import shutil
 from types import SimpleNamespace
 
 import pytest
-from trials import folder_of, lines_of, report, trial_in
+from trials import folder_of, go_on, lines_of, report, trial_in
 
 from envs.errors import InputError
 from experiments.recovery.shelf import CheckpointShelf
@@ -112,6 +112,7 @@ def test_monitor_follows_the_checkpoints_and_keeps_the_best(tmp_path, capsys):
     trial, monitor = trial_in(folder), RunMonitor(algo="ppo", seed=4)
     report(monitor, trial, 1, sharpe=1.5, is_best=True)
     report(monitor, trial, 2, sharpe=0.5, is_best=False)
+    go_on(monitor, trial)
     found = read_summary(folder)
     assert (found["status"], found["algo"], found["seed"]) == ("running", "ppo", 4)
     assert (found["episodes"], found["target_episodes"]) == (20, 30)
@@ -131,9 +132,11 @@ def test_monitor_follows_the_checkpoints_and_keeps_the_best(tmp_path, capsys):
 
 def test_monitor_of_a_moved_folder_writes_where_it_now_is(tmp_path):
     monitor = RunMonitor(algo="ppo", seed=4)
-    report(monitor, trial_in(tmp_path / "old"), 1, sharpe=1.5, is_best=True)
-    monitor = pickle.loads(pickle.dumps(monitor))
-    report(monitor, trial_in(tmp_path / "new"), 2, sharpe=0.5, is_best=False)
+    for name, number in (("old", 1), ("new", 2)):
+        trial = trial_in(tmp_path / name)
+        report(monitor, trial, number, sharpe=1.5, is_best=number == 1)
+        go_on(monitor, trial)
+        monitor = pickle.loads(pickle.dumps(monitor))
     assert read_summary(tmp_path / "new")["latest_checkpoint"] == "trial_0/checkpoint_000002"
     assert read_summary(tmp_path / "old")["latest_checkpoint"] == "trial_0/checkpoint_000001"
 
@@ -180,7 +183,7 @@ def test_summary_that_a_kill_prevented_is_made_up_for(tmp_path):
     trial, monitor = trial_in(folder), RunMonitor(algo="ppo", seed=4)
     report(monitor, trial, 1, sharpe=1.5, is_best=True)
     last = trial.last_result
-    (folder / "summary.json").unlink()
+    assert not (folder / "summary.json").exists()
 
     class TrialOfTune(SimpleNamespace):
         """Tune alone says what a trial's last result is; of a repeated one it has not heard when callbacks do."""
@@ -218,6 +221,29 @@ def test_checkpoint_that_is_still_being_published_is_followed_when_it_is_there(t
     assert (found["latest_checkpoint"], found["episodes"]) == ("trial_0/checkpoint_000002", 20)
     assert (found["agent_steps"], found["best_metric"]["value"]) == (of_second["agent_steps"], 2.5)
     assert first is not of_second
+
+
+def test_trial_does_not_wait_for_what_is_noted_of_its_checkpoint(tmp_path):
+    folder = tmp_path / "run"
+    trial, monitor = trial_in(folder), RunMonitor(algo="ppo", seed=4)
+    report(monitor, trial, 1, sharpe=1.5, is_best=True)
+    monitor.on_step_end(1, [trial])
+    assert read_summary(folder) == {}, "it may be in the middle of being published"
+    monitor.on_trial_result(2, [trial], trial, {**trial.last_result, "should_checkpoint": False})
+    assert read_summary(folder) == {}, "Tune asks for the next iteration only when this has returned"
+    monitor.on_step_end(2, [trial])
+    assert read_summary(folder)["latest_checkpoint"] == "trial_0/checkpoint_000001"
+    assert (folder / "trial_0" / "best_checkpoint").is_dir()
+
+
+@pytest.mark.parametrize("what", ["should_checkpoint", "done"])
+def test_checkpoint_is_noted_before_the_next_one_may_take_its_place(tmp_path, what):
+    folder = tmp_path / "run"
+    trial, monitor = trial_in(folder), RunMonitor(algo="ppo", seed=4)
+    report(monitor, trial, 1, sharpe=1.5, is_best=True)
+    monitor.on_trial_result(2, [trial], trial, {**trial.last_result, "should_checkpoint": False, what: True})
+    assert read_summary(folder)["latest_checkpoint"] == "trial_0/checkpoint_000001"
+    assert (folder / "trial_0" / "best_checkpoint").is_dir()
 
 
 @pytest.mark.parametrize("failing", ["copy_folder", "write_summary"])

@@ -62,5 +62,11 @@ def report(monitor, trial, number, *, sharpe, is_best, before=None):
     return path
 
 
+def go_on(monitor, trial, **result):
+    """What Tune does when a trial has reported an iteration after which no checkpoint is due."""
+    monitor.on_trial_result(2, [trial], trial, {**trial.last_result, "should_checkpoint": False, **result})
+    monitor.on_step_end(2, [trial])
+
+
 def lines_of(folder):
     return [json.loads(line) for line in (folder / "trial_0" / "result.json").read_text().splitlines()]

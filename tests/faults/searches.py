@@ -11,9 +11,8 @@ from comparing import flat
 from killing import BATCH, kill_once
 
 from experiments.recovery.manifests import find_damage
-from experiments.recovery.records import RESULT_FILE
 from experiments.reporting.files import read_json
-from experiments.run_files import SEARCH_FILE, STATE_FILE
+from experiments.run_files import RESULT_FILE, SEARCH_FILE, STATE_FILE
 from experiments.tuning.study import STUDY_FILE
 
 CLOCK = ["--checkpoint-interval", "16", "--evaluation-interval", "16", "--keep", "2"]
