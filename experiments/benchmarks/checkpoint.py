@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import resource
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,7 @@ from experiments.intervals import CONFIDENCE
 from experiments.recovery.manifests import find_damage, folder_bytes
 from experiments.recovery.scribe import Draft, Scribe
 from experiments.recovery.shelf import CheckpointShelf
+from experiments.run_files import RESULT_FILE
 from experiments.threads import one_thread
 from experiments.tuning.trainables import RunTrainable, trainable_class
 
@@ -37,6 +39,10 @@ INTERVALS = 150
 """Pairs of intervals, with a save and without."""
 BESIDE = 2
 """Iterations that are timed with a save: while it is published, and after that."""
+PAIRS_OF_RUN = 75
+"""Pairs of intervals of a whole command."""
+BESIDE_IN_RUN = 3
+"""Iterations of a command that are timed after a save: it is published, and then noted as the best or the newest."""
 BUFFERS = (62_500, 250_000, 1_000_000)
 NEW_STEPS = 2_048
 """Joint steps between two saves of the large buffers: one default interval of 16 episodes of 128 bars."""
@@ -52,13 +58,14 @@ def bench_checkpoint(*, device: str = "cpu", rounds: int = 5) -> list[dict[str, 
         rounds: Timed rounds; medians count.
 
     Returns:
-        Rows: two teams, the share of training time, buffers of three sizes, and the time to the first iteration.
+        Rows: two teams, the share of training time, of the team alone and of a whole command, buffers of three sizes,
+        and the time to the first iteration.
     """
     scaling = replace(RunConfig().scaling, num_gpus_per_learner=learner_gpus(device))
     small = RunConfig(algo="qmix", scaling=scaling)
     large = replace(small, qmix=replace(small.qmix, hidden=LARGE_HIDDEN, use_shared_networks=False))
     rows: list[dict[str, Any]] = [_bench_team("small", small, rounds), _bench_team("5 M parameters", large, rounds)]
-    return [*rows, _bench_overhead(small), *_bench_buffers(rounds), _bench_restart(rounds)]
+    return [*rows, _bench_overhead(small), _bench_run(), *_bench_buffers(rounds), _bench_restart(rounds)]
 
 
 @contextmanager
@@ -208,6 +215,65 @@ def _bench_overhead(run: RunConfig) -> dict[str, Any]:
         "longer_of_learning": median(longer) * interval / learning,
         "cpu_share": (cpu[0] / INTERVALS + of_scribe) / (training_cpu / INTERVALS),
     }
+
+
+def _bench_run() -> dict[str, Any]:
+    """What saving costs a whole command at the default interval: the process that Tune runs in, and the best, too.
+
+    The command evaluates where it would save by default, and saves at every second place: each pair of intervals then
+    has one of either kind, at the same place and with the same evaluation. A save writes what two intervals have
+    brought, and nearly each copies a best checkpoint at first: what a save costs by default is less than this.
+    """
+    run, command = RunConfig(algo="qmix"), str(Path(__file__).resolve().parents[1] / "run.py")
+    every, steps = run.checkpoint_interval, run.floor.horizon_bars
+    assert steps is not None
+    before = -(-run.qmix.learning_starts // (steps * every)) + 2
+    words = ["--episodes", str((2 * PAIRS_OF_RUN + before) * every), "--checkpoint-interval", str(2 * every)]
+    words += ["--evaluation-interval", str(every)]
+    with tempfile.TemporaryDirectory() as place:
+        words += ["--storage", place, "--name", "run"]
+        subprocess.run([sys.executable, command, *words], check=True, stdout=subprocess.DEVNULL)
+        lines = (Path(place) / "run" / "trial_0" / RESULT_FILE).read_text(encoding="utf-8").splitlines()
+    found = cost_in_run([json.loads(line) for line in lines], after=run.qmix.learning_starts)
+    return {"run": f"run.py that saves every {2 * every} episodes of {steps} bars"} | found
+
+
+def cost_in_run(records: Sequence[Mapping[str, Any]], *, after: int = 0) -> dict[str, float]:
+    """How much longer an interval of a command takes with a save than without.
+
+    Args:
+        records: What each iteration has reported, a save being due at every second evaluation.
+        after: Environment steps before which nothing counts: nothing is learned yet.
+
+    Returns:
+        Seconds of an interval and of waiting between two iterations, with a save and without; how much longer an
+        interval is with one as a share of it, the median of pairs, with its interval of confidence.
+    """
+    spans: list[tuple[bool, list[Mapping[str, Any]]]] = []
+    for record in records:
+        if spans:
+            spans[-1][1].append(record)
+        if record["is_evaluated"] and record["total_steps"] >= after:
+            spans.append((bool(record.get("should_checkpoint")), []))
+    spans = spans[:-1]
+    ends = [_lasted(span[:BESIDE_IN_RUN]) for _, span in spans]
+    saved = [i for i, (is_saved, _) in enumerate(spans) if is_saved and 0 < i < len(spans) - 1]
+    interval = median(_lasted(span) for is_saved, span in spans if not is_saved)
+    longer = [(ends[i] - (ends[i - 1] + ends[i + 1]) / 2) / interval for i in saved]
+    sure = quantile_test(longer, p=0.5).confidence_interval(CONFIDENCE)
+    waited = {k: median(s[0]["time_waited_s"] for is_saved, s in spans if is_saved == k) for k in (True, False)}
+    return {
+        "interval_s": interval,
+        "waited_s": waited[True],
+        "waited_without_s": waited[False],
+        "longer": median(longer),
+        "longer_low": float(sure.low),
+        "longer_high": float(sure.high),
+    }
+
+
+def _lasted(records: Sequence[Mapping[str, Any]]) -> float:
+    return sum(float(record["time_waited_s"] + record["time_this_iter_s"]) for record in records)
 
 
 def _cpu_of_ended() -> float:

@@ -236,3 +236,29 @@ def test_overhead_of_saves_is_counted_at_the_place_of_a_save(monkeypatch, ray_se
     assert not set(saved[::2]) & set(evaluated)
     assert row["longer_low"] <= row["longer"] <= row["longer_high"]
     assert min(row["interval_s"], row["learning_s"], row["share"], row["cpu_share"]) > 0
+
+
+def test_cost_of_saves_in_a_command_is_what_they_add_at_their_place():
+    records = []
+    for interval in range(24):
+        is_saved, before_was_saved = interval % 2 == 0, interval % 2 == 1
+        for i in range(8):
+            waited = 0.01 + (0.03 if i == 0 and before_was_saved else 0.0)  # the save, and what it is waited for
+            taken = 0.1 + (0.02 if i == 1 and before_was_saved else 0.0) + (0.2 if i == 7 else 0.0)  # an evaluation
+            slower = 1.0 + 0.01 * interval  # a machine whose speed drifts
+            records.append(
+                {
+                    "total_steps": 100 * (8 * interval + i),
+                    "is_evaluated": i == 7,
+                    "should_checkpoint": i == 7 and is_saved,
+                    "time_waited_s": waited * slower,
+                    "time_this_iter_s": taken * slower,
+                }
+            )
+    records[0]["is_evaluated"] = True  # as a run's first result is
+    found = checkpoint.cost_in_run(records, after=1)
+    assert found["longer"] == pytest.approx(0.05 / (8 * 0.11 + 0.2), rel=0.01)
+    assert found["longer_low"] <= found["longer"] <= found["longer_high"]
+    assert found["interval_s"] == pytest.approx(1.08 * 1.12, rel=0.02)
+    assert found["waited_s"] == pytest.approx(0.04 * 1.12, rel=0.03)
+    assert found["waited_without_s"] == pytest.approx(0.01 * 1.12, rel=0.03)
