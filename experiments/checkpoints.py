@@ -17,10 +17,9 @@ from envs.errors import InputError, nearest
 from experiments.arguments import parse_flags, print_help, scan_flags
 from experiments.cli import DONE, FAILED, check_json_flag, write_json_flag
 from experiments.exports import export_model
-from experiments.models import read_meta
 from experiments.recovery.lock import run_lock
 from experiments.recovery.manifests import find_damage, folder_bytes
-from experiments.recovery.shelf import DAMAGED_PREFIX, CheckpointShelf, checkpoint_number
+from experiments.recovery.shelf import DAMAGED_PREFIX, CheckpointShelf, checkpoint_number, read_meta
 from experiments.reporting.tables import rows_table, show
 from experiments.run_files import BEST_FOLDER, BRANCH_FOLDER, RECORD_FILE
 from experiments.run_record import find_run_folder, read_run_record
@@ -220,7 +219,10 @@ def _age_h(timestamp: str | None) -> float | None:
 
 
 def _prune(trials: Sequence[Path], *, keep: int, keep_every: int | None, is_real: bool) -> list[dict[str, Any]]:
-    """Delete the oldest checkpoints of each trial, or say which they would be; the newest whole one always stays."""
+    """Delete the oldest checkpoints of each trial, or say which they would be; the newest whole one always stays.
+
+    So does the best where there is no copy of it; where that is damaged, the best that is left is copied first.
+    """
     rows: list[dict[str, Any]] = []
     for trial in trials:
         shelf = CheckpointShelf(trial)
@@ -229,7 +231,11 @@ def _prune(trials: Sequence[Path], *, keep: int, keep_every: int | None, is_real
             raise InputError(f"none of the newest {keep} checkpoints in {trial} is whole: nothing is deleted")
         rows += [row for path in doomed if (row := _row(path)) is not None]
         if doomed and is_real:
+            from experiments.tuning.best import restore_best  # it imports Ray, for which a preview need not wait
+
             with run_lock(find_run_folder(trial)):
+                if (trial / BEST_FOLDER).is_dir():
+                    restore_best(trial, print)
                 shelf.prune(keep, keep_every=keep_every)
     return rows
 

@@ -12,7 +12,7 @@ from experiments.config import RunConfig, config_from_json
 from experiments.recovery.lock import run_lock
 from experiments.recovery.manifests import find_damage
 from experiments.recovery.places import bring_back
-from experiments.recovery.shelf import DAMAGED_PREFIX, CheckpointShelf
+from experiments.recovery.shelf import DAMAGED_PREFIX, CheckpointShelf, read_meta
 from experiments.reporting.files import read_json
 from experiments.run_files import BEST_FOLDER, META_FILE, RECORD_FILE, SUMMARY_FILE
 from experiments.run_folders import has_begun
@@ -127,15 +127,6 @@ def find_models(paths: Sequence[str | Path]) -> list[Model]:
         names.add(name)
         models[i] = replace(model, name=name)
     return models
-
-
-def read_meta(checkpoint: Path) -> dict[str, Any]:
-    """What a checkpoint says of itself; nothing where that cannot be read, as in a damaged one."""
-    try:
-        meta = read_json(checkpoint / META_FILE)
-    except InputError:
-        return {}
-    return meta if isinstance(meta, dict) else {}
 
 
 def _set_aside(model: Model) -> str:

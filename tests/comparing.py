@@ -4,13 +4,17 @@ import json
 
 from commands import meta, summary
 
+from experiments.metric_names import BEST_SCORE, SEARCH_SCORE, VALIDATION_METRICS
+
 NOT_THE_RUN = {
-    *("date", "timestamp", "pid", "hostname", "node_ip", "trial_id", "iterations_since_restore", "time_since_restore"),
-    *("time_this_iter_s", "time_total_s", "time_waited_s", "timers", "perf", "fault_tolerance", "sample"),
+    *("date", "timestamp", "pid", "hostname", "node_ip", "trial_id", "experiment_tag", "iterations_since_restore"),
+    *("time_this_iter_s", "time_total_s", "timers", "perf", "fault_tolerance", "sample"),
 }
 """What says when, where and how fast an iteration was computed, and not what came of it."""
-COMPARED = ("episodes", "env_steps", "agent_steps", "weights_sha256", "best_metric", "metrics", "latest_checkpoint")
-"""Of the summary."""
+COMPARED = ("episodes", "env_steps", "agent_steps", "weights_sha256", "metrics", "best_metric", "latest_checkpoint")
+"""Of the summary; the last two say which checkpoints there are."""
+_OF_SAVES = {"is_best", BEST_SCORE, "done", "is_stopped"}
+_OF_PLACES = {*_OF_SAVES, *VALIDATION_METRICS, "return", SEARCH_SCORE, "score", "is_evaluated", "should_checkpoint"}
 
 
 def flat(value, name=""):
@@ -30,14 +34,24 @@ def records(folder):
     return [flat(json.loads(line)) for line in path.read_text().splitlines()] if path.is_file() else []
 
 
-def differences(run, reference, *, has_stopped=False):
+def of_places(name):
+    """Whether a figure depends on where a run evaluates and saves: one that was stopped does so once more."""
+    return name.startswith("/evaluation/") or name.strip("/") in _OF_PLACES
+
+
+def of_saves(name):
+    """Whether a figure depends on which checkpoints could be saved."""
+    return name.strip("/") in _OF_SAVES
+
+
+def differences(run, reference, *, but=None):
     """Where two runs differ: names of metrics, with the first iteration in which each does.
 
     Args:
         run: Folder of one.
         reference: Folder of the other.
-        has_stopped: The run was stopped in good order on its way, which gave it one checkpoint more: numbers and times
-            of checkpoints are not compared, only what was learned and reported.
+        but: Figures that may differ, by name: ``of_places`` or ``of_saves``. Then checkpoints may be others too; what
+            was learned, and that each iteration stands once, is compared all the same.
     """
     found = {}
     mine, theirs = records(run), records(reference)
@@ -45,14 +59,13 @@ def differences(run, reference, *, has_stopped=False):
         found["iterations"] = (len(mine), len(theirs))
     for a, b in zip(mine, theirs, strict=False):
         for name in a.keys() | b.keys():
-            if a.get(name) != b.get(name):
+            if a.get(name) != b.get(name) and not (but is not None and but(name)):
                 found.setdefault(name, (a["/training_iteration"], a.get(name), b.get(name)))
-    if has_stopped:
-        keys = ("episodes", "env_steps", "agent_steps", "weights_sha256")
-        return {k: (summary(run)[k], summary(reference)[k]) for k in keys if summary(run)[k] != summary(reference)[k]}
-    for name in COMPARED:
+    for name in COMPARED if but is None else COMPARED[:-2]:
         if summary(run)[name] != summary(reference)[name]:
             found[f"summary {name}"] = (summary(run)[name], summary(reference)[name])
+    if but is not None:
+        return found
     best = [meta(folder / summary(folder)["best_checkpoint"]) | {"timestamp": None} for folder in (run, reference)]
     if best[0] != best[1]:
         found["best checkpoint"] = best

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from algos.settled import Settled, to_disk
 from experiments.recovery.manifests import find_damage, seal
-from experiments.run_files import PROGRESS_FILE, RESULT_FILE
+from experiments.run_files import BEST_FOLDER, META_FILE, PROGRESS_FILE, RESULT_FILE
 
 PREFIX = "checkpoint_"
 STAGED_PREFIX = ".publishing-"
@@ -133,28 +137,40 @@ class CheckpointShelf:
         """Rename a folder so that its name says what is wrong with it; nothing is deleted."""
         return rename_aside(path, prefix=prefix)
 
-    def prune(self, keep: int, *, spare: Path | None = None, keep_every: int | None = None) -> list[Path]:
-        """Delete the oldest checkpoints.
+    def owed_best(self) -> Path | None:
+        """The checkpoint that ``best_checkpoint`` should be a copy of and is not yet; None where it is.
+
+        That one is damaged or gone, or was taken before the newest checkpoint that was the best of its time.
+        """
+        was_best = [path for path in self.published() if read_meta(path).get("is_best")]
+        if not was_best:
+            return None
+        kept, newest = (_taken(read_meta(path)) for path in (self.folder / BEST_FOLDER, was_best[-1]))
+        return was_best[-1] if newest > kept else None
+
+    def prune(self, keep: int, *, keep_every: int | None = None) -> list[Path]:
+        """Delete the oldest checkpoints, but for the best one where it has not been copied yet.
 
         Args:
             keep: How many of the newest stay, at least 1.
-            spare: One that stays whatever its age: the best.
             keep_every: Every so manieth stays for the record, by number.
 
         Returns:
             What was deleted.
         """
-        deleted = self.prunable(keep, spare=spare, keep_every=keep_every)
+        deleted = self.prunable(keep, keep_every=keep_every)
         for path in deleted:
             doomed = path.with_name(f"{STAGED_PREFIX}deleting-{path.name}")
             os.rename(path, doomed)  # never a half-deleted folder under a checkpoint's name
             _delete(doomed)
         return deleted
 
-    def prunable(self, keep: int, *, spare: Path | None = None, keep_every: int | None = None) -> list[Path]:
+    def prunable(self, keep: int, *, keep_every: int | None = None) -> list[Path]:
         """What ``prune`` would delete."""
-        doomed = set(superfluous([path.name for path in self.published()], keep, keep_every=keep_every))
-        return [path for path in self.published() if path.name in doomed and path != spare]
+        published = self.published()
+        doomed = set(superfluous([path.name for path in published], keep, keep_every=keep_every))
+        spared = self.owed_best() if doomed else None
+        return [path for path in published if path.name in doomed and path != spared]
 
     def sweep(self) -> None:
         """Remove what a kill in mid-write or mid-delete has left; nothing in it was ever published, or still wanted."""
@@ -171,6 +187,23 @@ def superfluous(names: Sequence[str], keep: int, *, keep_every: int | None = Non
         keep_every: Every so manieth stays for the record, by number.
     """
     return [n for n in names[: -max(1, keep)] if not keep_every or checkpoint_number(n) % keep_every]
+
+
+def read_meta(checkpoint: Path) -> dict[str, Any]:
+    """What a checkpoint says of itself; nothing where that cannot be read, as in a damaged one."""
+    try:
+        meta = json.loads((checkpoint / META_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return meta if isinstance(meta, dict) else {}
+
+
+def _taken(meta: Mapping[str, Any]) -> tuple[float, int]:
+    """When a checkpoint was taken, and after how many episodes; one that does not say was before all others."""
+    try:
+        return datetime.fromisoformat(meta["timestamp"]).timestamp(), int(meta["episode"])
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return -math.inf, -1
 
 
 def _delete(folder: Path) -> None:

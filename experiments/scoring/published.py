@@ -1,4 +1,4 @@
-"""Returns that others have published for the benchmarks, in the units of ``envs.benchmarks``."""
+"""Returns that others have published for the benchmarks, in the units of ``envs.benchmarks.rllib``."""
 
 from __future__ import annotations
 

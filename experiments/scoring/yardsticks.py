@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import gymnasium as gym
@@ -11,9 +12,9 @@ import torch
 from torch import Tensor
 
 from algos.counted import counted_seed
-from algos.team_env import MultiAgentTeamEnv, TeamEnv
-from envs import benchmarks
+from algos.team_env import TeamEnv, make_team_env
 from envs import rllib as trading_floors
+from envs.benchmarks import rllib as benchmarks
 from envs.errors import InputError
 from envs.market import build_floor, spec_to_json
 from envs.optima import rllib as known_markets
@@ -245,8 +246,7 @@ class Benchmark:
 
     def __init__(self, market: str, algo: str, *, num_agents: int | None, settings: Mapping[str, Any]) -> None:
         self.env_config: Mapping[str, Any] = {"market": market, "settings": dict(settings)}
-        self._envs = [benchmarks.BenchmarkEnv(self.env_config)]
-        first = self._envs[0]
+        first = benchmarks.BenchmarkEnv(self.env_config)
         self.agent_ids: Sequence[str] = first.possible_agents
         self.num_agents = len(self.agent_ids)
         if num_agents not in (None, self.num_agents):
@@ -285,8 +285,8 @@ class Benchmark:
     def _replicas(self) -> TeamEnv:
         """Replicas for valuing, made once."""
         if self._env is None:
-            self._envs += [benchmarks.BenchmarkEnv(self.env_config) for _ in range(_REPLICAS - 1)]
-            self._env = MultiAgentTeamEnv(self._envs)
+            made = partial(benchmarks.BenchmarkEnv, self.env_config)
+            self._env = make_team_env(made, _REPLICAS, device="cpu", seed=0, with_state=False)
         return self._env
 
 

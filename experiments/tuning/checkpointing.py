@@ -35,7 +35,7 @@ from experiments.algorithm_names import SECTION_OF_ALGO
 from experiments.config import RunConfig, config_to_json, run_name
 from experiments.models import find_sound_model
 from experiments.provenance import utc_now
-from experiments.recovery.manifests import find_damage
+from experiments.recovery.manifests import MANIFEST_FILE, MARKER_FILE, find_damage
 from experiments.recovery.places import vault_of
 from experiments.recovery.scribe import Draft, Scribe, Step
 from experiments.recovery.shelf import CheckpointShelf
@@ -212,11 +212,17 @@ class CheckpointedRun(SnapshotAlgorithm):
     def restore(self, checkpoint_path: Any) -> None:
         """Carry on from the newest checkpoint that is whole, whichever one Tune remembers.
 
-        A checkpoint of another trial, as population-based training hands over, is taken as it is.
+        A checkpoint from elsewhere, such as another trial's, is verified and loaded; one without a manifest, as
+        ``save_to_path`` writes it, is loaded as it is.
+
+        Raises:
+            IncompatibleError: if it is damaged.
         """
         checkpoint = getattr(checkpoint_path, "checkpoint", checkpoint_path)
         source = Path(getattr(checkpoint, "path", checkpoint))
         if self._shelf is None or source.parent != self._shelf.folder:
+            if any((source / name).exists() for name in (MANIFEST_FILE, MARKER_FILE)):
+                _whole(source, remedy="name another one")
             super().restore(checkpoint_path)
             self.previous_checkpoint = None  # another trial's, which may be gone when this one saves
         else:

@@ -18,10 +18,10 @@ from ray.tune import Callback
 from algos.replay_files import FOLDER as REPLAY_FOLDER
 from algos.settled import fill_folder, to_disk
 from envs.errors import InputError
-from experiments.models import read_meta
 from experiments.provenance import utc_now
+from experiments.recovery.manifests import find_damage
 from experiments.recovery.records import truncate_records
-from experiments.recovery.shelf import CheckpointShelf
+from experiments.recovery.shelf import CheckpointShelf, read_meta, rename_aside
 from experiments.recovery.store import first_line
 from experiments.recovery.tune_files import keep_copies
 from experiments.recovery.vault import Vault
@@ -167,10 +167,10 @@ class RunMonitor(Callback):
             del self._awaited[trial.trial_id]
 
     def _follow(self, trial: Any, path: Path, trials: Any, result: Mapping[str, Any]) -> None:
-        meta = read_json(path / META_FILE)
         best = path.parent / BEST_FOLDER
-        if meta["is_best"]:
-            copy_folder(path, best)
+        new = path if read_json(path / META_FILE)["is_best"] else CheckpointShelf(path.parent).owed_best()
+        if new is not None:  # this one, or one that could not be copied when it was new
+            copy_folder(new, best)
         changes = {"status": "running", "algo": self.algo, "seed": self.seed}
         write_summary(_run_folder(trial), changes | self._summary(trial, path, trials, result))
         if self.address is not None:
@@ -238,9 +238,7 @@ def write_summary(folder: str | Path, changes: dict[str, Any]) -> dict[str, Any]
         The whole summary.
     """
     path = Path(folder) / SUMMARY_FILE
-    summary = dict(_EMPTY)
-    if path.is_file():
-        summary.update(read_summary(folder))
+    summary = _EMPTY | sound_summary(folder)
     summary.update(changes, updated_at=utc_now())
     write_json(path, summary)
     return summary
@@ -263,6 +261,19 @@ def read_summary(folder: str | Path) -> dict[str, Any]:
     if not isinstance(summary, dict) or "status" not in summary:
         raise InputError(f"{path} is damaged: it holds no status; {remedy}")
     return summary
+
+
+def sound_summary(folder: str | Path) -> dict[str, Any]:
+    """Read ``summary.json`` where nobody else writes to the run folder.
+
+    A damaged one is set aside: all that it says is written anew, from checkpoints and results.
+    """
+    try:
+        return read_summary(folder)
+    except InputError:
+        aside = rename_aside(Path(folder) / SUMMARY_FILE)
+    print(f"{SUMMARY_FILE} is damaged: set aside as {aside.name}, and written anew", flush=True)
+    return {}
 
 
 def tidy(folder: Path) -> None:
@@ -288,9 +299,12 @@ def mend_best(folder: Path) -> Path | None:
         The trial's newest whole checkpoint.
     """
     mend_copy(folder / BEST_FOLDER)
-    newest = CheckpointShelf(folder).newest_valid()
-    if newest is not None and read_json(newest / META_FILE)["is_best"]:
-        copy_folder(newest, folder / BEST_FOLDER)  # a kill may have come between the two
+    shelf = CheckpointShelf(folder)
+    newest = shelf.newest_valid()
+    if newest is not None:  # a kill may have come between the two, or there was no room for a copy
+        new = newest if read_json(newest / META_FILE)["is_best"] else shelf.owed_best()
+        if new is not None and (new == newest or not find_damage(new)):
+            copy_folder(new, folder / BEST_FOLDER)
     return newest
 
 

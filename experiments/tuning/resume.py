@@ -13,14 +13,14 @@ from experiments.config import RunConfig, run_folder, run_vault
 from experiments.models import find_model
 from experiments.recovery.lease import LEASE_FILE
 from experiments.recovery.manifests import find_damage
-from experiments.recovery.shelf import CheckpointShelf
+from experiments.recovery.shelf import CheckpointShelf, checkpoint_number
 from experiments.recovery.tune_files import mend_tune_files, planned_env_runners
 from experiments.run_files import RECORD_FILE
 from experiments.run_folders import has_begun, lost_checkpoints
 from experiments.run_record import read_run_record
 from experiments.settings import settings_of
 from experiments.tuning.best import restore_best
-from experiments.tuning.monitor import read_summary
+from experiments.tuning.monitor import sound_summary
 from experiments.tuning.search_record import SearchRecord
 
 CHANGEABLE_IN_SEARCH = ("storage", "name", "resume", "json", "config", "skip_training")
@@ -55,7 +55,7 @@ def is_known(config: RunConfig) -> bool:
 def is_complete(config: RunConfig) -> bool:
     """Whether the run folder already holds everything that is asked for."""
     folder = run_folder(config)
-    summary = read_summary(folder)
+    summary = sound_summary(folder)
     if summary.get("status") != "complete":
         return False
     if config.search.num_trials:
@@ -177,7 +177,7 @@ def named_checkpoint(config: RunConfig) -> dict[str, str] | None:
     folder = run_folder(config).absolute()
     before = read_run_record(folder).resume_from
     is_again = before is not None and folder / before["checkpoint"] == Path(config.resume).expanduser().absolute()
-    if is_again and read_summary(folder).get("status") != "complete":
+    if is_again and sound_summary(folder).get("status") != "complete":
         print(f"{config.resume} was gone back to before: carrying on from what has followed it")
         return None
     model = find_model(config.resume)
@@ -227,8 +227,10 @@ def check_checkpoints(folder: Path, *, is_named: bool = False) -> list[str]:
         InputError: if there are checkpoints, but none of them is whole, or there were some, and all of them are gone.
     """
     reports: list[str] = []
-    latest = read_summary(folder).get("latest_checkpoint")
+    latest = sound_summary(folder).get("latest_checkpoint")
     of_summary = [] if latest is None else [(folder / latest).parent]  # which may be gone with all that was in it
+    if latest is not None and (gone := _is_gone(folder / latest)):
+        reports.append(gone)
     for trial in sorted({*folder.glob("trial_*"), *of_summary}):
         shelf = CheckpointShelf(trial)
         if shelf.newest_valid(reports.append) is None and shelf.damaged() and not is_named:
@@ -240,6 +242,15 @@ def check_checkpoints(folder: Path, *, is_named: bool = False) -> list[str]:
             raise InputError(lost)
         restore_best(trial, reports.append)
     return reports
+
+
+def _is_gone(checkpoint: Path) -> str:
+    """What to say of a newest checkpoint of which not even a damaged folder is left; empty where it is there."""
+    shelf, number = CheckpointShelf(checkpoint.parent), checkpoint_number(checkpoint.name)
+    known = [checkpoint_number(path.name) for path in (*shelf.published(), *shelf.damaged(), *shelf.overtaken())]
+    if not shelf.published() or number <= max(known):
+        return ""
+    return f"{checkpoint.name} is gone: the newest that is left is {shelf.published()[-1].name}"
 
 
 def set_aside(config: RunConfig) -> None:

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.models import read_meta
-from experiments.recovery.shelf import CheckpointShelf
+from experiments.recovery.shelf import CheckpointShelf, read_meta
 from experiments.run_files import BEST_FOLDER
 from experiments.tuning.best import checkpoint_score
 from experiments.tuning.monitor import RunMonitor, summary_of

@@ -160,8 +160,14 @@ def test_verify_reaches_what_no_shelf_numbers(folder, capsys, place):
     assert "5 checked, 1 damaged" in capsys.readouterr().out
 
 
+def keep_best(folder, number=1):
+    trial = folder / "trial_0"
+    return shutil.copytree(trial / f"checkpoint_{number:06d}", trial / "best_checkpoint")
+
+
 def test_prune_shows_first_and_deletes_when_told(folder, tmp_path, capsys):
     out = tmp_path / "out.json"
+    keep_best(folder)
     assert asked("prune", folder, "--keep", 2, "--json", out) == 0
     assert json.loads(out.read_text())["deleted"] is False
     shown = capsys.readouterr().out
@@ -177,7 +183,27 @@ def test_prune_shows_first_and_deletes_when_told(folder, tmp_path, capsys):
     assert "nothing to delete" in capsys.readouterr().out
 
 
+def test_prune_leaves_a_best_checkpoint_of_which_there_is_no_copy(folder):
+    assert asked("prune", folder, "--keep", 1, "--yes") == 0
+    assert numbers(folder) == [1, 3]
+
+
+@pytest.mark.parametrize("file", ["weights", "checkpoint_meta.json"])
+def test_prune_never_deletes_the_last_whole_copy_of_the_best(folder, capsys, file):
+    path = folder / "trial_0" / "checkpoint_000001" / "checkpoint_meta.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"metric_value": 9.0}))
+    seal(path.parent)
+    best = keep_best(folder)
+    (best / file).write_bytes(b"damage")
+    assert asked("prune", folder, "--keep", 1, "--yes") == 0
+    assert "best_checkpoint is damaged" in capsys.readouterr().out
+    assert json.loads((best / "checkpoint_meta.json").read_text())["metric_value"] == 9.0
+    assert (best / "weights").read_bytes() == b"x" * 1000
+    assert numbers(folder)[-1] == 3
+
+
 def test_prune_keeps_every_so_manieth_for_the_record(folder, capsys):
+    keep_best(folder)
     assert asked("prune", folder, "--keep", 1, "--keep-every", 2) == 0
     shown = capsys.readouterr().out
     assert "checkpoint_000001" in shown

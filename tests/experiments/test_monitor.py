@@ -26,6 +26,16 @@ def test_summary_has_every_field_from_the_start_and_keeps_what_is_not_named(tmp_
     assert (found["status"], found["algo"], found["episodes"]) == ("running", "vdn", 7)
 
 
+@pytest.mark.parametrize("text", ["", "{}", '{"status": "comp', "[1]"])
+def test_damaged_summary_is_set_aside_and_written_anew(tmp_path, capsys, text):
+    (tmp_path / "summary.json").write_text(text)
+    assert write_summary(tmp_path, {"status": "running", "episodes": 7})["episodes"] == 7
+    assert read_summary(tmp_path)["status"] == "running"
+    assert (tmp_path / "damaged-summary.json").read_text() == text
+    said = "summary.json is damaged: set aside as damaged-summary.json, and written anew\n"
+    assert capsys.readouterr().out == said
+
+
 def test_summary_of_a_new_folder_is_empty_and_a_damaged_one_is_refused(tmp_path):
     assert read_summary(tmp_path) == {}
     (tmp_path / "summary.json").write_text("{}")
@@ -263,6 +273,28 @@ def test_disk_that_takes_no_note_of_a_checkpoint_does_not_end_training(tmp_path,
     monitor.on_trial_result(3, [trial], trial, trial.last_result)
     assert read_summary(folder)["latest_checkpoint"] == "trial_0/checkpoint_000001"
     assert read_summary(folder)["best_metric"]["value"] == 1.5
+
+
+def test_best_that_could_not_be_copied_is_copied_later_and_stays_until_then(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    folder = tmp_path / "run"
+    trial, monitor = trial_in(folder), RunMonitor(algo="ppo", seed=4)
+    shelf = CheckpointShelf(folder / "trial_0")
+    report(monitor, trial, 1, sharpe=0.5, is_best=True)
+    go_on(monitor, trial)
+    with monkeypatch.context() as patch:
+        patch.setattr(monitor_module, "copy_folder", refuse)
+        report(monitor, trial, 2, sharpe=1.5, is_best=True)
+        report(monitor, trial, 3, sharpe=0.7, is_best=False)
+    shelf.prune(1)
+    assert [path.name for path in shelf.published()] == ["checkpoint_000002", "checkpoint_000003"]
+    assert read_summary(folder)["best_metric"]["value"] == 0.5
+    go_on(monitor, trial)
+    assert read_summary(folder)["best_metric"]["value"] == 1.5
+    shelf.prune(1)
+    assert [path.name for path in shelf.published()] == ["checkpoint_000003"]
 
 
 class Vaulted:

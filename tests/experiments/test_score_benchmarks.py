@@ -11,7 +11,7 @@ from test_score import QUICK, SHORT, asked
 
 from algos.counted import counted_seed
 from algos.team_env import MultiAgentTeamEnv
-from envs.benchmarks import BenchmarkEnv
+from envs.benchmarks.rllib import BenchmarkEnv
 from experiments import score
 from experiments.cli import exit_code
 from experiments.scoring import settings

@@ -34,6 +34,7 @@ def report(monitor, trial, number, *, sharpe, is_best, before=None):
     meta = {
         "episode": 10 * number,
         "total_steps": 100 * number,
+        "timestamp": f"2026-01-01T00:00:{number:02d}+00:00",
         "weights_sha256": f"hash {number}",
         "is_best": is_best,
         "metric_name": "sharpe",

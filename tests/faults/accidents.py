@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 from commands import MARKET, TIMEOUT_S, Started, checkpoints, readme_script, run_command, run_script, summary
-from comparing import differences
+from comparing import differences, of_places, of_saves
 from killing import CLOCK, RUNS
 
 WORDS = [*MARKET, *CLOCK, *RUNS["qmix"]]
@@ -57,6 +57,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "truncated experiment state": lambda f: os.truncate(state_file(f), 500),
     "missing experiment state": lambda f: [p.unlink() for p in f.glob("experiment_state-*.json")],
     "stale experiment state": lambda f: shutil.copy(next((f / "early").glob("*.json")), state_file(f)),
+    "damaged summary.json": lambda f: os.truncate(f / "summary.json", 20),
     "half a line in result.json": lambda f: (f / "trial_0" / "result.json").open("a").write('{"training_iter'),
     "everything of Tune's": lambda f: [p.unlink() for p in (f / "tuner.pkl", *f.glob("experiment_state-*.json"))],
 }
@@ -93,6 +94,8 @@ def carry_on_after(damage: str, interrupted: Path, folder: Path, reference: Path
     aside = [*folder.glob("damaged-*"), *folder.glob("trial_0/damaged-*")]
     if not aside and damage not in NOT_SET_ASIDE:
         return "nothing was set aside"
+    if damage == "missing folder" and "is gone: the newest that is left" not in ended.stdout:
+        return "nothing was said"
     if aside and "set aside" not in ended.stdout:
         return "nothing was said"
     return ""
@@ -112,7 +115,7 @@ def interrupted_by(number: int, folder: Path, reference: Path, *, everyone: bool
         return f"it has {summary(folder)['episodes']} episodes, after {before}"
     if run_command(folder, *WORDS).returncode:
         return "the same command failed"
-    return str(differences(folder, reference, has_stopped=True) or "")
+    return str(differences(folder, reference, but=of_places) or "")
 
 
 def stopped_at_once(folder: Path, reference: Path) -> str:
@@ -126,7 +129,7 @@ def stopped_at_once(folder: Path, reference: Path) -> str:
         return f"exit {code}"
     if run_command(folder, *WORDS).returncode:
         return "the same command failed"
-    return str(differences(folder, reference, has_stopped=True) or "")
+    return str(differences(folder, reference, but=of_places) or "")
 
 
 def carried_on_by_tune(folder: Path, reference: Path) -> str:
@@ -240,7 +243,7 @@ def on_a_full_disk(folder: Path, reference: Path, *, holds_all: bool = False) ->
             return "the last good checkpoint is gone"
         if code:
             return f"exit {code}: {text[-800:]}"
-        return str(differences(run, reference, has_stopped=True) or "")
+        return str(differences(run, reference, but=of_saves) or "")
 
 
 def on_a_read_only_folder(folder: Path, reference: Path) -> str:
@@ -260,7 +263,7 @@ def on_a_read_only_folder(folder: Path, reference: Path) -> str:
         return f"nothing was said: {text[-600:]}"
     if code:
         return f"exit {code}: {text[-800:]}"
-    return str(differences(folder, reference, has_stopped=True) or "")
+    return str(differences(folder, reference, but=of_saves) or "")
 
 
 def _wait_for(started: Started, words: str) -> bool:

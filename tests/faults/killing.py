@@ -22,6 +22,7 @@ CRITICS = ["--maddpg.num-envs-per-env-runner", "8", "--maddpg.learning-starts", 
 JOINT = ["--mappo.train-batch-size-per-learner", "256", "--mappo.minibatch-size", "64", "--mappo.num-epochs", "1"]
 RUNS = {
     "qmix": ["--algo", "qmix", *TEAM, "--episodes", "96"],
+    "qmix-keep-1": ["--algo", "qmix", *TEAM, "--checkpoint-interval", "1", "--keep", "1", "--episodes", "64"],
     "vdn": ["--algo", "vdn", *TEAM, "--episodes", "96"],
     "iql": ["--algo", "iql", *TEAM, *DISTRIBUTIONAL, "--episodes", "96"],
     "ppo": ["--algo", "ppo", *BATCH, "--ppo.num-envs-per-env-runner", "8", "--episodes", "160"],
@@ -84,6 +85,7 @@ PHASES = {
         "experiments.tuning.loggers:RecordLogger.log_trial_result:before",
         "experiments.tuning.loggers:RecordLogger.log_trial_result:after",
         "experiments.tuning.monitor:RunMonitor.on_checkpoint:before",
+        "experiments.tuning.monitor:RunMonitor.on_step_end:before",
         "experiments.tuning.monitor:copy_folder:after",
         "experiments.tuning.monitor:write_summary:before",
         "experiments.tuning.monitor:write_summary:after",
@@ -115,7 +117,7 @@ OFTEN = {
     "log_trial_result": 40,
     "step": 40,
 }
-OFTEN |= {"on_trial_result": 40, "finish_saving": 40}
+OFTEN |= {"on_trial_result": 40, "on_step_end": 40, "finish_saving": 40}
 """Calls among which one is chosen, of functions that are called more than once or twice in a session."""
 
 

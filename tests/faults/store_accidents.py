@@ -35,13 +35,13 @@ class Run:
         env = self.store.env(self.folder / machine) | env
         return Started(self.here(machine), *WORDS, env=env, out=out, storage=self.store.storage)
 
-    def finish(self, machine: str, reference: Path, *, has_stopped: bool = False) -> str:
+    def finish(self, machine: str, reference: Path) -> str:
         """Give the command again and compare; empty where it ends as the run that nothing happened to."""
         with self.start(machine) as started:
             code = started.process.wait(240)
         if code:
             return f"exit {code}: {started.out.read_text()[-800:]}"
-        return str(differences(self.here(machine), reference, has_stopped=has_stopped) or "")
+        return str(differences(self.here(machine), reference) or "")
 
     def interrupted(self, machine: str, episodes: int = 48) -> None:
         """Train on a machine, and kill it there."""

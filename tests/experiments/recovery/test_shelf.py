@@ -1,4 +1,5 @@
 import errno
+import json
 import os
 import random
 import shutil
@@ -227,13 +228,45 @@ def test_newest_are_kept_and_never_fewer_than_one(full, keep, left):
     assert [int(path.name[-6:]) for path in deleted] == [i for i in range(4) if i not in left]
 
 
-def test_best_and_every_kth_stay(full):
-    full.prune(1, spare=full.published()[1])
-    assert numbers(full) == [1, 3]
+def test_every_kth_stays(full):
     for _ in range(4):
         full.publish(fill())
     full.prune(1, keep_every=3)
-    assert numbers(full) == [3, 6, 7]
+    assert numbers(full) == [0, 3, 6, 7]
+
+
+def of_worth(second, *, is_best, episode=0):
+    """A checkpoint that says when it was taken, and whether it was the best."""
+    meta = {"timestamp": f"2026-01-01T00:00:{second:02d}+00:00", "is_best": is_best, "episode": episode}
+    return lambda folder: (folder / "checkpoint_meta.json").write_text(json.dumps(meta)) and None
+
+
+@pytest.mark.parametrize(
+    ("kept", "spared"),
+    [
+        (None, 2),  # there is no copy
+        ((0, 0), 2),  # of the best before
+        ((2, 20), None),  # of this one
+        ((2, 10), 2),  # of another one in the same second
+        ((7, 0), None),  # of a later one, which is gone
+        ("damage", 2),
+    ],
+)
+def test_best_stays_until_it_has_been_copied(tmp_path, kept, spared):
+    shelf = CheckpointShelf(tmp_path)
+    for i in range(5):
+        shelf.publish(of_worth(i, is_best=i in (0, 2), episode=10 * i))
+    best = tmp_path / "best_checkpoint"
+    if kept is not None:
+        best.mkdir()
+        if kept == "damage":
+            (best / "checkpoint_meta.json").write_text("{")
+        else:
+            of_worth(kept[0], is_best=True, episode=kept[1])(best)
+    owed = shelf.owed_best()
+    assert (owed and int(owed.name[-6:])) == spared
+    shelf.prune(1)
+    assert numbers(shelf) == sorted({4} | ({spared} if spared is not None else set()))
 
 
 def test_delete_that_is_cut_short_leaves_no_half_checkpoint(full, monkeypatch):

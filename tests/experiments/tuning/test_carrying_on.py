@@ -1,15 +1,18 @@
 """What a trainable goes on from, and what it refuses to start over; without an algorithm."""
 
 import json
+import shutil
 
 import pytest
 from clocked import Clocked
+from ray.tune.trainable import Trainable
 from runs import config_of
 from trials import lines_of, trial_in
 
 from algos.errors import IncompatibleError
 from experiments.recovery.shelf import CheckpointShelf
-from experiments.tuning.monitor import RunMonitor
+from experiments.tuning.monitor import RunMonitor, write_summary
+from experiments.tuning.resume import check_checkpoints
 
 
 @pytest.fixture
@@ -83,3 +86,37 @@ def test_checkpoint_that_is_named_is_verified(trainable, has_newer):
     (named / "run_state.json").write_text("{}")
     with pytest.raises(IncompatibleError, match=r"is damaged, run_state.json: .* name another one with --resume"):
         trainable._carry_on()
+
+
+@pytest.mark.parametrize("damaged", ["run_state.json", "manifest.json", None])
+def test_checkpoint_of_another_folder_is_verified(trainable, tmp_path, monkeypatch, damaged):
+    loaded = []
+    monkeypatch.setattr(Trainable, "restore", lambda self, path: loaded.append(path))
+    here, trainable._shelf = trainable._shelf, CheckpointShelf(tmp_path / "elsewhere")
+    other = publish(trainable)
+    trainable._shelf = here
+    if damaged is None:
+        trainable.restore(str(other))
+        assert loaded == [str(other)]
+        return
+    (other / damaged).write_text("{}")
+    with pytest.raises(IncompatibleError, match=r"is damaged, .*: name another one"):
+        trainable.restore(str(other))
+    assert loaded == []
+
+
+@pytest.mark.parametrize("becomes", ["gone", "damaged", "whole"])
+def test_newest_checkpoint_that_is_gone_is_told(trainable, capsys, becomes):
+    publish(trainable)
+    newest = publish(trainable, "checkpoint_000001")
+    write_summary(trainable._run_folder, {"latest_checkpoint": "trial_0/checkpoint_000001"})
+    if becomes == "gone":
+        shutil.rmtree(newest)
+    elif becomes == "damaged":
+        (newest / "run_state.json").unlink()
+    told = check_checkpoints(trainable._run_folder)
+    assert check_checkpoints(trainable._run_folder) == (told if becomes == "gone" else []), "set aside, once"
+    if becomes == "gone":
+        assert told == ["checkpoint_000001 is gone: the newest that is left is checkpoint_000000"]
+    else:
+        assert len(told) == (becomes == "damaged")

@@ -9,7 +9,8 @@ import pytest
 from mpe2 import simple_speaker_listener_v4, simple_spread_v3
 from ray.rllib.utils.pre_checks.env import check_multiagent_environments
 
-from envs.benchmarks import BenchmarkEnv, episode_seed
+from envs.benchmarks.replicas import episode_seed
+from envs.benchmarks.rllib import BenchmarkEnv
 from envs.errors import InputError
 
 MARKETS = ("lbf:5x5-2p-1f-coop", "lbf:2s-8x8-3p-2f", "mpe:simple_spread", "mpe:simple_speaker_listener")
@@ -61,7 +62,7 @@ def test_particles_are_paid_the_packages_sum(market, module):
     script = script_of(env)
     for count, reset in enumerate(({"seed": 7}, {}, {})):
         seen, rewards, ends = episode(env, script, **reset)
-        obs, _ = own.reset(seed=episode_seed(7, count))
+        obs, _ = own.reset(seed=int(episode_seed(7, count)))
         for t in range(25):
             assert all(np.array_equal(obs[agent], seen[t][agent]) for agent in own.agents)
             obs, paid, _, _, _ = own.step(script(t))
@@ -76,7 +77,7 @@ def test_foragers_are_paid_the_packages_sum_and_running_out_of_time_is_a_truncat
     for count in range(40):
         seen, rewards, ends = episode(env, script, **({"seed": 11} if count == 0 else {}))
         own = gym.make("Foraging-5x5-2p-1f-v3", disable_env_checker=True).unwrapped  # new: it remembers who stood where
-        obs, _ = own.reset(seed=episode_seed(11, count))
+        obs, _ = own.reset(seed=int(episode_seed(11, count)))
         for t, paid_here in enumerate(rewards):
             assert all(np.array_equal(a, b) for a, b in zip(obs, seen[t].values(), strict=True))
             obs, paid, is_over, _, _ = own.step(list(script(t).values()))

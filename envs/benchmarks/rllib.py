@@ -6,6 +6,7 @@ import importlib
 import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import gymnasium as gym
@@ -13,7 +14,9 @@ import numpy as np
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 from ray.tune.registry import register_env
 
-from envs.counted import counted_hash
+from envs.benchmarks.foraging import Foraging
+from envs.benchmarks.particles import SpeakerListener, Spread
+from envs.benchmarks.replicas import BenchmarkReplicas, MakeReplicas, World, episode_seed
 from envs.errors import InputError, nearest
 
 ENV_NAME = "benchmark"
@@ -28,11 +31,6 @@ _NOT_OURS = ("self", "render_mode")
 def is_benchmark(market: str) -> bool:
     """Whether a market's name is that of a benchmark: ``lbf:ID`` or ``mpe:ID``."""
     return market.partition(":")[0] in FAMILIES
-
-
-def episode_seed(seed: int, episode: int) -> int:
-    """Seed that the package's own environment gets for an episode, in [0, 2**32)."""
-    return int(counted_hash(seed, episode)) % 2**32
 
 
 class _Moved(NamedTuple):
@@ -57,6 +55,9 @@ class _Game(Protocol):
     def step(self, actions: Sequence[Any]) -> _Moved:
         """Take one joint action."""
 
+    def world(self) -> World | None:
+        """The same rules for many replicas at once; None where there are none with these settings."""
+
     def close(self) -> None:
         """Let go of what it holds."""
 
@@ -72,7 +73,8 @@ class _Foraging:
         ids = [i[len("Foraging-") : -len("-v3")] for i in gym.registry if i.startswith("Foraging-") and i[-3:] == "-v3"]
         name = _known(market, ids)
         kwargs = {**gym.spec(f"Foraging-{name}-v3").kwargs, **settings}
-        self._env = _made(market, package.ForagingEnv, package.ForagingEnv, kwargs, settings)
+        self._maker = partial(_made, market, package.ForagingEnv, package.ForagingEnv, kwargs, settings)
+        self._env = self._maker()
         self.agent_ids: Sequence[str] = [f"forager_{n}" for n in range(self._env.n_agents)]
         self.observation_spaces: Sequence[gym.Space[Any]] = list(self._env.observation_space)
         self.action_spaces: Sequence[gym.Space[Any]] = list(self._env.action_space)
@@ -87,6 +89,11 @@ class _Foraging:
         is_eaten = not self._env.field.any()
         return _Moved(obs, rewards, is_eaten, bool(is_over) and not is_eaten)
 
+    def world(self) -> World | None:
+        if self._env._grid_observation or not self._env._observe_agent_levels:
+            return None
+        return Foraging(self._maker())
+
     def close(self) -> None:
         self._env.close()
 
@@ -100,7 +107,8 @@ class _Particles:
         versions = {path.split("/")[1]: module for path, module in package.mpe_environments.items()}
         by_name = {name.rpartition("_v")[0]: module for name, module in versions.items()} | versions
         module = by_name[_known(market, by_name)]
-        self._env = _made(market, module.parallel_env, module.raw_env, dict(settings), settings)
+        self._maker = partial(_made, market, module.parallel_env, module.raw_env, dict(settings), settings)
+        self._env = self._maker()
         self.agent_ids: Sequence[str] = list(self._env.possible_agents)
         self.observation_spaces: Sequence[gym.Space[Any]] = [self._env.observation_space(a) for a in self.agent_ids]
         self.action_spaces: Sequence[gym.Space[Any]] = [self._env.action_space(a) for a in self.agent_ids]
@@ -112,6 +120,18 @@ class _Particles:
         obs, rewards, terminated, truncated, _ = self._env.step(dict(zip(self.agent_ids, actions, strict=True)))
         is_over = all(terminated.values())
         return _Moved(self._by_agent(obs), self._by_agent(rewards), is_over, not is_over and all(truncated.values()))
+
+    def world(self) -> World | None:
+        game = self._maker().unwrapped
+        name, rules = type(game).__module__.rpartition(".")[2], game.scenario
+        if game.continuous_actions:
+            return None
+        if name == "simple_speaker_listener":
+            return SpeakerListener(game)
+        others = (rules.num_agent_neighbors, rules.num_landmark_neighbors) if name == "simple_spread" else (0,)
+        if name != "simple_spread" or rules.curriculum or rules.terminate_on_success or others != (None, None):
+            return None
+        return Spread(game)
 
     def close(self) -> None:
         self._env.close()
@@ -148,6 +168,11 @@ class BenchmarkEnv(MultiAgentEnv):
     ### Episode End
     All food is eaten (termination), or time is over (truncation).
 
+    ### Replicas
+    Foraging, simple_spread and simple_speaker_listener (with choices, and as everyone sees all that the package shows
+    by default) have ``batched``, by which team runners step many replicas at once, to the same numbers and hundreds of
+    times faster; others are stepped one by one.
+
     Args:
         config: ``market``, and ``settings``: ``reward`` (team or own) and arguments of the package's environment.
 
@@ -179,13 +204,22 @@ class BenchmarkEnv(MultiAgentEnv):
         self.observation_spaces = dict(zip(self.possible_agents, self._game.observation_spaces, strict=True))
         self.action_spaces = dict(zip(self.possible_agents, self._game.action_spaces, strict=True))
         self._seed, self._episode, self._is_over = 0, -1, True
+        world = self._game.world()
+        if world is not None:
+            self.batched: MakeReplicas = partial(
+                BenchmarkReplicas,
+                world=world,
+                observation_spaces=self.observation_spaces,
+                action_spaces=self.action_spaces,
+                is_shared=self._is_shared,
+            )
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Begin an episode: the first of a new stream if seeded, else the next one."""
         self._seed, self._episode = (self._seed, self._episode + 1) if seed is None else (seed, 0)
-        obs = self._game.reset(episode_seed(self._seed, self._episode))
+        obs = self._game.reset(int(episode_seed(self._seed, self._episode)))
         self._is_over, self.agents = False, list(self.possible_agents)
         return self._named(obs), {agent: {} for agent in self.agents}
 
