@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, Literal
 
 from pydantic import Field
@@ -18,10 +18,12 @@ from experiments.arguments import parse_flags, print_help, scan_flags
 from experiments.cli import DONE, FAILED, check_json_flag, write_json_flag
 from experiments.exports import export_model
 from experiments.recovery.lock import run_lock
-from experiments.recovery.manifests import find_damage, folder_bytes
-from experiments.recovery.shelf import DAMAGED_PREFIX, CheckpointShelf, checkpoint_number, read_meta
+from experiments.recovery.manifests import MARKER_FILE, find_damage, folder_bytes
+from experiments.recovery.shelf import DAMAGED_PREFIX, PREFIX, CheckpointShelf, checkpoint_number, read_meta
+from experiments.recovery.store import is_remote, join
+from experiments.recovery.vault import Vault
 from experiments.reporting.tables import rows_table, show
-from experiments.run_files import BEST_FOLDER, BRANCH_FOLDER, RECORD_FILE
+from experiments.run_files import BEST_FOLDER, BRANCH_FOLDER, META_FILE, RECORD_FILE, SUMMARY_FILE
 from experiments.run_record import find_run_folder, read_run_record
 from experiments.settings import settings_of
 
@@ -39,7 +41,8 @@ class CheckpointsConfig:
     """list: what there is. verify: every byte against its manifest, 1 if any differs. prune: delete the oldest.
     export: SafeTensors for each agent, with a summary."""
     path: str | None = None
-    """Run folder, or a folder with runs in it. For export: a run folder (its best checkpoint), or a checkpoint."""
+    """Run folder, or a folder with runs in it; for list and verify also an address in a store (s3://...). For export: a
+    run folder (its best checkpoint), or a checkpoint."""
     keep: int = Field(default=5, ge=1)
     """For prune: how many of the newest stay in each trial; the best stays beside them."""
     keep_every: int | None = Field(default=None, ge=1)
@@ -73,6 +76,12 @@ def run(argv: Sequence[str]) -> int:
     _check_flags(config.action, flags)
     if config.action == "export":
         return _export(config)
+    if config.path is not None and is_remote(config.path):
+        if config.action == "prune":
+            raise InputError(
+                f"{config.path} is in a store, where a run's own command makes room: give it another --keep"
+            )
+        return _tell(config, *stored_rows(config.path), title="Checkpoints of")
     trials = find_trials(config.path)
     if config.action == "prune":
         rows = _prune(trials, keep=config.keep, keep_every=config.keep_every, is_real=config.yes)
@@ -81,6 +90,11 @@ def run(argv: Sequence[str]) -> int:
         rows = [row for trial in trials for row in checkpoint_rows(trial)]
         title = "Checkpoints of"
     remarks = [remark for folder in dict.fromkeys(map(_run_of, trials)) if (remark := _remark(folder))]
+    return _tell(config, rows, remarks, title=title)
+
+
+def _tell(config: CheckpointsConfig, rows: list[dict[str, Any]], remarks: list[str], *, title: str) -> int:
+    """Show what was found, a table for each trial; returns the exit code."""
     for trial in dict.fromkeys(row["trial"] for row in rows):
         show(rows_table([_shown(row) for row in rows if row["trial"] == trial], title=f"{title} {trial}"))
     num_damaged = sum(row["state"] != "whole" for row in rows)
@@ -162,6 +176,51 @@ def checkpoint_rows(trial: Path) -> list[dict[str, Any]]:
     return [row for path in (*shelf.published(), *aside, *others) if (row := _row(path)) is not None]
 
 
+def stored_rows(address: str) -> tuple[list[dict[str, Any]], list[str]]:
+    """Rows as of ``checkpoint_rows`` for all that is below an address in a store, and what is wrong with records there.
+
+    Nothing is written there. Every checkpoint is brought here, one at a time, verified and deleted again; uploads that
+    are under way, or were cut, are none.
+
+    Raises:
+        InputError: if the address cannot be understood, or there are no checkpoints.
+        OSError: if the store does not answer.
+    """
+    vault = Vault(address, Path())
+    names = vault.store.names()
+    found = {"/".join(parts[: i + 1]) for name in names for i, parts in _checkpoint_in(name)}
+    whole_parts = (MARKER_FILE, META_FILE)
+    found = {name for name in found if any(f"{name}/{part}" in names for part in whole_parts)}
+    if not found:
+        raise InputError(f"{address} holds no checkpoints")
+    rows: list[dict[str, Any]] = []
+    root = PurePosixPath(address.partition("?")[0])
+    metas = {name: vault.store.get_json(f"{name}/{META_FILE}") or {} for name in found}
+    for name in sorted(found, key=_in_order):
+        marker = vault.store.get_json(f"{name}/{MARKER_FILE}") or {}
+        size = int(marker.get("bytes", 0)) + sum(e["bytes"] for e in marker.get("segments", {}).values())
+        best = metas.get(str(PurePosixPath(name).with_name(BEST_FOLDER)))
+        rows.append(_row_of(root / name, metas[name], size=size, best=best, damage=vault.check(name)))
+    runs = sorted({name.rpartition("/")[0] for name in names if name.rpartition("/")[2] in (RECORD_FILE, SUMMARY_FILE)})
+    records = [join(run, RECORD_FILE) if run else RECORD_FILE for run in runs]
+    return rows, [f"{join(address, name)} is missing or damaged" for name in records if not vault.store.get_json(name)]
+
+
+def _checkpoint_in(name: str) -> Iterator[tuple[int, list[str]]]:
+    """Which part of an object's name is that of a checkpoint, and all its parts."""
+    parts = name.split("/")
+    for i, part in enumerate(parts[:-1]):
+        if _is_checkpoint(part):
+            yield i, parts
+            return
+
+
+def _in_order(name: str) -> tuple[str, bool, int, str]:
+    """As ``checkpoint_rows`` has them: by trial, then by number; what has none is last."""
+    trial, _, own = name.rpartition("/")
+    return trial, checkpoint_number(own) < 0 or not own.startswith(PREFIX), checkpoint_number(own), own
+
+
 def _best_now(trial: Path) -> dict[str, Any]:
     """What the checkpoint says of itself that is the best now; others say that they were the best when written."""
     if (trial / BEST_FOLDER).is_dir():
@@ -173,20 +232,29 @@ def _best_now(trial: Path) -> dict[str, Any]:
 def _row(path: Path) -> dict[str, Any] | None:
     """What there is to say of a checkpoint; None where it has vanished meanwhile, as old ones of a live run do."""
     damage = find_damage(path) and find_damage(path)  # a live run may have replaced the best one
-    meta, trial = read_meta(path), path.parent.absolute()
-    row = {
+    found = str(damage[0]) if damage else None
+    size, best = folder_bytes(path), _best_now(path.parent)
+    row = _row_of(path.absolute(), read_meta(path), size=size, best=best, damage=found)
+    return row if path.is_dir() else None
+
+
+def _row_of(
+    path: PurePath, meta: Mapping[str, Any], *, size: int, best: Mapping[str, Any] | None, damage: str | None
+) -> dict[str, Any]:
+    """What there is to say of a checkpoint, by what it says of itself."""
+    trial = path.parent
+    return {
         "trial": f"{trial.parent.name}/{trial.name}",
         "checkpoint": path.name,
         "episode": meta.get("episode"),
         "steps": meta.get("total_steps"),
         "age_h": _age_h(meta.get("timestamp")),
-        "size_mb": round(folder_bytes(path) / 1e6, 3),
+        "size_mb": round(size / 1e6, 3),
         "metric": meta.get("metric_name"),
         "value": meta.get("metric_value"),
-        "best": "best" if meta and meta == _best_now(path.parent) else "",
-        "state": str(damage[0]) if damage else "whole",
+        "best": "best" if meta and meta == best else "",
+        "state": damage or "whole",
     }
-    return row if path.is_dir() else None
 
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:

@@ -241,6 +241,18 @@ class Vault:
             raise InputError(f"{join(self.address, name)} is damaged, {damage}: name another checkpoint")
         return target
 
+    def check(self, name: str) -> str | None:
+        """Say what is wrong with a checkpoint in the store; None where every byte is as written.
+
+        Args:
+            name: Its path in the run folder; any folder of checkpoints in the store is looked at, whoever holds it.
+
+        Raises:
+            OSError: if the store does not answer.
+        """
+        with tempfile.TemporaryDirectory() as room:
+            return Vault(self.address, Path(room), patience_s=self.store.patience_s)._fetch(name)
+
     def _pull_checkpoints(self, trial: str, names: set[str], report: Callable[[str], None], *, may_mend: bool) -> None:
         """Bring back the newest whole checkpoint and the best one; set aside in the store what is damaged."""
         found = {n.split("/")[1] for n in names if n.startswith(f"{trial}/checkpoint_")}
