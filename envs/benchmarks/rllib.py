@@ -170,8 +170,8 @@ class BenchmarkEnv(MultiAgentEnv):
 
     ### Replicas
     Foraging, simple_spread and simple_speaker_listener (with choices, and as everyone sees all that the package shows
-    by default) have ``batched``, by which team runners step many replicas at once, to the same numbers and hundreds of
-    times faster; others are stepped one by one.
+    by default) have ``batched``, by which team runners step many replicas at once to the same numbers; others are
+    stepped one by one.
 
     Args:
         config: ``market``, and ``settings``: ``reward`` (team or own) and arguments of the package's environment.
