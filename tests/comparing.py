@@ -13,7 +13,7 @@ NOT_THE_RUN = {
 """What says when, where and how fast an iteration was computed, and not what came of it."""
 COMPARED = ("episodes", "env_steps", "agent_steps", "weights_sha256", "metrics", "best_metric", "latest_checkpoint")
 """Of the summary; the last two say which checkpoints there are."""
-_OF_SAVES = {"is_best", BEST_SCORE, "done", "is_stopped"}
+_OF_SAVES = {"save_error", "is_best", BEST_SCORE, "done", "is_stopped"}
 _OF_PLACES = {*_OF_SAVES, *VALIDATION_METRICS, "return", SEARCH_SCORE, "score", "is_evaluated", "should_checkpoint"}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,8 @@ def truncate_records(trial: Path, last_iteration: int) -> int:
 def saved_after(trial: Path) -> int | None:
     """The newest iteration whose checkpoint was there, by the records alone; None where none can be told of.
 
-    Work after a due checkpoint is reported when that is there, or could not be saved, which a file beside it says. So
-    the last line tells of none: a kill may have come between it and its checkpoint.
+    Work after a due checkpoint is reported when that is there, or could not be saved, which that report says, and a
+    file beside it. So the last line tells of none: a kill may have come between it and its checkpoint.
 
     Args:
         trial: The trial's folder.
@@ -55,7 +56,8 @@ def saved_after(trial: Path) -> int | None:
     if (trial / SAVE_ERROR_FILE).exists() or not results.is_file():
         return None
     records = [record for line in results.read_bytes().splitlines() if (record := read_line(line)) is not None]
-    return max((r["training_iteration"] for r in records[:-1] if r.get("should_checkpoint")), default=None)
+    saved = [r for r, following in pairwise(records) if r.get("should_checkpoint") and "save_error" not in following]
+    return max((r["training_iteration"] for r in saved), default=None)
 
 
 def read_line(line: bytes) -> dict[str, Any] | None:

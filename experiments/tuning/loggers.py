@@ -59,8 +59,7 @@ class RecordLogger(LoggerCallback):
         if is_mended or first <= self._latest.get(trial.trial_id, first):  # or an older one is gone on from
             truncate_records(folder, first - 1)
         self._latest[trial.trial_id] = int(results[-1]["training_iteration"])
-        for reported in results:
-            result = {name: value for name, value in reported.items() if name != "save_error"}  # of this process
+        for result in results:
             _append(folder / RESULT_FILE, json.dumps(result, cls=SafeFallbackEncoder) + "\n")
             flat = {name: value for name, value in flatten_dict(result).items() if not name.startswith("config/")}
             _append(folder / PROGRESS_FILE, _row(folder / PROGRESS_FILE, flat))

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from experiments.recovery.records import truncate_records
+from experiments.recovery.records import saved_after, truncate_records
 
 
 def line(iteration, value=0.0):
@@ -94,3 +94,22 @@ def test_replacement_that_is_cut_short_keeps_the_old_records(trial, monkeypatch)
         truncate_records(trial, 2)
     assert (trial / "result.json").read_bytes() == before
     assert sorted(path.name for path in trial.iterdir()) == ["progress.csv", "result.json"]
+
+
+@pytest.mark.parametrize(
+    ("told", "found"),
+    [
+        ([], 4),
+        ([5], 2),  # what was due after the fourth could not be saved
+        ([3, 5], None),
+        ([4], 4),  # of another one
+    ],
+)
+def test_newest_iteration_that_was_saved_is_known_from_the_records_alone(tmp_path, told, found):
+    lines = [{"training_iteration": i, "should_checkpoint": i % 2 == 0} for i in range(1, 7)]
+    for iteration in told:
+        lines[iteration - 1]["save_error"] = "could not save a checkpoint (full)"
+    (tmp_path / "result.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert saved_after(tmp_path) == found
+    (tmp_path / "save_error.txt").write_text("")
+    assert saved_after(tmp_path) is None
