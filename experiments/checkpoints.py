@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, Literal
@@ -23,7 +24,7 @@ from experiments.recovery.shelf import DAMAGED_PREFIX, PREFIX, CheckpointShelf, 
 from experiments.recovery.store import is_remote, join
 from experiments.recovery.vault import Vault
 from experiments.reporting.tables import rows_table, show
-from experiments.run_files import BEST_FOLDER, BRANCH_FOLDER, META_FILE, RECORD_FILE, SUMMARY_FILE
+from experiments.run_files import BEST_FOLDER, BRANCH_FOLDER, META_FILE, RECORD_FILE
 from experiments.run_record import find_run_folder, read_run_record
 from experiments.settings import settings_of
 
@@ -189,21 +190,33 @@ def stored_rows(address: str) -> tuple[list[dict[str, Any]], list[str]]:
     vault = Vault(address, Path())
     names = vault.store.names()
     found = {"/".join(parts[: i + 1]) for name in names for i, parts in _checkpoint_in(name)}
-    whole_parts = (MARKER_FILE, META_FILE)
-    found = {name for name in found if any(f"{name}/{part}" in names for part in whole_parts)}
     if not found:
         raise InputError(f"{address} holds no checkpoints")
-    rows: list[dict[str, Any]] = []
-    root = PurePosixPath(address.partition("?")[0])
-    metas = {name: vault.store.get_json(f"{name}/{META_FILE}") or {} for name in found}
-    for name in sorted(found, key=_in_order):
-        marker = vault.store.get_json(f"{name}/{MARKER_FILE}") or {}
-        size = int(marker.get("bytes", 0)) + sum(e["bytes"] for e in marker.get("segments", {}).values())
-        best = metas.get(str(PurePosixPath(name).with_name(BEST_FOLDER)))
-        rows.append(_row_of(root / name, metas[name], size=size, best=best, damage=vault.check(name)))
-    runs = sorted({name.rpartition("/")[0] for name in names if name.rpartition("/")[2] in (RECORD_FILE, SUMMARY_FILE)})
-    records = [join(run, RECORD_FILE) if run else RECORD_FILE for run in runs]
-    return rows, [f"{join(address, name)} is missing or damaged" for name in records if not vault.store.get_json(name)]
+    rows = [row for name in sorted(found, key=_in_order) if (row := _stored_row(vault, name)) is not None]
+    runs = sorted({_run_in(name) for name in found if "/" in name})
+    records = [f"{run}/{RECORD_FILE}" if run else RECORD_FILE for run in runs]
+    remarks = [f"{join(address, name)} is missing or damaged" for name in records if not vault.store.get_json(name)]
+    return rows, remarks
+
+
+def _run_in(checkpoint: str) -> str:
+    """The run folder in the path of a checkpoint below an address; empty where the address is that of the run."""
+    parts = checkpoint.split("/")
+    return "/".join(parts[: -1 if parts[-1] == BRANCH_FOLDER else -2])
+
+
+def _stored_row(vault: Vault, name: str) -> dict[str, Any] | None:
+    """What there is to say of a checkpoint in a store; None where it has gone, or is not there yet."""
+    store, trial = vault.store, name.rpartition("/")[0]
+    damage = vault.check(name) and vault.check(name)  # a live run may have replaced it
+    meta, marker = (store.get_json(f"{name}/{file}") for file in (META_FILE, MARKER_FILE))
+    if meta is None and marker is None:
+        return None
+    best = store.get_json(f"{trial}/{BEST_FOLDER}/{META_FILE}" if trial else f"{BEST_FOLDER}/{META_FILE}")
+    segments = (marker or {}).get("segments", {}).values()
+    size = sum(store.size(f"{name}/{part}") or 0 for part in store.names(name)) + sum(e["bytes"] for e in segments)
+    path = PurePosixPath(vault.address.partition("?")[0]) / name
+    return _row_of(path, meta or {}, size=size, best=best, damage=damage)
 
 
 def _checkpoint_in(name: str) -> Iterator[tuple[int, list[str]]]:
@@ -297,13 +310,14 @@ def _prune(trials: Sequence[Path], *, keep: int, keep_every: int | None, is_real
         doomed = shelf.prunable(keep, keep_every=keep_every)
         if doomed and all(find_damage(path) for path in shelf.published()[-keep:]):
             raise InputError(f"none of the newest {keep} checkpoints in {trial} is whole: nothing is deleted")
-        rows += [row for path in doomed if (row := _row(path)) is not None]
-        if doomed and is_real:
-            from experiments.tuning.best import restore_best  # it imports Ray, for which a preview need not wait
+        with run_lock(find_run_folder(trial)) if doomed and is_real else nullcontext():
+            if doomed and is_real and (trial / BEST_FOLDER).is_dir():
+                from experiments.tuning.best import restore_best  # it imports Ray, for which a preview need not wait
 
-            with run_lock(find_run_folder(trial)):
-                if (trial / BEST_FOLDER).is_dir():
-                    restore_best(trial, print)
+                restore_best(trial, print)
+                doomed = shelf.prunable(keep, keep_every=keep_every)
+            rows += [row for path in doomed if (row := _row(path)) is not None]
+            if doomed and is_real:
                 shelf.prune(keep, keep_every=keep_every)
     return rows
 

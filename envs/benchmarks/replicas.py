@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import gymnasium as gym
@@ -222,7 +222,3 @@ class BenchmarkReplicas:
 
     def _tensor(self, array: Array) -> Tensor:
         return torch.from_numpy(array).to(self.device)
-
-
-MakeReplicas = Callable[..., BenchmarkReplicas]
-"""Makes replicas by number, device, seed and whether the global state is wanted (see ``make_team_env``)."""

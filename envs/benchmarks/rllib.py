@@ -16,7 +16,7 @@ from ray.tune.registry import register_env
 
 from envs.benchmarks.foraging import Foraging
 from envs.benchmarks.particles import SpeakerListener, Spread
-from envs.benchmarks.replicas import BenchmarkReplicas, MakeReplicas, World, episode_seed
+from envs.benchmarks.replicas import BenchmarkReplicas, World, episode_seed
 from envs.errors import InputError, nearest
 
 ENV_NAME = "benchmark"
@@ -55,8 +55,8 @@ class _Game(Protocol):
     def step(self, actions: Sequence[Any]) -> _Moved:
         """Take one joint action."""
 
-    def world(self) -> World | None:
-        """The same rules for many replicas at once; None where there are none with these settings."""
+    def worlds(self) -> Callable[[], World] | None:
+        """What makes the same rules for many replicas at once; None where there are none with these settings."""
 
     def close(self) -> None:
         """Let go of what it holds."""
@@ -89,10 +89,10 @@ class _Foraging:
         is_eaten = not self._env.field.any()
         return _Moved(obs, rewards, is_eaten, bool(is_over) and not is_eaten)
 
-    def world(self) -> World | None:
+    def worlds(self) -> Callable[[], World] | None:
         if self._env._grid_observation or not self._env._observe_agent_levels:
             return None
-        return Foraging(self._maker())
+        return lambda: Foraging(self._maker())
 
     def close(self) -> None:
         self._env.close()
@@ -121,17 +121,17 @@ class _Particles:
         is_over = all(terminated.values())
         return _Moved(self._by_agent(obs), self._by_agent(rewards), is_over, not is_over and all(truncated.values()))
 
-    def world(self) -> World | None:
-        game = self._maker().unwrapped
+    def worlds(self) -> Callable[[], World] | None:
+        game = self._env.unwrapped
         name, rules = type(game).__module__.rpartition(".")[2], game.scenario
         if game.continuous_actions:
             return None
         if name == "simple_speaker_listener":
-            return SpeakerListener(game)
+            return lambda: SpeakerListener(self._maker().unwrapped)
         others = (rules.num_agent_neighbors, rules.num_landmark_neighbors) if name == "simple_spread" else (0,)
         if name != "simple_spread" or rules.curriculum or rules.terminate_on_success or others != (None, None):
             return None
-        return Spread(game)
+        return lambda: Spread(self._maker().unwrapped)
 
     def close(self) -> None:
         self._env.close()
@@ -204,15 +204,21 @@ class BenchmarkEnv(MultiAgentEnv):
         self.observation_spaces = dict(zip(self.possible_agents, self._game.observation_spaces, strict=True))
         self.action_spaces = dict(zip(self.possible_agents, self._game.action_spaces, strict=True))
         self._seed, self._episode, self._is_over = 0, -1, True
-        world = self._game.world()
-        if world is not None:
-            self.batched: MakeReplicas = partial(
-                BenchmarkReplicas,
-                world=world,
-                observation_spaces=self.observation_spaces,
-                action_spaces=self.action_spaces,
-                is_shared=self._is_shared,
-            )
+        make_world = self._game.worlds()
+        if make_world is not None:
+            self._make_world = make_world
+            self.batched = self._batched
+
+    def _batched(self, num_replicas: int, **kwargs: Any) -> BenchmarkReplicas:
+        """Make many replicas of this environment, for the team path; arguments as of ``BenchmarkReplicas``."""
+        return BenchmarkReplicas(
+            num_replicas,
+            world=self._make_world(),
+            observation_spaces=self.observation_spaces,
+            action_spaces=self.action_spaces,
+            is_shared=self._is_shared,
+            **kwargs,
+        )
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

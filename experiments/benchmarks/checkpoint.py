@@ -54,7 +54,7 @@ def bench_checkpoint(*, device: str = "cpu", rounds: int = 5) -> list[dict[str, 
     """Measure what checkpoints cost.
 
     Args:
-        device: Where the teams learn, and their floors are stepped; a restarted run takes what its machine has.
+        device: Where the teams learn, and their floors are stepped; whole commands take what their machine has.
         rounds: Timed rounds; medians count.
 
     Returns:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from experiments.reporting.files import write_text
-from experiments.run_files import PROGRESS_FILE, RESULT_FILE, SAVE_ERROR_FILE
+from experiments.run_files import PROGRESS_FILE, RESULT_FILE, SAVE_ERROR_FILE, UNSAVED
 
 
 def truncate_records(trial: Path, last_iteration: int) -> int:
@@ -56,8 +57,14 @@ def saved_after(trial: Path) -> int | None:
     if (trial / SAVE_ERROR_FILE).exists() or not results.is_file():
         return None
     records = [record for line in results.read_bytes().splitlines() if (record := read_line(line)) is not None]
-    saved = [r for r, following in pairwise(records) if r.get("should_checkpoint") and "save_error" not in following]
-    return max((r["training_iteration"] for r in saved), default=None)
+    due = [(record, following) for record, following in pairwise(records) if record.get("should_checkpoint")]
+    return max((record["training_iteration"] for record, following in due if _says_so(record, following)), default=None)
+
+
+def _says_so(record: Mapping[str, Any], following: Mapping[str, Any]) -> bool:
+    """Whether the next line tells that the checkpoint after an iteration is there; a line between may be lost."""
+    is_next = following["training_iteration"] == record["training_iteration"] + 1
+    return is_next and not str(following.get("save_error", "")).startswith(UNSAVED)
 
 
 def read_line(line: bytes) -> dict[str, Any] | None:

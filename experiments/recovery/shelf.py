@@ -140,7 +140,8 @@ class CheckpointShelf:
     def owed_best(self) -> Path | None:
         """The checkpoint that ``best_checkpoint`` should be a copy of and is not yet; None where it is.
 
-        That one is damaged or gone, or was taken before the newest checkpoint that was the best of its time.
+        That one is gone, does not say what it is, or was taken before the newest checkpoint that was the best of its
+        time.
         """
         was_best = [path for path in self.published() if read_meta(path).get("is_best")]
         if not was_best:

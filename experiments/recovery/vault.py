@@ -40,7 +40,7 @@ from experiments.recovery.shelf import (
 )
 from experiments.recovery.stopping import STOP_FILE
 from experiments.recovery.store import PATIENCE_S, Store, join
-from experiments.run_files import BEST_FOLDER, META_FILE, RECORD_FILE, SUMMARY_FILE
+from experiments.run_files import BEST_FOLDER, BRANCH_FOLDER, META_FILE, RECORD_FILE, SUMMARY_FILE
 
 SEGMENTS = "segments"
 PACK_PREFIX = "pack-"
@@ -195,7 +195,7 @@ class Vault:
 
         The store's own checkpoints are counted: those in the folder are others, as on a machine that has taken over.
         One that is known to be damaged neither counts nor is deleted. What was set aside stays, and so does all that it
-        names, and what the summary in the store names.
+        names, what the summary in the store names, and the best one where it has not been copied yet.
 
         Args:
             trial: Name of the trial's folder.
@@ -207,6 +207,8 @@ class Vault:
         """
         check_lease(self.store, self.folder)
         named = _checkpoints_of(self.store.get_json(SUMMARY_FILE))
+        if (owed := CheckpointShelf(self.folder / trial).owed_best()) is not None:
+            named.append(f"{trial}/{owed.name}")
         names = self.store.names(trial)
         stored = sorted(n.split("/")[0] for n in names if n.endswith(f"/{MARKER_FILE}"))
         markers = {name: self._read_marker(f"{trial}/{name}") for name in stored}
@@ -250,8 +252,14 @@ class Vault:
         Raises:
             OSError: if the store does not answer.
         """
-        with tempfile.TemporaryDirectory() as room:
-            return Vault(self.address, Path(room), patience_s=self.store.patience_s)._fetch(name)
+        with tempfile.TemporaryDirectory() as place:
+            room = Path(place)
+            plain = [] if name.rsplit("/", 1)[-1] != BRANCH_FOLDER else self.store.names(name)
+            for file in plain:  # what a run has branched from is kept as it is
+                self.store.download(f"{name}/{file}", room / name / file)
+            if plain:
+                return next(map(str, find_damage(room / name)), None)
+            return Vault(self.address, room, patience_s=self.store.patience_s)._fetch(name)
 
     def _pull_checkpoints(self, trial: str, names: set[str], report: Callable[[str], None], *, may_mend: bool) -> None:
         """Bring back the newest whole checkpoint and the best one; set aside in the store what is damaged."""
@@ -285,8 +293,8 @@ class Vault:
 
     def _fetch(self, name: str) -> str | None:
         """Download and verify one checkpoint; say what is wrong with it, or None."""
-        marker = self.store.get_json(f"{name}/{MARKER_FILE}")
-        if not marker:
+        marker = self._read_marker(name)
+        if marker is None:
             return f"{MARKER_FILE} is missing or cannot be read"
         target = self.folder / name
         staged = target.with_name(f"{STAGED_PREFIX}{target.name}")
@@ -297,7 +305,7 @@ class Vault:
             for source, path, entry in (
                 (f"{name}/{marker['pack']}", pack, marker),
                 *(
-                    (f"{name.rsplit('/', 1)[0]}/{SEGMENTS}/{e['sha256']}", staged / file, e)
+                    ("/".join([*name.split("/")[:-1], SEGMENTS, e["sha256"]]), staged / file, e)
                     for file, e in marker["segments"].items()
                 ),
             ):
@@ -377,7 +385,9 @@ class Vault:
         return marker is not None and self._seal_of(name) in (None, marker["seal"])
 
     def _read_marker(self, name: str) -> dict[str, Any] | None:
-        return self.store.get_json(f"{name}/{MARKER_FILE}") or None
+        """What the marker of a checkpoint says; None where it is missing, or not what was written."""
+        marker = self.store.get_json(f"{name}/{MARKER_FILE}") or {}
+        return marker if {"seal", "pack", "bytes", "sha256", "segments"} <= marker.keys() else None
 
     def _small_files(self) -> list[Path]:
         """Files of the run folder that are no part of a checkpoint."""

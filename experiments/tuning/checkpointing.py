@@ -42,7 +42,7 @@ from experiments.recovery.shelf import CheckpointShelf
 from experiments.recovery.store import first_line
 from experiments.recovery.vault import Vault
 from experiments.reporting.files import json_text, plain
-from experiments.run_files import BRANCH_FOLDER, EXACT_FILE, META_FILE, SAVE_ERROR_FILE, STATE_FILE
+from experiments.run_files import BRANCH_FOLDER, EXACT_FILE, META_FILE, SAVE_ERROR_FILE, STATE_FILE, UNSAVED
 from experiments.run_folders import lost_checkpoints
 from experiments.tuning.best import score_to_beat
 
@@ -157,7 +157,7 @@ class CheckpointedRun(SnapshotAlgorithm):
             self._could_not_save(error)
 
     def _could_not_save(self, error: OSError) -> None:
-        self.save_error = f"could not save a checkpoint ({error})"
+        self.save_error = f"{UNSAVED} ({error})"
         with suppress(OSError):  # what is printed here goes into a file
             print(f"{self.save_error}; training goes on", file=sys.stderr, flush=True)
         if self._is_best:  # the best one is to be had, not to have been seen

@@ -167,10 +167,11 @@ class RunMonitor(Callback):
             del self._awaited[trial.trial_id]
 
     def _follow(self, trial: Any, path: Path, trials: Any, result: Mapping[str, Any]) -> None:
-        best = path.parent / BEST_FOLDER
-        new = path if read_json(path / META_FILE)["is_best"] else CheckpointShelf(path.parent).owed_best()
-        if new is not None:  # this one, or one that could not be copied when it was new
-            copy_folder(new, best)
+        best, failed = path.parent / BEST_FOLDER, None
+        try:
+            keep_best(path)
+        except OSError as error:  # what is told of the run does not wait for it
+            failed = error
         changes = {"status": "running", "algo": self.algo, "seed": self.seed}
         write_summary(_run_folder(trial), changes | self._summary(trial, path, trials, result))
         if self.address is not None:
@@ -181,6 +182,8 @@ class RunMonitor(Callback):
                 self._vault.push_files()
             except OSError as error:
                 print(f"not brought to the store ({first_line(error)}); training goes on", file=sys.stderr, flush=True)
+        if failed is not None:
+            raise failed
 
     def _summary(self, trial: Any, path: Path, trials: Any, result: Mapping[str, Any]) -> dict[str, Any]:
         """What the summary says now that a trial has published a checkpoint."""
@@ -299,13 +302,26 @@ def mend_best(folder: Path) -> Path | None:
         The trial's newest whole checkpoint.
     """
     mend_copy(folder / BEST_FOLDER)
-    shelf = CheckpointShelf(folder)
-    newest = shelf.newest_valid()
-    if newest is not None:  # a kill may have come between the two, or there was no room for a copy
-        new = newest if read_json(newest / META_FILE)["is_best"] else shelf.owed_best()
-        if new is not None and (new == newest or not find_damage(new)):
-            copy_folder(new, folder / BEST_FOLDER)
+    newest = CheckpointShelf(folder).newest_valid()
+    if newest is not None:
+        keep_best(newest)  # a kill may have come between the two
     return newest
+
+
+def keep_best(newest: Path) -> None:
+    """Copy a trial's newest checkpoint if it is the best, or an earlier one that could not be copied when it was.
+
+    Args:
+        newest: The checkpoint; whole.
+
+    Raises:
+        OSError: if it cannot be copied; a checkpoint that is owed stays where it is (see ``CheckpointShelf.prune``).
+    """
+    best, shelf = newest.parent / BEST_FOLDER, CheckpointShelf(newest.parent)
+    if read_json(newest / META_FILE)["is_best"]:
+        copy_folder(newest, best)
+    elif (owed := shelf.owed_best()) is not None and not find_damage(owed):
+        copy_folder(owed, best)
 
 
 def copy_folder(source: Path, target: Path) -> None:

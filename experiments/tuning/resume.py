@@ -20,7 +20,7 @@ from experiments.run_folders import has_begun, lost_checkpoints
 from experiments.run_record import read_run_record
 from experiments.settings import settings_of
 from experiments.tuning.best import restore_best
-from experiments.tuning.monitor import sound_summary
+from experiments.tuning.monitor import read_summary, sound_summary
 from experiments.tuning.search_record import SearchRecord
 
 CHANGEABLE_IN_SEARCH = ("storage", "name", "resume", "json", "config", "skip_training")
@@ -55,12 +55,20 @@ def is_known(config: RunConfig) -> bool:
 def is_complete(config: RunConfig) -> bool:
     """Whether the run folder already holds everything that is asked for."""
     folder = run_folder(config)
-    summary = sound_summary(folder)
+    summary = _readable_summary(folder)
     if summary.get("status") != "complete":
         return False
     if config.search.num_trials:
         return SearchRecord.num_begun(folder) >= config.search.num_trials
     return int(summary.get("episodes") or 0) >= config.episodes
+
+
+def _readable_summary(folder: Path) -> dict[str, Any]:
+    """What the summary says; nothing where it is damaged: whoever then holds the run writes it anew."""
+    try:
+        return read_summary(folder)
+    except InputError:
+        return {}
 
 
 def check_changes(config: RunConfig, by_hand: dict[str, Any]) -> None:
@@ -177,7 +185,7 @@ def named_checkpoint(config: RunConfig) -> dict[str, str] | None:
     folder = run_folder(config).absolute()
     before = read_run_record(folder).resume_from
     is_again = before is not None and folder / before["checkpoint"] == Path(config.resume).expanduser().absolute()
-    if is_again and sound_summary(folder).get("status") != "complete":
+    if is_again and _readable_summary(folder).get("status") != "complete":
         print(f"{config.resume} was gone back to before: carrying on from what has followed it")
         return None
     model = find_model(config.resume)

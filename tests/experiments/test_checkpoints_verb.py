@@ -195,8 +195,11 @@ def test_prune_never_deletes_the_last_whole_copy_of_the_best(folder, capsys, fil
     seal(path.parent)
     best = keep_best(folder)
     (best / file).write_bytes(b"damage")
-    assert asked("prune", folder, "--keep", 1, "--yes") == 0
+    out = folder.parent / "out.json"
+    assert asked("prune", folder, "--keep", 1, "--yes", "--json", out) == 0
     assert "best_checkpoint is damaged" in capsys.readouterr().out
+    deleted = [int(row["checkpoint"][-6:]) for row in json.loads(out.read_text())["rows"]]
+    assert sorted([*deleted, *numbers(folder)]) == [0, 1, 2, 3]
     assert json.loads((best / "checkpoint_meta.json").read_text())["metric_value"] == 9.0
     assert (best / "weights").read_bytes() == b"x" * 1000
     assert numbers(folder)[-1] == 3

@@ -12,7 +12,15 @@ from envs.errors import InputError
 from experiments.recovery.shelf import CheckpointShelf
 from experiments.reporting.files import WriteError
 from experiments.tuning import monitor as monitor_module
-from experiments.tuning.monitor import RunMonitor, copy_folder, mend_copy, read_summary, why_unsaved, write_summary
+from experiments.tuning.monitor import (
+    RunMonitor,
+    copy_folder,
+    mend_best,
+    mend_copy,
+    read_summary,
+    why_unsaved,
+    write_summary,
+)
 
 # --- the summary ------------------------------------------------------------------------------------------------------
 
@@ -288,13 +296,31 @@ def test_best_that_could_not_be_copied_is_copied_later_and_stays_until_then(tmp_
         patch.setattr(monitor_module, "copy_folder", refuse)
         report(monitor, trial, 2, sharpe=1.5, is_best=True)
         report(monitor, trial, 3, sharpe=0.7, is_best=False)
+        go_on(monitor, trial)
+    found = read_summary(folder)
+    assert (found["latest_checkpoint"], found["best_metric"]["value"]) == ("trial_0/checkpoint_000003", 0.5)
     shelf.prune(1)
     assert [path.name for path in shelf.published()] == ["checkpoint_000002", "checkpoint_000003"]
-    assert read_summary(folder)["best_metric"]["value"] == 0.5
     go_on(monitor, trial)
     assert read_summary(folder)["best_metric"]["value"] == 1.5
     shelf.prune(1)
     assert [path.name for path in shelf.published()] == ["checkpoint_000003"]
+
+
+@pytest.mark.parametrize("is_damaged", [True, False])
+def test_owed_best_takes_the_place_of_a_whole_one_only_if_it_is_whole(tmp_path, is_damaged):
+    trial, monitor = trial_in(tmp_path / "run"), RunMonitor(algo="ppo", seed=4)
+    shelf = CheckpointShelf(tmp_path / "run" / "trial_0")
+    report(monitor, trial, 1, sharpe=0.5, is_best=True)
+    go_on(monitor, trial)
+    owed = report(monitor, trial, 2, sharpe=1.5, is_best=True)
+    monitor = pickle.loads(pickle.dumps(monitor))  # a new process, which awaits nothing
+    newest = report(monitor, trial, 3, sharpe=0.7, is_best=False)
+    if is_damaged:
+        (owed / "more").write_text("")
+    assert mend_best(shelf.folder) == newest
+    kept = json.loads((shelf.folder / "best_checkpoint" / "checkpoint_meta.json").read_text())
+    assert kept["metric_value"] == (0.5 if is_damaged else 1.5)
 
 
 class Vaulted:

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
+from experiments.recovery.manifests import seal
+
 
 def folder_of(path, **texts):
     path.mkdir(parents=True)
@@ -41,7 +43,7 @@ def report(monitor, trial, number, *, sharpe, is_best, before=None):
         "metric_value": sharpe,
     }
     path = Path(trial.storage.trial_fs_path) / f"checkpoint_{number:06d}"
-    folder_of(path, **{"checkpoint_meta.json": json.dumps(meta)})
+    seal(folder_of(path, **{"checkpoint_meta.json": json.dumps(meta)}))
     trial.last_result = {
         "episodes": 10 * number,
         "target_episodes": 30,

@@ -20,7 +20,7 @@ class Machine:
         self.folder.mkdir(parents=True)
         (self.folder / "config.json").write_text("{}")
 
-    def save(self, step, *, reaches_store=True):
+    def save(self, step, *, reaches_store=True, is_best=False):
         """One due save: a replay buffer whose segments are finished one by one, weights, a line in the records."""
         records = self.folder / "trial_0" / "result.json"
         records.parent.mkdir(exist_ok=True)
@@ -37,7 +37,8 @@ class Machine:
                     (folder / "replay" / name).write_text(f"segment {j}" * 100)
             (folder / "replay" / "0-0-open.open").write_text(f"open at {step}")
             (folder / "weights").write_text(f"weights of {step}")
-            (folder / "checkpoint_meta.json").write_text(json.dumps({"episode": step}))
+            meta = {"episode": step, "is_best": is_best, "timestamp": "2026-01-01T00:00:00+00:00"}
+            (folder / "checkpoint_meta.json").write_text(json.dumps(meta))
 
         self.previous = self.shelf.publish(write, previous=self.previous)
         if reaches_store:

@@ -99,17 +99,20 @@ def test_replacement_that_is_cut_short_keeps_the_old_records(trial, monkeypatch)
 @pytest.mark.parametrize(
     ("told", "found"),
     [
-        ([], 4),
-        ([5], 2),  # what was due after the fourth could not be saved
-        ([3, 5], None),
-        ([4], 4),  # of another one
+        ({}, 4),
+        ({5: "could not save a checkpoint (full)"}, 2),  # what was due after the fourth
+        ({3: "could not save a checkpoint (full)", 5: "could not save a checkpoint (full)"}, None),
+        ({4: "could not save a checkpoint (full)"}, 4),  # of another one
+        ({5: "the checkpoint is not in the store yet (no answer)"}, 4),  # but here
+        ({5: None}, 2),  # this line is cut
     ],
 )
 def test_newest_iteration_that_was_saved_is_known_from_the_records_alone(tmp_path, told, found):
     lines = [{"training_iteration": i, "should_checkpoint": i % 2 == 0} for i in range(1, 7)]
-    for iteration in told:
-        lines[iteration - 1]["save_error"] = "could not save a checkpoint (full)"
-    (tmp_path / "result.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for iteration, reason in told.items():
+        lines[iteration - 1]["save_error"] = reason
+    texts = [json.dumps(line)[: None if line.get("save_error", "") is not None else 9] + "\n" for line in lines]
+    (tmp_path / "result.json").write_text("".join(texts))
     assert saved_after(tmp_path) == found
     (tmp_path / "save_error.txt").write_text("")
     assert saved_after(tmp_path) is None

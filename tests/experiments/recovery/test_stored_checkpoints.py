@@ -8,6 +8,7 @@ from machines import objects
 
 from experiments.checkpoints import run
 from experiments.cli import exit_code
+from experiments.recovery.vault import Vault
 
 
 def asked(*words):
@@ -85,3 +86,42 @@ def test_record_that_is_damaged_or_missing_is_told(stored, address, capsys):
 def test_address_that_does_not_serve_is_one_line(capsys, words, said):
     assert asked(*words) == 2
     assert said in capsys.readouterr().err
+
+
+def test_marker_that_says_something_else_is_damage(stored, address, capsys):
+    (stored / "checkpoint_000002" / "COMPLETE").write_text('{"format": 1}')
+    assert asked("verify", address) == 1
+    assert "3 checked, 1 damaged" in capsys.readouterr().out
+
+
+def test_address_of_a_trial_or_an_export_beside_the_runs_changes_nothing(stored, tmp_path, capsys):
+    assert asked("verify", f"file://{stored}") == 0
+    assert "3 checked, all whole" in capsys.readouterr().out
+    (stored.parent / "export" / "one").mkdir(parents=True)
+    (stored.parent / "export" / "one" / "summary.json").write_text("{}")
+    assert asked("verify", f"file://{tmp_path}/store") == 0
+
+
+def test_what_a_run_has_branched_from_is_verified_as_it_lies_there(first, stored, address, capsys):
+    branch = shutil.copytree(first.previous, first.folder / "branched_from")
+    for path in branch.rglob("*"):
+        if path.is_file():
+            first.vault.store.put(path.relative_to(first.folder).as_posix(), path.read_bytes())
+    assert asked("verify", address) == 0
+    assert "4 checked, all whole" in capsys.readouterr().out
+    (stored.parent / "branched_from" / "weights").write_text("others")
+    assert asked("verify", address) == 1
+    assert "4 checked, 1 damaged" in capsys.readouterr().out
+
+
+def test_checkpoint_that_is_deleted_meanwhile_is_no_damage(stored, address, monkeypatch, capsys):
+    real = Vault.check
+
+    def deleted(vault, name):
+        if name.endswith("000001"):
+            shutil.rmtree(stored / "checkpoint_000001", ignore_errors=True)
+        return real(vault, name)
+
+    monkeypatch.setattr(Vault, "check", deleted)
+    assert asked("verify", address) == 0
+    assert "2 checked, all whole" in capsys.readouterr().out

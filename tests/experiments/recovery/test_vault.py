@@ -347,3 +347,16 @@ def test_a_storage_that_cannot_be_written_to_is_refused_before_any_work(tmp_path
 def test_an_address_that_cannot_be_used_is_refused_in_one_line():
     with pytest.raises(InputError, match="--storage nothing://x/y cannot be used"):
         Store("nothing://x/y")
+
+
+def test_best_that_has_not_been_copied_stays_in_the_store_too(first):
+    def stored():
+        return {name.split("/")[0] for name in first.vault.store.names("trial_0") if "checkpoint_" in name}
+
+    first.keep = 1
+    for step in (1, 2, 3):
+        first.save(step, is_best=step == 2)
+    assert {path.name for path in first.shelf.published()} == stored() == {"checkpoint_000001", "checkpoint_000002"}
+    shutil.copytree(first.folder / "trial_0" / "checkpoint_000001", first.folder / "trial_0" / "best_checkpoint")
+    first.save(4)
+    assert {path.name for path in first.shelf.published()} == stored() == {"checkpoint_000003"}
