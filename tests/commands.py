@@ -77,6 +77,10 @@ def run_command(folder, *words) -> subprocess.CompletedProcess:
     )
 
 
+MARK = "STARTED_BY"
+"""In the environment of a command, and of every process that it starts."""
+
+
 class Started:
     """A command with every process of Ray that it starts."""
 
@@ -90,7 +94,7 @@ class Started:
                 stderr=subprocess.STDOUT,
                 cwd=ROOT,
                 start_new_session=True,
-                env=env,
+                env={**(os.environ if env is None else env), MARK: str(self.out)},
             )
 
     def wait_for_episodes(self, count: int) -> None:
@@ -112,12 +116,17 @@ class Started:
         return self.process.wait(TIMEOUT_S)
 
     def family(self) -> list[psutil.Process]:
-        """The command's process and all below it."""
+        """The command's process and all below it, those too whose parents have ended."""
         try:
             top = psutil.Process(self.process.pid)
-            return [top, *top.children(recursive=True)]
+            found = [top, *top.children(recursive=True)]
         except psutil.NoSuchProcess:
-            return []
+            found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):  # Ray's workers write their titles over their environment
+                if process not in found and process.environ().get(MARK) == str(self.out):
+                    found.append(process)
+        return found
 
     def workers(self, title: str) -> list[psutil.Process]:
         """Processes by the name that Ray gives its actors."""

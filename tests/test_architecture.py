@@ -66,6 +66,7 @@ PURE = (
     "experiments/layers.py",
     "experiments/metric_names.py",
     "experiments/provenance.py",
+    "experiments/recovery/alone.py",
     "experiments/recovery/lease.py",
     "experiments/recovery/lock.py",
     "experiments/recovery/manifests.py",

@@ -8,7 +8,6 @@ that both processes see, and goes on.
 from __future__ import annotations
 
 import errno
-import fcntl
 import mmap
 import os
 import signal
@@ -18,18 +17,21 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from algos.settled import BLOCK, SMALL, Settled, fill_folder
+from experiments.recovery.alone import alone_in
 from experiments.recovery.shelf import CheckpointShelf
 
 if TYPE_CHECKING:
     from algos.snapshots import Snapshot
 
+_CODE = "from experiments.recovery.scribe import serve; serve()"
+"""What the process runs; the numbers after it are two handles, a size, and last the training that asks it."""
 _ROOT = Path(__file__).resolve().parents[2]
 _WINDOW = 1 << 25
 """Bytes of memory that both processes see; of a checkpoint with more, the rest follows as they are written."""
@@ -313,10 +315,9 @@ def _start(memory: int) -> tuple[subprocess.Popen[bytes], Connection]:
         with theirs:
             handles = [theirs.fileno(), memory]
             numbers = [*handles, _WINDOW, os.getpid()]
-            code = "from experiments.recovery.scribe import serve; serve()"
             search_path = [*filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)), str(_ROOT)]
             process = subprocess.Popen(
-                [sys.executable, "-P", "-c", code, *map(str, numbers)],
+                [sys.executable, "-P", "-c", _CODE, *map(str, numbers)],
                 stdin=subprocess.DEVNULL,
                 pass_fds=handles,
                 env=dict(os.environ, PYTHONPATH=os.pathsep.join(search_path)),
@@ -370,7 +371,7 @@ def _done(request: _Request, connection: Connection, seen: mmap.mmap, parent: in
 
     done: list[Any] = []
     try:
-        with _alone_in(request.shelf.folder):
+        with alone_in(request.shelf.folder, code=_CODE):
             for name, settings in request.steps:
                 confirm()
                 done.append((publish if name == "publish" else getattr(request.shelf, name))(**settings))
@@ -388,18 +389,6 @@ def _done(request: _Request, connection: Connection, seen: mmap.mmap, parent: in
 def _blocks(num_bytes: int) -> int:
     """Bytes of the whole blocks that hold so many."""
     return -(-num_bytes // BLOCK) * BLOCK
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Wait for others that write to a folder; the system tells them that we have ended, however we end."""
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 class _Reader:

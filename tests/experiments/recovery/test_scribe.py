@@ -17,6 +17,7 @@ import pytest
 from algos.replay_files import ReplaySnapshot
 from algos.settled import BLOCK, fill_folder
 from algos.snapshots import Snapshot
+from experiments.recovery import alone
 from experiments.recovery import scribe as scribe_module
 from experiments.recovery import shelf as shelf_module
 from experiments.recovery.manifests import find_damage
@@ -325,6 +326,61 @@ def test_one_waits_for_another_that_has_not_yet_seen_its_training_die(scribe, sh
     os.close(handle)
     saving.join()
     assert found == [(shelf.folder / "checkpoint_000000", None)]
+
+
+ORPHAN = """
+import os, signal, sys, time
+from pathlib import Path
+from experiments.recovery.scribe import Scribe
+from experiments.recovery.shelf import CheckpointShelf
+from algos.snapshots import Snapshot
+scribe, shelf = Scribe(), CheckpointShelf(Path(sys.argv[1]))
+scribe.publish(scribe.take(shelf, Snapshot({"a": b"1"})))
+print(scribe._process.pid, flush=True)
+sys.stdin.readline()
+scribe.publish(scribe.take(shelf, Snapshot({"a": b"2" * 300_000_000})))
+"""
+
+
+@pytest.fixture
+def stopped(shelf):
+    """A process that was stopped while it wrote, and whose training was killed; it holds the folder."""
+    training = subprocess.Popen(
+        [sys.executable, "-c", ORPHAN, str(shelf.folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    writer = psutil.Process(int(training.stdout.readline()))
+    training.stdin.write(b"go\n")
+    training.stdin.flush()
+    deadline = time.monotonic() + PATIENCE_S
+    while not list(shelf.folder.glob(".publishing-*")):
+        assert time.monotonic() < deadline
+    writer.suspend()
+    training.kill()
+    training.wait()  # not for the end of its output, which the writer holds too
+    training.stdin.close()
+    training.stdout.close()
+    yield writer
+    with suppress(psutil.NoSuchProcess):
+        writer.kill()
+
+
+@pytest.mark.usefixtures("stopped")
+def test_one_that_was_stopped_and_has_lost_its_training_is_ended(scribe, shelf):
+    taken = scribe.take(shelf, snapshot(a=b"3"), path=shelf.folder / "checkpoint_000001")
+    assert scribe.publish(taken) == (shelf.folder / "checkpoint_000001", None)
+    assert sorted(path.name for path in shelf.folder.iterdir()) == ["checkpoint_000000", "checkpoint_000001"]
+
+
+def test_one_that_does_not_end_is_waited_for_a_while_and_its_training_left_alone(shelf, monkeypatch):
+    monkeypatch.setattr(alone, "GRACE_S", 0.0)
+    monkeypatch.setattr(alone, "PATIENCE_S", 0.5)
+    shelf.folder.mkdir()
+    with closing(Scribe()) as living, alone.alone_in(shelf.folder, code=scribe_module._CODE):
+        (found,) = scribe_module._done(asked(shelf), None, memoryview(b"abc"), parent=os.getppid())
+        assert isinstance(found, OSError)
+        assert "another process writes checkpoints to" in str(found)
+        assert living._process.poll() is None
+    assert list(shelf.folder.iterdir()) == []
 
 
 @pytest.mark.parametrize("last", ["publish", "settle", "prune"])
