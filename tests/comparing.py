@@ -9,11 +9,12 @@ from experiments.metric_names import BEST_SCORE, SEARCH_SCORE, VALIDATION_METRIC
 NOT_THE_RUN = {
     *("date", "timestamp", "pid", "hostname", "node_ip", "trial_id", "experiment_tag", "iterations_since_restore"),
     *("time_this_iter_s", "time_total_s", "timers", "perf", "fault_tolerance", "sample"),
+    "save_error",
 }
-"""What says when, where and how fast an iteration was computed, and not what came of it."""
+"""What says when, where and how fast an iteration was computed and what became of its checkpoint, not what came of it."""
 COMPARED = ("episodes", "env_steps", "agent_steps", "weights_sha256", "metrics", "best_metric", "latest_checkpoint")
 """Of the summary; the last two say which checkpoints there are."""
-_OF_SAVES = {"save_error", "is_best", BEST_SCORE, "done", "is_stopped"}
+_OF_SAVES = {"is_best", BEST_SCORE, "done", "is_stopped"}
 _OF_PLACES = {*_OF_SAVES, *VALIDATION_METRICS, "return", SEARCH_SCORE, "score", "is_evaluated", "should_checkpoint"}
 
 

@@ -32,6 +32,7 @@ def run_of(folder, *lines, best="ab", **summary):
     ("line", "summary", "exact", "saves", "places"),
     [
         ({"time_total_s": 7}, {}, [], [], []),
+        ({"save_error": "the checkpoint is not in the store yet"}, {}, [], [], []),
         ({"loss": 2.1}, {}, ["/loss"], ["/loss"], ["/loss"]),
         ({"training_iteration": 2}, {}, ["iterations"], ["iterations"], ["iterations"]),
         ({"is_best": False}, {}, ["/is_best"], [], []),
