@@ -11,7 +11,7 @@ NOT_THE_RUN = {
     *("time_this_iter_s", "time_total_s", "timers", "perf", "fault_tolerance", "sample"),
     "save_error",
 }
-"""What says when, where and how fast an iteration was computed and what became of its checkpoint, not what came of it."""
+"""What says when, where and how fast an iteration was computed, and what became of its checkpoint."""
 COMPARED = ("episodes", "env_steps", "agent_steps", "weights_sha256", "metrics", "best_metric", "latest_checkpoint")
 """Of the summary; the last two say which checkpoints there are."""
 _OF_SAVES = {"is_best", BEST_SCORE, "done", "is_stopped"}
