@@ -189,7 +189,7 @@ def stored_rows(address: str) -> tuple[list[dict[str, Any]], list[str]]:
     """
     vault = Vault(address, Path())
     names = vault.store.names()
-    found = {"/".join(parts[: i + 1]) for name in names for i, parts in _checkpoint_in(name)}
+    found = {path for name in names if (path := _checkpoint_in(name)) is not None}
     if not found:
         raise InputError(f"{address} holds no checkpoints")
     rows = [row for name in sorted(found, key=_in_order) if (row := _stored_row(vault, name)) is not None]
@@ -219,13 +219,10 @@ def _stored_row(vault: Vault, name: str) -> dict[str, Any] | None:
     return _row_of(path, meta or {}, size=size, best=best, damage=damage)
 
 
-def _checkpoint_in(name: str) -> Iterator[tuple[int, list[str]]]:
-    """Which part of an object's name is that of a checkpoint, and all its parts."""
+def _checkpoint_in(name: str) -> str | None:
+    """The checkpoint that an object is part of; None where it is part of none."""
     parts = name.split("/")
-    for i, part in enumerate(parts[:-1]):
-        if _is_checkpoint(part):
-            yield i, parts
-            return
+    return next(("/".join(parts[: i + 1]) for i, part in enumerate(parts[:-1]) if _is_checkpoint(part)), None)
 
 
 def _in_order(name: str) -> tuple[str, bool, int, str]:

@@ -40,6 +40,7 @@ PURE = (
     "envs/rewards.py",
     "envs/rolling.py",
     "envs/settings.py",
+    "envs/steps.py",
     "envs/synthetic.py",
     "envs/tape.py",
     "envs/trading.py",

@@ -22,6 +22,8 @@ _SENSITIVITY = 5.0
 class Spread:
     """simple_spread: N agents cover N landmarks, and are not to touch each other.
 
+    With more than eight agents sums are taken in another order than the package's: rewards may differ by a rounding.
+
     Args:
         env: The package's ``raw_env``, whose settings these are.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import gymnasium as gym
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor
 from envs.counted import counted_hash
 from envs.errors import InputError
 from envs.states import require_same_parts
+from envs.steps import ReplicaStep
 
 Array = npt.NDArray[Any]
 Books = dict[str, Array]
@@ -49,33 +50,6 @@ class World(Protocol):
 
     def see(self, books: Books) -> Array:
         """What each agent observes, [B, N, F] float32; zeros beyond an agent's own width."""
-
-
-class BenchmarkStep(NamedTuple):
-    """What a step (or reset) returns. Rows that ended hold the first observation of their next episode.
-
-    Attributes:
-        obs: [B, N, F] float32.
-        state: All observations in a row, [B, N * F] float32; None unless asked for.
-        action_mask: Choices that an agent has, [B, N, K] bool.
-        reward: [B, N] float64; zeros after a reset.
-        terminated: The game is over, [B] bool.
-        truncated: Time is over, [B] bool.
-        final_obs: Last observation of the episodes that ended, [B, N, F]; valid in their rows; None when none ended.
-            ``final_state`` and ``final_mask`` likewise.
-        stats: None.
-    """
-
-    obs: Tensor
-    state: Tensor | None
-    action_mask: Tensor | None
-    reward: Tensor
-    terminated: Tensor
-    truncated: Tensor
-    final_obs: Tensor | None = None
-    final_state: Tensor | None = None
-    final_mask: Tensor | None = None
-    stats: dict[str, Tensor] | None = None
 
 
 def episode_seed(seed: int | Tensor, episode: int | Tensor) -> Array:
@@ -149,24 +123,24 @@ class BenchmarkReplicas:
         found: list[int] = episode_seed(of_replicas, torch.from_numpy(self._episode[replicas])).tolist()
         return found
 
-    def reset(self, seed: int | None = None) -> BenchmarkStep:
+    def reset(self, seed: int | None = None) -> ReplicaStep:
         """Begin the first episode in every replica; a seed starts a new stream of episodes."""
         if seed is not None:
             self._seed = int(seed)
         self._restart()
         return self.observe()
 
-    def observe(self) -> BenchmarkStep:
+    def observe(self) -> ReplicaStep:
         """What agents see now, as after a reset: zero rewards, nothing ended. For instance after ``set_state``."""
         no = torch.zeros(self.num_replicas, dtype=torch.bool, device=self.device)
         reward = torch.zeros(self.num_replicas, self.num_agents, dtype=torch.float64, device=self.device)
-        return BenchmarkStep(*self._look(), self._mask, reward, no, no.clone())
+        return ReplicaStep(*self._look(), self._mask, reward, no, no.clone())
 
     def _look(self) -> tuple[Tensor, Tensor | None]:
         obs = self._tensor(self._world.see(self._books))
         return obs, obs.flatten(1) if self._with_state else None
 
-    def step(self, actions: Tensor | Array) -> BenchmarkStep:
+    def step(self, actions: Tensor | Array) -> ReplicaStep:
         """Take one joint action in every replica.
 
         Args:
@@ -183,14 +157,14 @@ class BenchmarkReplicas:
         moved = (self._tensor(paid), self._tensor(is_over), self._tensor(is_late))
         ended = np.flatnonzero(is_over | is_late)
         if not len(ended):
-            return BenchmarkStep(*self._look(), self._mask, *moved)
+            return ReplicaStep(*self._look(), self._mask, *moved)
         final_obs, final_state = self._look()
         self._episode[ended] += 1
         self._step[ended] = 0
         fresh = self._world.draw(self._seeds(ended))
         for name, values in self._books.items():
             values[ended] = fresh[name]
-        return BenchmarkStep(*self._look(), self._mask, *moved, final_obs, final_state, self._mask)
+        return ReplicaStep(*self._look(), self._mask, *moved, final_obs, final_state, self._mask)
 
     def _check_actions(self, actions: Tensor | Array) -> Array:
         chosen = actions.cpu().numpy() if isinstance(actions, Tensor) else np.asarray(actions)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,34 +14,7 @@ from envs.counted import counted_uniforms
 from envs.errors import InputError
 from envs.optima.problem import Problem
 from envs.states import require_same_parts
-
-
-class OptimaStep(NamedTuple):
-    """What a step (or reset) returns. Rows that ended hold the first observation of their next episode.
-
-    Attributes:
-        obs: [B, N, F] float32.
-        state: Global state, [B, S] float32; None unless asked for.
-        action_mask: None: every action is always allowed.
-        reward: [B, N] float64; zeros after a reset.
-        terminated: The episode is over, [B] bool.
-        truncated: Never, [B] bool: the last step is part of every problem here.
-        final_obs: Last observation of the episodes that ended, [B, N, F]; valid in their rows; None when none ended.
-            ``final_state`` likewise.
-        final_mask: None.
-        stats: None.
-    """
-
-    obs: Tensor
-    state: Tensor | None
-    action_mask: Tensor | None
-    reward: Tensor
-    terminated: Tensor
-    truncated: Tensor
-    final_obs: Tensor | None = None
-    final_state: Tensor | None = None
-    final_mask: Tensor | None = None
-    stats: dict[str, Tensor] | None = None
+from envs.steps import ReplicaStep
 
 
 class OptimaEnv:
@@ -93,7 +66,7 @@ class OptimaEnv:
         return counted_uniforms(self._seed, self._replica, episode[:, None], count[:, None], self._channel)
 
     @torch.no_grad()
-    def reset(self, seed: int | None = None) -> OptimaStep:
+    def reset(self, seed: int | None = None) -> ReplicaStep:
         """Begin the first episode in every replica; a seed starts a new stream of episodes."""
         if seed is not None:
             self._seed = int(seed)
@@ -101,17 +74,17 @@ class OptimaEnv:
         return self.observe()
 
     @torch.no_grad()
-    def skip(self) -> OptimaStep:
+    def skip(self) -> ReplicaStep:
         """Leave the present episodes where they are and begin the next one in every replica."""
         self._begin_again(torch.ones(self.num_replicas, dtype=torch.bool, device=self.device))
         return self.observe()
 
     @torch.no_grad()
-    def observe(self) -> OptimaStep:
+    def observe(self) -> ReplicaStep:
         """What agents see now, as after a reset: zero rewards, nothing ended. For instance after ``set_state``."""
         no = torch.zeros(self.num_replicas, dtype=torch.bool, device=self.device)
         reward = torch.zeros(self.num_replicas, self.num_agents, dtype=torch.float64, device=self.device)
-        return OptimaStep(*self._look(), None, reward, no, no.clone())
+        return ReplicaStep(*self._look(), None, reward, no, no.clone())
 
     def _look(self) -> tuple[Tensor, Tensor | None]:
         obs = self.problem.observe(self._books, self._step).to(torch.float32)
@@ -119,7 +92,7 @@ class OptimaEnv:
         return obs, state
 
     @torch.no_grad()
-    def step(self, actions: Tensor | np.ndarray[Any, Any]) -> OptimaStep:
+    def step(self, actions: Tensor | np.ndarray[Any, Any]) -> ReplicaStep:
         """Take one joint action in every replica.
 
         Args:
@@ -135,10 +108,10 @@ class OptimaEnv:
         ended = self._step >= self.problem.num_steps
         never = torch.zeros_like(ended)
         if not bool(ended.any()):
-            return OptimaStep(*self._look(), None, reward, ended, never)
+            return ReplicaStep(*self._look(), None, reward, ended, never)
         final_obs, final_state = self._look()
         self._begin_again(ended)
-        return OptimaStep(*self._look(), None, reward, ended, never, final_obs, final_state)
+        return ReplicaStep(*self._look(), None, reward, ended, never, final_obs, final_state)
 
     def _check_actions(self, actions: Tensor | np.ndarray[Any, Any]) -> Tensor:
         problem, actions = self.problem, torch.as_tensor(actions, device=self.device)

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from envs.errors import InputError
-from envs.optima.batched import OptimaEnv, OptimaStep
+from envs.optima.batched import OptimaEnv
 from envs.optima.problem import Policy, Problem
+from envs.steps import ReplicaStep
 
 _MOST_REPLICAS = 8192
 
@@ -113,7 +114,7 @@ def best_action_size(problem: Problem, *, num_episodes: int = 256) -> list[float
     return torch.stack(sizes).mean(0).sqrt().tolist()
 
 
-def _visited(problem: Problem, num_episodes: int, seed: int) -> Iterator[tuple[OptimaStep, Tensor]]:
+def _visited(problem: Problem, num_episodes: int, seed: int) -> Iterator[tuple[ReplicaStep, Tensor]]:
     """Steps of one episode in each of ``num_episodes`` replicas under the optimal policy, with its actions."""
     env = OptimaEnv(problem, num_replicas=num_episodes, seed=seed)
     step = env.reset()

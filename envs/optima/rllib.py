@@ -11,8 +11,9 @@ from ray.rllib.env.multi_agent_env import MultiAgentEnv
 from ray.tune.registry import register_env
 
 from envs.errors import InputError, nearest
-from envs.optima.batched import OptimaEnv, OptimaStep
+from envs.optima.batched import OptimaEnv
 from envs.optima.catalog import make_problem
+from envs.steps import ReplicaStep
 
 ENV_NAME = "known-market"
 
@@ -64,7 +65,7 @@ class KnownMarketEnv(MultiAgentEnv):
         self.agents = list(self.possible_agents)
         self.observation_spaces = dict(self.batch.observation_spaces)
         self.action_spaces = dict(self.batch.action_spaces)
-        self._last: OptimaStep | None = None
+        self._last: ReplicaStep | None = None
         self._is_over = False
 
     def batched(

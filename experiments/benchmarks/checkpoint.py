@@ -235,7 +235,7 @@ def _bench_run() -> dict[str, Any]:
         subprocess.run([sys.executable, command, *words], check=True, stdout=subprocess.DEVNULL)
         lines = (Path(place) / "run" / "trial_0" / RESULT_FILE).read_text(encoding="utf-8").splitlines()
     found = cost_in_run([json.loads(line) for line in lines], after=run.qmix.learning_starts)
-    return {"run": f"run.py that saves every {2 * every} episodes of {steps} bars"} | found
+    return {"run": f"run.py --checkpoint-interval {2 * every}, episodes of {steps} bars"} | found
 
 
 def cost_in_run(records: Sequence[Mapping[str, Any]], *, after: int = 0) -> dict[str, float]:

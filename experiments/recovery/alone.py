@@ -14,7 +14,8 @@ GRACE_S = 5.0
 """How long a process whose training is gone may take to see that, and to end by itself."""
 PATIENCE_S = 60.0
 """How long another process is waited for; longer than a minute is no wait, but a folder that cannot be written to."""
-_EVERY_S = 0.05
+_EVERY_S, _SELDOM_S = 0.05, 1.0
+"""How often it is looked whether the other one has ended: at first, and when all processes are looked through."""
 
 
 @contextmanager
@@ -41,7 +42,7 @@ def alone_in(folder: Path, *, code: str) -> Iterator[None]:
                 raise OSError(errno.EBUSY, f"another process writes checkpoints to {folder} and does not end")
             if waited > GRACE_S:
                 _end_orphans(code)
-            time.sleep(_EVERY_S)
+            time.sleep(_EVERY_S if waited <= GRACE_S else _SELDOM_S)
         yield
     finally:
         os.close(handle)

@@ -143,11 +143,11 @@ class CheckpointShelf:
         That one is gone, does not say what it is, or was taken before the newest checkpoint that was the best of its
         time.
         """
-        was_best = [path for path in self.published() if read_meta(path).get("is_best")]
-        if not was_best:
+        was_best = next((path for path in reversed(self.published()) if read_meta(path).get("is_best")), None)
+        if was_best is None:
             return None
-        kept, newest = (_taken(read_meta(path)) for path in (self.folder / BEST_FOLDER, was_best[-1]))
-        return was_best[-1] if newest > kept else None
+        kept, newest = (_taken(read_meta(path)) for path in (self.folder / BEST_FOLDER, was_best))
+        return was_best if newest > kept else None
 
     def prune(self, keep: int, *, keep_every: int | None = None) -> list[Path]:
         """Delete the oldest checkpoints, but for the best one where it has not been copied yet.

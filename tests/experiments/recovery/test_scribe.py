@@ -329,7 +329,7 @@ def test_one_waits_for_another_that_has_not_yet_seen_its_training_die(scribe, sh
 
 
 ORPHAN = """
-import os, signal, sys, time
+import sys
 from pathlib import Path
 from experiments.recovery.scribe import Scribe
 from experiments.recovery.shelf import CheckpointShelf
