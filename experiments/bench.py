@@ -1,4 +1,4 @@
-"""Measure speed on this machine: ``python experiments/bench.py floor|sampling|training|checkpoint``."""
+"""Measure speed on this machine: ``python experiments/bench.py floor|games|sampling|training|checkpoint``."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from experiments.arguments import parse_flags, print_help, scan_flags
 from experiments.cli import DONE, check_json_flag, write_json_flag
 from experiments.reporting.tables import rows_table, show
 
-SUBJECTS = ("floor", "sampling", "training", "checkpoint")
+SUBJECTS = ("floor", "games", "sampling", "training", "checkpoint")
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class BenchConfig:
     """What to measure and where."""
 
-    subject: Literal["floor", "sampling", "training", "checkpoint"] = "floor"
-    """floor: the market alone. sampling: runners. training: whole iterations, an update in parts, and BenchMARL.
-    checkpoint: saves, restores and restarts."""
+    subject: Literal["floor", "games", "sampling", "training", "checkpoint"] = "floor"
+    """floor: the market alone. games: public benchmarks, all replicas at once. sampling: runners. training: whole
+    iterations, an update in parts, and BenchMARL. checkpoint: saves, restores and restarts."""
     device: Literal["cpu", "cuda"] = "cpu"
     """Where ours runs, and BenchMARL; RLlib, which ours is compared with, always runs on the CPU."""
     rounds: int = Field(default=5, gt=0)
@@ -67,6 +67,10 @@ def _measure(config: BenchConfig) -> list[dict[str, Any]]:
         from experiments.benchmarks.floor import bench_floor
 
         return bench_floor(device=config.device, rounds=config.rounds)
+    if config.subject == "games":
+        from experiments.benchmarks.games import bench_games
+
+        return bench_games(device=config.device, rounds=config.rounds)
     import ray
 
     from experiments.benchmarks.checkpoint import bench_checkpoint

@@ -12,7 +12,7 @@ from envs.floor import FloorConfig
 from envs.mandates import DeskConfig
 from envs.market import FloorSpec
 from experiments import bench
-from experiments.benchmarks import checkpoint, sampling, training
+from experiments.benchmarks import checkpoint, games, sampling, training
 from experiments.benchmarks import floor as floor_benchmark
 from experiments.benchmarks.bare import bare_update
 from experiments.benchmarks.timing import measure, one_core, stopwatch
@@ -137,6 +137,19 @@ def test_floor_is_measured_against_the_memory(monkeypatch):
     assert row["share_of_bandwidth_bound"] == pytest.approx(row["bytes_per_step"] * steps_per_s / bandwidth)
     env = floor_benchmark.env_speed(rounds=1, spec=SPEC)
     assert env["agent_steps_per_s"] == pytest.approx(2 * env["env_steps_per_s"])
+
+
+def test_games_are_measured_both_ways_under_the_same_actions(monkeypatch):
+    monkeypatch.setattr(games, "GAMES", ("mpe:simple_speaker_listener", "lbf:8x8-2p-2f-coop"))
+    for name, number in (("REPLICAS", 3), ("BATCH_STEPS", 30), ("PACKAGE_STEPS", 2)):
+        monkeypatch.setattr(games, name, number)
+    rows = games.bench_games(rounds=1)
+    assert [row["what"] for row in rows[:2]] == [
+        f"mpe:simple_speaker_listener, {w}" for w in ("all at once", "one by one")
+    ]
+    assert [(row["replicas"], row["agents"]) for row in rows if "ratio" not in row] == [(3, 2)] * 4
+    for whole, package, ratio in (rows[:3], rows[3:]):
+        assert ratio["ratio"] == pytest.approx(whole["steps_per_s"] / package["steps_per_s"])
 
 
 @pytest.mark.filterwarnings("ignore:.*Overriding environment")  # RLlib registers it for every runner
