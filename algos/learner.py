@@ -1,5 +1,7 @@
 """TeamLearner: how every learner of ours takes rollouts and batches as arrays."""
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -135,12 +137,39 @@ def learner_rank() -> int:
     return int(torch.distributed.get_rank()) if has_others else 0
 
 
-def require_finite(loss: Tensor, module_id: str) -> None:
-    """Stop before a bad loss reaches the weights of a checkpoint.
+def clip_gradients(params: Sequence[Tensor], limit: float | None) -> Tensor:
+    """Scale gradients down to a common norm (Pascanu et al. 2013); those below it are left alone.
+
+    To the last bit torch's ``clip_grad_norm_``, which multiplies by 1 where nothing is clipped. On a GPU so does this,
+    for to ask would be to wait.
+
+    Args:
+        params: Whose gradients they are.
+        limit: The largest norm; None: any.
+
+    Returns:
+        Their norm before, a scalar.
+    """
+    norm = torch.nn.utils.get_total_norm([p.grad for p in params if p.grad is not None])
+    if limit is not None and (norm.device.type != "cpu" or not norm + 1e-6 <= limit):
+        torch.nn.utils.clip_grads_with_norm_(params, limit, norm)
+    return norm
+
+
+def require_finite(loss: Tensor, module_id: str, norms: Sequence[Tensor] = ()) -> None:
+    """Stop before a bad loss, or gradient, reaches the weights of a checkpoint.
+
+    Args:
+        loss: A scalar, or the sum of several.
+        module_id: Whose it is.
+        norms: Of the gradients of the last step, scalars: no loss has been computed by the weights that it left.
 
     Raises:
         NonFiniteLossError: naming the module.
     """
-    value = float(loss.detach())
-    if value != value or value in (float("inf"), float("-inf")):
-        raise NonFiniteLossError(f"the loss of module {module_id!r} is {value}; lower lr or clip gradients harder")
+    values = torch.stack([loss.detach(), *norms]).tolist()  # one wait for a GPU
+    for what, value in zip(["loss", *["gradient"] * len(norms)], values, strict=True):
+        if not math.isfinite(value):
+            raise NonFiniteLossError(
+                f"the {what} of module {module_id!r} is {value}; lower lr or clip gradients harder"
+            )

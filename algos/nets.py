@@ -31,7 +31,7 @@ class TeamLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map [N, ..., in] to [N, ..., out]."""
         if self.is_shared:
-            rows = torch.addmm(self.bias[0], x.flatten(0, -2), self.weight[0])
+            rows = torch.addmm(self.bias.squeeze(0), x.flatten(0, -2), self.weight.squeeze(0))
         else:
             rows = torch.baddbmm(self.bias, x.flatten(1, -2), self.weight)
         return rows.view(*x.shape[:-1], rows.shape[-1])  # -1 would be ambiguous where there are no rows

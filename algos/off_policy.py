@@ -148,17 +148,14 @@ class OffPolicyTeam(TeamAlgorithm):
             "gamma": self.config.gamma,
             "with_mask": self.config.learns_from_masks,
         }
-        batches, drawn = [], []
-        for _ in range(s.num_updates):
-            if self.config.replays_by_priority:
-                beta = straight_line(s.priority_beta, 1.0, s.priority_beta_steps, self.num_env_steps_sampled)
-                batch, places = self.replay.sample_by_priority(per_learner, rng, beta=beta, **kind)
-                drawn.append(places)
-            else:
-                batch = self.replay.sample(per_learner, rng, **kind)
-            batches.append(batch._replace(rewards=batch.rewards / scale))
+        drawn: list[Drawn] = []
+        if self.config.replays_by_priority:
+            kind["beta"] = straight_line(s.priority_beta, 1.0, s.priority_beta_steps, self.num_env_steps_sampled)
+            batches, drawn = self.replay.sample_by_priority(s.num_updates, per_learner, rng, **kind)
+        else:
+            batches = self.replay.sample(s.num_updates, per_learner, rng, **kind)
         self._drawn.append(drawn)
-        return batches
+        return [batch._replace(rewards=batch.rewards / scale) for batch in batches]
 
     # -- checkpoints ---------------------------------------------------------------------------------------------------
 

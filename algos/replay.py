@@ -1,5 +1,6 @@
 """TeamReplay: a ring buffer of joint steps, from which transitions and sequences of whole teams are drawn."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -156,6 +157,7 @@ class TeamReplay:
 
     def sample(
         self,
+        num_batches: int,
         num_samples: int,
         rng: np.random.Generator,
         *,
@@ -163,11 +165,12 @@ class TeamReplay:
         n_step: int = 1,
         gamma: float,
         with_mask: bool = False,
-    ) -> TeamBatch:
+    ) -> list[TeamBatch]:
         """Draw uniformly, with replacement, from all stored sequences of ``length`` steps.
 
         Args:
-            num_samples: S.
+            num_batches: Calls of one batch each would draw the same.
+            num_samples: S, of each batch.
             rng: Source of the draws.
             length: L; sequences may span the end of an episode, where ``ended`` says so.
             n_step: Rewards summed before bootstrapping; above 1 only with ``length`` 1.
@@ -180,22 +183,26 @@ class TeamReplay:
         if length > 1 and n_step > 1:
             raise ValueError("n_step above 1 is for transitions, not for sequences")
         span = max(length, n_step)
-        starts = {s: r.starts(span) for s, r in sorted(self.rings.items())}
-        weights = np.array([len(v) * self.rings[s].num_replicas for s, v in starts.items()], float)
+        starts = [(ring, ring.starts(span)) for _, ring in sorted(self.rings.items())]
+        weights = np.array([len(rows) * ring.num_replicas for ring, rows in starts], float)
         if not weights.sum():
             raise ValueError(f"no unbroken sequence of {span} steps is stored yet")
-        counts = rng.multinomial(num_samples, weights / weights.sum())
-        parts = []
-        for (source, rows), count in zip(starts.items(), counts, strict=True):
-            if count:
-                ring = self.rings[source]
-                first = torch.from_numpy(rng.choice(rows, count))
-                column = torch.from_numpy(rng.integers(0, ring.num_replicas, count))
-                parts.append(gather(ring, first, column, length, n_step, gamma, with_mask=with_mask))
-        return _joined(parts)
+        chances = weights / weights.sum()
+        draws: list[list[_Place]] = []
+        for _ in range(num_batches):
+            counts = rng.multinomial(num_samples, chances)
+            draws.append(
+                [
+                    _Place(ring, rng.choice(rows, count), rng.integers(0, ring.num_replicas, count))
+                    for (ring, rows), count in zip(starts, counts, strict=True)
+                    if count
+                ]
+            )
+        return _look_up([ring for ring, _ in starts], draws, length, n_step, gamma, with_mask=with_mask)
 
     def sample_by_priority(
         self,
+        num_batches: int,
         num_samples: int,
         rng: np.random.Generator,
         *,
@@ -204,11 +211,12 @@ class TeamReplay:
         gamma: float,
         beta: float,
         with_mask: bool = False,
-    ) -> tuple[TeamBatch, Drawn]:
+    ) -> tuple[list[TeamBatch], list[Drawn]]:
         """Draw in proportion to the powers of the priorities, one sample from each S-th of their sum.
 
         Args:
-            num_samples: S.
+            num_batches: All are drawn by the same priorities.
+            num_samples: S, of each batch.
             rng: Source of the draws.
             length: As ``sample`` has it; with ``n_step`` it is no longer than the rule's span.
             n_step: As ``sample`` has it.
@@ -217,7 +225,7 @@ class TeamReplay:
             with_mask: Whether to return what was allowed.
 
         Returns:
-            The samples with their weights, and where they were drawn, for ``update_priorities``.
+            The batches with their weights, and where each was drawn, for ``update_priorities``.
 
         Raises:
             ValueError: if nothing that long is stored.
@@ -227,21 +235,28 @@ class TeamReplay:
         if not found:
             raise ValueError(f"no unbroken sequence of {max(length, n_step)} steps is stored yet")
         ends = np.cumsum([own.tree.total for _, own in found])
-        at = (np.arange(num_samples) + rng.random(num_samples)) * (ends[-1] / num_samples)
-        of_ring = np.minimum(np.searchsorted(ends, at, side="right"), len(found) - 1)
-        parts, drawn, chances = [], [], []
-        for i, (ring, own) in enumerate(found):
-            places = at[of_ring == i] - (ends[i - 1] if i else 0.0)
-            if not len(places):
-                continue
-            leaves = own.tree.find(places)
-            rows, columns = (torch.from_numpy(v) for v in np.divmod(leaves, ring.num_replicas))
-            parts.append(gather(ring, rows, columns, length, n_step, gamma, with_mask=with_mask))
-            drawn.append((own, leaves))
-            chances.append(own.tree.weights[leaves] / ends[-1])
         num_starts = sum(own.num_starts for _, own in found)
-        weights = importance_weights(np.concatenate(chances), num_starts, beta=beta)
-        return _joined(parts)._replace(weights=torch.from_numpy(weights).float()), drawn
+        draws: list[list[_Place]] = []
+        drawn: list[Drawn] = []
+        weights = []
+        for _ in range(num_batches):
+            at = (np.arange(num_samples) + rng.random(num_samples)) * (ends[-1] / num_samples)
+            of_ring = np.minimum(np.searchsorted(ends, at, side="right"), len(found) - 1)
+            draws.append([])
+            drawn.append([])
+            chances = []
+            for i, (ring, own) in enumerate(found):
+                places = at[of_ring == i] - (ends[i - 1] if i else 0.0)
+                if not len(places):
+                    continue
+                leaves = own.tree.find(places)
+                draws[-1].append(_Place(ring, *np.divmod(leaves, ring.num_replicas)))
+                drawn[-1].append((own, leaves))
+                chances.append(own.tree.weights[leaves] / ends[-1])
+            own_weights = importance_weights(np.concatenate(chances), num_starts, beta=beta)
+            weights.append(torch.from_numpy(own_weights).float())
+        batches = _look_up([ring for ring, _ in found], draws, length, n_step, gamma, with_mask=with_mask)
+        return [batch._replace(weights=own) for batch, own in zip(batches, weights, strict=True)], drawn
 
     def update_priorities(self, drawn: Drawn, errors: np.ndarray) -> None:
         """Make |TD error| the priority of what was drawn.
@@ -255,6 +270,39 @@ class TeamReplay:
             largest = own.update(leaves, errors[first : first + len(leaves)])
             self.max_priority = max(self.max_priority, largest)
             first += len(leaves)
+
+
+class _Place(NamedTuple):
+    """Where a part of a batch was drawn: rows and replicas of a ring, [n] int64 each."""
+
+    ring: Ring
+    rows: np.ndarray
+    columns: np.ndarray
+
+
+def _look_up(
+    rings: Sequence[Ring],
+    draws: Sequence[Sequence[_Place]],
+    length: int,
+    n_step: int,
+    gamma: float,
+    *,
+    with_mask: bool,
+) -> list[TeamBatch]:
+    """Batches of what was drawn from rings, each in memory of its own; every ring is read once for all of them."""
+    parts: list[list[TeamBatch]] = [[] for _ in draws]
+    for ring in rings:
+        own = [(i, place) for i, places in enumerate(draws) for place in places if place.ring is ring]
+        if not own:
+            continue
+        rows = torch.from_numpy(np.concatenate([place.rows for _, place in own]))
+        columns = torch.from_numpy(np.concatenate([place.columns for _, place in own]))
+        every = gather(ring, rows, columns, length, n_step, gamma, with_mask=with_mask)
+        ends = np.cumsum([len(place.rows) for _, place in own])
+        for (i, place), end in zip(own, ends.tolist(), strict=True):
+            part = slice(end - len(place.rows), end)
+            parts[i].append(every.map(lambda v, part=part: v[:, part].clone(memory_format=torch.contiguous_format)))
+    return [_joined(own) for own in parts]
 
 
 def _joined(parts: list[TeamBatch]) -> TeamBatch:

@@ -104,8 +104,13 @@ def loaded(folder, *args, **kwargs):
 
 
 def check_same_draws(one, two, **kind):
-    draws = [r.sample(50, np.random.default_rng(4), gamma=0.9, with_mask=True, **kind) for r in (one, two)]
+    draws = [one_batch(r, 50, np.random.default_rng(4), gamma=0.9, with_mask=True, **kind) for r in (one, two)]
     assert all(a is b or torch.equal(a, b) for a, b in zip(*draws, strict=True))
+
+
+def one_batch(replay, num, rng, **kind):
+    (batch,) = replay.sample(1, num, rng, **kind)
+    return batch
 
 
 def by_priority(capacity, *, span=1, alpha=0.7, **sources):
@@ -113,7 +118,8 @@ def by_priority(capacity, *, span=1, alpha=0.7, **sources):
 
 
 def draw(replay, num, rng, *, length=1, n_step=1, beta=0.5):
-    return replay.sample_by_priority(num, rng, length=length, n_step=n_step, gamma=0.9, beta=beta)
+    (batch,), (drawn,) = replay.sample_by_priority(1, num, rng, length=length, n_step=n_step, gamma=0.9, beta=beta)
+    return batch, drawn
 
 
 def stored_priorities(replay):

@@ -7,7 +7,7 @@ from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from torch import Tensor
 
 from algos.counted import counted_seed
-from algos.learner import ACTOR, CRITIC, NUM_UPDATES, TargetLearner, learner_rank, require_finite
+from algos.learner import ACTOR, CRITIC, NUM_UPDATES, TargetLearner, clip_gradients, learner_rank, require_finite
 from algos.losses import squared_td_loss, td_targets
 from algos.maddpg.config import MADDPGSettings
 from algos.maddpg.module import NEXT_Q, OUTPUT_SQUARE, POLICY_Q, Q
@@ -41,7 +41,7 @@ class MADDPGLearner(TargetLearner, TorchLearner):
         joint: TeamBatch = batch["joint"]
         following, discounts = fwd_out[NEXT_Q], joint.discounts.view(-1, 1)
         targets = td_targets(joint.rewards.reshape(len(following), -1), discounts, following)
-        fwd_out["critic_loss"] = sum((squared_td_loss(q, targets) for q in fwd_out[Q]), torch.zeros_like(targets[0, 0]))
+        fwd_out["critic_loss"] = torch.stack([squared_td_loss(q, targets) for q in fwd_out[Q]]).sum()
         fwd_out["policy_loss"] = config.settings.logit_penalty * fwd_out[OUTPUT_SQUARE] - fwd_out[POLICY_Q].mean()
         return fwd_out["critic_loss"] + fwd_out["policy_loss"]
 
@@ -52,14 +52,13 @@ class MADDPGLearner(TargetLearner, TorchLearner):
             data: Joint batches of steps or, for a GRU, of sequences.
 
         Raises:
-            NonFiniteLossError: if a loss is NaN or infinite.
+            NonFiniteLossError: if a loss, or the last gradient, is NaN or infinite.
         """
         s: MADDPGSettings = self.config.settings
         wrapped = self.module[TEAM_MODULE]
         module = wrapped.unwrapped()
         actor, critic = (self.get_optimizer(TEAM_MODULE, name) for name in (ACTOR, CRITIC))
         parts = [list(part.parameters()) for part in (module.agents, module.critic)]
-        limit = float("inf") if s.grad_clip is None else s.grad_clip
         generator = torch.Generator(device=self._device)
         generator.manual_seed(counted_seed(self.config.seed or 0, self._weights_seq_no, learner_rank()))
         all_losses = torch.zeros((), device=self._device)
@@ -72,14 +71,14 @@ class MADDPGLearner(TargetLearner, TorchLearner):
                 optimizer.zero_grad(set_to_none=True)
             loss.backward()
             all_losses += loss.detach()
-            norms = [torch.nn.utils.clip_grad_norm_(params, limit) for params in parts]
+            norms = [clip_gradients(params, s.grad_clip) for params in parts]
             critic.step()
             self._num_updates += 1
             if self._num_updates % s.policy_delay == 0:
                 actor.step()
             if self._num_updates % s.target_network_update_freq == 0:
                 module.update_targets(s.tau)
-        require_finite(all_losses, TEAM_MODULE)
+        require_finite(all_losses, TEAM_MODULE, norms)
         self.metrics.log_dict(
             {
                 self.TOTAL_LOSS_KEY: loss.detach(),

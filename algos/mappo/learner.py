@@ -8,7 +8,7 @@ from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from torch import Tensor
 
 from algos.counted import counted_seed
-from algos.learner import ACTOR, CRITIC, TeamLearner, require_finite
+from algos.learner import ACTOR, CRITIC, TeamLearner, clip_gradients, require_finite
 from algos.losses import clipped_surrogate, clipped_value_loss
 from algos.mappo.config import MAPPOSettings
 from algos.mappo.module import ENTROPY, LOGP, VALUES, Critic
@@ -63,7 +63,7 @@ class MAPPOLearner(TeamLearner, TorchLearner):
             num_minibatches: Gradient steps, equal on every learner.
 
         Raises:
-            NonFiniteLossError: if a loss is NaN or infinite.
+            NonFiniteLossError: if a loss, or the last gradient, is NaN or infinite.
         """
         rollout = data.to(self._device)
         wrapped = self.module[TEAM_MODULE]
@@ -75,7 +75,6 @@ class MAPPOLearner(TeamLearner, TorchLearner):
         order = cyclic_order(len(rows["actions"]) // length, num_minibatches * minibatch_size, generator)
         optimizers = [self.get_optimizer(TEAM_MODULE, name) for name in (ACTOR, CRITIC)]
         parts = [list(part.parameters()) for part in (module.agents, module.critic)]
-        limit = float("inf") if self.config.settings.grad_clip is None else self.config.settings.grad_clip
         all_losses = torch.zeros((), device=self._device)
         for chosen in order.view(num_minibatches, minibatch_size):
             batch = _minibatch(rows, chosen, rollout)
@@ -84,11 +83,11 @@ class MAPPOLearner(TeamLearner, TorchLearner):
             for optimizer in optimizers:
                 optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
-            norms = [torch.nn.utils.clip_grad_norm_(params, limit) for params in parts]
+            norms = [clip_gradients(params, self.config.settings.grad_clip) for params in parts]
             for optimizer in optimizers:
                 optimizer.step()
             all_losses += loss.detach()
-        require_finite(all_losses, TEAM_MODULE)
+        require_finite(all_losses, TEAM_MODULE, norms)
         self._log(loss, out, batch, norms)
         self.log_trained({TEAM_MODULE: num_minibatches * minibatch_size * length}, rollout.env_steps())
 

@@ -6,7 +6,7 @@ import torch
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from torch import Tensor
 
-from algos.learner import NUM_UPDATES, TargetLearner, require_finite
+from algos.learner import NUM_UPDATES, TargetLearner, clip_gradients, require_finite
 from algos.losses import optimistic_weights, quantile_huber_loss, squared_td_loss, td_targets
 from algos.qmix.config import QMIXSettings
 from algos.qmix.module import Q_TOT, TARGET_Q_TOT
@@ -76,7 +76,7 @@ class QMIXLearner(TargetLearner, TorchLearner):
             data: Joint batches.
 
         Raises:
-            NonFiniteLossError: if the last loss is NaN or infinite.
+            NonFiniteLossError: if a loss, or the last gradient, is NaN or infinite.
         """
         settings: QMIXSettings = self.config.settings
         wrapped = self.module[TEAM_MODULE]
@@ -93,21 +93,20 @@ class QMIXLearner(TargetLearner, TorchLearner):
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             all_losses += loss.detach()
-            errors = self._errors(out)
             if settings.prioritised_replay:
-                self.td_errors.append(errors.transpose(0, 1).flatten(1).mean(1))
-            norm = torch.nn.utils.clip_grad_norm_(params, self.config.grad_clip)
+                self.td_errors.append(self._errors(out).transpose(0, 1).flatten(1).mean(1))
+            norm = clip_gradients(params, self.config.grad_clip)
             optimizer.step()
             self._num_updates += 1
             if self._num_updates % settings.target_network_update_freq == 0:
                 module.update_targets(settings.tau)
-        require_finite(all_losses, TEAM_MODULE)
+        require_finite(all_losses, TEAM_MODULE, [norm])
         self.metrics.log_dict(
             {
                 self.TOTAL_LOSS_KEY: loss.detach(),
                 "q_tot_mean": out[Q_TOT].detach().mean(),
                 "target_mean": out[TD_TARGETS].mean(),
-                "td_error_mean": errors.mean(),
+                "td_error_mean": self._errors(out).mean(),
                 "grad_norm": norm,
                 NUM_UPDATES: float(self._num_updates),
             },

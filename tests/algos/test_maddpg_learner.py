@@ -9,6 +9,7 @@ import torch
 from ray.rllib.core.learner.training_data import TrainingData
 from ray.rllib.env.wrappers.pettingzoo_env import ParallelPettingZooEnv
 from ray.tune.registry import register_env
+from replays import one_batch
 from teams import Clockwork, ParallelClock, TwoStepGame, floor_env, maddpg_config
 
 from algos.counted import counted_seed
@@ -31,7 +32,7 @@ def batches_of(algorithm, num, samples=12):
     replay = TeamReplay(500, has_own_rewards=algorithm.config.pays_own_reward)
     for _ in range(3):
         replay.add(algorithm.env_runner.sample()[0])
-    return [replay.sample(samples, np.random.default_rng(i), gamma=0.9, with_mask=True) for i in range(num)]
+    return [one_batch(replay, samples, np.random.default_rng(i), gamma=0.9, with_mask=True) for i in range(num)]
 
 
 @pytest.mark.parametrize(
@@ -107,7 +108,7 @@ def test_own_rewards_are_summed_and_bootstrapped_agent_by_agent(n_step):
         (rollout,) = algorithm.env_runner.sample()
         for replay in both.values():
             replay.add(rollout)
-    own, team = (r.sample(40, np.random.default_rng(0), n_step=n_step, gamma=0.9) for r in both.values())
+    own, team = (one_batch(r, 40, np.random.default_rng(0), n_step=n_step, gamma=0.9) for r in both.values())
     torch.testing.assert_close(own.rewards.mean(-1), team.rewards)
     assert torch.equal(own.discounts, team.discounts)
     assert bool((own.discounts == 0).any())

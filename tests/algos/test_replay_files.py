@@ -11,6 +11,7 @@ from replays import (
     draw,
     fill,
     loaded,
+    one_batch,
     saved,
     stored_priorities,
 )
@@ -105,7 +106,7 @@ def test_any_series_of_saves_and_loads_holds_what_a_buffer_never_saved_holds(
             if reloads >> i & 1:
                 kept = loaded(previous, capacity)
             check_same_draws(plain, kept)
-            check_against(naive, kept.sample(20, rng, gamma=0.9), length=1, n_step=1, gamma=0.9)
+            check_against(naive, one_batch(kept, 20, rng, gamma=0.9), length=1, n_step=1, gamma=0.9)
 
 
 @settings(max_examples=40, deadline=None)
@@ -233,7 +234,7 @@ def test_steps_of_runners_that_are_gone_make_room_for_those_of_the_present_ones(
     assert (len(loaded), loaded.num_added) == (full, saved.num_added), "nothing is lost by the change itself"
 
     def stored_times():
-        return set(loaded.sample(4000, rng, gamma=0.9).obs[0, :, 0, 0].long().tolist())
+        return set(one_batch(loaded, 4000, rng, gamma=0.9).obs[0, :, 0, 0].long().tolist())
 
     assert stored_times() == {int(t) for r in saved.rings.values() for t in r.rows["obs"][r.starts(1), 0, 0, 0]}
     for i in range(8):
