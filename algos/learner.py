@@ -150,7 +150,8 @@ def clip_gradients(params: Sequence[Tensor], limit: float | None) -> Tensor:
     Returns:
         Their norm before, a scalar.
     """
-    norm = torch.nn.utils.get_total_norm([p.grad for p in params if p.grad is not None])
+    norms = torch._foreach_norm([p.grad for p in params if p.grad is not None])
+    norm = torch.linalg.vector_norm(torch.stack(norms))
     if limit is not None and (norm.device.type != "cpu" or not norm + 1e-6 <= limit):
         torch.nn.utils.clip_grads_with_norm_(params, limit, norm)
     return norm

@@ -7,8 +7,6 @@ from typing import Any, NamedTuple, cast
 
 import gymnasium as gym
 import torch
-from ray.rllib.core.rl_module.apis import InferenceOnlyAPI
-from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import Tensor, nn
 
 from algos.acting import Acted, draw_choice, unsquash_team
@@ -22,6 +20,7 @@ from algos.nets import TeamEncoder, TeamLinear, follow
 from algos.replay import TeamBatch
 from algos.schedules import straight_line
 from algos.spaces import is_team_of_choices
+from algos.team_module import TeamModule
 from algos.windows import width_of
 
 Q, NEXT_Q, POLICY_Q, OUTPUT_SQUARE = "q", "next_q", "policy_q", "output_square"
@@ -174,7 +173,7 @@ class AttentionCritic(nn.Module):
         return values
 
 
-class TeamDDPGModule(TorchRLModule, InferenceOnlyAPI):
+class TeamDDPGModule(TeamModule):
     """One RLModule for the whole team.
 
     Observation space: ``Dict(obs=Dict(agent: Box), state=Box)``; action space: ``Dict(agent: Discrete)`` or
@@ -185,8 +184,6 @@ class TeamDDPGModule(TorchRLModule, InferenceOnlyAPI):
     Raises:
         IncompatibleError: if some agents choose and others set numbers, or noise on numbers is set for choices.
     """
-
-    framework = "torch"
 
     def setup(self) -> None:
         """Build the networks; a runner's copy has the policies alone."""
@@ -201,8 +198,11 @@ class TeamDDPGModule(TorchRLModule, InferenceOnlyAPI):
             )
         self.num_agents, self.width = len(obs_spaces), max(widths)
         obs_dim = max(map(width_of, obs_spaces.values()))
+        self.num_outputs = sum(widths)
         used = torch.arange(self.width) < torch.tensor(widths).unsqueeze(-1)
         self.register_buffer("used", used, persistent=False)
+        own = torch.eye(self.num_agents, dtype=torch.bool).view(self.num_agents, 1, -1, 1)
+        self.register_buffer("own", own, persistent=False)
         self.agents = DeterministicPolicies([*obs_spaces.values()], self.width, self.settings)
         if self.inference_only:
             return
@@ -228,9 +228,7 @@ class TeamDDPGModule(TorchRLModule, InferenceOnlyAPI):
             Memory of a GRU, [B, N, H], and behind it the Ornstein-Uhlenbeck process, [B, N, D], in units of its
             deviation.
         """
-        width = self.agents.encoder.memory + (self.width if self._has_process else 0)
-        device = cast(Tensor, self.used).device
-        return torch.zeros(num_replicas, self.num_agents, width, device=device) if width else None
+        return self.blank_carry(num_replicas, self.agents.encoder.memory + (self.width if self._has_process else 0))
 
     @property
     def _has_process(self) -> bool:
@@ -314,11 +312,11 @@ class TeamDDPGModule(TorchRLModule, InferenceOnlyAPI):
             following = self._target_actions(joint, rows.next_mask, noise.target)
             after = [cast(Any, c).remember(*sequences)[1] for c in self.target_critic]
             following_q = [c(rows.next_obs, following, m) for c, m in zip(self.target_critic, after, strict=True)]
-            next_q = torch.stack(following_q).amin(0)
+            next_q = torch.minimum(*following_q) if self.settings.twin_critics else following_q[0]
         out = self.agents.of_batch(joint, with_next=False)
         chosen = self._differentiable(out, rows.mask, noise.policy)
-        own = torch.eye(self.num_agents, dtype=torch.bool, device=obs.device).view(self.num_agents, 1, -1, 1)
-        each = torch.where(own, chosen, taken)  # [N, R, N, A]: each agent's own action, and those the others took
+        # [N, R, N, A]: each agent's own action, and those the others took
+        each = torch.where(cast(Tensor, self.own), chosen, taken)
         fixed = {name: p.detach() for name, p in self.critic[0].named_parameters()}
         before = [cast(Any, c).remember(*sequences)[0] for c in self.critic]
         first = None if before[0] is None else before[0].detach()
@@ -326,7 +324,7 @@ class TeamDDPGModule(TorchRLModule, InferenceOnlyAPI):
             Q: torch.stack([c(obs, taken, m) for c, m in zip(self.critic, before, strict=True)]),
             NEXT_Q: next_q,
             POLICY_Q: torch.func.functional_call(self.critic[0], fixed, (obs, each, first)),
-            OUTPUT_SQUARE: (out.square() * cast(Tensor, self.used)).sum() / (len(obs) * cast(Tensor, self.used).sum()),
+            OUTPUT_SQUARE: (out.square() * cast(Tensor, self.used)).sum() / (len(obs) * self.num_outputs),
         }
 
     def _as_input(self, actions: Tensor) -> Tensor:

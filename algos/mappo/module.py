@@ -7,8 +7,6 @@ from typing import Any, cast
 import gymnasium as gym
 import numpy as np
 import torch
-from ray.rllib.core.rl_module.apis import InferenceOnlyAPI
-from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import Tensor, nn
 
 from algos.acting import Acted, draw_choice, unsquash_team
@@ -21,6 +19,7 @@ from algos.masks import MASKED_LOGIT
 from algos.nets import TeamEncoder, TeamLinear
 from algos.running import merged_rows
 from algos.spaces import is_team_of_choices
+from algos.team_module import TeamModule
 from algos.windows import width_of
 
 LOGP, ENTROPY, VALUES = "logp", "entropy", "values"
@@ -132,7 +131,7 @@ class Critic(nn.Module):
         statistics.copy_(merged_rows(statistics, moments))
 
 
-class TeamActorCritic(TorchRLModule, InferenceOnlyAPI):
+class TeamActorCritic(TeamModule):
     """One RLModule for the whole team.
 
     Observation space: ``Dict(obs=Dict(agent: Box), state=Box)``; action space: ``Dict(agent: Discrete)`` or
@@ -145,8 +144,6 @@ class TeamActorCritic(TorchRLModule, InferenceOnlyAPI):
     Raises:
         IncompatibleError: if some agents choose and others set numbers, or there is no state to be central about.
     """
-
-    framework = "torch"
 
     def setup(self) -> None:
         """Build the networks; a runner's copy has the policies alone."""
@@ -188,11 +185,6 @@ class TeamActorCritic(TorchRLModule, InferenceOnlyAPI):
             cast(Tensor, self.critic.statistics).copy_(torch.from_numpy(saved))
 
     # -- acting --------------------------------------------------------------------------------------------------------
-
-    def initial_carry(self, num_replicas: int) -> Tensor | None:
-        """Empty memory, [B, N, H], or None without a GRU."""
-        memory, device = self.agents.encoder.memory, cast(Tensor, self.used).device
-        return torch.zeros(num_replicas, self.num_agents, memory, device=device) if memory else None
 
     @torch.no_grad()
     def act(

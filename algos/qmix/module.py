@@ -6,8 +6,6 @@ from typing import Any, cast
 
 import gymnasium as gym
 import torch
-from ray.rllib.core.rl_module.apis import InferenceOnlyAPI
-from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import Tensor, nn
 
 from algos.acting import Acted
@@ -18,6 +16,7 @@ from algos.nets import TeamLinear, follow
 from algos.qmix.config import QMIXSettings
 from algos.replay import TeamBatch
 from algos.schedules import epsilon_at
+from algos.team_module import TeamModule
 
 Q_TOT = "q_tot"
 TARGET_Q_TOT = "target_q_tot"
@@ -105,7 +104,7 @@ class MonotonicMixer(nn.Module):
         return (torch.bmm(hidden, weights_2).squeeze(-1) + self.bias_2(state)).squeeze(-1)
 
 
-class TeamQModule(TorchRLModule, InferenceOnlyAPI):
+class TeamQModule(TeamModule):
     """One RLModule for the whole team.
 
     Observation space: ``Dict(obs=Dict(agent: Box), state=Box)``; action space: ``Dict(agent: Discrete)``. The model
@@ -114,8 +113,6 @@ class TeamQModule(TorchRLModule, InferenceOnlyAPI):
     Raises:
         IncompatibleError: if an agent does not choose among discrete actions.
     """
-
-    framework = "torch"
 
     def setup(self) -> None:
         """Build the networks; a runner's copy has the agents' alone."""
@@ -152,12 +149,6 @@ class TeamQModule(TorchRLModule, InferenceOnlyAPI):
         return ["mixer", "target_agents", "target_mixer"]
 
     # -- acting --------------------------------------------------------------------------------------------------------
-
-    def initial_carry(self, num_replicas: int) -> Tensor | None:
-        """Empty memory, [B, N, H], or None without a GRU."""
-        memory = self.agents.encoder.memory
-        device = cast(Tensor, self.allowed).device
-        return torch.zeros(num_replicas, self.num_agents, memory, device=device) if memory else None
 
     @torch.no_grad()
     def act(
