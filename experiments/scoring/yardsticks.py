@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import gymnasium as gym
 import torch
@@ -32,6 +32,8 @@ EQUILIBRIUM = "equilibrium"
 _REPLICAS = 32
 _RANDOM = 1
 """Seed of the random policy."""
+CHOOSING = 0
+"""Seed of the episodes by which a policy is chosen."""
 
 
 class Team(Protocol):
@@ -75,7 +77,7 @@ class Yardstick(Protocol):
     def baseline(self, num_episodes: int) -> float:
         """Mean objective of a simple policy over agents."""
 
-    def value(self, team: Team, *, num_episodes: int, seed: int = 0) -> Value:
+    def value(self, team: Team, *, num_episodes: int, seed: int = CHOOSING) -> Value:
         """Value a policy on episodes that the seed chooses, none of which is trained on."""
 
     def distance(self, team: Team, *, num_episodes: int) -> Tensor | None:
@@ -137,7 +139,7 @@ class KnownMarket:
             return float(exact.mean())
         return value(self.problem, self.problem.baseline, num_episodes=num_episodes).team_mean
 
-    def value(self, team: Team, *, num_episodes: int, seed: int = 0) -> Value:
+    def value(self, team: Team, *, num_episodes: int, seed: int = CHOOSING) -> Value:
         """Simulate the policy."""
         return value(self.problem, self._policy(team), num_episodes=num_episodes, seed=seed)
 
@@ -205,14 +207,14 @@ class FloorMarket:
         """Growth of cash."""
         return self.problem.baseline_value
 
-    def value(self, team: Team, *, num_episodes: int, seed: int = 0) -> Value:
+    def value(self, team: Team, *, num_episodes: int, seed: int = CHOOSING) -> Value:
         """Expected growth of the weights that are held, on the mean bar of each episode."""
         held = self._play(team, num_episodes=num_episodes, seed=seed)
         return Value(self.problem.growth(held).mean(0)[:, None].expand(-1, self.num_agents))
 
     def distance(self, team: Team, *, num_episodes: int) -> Tensor | None:
         """Root mean square difference of each weight from the best, [N, 1]."""
-        held = self._play(team, num_episodes=num_episodes, seed=0)
+        held = self._play(team, num_episodes=num_episodes, seed=CHOOSING)
         return (held - torch.from_numpy(self.problem.best_weights)).square().mean((0, 1)).sqrt()[:, None]
 
     def shown(self, team: Team) -> Shown | None:
@@ -223,12 +225,15 @@ class FloorMarket:
     def _play(self, team: Team, *, num_episodes: int, seed: int) -> Tensor:
         """Weights that a policy holds, [T, E, A] float64, in bars that no learner has seen, where the seed says.
 
+        Episodes by which a policy is chosen lie in the bars of validation, all others in those of the test.
+
         Raises:
             InputError: if there are fewer than two episodes.
         """
         if num_episodes < 2:
             raise InputError(f"num_episodes is {num_episodes}: an error bar needs at least 2")
-        floor = build_floor(self.problem.spec, split="test", num_replicas=num_episodes, seed=seed, record=True)
+        part: Literal["validation", "test"] = "validation" if seed == CHOOSING else "test"
+        floor = build_floor(self.problem.spec, split=part, num_replicas=num_episodes, seed=seed, record=True)
         step, held = floor.reset(), []
         team.reset()
         for _ in range(floor.episode_bars):
@@ -270,7 +275,7 @@ class Benchmark:
         """Mean return of random actions."""
         return self.value(RandomTeam(self._replicas()), num_episodes=num_episodes).team_mean
 
-    def value(self, team: Team, *, num_episodes: int, seed: int = 0) -> Value:
+    def value(self, team: Team, *, num_episodes: int, seed: int = CHOOSING) -> Value:
         """Play episodes, each from its start."""
         return play(self._replicas(), team, num_episodes=num_episodes, seed=seed)
 

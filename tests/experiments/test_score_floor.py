@@ -8,8 +8,10 @@ import torch
 from test_score import QUICK, SHORT, asked
 
 from envs.errors import InputError
+from envs.market import build_floor
 from experiments import score
 from experiments.cli import exit_code
+from experiments.scoring import yardsticks
 from experiments.scoring.yardsticks import FLOOR_MERTON, make_yardstick
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -44,6 +46,16 @@ def test_best_policy_reaches_the_optimum_and_cash_the_baseline(floor):
     assert floor.value(Holding(0.0, 0.0), num_episodes=8).team_mean == pytest.approx(floor.baseline(8))
     less = floor.value(Holding(0.7 * best[0], best[1]), num_episodes=8)
     assert floor.baseline(8) < less.team_mean < floor.optimum
+
+
+def test_a_policy_is_chosen_in_bars_of_validation_and_valued_in_those_of_the_test(floor, monkeypatch):
+    parts = []
+    monkeypatch.setattr(
+        yardsticks, "build_floor", lambda spec, **kind: parts.append(kind["split"]) or build_floor(spec, **kind)
+    )
+    floor.value(Holding(0.1, 0.1), num_episodes=4)
+    floor.value(Holding(0.1, 0.1), num_episodes=4, seed=1 << 32)
+    assert parts == ["validation", "test"]
 
 
 def test_distance_is_that_of_each_agent_from_its_own_best(floor):
