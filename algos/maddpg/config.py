@@ -51,7 +51,7 @@ class MADDPGSettings(ReplaySettings, CriticSettings):
     logit_penalty: float = Field(default=1e-3, ge=0)
     """Weight of the mean square of what the policies give out, before it is squashed."""
     grad_clip: float | None = Field(default=0.5, gt=0)
-    """Largest norm of the gradient of the policies, and of that of the critics; None does not clip."""
+    """Largest norm of the gradient of all policies together, and of that of all critics; None does not clip."""
     hidden: tuple[PositiveInt, ...] = Field(default=(64, 64), min_length=1)
     """Widths of the layers of critics, and of policies that are an mlp or a gru, whose state has the last width."""
     use_shared_networks: bool = True

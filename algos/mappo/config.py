@@ -44,7 +44,7 @@ class MAPPOSettings(StepSizeSettings, CriticSettings):
     use_value_normalisation: bool = True
     """Let the value function learn returns standardised by their running mean and deviation."""
     grad_clip: float | None = Field(default=10.0, gt=0)
-    """Largest norm of the gradient of the policies, and of that of the value function; None does not clip."""
+    """Largest norm of the gradient of all policies together, and of that of the value function; None does not clip."""
     hidden: tuple[PositiveInt, ...] = Field(default=(64, 64), min_length=1)
     """Widths of the layers of an mlp or a gru, whose state has the last width, and of a value function of the state."""
     use_shared_networks: bool = True

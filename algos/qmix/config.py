@@ -46,7 +46,7 @@ class QMIXSettings(ReplaySettings, NetworkSettings):
     num_quantiles: int = Field(default=0, ge=0)
     """Quantiles of its return that each agent learns (QR-DQN, Dabney et al. 2018; iql); 0 learns the mean alone."""
     huber_kappa: float = Field(default=1.0, gt=0)
-    """Error, in units of reward, beyond which the loss of quantiles grows in a straight line."""
+    """Error, in units of reward (standardised, where it is), beyond which the loss of quantiles grows straight."""
     prioritised_replay: bool = False
     """Draw what was predicted badly more often, and let it count less each time (Schaul et al. 2016)."""
     priority_alpha: float = Field(default=0.6, ge=0, le=1)
@@ -62,6 +62,6 @@ class QMIXSettings(ReplaySettings, NetworkSettings):
     hypernet_hidden: int = Field(default=64, gt=0)
     """Width of the hypernetworks' hidden layer (QMIX)."""
     grad_clip: float = Field(default=10.0, gt=0)
-    """Largest global norm of the gradient."""
+    """Largest norm of the gradient, of all networks together."""
     optimizer: Literal["adam", "rmsprop"] = "adam"
     """Optimiser; the papers use RMSprop, Adam is faster (PyMARL2)."""

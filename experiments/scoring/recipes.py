@@ -44,7 +44,8 @@ _OFF_POLICY = {
     "num_envs_per_env_runner": 32,
     "replay_capacity": 50_000,
 }
-_TD3 = {"twin_critics": True, "policy_delay": 2}
+_TWIN = {"twin_critics": True, "policy_delay": 2}
+"""Two critics, and policies at every other step, as TD3 has them; targets follow at every step."""
 _OF_GAMES = {
     "lr": 1e-3,
     "epsilon_end": 1.0,
@@ -88,7 +89,7 @@ _UNCLIPPED = 1e5
 nothing is learned of them. This is far above the square of any return here. The gradient of such errors drowns the
 policy's where both are clipped as one: ``grad_clip`` is raised with it."""
 _WIDE_THEN_NARROW = {
-    **_TD3,
+    **_TWIN,
     "gamma": 0.99,
     "hidden": (128, 128),
     "actor_lr": 3e-4,
@@ -143,10 +144,10 @@ _OF_MARKET: Mapping[tuple[str, str], Recipe] = MappingProxyType(
         **{(family, section): own for family in ("lbf", "mpe") for section, own in _OF_BENCHMARK.items()},
         ("climbing", "iql"): Recipe(10_000, _OPTIMISTS),
         ("penalty", "iql"): Recipe(10_000, _SETTLING_OPTIMISTS),
-        ("almgren-chriss", "maddpg"): Recipe(80_000, {**_TD3, "actor_lr": 2e-4, "logit_penalty": 0.03}),
+        ("almgren-chriss", "maddpg"): Recipe(80_000, {**_TWIN, "actor_lr": 2e-4, "logit_penalty": 0.03}),
         ("almgren-chriss", "ippo"): Recipe(300_000, {"lr": 5e-4}),
         ("merton", "ppo"): Recipe(200_000, {"entropy_coeff": 0.003}),
-        ("merton", "maddpg"): Recipe(200_000, {**_TD3, "target_noise": 0.1}),
+        ("merton", "maddpg"): Recipe(200_000, {**_TWIN, "target_noise": 0.1}),
         ("garleanu-pedersen", "mappo"): Recipe(300_000, _LINEAR_QUADRATIC),
         ("garleanu-pedersen", "maddpg"): Recipe(600_000, _WIDE_THEN_NARROW),
         ("kyle", "ippo"): Recipe(1_500_000, _EQUILIBRIUM, 65_536),
