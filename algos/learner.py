@@ -168,9 +168,8 @@ def require_finite(loss: Tensor, module_id: str, norms: Sequence[Tensor] = ()) -
     Raises:
         NonFiniteLossError: naming the module.
     """
-    values = torch.stack([loss.detach(), *norms]).tolist()  # one wait for a GPU
-    for what, value in zip(["loss", *["gradient"] * len(norms)], values, strict=True):
-        if not math.isfinite(value):
+    for what, number in [("loss", loss.detach()), *(("gradient", norm) for norm in norms)]:
+        if not math.isfinite(value := float(number)):
             raise NonFiniteLossError(
                 f"the {what} of module {module_id!r} is {value}; lower lr or clip gradients harder"
             )
