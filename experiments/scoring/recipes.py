@@ -60,7 +60,7 @@ _OF_GAMES = {
 }
 """Every joint action is tried equally often, so that what is learned does not hang on the order of trials."""
 _BENCHMARK_EPISODES = 512
-"""Benchmarks are stepped one by one, which takes its time."""
+"""Fewer than elsewhere: most benchmarks are stepped one by one, which takes its time."""
 _BENCHMARK_OFF_POLICY = {"gamma": 0.99, "hidden": (128, 128), "replay_capacity": 200_000}
 _BENCHMARK_ON_POLICY = {
     "gamma": 0.99,

@@ -9,7 +9,7 @@ from replays import one_batch
 from teams import TwoStepGame, floor_env, qmix_config
 
 from algos.errors import IncompatibleError
-from algos.learner import NonFiniteLossError, clip_gradients
+from algos.learner import NonFiniteLossError
 from algos.losses import quantile_huber_loss
 from algos.qmix.algorithm import IQLConfig, QMIXConfig, VDNConfig
 from algos.qmix.module import Q_TOT, TARGET_Q_TOT
@@ -227,33 +227,6 @@ def test_a_loss_that_is_not_finite_stops_the_trial():
     with pytest.raises(NonFiniteLossError, match="loss of module 'team' is nan"):
         algorithm.learner_group._learner.update(training_data=TrainingData(batch=[spoiled]))
     algorithm.stop()
-
-
-def test_a_last_gradient_that_is_not_finite_stops_the_trial_though_every_loss_was():
-    algorithm = algorithm_of()
-    learner = algorithm.learner_group._learner
-    learner.module["team"].mixer.bias_1.bias.register_hook(lambda gradient: gradient * torch.inf)
-    with pytest.raises(NonFiniteLossError, match=r"gradient of module .team. is (nan|inf)"):
-        learner.update(training_data=TrainingData(batch=batches_of(algorithm, 1)))
-    algorithm.stop()
-
-
-@pytest.mark.parametrize("limit", [None, 0.1, 1e9])
-def test_gradients_are_clipped_to_the_last_bit_as_torch_does(limit):
-    params = [
-        torch.nn.Parameter(torch.randn(5, 3)),
-        torch.nn.Parameter(torch.randn(7)),
-        torch.nn.Parameter(torch.ones(2)),
-    ]
-    for param in params[:2]:
-        param.grad = torch.randn_like(param)
-    copies = [torch.nn.Parameter(p.detach().clone()) for p in params]
-    for other, param in zip(copies, params, strict=True):
-        other.grad = None if param.grad is None else param.grad.clone()
-    wanted = torch.nn.utils.clip_grad_norm_(copies, float("inf") if limit is None else limit)
-    assert torch.equal(clip_gradients(params, limit), wanted)
-    assert params[2].grad is None
-    assert all(torch.equal(p.grad, c.grad) for p, c in zip(params[:2], copies, strict=False))
 
 
 def test_states_of_asynchronous_algorithms_are_refused():

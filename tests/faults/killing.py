@@ -27,6 +27,7 @@ RUNS = {
     "iql": ["--algo", "iql", *TEAM, *DISTRIBUTIONAL, "--episodes", "96"],
     "ppo": ["--algo", "ppo", *BATCH, "--ppo.num-envs-per-env-runner", "8", "--episodes", "160"],
     "mappo": ["--algo", "mappo", *JOINT, "--mappo.num-envs-per-env-runner", "8", "--episodes", "160"],
+    "ippo": ["--algo", "ippo", *JOINT, "--mappo.num-envs-per-env-runner", "8", "--episodes", "160"],
     "maddpg": ["--algo", "maddpg", *CRITICS, "--episodes", "96"],
     "ppo-rllib": ["--algo", "ppo", "--runner", "rllib", *BATCH, "--episodes", "80"],
     "dqn": ["--algo", "dqn", "--dqn.learning-starts", "64", "--episodes", "64"],
