@@ -31,7 +31,7 @@ class Foraging:
         self._count, self._foods, self._sight = env.n_agents, env.max_num_food, env.sight
         self._size = np.array(env.field_size)
         self.max_steps = int(env._max_episode_steps)
-        self.num_actions = [len(_MOVES)] * self._count
+        self.num_actions, self.has_choices = [len(_MOVES)] * self._count, True
         self.obs_dims = [3 * (self._foods + self._count)] * self._count
 
     def draw(self, seeds: Sequence[int]) -> Books:

@@ -32,7 +32,7 @@ class Spread:
         self._scenario, self._world = env.scenario, env.world
         self.max_steps, self._local_ratio = int(env.max_cycles), float(env.local_ratio)
         self._count = count = len(self._world.agents)
-        self.num_actions = [len(_PUSHES)] * count
+        self.num_actions, self.has_choices = [len(_PUSHES)] * count, not env.continuous_actions
         self.obs_dims = [4 + 2 * len(self._world.landmarks) + (2 + self._world.dim_c) * (count - 1)] * count
         self._reach = 2 * self._world.agents[0].size
         self._others = np.array([[j for j in range(count) if j != i] for i in range(count)], np.int64)
@@ -45,7 +45,7 @@ class Spread:
 
     def move(self, books: Books, actions: Array) -> tuple[Books, Array, Array]:
         """Take a step; see ``World``."""
-        force = _PUSHES[actions] * _SENSITIVITY
+        force = _force(actions)
         apart, distance = self._apart(books["at"])
         world = self._world
         sunk = np.logaddexp(0, -(distance - self._reach) / world.contact_margin) * world.contact_margin
@@ -89,7 +89,7 @@ class SpeakerListener:
     def __init__(self, env: Any) -> None:
         self._scenario, self._world, self.max_steps = env.scenario, env.world, int(env.max_cycles)
         self._words = self._world.dim_c
-        self.num_actions = [self._words, len(_PUSHES)]
+        self.num_actions, self.has_choices = [self._words, len(_PUSHES)], not env.continuous_actions
         self._width = 2 + 2 * len(self._world.landmarks) + self._words
         self.obs_dims = [self._world.dim_color, self._width]
         self._colors = np.stack([landmark.color for landmark in self._world.landmarks])
@@ -113,8 +113,9 @@ class SpeakerListener:
 
     def move(self, books: Books, actions: Array) -> tuple[Books, Array, Array]:
         """Take a step; see ``World``."""
-        moved = _moved(books, _PUSHES[actions[:, 1:]] * _SENSITIVITY, self._world)
-        moved["said"] = np.eye(self._words)[actions[:, 0]]
+        moved = _moved(books, _force(actions[:, 1:]), self._world)
+        spoken = actions[:, 0]
+        moved["said"] = np.eye(self._words)[spoken] if self.has_choices else spoken[:, : self._words].astype(np.float64)
         wanted = moved["landmarks"][np.arange(len(actions)), moved["goal"]]
         far = np.square(moved["at"][:, 0] - wanted).sum(-1)
         return moved, np.repeat(-far[:, None], 2, 1), np.zeros(len(actions), bool)
@@ -132,6 +133,18 @@ def _places(scenario: Any, world: Any, seed: int) -> Array:
     """Where the package places agents, then landmarks, [entities, 2]."""
     scenario.reset_world(world, seeding.np_random(seed)[0])
     return np.stack([entity.state.p_pos for entity in world.entities])
+
+
+def _force(actions: Array) -> Array:
+    """What agents push with, [B, N, 2] float64.
+
+    Args:
+        actions: [B, N] int64, choices; or [B, N, 5] float32, how far each of the choices is taken.
+    """
+    if actions.ndim == 2:
+        return _PUSHES[actions] * _SENSITIVITY
+    to_the_right_and_up: Array = actions[..., 2:5:2] - actions[..., 1:5:2]
+    return to_the_right_and_up.astype(np.float64) * _SENSITIVITY
 
 
 def _moved(books: Books, force: Array, world: Any) -> Books:

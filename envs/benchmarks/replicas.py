@@ -26,12 +26,14 @@ class World(Protocol):
 
     Attributes:
         max_steps: Steps after which an episode is cut off.
-        num_actions: Choices of each agent.
+        num_actions: Choices of each agent, or numbers in its action.
+        has_choices: Whether an agent chooses one of them; else it says how far, in [0, 1], it takes each.
         obs_dims: Width of each agent's observation.
     """
 
     max_steps: int
     num_actions: list[int]
+    has_choices: bool
     obs_dims: list[int]
 
     def draw(self, seeds: Sequence[int]) -> Books:
@@ -42,7 +44,7 @@ class World(Protocol):
 
         Args:
             books: Where the replicas are; not written to.
-            actions: [B, N] int64.
+            actions: [B, N] int64, or [B, N, D] float32 in [0, 1].
 
         Returns:
             Where they are then, what each agent is paid, [B, N] float64, and whether the episode is over, [B] bool.
@@ -69,7 +71,7 @@ class BenchmarkReplicas:
         num_agents: N.
         agent_ids: Their names.
         observation_spaces: Box of each agent.
-        action_spaces: Discrete of each agent.
+        action_spaces: Discrete or Box of each agent.
         obs_dims: Width of each agent's observation, N of them.
         windows: All of each observation is one bar: (0, 1, width), N of them.
         state_dim: Width of the global state; 0 unless asked for.
@@ -107,9 +109,9 @@ class BenchmarkReplicas:
         self.windows = [(0, 1, dim) for dim in self.obs_dims]
         self.state_dim = self.num_agents * max(self.obs_dims) if with_state else 0
         self._world, self._is_shared, self._with_state, self._seed = world, is_shared, with_state, int(seed)
-        counts = np.asarray(world.num_actions)
+        self._counts = counts = np.asarray(world.num_actions)
         mask = np.broadcast_to(np.arange(counts.max()) < counts[:, None], (num_replicas, *counts.shape, counts.max()))
-        self._counts, self._mask = counts, self._tensor(mask.copy())
+        self._mask = self._tensor(mask.copy()) if world.has_choices else None
         self._restart()
 
     def _restart(self) -> None:
@@ -144,10 +146,11 @@ class BenchmarkReplicas:
         """Take one joint action in every replica.
 
         Args:
-            actions: [B, N] int64.
+            actions: [B, N] int64, or [B, N, D] float32, of which each agent's own width counts; they are cut to
+                [0, 1], as the package cuts them.
 
         Raises:
-            ValueError: if the shape is wrong, or a choice does not exist.
+            ValueError: if the shape is wrong, or a choice or number does not exist.
         """
         chosen = self._check_actions(actions)
         self._books, each, is_over = self._world.move(self._books, chosen)
@@ -168,10 +171,11 @@ class BenchmarkReplicas:
 
     def _check_actions(self, actions: Tensor | Array) -> Array:
         chosen = actions.cpu().numpy() if isinstance(actions, Tensor) else np.asarray(actions)
-        if chosen.shape != (self.num_replicas, self.num_agents):
-            raise ValueError(
-                f"actions have shape {chosen.shape}, expected {(self.num_replicas, self.num_agents)}: one choice each"
-            )
+        team = (self.num_replicas, self.num_agents)
+        if not self._world.has_choices:
+            return _numbers(chosen, (*team, int(self._counts.max())))
+        if chosen.shape != team:
+            raise ValueError(f"actions have shape {chosen.shape}, expected {team}: one choice each")
         if not np.issubdtype(chosen.dtype, np.integer):
             raise ValueError(f"actions are {chosen.dtype}, expected int64: every agent makes a choice")
         if ((chosen < 0) | (chosen >= self._counts)).any():
@@ -196,3 +200,18 @@ class BenchmarkReplicas:
 
     def _tensor(self, array: Array) -> Tensor:
         return torch.from_numpy(array).to(self.device)
+
+
+def _numbers(actions: Array, shape: tuple[int, ...]) -> Array:
+    """Actions that are numbers, as float32 in [0, 1].
+
+    Raises:
+        ValueError: if their shape or type is another, or one is not finite.
+    """
+    if actions.shape != shape:
+        raise ValueError(f"actions have shape {actions.shape}, expected {shape}: padded to the widest agent's")
+    if not np.issubdtype(actions.dtype, np.floating):
+        raise ValueError(f"actions are {actions.dtype}, expected float32: every agent says how far it goes")
+    if not np.isfinite(actions).all():
+        raise ValueError("an action is not a finite number")
+    return np.clip(actions.astype(np.float32), 0.0, 1.0)

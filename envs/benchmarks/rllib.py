@@ -124,8 +124,6 @@ class _Particles:
     def worlds(self) -> Callable[[], World] | None:
         game = self._env.unwrapped
         name, rules = type(game).__module__.rpartition(".")[2], game.scenario
-        if game.continuous_actions:
-            return None
         if name == "simple_speaker_listener":
             return lambda: SpeakerListener(self._maker().unwrapped)
         others = (rules.num_agent_neighbors, rules.num_landmark_neighbors) if name == "simple_spread" else (0,)
@@ -169,9 +167,8 @@ class BenchmarkEnv(MultiAgentEnv):
     All food is eaten (termination), or time is over (truncation).
 
     ### Replicas
-    Foraging, simple_spread and simple_speaker_listener (with choices, and as everyone sees all that the package shows
-    by default) have ``batched``, by which team runners step many replicas at once to the same numbers; others are
-    stepped one by one.
+    Foraging, simple_spread and simple_speaker_listener (as everyone sees all that the package shows by default) have
+    ``batched``, by which team runners step many replicas at once to the same numbers; others are stepped one by one.
 
     Args:
         config: ``market``, and ``settings``: ``reward`` (team or own) and arguments of the package's environment.

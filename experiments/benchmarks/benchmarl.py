@@ -15,13 +15,13 @@ from statistics import median
 from typing import IO, Any
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
-from ray.rllib.env.wrappers.pettingzoo_env import ParallelPettingZooEnv
-from ray.tune.registry import register_env
 
 from algos.maddpg.algorithm import MADDPGConfig
 from algos.maddpg.config import MADDPGSettings
 from algos.qmix.algorithm import QMIXConfig
 from algos.qmix.config import QMIXSettings
+from envs.benchmarks.rllib import BenchmarkEnv, register
+from envs.errors import InputError
 from experiments.benchmarks.timing import learner_gpus, measure
 from experiments.reporting.files import write_json
 
@@ -60,6 +60,8 @@ DIFFER = {
     ("maddpg", "theirs"): "all policies judged at once",
 }
 """What cannot be set alike; ours has the more arithmetic in both."""
+STEPPED = {"ours": "replicas stepped as one", "theirs": "replicas stepped one by one"}
+"""How each side steps the same game, to the same numbers: each as its users get it."""
 
 
 class NotMeasuredError(RuntimeError):
@@ -194,10 +196,6 @@ def our_config(algo: str, asked: dict[str, Any]) -> AlgorithmConfig:
     Raises:
         NotMeasuredError: if the task is not installed.
     """
-    try:
-        from mpe2 import simple_spread_v3
-    except ImportError as error:
-        raise NotMeasuredError(f"the task is not installed here ({error}): pip install '{PACKAGES[1]}'") from None
     common: dict[str, Any] = {
         "train_batch_size": asked["batch"],
         "num_updates": asked["updates_per_iteration"],
@@ -218,9 +216,13 @@ def our_config(algo: str, asked: dict[str, Any]) -> AlgorithmConfig:
     else:
         rates = {"actor_lr": asked["lr"], "critic_lr": asked["lr"]}
         config = MADDPGConfig().use_settings(MADDPGSettings(**rates, **common))
-    task = {"continuous_actions": algo == "maddpg", **asked["task"]}
-    register_env(TASK, lambda _: ParallelPettingZooEnv(simple_spread_v3.parallel_env(**task)))
-    config.environment(TASK, disable_env_checking=True)
+    task = {"reward": "own", "continuous_actions": algo == "maddpg", **asked["task"]}
+    game = {"market": f"mpe:{TASK}", "settings": task}
+    try:
+        BenchmarkEnv(game).close()
+    except InputError as error:
+        raise NotMeasuredError(str(error)) from None
+    config.environment(register(), env_config=game, disable_env_checking=True)
     config.debugging(seed=0, log_level="ERROR")
     config.floor_device = asked["device"]
     config.env_runners(num_env_runners=0)
@@ -307,5 +309,5 @@ def said(algo: str, side: str, asked: dict[str, Any]) -> str:
         f"simple_spread N={asked['task']['N']}, {asked['replicas']} replicas, batch {asked['batch']}, "
         f"{asked['updates_per_iteration']} updates per {asked['frames_per_iteration']} frames, {hidden} relu shared, "
         f"Adam {asked['lr']:g}, clip {asked['grad_clip']:g}, gamma {asked['gamma']:g}, "
-        f"targets {asked['tau']:g} every {asked['target_network_update_freq']}, {DIFFER[algo, side]}"
+        f"targets {asked['tau']:g} every {asked['target_network_update_freq']}, {STEPPED[side]}, {DIFFER[algo, side]}"
     )

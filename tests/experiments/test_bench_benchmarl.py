@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from envs.benchmarks.replicas import BenchmarkReplicas
+from envs.errors import InputError
 from experiments import bench
 from experiments.benchmarks import benchmarl, training
 from experiments.benchmarks.benchmarl import Driver, NotMeasuredError, bench_benchmarl, comparison, driver
@@ -56,9 +58,9 @@ def test_ratio_is_of_frames_by_the_clock_and_by_the_processor():
     assert (mine["frames_per_s"], other["frames_per_s"], other["frames_per_cpu_s"]) == (512, 128, 512 / 1.5)
     assert (ratio["ratio"], ratio["ratio_of_cpu"]) == (4.0, 3.0)
     assert "batch 128" in mine["settings"]
-    shared, _, own = other["settings"].rpartition(", ")
-    assert mine["settings"].startswith(shared)
-    assert own == "hypernetworks of one layer"
+    *shared, stepped, own = other["settings"].split(", ")
+    assert mine["settings"].split(", ")[: len(shared)] == shared
+    assert (stepped, own) == ("replicas stepped one by one", "hypernetworks of one layer")
 
 
 def ran(failing, said, calls):
@@ -117,7 +119,17 @@ def test_ours_trains_on_the_same_task_with_the_settings_of_both(algo, ray_sessio
     assert learner._num_updates == 2
     assert ours.env_runner.env.num_agents == 3
     assert ours.env_runner.env.num_replicas == asked["replicas"]
+    assert isinstance(ours.env_runner.env, BenchmarkReplicas)
     ours.stop()
+
+
+def test_missing_task_is_said(monkeypatch):
+    def refused(config):
+        raise InputError("market mpe:simple_spread needs the package mpe2")
+
+    monkeypatch.setattr(benchmarl, "BenchmarkEnv", refused)
+    with pytest.raises(NotMeasuredError, match="needs the package mpe2"):
+        benchmarl.our_config("qmix", {**ASKED, **benchmarl.OWN["qmix"]})
 
 
 @pytest.mark.parametrize(("words", "folder"), [([], "build/benchmarl"), (["--no-use-benchmarl"], None)])

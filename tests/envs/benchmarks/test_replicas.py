@@ -14,6 +14,8 @@ MARKETS = [
     ("mpe:simple_spread", {"N": 5, "local_ratio": 0.2, "max_cycles": 9, "reward": "own"}),
     ("mpe:simple_speaker_listener", {}),
     ("mpe:simple_speaker_listener", {"max_cycles": 6, "reward": "own"}),
+    ("mpe:simple_spread", {"continuous_actions": True}),
+    ("mpe:simple_speaker_listener", {"continuous_actions": True, "max_cycles": 7}),
     ("lbf:5x5-2p-1f-coop", {}),
     ("lbf:8x8-2p-2f-coop", {}),
     ("lbf:5x5-2p-1f", {"penalty": 0.1, "normalize_reward": False, "reward": "own"}),
@@ -41,6 +43,16 @@ def towards_food(obs, rng, counts):
     return np.where((rng.random(step.shape) < 0.75) & (food[..., 0] >= 0), step, rng.integers(counts, size=step.shape))
 
 
+def random_actions(env, rng):
+    """Choices, or numbers of which some lie outside of what agents can do, and some beyond an agent's own."""
+    spaces = list(env.action_spaces.values())
+    team = (env.num_replicas, len(spaces))
+    if hasattr(spaces[0], "n"):
+        return rng.integers([space.n for space in spaces], size=team)
+    width = max(space.shape[0] for space in spaces)
+    return rng.uniform(-0.2, 1.2, size=(*team, width)).astype(np.float32)
+
+
 def same(ours, theirs, rows=slice(None)):
     if theirs is None:
         assert ours is None
@@ -58,7 +70,6 @@ def test_replicas_do_what_the_package_does_one_by_one(market, settings):
     for name in ("obs_dims", "windows", "state_dim", "device"):
         assert getattr(ours, name) == getattr(theirs, name)
     rng = np.random.default_rng(1)
-    counts = np.array([space.n for space in ours.action_spaces.values()])
     step, wanted = ours.reset(), theirs.reset()
     ends, paid = [], 0
     for t in range(160):
@@ -71,9 +82,7 @@ def test_replicas_do_what_the_package_does_one_by_one(market, settings):
         paid += int((step.reward > 0).sum())
         if t == 100:
             step, wanted = ours.reset(11), theirs.reset(11)
-        actions = rng.integers(counts, size=(7, len(counts)))
-        if market.startswith("lbf"):
-            actions = towards_food(step.obs, rng, 6)
+        actions = towards_food(step.obs, rng, 6) if market.startswith("lbf") else random_actions(ours, rng)
         step, wanted = ours.step(torch.from_numpy(actions)), theirs.step(torch.from_numpy(actions))
     assert ends
     if market.startswith("lbf"):
@@ -88,13 +97,12 @@ def test_replicas_carry_on_from_their_state(market):
     ours, _ = both(market, {})
     again, _ = both(market, {}, seed=5)
     rng = np.random.default_rng(2)
-    counts = [space.n for space in ours.action_spaces.values()]
     for _ in range(30):
-        ours.step(rng.integers(counts, size=(7, len(counts))))
+        ours.step(random_actions(ours, rng))
     again.set_state(ours.get_state())
     assert torch.equal(ours.observe().obs, again.observe().obs)
     for _ in range(60):
-        actions = rng.integers(counts, size=(7, len(counts)))
+        actions = random_actions(ours, rng)
         step, other = ours.step(actions), again.step(actions)
         assert all(torch.equal(getattr(step, n), getattr(other, n)) for n in ("obs", "reward", "terminated"))
     with pytest.raises(ValueError, match="has shape"):
@@ -132,6 +140,20 @@ def test_actions_that_do_not_exist_are_refused(actions, said):
         ours.step(actions)
 
 
+@pytest.mark.parametrize(
+    ("actions", "said"),
+    [
+        (np.zeros((7, 2), np.float32), r"shape \(7, 2\), expected \(7, 2, 5\)"),
+        (np.zeros((7, 2, 5), int), "int64, expected float32"),
+        (np.full((7, 2, 5), np.nan, np.float32), "not a finite number"),
+    ],
+)
+def test_actions_that_are_no_numbers_are_refused(actions, said):
+    ours, _ = both("mpe:simple_speaker_listener", {"continuous_actions": True})
+    with pytest.raises(ValueError, match=said):
+        ours.step(actions)
+
+
 def test_no_replicas_are_refused():
     with pytest.raises(InputError, match="num_replicas is 0"):
         BenchmarkEnv({"market": "mpe:simple_spread"}).batched(0)
@@ -141,7 +163,6 @@ def test_no_replicas_are_refused():
     ("market", "settings"),
     [
         ("mpe:simple_reference", {}),
-        ("mpe:simple_spread", {"continuous_actions": True}),
         ("mpe:simple_spread", {"num_agent_neighbors": 1}),
         ("mpe:simple_spread", {"terminate_on_success": True}),
         ("mpe:simple_spread", {"curriculum": True}),
