@@ -153,7 +153,13 @@ _OF_MARKET: Mapping[tuple[str, str], Recipe] = MappingProxyType(
         ("kyle", "ippo"): Recipe(1_500_000, _EQUILIBRIUM, 65_536),
         ("market-making", "mappo"): Recipe(400_000, {}),
         ("market-making", "ppo"): Recipe(
-            1_500_000, {"vf_clip_param": _UNCLIPPED, "grad_clip": 100.0, "train_batch_size_per_learner": 4_096}
+            3_000_000,
+            {
+                "vf_clip_param": _UNCLIPPED,
+                "grad_clip": 100.0,
+                "train_batch_size_per_learner": 4_096,
+                "minibatch_size": 1_024,
+            },
         ),
         ("floor", "mappo"): Recipe(
             1_000_000,
