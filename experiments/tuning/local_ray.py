@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import signal
 from contextlib import suppress
 from functools import partial
@@ -10,6 +11,8 @@ from typing import Any
 
 import psutil
 import ray
+
+from envs.errors import InputError
 
 _LEFT_TO_THE_COMMAND = {signal.SIGTERM}
 """Sent to all processes of a group, of a unit or of a machine that stops. Ray blocks SIGINT in its processes itself."""
@@ -23,10 +26,21 @@ def start_local_ray(**settings: Any) -> None:
 
     Args:
         settings: Of ``ray.init``.
+
+    Raises:
+        InputError: if the path of Ray's folder is too long for a socket.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _LEFT_TO_THE_COMMAND)
     try:
         ray.init(address="local", **settings)
+    except OSError as error:
+        if "AF_UNIX path length" not in str(error):
+            raise
+        named = next((name for name in ("RAY_TMPDIR", "TMPDIR") if os.environ.get(name)), "RAY_TMPDIR")
+        raise InputError(
+            f"the folder for temporary files is too deep for Ray's sockets, {os.environ.get(named, '/tmp')}: "
+            f"let {named} name a shorter path"
+        ) from None
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     node = ray._private.worker._global_node
