@@ -19,8 +19,9 @@ $(STAMP): pyproject.toml
 run: setup
 	$(PY) experiments/run.py --preset demo
 
+# In two processes, each with a Ray of its own; long files are shared by what is left of them.
 test: setup
-	$(PY) -m pytest
+	$(PY) -m pytest -n $(JOBS) --dist worksteal
 
 test-slow: setup
 	$(PY) -m pytest -m slow
