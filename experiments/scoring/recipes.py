@@ -67,9 +67,12 @@ _BENCHMARK_ON_POLICY = {
     "lr": 5e-4,
     "hidden": (128, 128),
     "entropy_coeff": 0.01,
+    "num_envs_per_env_runner": 128,
     "train_batch_size_per_learner": 3_200,
     "minibatch_size": 800,
+    "num_epochs": 10,
 }
+"""An episode of particles, or half of one of foraging, of each of so many replicas that are stepped as one."""
 _OPTIMISTS = {**_OF_GAMES, "overestimation_weight": 0.01, "use_shared_networks": False}
 """Agents that expect the best of each other."""
 _SETTLING_OPTIMISTS = {**_OPTIMISTS, "epsilon_end": 0.05, "epsilon_decay_steps": 5_000}
