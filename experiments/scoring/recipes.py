@@ -131,8 +131,15 @@ _OF_SECTION: Mapping[str, Recipe] = MappingProxyType(
 _OF_BENCHMARK: Mapping[str, Recipe] = MappingProxyType(
     {
         "qmix": Recipe(
-            500_000,
-            {**_BENCHMARK_OFF_POLICY, "epsilon_decay_steps": 100_000, "target_network_update_freq": 200},
+            1_500_000,
+            {
+                **_BENCHMARK_OFF_POLICY,
+                "num_envs_per_env_runner": 64,
+                "num_updates": 32,
+                "epsilon_decay_steps": 200_000,
+                "tau": 0.01,
+                "target_network_update_freq": 1,
+            },
             _BENCHMARK_EPISODES,
         ),
         "maddpg": Recipe(500_000, {**_BENCHMARK_OFF_POLICY, "noise_decay_steps": 200_000}, _BENCHMARK_EPISODES),
