@@ -3,7 +3,7 @@
 import pytest
 from commands import readme_script, run_script, summary
 from killing import Campaign
-from store_accidents import STORE_ACCIDENTS, Run
+from store_accidents import SILENCE_S, STORE_ACCIDENTS, Run
 from stores import endpoint
 
 from experiments.recovery.store import join
@@ -38,6 +38,7 @@ def test_plain_tune_carries_on_from_an_address_exactly(store, reference, tmp_pat
 
 
 @pytest.mark.faults
+@pytest.mark.timeout(2 * SILENCE_S)
 @pytest.mark.parametrize("kind", [kind for kind in STORE_ACCIDENTS if kind != "the machine is lost"])
 def test_accidents_in_a_store_change_nothing(store, reference, tmp_path, kind):
     assert STORE_ACCIDENTS[kind](Run(store, tmp_path, kind.replace(" ", "-")), reference) == ""
