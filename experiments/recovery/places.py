@@ -13,7 +13,7 @@ from envs.errors import InputError
 from experiments.recovery.lock import run_lock
 from experiments.recovery.stopping import forget_request
 from experiments.recovery.store import Store, first_line, is_remote, join
-from experiments.recovery.tune_files import mend_tune_files, planned_env_runners, reopen
+from experiments.recovery.tune_files import PLANNED, keep_stale, mend_tune_files, planned_env_runners, reopen
 from experiments.recovery.vault import Vault
 from experiments.reporting.files import check_folder_writable, read_json
 from experiments.run_files import RECORD_FILE, SEARCH_FILE, SUMMARY_FILE
@@ -169,6 +169,8 @@ def _mend(folder: Path, path: str | Path, report: Callable[[str], None]) -> None
     if not mend_tune_files(folder, report):
         raise InputError(f"{path} cannot be restored by Tune alone: {by_hand}")
     config = read_json(folder / RECORD_FILE)["config"]
+    if not keep_stale(folder, report, settings={name: config[name] for name in PLANNED}):
+        raise InputError(f"{path} has a plan of Tune's of another run: {by_hand}")
     wanted, planned = config["scaling"]["num_env_runners"], planned_env_runners(folder)
     if planned != wanted:
         raise InputError(f"{path} was planned for {planned} env runners and now has {wanted}: {by_hand}")

@@ -218,9 +218,15 @@ def rename_aside(path: Path, *, prefix: str = DAMAGED_PREFIX) -> Path:
     Returns:
         Its new path.
     """
+    aside = free_name(path, prefix=prefix)
+    os.rename(path, aside)
+    return aside
+
+
+def free_name(path: Path, *, prefix: str) -> Path:
+    """The path beside a file or folder that says by its prefix what is wrong with it, and that nothing has yet."""
     aside, count = path.with_name(f"{prefix}{path.name}"), 1
     while aside.exists():
         count += 1
         aside = path.with_name(f"{prefix}{path.name}-{count}")
-    os.rename(path, aside)
     return aside

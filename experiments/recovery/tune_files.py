@@ -16,8 +16,10 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from experiments.recovery.shelf import DAMAGED_PREFIX, rename_aside
-from experiments.reporting.files import whole_file
+from envs.errors import InputError
+from experiments.recovery.shelf import DAMAGED_PREFIX, CheckpointShelf, free_name, rename_aside
+from experiments.reporting.files import read_json, whole_file
+from experiments.run_files import STATE_FILE
 
 TUNER_FILE = "tuner.pkl"
 """Tune's own plan of an experiment."""
@@ -25,6 +27,10 @@ STATE_FILES = "experiment_state-*.json"
 """Tune's own account of how far an experiment is; the newest counts."""
 DRAWN_FILES = "basic-variant-state-*.json"
 """What Tune has drawn of its plan, as a pickle; written after the account, and where it is cut Tune would draw anew."""
+STALE_PREFIX = "stale-"
+"""Of files of Tune's that are whole, but tell of an earlier time of the run, or of another run."""
+PLANNED = ("algo", "seed", "max_failures")
+"""The settings of a run that Tune's plan repeats."""
 COPIES_FILE = "tune_copies.zip"
 """In the run folder: copies of the three, of the newest session that has come to a result; whole or not there."""
 
@@ -90,6 +96,89 @@ def mend_tune_files(folder: Path, report: Callable[[str], None]) -> bool:
     return not find_tune_damage(folder)
 
 
+def keep_stale(folder: Path, report: Callable[[str], None], *, settings: Mapping[str, Any] | None = None) -> bool:
+    """Keep what Tune's files say under a name that says so, where they are older than the run; Tune writes over them.
+
+    An account is stale where a checkpoint of a trial is of a later iteration than the last one that the account knows:
+    as a rule after a kill, for Tune writes it every ten seconds. It stays in its place too, for the trainable goes on
+    from its newest whole checkpoint whatever Tune remembers. A plan is stale where it was made with other settings; a
+    copy that was not takes its place.
+
+    Args:
+        folder: The run folder, which nobody else may be writing to; its files are sound.
+        report: Told one line about each that is stale.
+        settings: Those of the run that are ``PLANNED``, by name; None where the plan is not read, as in a search.
+
+    Returns:
+        Whether the plan that is now in its place is that of the run.
+
+    Raises:
+        WriteError: if it cannot be kept.
+    """
+    account = _newest(folder, STATE_FILES)
+    if account.is_file() and (reason := _why_stale(account)):
+        report(f"its {account.name} is stale ({reason}): kept as {_keep_aside(account).name}")
+    path = folder / TUNER_FILE
+    if settings is None or not path.is_file() or not (reason := _differing(path.read_bytes(), settings)):
+        return True
+    kept = f"its {path.name} is stale ({reason}): kept as {_keep_aside(path).name}"
+    copy = _copies(folder).get(path.name)
+    if copy is None or _differing(copy, settings):
+        report(kept)
+        return False
+    with whole_file(path) as temporary:
+        temporary.write_bytes(copy)
+    report(f"{kept}; a copy takes its place")
+    return True
+
+
+def _settings_in_plan(content: bytes) -> dict[str, Any]:
+    """What a sound plan says of the run that it was made for, by name; nothing where it is none of ours."""
+    plan = pickle.loads(content)
+    try:
+        run = plan["_run_config"]
+        monitor = next(callback for callback in run.callbacks if hasattr(callback, "algo"))
+        return {"algo": monitor.algo, "seed": monitor.seed, "max_failures": run.failure_config.max_failures}
+    except (AttributeError, KeyError, TypeError, StopIteration):
+        return {}
+
+
+def _differing(plan: bytes, settings: Mapping[str, Any]) -> str:
+    """What a plan says otherwise than the run; empty where it says the same."""
+    told = _settings_in_plan(plan)
+    if not told:
+        return "it does not say what it was made for"
+    return ", ".join(f"{name} {told[name]}, not {value}" for name, value in settings.items() if told[name] != value)
+
+
+def _why_stale(account: Path) -> str:
+    """Of which trials an account knows less than their checkpoints say; empty where there is none."""
+    found = []
+    for trial, progress in _trials_in(account.read_bytes()):
+        published = CheckpointShelf(account.parent / trial.get("relative_logdir", "")).published()
+        try:
+            saved = int(read_json(published[-1] / STATE_FILE)["iteration"]) if published else 0
+        except (InputError, OSError, KeyError, TypeError, ValueError):
+            continue  # whoever goes on with that trial verifies its checkpoints
+        known = int((progress.get("last_result") or {}).get("training_iteration", 0))
+        if saved > known:
+            name = f"{published[-1].parent.name}/{published[-1].name}"
+            found.append(f"of iteration {known}, where {name} is of {saved}")
+    return "; ".join([*found[:1], *([f"and of {len(found) - 1} more"] if found[1:] else [])])
+
+
+def _keep_aside(path: Path) -> Path:
+    """Copy a stale file under a name that says so, once however often it is found; returns the copy."""
+    content = path.read_bytes()
+    for earlier in path.parent.glob(f"{STALE_PREFIX}{path.name}*"):
+        if earlier.read_bytes() == content:
+            return earlier
+    aside = free_name(path, prefix=STALE_PREFIX)
+    with whole_file(aside) as temporary:
+        temporary.write_bytes(content)
+    return aside
+
+
 def reopen(folder: Path, report: Callable[[str], None]) -> bool:
     """Let Tune go on with a run that it takes for ended, as after Ctrl-C: by its account of before, the copy.
 
@@ -131,11 +220,15 @@ def _trial_in(path: Path) -> dict[str, Any]:
 
 
 def _first_trial(account: bytes) -> dict[str, Any]:
+    return next((trial for trial, _ in _trials_in(account)), {})
+
+
+def _trials_in(account: bytes) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """What an account says of each trial, and of how far it is; nothing where it is damaged."""
     try:
-        found: dict[str, Any] = json.loads(json.loads(account)["trial_data"][0][0])
-    except (ValueError, KeyError, TypeError, IndexError):
-        return {}
-    return found
+        return [(json.loads(trial), json.loads(progress)) for trial, progress in json.loads(account)["trial_data"]]
+    except (ValueError, KeyError, TypeError):
+        return []
 
 
 def _replace(path: Path, *, prefix: str = DAMAGED_PREFIX) -> str:

@@ -1,6 +1,7 @@
 """Everything but a kill that can happen to a run: damaged files, full disks, signals, a second writer, dead workers."""
 
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -37,6 +38,13 @@ def state_file(folder: Path) -> Path:
     return sorted(folder.glob("experiment_state-*.json"))[-1]
 
 
+def of_another_seed(plan: Path) -> bytes:
+    """Tune's plan, as it was before the run had the seed that it has."""
+    content = pickle.loads(plan.read_bytes())
+    content["_run_config"].callbacks[0].seed += 1
+    return pickle.dumps(content)
+
+
 def half_delete(checkpoint: Path) -> None:
     for path in sorted(p for p in checkpoint.rglob("*") if p.is_file())[::2]:
         path.unlink()
@@ -53,7 +61,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "half-deleted checkpoint": lambda f: half_delete(newest(f)),
     "truncated tuner.pkl": lambda f: os.truncate(f / "tuner.pkl", 100),
     "missing tuner.pkl": lambda f: (f / "tuner.pkl").unlink(),
-    "stale tuner.pkl": lambda f: shutil.copy(f / "early" / "tuner.pkl", f / "tuner.pkl"),
+    "stale tuner.pkl": lambda f: (f / "tuner.pkl").write_bytes(of_another_seed(f / "early" / "tuner.pkl")),
     "truncated experiment state": lambda f: os.truncate(state_file(f), 500),
     "missing experiment state": lambda f: [p.unlink() for p in f.glob("experiment_state-*.json")],
     "stale experiment state": lambda f: shutil.copy(next((f / "early").glob("*.json")), state_file(f)),
@@ -61,10 +69,12 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "half a line in result.json": lambda f: (f / "trial_0" / "result.json").open("a").write('{"training_iter'),
     "everything of Tune's": lambda f: [p.unlink() for p in (f / "tuner.pkl", *f.glob("experiment_state-*.json"))],
 }
-NOT_SET_ASIDE = {"missing folder", "half a line in result.json"} | {
-    name for name in DAMAGE if name.startswith(("missing tuner", "stale", "missing exp", "everything"))
+SET_ASIDE = {"stale tuner.pkl": "stale-tuner.pkl", "stale experiment state": "stale-experiment_state-*.json"} | {
+    name: ""
+    for name in DAMAGE
+    if name.startswith(("missing tuner", "missing exp", "missing folder", "half a line", "everything"))
 }
-"""Where nothing damaged is left that could be set aside."""
+"""What is set aside, where it is not called damaged; nothing where nothing is left that could be."""
 
 
 def interrupted_run(folder: Path, words: list[str] = WORDS) -> Path:
@@ -91,12 +101,13 @@ def carry_on_after(damage: str, interrupted: Path, folder: Path, reference: Path
     found.pop("summary latest_checkpoint", None)  # the number of one that was set aside is not used again
     if found:
         return f"not exact: {found}"
-    aside = [*folder.glob("damaged-*"), *folder.glob("trial_0/damaged-*")]
-    if not aside and damage not in NOT_SET_ASIDE:
+    pattern = SET_ASIDE.get(damage, "damaged-*")
+    aside = [*folder.glob(pattern), *folder.glob(f"trial_0/{pattern}")] if pattern else []
+    if pattern and not aside:
         return "nothing was set aside"
     if damage == "missing folder" and "is gone: the newest that is left" not in ended.stdout:
         return "nothing was said"
-    if aside and "set aside" not in ended.stdout:
+    if any(f"as {path.name}" not in ended.stdout for path in aside):
         return "nothing was said"
     return ""
 

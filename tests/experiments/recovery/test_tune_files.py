@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from ray.tune import FailureConfig, RunConfig
 
 from envs.errors import InputError
 from experiments.recovery.places import let_go, restorable
@@ -20,8 +21,11 @@ from experiments.recovery.tune_files import (
     find_tune_damage,
     forget_copies,
     keep_copies,
+    keep_stale,
     mend_tune_files,
 )
+from experiments.tuning.loggers import RecordLogger
+from experiments.tuning.monitor import RunMonitor
 
 ROOT = Path(__file__).resolve().parents[3]
 STATE = "experiment_state-2026-01-02_00-00-00.json"
@@ -30,8 +34,12 @@ DRAWN = "basic-variant-state-2026-01-02_00-00-00.json"
 NAMES = ("tuner.pkl", STATE, DRAWN)
 
 
-TRIAL = [json.dumps({"config": {"run": {"scaling": {"num_env_runners": 2}}}}), "{}"]
-ENDED = [json.dumps(json.loads(TRIAL[0]) | {"status": "TERMINATED"}), "{}"]
+SETTINGS = {"algo": "vdn", "seed": 7, "max_failures": 2}
+TRIAL = [
+    json.dumps({"config": {"run": {"scaling": {"num_env_runners": 2}}}, "relative_logdir": "trial_0"}),
+    json.dumps({"last_result": {"training_iteration": 5}}),
+]
+ENDED = [json.dumps(json.loads(TRIAL[0]) | {"status": "TERMINATED"}), TRIAL[1]]
 
 
 HOLDER = """
@@ -62,11 +70,27 @@ def another_process(path):
     assert process.returncode == 0
 
 
+def plan(seed=7):
+    """Tune's plan of a run, as far as anything is read from it."""
+    callbacks = [RecordLogger(), RunMonitor(algo="vdn", seed=seed)]
+    return pickle.dumps({"_run_config": RunConfig(failure_config=FailureConfig(max_failures=2), callbacks=callbacks)})
+
+
 def write_tune_files(folder, *, trials=(TRIAL,), state=STATE):
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "tuner.pkl").write_bytes(pickle.dumps({"plan": 1}))
+    (folder / "tuner.pkl").write_bytes(plan())
     (folder / state).write_text(json.dumps({"trial_data": list(trials)}))
     (folder / DRAWN).write_bytes(pickle.dumps({"drawn": 1}))
+
+
+def write_config(folder, *, num_env_runners=2):
+    config = SETTINGS | {"episodes": 40, "scaling": {"num_env_runners": num_env_runners}}
+    (folder / "config.json").write_text(json.dumps({"config": config}))
+
+
+def write_checkpoint(folder, *, iteration):
+    (folder / "trial_0" / "checkpoint_000003").mkdir(parents=True)
+    (folder / "trial_0" / "checkpoint_000003" / "run_state.json").write_text(json.dumps({"iteration": iteration}))
 
 
 @pytest.fixture
@@ -76,7 +100,7 @@ def run(tmp_path):
     write_tune_files(staging)
     (staging / "tuner.pkl").unlink()
     write_tune_files(folder)
-    (folder / "config.json").write_text(json.dumps({"config": {"episodes": 40, "scaling": {"num_env_runners": 2}}}))
+    write_config(folder)
     assert keep_copies(staging, folder)
     return folder
 
@@ -170,8 +194,72 @@ def test_copies_of_a_plan_are_forgotten_when_another_takes_its_place(run):
     assert not mend_tune_files(run, [].append)
 
 
+@pytest.mark.parametrize("iteration", [4, 5, 6])
+def test_account_that_is_older_than_the_checkpoints_is_kept_aside_once_and_said(run, iteration):
+    write_checkpoint(run, iteration=iteration)
+    before, said = contents(run), []
+    assert keep_stale(run, said.append, settings=SETTINGS)
+    assert keep_stale(run, said.append, settings=SETTINGS)  # killed again before Tune has written another one
+    assert contents(run) == before
+    asides = [path.name for path in run.glob("stale-*")]
+    if iteration <= 5:
+        assert (said, asides) == ([], [])
+        return
+    reason = "of iteration 5, where trial_0/checkpoint_000003 is of 6"
+    assert said == [f"its {STATE} is stale ({reason}): kept as stale-{STATE}"] * 2
+    assert asides == [f"stale-{STATE}"]
+    assert (run / asides[0]).read_bytes() == before[STATE]
+    (run / STATE).write_text(json.dumps({"trial_data": [ENDED]}))
+    assert keep_stale(run, said.append, settings=SETTINGS)
+    assert said[-1].endswith(f"kept as stale-{STATE}-2")
+
+
+def test_account_of_a_search_is_held_against_every_trial(run):
+    write_checkpoint(run, iteration=6)
+    (run / "trial_0").rename(run / "trial_b")
+    new = [json.dumps({"relative_logdir": "trial_b"}), json.dumps({"last_result": {}})]
+    (run / STATE).write_text(json.dumps({"trial_data": [TRIAL, new, new]}))
+    said = []
+    assert keep_stale(run, said.append)
+    assert "is stale (of iteration 0, where trial_b/checkpoint_000003 is of 6; and of 1 more)" in said[0]
+
+
+@pytest.mark.parametrize("with_copies", [True, False])
+def test_plan_of_other_settings_is_kept_aside_and_a_copy_takes_its_place(run, with_copies):
+    if not with_copies:
+        forget_copies(run)
+    before, said = contents(run), []
+    (run / "tuner.pkl").write_bytes(plan(seed=8))
+    assert keep_stale(run, said.append, settings=SETTINGS) == with_copies
+    assert said == [
+        "its tuner.pkl is stale (seed 8, not 7): kept as stale-tuner.pkl" + "; a copy takes its place" * with_copies
+    ]
+    assert (run / "stale-tuner.pkl").read_bytes() == plan(seed=8)
+    assert (contents(run) == before) == with_copies
+    if not with_copies:
+        with pytest.raises(InputError, match=r"has a plan of Tune's of another run: carry it on with experiments/run"):
+            restorable(run)
+
+
+def test_plan_that_is_none_of_ours_is_stale(run):
+    (run / "tuner.pkl").write_bytes(pickle.dumps({"plan": 1}))
+    said = []
+    assert keep_stale(run, said.append, settings=SETTINGS)
+    assert "is stale (it does not say what it was made for)" in said[0]
+
+
+def test_plain_tune_is_told_of_a_stale_account_too(run):
+    def write(folder):
+        (folder / "run_state.json").write_text(json.dumps({"iteration": 6}))
+
+    CheckpointShelf(run / "trial_0").publish(write)
+    said = []
+    restorable(run, said.append)
+    assert f"kept as stale-{STATE}" in said[-1]
+
+
 def test_plan_for_another_number_of_env_runners_is_refused(run):
-    (run / "config.json").write_text(json.dumps({"config": {"episodes": 40, "scaling": {"num_env_runners": 3}}}))
+    write_config(run, num_env_runners=3)
     with pytest.raises(InputError, match=r"planned for 2 env runners and now has 3: carry it on with"):
         restorable(run)
 
