@@ -13,9 +13,9 @@ from envs.errors import InputError
 from experiments.recovery.lock import run_lock
 from experiments.recovery.stopping import forget_request
 from experiments.recovery.store import Store, first_line, is_remote, join
-from experiments.recovery.tune_files import PLANNED, keep_stale, mend_tune_files, planned_env_runners, reopen
+from experiments.recovery.tune_files import mend_tune_files, planned_env_runners, reopen
 from experiments.recovery.vault import Vault
-from experiments.reporting.files import check_folder_writable, read_json
+from experiments.reporting.files import WriteError, check_folder_writable, read_json
 from experiments.run_files import RECORD_FILE, SEARCH_FILE, SUMMARY_FILE
 
 WORK_ENV = "TRADING_FLOOR_WORK"
@@ -98,22 +98,23 @@ def restorable(path: str | Path, report: Callable[[str], None] = print) -> Path:
 
     Args:
         path: A run folder, or its address in a store.
-        report: Told one line about each file that is damaged.
+        report: Told one line about each file that is damaged or stale.
 
     Returns:
         The absolute path of the folder on this machine.
 
     Raises:
         InputError: if there is no run, it is a search, another process writes to it, its checkpoints are damaged or
-            gone, Tune's files are damaged, or say that all is done, and have no copies, or its number of env runners
-            has changed, for which Tune has reserved no processors.
+            gone, Tune's files are damaged, of another run, or say that all is done, and have no copies, or its number
+            of env runners has changed, for which Tune has reserved no processors.
+        WriteError: if the disk does not take what has to be mended.
     """
     if not is_remote(path):
         folder = Path(path).expanduser().absolute()
         if not (folder / RECORD_FILE).is_file():
             raise InputError(f"{path} is no run folder: it has no {RECORD_FILE}")
         with _hold(folder, None):
-            _mend(folder, path, report)
+            _mend(folder, path, report, address=None)
         return folder
     vault, rest = find_vault(str(path))
     if rest:
@@ -121,7 +122,9 @@ def restorable(path: str | Path, report: Callable[[str], None] = print) -> Path:
     try:
         with _hold(vault.folder, vault):
             vault.pull(report)
-            _mend(vault.folder, path, report)
+            _mend(vault.folder, path, report, address=vault.address)
+    except WriteError:
+        raise
     except OSError as error:
         raise InputError(f"{path} cannot be read: {first_line(error)}") from None
     return vault.folder
@@ -153,7 +156,7 @@ def let_go() -> None:
         _held.popitem()[1].close()
 
 
-def _mend(folder: Path, path: str | Path, report: Callable[[str], None]) -> None:
+def _mend(folder: Path, path: str | Path, report: Callable[[str], None], *, address: str | None) -> None:
     """Verify a run's checkpoints and mend Tune's own files, in a run folder that is held.
 
     Raises:
@@ -166,11 +169,11 @@ def _mend(folder: Path, path: str | Path, report: Callable[[str], None]) -> None
     for line in check_checkpoints(folder):
         report(line)
     by_hand = f"carry it on with experiments/run.py --name {folder.name}"
-    if not mend_tune_files(folder, report):
+    record = read_json(folder / RECORD_FILE)
+    config = record["config"]
+    settings = {name: config[name] for name in ("algo", "seed", "max_failures")} | {"address": address}
+    if not mend_tune_files(folder, report, settings=settings, resume_from=record.get("resume_from")):
         raise InputError(f"{path} cannot be restored by Tune alone: {by_hand}")
-    config = read_json(folder / RECORD_FILE)["config"]
-    if not keep_stale(folder, report, settings={name: config[name] for name in PLANNED}):
-        raise InputError(f"{path} has a plan of Tune's of another run: {by_hand}")
     wanted, planned = config["scaling"]["num_env_runners"], planned_env_runners(folder)
     if planned != wanted:
         raise InputError(f"{path} was planned for {planned} env runners and now has {wanted}: {by_hand}")

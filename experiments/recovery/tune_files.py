@@ -1,4 +1,4 @@
-"""Tune's own files in a run folder: what is wrong with them, and the copies that take the place of damaged ones.
+"""Tune's own files in a run folder: what is damaged or stale, and the copies that take its place.
 
 Tune copies its staging folder over the run folder again and again, file by file and in place: a process that is killed
 meanwhile leaves any of them empty or cut, and ``Tuner.restore`` ends with an ``EOFError``. Nothing in them is newer
@@ -29,8 +29,8 @@ DRAWN_FILES = "basic-variant-state-*.json"
 """What Tune has drawn of its plan, as a pickle; written after the account, and where it is cut Tune would draw anew."""
 STALE_PREFIX = "stale-"
 """Of files of Tune's that are whole, but tell of an earlier time of the run, or of another run."""
-PLANNED = ("algo", "seed", "max_failures")
-"""The settings of a run that Tune's plan repeats."""
+ENDED_PREFIX = "ended-"
+"""Of accounts that say that a run has ended which is to go on."""
 COPIES_FILE = "tune_copies.zip"
 """In the run folder: copies of the three, of the newest session that has come to a result; whole or not there."""
 
@@ -81,45 +81,76 @@ def forget_copies(folder: Path) -> None:
     (folder / COPIES_FILE).unlink(missing_ok=True)
 
 
-def mend_tune_files(folder: Path, report: Callable[[str], None]) -> bool:
-    """Set damaged files of Tune's aside, and put the copies in their place.
+def mend_tune_files(
+    folder: Path,
+    report: Callable[[str], None],
+    *,
+    settings: Mapping[str, Any] | None = None,
+    resume_from: Mapping[str, str] | None = None,
+) -> bool:
+    """Set damaged files of Tune's aside, and put the copies in their place; keep stale ones aside too.
+
+    An account is stale where the checkpoint that the run goes on from is of a later iteration than the last one that
+    the account knows: as a rule after a kill, for Tune writes it every ten seconds. It stays in its place too, for the
+    trainable goes on from its checkpoint whatever Tune remembers. A plan is stale where it was made with other
+    settings; a copy that was not takes its place.
 
     Args:
         folder: The run folder, which nobody else may be writing to.
-        report: Told one line about each that is damaged.
+        report: Told one line about each that is damaged or stale.
+        settings: Those of the run that Tune's plan repeats (``settings_in_plan``); None where only damage counts.
+        resume_from: The checkpoint that the user has named to go back to, as ``config.json`` records it.
 
     Returns:
-        Whether all of them are sound now.
-    """
-    for path, damage in find_tune_damage(folder):
-        report(f"{damage}: {_replace(path)}")
-    return not find_tune_damage(folder)
-
-
-def keep_stale(folder: Path, report: Callable[[str], None], *, settings: Mapping[str, Any] | None = None) -> bool:
-    """Keep what Tune's files say under a name that says so, where they are older than the run; Tune writes over them.
-
-    An account is stale where a checkpoint of a trial is of a later iteration than the last one that the account knows:
-    as a rule after a kill, for Tune writes it every ten seconds. It stays in its place too, for the trainable goes on
-    from its newest whole checkpoint whatever Tune remembers. A plan is stale where it was made with other settings; a
-    copy that was not takes its place.
-
-    Args:
-        folder: The run folder, which nobody else may be writing to; its files are sound.
-        report: Told one line about each that is stale.
-        settings: Those of the run that are ``PLANNED``, by name; None where the plan is not read, as in a search.
-
-    Returns:
-        Whether the plan that is now in its place is that of the run.
+        Whether all of them are sound now, and of these settings.
 
     Raises:
-        WriteError: if it cannot be kept.
+        WriteError: if a copy cannot take its place, or a stale plan cannot be kept.
     """
-    account = _newest(folder, STATE_FILES)
-    if account.is_file() and (reason := _why_stale(account)):
-        report(f"its {account.name} is stale ({reason}): kept as {_keep_aside(account).name}")
+    damaged = find_tune_damage(folder)
+    for path, damage in damaged:
+        report(f"{damage}: {_replace(path)}")
+    if find_tune_damage(folder):
+        return False
+    if settings is None:
+        return True
+    if not any(fnmatch(path.name, STATE_FILES) for path, _ in damaged):  # a copy is from the beginning of a session
+        _tell_stale_account(_newest(folder, STATE_FILES), resume_from, report)
+    return _has_plan_of(folder, settings, report)
+
+
+def set_damaged_aside(folder: Path, report: Callable[[str], None]) -> None:
+    """Set damaged files of Tune's aside where nothing is read from them, as in a search.
+
+    Args:
+        folder: The run folder, which nobody else may be writing to.
+        report: Told one line about each; a missing one is no damage.
+    """
+    for path, damage in find_tune_damage(folder):
+        if path.exists():
+            report(f"{damage}: set aside as {rename_aside(path).name}")
+
+
+def settings_in_plan(content: bytes) -> dict[str, Any]:
+    """What a sound plan says of the run that it was made for.
+
+    Returns:
+        ``algo``, ``seed`` and ``address`` (as ``RunMonitor`` is told them) and ``max_failures``; nothing where it is
+        no plan of ours.
+    """
+    try:
+        run = pickle.loads(content)["_run_config"]
+        monitor = next(callback for callback in run.callbacks if hasattr(callback, "algo"))
+        told = {name: getattr(monitor, name) for name in ("algo", "seed", "address")}
+        return told | {"max_failures": run.failure_config.max_failures}
+    except (AttributeError, KeyError, TypeError, StopIteration):
+        return {}
+
+
+def _has_plan_of(folder: Path, settings: Mapping[str, Any], report: Callable[[str], None]) -> bool:
+    """Whether the plan is that of a run, or its copy, which then takes its place; a stale one is kept aside."""
     path = folder / TUNER_FILE
-    if settings is None or not path.is_file() or not (reason := _differing(path.read_bytes(), settings)):
+    if not (reason := _differing(path.read_bytes(), settings)):
         return True
     kept = f"its {path.name} is stale ({reason}): kept as {_keep_aside(path).name}"
     copy = _copies(folder).get(path.name)
@@ -132,46 +163,37 @@ def keep_stale(folder: Path, report: Callable[[str], None], *, settings: Mapping
     return True
 
 
-def _settings_in_plan(content: bytes) -> dict[str, Any]:
-    """What a sound plan says of the run that it was made for, by name; nothing where it is none of ours."""
-    plan = pickle.loads(content)
-    try:
-        run = plan["_run_config"]
-        monitor = next(callback for callback in run.callbacks if hasattr(callback, "algo"))
-        return {"algo": monitor.algo, "seed": monitor.seed, "max_failures": run.failure_config.max_failures}
-    except (AttributeError, KeyError, TypeError, StopIteration):
-        return {}
-
-
 def _differing(plan: bytes, settings: Mapping[str, Any]) -> str:
     """What a plan says otherwise than the run; empty where it says the same."""
-    told = _settings_in_plan(plan)
+    told = settings_in_plan(plan)
     if not told:
         return "it does not say what it was made for"
     return ", ".join(f"{name} {told[name]}, not {value}" for name, value in settings.items() if told[name] != value)
 
 
-def _why_stale(account: Path) -> str:
-    """Of which trials an account knows less than their checkpoints say; empty where there is none."""
-    found = []
-    for trial, progress in _trials_in(account.read_bytes()):
-        published = CheckpointShelf(account.parent / trial.get("relative_logdir", "")).published()
-        try:
-            saved = int(read_json(published[-1] / STATE_FILE)["iteration"]) if published else 0
-        except (InputError, OSError, KeyError, TypeError, ValueError):
-            continue  # whoever goes on with that trial verifies its checkpoints
-        known = int((progress.get("last_result") or {}).get("training_iteration", 0))
-        if saved > known:
-            name = f"{published[-1].parent.name}/{published[-1].name}"
-            found.append(f"of iteration {known}, where {name} is of {saved}")
-    return "; ".join([*found[:1], *([f"and of {len(found) - 1} more"] if found[1:] else [])])
+def _tell_stale_account(account: Path, resume_from: Mapping[str, str] | None, report: Callable[[str], None]) -> None:
+    """Keep an account aside that knows less than the newest checkpoint says."""
+    trial, progress = next(iter(_trials_in(account.read_bytes())), ({}, {}))
+    published = CheckpointShelf(account.parent / (trial.get("relative_logdir") or "")).published()
+    try:
+        state = read_json(published[-1] / STATE_FILE)
+        saved, known = int(state["iteration"]), int((progress.get("last_result") or {}).get("training_iteration") or 0)
+    except (InputError, IndexError, KeyError, TypeError, ValueError, AttributeError):
+        return  # the checkpoint is of another kind than a run's, and the trainable says so
+    if saved <= known or state.get("resume_from") != resume_from:  # or it is gone back behind the newest checkpoint
+        return
+    line = f"its {account.name} is stale (of iteration {known}, where {published[-1].name} is of {saved})"
+    try:
+        report(f"{line}: kept as {_keep_aside(account).name}")
+    except OSError as error:  # on a full disk: the run does not need it
+        report(f"{line}, and cannot be kept aside ({error.strerror or error})")
 
 
 def _keep_aside(path: Path) -> Path:
     """Copy a stale file under a name that says so, once however often it is found; returns the copy."""
     content = path.read_bytes()
     for earlier in path.parent.glob(f"{STALE_PREFIX}{path.name}*"):
-        if earlier.read_bytes() == content:
+        if earlier.is_file() and earlier.read_bytes() == content:
             return earlier
     aside = free_name(path, prefix=STALE_PREFIX)
     with whole_file(aside) as temporary:
@@ -226,9 +248,10 @@ def _first_trial(account: bytes) -> dict[str, Any]:
 def _trials_in(account: bytes) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     """What an account says of each trial, and of how far it is; nothing where it is damaged."""
     try:
-        return [(json.loads(trial), json.loads(progress)) for trial, progress in json.loads(account)["trial_data"]]
+        found = [(json.loads(trial), json.loads(progress)) for trial, progress in json.loads(account)["trial_data"]]
     except (ValueError, KeyError, TypeError):
         return []
+    return [(trial, progress) for trial, progress in found if isinstance(trial, dict) and isinstance(progress, dict)]
 
 
 def _replace(path: Path, *, prefix: str = DAMAGED_PREFIX) -> str:

@@ -21,9 +21,9 @@ from envs.errors import InputError
 from experiments.provenance import utc_now
 from experiments.recovery.manifests import find_damage
 from experiments.recovery.records import truncate_records
-from experiments.recovery.shelf import CheckpointShelf, read_meta, rename_aside
+from experiments.recovery.shelf import DAMAGED_PREFIX, CheckpointShelf, read_meta, rename_aside
 from experiments.recovery.store import first_line
-from experiments.recovery.tune_files import keep_copies
+from experiments.recovery.tune_files import ENDED_PREFIX, STALE_PREFIX, keep_copies
 from experiments.recovery.vault import Vault
 from experiments.reporting.files import read_json, write_json
 from experiments.run_files import (
@@ -73,15 +73,19 @@ class RunMonitor(Callback):
     def on_step_begin(self, iteration: int, trials: Any, **info: Any) -> None:
         """Keep Tune from writing stale copies over our files.
 
-        On a restore Tune downloads every JSON file of the run folder into its staging folder, which it uploads over and
-        over; ours would go back to what they were. Also puts back a best checkpoint that a kill has caught in the
-        middle of its replacement, and lets the failures of earlier sessions be: each may have so many.
+        On a restore Tune downloads every JSON file and pickle of the run folder into its staging folder, which it
+        uploads over and over; ours would go back to what they were, and what was set aside would be written again. Also
+        puts back a best checkpoint that a kill has caught in the middle of its replacement, and lets the failures of
+        earlier sessions be: each may have so many.
         """
         if self._has_cleaned or not trials:
             return
         staging = Path(trials[0].storage.experiment_driver_staging_path)
         for name in (SUMMARY_FILE, RECORD_FILE, SEARCH_FILE):
             (staging / name).unlink(missing_ok=True)
+        for prefix in (DAMAGED_PREFIX, STALE_PREFIX, ENDED_PREFIX):
+            for path in staging.glob(f"{prefix}*"):
+                path.unlink()
         for trial in trials:
             trial.run_metadata.num_failures = 0
         for trial in () if self.is_search else trials:  # a search does so before it hands a trial to Tune

@@ -14,11 +14,11 @@ from experiments.models import find_model
 from experiments.recovery.lease import LEASE_FILE
 from experiments.recovery.manifests import find_damage
 from experiments.recovery.shelf import CheckpointShelf, checkpoint_number
-from experiments.recovery.tune_files import PLANNED, keep_stale, mend_tune_files, planned_env_runners
+from experiments.recovery.tune_files import mend_tune_files, planned_env_runners
 from experiments.run_files import RECORD_FILE
 from experiments.run_folders import has_begun, lost_checkpoints
 from experiments.run_record import read_run_record
-from experiments.settings import settings_of, value_of
+from experiments.settings import settings_of
 from experiments.tuning.best import restore_best
 from experiments.tuning.monitor import read_summary, sound_summary
 from experiments.tuning.search_record import SearchRecord
@@ -206,27 +206,28 @@ def named_checkpoint(config: RunConfig) -> dict[str, str] | None:
 
 
 def can_restore(config: RunConfig) -> bool:
-    """Whether Tune's own files are sound, so that a single run can be restored from them; else it is started again.
+    """Whether Tune's own files are sound and of this run, so that it can be restored from them; else it is begun anew.
 
     Tune's files say nothing that our own do not: damaged and stale ones are set aside, and a run has copies of them.
-    The trainable of a single run carries on from its newest whole checkpoint either way, a search always from its
-    record.
+    The trainable carries on from its newest whole checkpoint either way.
     """
-    folder, is_search = run_folder(config), bool(config.search.num_trials)
-    if not is_search and not has_begun(folder):
+    folder = run_folder(config)
+    if not has_begun(folder):
         return False  # whatever plan is there may be of other settings
-    what = "search" if is_search else "run"
-
-    def report(line: str) -> None:
-        print(f"{line}; the {what} carries on from its own records")
-
-    if not mend_tune_files(folder, report):
-        return False
-    planned = {name: value_of(config, name) for name in PLANNED}
-    if not keep_stale(folder, report, settings=None if is_search else planned):
-        return False
+    is_mended = mend_tune_files(
+        folder,
+        lambda line: print(f"{line}; the run carries on from its own records"),
+        settings={**monitored(config), "max_failures": config.max_failures},
+        resume_from=read_run_record(folder).resume_from,
+    )
     # Tune reserves processors by its old plan, and would wait for ever for more runners than that.
-    return is_search or planned_env_runners(folder) == config.scaling.num_env_runners
+    return is_mended and planned_env_runners(folder) == config.scaling.num_env_runners
+
+
+def monitored(config: RunConfig) -> dict[str, Any]:
+    """What the callback that follows a run or a search is told of it: its store too, where it has one."""
+    vault = run_vault(config)
+    return {"algo": config.algo, "seed": config.seed, "address": vault.address if vault is not None else None}
 
 
 def check_checkpoints(folder: Path, *, is_named: bool = False) -> list[str]:

@@ -20,6 +20,7 @@ from experiments.layers import nested
 from experiments.metric_names import BEST_SCORE, SEARCH_SCORE
 from experiments.recovery.lock import run_lock
 from experiments.recovery.stopping import stop_on_signal
+from experiments.recovery.tune_files import set_damaged_aside
 from experiments.reporting.files import write_json, write_text
 from experiments.reporting.tables import rows_table, show
 from experiments.run_files import LOG_FILE, SEARCH_FILE
@@ -33,7 +34,7 @@ from experiments.tuning.opening import open_run
 from experiments.tuning.population import PopulationBasedTraining
 from experiments.tuning.reconcile import last_result, reconcile
 from experiments.tuning.recorded_search import RecordedSearch
-from experiments.tuning.resume import can_restore
+from experiments.tuning.resume import monitored
 from experiments.tuning.search_record import SearchRecord, TrialRecord
 from experiments.tuning.search_summary import SearchMonitor, best_trial, describe_search
 from experiments.tuning.spaces import search_space
@@ -95,7 +96,7 @@ def _search(config: RunConfig, market: Market, fixed: Collection[str]) -> int:
 def _prepare(config: RunConfig, folder: Path, fixed: Collection[str]) -> tuple[SearchRecord, Study, Any]:
     """Bring the record, the study and the scheduler to where the search stands."""
     is_population = config.search.scheduler == "pbt"
-    can_restore(config)
+    set_damaged_aside(folder, lambda line: print(f"{line}; the search carries on from its own records"))
     record = SearchRecord.read(folder)
     ended = reconcile(record)
     own = getattr(config, SECTION_OF_ALGO[config.algo])
@@ -148,7 +149,7 @@ def _fit(
 
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     folder, num_trials = run_folder(config).absolute(), config.search.num_trials
-    monitor = SearchMonitor(record, num_trials=num_trials, **session.monitored(config))
+    monitor = SearchMonitor(record, num_trials=num_trials, **monitored(config))
     tuner = tune.Tuner(
         trainable_class(config),
         param_space={"run": config_to_json(config), "scaler": scaler},

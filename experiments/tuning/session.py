@@ -17,7 +17,7 @@ import ray
 from envs.errors import InputError
 from envs.market import Market
 from experiments.backtesting.agents import check_agents, describe_agents
-from experiments.config import RunConfig, config_to_json, run_folder, run_vault
+from experiments.config import RunConfig, config_to_json, run_folder
 from experiments.models import Model, find_model, find_sound_model
 from experiments.provenance import collect_provenance
 from experiments.recovery.stopping import stop_on_signal
@@ -29,7 +29,7 @@ from experiments.tuning.branching import adopt
 from experiments.tuning.local_ray import start_local_ray
 from experiments.tuning.loggers import RecordLogger
 from experiments.tuning.monitor import RunMonitor, read_summary, why_unsaved, write_summary
-from experiments.tuning.resume import can_restore, is_known
+from experiments.tuning.resume import can_restore, is_known, monitored
 
 
 @dataclass(frozen=True)
@@ -206,12 +206,6 @@ def train(config: RunConfig, scaler: dict[str, Any]) -> Outcome:
             write_summary(folder, {"status": "interrupted"})
         return Outcome("interrupted")
     return _outcome(results, folder, config)
-
-
-def monitored(config: RunConfig) -> dict[str, Any]:
-    """What the callback that follows a run or a search is told of it: its store too, where it has one."""
-    vault = run_vault(config)
-    return {"algo": config.algo, "seed": config.seed, "address": vault.address if vault is not None else None}
 
 
 def _outcome(results: Any, folder: Path, config: RunConfig) -> Outcome:

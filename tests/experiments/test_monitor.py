@@ -162,7 +162,8 @@ def test_monitor_of_a_moved_folder_writes_where_it_now_is(tmp_path):
 def test_monitor_keeps_stale_copies_of_our_files_from_being_uploaded(tmp_path):
     trial = trial_in(tmp_path / "run")
     staging = trial.storage.experiment_driver_staging_path
-    for name in ("summary.json", "config.json", "experiment_state.json"):
+    kept = ("damaged-tuner.pkl", "stale-experiment_state-1.json", "ended-experiment_state-1.json")
+    for name in ("summary.json", "config.json", "experiment_state.json", *kept):
         (staging / name).write_text("{}")
     RunMonitor(algo="ppo", seed=4).on_step_begin(0, [trial])
     assert [path.name for path in staging.iterdir()] == ["experiment_state.json"]

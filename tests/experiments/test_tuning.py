@@ -1,8 +1,10 @@
+import json
 from dataclasses import replace
 
 import pytest
 from runs import SMALL, config_of, make_run
 from trials import folder_of
+from tune_plans import plan, write_tune_files
 
 from algos.errors import IncompatibleError
 from envs.errors import InputError
@@ -211,6 +213,27 @@ def test_folder_without_a_plan_and_without_checkpoints_is_started_anew(tmp_path)
     config = config_from_json(SMALL | {"name": "new", "storage": str(tmp_path)})
     folder_of(tmp_path / "new", **{"tuner.pkl": "torn"})
     assert resume.can_restore(config) is False
+
+
+@pytest.mark.parametrize(
+    ("told", "num_env_runners", "words"),
+    [
+        ({}, 0, ""),
+        ({}, 2, ""),
+        ({"seed": 99}, 0, "tuner.pkl is stale (seed 99, not 0): kept as stale-tuner.pkl; the run carries on from its"),
+        ({"address": "s3://old/dow"}, 0, "tuner.pkl is stale (address s3://old/dow, not None): kept as"),
+    ],
+)
+def test_run_is_restored_by_a_plan_of_its_own_only(run, capsys, told, num_env_runners, words):
+    folder = run_folder(run)
+    trial = {"config": {"run": {"scaling": {"num_env_runners": num_env_runners}}}, "relative_logdir": "trial_0"}
+    write_tune_files(folder, trials=[[json.dumps(trial), json.dumps({"last_result": {"training_iteration": 999}})]])
+    own = {"algo": run.algo, "seed": run.seed, "address": None, "max_failures": run.max_failures}
+    (folder / "tuner.pkl").write_bytes(plan(**own | told))
+    assert resume.can_restore(run) == (not told and num_env_runners == 0)
+    said = capsys.readouterr().out
+    assert words in said
+    assert bool(said) == bool(words)
 
 
 # --- from settings to RLlib -------------------------------------------------------------------------------------------

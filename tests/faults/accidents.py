@@ -1,5 +1,6 @@
 """Everything but a kill that can happen to a run: damaged files, full disks, signals, a second writer, dead workers."""
 
+import json
 import os
 import pickle
 import shutil
@@ -39,10 +40,17 @@ def state_file(folder: Path) -> Path:
 
 
 def of_another_seed(plan: Path) -> bytes:
-    """Tune's plan, as it was before the run had the seed that it has."""
+    """Tune's plan of another run."""
     content = pickle.loads(plan.read_bytes())
     content["_run_config"].callbacks[0].seed += 1
     return pickle.dumps(content)
+
+
+def age(account: Path) -> None:
+    """Make Tune's account what it was before the run's first result."""
+    content = json.loads(account.read_text())
+    content["trial_data"][0][1] = json.dumps(json.loads(content["trial_data"][0][1]) | {"last_result": {}})
+    account.write_text(json.dumps(content))
 
 
 def half_delete(checkpoint: Path) -> None:
@@ -61,10 +69,10 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "half-deleted checkpoint": lambda f: half_delete(newest(f)),
     "truncated tuner.pkl": lambda f: os.truncate(f / "tuner.pkl", 100),
     "missing tuner.pkl": lambda f: (f / "tuner.pkl").unlink(),
-    "stale tuner.pkl": lambda f: (f / "tuner.pkl").write_bytes(of_another_seed(f / "early" / "tuner.pkl")),
+    "stale tuner.pkl": lambda f: (f / "tuner.pkl").write_bytes(of_another_seed(f / "tuner.pkl")),
     "truncated experiment state": lambda f: os.truncate(state_file(f), 500),
     "missing experiment state": lambda f: [p.unlink() for p in f.glob("experiment_state-*.json")],
-    "stale experiment state": lambda f: shutil.copy(next((f / "early").glob("*.json")), state_file(f)),
+    "stale experiment state": lambda f: age(state_file(f)),
     "damaged summary.json": lambda f: os.truncate(f / "summary.json", 20),
     "half a line in result.json": lambda f: (f / "trial_0" / "result.json").open("a").write('{"training_iter'),
     "everything of Tune's": lambda f: [p.unlink() for p in (f / "tuner.pkl", *f.glob("experiment_state-*.json"))],
@@ -78,13 +86,8 @@ SET_ASIDE = {"stale tuner.pkl": "stale-tuner.pkl", "stale experiment state": "st
 
 
 def interrupted_run(folder: Path, words: list[str] = WORDS) -> Path:
-    """A run that was killed after its third checkpoint, with what Tune had written at its first in ``early``."""
+    """A run that was killed after its third checkpoint."""
     with Started(folder, *words) as started:
-        started.wait_for_episodes(16)
-        early = folder / "early"
-        early.mkdir()
-        for path in (folder / "tuner.pkl", state_file(folder)):
-            shutil.copy(path, early / path.name)
         started.wait_for_episodes(48)
         started.kill()
     return folder
@@ -102,12 +105,15 @@ def carry_on_after(damage: str, interrupted: Path, folder: Path, reference: Path
     if found:
         return f"not exact: {found}"
     pattern = SET_ASIDE.get(damage, "damaged-*")
-    aside = [*folder.glob(pattern), *folder.glob(f"trial_0/{pattern}")] if pattern else []
-    if pattern and not aside:
-        return "nothing was set aside"
+    for kind in ("damaged-*", *filter(None, SET_ASIDE.values())):
+        aside = [*folder.glob(kind), *folder.glob(f"trial_0/{kind}")]
+        if kind == pattern and not aside:
+            return "nothing was set aside"
+        if kind != pattern and aside and not kind.startswith("stale-experiment"):  # as after any kill
+            return f"{aside[0].name} was set aside for no reason"
+        if any(f"as {path.name}" not in ended.stdout for path in aside):
+            return "nothing was said"
     if damage == "missing folder" and "is gone: the newest that is left" not in ended.stdout:
-        return "nothing was said"
-    if any(f"as {path.name}" not in ended.stdout for path in aside):
         return "nothing was said"
     return ""
 

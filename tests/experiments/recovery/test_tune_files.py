@@ -1,5 +1,6 @@
 """Copies of Tune's own files: whole ones are kept, damaged ones replaced, nothing deleted."""
 
+import errno
 import json
 import os
 import pickle
@@ -8,11 +9,14 @@ import sys
 import zipfile
 from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
 
 import pytest
-from ray.tune import FailureConfig, RunConfig
+from ray.tune import FailureConfig, RunConfig, Tuner
+from tune_plans import DRAWN, ENDED, NAMES, OLDER, SETTINGS, STATE, TRIAL, plan, write_tune_files
 
 from envs.errors import InputError
+from experiments.recovery import tune_files
 from experiments.recovery.places import let_go, restorable
 from experiments.recovery.shelf import CheckpointShelf
 from experiments.recovery.stopping import STOP_FILE
@@ -21,27 +25,15 @@ from experiments.recovery.tune_files import (
     find_tune_damage,
     forget_copies,
     keep_copies,
-    keep_stale,
     mend_tune_files,
+    set_damaged_aside,
+    settings_in_plan,
 )
+from experiments.reporting.files import WriteError, write_json
 from experiments.tuning.loggers import RecordLogger
 from experiments.tuning.monitor import RunMonitor
 
 ROOT = Path(__file__).resolve().parents[3]
-STATE = "experiment_state-2026-01-02_00-00-00.json"
-OLDER = "experiment_state-2026-01-01_00-00-00.json"
-DRAWN = "basic-variant-state-2026-01-02_00-00-00.json"
-NAMES = ("tuner.pkl", STATE, DRAWN)
-
-
-SETTINGS = {"algo": "vdn", "seed": 7, "max_failures": 2}
-TRIAL = [
-    json.dumps({"config": {"run": {"scaling": {"num_env_runners": 2}}}, "relative_logdir": "trial_0"}),
-    json.dumps({"last_result": {"training_iteration": 5}}),
-]
-ENDED = [json.dumps(json.loads(TRIAL[0]) | {"status": "TERMINATED"}), TRIAL[1]]
-
-
 HOLDER = """
 import atexit, sys
 atexit.register(lambda: print(places._held))  # the last thing of all
@@ -70,27 +62,15 @@ def another_process(path):
     assert process.returncode == 0
 
 
-def plan(seed=7):
-    """Tune's plan of a run, as far as anything is read from it."""
-    callbacks = [RecordLogger(), RunMonitor(algo="vdn", seed=seed)]
-    return pickle.dumps({"_run_config": RunConfig(failure_config=FailureConfig(max_failures=2), callbacks=callbacks)})
-
-
-def write_tune_files(folder, *, trials=(TRIAL,), state=STATE):
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "tuner.pkl").write_bytes(plan())
-    (folder / state).write_text(json.dumps({"trial_data": list(trials)}))
-    (folder / DRAWN).write_bytes(pickle.dumps({"drawn": 1}))
-
-
 def write_config(folder, *, num_env_runners=2):
     config = SETTINGS | {"episodes": 40, "scaling": {"num_env_runners": num_env_runners}}
     (folder / "config.json").write_text(json.dumps({"config": config}))
 
 
-def write_checkpoint(folder, *, iteration):
+def write_state(folder, *, iteration):
+    """What the newest checkpoint says of how far the run is."""
     (folder / "trial_0" / "checkpoint_000003").mkdir(parents=True)
-    (folder / "trial_0" / "checkpoint_000003" / "run_state.json").write_text(json.dumps({"iteration": iteration}))
+    write_json(folder / "trial_0" / "checkpoint_000003" / "run_state.json", {"iteration": iteration})
 
 
 @pytest.fixture
@@ -151,7 +131,7 @@ def test_account_of_an_older_session_that_says_all_is_done_does_not_count(run):
 def test_without_copies_damage_is_set_aside_and_said(run, tmp_path):
     folder, said = tmp_path / "bare", []
     write_tune_files(folder)
-    (folder / "config.json").write_text("{}")
+    write_config(folder)
     os.truncate(folder / "tuner.pkl", 0)
     assert not mend_tune_files(folder, said.append)
     assert said == ["its tuner.pkl is damaged (EOFError): set aside as damaged-tuner.pkl; there is no copy of it"]
@@ -194,68 +174,131 @@ def test_copies_of_a_plan_are_forgotten_when_another_takes_its_place(run):
     assert not mend_tune_files(run, [].append)
 
 
+def mended(run, said, **kwargs):
+    return mend_tune_files(run, said.append, **{"settings": SETTINGS} | kwargs)
+
+
 @pytest.mark.parametrize("iteration", [4, 5, 6])
 def test_account_that_is_older_than_the_checkpoints_is_kept_aside_once_and_said(run, iteration):
-    write_checkpoint(run, iteration=iteration)
+    write_state(run, iteration=iteration)
     before, said = contents(run), []
-    assert keep_stale(run, said.append, settings=SETTINGS)
-    assert keep_stale(run, said.append, settings=SETTINGS)  # killed again before Tune has written another one
+    assert mended(run, said)
+    assert mended(run, said)  # killed again before Tune has written another one
     assert contents(run) == before
     asides = [path.name for path in run.glob("stale-*")]
     if iteration <= 5:
         assert (said, asides) == ([], [])
         return
-    reason = "of iteration 5, where trial_0/checkpoint_000003 is of 6"
-    assert said == [f"its {STATE} is stale ({reason}): kept as stale-{STATE}"] * 2
+    assert (
+        said == [f"its {STATE} is stale (of iteration 5, where checkpoint_000003 is of 6): kept as stale-{STATE}"] * 2
+    )
     assert asides == [f"stale-{STATE}"]
     assert (run / asides[0]).read_bytes() == before[STATE]
     (run / STATE).write_text(json.dumps({"trial_data": [ENDED]}))
-    assert keep_stale(run, said.append, settings=SETTINGS)
+    assert mended(run, said)
     assert said[-1].endswith(f"kept as stale-{STATE}-2")
 
 
-def test_account_of_a_search_is_held_against_every_trial(run):
-    write_checkpoint(run, iteration=6)
-    (run / "trial_0").rename(run / "trial_b")
-    new = [json.dumps({"relative_logdir": "trial_b"}), json.dumps({"last_result": {}})]
-    (run / STATE).write_text(json.dumps({"trial_data": [TRIAL, new, new]}))
+def test_account_is_not_stale_where_the_run_goes_back_behind_its_newest_checkpoint(run):
+    write_state(run, iteration=6)
     said = []
-    assert keep_stale(run, said.append)
-    assert "is stale (of iteration 0, where trial_b/checkpoint_000003 is of 6; and of 1 more)" in said[0]
+    assert mended(run, said, resume_from={"checkpoint": "trial_0/checkpoint_000001", "asked_at": "2026-01-03"})
+    assert said == []
+
+
+def test_copy_that_has_just_taken_the_place_of_an_account_is_not_called_stale(run):
+    write_state(run, iteration=6)
+    os.truncate(run / STATE, 0)
+    said = []
+    assert mended(run, said)
+    assert len(said) == 1
+    assert not list(run.glob("stale-*"))
+
+
+@pytest.mark.parametrize(
+    "trial",
+    [
+        {"relative_logdir": None},
+        {"relative_logdir": "elsewhere"},
+        ["no", "trial"],
+        {"relative_logdir": "trial_0", "status": 3},
+    ],
+)
+@pytest.mark.parametrize("progress", [{}, {"last_result": None}, {"last_result": {"training_iteration": None}}, [1]])
+def test_odd_accounts_hold_nobody_up(run, trial, progress):
+    write_state(run, iteration=6)
+    (run / STATE).write_text(json.dumps({"trial_data": [[json.dumps(trial), json.dumps(progress)]]}))
+    said = []
+    assert mended(run, said)
+    knows = isinstance(trial, dict) and trial["relative_logdir"] == "trial_0" and isinstance(progress, dict)
+    assert len(said) == knows
+
+
+def test_full_disk_that_cannot_keep_a_stale_account_holds_nobody_up(run, monkeypatch):
+    write_state(run, iteration=6)
+    monkeypatch.setattr(tune_files, "whole_file", mock.Mock(side_effect=WriteError(errno.ENOSPC, "no space left")))
+    said = []
+    assert mended(run, said)
+    assert said[0].endswith("checkpoint_000003 is of 6), and cannot be kept aside (no space left)")
+    assert not list(run.glob("stale-*"))
 
 
 @pytest.mark.parametrize("with_copies", [True, False])
-def test_plan_of_other_settings_is_kept_aside_and_a_copy_takes_its_place(run, with_copies):
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        ({"seed": 8}, "seed 8, not 7"),
+        ({"algo": "qmix", "max_failures": 5}, "algo qmix, not vdn, max_failures 5, not 2"),
+        ({"address": "s3://old/dow"}, "address s3://old/dow, not None"),
+    ],
+)
+def test_plan_of_other_settings_is_kept_aside_and_a_copy_takes_its_place(run, with_copies, other, words):
     if not with_copies:
         forget_copies(run)
     before, said = contents(run), []
-    (run / "tuner.pkl").write_bytes(plan(seed=8))
-    assert keep_stale(run, said.append, settings=SETTINGS) == with_copies
+    (run / "tuner.pkl").write_bytes(plan(**other))
+    assert mended(run, said) == with_copies
     assert said == [
-        "its tuner.pkl is stale (seed 8, not 7): kept as stale-tuner.pkl" + "; a copy takes its place" * with_copies
+        f"its tuner.pkl is stale ({words}): kept as stale-tuner.pkl" + "; a copy takes its place" * with_copies
     ]
-    assert (run / "stale-tuner.pkl").read_bytes() == plan(seed=8)
+    assert (run / "stale-tuner.pkl").read_bytes() == plan(**other)
     assert (contents(run) == before) == with_copies
     if not with_copies:
-        with pytest.raises(InputError, match=r"has a plan of Tune's of another run: carry it on with experiments/run"):
+        with pytest.raises(InputError, match="cannot be restored by Tune alone: carry it on with experiments/run"):
             restorable(run)
 
 
 def test_plan_that_is_none_of_ours_is_stale(run):
     (run / "tuner.pkl").write_bytes(pickle.dumps({"plan": 1}))
     said = []
-    assert keep_stale(run, said.append, settings=SETTINGS)
+    assert mended(run, said)
     assert "is stale (it does not say what it was made for)" in said[0]
 
 
-def test_plain_tune_is_told_of_a_stale_account_too(run):
-    def write(folder):
-        (folder / "run_state.json").write_text(json.dumps({"iteration": 6}))
+def test_plan_that_tune_itself_writes_says_what_it_was_made_for(tmp_path):
+    callbacks = [RunMonitor(algo="vdn", seed=7, address=None), RecordLogger()]
+    failures = FailureConfig(max_failures=2)
+    Tuner(print, run_config=RunConfig("dow", str(tmp_path), callbacks=callbacks, failure_config=failures))
+    assert settings_in_plan((tmp_path / "dow" / "tuner.pkl").read_bytes()) == SETTINGS
 
-    CheckpointShelf(run / "trial_0").publish(write)
+
+def test_plain_tune_is_told_of_a_stale_account_too(run):
+    CheckpointShelf(run / "trial_0").publish(lambda folder: write_json(folder / "run_state.json", {"iteration": 6}))
     said = []
     restorable(run, said.append)
     assert f"kept as stale-{STATE}" in said[-1]
+
+
+def test_of_a_search_only_damaged_files_are_set_aside(run):
+    forget_copies(run)
+    (run / DRAWN).unlink()  # a search has none
+    said = []
+    set_damaged_aside(run, said.append)
+    assert said == []
+    os.truncate(run / "tuner.pkl", 3)
+    set_damaged_aside(run, said.append)
+    assert len(said) == 1
+    assert (run / "damaged-tuner.pkl").exists()
 
 
 def test_plan_for_another_number_of_env_runners_is_refused(run):
@@ -297,8 +340,10 @@ def address(run, tmp_path, monkeypatch):
     """The run in a store that is a folder."""
     monkeypatch.setenv("TRADING_FLOOR_WORK", str(tmp_path / "work"))
     (tmp_path / "store").mkdir()
+    address = f"file://{tmp_path}/store/dow"
+    (run / "tuner.pkl").write_bytes(plan(address=address))
     run.rename(tmp_path / "store" / "dow")
-    return f"file://{tmp_path}/store/dow"
+    return address
 
 
 def test_run_in_a_store_that_somebody_writes_to_is_not_brought_back(address, tmp_path, monkeypatch):

@@ -159,7 +159,7 @@ def rehearse(folder, scheduler, *, num_trials=3, clock=None):
         Killed: when the clock says so.
     """
     config = settings(scheduler, num_trials)
-    with killing(clock or Clock()), mock.patch.object(search, "can_restore"):
+    with killing(clock or Clock()):
         with mock.patch.object(search, "search_space", return_value=SPACE):
             record, drawn, chosen = search._prepare(config, folder, ())
         if type(chosen) is FIFOScheduler:
