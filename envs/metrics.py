@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import norm
+from scipy.special import ndtr, ndtri
 
 Array = NDArray[np.float64]
 
@@ -295,7 +295,7 @@ def probabilistic_sharpe_ratio(returns: ArrayLike, *, periods_per_year: float, b
     error = sharpe_standard_error(returns, periods_per_year=periods_per_year)
     if error == 0:
         error = float(np.sqrt(_sharpe_variance(0.0, 0.0, 3.0, num_returns) * periods_per_year))
-    return float(norm.cdf((sharpe_ratio(returns, periods_per_year=periods_per_year) - benchmark) / error))
+    return float(ndtr((sharpe_ratio(returns, periods_per_year=periods_per_year) - benchmark) / error))
 
 
 def expected_max_sharpe(trial_sharpes: ArrayLike) -> float:
@@ -315,7 +315,7 @@ def expected_max_sharpe(trial_sharpes: ArrayLike) -> float:
     if n < 2:
         return 0.0
     weight = float(np.euler_gamma)
-    best = (1 - weight) * norm.ppf(1 - 1 / n) + weight * norm.ppf(1 - 1 / (n * np.e))
+    best = (1 - weight) * ndtri(1 - 1 / n) + weight * ndtri(1 - 1 / (n * np.e))
     return float(trials.std(ddof=1) * best)
 
 

@@ -30,7 +30,6 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from pydantic.dataclasses import dataclass
-from scipy.optimize import brentq
 from scipy.special import erfcx
 
 from envs.bar_data import Bars
@@ -232,6 +231,8 @@ def signal_edge(signal_strength: float) -> float:
     """Size of the planted forecast, in standard deviations of a bar: the inverse of ``best_sharpe`` over a year."""
     if signal_strength == 0:
         return 0.0
+    from scipy.optimize import brentq  # here, for it takes a tenth of what a process needs to start
+
     target = signal_strength / np.sqrt(PERIODS_PER_YEAR)
     return float(brentq(lambda edge: best_sharpe(edge) - target, 0.0, 1e3, xtol=1e-12))
 

@@ -12,7 +12,6 @@ from types import MappingProxyType
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import nnls
 from torch import Tensor
 
 from envs.bar_data import Bars
@@ -166,6 +165,8 @@ def least_variance_weights(covariance: Weights) -> Weights:
     values, vectors = np.linalg.eigh(covariance / scale)
     root = (vectors * np.sqrt(np.maximum(values, 1e-12))).T
     system = np.vstack([root, np.ones((1, num_assets))])
+    from scipy.optimize import nnls  # here, as in envs/synthetic.py
+
     weights, _ = nnls(system, np.r_[np.zeros(num_assets), 1.0])
     return weights / weights.sum()
 
