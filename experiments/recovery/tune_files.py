@@ -168,7 +168,13 @@ def _differing(plan: bytes, settings: Mapping[str, Any]) -> str:
     told = settings_in_plan(plan)
     if not told:
         return "it does not say what it was made for"
-    return ", ".join(f"{name} {told[name]}, not {value}" for name, value in settings.items() if told[name] != value)
+    pairs = {name: (told[name], value) for name, value in settings.items()}
+    return ", ".join(f"{name} {old}, not {new}" for name, (old, new) in pairs.items() if _place(old) != _place(new))
+
+
+def _place(value: Any) -> Any:
+    """A setting as it is compared: an address without its options, which may be written in other words each time."""
+    return value.partition("?")[0] if isinstance(value, str) else value
 
 
 def _tell_stale_account(account: Path, resume_from: Mapping[str, str] | None, report: Callable[[str], None]) -> None:

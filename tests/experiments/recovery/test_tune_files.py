@@ -268,6 +268,14 @@ def test_plan_of_other_settings_is_kept_aside_and_a_copy_takes_its_place(run, wi
             restorable(run)
 
 
+def test_address_with_other_options_is_the_same_place(run):
+    (run / "tuner.pkl").write_bytes(plan(address="s3://bucket/dow?endpoint_override=host:9000&scheme=http"))
+    said = []
+    assert mended(run, said, settings=SETTINGS | {"address": "s3://bucket/dow?scheme=http"})
+    assert said == []
+    assert mended(run, said, settings=SETTINGS | {"address": "s3://bucket/dow2"}) is False
+
+
 def test_plan_that_is_none_of_ours_is_stale(run):
     (run / "tuner.pkl").write_bytes(pickle.dumps({"plan": 1}))
     said = []
