@@ -16,7 +16,7 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
 import accidents
-from killing import Campaign, Tally
+from killing import RUNS, Campaign, References, Tally
 from store_accidents import STORE_ACCIDENTS, Run
 from stores import endpoint
 
@@ -87,7 +87,16 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="faults-") as name, endpoint() as store:
         place = Path(name)
-        campaigns = [Campaign(place / f"job-{i}", seed=options.seed + 1000 * i) for i in range(options.jobs)]
+        references = References(place / "references")
+        campaigns = [
+            Campaign(
+                place / f"job-{i}",
+                seed=options.seed + 1000 * i,
+                references=references,
+                first=i * len(RUNS) // options.jobs,
+            )
+            for i in range(options.jobs)
+        ]
         shares = [len(range(i, options.kills, options.jobs)) for i in range(options.jobs)]
         tell(f"{options.kills} kills in {options.jobs} jobs")
         with ThreadPoolExecutor(options.jobs) as pool:

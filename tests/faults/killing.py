@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from threading import Lock
 
 from commands import MARKET, Started, checkpoints, run_command
 from comparing import differences, records
@@ -188,33 +189,56 @@ def interval_in_iterations(reference: Path) -> int:
     return max(b - a for a, b in zip([-1, *due], due, strict=False))
 
 
-class Campaign:
-    """Runs that are killed now and then, each held against one of the same command that never was."""
+def words_of(name: str) -> list[str]:
+    """The words of a run's command, but for its folder."""
+    return [*MARKET, *CLOCK, *RUNS[name]]
 
-    def __init__(self, folder: Path, *, seed: int = 0):
+
+class References:
+    """Runs that nothing happened to, each made when it is first asked for, by whichever campaign."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._locks = {name: Lock() for name in RUNS}
+        self._found: dict[str, Path] = {}
+
+    def of(self, name: str) -> Path:
+        with self._locks[name]:
+            if name not in self._found:
+                folder = self.folder / f"reference-{name}"
+                ended = run_command(folder, *words_of(name))
+                assert ended.returncode == 0, ended.stdout + ended.stderr
+                self._found[name] = folder
+            return self._found[name]
+
+
+class Campaign:
+    """Runs that are killed now and then, each held against one of the same command that never was.
+
+    Args:
+        folder: Where its runs go.
+        seed: Of the dice.
+        references: To share with others; by default its own.
+        first: With which of the runs to begin.
+    """
+
+    def __init__(self, folder: Path, *, seed: int = 0, references: References | None = None, first: int = 0):
         self.folder, self.dice = folder, Random(seed)
+        self.references = references or References(folder)
         self.tallies = {phase: Tally() for phase in PHASES}
         self.is_stopped = False
-        self._references: dict[str, Path] = {}
+        self._names = [*list(RUNS)[first % len(RUNS) :], *list(RUNS)[: first % len(RUNS)]]
         self._count = 0
-
-    def words(self, name: str) -> list[str]:
-        return [*MARKET, *CLOCK, *RUNS[name]]
 
     def reference(self, name: str) -> Path:
         """The run that nothing happened to."""
-        if name not in self._references:
-            folder = self.folder / f"reference-{name}"
-            ended = run_command(folder, *self.words(name))
-            assert ended.returncode == 0, ended.stdout + ended.stderr
-            self._references[name] = folder
-        return self._references[name]
+        return self.references.of(name)
 
     def run(self, name: str, phases: list[str]) -> int:
         """Kill one run once in each phase, then let it end, and compare; returns how often it was killed."""
         reference = self.reference(name)
         self._count += 1
-        folder, words, kills = self.folder / f"killed-{self._count}-{name}", self.words(name), []
+        folder, words, kills = self.folder / f"killed-{self._count}-{name}", words_of(name), []
         allowed = interval_in_iterations(reference)
         try:
             for phase in phases:
@@ -249,11 +273,11 @@ class Campaign:
 
     def kill(self, num_kills: int, tell=print) -> None:
         """Kill as often as asked, over all phases and algorithms in turn."""
-        done, names = 0, list(RUNS)
+        done = 0
         order = [phase for phase in PHASES if phase != "any moment"]
         while done < num_kills and not self.is_stopped:
-            name = names[self._count % len(names)]
-            wanted = min(num_kills - done, self.dice.randint(2, 4))
+            name = self._names[self._count % len(self._names)]
+            wanted = min(num_kills - done, self.dice.randint(2, 6))
             first = self.dice.choice([p for p in order if p != "restore"])  # there is something to restore later
             phases = [first, *self.dice.choices([*order, "any moment"], k=wanted - 1)] if wanted > 1 else [first]
             before = self.faults()
