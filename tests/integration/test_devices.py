@@ -115,7 +115,13 @@ def test_the_floor_keeps_the_same_books_on_another_device():
 
 
 @pytest.mark.parametrize(
-    ("algo", "network"), [("qmix", "gru"), ("ppo", "mlp"), ("mappo", "gru"), ("maddpg", "transformer")]
+    ("algo", "network"),
+    [
+        ("ppo", "mlp"),
+        ("maddpg", "transformer"),
+        pytest.param("mappo", "gru", marks=pytest.mark.slow),
+        pytest.param("qmix", "gru", marks=pytest.mark.slow),
+    ],
 )
 def test_a_team_trains_on_another_device(algo, network):
     found = on_another_device(algo, network)

@@ -38,7 +38,7 @@ def replay_size(algorithm):
     ("name", "before", "after"),
     [
         ("qmix", 0, 2),
-        ("ppo by rllib", 2, 3),
+        pytest.param("ppo by rllib", 2, 3, marks=pytest.mark.slow),
         pytest.param("sac", 2, 0, marks=pytest.mark.slow),
         pytest.param("qmix", 2, 1, marks=pytest.mark.slow),
         pytest.param("sac", 0, 2, marks=pytest.mark.slow),
