@@ -223,6 +223,7 @@ class Campaign:
     """
 
     def __init__(self, folder: Path, *, seed: int = 0, references: References | None = None, first: int = 0):
+        folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.dice = folder, Random(seed)
         self.references = references or References(folder)
         self.tallies = {phase: Tally() for phase in PHASES}
