@@ -185,7 +185,7 @@ def _tell_stale_account(account: Path, resume_from: Mapping[str, str] | None, re
         state = read_json(published[-1] / STATE_FILE)
         saved, known = int(state["iteration"]), int((progress.get("last_result") or {}).get("training_iteration") or 0)
     except (InputError, IndexError, KeyError, TypeError, ValueError, AttributeError):
-        return  # the checkpoint is of another kind than a run's, and the trainable says so
+        return  # there is no checkpoint, or none that says how far it is: the trainable judges that
     if saved <= known or state.get("resume_from") != resume_from:  # or it is gone back behind the newest checkpoint
         return
     line = f"its {account.name} is stale (of iteration {known}, where {published[-1].name} is of {saved})"

@@ -56,8 +56,7 @@ def start_local_ray(**settings: Any) -> None:
 def _without_servants() -> Iterator[None]:
     """While the block runs, let Ray start none of the processes that a run on one machine has no use for.
 
-    They serve the dashboard, the autoscaler, and what workers print on the screen of the command, and are 40 % of the
-    processor time that a start of Ray takes (``bench.py checkpoint`` has what a start takes as a whole).
+    They serve the dashboard, the autoscaler, and what workers print on the screen of the command.
     """
     own = {name: getattr(Node, name) for name in ("start_api_server", "start_monitor", "start_log_monitor")}
 

@@ -228,8 +228,7 @@ class Campaign:
         self.references = references or References(folder)
         self.tallies = {phase: Tally() for phase in PHASES}
         self.is_stopped = False
-        self._names = [*list(RUNS)[first % len(RUNS) :], *list(RUNS)[: first % len(RUNS)]]
-        self._count = 0
+        self._first, self._count = first, 0
 
     def reference(self, name: str) -> Path:
         """The run that nothing happened to."""
@@ -274,10 +273,10 @@ class Campaign:
 
     def kill(self, num_kills: int, tell=print) -> None:
         """Kill as often as asked, over all phases and algorithms in turn."""
-        done = 0
+        done, names = 0, list(RUNS)
         order = [phase for phase in PHASES if phase != "any moment"]
         while done < num_kills and not self.is_stopped:
-            name = self._names[self._count % len(self._names)]
+            name = names[(self._first + self._count) % len(names)]
             wanted = min(num_kills - done, self.dice.randint(2, 6))
             first = self.dice.choice([p for p in order if p != "restore"])  # there is something to restore later
             phases = [first, *self.dice.choices([*order, "any moment"], k=wanted - 1)] if wanted > 1 else [first]
