@@ -19,9 +19,9 @@ $(STAMP): pyproject.toml
 run: setup
 	$(PY) experiments/run.py --preset demo
 
-# In two processes, each with a Ray of its own; long files are shared by what is left of them.
+# In two processes, each with a Ray of its own; each takes whole files, so that what a file's tests share is made once.
 test: setup
-	$(PY) -m pytest -n $(JOBS) --dist worksteal
+	$(PY) -m pytest -n $(JOBS) --dist loadfile
 
 test-slow: setup
 	$(PY) -m pytest -m slow

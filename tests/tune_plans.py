@@ -34,3 +34,8 @@ def write_tune_files(folder, *, trials=(TRIAL,), state=STATE):
     (folder / "tuner.pkl").write_bytes(plan())
     (folder / state).write_text(json.dumps({"trial_data": list(trials)}))
     (folder / DRAWN).write_bytes(pickle.dumps({"drawn": 1}))
+
+
+def write_config(folder, *, num_env_runners=2):
+    config = SETTINGS | {"episodes": 40, "scaling": {"num_env_runners": num_env_runners}}
+    (folder / "config.json").write_text(json.dumps({"config": config}))

@@ -48,7 +48,7 @@ def coefficients(algorithm):
         (team, {}, 1),
         (team, {"num_learners": 2}, 2),
         (stock, {}, 1),
-        (stock, {"num_learners": 1}, 1),
+        pytest.param(stock, {"num_learners": 1}, 1, marks=pytest.mark.slow),
         (stock, {"num_learners": 2}, 2),
     ],
     ids=["team", "team with two learners", "RLlib's own", "RLlib's own remote one", "RLlib's own two"],

@@ -9,19 +9,23 @@ from killing import CHECKPOINTED, kill_once
 DQN = [*MARKET, *CLOCK, "--algo", "dqn", "--dqn.learning-starts", "64", "--dqn.num-envs-per-env-runner", "2"]
 RUNS = {"qmix": QMIX, "ppo": PPO, "dqn": DQN}
 KEPT = ["--keep", "9", "--episodes", "40"]
+INSTANTS = (
+    "experiments.tuning.branching:find_damage:after:2",  # copied, but not yet under its name
+    "experiments.tuning.session:adopt:after:1",
+    f"{CHECKPOINTED}._branch_off:after:1",
+    f"{CHECKPOINTED}.save:before:1",
+)
 
 
-def test_branch_killed_before_its_first_checkpoint_starts_again_from_its_parents(tmp_path):
+@pytest.mark.parametrize(
+    "instants", [INSTANTS[::3], pytest.param(INSTANTS, marks=pytest.mark.faults)], ids=["first and last", "all"]
+)
+def test_branch_killed_before_its_first_checkpoint_starts_again_from_its_parents(tmp_path, instants):
     parent, folder = tmp_path / "parent", tmp_path / "branch"
     assert run_command(parent, *QMIX, *KEPT).returncode == 0
     source = checkpoints(parent)[1]
     wanted, words = summary(parent), ["--branch-from", source]
-    for at in (
-        "experiments.tuning.branching:find_damage:after:2",  # copied, but not yet under its name
-        "experiments.tuning.session:adopt:after:1",
-        f"{CHECKPOINTED}._branch_off:after:1",
-        f"{CHECKPOINTED}.save:before:1",
-    ):
+    for at in instants:
         assert kill_once(folder, words, at, Random(0)) == "killed"
         assert checkpoints(folder) == []
         if "save" in at:

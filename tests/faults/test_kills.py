@@ -10,8 +10,8 @@ from killing import PHASES, RUNS, Campaign
 
 
 @pytest.fixture(scope="module")
-def campaign(tmp_path_factory):
-    return Campaign(tmp_path_factory.mktemp("kills"))
+def campaign(tmp_path_factory, references):
+    return Campaign(tmp_path_factory.mktemp("kills"), references=references)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import pytest
 from commands import readme_script, run_script, summary
-from killing import Campaign
 from store_accidents import SILENCE_S, STORE_ACCIDENTS, Run
 from stores import endpoint
 
@@ -10,8 +9,8 @@ from experiments.recovery.store import join
 
 
 @pytest.fixture(scope="module")
-def reference(tmp_path_factory):
-    return Campaign(tmp_path_factory.mktemp("reference")).reference("qmix")
+def reference(references):
+    return references.of("qmix")
 
 
 @pytest.fixture(scope="module")

@@ -118,7 +118,7 @@ def test_the_floor_keeps_the_same_books_on_another_device():
     ("algo", "network"),
     [
         ("ppo", "mlp"),
-        ("maddpg", "transformer"),
+        pytest.param("maddpg", "transformer", marks=pytest.mark.slow),
         pytest.param("mappo", "gru", marks=pytest.mark.slow),
         pytest.param("qmix", "gru", marks=pytest.mark.slow),
     ],

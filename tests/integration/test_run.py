@@ -361,8 +361,16 @@ def test_killed_run_carries_on_from_its_newest_checkpoint(killed, tmp_path):
     assert summary(folder)["status"] == "running"
 
 
-@pytest.mark.parametrize("are_emptied", [False, True], ids=["killed", "killed while Tune copied its files"])
-@pytest.mark.parametrize("session", ["first", "killed"])
+@pytest.mark.parametrize(
+    ("session", "are_emptied"),
+    [
+        ("first", False),
+        ("killed", True),
+        pytest.param("first", True, marks=pytest.mark.slow),
+        pytest.param("killed", False, marks=pytest.mark.slow),
+    ],
+    ids=["first", "killed while Tune copied its files", "first while Tune copied its files", "killed"],
+)
 def test_plain_tune_restores_the_folder(killed, tmp_path, session, are_emptied):
     folder, *_ = killed
     moved = shutil.copytree(folder.with_name(session), tmp_path / "killed")

@@ -9,12 +9,7 @@ from envs.market import build_floor, build_market
 from envs.optima.floor_merton import FloorMertonConfig, floor_merton
 
 NUM_BARS = 9_000
-
-
-def play(floor, actions):
-    """Rewards of one pass over the whole split, [T]."""
-    floor.reset()
-    return np.array([float(floor.step(actions).reward[0, 0]) for _ in range(floor.episode_bars)])
+PARTS = (1.0, 0.4, 0.6, 1.4)
 
 
 @pytest.fixture(scope="module", params=[(1, 0.0), (3, 0.2)], ids=["one asset", "three assets"])
@@ -22,7 +17,14 @@ def made(request):
     num_assets, correlation = request.param
     problem = floor_merton({"num_assets": num_assets, "correlation": correlation, "num_bars": NUM_BARS})
     market = build_market(problem.spec)
-    return problem, market, build_floor(market, split="train", start="first", record=True)
+    return problem, market, *play(problem, build_floor(market, num_replicas=len(PARTS), split="train", start="first"))
+
+
+def play(problem, floor):
+    """One pass over the split by those who hold PARTS of the best weights: its first bar and rewards, [T, B]."""
+    actions = torch.cat([problem.actions(part * problem.best_weights, 1) for part in PARTS])
+    floor.reset()
+    return floor.split.start, np.array([floor.step(actions).reward[:, 0].tolist() for _ in range(floor.episode_bars)])
 
 
 def test_best_weights_are_mertons_but_for_what_monthly_trading_makes_of_it(made):
@@ -47,22 +49,20 @@ def test_expected_growth_is_the_mean_over_returns_that_are_drawn():
 
 
 def test_floor_pays_the_log_growth_of_the_weights_at_every_bar(made):
-    problem, market, floor = made
-    bars = market.bars
-    for part in (1.0, 0.4):
+    problem, market, start, rewards = made
+    close = market.bars.close[start : start + 1 + len(rewards)]
+    returns = close[1:] / close[:-1] - 1
+    for part, paid in zip(PARTS, rewards.T, strict=True):
         weights = part * problem.best_weights
-        paid = play(floor, problem.actions(weights, 1))
-        start = floor.split.start
-        returns = bars.close[start + 1 : start + 1 + len(paid)] / bars.close[start : start + len(paid)] - 1
         np.testing.assert_allclose(paid, np.log1p((returns - 0.02 / 12) @ weights + 0.02 / 12), rtol=1e-9, atol=1e-12)
 
 
 def test_best_weights_earn_the_optimum_on_the_floor_and_others_less_by_what_is_expected(made):
-    problem, _, floor = made
-    best = 1200 * play(floor, problem.actions(problem.best_weights, 1))
+    problem, _, _, rewards = made
+    best, _, *others = 1200 * rewards.T
     assert abs(best.mean() - problem.optimal_value) < 3 * best.std() / np.sqrt(len(best))
-    for part in (0.6, 1.4):
-        less = best - 1200 * play(floor, problem.actions(part * problem.best_weights, 1))
+    for part, other in zip(PARTS[2:], others, strict=True):
+        less = best - other
         expected = problem.optimal_value - float(problem.growth(torch.tensor(part * problem.best_weights)))
         assert expected > 0.1
         assert abs(less.mean() - expected) < 3 * less.std() / np.sqrt(len(less))

@@ -1,7 +1,10 @@
-"""Two machines and one store."""
+"""Two machines and one store; a run with the files that Tune keeps of it."""
 
 import pytest
 from machines import Machine
+from tune_plans import write_config, write_tune_files
+
+from experiments.recovery.tune_files import keep_copies
 
 
 @pytest.fixture
@@ -19,3 +22,15 @@ def first(tmp_path, address):
 @pytest.fixture
 def second(tmp_path, address):
     return Machine(tmp_path / "second", address)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run folder with Tune's files and copies of them, of a first session: its staging folder holds no plan."""
+    staging, folder = tmp_path / "staging", tmp_path / "run"
+    write_tune_files(staging)
+    (staging / "tuner.pkl").unlink()
+    write_tune_files(folder)
+    write_config(folder)
+    assert keep_copies(staging, folder)
+    return folder
