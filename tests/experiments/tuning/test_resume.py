@@ -1,0 +1,226 @@
+"""What may change when a run or a search is carried on, and what it is carried on from."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from runs import SMALL, make_run
+from trials import folder_of
+from tune_plans import plan, write_tune_files
+
+from envs.errors import InputError
+from experiments.config import (
+    config_from_json,
+    config_to_json,
+    parse_run,
+    run_folder,
+)
+from experiments.run import run as start
+from experiments.run_files import SEARCH_FILE
+from experiments.run_record import read_run_record, write_run_record
+from experiments.tuning import resume
+from experiments.tuning.monitor import write_summary
+from experiments.tuning.search_record import SearchRecord, TrialRecord
+
+
+@pytest.fixture
+def run(tmp_path):
+    return make_run(tmp_path / "dow")
+
+
+def asked(run, **by_hand):
+    words = ["--storage", run.storage, "--name", run.name]
+    for name, value in by_hand.items():
+        words += [
+            f"--{name.replace('__', '.').replace('_', '-')}",
+            *map(str, value if isinstance(value, list) else [value]),
+        ]
+    return parse_run(words)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"episodes": 999},
+        {"checkpoint_interval": 3},
+        {"evaluation_interval": 3},
+        {"capital": 5e6},
+        {"keep": 9},
+        {"scaling__num_env_runners": 3},
+        {"qmix__lr": 5e-4},
+        {"desk__ladder": [-1, -0.5, 0, 0.5, 1]},
+    ],
+)
+def test_target_intervals_and_capital_may_change_and_the_rest_may_be_repeated(run, changes):
+    resume.check_changes(*asked(run, **changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"qmix__lr": 0.1}, "--qmix.lr was 0.0005 and is now 0.1"),
+        ({"seed": 3}, "--seed was 0 and is now 3"),
+        ({"desk__ladder": [0, 1]}, r"--desk.ladder was \[.*\] and is now \[0.0, 1.0\]"),
+        ({"search__num_trials": 3}, "--search.num-trials was 0 and is now 3"),
+        ({"seed": 9, "algo": "vdn"}, "--seed was 0 and is now 9; --algo was qmix and is now vdn"),
+    ],
+)
+def test_other_changes_are_refused_with_what_was_and_what_is(run, changes, words):
+    with pytest.raises(InputError, match=words) as caught:
+        resume.check_changes(*asked(run, **changes))
+    for way in ("--load-model", "--branch-from"):
+        assert f"{way} {run_folder(run)} --name NEW" in str(caught.value)
+
+
+def test_what_only_training_could_use_is_refused_where_all_is_done(run):
+    for same in ({"keep": run.keep}, {"episodes": 1}, {"json": "out.json"}, {}):
+        resume.check_of_use(*asked(run, **same))
+    for changes, words in [
+        ({"keep": 1}, r"so --keep was 5 and is now 1 has no effect: raise --episodes as well, or delete .* --keep 1"),
+        ({"floor__capital": 7.0}, r"--floor.capital was .* is now 7.0 has no effect: raise .*, or backtest with it: "),
+        ({"scaling__num_env_runners": 2}, r"--scaling.num-env-runners was 0 and is now 2 has no effect: raise --ep"),
+    ]:
+        with pytest.raises(InputError, match=words):
+            resume.check_of_use(*asked(run, **changes))
+
+
+@pytest.fixture
+def search(tmp_path):
+    """A search of four trials, of which three have begun."""
+    config = make_run(tmp_path / "found", SMALL | {"search": {"num_trials": 4}})
+    begin(config, 3)
+    return config
+
+
+def begin(config, count):
+    record = SearchRecord(run_folder(config))
+    record.trials = [TrialRecord(f"{i:05d}", {}, {}) for i in range(count)]
+    record.save()
+
+
+def test_search_keeps_the_weights_that_its_trials_start_from(search, tmp_path):
+    other = run_folder(make_run(tmp_path / "other"))
+    with pytest.raises(InputError, match=f"--load-model was None and is now {other}"):
+        resume.check_changes(*asked(search, load_model=str(other)))
+
+
+@pytest.mark.parametrize("num_trials", [3, 4, 8])
+def test_search_may_be_given_as_many_trials_as_have_begun_or_more(search, num_trials):
+    resume.check_changes(*asked(search, search__num_trials=num_trials))
+
+
+def test_search_is_not_given_fewer_trials_than_have_begun(search):
+    for damage in (False, True):
+        if damage:  # their folders tell
+            (run_folder(search) / SEARCH_FILE).write_text("[]")
+            for i in range(3):
+                (run_folder(search) / f"trial_0000{i}").mkdir()
+        with pytest.raises(
+            InputError, match=r"--search.num-trials is 2, but 3 trials of .*found have begun: ask for 3"
+        ):
+            resume.check_changes(*asked(search, search__num_trials=2))
+    assert (run_folder(search) / SEARCH_FILE).read_text() == "[]", "nothing is touched"
+
+
+def test_population_keeps_its_size_once_it_has_begun(tmp_path):
+    config = make_run(tmp_path / "found", SMALL | {"search": {"num_trials": 4, "scheduler": "pbt"}})
+    resume.check_changes(*asked(config, search__num_trials=6))
+    begin(config, 4)
+    resume.check_changes(*asked(config, search__num_trials=4))
+    for num_trials in (3, 6):
+        with pytest.raises(InputError, match="is a population of 4, which newcomers cannot join"):
+            resume.check_changes(*asked(config, search__num_trials=num_trials))
+
+
+def test_search_is_complete_when_it_has_the_trials_that_are_asked_for(search):
+    folder = run_folder(search)
+    for status, begun, answer in [("complete", 4, True), ("complete", 3, False), ("running", 4, False)]:
+        write_summary(folder, {"status": status, "episodes": 9999})
+        begin(search, begun)
+        assert resume.is_complete(search) is answer
+
+
+@pytest.mark.parametrize("words", [[], ["--search.num-trials", "6"]])
+def test_search_that_is_carried_on_keeps_its_checkpoint_metric(search, monkeypatch, words):
+    seen = []
+    monkeypatch.setattr("experiments.tuning.search.search", lambda config, market, fixed: seen.append(config) or 0)
+    config = replace(search, checkpoint_metric="turnover", checkpoint_mode="min")
+    record = read_run_record(run_folder(config))
+    write_run_record(**{**vars(record), "folder": record.folder, "config": config_to_json(config)})
+    assert start(["--storage", config.storage, "--name", config.name, *words]) == 0
+    assert (seen[0].checkpoint_metric, seen[0].checkpoint_mode) == ("turnover", "min")
+
+
+def test_complete_means_that_nothing_is_left_to_train(run):
+    folder = run_folder(run)
+    for status, episodes, answer in [("complete", 400, True), ("complete", 399, False), ("running", 400, False)]:
+        write_summary(folder, {"status": status, "episodes": episodes})
+        assert resume.is_complete(run) is answer
+
+
+def test_named_checkpoint_is_recorded_relative_to_its_run(run):
+    folder = run_folder(run)
+    found = resume.named_checkpoint(replace(run, resume=str(folder / "checkpoint_000001")))
+    again = resume.named_checkpoint(replace(run, resume=str(folder / "checkpoint_000001")))
+    assert found["checkpoint"] == "checkpoint_000001"
+    assert found != again, "naming it once more goes back to it once more"
+    for word in ("auto", "never", str(folder)):
+        assert resume.named_checkpoint(replace(run, resume=word)) is None
+
+
+def test_same_command_again_does_not_go_back_once_more_before_the_run_is_complete(run, capsys):
+    folder = run_folder(run)
+    named = replace(run, resume=str(folder / "checkpoint_000001"))
+    record = read_run_record(folder)
+    for status, is_there in (("running", True), ("interrupted", False)):
+        before = resume.named_checkpoint(named)
+        assert before is not None
+        write_run_record(**{**vars(record), "resume_from": before})
+        write_summary(folder, {"status": status})
+        if not is_there:  # retention has deleted it meanwhile
+            (folder / "checkpoint_000001").rename(folder / "aside")
+        assert resume.named_checkpoint(named) is None
+        assert "was gone back to before: carrying on from what has followed it" in capsys.readouterr().out
+        if not is_there:
+            (folder / "aside").rename(folder / "checkpoint_000001")
+        write_summary(folder, {"status": "complete"})
+
+
+def test_named_checkpoint_that_is_damaged_is_refused(run):
+    checkpoint = run_folder(run) / "checkpoint_000001"
+    (checkpoint / "checkpoint_meta.json").write_text("{}")
+    with pytest.raises(InputError, match=r"is damaged, checkpoint_meta.json: has 2 bytes .*: name another"):
+        resume.named_checkpoint(replace(run, resume=str(checkpoint)))
+
+
+def test_named_checkpoint_of_another_run_is_refused(run, tmp_path):
+    other = make_run(tmp_path / "other")
+    with pytest.raises(InputError, match=r"names a checkpoint of .*dow, but the run is .*other"):
+        resume.named_checkpoint(replace(other, resume=str(run_folder(run) / "checkpoint_000001")))
+
+
+def test_folder_without_a_plan_and_without_checkpoints_is_started_anew(tmp_path):
+    config = config_from_json(SMALL | {"name": "new", "storage": str(tmp_path)})
+    folder_of(tmp_path / "new", **{"tuner.pkl": "torn"})
+    assert resume.can_restore(config) is False
+
+
+@pytest.mark.parametrize(
+    ("told", "num_env_runners", "words"),
+    [
+        ({}, 0, ""),
+        ({}, 2, ""),
+        ({"seed": 99}, 0, "tuner.pkl is stale (seed 99, not 0): kept as stale-tuner.pkl; the run carries on from its"),
+        ({"address": "s3://old/dow"}, 0, "tuner.pkl is stale (address s3://old/dow, not None): kept as"),
+    ],
+)
+def test_run_is_restored_by_a_plan_of_its_own_only(run, capsys, told, num_env_runners, words):
+    folder = run_folder(run)
+    trial = {"config": {"run": {"scaling": {"num_env_runners": num_env_runners}}}, "relative_logdir": "trial_0"}
+    write_tune_files(folder, trials=[[json.dumps(trial), json.dumps({"last_result": {"training_iteration": 999}})]])
+    own = {"algo": run.algo, "seed": run.seed, "address": None, "max_failures": run.max_failures}
+    (folder / "tuner.pkl").write_bytes(plan(**own | told))
+    assert resume.can_restore(run) == (not told and num_env_runners == 0)
+    said = capsys.readouterr().out
+    assert words in said
+    assert bool(said) == bool(words)
