@@ -16,6 +16,8 @@ from commands import MARKET, TIMEOUT_S, Started, checkpoints, readme_script, run
 from comparing import differences, of_places, of_saves
 from killing import CLOCK, RUNS
 
+from experiments.run_files import UNSAVED
+
 WORDS = [*MARKET, *CLOCK, *RUNS["qmix"]]
 SCALED = ["--scaling.num-env-runners", "2"]
 LEARNER = ["--scaling.num-learners", "1"]
@@ -240,7 +242,9 @@ def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
 
 
 def on_a_full_disk(folder: Path, reference: Path, *, holds_all: bool = False) -> str:
-    """Let the disk be full for some saves of a run; empty where training went on and ended exactly.
+    """Let the disk be full until a save has failed; empty where training went on and ended exactly.
+
+    It is full for a second at a time: in between, there is room for what is printed on it.
 
     Args:
         folder: Where the disk is mounted.
@@ -254,21 +258,21 @@ def on_a_full_disk(folder: Path, reference: Path, *, holds_all: bool = False) ->
         out = (disk if holds_all else folder.parent) / "full.out"
         with Started(run, *WORDS, out=out, env=env) as started:
             started.wait_for_episodes(16)
-            before = newest(run)
-            with ballast.open("wb", buffering=0) as file, suppress(OSError):
-                while True:
-                    file.write(bytes(1 << 12))
-            if holds_all:  # what is printed takes nothing either
-                with suppress(subprocess.TimeoutExpired):
-                    started.process.wait(1.0)
-            seen = not holds_all and _wait_for(started, "could not save a checkpoint")
-            whole = newest(run)
-            ballast.unlink()
+            before = whole = newest(run)
+            seen = False
+            while not seen and started.process.poll() is None:
+                with ballast.open("wb", buffering=0) as file, suppress(OSError):
+                    while True:
+                        file.write(bytes(1 << 12))
+                _wait_for(started, UNSAVED, 1.0)  # on the full disk too, if what is printed lies elsewhere
+                whole = newest(run)
+                ballast.unlink()
+                seen = _wait_for(started, UNSAVED, 0.2)
             code = started.process.wait(TIMEOUT_S)
         text = started.out.read_text()
         if holds_all:
             has_ended = "the last checkpoint could not be saved" in text  # before there was room again
-            seen = has_ended or "could not save a checkpoint" in text
+            seen = has_ended or UNSAVED in text
             if code == 1 and has_ended:
                 code = run_command(run, *WORDS).returncode
         if not seen:
@@ -288,7 +292,7 @@ def on_a_read_only_folder(folder: Path, reference: Path) -> str:
         subprocess.run(["mount", "--bind", trial, trial], check=True)
         try:
             subprocess.run(["mount", "-o", "remount,ro,bind", trial], check=True)
-            seen = _wait_for(started, "could not save a checkpoint")
+            seen = _wait_for(started, UNSAVED)
         finally:
             subprocess.run(["umount", "-l", trial], check=True)
         code = started.process.wait(TIMEOUT_S)
@@ -300,8 +304,10 @@ def on_a_read_only_folder(folder: Path, reference: Path) -> str:
     return str(differences(folder, reference, but=of_saves) or "")
 
 
-def _wait_for(started: Started, words: str) -> bool:
-    while started.process.poll() is None:
+def _wait_for(started: Started, words: str, seconds: float = TIMEOUT_S) -> bool:
+    """Whether a command prints words before it ends, and before some time has passed."""
+    deadline = time.monotonic() + seconds
+    while started.process.poll() is None and time.monotonic() < deadline:
         if words in started.out.read_text():
             return True
         time.sleep(0.02)

@@ -17,8 +17,8 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1]), str(
 
 import accidents
 from killing import RUNS, Campaign, References, Tally
-from store_accidents import STORE_ACCIDENTS, Run
-from stores import endpoint
+from store_accidents import SILENCES, STORE_ACCIDENTS, Run
+from stores import Endpoint, endpoint
 
 from experiments.reporting.files import write_json
 from experiments.reporting.tables import rows_table, show
@@ -78,6 +78,13 @@ def other_accidents(place: Path, reference: Path, interrupted: Path) -> dict[str
     return cases
 
 
+def in_store(
+    store: Endpoint, folder: Path, act: Callable[[Run, Path], str], references: References
+) -> Callable[[], str]:
+    """An accident of a run that is kept in a store, under the name of the folder."""
+    return lambda: act(Run(store, folder.parent, folder.name), references.of("qmix"))
+
+
 def main(argv: list[str] | None = None) -> int:
     """Try everything; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -85,9 +92,19 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=2, help="runs at the same time")
     parser.add_argument("--seed", type=int, default=0, help="of the dice")
     options = parser.parse_args(argv)
-    with tempfile.TemporaryDirectory(prefix="faults-") as name, endpoint() as store:
+    with (
+        tempfile.TemporaryDirectory(prefix="faults-") as name,
+        ThreadPoolExecutor(1) as aside,
+        endpoint() as store,
+        endpoint() as silent_store,  # gone before anybody waits for a run that waits for it
+    ):
         place = Path(name)
         references = References(place / "references")
+        silences = [
+            aside.submit(try_once, f"store: {kind}", in_store(silent_store, place / f"silent-{i}", act, references))
+            for i, (kind, act) in enumerate(STORE_ACCIDENTS.items())
+            if kind in SILENCES
+        ]
         campaigns = [
             Campaign(
                 place / f"job-{i}",
@@ -109,19 +126,20 @@ def main(argv: list[str] | None = None) -> int:
                 for campaign in campaigns:
                     campaign.is_stopped = True
         if campaigns[0].is_stopped:
+            aside.shutdown(wait=False, cancel_futures=True)
             report(of_phases(campaigns))
             return 130
         reference = campaigns[0].reference("qmix")
         interrupted = accidents.interrupted_run(place / "interrupted")
         cases = other_accidents(place, reference, interrupted)
         cases |= {
-            f"store: {kind}": lambda act=act, i=i: act(Run(store, place / "store", f"run-{i}"), reference)
+            f"store: {kind}": in_store(store, place / f"store-{i}", act, references)
             for i, (kind, act) in enumerate(STORE_ACCIDENTS.items())
+            if kind not in SILENCES
         }
-        silent = {n: c for n, c in cases.items() if n.startswith("store: endpoint")}  # it stops the store for all
         with ThreadPoolExecutor(options.jobs) as pool:
-            found = list(pool.map(lambda item: try_once(*item), [i for i in cases.items() if i[0] not in silent]))
-        found += [try_once(*item) for item in silent.items()]
+            found = list(pool.map(lambda item: try_once(*item), cases.items()))
+        found += [silence.result() for silence in silences]
     return report(of_phases(campaigns) | dict(found))
 
 

@@ -167,3 +167,5 @@ STORE_ACCIDENTS: dict[str, Callable[[Run, Path], str]] = {
     "endpoint away until the end": silent_to_the_end,
     "another machine takes over": taken_over,
 }
+SILENCES = ("endpoint away until the end", "endpoint away for 20 s")
+"""Those that stop the store for every run that is kept there, and mostly wait."""
