@@ -49,7 +49,7 @@ def coefficients(algorithm):
         (team, {"num_learners": 2}, 2),
         (stock, {}, 1),
         pytest.param(stock, {"num_learners": 1}, 1, marks=pytest.mark.slow),
-        (stock, {"num_learners": 2}, 2),
+        pytest.param(stock, {"num_learners": 2}, 2, marks=pytest.mark.slow),
     ],
     ids=["team", "team with two learners", "RLlib's own", "RLlib's own remote one", "RLlib's own two"],
 )

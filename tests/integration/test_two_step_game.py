@@ -96,6 +96,7 @@ def test_qmix_with_separate_networks_finds_it_too(use_shared_networks):
     assert solve(QMIXConfig, 0, use_shared_networks=use_shared_networks) == 8.0
 
 
+@pytest.mark.slow
 def test_qmix_learns_with_two_remote_runners():
     assert solve(QMIXConfig, 0, scaling={"env_runners": {"num_env_runners": 2}}, num_envs_per_env_runner=4) == 8.0
 
