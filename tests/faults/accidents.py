@@ -259,23 +259,21 @@ def on_a_full_disk(folder: Path, reference: Path, *, holds_all: bool = False) ->
         with Started(run, *WORDS, out=out, env=env) as started:
             started.wait_for_episodes(16)
             before = whole = newest(run)
-            seen = False
-            while not seen and started.process.poll() is None:
+            while started.process.poll() is None:
                 with ballast.open("wb", buffering=0) as file, suppress(OSError):
                     while True:
                         file.write(bytes(1 << 12))
                 _wait_for(started, UNSAVED, 1.0)  # on the full disk too, if what is printed lies elsewhere
                 whole = newest(run)
                 ballast.unlink()
-                seen = _wait_for(started, UNSAVED, 0.2)
+                if _wait_for(started, UNSAVED, 0.2):
+                    break
             code = started.process.wait(TIMEOUT_S)
         text = started.out.read_text()
-        if holds_all:
-            has_ended = "the last checkpoint could not be saved" in text  # before there was room again
-            seen = has_ended or UNSAVED in text
-            if code == 1 and has_ended:
-                code = run_command(run, *WORDS).returncode
-        if not seen:
+        has_ended = holds_all and "the last checkpoint could not be saved" in text  # before there was room again
+        if code == 1 and has_ended:
+            code = run_command(run, *WORDS).returncode
+        if UNSAVED not in text and not has_ended:
             return f"nothing was said: {text[-600:]}"
         if not before.exists() and whole < before:
             return "the last good checkpoint is gone"

@@ -30,21 +30,21 @@ def no_samples(monkeypatch):
 
 def test_run_that_has_used_up_its_failures_has_failed_loudly_and_is_made_up_for(tmp_path, capsys, no_samples):
     folder = tmp_path / "results" / "stalls"
-    words = [*QMIX, "--episodes", 24, "--max-failures", 1]
+    words = [*QMIX, "--episodes", 24, "--max-failures", 2]
     assert run_here(folder, *words) == 1
     shown = capsys.readouterr()
     wanted = "error: training failed: experiments.tuning.trainables.StalledError: an iteration sampled nothing"
     (error,) = [line for line in shown.err.splitlines() if line.startswith("error: ")]
     assert error.startswith(wanted)
     assert "the last good checkpoint is kept; details in" in shown.err
-    assert (folder / "tries").read_text() == "xx", "it was tried again once"
+    assert (folder / "tries").read_text() == "xxx", "it was tried again twice"
     assert (summary(folder)["status"], summary(folder)["episodes"]) == ("failed", 8)
     assert [meta(path)["episode"] for path in checkpoints(folder)] == [8]
     assert not (folder / "backtest").exists()
     assert "complete" not in shown.out
 
     assert run_here(folder, *words) == 1
-    assert (folder / "tries").read_text() == "xxxx", "and as often by the same command"
+    assert (folder / "tries").read_text() == "xxxxxx", "and as often by the same command"
     no_samples.undo()
     assert run_here(folder, *words) == 0
     assert (summary(folder)["status"], summary(folder)["episodes"]) == ("complete", 24)

@@ -4,7 +4,15 @@ import pytest
 from machines import Machine
 from tune_plans import write_config, write_tune_files
 
+from experiments.recovery.places import let_go
 from experiments.recovery.tune_files import keep_copies
+
+
+@pytest.fixture(autouse=True)
+def _let_go():
+    """What a test has made ready for Tune is held by nobody after it."""
+    yield
+    let_go()
 
 
 @pytest.fixture

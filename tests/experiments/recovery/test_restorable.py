@@ -28,12 +28,6 @@ sys.stdin.read()
 """
 
 
-@pytest.fixture(autouse=True)
-def _let_go():
-    yield
-    let_go()
-
-
 @contextmanager
 def another_process(path):
     """A second process that has made a run ready for Tune, and lives on."""

@@ -6,13 +6,7 @@ from runs import SMALL, config_of
 from algos.errors import IncompatibleError
 from envs.errors import InputError
 from envs.market import build_market
-from experiments.config import (
-    RunConfig,
-    config_from_json,
-    floor_spec,
-    parse_run,
-    preset_names,
-)
+from experiments.config import RunConfig, config_from_json, floor_spec, parse_run, preset_names
 from experiments.layers import merge, nested
 from experiments.settings import settings_of
 from experiments.tuning.algorithms import MOST_STEPS, SHARED, algorithm_config, check_algorithm

@@ -9,12 +9,7 @@ from trials import folder_of
 from tune_plans import plan, write_tune_files
 
 from envs.errors import InputError
-from experiments.config import (
-    config_from_json,
-    config_to_json,
-    parse_run,
-    run_folder,
-)
+from experiments.config import config_from_json, config_to_json, parse_run, run_folder
 from experiments.run import run as start
 from experiments.run_files import SEARCH_FILE
 from experiments.run_record import read_run_record, write_run_record
