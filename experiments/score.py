@@ -65,12 +65,7 @@ def _show(result: Scored, *, title: str, best: str) -> None:
         return cells if distance is None else cells | {"distance": f"{distance:.4f}"}
 
     rows = [
-        row(
-            str(one.seed),
-            one.value.team_mean,
-            result.scores[i] if result.scores else None,
-            None if one.distance is None else float(one.distance.mean()),
-        )
+        row(str(one.seed), one.mean, result.scores[i] if result.scores else None, one.mean_distance)
         for i, one in enumerate(result.seeds)
     ]
     rows.append(row("mean", result.learned.mean, result.score.mean if result.score else None, result.distance))

@@ -1,11 +1,17 @@
-"""One learner on one market: trained, and valued greedily on its way."""
+"""Learners on one market: trained, and valued greedily on their way."""
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
+
+import ray
 
 from algos.policy import TeamPolicy, team_layout
 from envs.errors import InputError
@@ -22,16 +28,72 @@ _VALUED_FROM = 1 << 32
 """Seeds of the episodes that policies are valued on: each its own, for an error that all share would not be seen."""
 
 
-@one_thread()
+@dataclass(frozen=True)
+class Progress:
+    """An evaluation on the way.
+
+    Attributes:
+        seed: Of the learner.
+        steps: Environment steps so far.
+        mean: Mean objective over agents under the greedy policy.
+    """
+
+    seed: int
+    steps: int
+    mean: float
+
+
+def learn_seeds(
+    runs: Sequence[RunConfig], make: Callable[[], Yardstick], *, jobs: int, **wanted: Any
+) -> Iterator[Progress | Learned]:
+    """Train several learners, and value the greedy policy of each.
+
+    What a learner finds does not depend on how many learn beside it.
+
+    Args:
+        runs: Algorithm, its settings and the seed of each.
+        make: Makes the market, in each process its own.
+        jobs: How many learn at once: one does so in this process, several in processes of their own.
+        wanted: See ``learn``.
+
+    Yields:
+        Each evaluation, and what a learner has learned when it is done, as they come.
+
+    Raises:
+        InputError: if the algorithm cannot take the market's actions.
+    """
+    if min(jobs, len(runs)) == 1:
+        yardstick = make()
+        for run in runs:
+            yield from learn(run, yardstick, **wanted)
+        return
+    aside = ray.remote(num_cpus=1, max_retries=0)(_learn_quietly)
+    waiting: list[RunConfig] = list(runs)
+    learning: list[Any] = []
+    try:
+        while waiting or learning:
+            while waiting and len(learning) < jobs:
+                learning.append(aside.remote(waiting.pop(0), make, **wanted))
+            (ready, *_), _ = ray.wait(learning, num_returns=1, fetch_local=False)
+            try:
+                yield ray.get(next(ready))
+            except StopIteration:
+                learning.remove(ready)
+            except ray.exceptions.RayTaskError as error:
+                raise error.cause from error
+    finally:
+        for one in learning:
+            ray.cancel(one, force=True)
+
+
+def _learn_quietly(run: RunConfig, make: Callable[[], Yardstick], **wanted: Any) -> Iterator[Progress | Learned]:
+    warnings.simplefilter("ignore")
+    yield from learn(run, make(), **wanted)
+
+
 def learn(
-    run: RunConfig,
-    yardstick: Yardstick,
-    *,
-    steps: int,
-    num_episodes: int,
-    report: Callable[[int, float], None],
-    takes_best: bool = False,
-) -> Learned:
+    run: RunConfig, yardstick: Yardstick, *, steps: int, num_episodes: int, takes_best: bool = False
+) -> Iterator[Progress | Learned]:
     """Train for so many environment steps, and value the greedy policy.
 
     Args:
@@ -39,14 +101,16 @@ def learn(
         yardstick: The market.
         steps: Environment steps.
         num_episodes: By which the chosen policy is valued.
-        report: Told steps and value at every evaluation.
         takes_best: Choose the policy that did best at the evaluations, and not the last one.
+
+    Yields:
+        Each evaluation, then what was learned.
 
     Raises:
         InputError: if the algorithm cannot take the market's actions.
     """
-    algorithm: Any = _config(run, yardstick).build_algo()
-    try:
+    start = time.monotonic()
+    with one_thread(), built(run, yardstick) as algorithm:
         found: list[int] = []
         curve: list[float] = []
         best: TeamPolicy | None = None
@@ -60,16 +124,33 @@ def learn(
                     best = copy.deepcopy(greedy(algorithm))
                 found.append(taken)
                 curve.append(mean)
-                report(taken, mean)
+                yield Progress(run.seed, taken, mean)
         team = best or greedy(algorithm)
-        return Learned(
-            seed=run.seed,
-            steps=found,
-            curve=curve,
-            value=yardstick.value(team, num_episodes=num_episodes, seed=_VALUED_FROM + run.seed),
-            distance=yardstick.distance(team, num_episodes=CURVE_EPISODES),
-            shown=yardstick.shown(team),
-        )
+        value = yardstick.value(team, num_episodes=num_episodes, seed=_VALUED_FROM + run.seed)
+        distance = yardstick.distance(team, num_episodes=CURVE_EPISODES)
+        shown = yardstick.shown(team)
+    yield Learned(
+        seed=run.seed,
+        steps=found,
+        curve=curve,
+        of_each_agent=value.mean.tolist(),
+        standard_error=value.team_standard_error,
+        distance=None if distance is None else distance.tolist(),
+        shown=shown,
+        seconds=time.monotonic() - start,
+    )
+
+
+@contextmanager
+def built(run: RunConfig, yardstick: Yardstick) -> Iterator[Any]:
+    """The algorithm on the market, stopped at the end.
+
+    Raises:
+        InputError: if the algorithm cannot take the market's actions.
+    """
+    algorithm: Any = _config(run, yardstick).build_algo()
+    try:
+        yield algorithm
     finally:
         algorithm.stop()
 

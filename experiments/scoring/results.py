@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
-from envs.optima.evaluation import Value, score
+from envs.optima.evaluation import score
 from experiments.intervals import Interval, interval
 
 Shown = tuple[list[list[float]], list[list[float]]]
@@ -25,18 +24,32 @@ class Learned:
         seed: Of the learner.
         steps: Environment steps at each evaluation.
         curve: Mean objective over agents under the greedy policy, at each evaluation.
-        value: Of the policy that is scored.
-        distance: From the optimal actions, [N, D], as ``action_distance`` measures it; None where they are not known.
+        of_each_agent: Mean objective of each agent under the policy that is scored, [N].
+        standard_error: Of the mean over agents.
+        distance: From the optimal actions, [N][D], as ``action_distance`` measures it; None where they are not known.
         shown: Optimal and learned actions of the first agent on states that the optimal policy visits, two lists of
             rows; None where they are not known.
+        seconds: How long learning and valuing took.
     """
 
     seed: int
     steps: list[int]
     curve: list[float]
-    value: Value
-    distance: Tensor | None
+    of_each_agent: list[float]
+    standard_error: float
+    distance: list[list[float]] | None
     shown: Shown | None
+    seconds: float
+
+    @property
+    def mean(self) -> float:
+        """Mean objective over agents: what a score is made of."""
+        return float(np.mean(self.of_each_agent))
+
+    @property
+    def mean_distance(self) -> float | None:
+        """Distance from the optimal actions, mean over agents and actions."""
+        return None if self.distance is None else float(np.mean(self.distance))
 
 
 @dataclass(frozen=True)
@@ -82,11 +95,11 @@ def scored(
         optimum: The same of the best policy, where it is known.
         reference: A published value, where there is one.
     """
-    values = [one.value.team_mean for one in seeds]
+    values = [one.mean for one in seeds]
     scores = []
     if optimum is not None and not math.isclose(optimum, baseline):
         scores = [score(v, optimum, baseline) for v in values]
-    distances = [float(one.distance.mean()) for one in seeds if one.distance is not None]
+    distances = [one.mean_distance for one in seeds if one.mean_distance is not None]
     return Scored(
         optimum=optimum,
         reference=reference,
@@ -108,16 +121,18 @@ def as_json(result: Scored) -> dict[str, Any]:
         "learned": vars(result.learned),
         "score": None if result.score is None else vars(result.score),
         "distance": result.distance,
+        "seconds_a_seed": float(np.mean([one.seconds for one in result.seeds])),
         "seeds": [
             {
                 "seed": one.seed,
-                "learned": one.value.team_mean,
-                "standard_error": one.value.team_standard_error,
-                "of_each_agent": one.value.mean.tolist(),
+                "learned": one.mean,
+                "standard_error": one.standard_error,
+                "of_each_agent": one.of_each_agent,
                 "score": None if result.score is None else result.scores[i],
-                "distance": None if one.distance is None else one.distance.tolist(),
+                "distance": one.distance,
                 "steps": one.steps,
                 "curve": one.curve,
+                "seconds": one.seconds,
             }
             for i, one in enumerate(result.seeds)
         ],

@@ -24,7 +24,7 @@ from experiments.config import MOST_SEED
 from experiments.scoring.recipes import recipe
 from experiments.settings import settings_of
 
-OF_TABLE = ("table", "only", "out", "seeds", "seed", "json")
+OF_TABLE = ("table", "only", "out", "seeds", "seed", "jobs", "json")
 """Settings that the table knows: the rest, each of its rows says itself."""
 
 NUM_POINTS = 20
@@ -55,6 +55,8 @@ class ScoreConfig:
     """How many runs."""
     seed: int = Field(default=0, ge=0, le=MOST_SEED)
     """Seed of the first; the others follow."""
+    jobs: int = Field(default=1, gt=0)
+    """How many seeds learn at once, each in a process of its own; what they find does not depend on it."""
     steps: int | None = Field(default=None, gt=0)
     """Environment steps of each run; None takes those of the recipe for this market and algorithm."""
     num_episodes: int | None = Field(default=None, gt=1)

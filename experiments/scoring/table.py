@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from envs.errors import InputError
 from experiments.arguments import scan_flags
-from experiments.reporting.files import check_folder_writable, write_json
+from experiments.reporting.files import check_folder_writable
 from experiments.reporting.score_plots import PICTURE_FILE, plot_table
 from experiments.reporting.tables import rows_table, show
 from experiments.scoring.page import PAGE, no_cells, publish
 from experiments.scoring.settings import OF_TABLE, ScoreConfig, parse_score
 from experiments.scoring.standing import SEEDS, STANDING, Row, judge
-from experiments.scoring.training import RESULT_FILE, is_done, read_record, score_learner
+from experiments.scoring.training import is_done, read_record, score_learner
 from experiments.settings import settings_of
 
 
@@ -39,9 +38,7 @@ def run_table(config: ScoreConfig, argv: Sequence[str]) -> dict[str, Any]:
             print(f"row {i + 1} of {len(rows)}: {row.problem}, {row.algo}: done before", flush=True)
             continue
         print(f"row {i + 1} of {len(rows)}: {row.problem}, {row.algo}", flush=True)
-        start = time.monotonic()
-        _, _, record = score_learner(asked, base / row.slug)
-        write_json(base / row.slug / RESULT_FILE, record | {"seconds_a_seed": (time.monotonic() - start) / asked.seeds})
+        score_learner(asked, base / row.slug)
     found = {row.slug: _current_record(row, config, base / row.slug) for row in STANDING}
     cells = [table_cells(row, found[row.slug]) for row in rows]
     show(rows_table(cells, title=f"Standing table, {config.seeds} seeds"))
@@ -55,7 +52,7 @@ def run_table(config: ScoreConfig, argv: Sequence[str]) -> dict[str, Any]:
 
 def _asked(row: Row, config: ScoreConfig) -> ScoreConfig:
     """What a row asks for, with the seeds of the table."""
-    return parse_score([*row.words, "--seeds", str(config.seeds), "--seed", str(config.seed)])
+    return parse_score([*row.words, *(f"--{name}={getattr(config, name)}" for name in ("seeds", "seed", "jobs"))])
 
 
 def _current_record(row: Row, config: ScoreConfig, folder: Path) -> dict[str, Any] | None:

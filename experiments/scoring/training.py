@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from envs.errors import InputError
 from experiments.algorithm_names import SECTION_OF_ALGO
 from experiments.config import RunConfig
-from experiments.reporting.files import json_text, read_json, write_json
+from experiments.reporting.files import plain, read_json, write_json
+from experiments.scoring.kept import keep, kept
 from experiments.scoring.results import Learned, Scored, as_json, scored
 from experiments.scoring.settings import ScoreConfig, asked_for, market_settings
 from experiments.scoring.yardsticks import EQUILIBRIUM, Yardstick, make_yardstick
@@ -19,44 +21,74 @@ RESULT_FILE = "score.json"
 
 
 def score_learner(config: ScoreConfig, out: Path) -> tuple[Yardstick, Scored, dict[str, Any]]:
-    """Train each seed and value it; what is done is in the folder before the next one begins.
+    """Train each seed and value it; what is done is in the folder at once, and is not done again.
 
     Args:
         config: Market, algorithm and seeds.
         out: Folder of the record.
 
     Raises:
-        InputError: if a setting cannot be used.
+        InputError: if a setting cannot be used, or what a seed has learned before is damaged.
     """
     yardstick = _yardstick(config)
-    from experiments.scoring.learning import learn
-    from experiments.tuning.session import start_ray
-
-    warnings.simplefilter("ignore")
-    groups = {name: getattr(config, name) for name in dict.fromkeys(SECTION_OF_ALGO.values()) if hasattr(config, name)}
     if config.select == "best" and yardstick.best_is == EQUILIBRIUM:
         raise InputError(
             "--select best: these agents play against each other, and their equilibrium is not where they earn most; "
             "use --select last"
         )
-    head = _head(config, yardstick)
-    steps, num_episodes = head["steps"], head["num_episodes"]
-    baseline = yardstick.baseline(num_episodes)
-    learned: list[Learned] = []
-    start_ray(RunConfig(algo=config.algo, **groups))
-    for seed in range(config.seed, config.seed + config.seeds):
+    head = _plain_head(config, yardstick)
+    seeds = range(config.seed, config.seed + config.seeds)
+    learned = {seed: one for seed in seeds if (one := kept(out, head, seed)) is not None}
+    if learned:
+        done = ", ".join(map(str, learned))
+        print(f"done before: seed {done} (in {out}; another --out has them learn again)", flush=True)
+    baseline = yardstick.baseline(head["num_episodes"])
+    for one in _learn([seed for seed in seeds if seed not in learned], config, head):
+        learned[one.seed] = one
+        keep(out, head, one)
+        _write(out, head, _scored(learned, yardstick, baseline))  # what is done stays, whatever comes after it
+    result = _scored(learned, yardstick, baseline)
+    return yardstick, result, _write(out, head, result)
 
-        def report(taken: int, mean: float, seed: int = seed) -> None:
-            print(f"seed {seed}  steps {taken:>{len(str(steps))},}/{steps:,}  objective {mean:+.4f}", flush=True)
 
-        chosen = RunConfig(algo=config.algo, seed=seed, **groups)
-        is_best = config.select == "best"
-        one = learn(chosen, yardstick, steps=steps, num_episodes=num_episodes, report=report, takes_best=is_best)
-        learned.append(one)
-        result = scored(learned, baseline=baseline, optimum=yardstick.optimum, reference=yardstick.reference)
-        record = {**head, **as_json(result)}
-        write_json(out / RESULT_FILE, record)  # what is done stays, whatever comes after it
-    return yardstick, result, record
+def _learn(seeds: Sequence[int], config: ScoreConfig, head: Mapping[str, Any]) -> Iterator[Learned]:
+    """Have these seeds learn, and say how they do."""
+    if not seeds:
+        return
+    from experiments.scoring.learning import Progress, learn_seeds
+    from experiments.tuning.session import start_ray
+
+    warnings.simplefilter("ignore")
+    groups = {name: getattr(config, name) for name in dict.fromkeys(SECTION_OF_ALGO.values()) if hasattr(config, name)}
+    runs = [RunConfig(algo=config.algo, seed=seed, **groups) for seed in seeds]
+    start_ray(runs[0])
+    steps = head["steps"]
+    for one in learn_seeds(
+        runs,
+        partial(_yardstick, config),
+        jobs=config.jobs,
+        steps=steps,
+        num_episodes=head["num_episodes"],
+        takes_best=config.select == "best",
+    ):
+        if isinstance(one, Progress):
+            taken = f"{one.steps:>{len(str(steps))},}"
+            print(f"seed {one.seed}  steps {taken}/{steps:,}  objective {one.mean:+.4f}", flush=True)
+        else:
+            yield one
+
+
+def _scored(learned: Mapping[int, Learned], yardstick: Yardstick, baseline: float) -> Scored:
+    """What seeds have reached together, in their order."""
+    ones = [learned[seed] for seed in sorted(learned)]
+    return scored(ones, baseline=baseline, optimum=yardstick.optimum, reference=yardstick.reference)
+
+
+def _write(out: Path, head: Mapping[str, Any], result: Scored) -> dict[str, Any]:
+    """Write the record, and return it."""
+    record = {**head, **as_json(result)}
+    write_json(out / RESULT_FILE, record)
+    return record
 
 
 def _yardstick(config: ScoreConfig) -> Yardstick:
@@ -64,9 +96,10 @@ def _yardstick(config: ScoreConfig) -> Yardstick:
     return make_yardstick(config.market, config.algo, num_agents=config.agents, settings=settings)
 
 
-def _head(config: ScoreConfig, yardstick: Yardstick) -> dict[str, Any]:
-    """What of a record is known before anything is learned."""
-    return asked_for(config) | {"agents": yardstick.num_agents} | yardstick.head()
+def _plain_head(config: ScoreConfig, yardstick: Yardstick) -> dict[str, Any]:
+    """What of a record is known before anything is learned, as JSON gives it back."""
+    head: dict[str, Any] = plain(asked_for(config) | {"agents": yardstick.num_agents} | yardstick.head())
+    return head
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
@@ -80,7 +113,7 @@ def is_done(config: ScoreConfig, folder: Path) -> bool:
     record = read_record(folder)
     if record is None or "seconds_a_seed" not in record:
         return False
-    head = json.loads(json_text(_head(config, _yardstick(config))))
+    head = _plain_head(config, _yardstick(config))
     seeds = list(range(config.seed, config.seed + config.seeds))
     return all(record.get(name) == value for name, value in head.items()) and seeds == [
         one["seed"] for one in record["seeds"]

@@ -18,9 +18,9 @@ from experiments.cli import exit_code
 from experiments.config import MOST_SEED
 from experiments.intervals import interval
 from experiments.scoring import learning, settings, yardsticks
-from experiments.scoring.learning import Learned
+from experiments.scoring.kept import keep, kept
 from experiments.scoring.recipes import SCORED, recipe
-from experiments.scoring.results import scored
+from experiments.scoring.results import Learned, scored
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -35,7 +35,14 @@ SHORT = ["--steps", "600", "--num-episodes", "64"]
 
 
 def asked(tmp_path, *words):
+    tmp_path.mkdir(exist_ok=True)
     return score.run([*map(str, words), "--out", str(tmp_path / "out"), "--json", str(tmp_path / "score.json")])
+
+
+def figures(tmp_path):
+    """What score.json says of each seed, but for the time that it took."""
+    seeds = json.loads((tmp_path / "out" / "score.json").read_text())["seeds"]
+    return [{key: value for key, value in one.items() if key != "seconds"} for one in seeds]
 
 
 @pytest.mark.parametrize(
@@ -73,9 +80,9 @@ def test_seeds_are_trained_valued_and_shown(tmp_path, capsys, market, algo):
 def test_same_seed_gives_the_same_figures_and_another_one_others(tmp_path):
     words = ["--market", "merton", "--algo", "maddpg", "--seeds", "1", *SHORT, *QUICK["maddpg"]]
     found = []
-    for seed in (3, 3, 9):
-        assert asked(tmp_path, *words, "--seed", seed) == 0
-        found.append(json.loads((tmp_path / "score.json").read_text())["seeds"][0]["of_each_agent"])
+    for i, seed in enumerate((3, 3, 9)):
+        assert asked(tmp_path / str(i), *words, "--seed", seed) == 0
+        found.append(figures(tmp_path / str(i))[0]["of_each_agent"])
     assert found[0] == found[1] != found[2]
 
 
@@ -140,26 +147,58 @@ def test_equilibrium_has_no_best_policy_on_the_way(tmp_path, capsys):
     assert "--select best: these agents play against each other" in capsys.readouterr().err
 
 
-def test_seeds_that_are_done_stay_when_a_later_one_fails(tmp_path, monkeypatch):
-    real, done = learning.learn, []
+def test_interrupted_score_carries_on_with_the_seeds_that_are_not_done(tmp_path, monkeypatch, capsys):
+    """With the figures and the picture of one that was never interrupted; several at once change nothing either."""
+    words = ["--market", "kyle", "--seeds", 3, *SHORT, *QUICK["mappo"]]
+    assert asked(tmp_path / "unbroken", *words) == 0
+    real, started = learning.learn, []
 
-    def learn(*args, **kwargs):
-        if done:
+    def learn(run, *args, **kwargs):
+        started.append(run.seed)
+        if len(started) == 2:
             raise KeyboardInterrupt
-        done.append(real(*args, **kwargs))
-        return done[0]
+        return real(run, *args, **kwargs)
 
     monkeypatch.setattr(learning, "learn", learn)
     with pytest.raises(KeyboardInterrupt):
-        asked(tmp_path, "--market", "kyle", "--seeds", 3, *SHORT, *QUICK["mappo"])
-    found = json.loads((tmp_path / "out" / "score.json").read_text())
-    assert [one["seed"] for one in found["seeds"]] == [0]
+        asked(tmp_path, *words)
+    assert figures(tmp_path) == figures(tmp_path / "unbroken")[:1]
+    capsys.readouterr()
+    assert asked(tmp_path, *words, "--jobs", 2) == 0
+    assert started == [0, 1], "the others have learned in processes of their own"
+    assert figures(tmp_path) == figures(tmp_path / "unbroken")
+    assert (tmp_path / "out" / "score.png").read_bytes() == (tmp_path / "unbroken" / "out" / "score.png").read_bytes()
+    printed = capsys.readouterr().out
+    assert "done before: seed 0 (in" in printed
+    assert {line.split()[1] for line in printed.splitlines() if line.startswith("seed ")} == {"1", "2"}
+    assert asked(tmp_path, *words, "--mappo.lr", "0.002", "--seeds", "1") == 0
+    assert started == [0, 1, 0], "what was learned with other settings does not count"
+
+
+def test_what_a_seed_has_learned_is_known_again_number_for_number(tmp_path):
+    one = Learned(3, [1, 2], [0.1, math.nan], [1 / 3, -math.inf], math.nan, [[0.1], [0.2]], ([[0.5]], [[1.0]]), 2.5)
+    keep(tmp_path, {"lr": 0.1}, one)
+    again = kept(tmp_path, {"lr": 0.1}, 3)
+    assert (again.seed, again.steps, again.distance, again.seconds) == (3, [1, 2], [[0.1], [0.2]], 2.5)
+    assert [list(rows) for rows in again.shown] == [[[0.5]], [[1.0]]]
+    np.testing.assert_array_equal(again.curve, [0.1, math.nan])
+    np.testing.assert_array_equal(again.of_each_agent, [1 / 3, math.nan])  # infinity is no number either
+    assert math.isnan(again.standard_error)
+    assert kept(tmp_path, {"lr": 0.2}, 3) is None
+    assert kept(tmp_path, {"lr": 0.1}, 4) is None
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"head": {}, "learned": {"curve": []}}'])
+def test_damaged_file_of_a_seed_is_named(tmp_path, text):
+    (tmp_path / "seeds").mkdir()
+    (tmp_path / "seeds" / "3.json").write_text(text)
+    with pytest.raises(InputError, match=r"seeds/3\.json is damaged: remove it, and seed 3 is learned again"):
+        kept(tmp_path, {}, 3)
 
 
 def test_where_the_simple_policy_is_as_good_as_the_best_there_is_no_score():
-    problem, zeros = make_problem("merton"), torch.zeros(10, 1, dtype=torch.float64)
-    one = Learned(0, [1], [0.0], Value(zeros + 3.0), torch.ones(1, 1), ([[0.0]], [[0.0]]))
-    best = float(problem.optimal_value)
+    best = float(make_problem("merton").optimal_value)
+    one = Learned(0, [1], [0.0], [3.0], 0.0, [[1.0]], ([[0.0]], [[0.0]]), 1.0)
     found = scored([one], baseline=best, optimum=best)
     assert (found.score, found.scores, found.learned.mean) == (None, [], 3.0)
 
@@ -170,7 +209,10 @@ def test_where_the_simple_policy_is_as_good_as_the_best_there_is_no_score():
         (["--market", "merten"], "market 'merten' does not exist.*'merton'"),
         (["--market", "two-step", "--agents", "3"], "market two-step has 2 agents with these settings, not 3"),
         (["--market", "merton", "--algo", "iql"], "--algo iql chooses among actions, but this market's are numbers"),
-        (["--market", "merton", "--algo", "qmix"], "--algo qmix chooses among actions, but this market's are numbers"),
+        (
+            ["--market", "merton", "--algo", "qmix", "--jobs", "2"],
+            "--algo qmix chooses among actions, but this market's are numbers",
+        ),
         (["--algo", "dreamer"], "--algo is 'dreamer', which does not exist"),
         (["--algo", "mappo", "--qmix.lr", "1"], "--qmix.lr has no effect on --algo mappo"),
         (["--algo", "qmix", "--qmix.num-layers", "1"], "--qmix.num-layers has no effect on --network mlp"),
