@@ -21,7 +21,7 @@ run: setup
 
 # In two processes, each with a Ray of its own; each takes whole files, so that what a file's tests share is made once.
 test: setup
-	$(PY) -m pytest -n $(JOBS) --dist loadfile
+	$(PY) -m pytest -n $(JOBS) --dist loadfile --durations 40
 
 test-slow: setup
 	$(PY) -m pytest -m slow

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
-import math
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from envs.errors import InputError
-from experiments.reporting.files import plain, read_json, write_text
+from experiments.provenance import ROOT, installed_version
+from experiments.reporting.files import read_text, write_text
 from experiments.scoring.results import Learned
+
+_SOURCES = ("algos", "envs", "experiments/scoring")
+_PACKAGES = ("gymnasium", "lbforaging", "mpe2", "numpy", "ray", "torch")
 
 
 def keep(folder: Path, head: Mapping[str, Any], one: Learned) -> None:
-    """Write what a seed has learned.
+    """Write what a seed has learned, with numbers that are not finite as Python's JSON has them.
 
     Args:
         folder: Of the score.
@@ -25,36 +32,41 @@ def keep(folder: Path, head: Mapping[str, Any], one: Learned) -> None:
     Raises:
         WriteError: if it cannot be written.
     """
-    write_text(_path(folder, one.seed), json.dumps({"head": head, "learned": plain(dataclasses.asdict(one))}) + "\n")
+    text = json.dumps({"head": head, "code": code_digest(), "learned": dataclasses.asdict(one)})
+    write_text(_path(folder, one.seed), text + "\n")
 
 
 def kept(folder: Path, head: Mapping[str, Any], seed: int) -> Learned | None:
-    """What a seed has learned before; None where it has not, or was asked for something else.
+    """What a seed has learned before; None where it has not, was asked for something else, or by another program.
 
     Raises:
-        InputError: if the file is damaged.
+        InputError: if the file cannot be read or is damaged.
     """
     path = _path(folder, seed)
     if not path.is_file():
         return None
+    text = read_text(path)
     try:
-        found = read_json(path)
-        if found["head"] != head:
+        found = json.loads(text)
+        if (found["head"], found["code"]) != (head, code_digest()):
             return None
-        fields = found["learned"]
-        numbers = {name: _with_nan(fields[name]) for name in ("curve", "of_each_agent", "standard_error")}
-        distance = None if fields["distance"] is None else _with_nan(fields["distance"])
-        return Learned(**fields | numbers | {"distance": distance})
-    except (InputError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is damaged: remove it, and seed {seed} is learned again") from error
+        one = TypeAdapter(Learned).validate_python(found["learned"])
+        if one.seed == seed:
+            return one
+    except (json.JSONDecodeError, KeyError, TypeError, ValidationError):
+        pass
+    raise InputError(f"{path} is damaged: remove it, and seed {seed} is learned again")
+
+
+@cache
+def code_digest() -> str:
+    """SHA-256 of the sources that a score is made by and of the versions of the packages below them."""
+    digest = hashlib.sha256()
+    for path in sorted(path for folder in _SOURCES for path in (ROOT / folder).rglob("*.py")):
+        digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes() + b"\0")
+    digest.update(json.dumps({name: installed_version(name) for name in _PACKAGES}).encode())
+    return digest.hexdigest()
 
 
 def _path(folder: Path, seed: int) -> Path:
     return folder / "seeds" / f"{seed}.json"
-
-
-def _with_nan(value: Any) -> Any:
-    """Numbers as they were before they were JSON, which has none that are not finite."""
-    if isinstance(value, list):
-        return [_with_nan(item) for item in value]
-    return math.nan if value is None else value

@@ -48,12 +48,14 @@ def learn_seeds(
 ) -> Iterator[Progress | Learned]:
     """Train several learners, and value the greedy policy of each.
 
-    What a learner finds does not depend on how many learn beside it.
+    What a learner finds does not depend on how many learn beside it. Where one fails, those beside it learn to their
+    end.
 
     Args:
         runs: Algorithm, its settings and the seed of each.
         make: Makes the market, in each process its own.
-        jobs: How many learn at once: one does so in this process, several in processes of their own.
+        jobs: How many learn at once, each in a process and on a CPU of its own; where that is one, it learns in this
+            process.
         wanted: See ``learn``.
 
     Yields:
@@ -61,6 +63,8 @@ def learn_seeds(
 
     Raises:
         InputError: if the algorithm cannot take the market's actions.
+        MemoryError: if the machine has too little memory for so many.
+        SeedFailedError: if a process died.
     """
     if min(jobs, len(runs)) == 1:
         yardstick = make()
@@ -68,22 +72,41 @@ def learn_seeds(
             yield from learn(run, yardstick, **wanted)
         return
     aside = ray.remote(num_cpus=1, max_retries=0)(_learn_quietly)
-    waiting: list[RunConfig] = list(runs)
-    learning: list[Any] = []
+    waiting, learning = list(runs), dict[Any, int]()
+    failed: BaseException | None = None
     try:
         while waiting or learning:
             while waiting and len(learning) < jobs:
-                learning.append(aside.remote(waiting.pop(0), make, **wanted))
-            (ready, *_), _ = ray.wait(learning, num_returns=1, fetch_local=False)
+                run = waiting.pop(0)
+                learning[aside.remote(run, make, **wanted)] = run.seed
+            (ready, *_), _ = ray.wait(list(learning), num_returns=1, fetch_local=False)
             try:
                 yield ray.get(next(ready))
             except StopIteration:
-                learning.remove(ready)
-            except ray.exceptions.RayTaskError as error:
-                raise error.cause from error
+                del learning[ready]
+            except ray.exceptions.RayError as error:
+                failed = failed or _reason(error, learning.pop(ready))
+                waiting.clear()
+        if failed is not None:
+            raise failed
     finally:
         for one in learning:
             ray.cancel(one, force=True)
+
+
+class SeedFailedError(RuntimeError):
+    """The process that a seed learned in has died."""
+
+
+def _reason(error: ray.exceptions.RayError, seed: int) -> BaseException:
+    """Why a seed has failed: what its learner raised, or what became of its process."""
+    cause = getattr(error, "cause", None)
+    if isinstance(error, ray.exceptions.OutOfMemoryError):
+        cause = MemoryError(f"seed {seed}: its process was ended")
+    if not isinstance(cause, Exception):
+        cause = SeedFailedError(f"seed {seed}: its process died ({error})")
+    cause.__cause__ = error  # with the traceback of its own process
+    return cause
 
 
 def _learn_quietly(run: RunConfig, make: Callable[[], Yardstick], **wanted: Any) -> Iterator[Progress | Learned]:
@@ -166,11 +189,12 @@ def _config(run: RunConfig, yardstick: Yardstick) -> Any:
     config = bare_config(run)
     config.environment(yardstick.env_name, env_config=dict(yardstick.env_config), disable_env_checking=True)
     config.debugging(seed=run.seed, log_level="ERROR")
+    config.env_runners(num_env_runners=0)  # RLlib's PPO would sample in two processes of its own
     if run.algo == "ppo":
         if run.ppo.use_shared_networks and not yardstick.is_uniform:
             raise InputError("--ppo.use-shared-networks True: the agents of this market have different spaces")
         if run.ppo.use_shared_networks is False or not yardstick.is_uniform:
-            config.multi_agent(policies=set(yardstick.agent_ids), policy_mapping_fn=map_to_own)
+            config.multi_agent(policies=list(yardstick.agent_ids), policy_mapping_fn=map_to_own)
         else:
             config.multi_agent(policies={SHARED}, policy_mapping_fn=map_to_shared)
     check_config(config, run.algo)

@@ -56,7 +56,7 @@ class ScoreConfig:
     seed: int = Field(default=0, ge=0, le=MOST_SEED)
     """Seed of the first; the others follow."""
     jobs: int = Field(default=1, gt=0)
-    """How many seeds learn at once, each in a process of its own; what they find does not depend on it."""
+    """How many seeds learn at once, each in a process and on a CPU of its own; what they find does not depend on it."""
     steps: int | None = Field(default=None, gt=0)
     """Environment steps of each run; None takes those of the recipe for this market and algorithm."""
     num_episodes: int | None = Field(default=None, gt=1)

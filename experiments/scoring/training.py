@@ -30,6 +30,7 @@ def score_learner(config: ScoreConfig, out: Path) -> tuple[Yardstick, Scored, di
     Raises:
         InputError: if a setting cannot be used, or what a seed has learned before is damaged.
     """
+    warnings.simplefilter("ignore")
     yardstick = _yardstick(config)
     if config.select == "best" and yardstick.best_is == EQUILIBRIUM:
         raise InputError(
@@ -58,7 +59,6 @@ def _learn(seeds: Sequence[int], config: ScoreConfig, head: Mapping[str, Any]) -
     from experiments.scoring.learning import Progress, learn_seeds
     from experiments.tuning.session import start_ray
 
-    warnings.simplefilter("ignore")
     groups = {name: getattr(config, name) for name in dict.fromkeys(SECTION_OF_ALGO.values()) if hasattr(config, name)}
     runs = [RunConfig(algo=config.algo, seed=seed, **groups) for seed in seeds]
     start_ray(runs[0])
@@ -111,7 +111,7 @@ def read_record(folder: Path) -> dict[str, Any] | None:
 def is_done(config: ScoreConfig, folder: Path) -> bool:
     """Whether a record is of these settings and seeds."""
     record = read_record(folder)
-    if record is None or "seconds_a_seed" not in record:
+    if record is None:
         return False
     head = _plain_head(config, _yardstick(config))
     seeds = list(range(config.seed, config.seed + config.seeds))

@@ -1,10 +1,14 @@
 """The score verb: what it prints and writes, what it refuses, and what its figures mean."""
 
+import dataclasses
 import json
 import math
+import time
+from functools import partial
 
 import numpy as np
 import pytest
+import ray
 import torch
 from scipy import stats
 
@@ -15,12 +19,14 @@ from envs.optima.evaluation import Value
 from envs.optima.evaluation import score as score_of
 from experiments import score
 from experiments.cli import exit_code
-from experiments.config import MOST_SEED
+from experiments.config import MOST_SEED, RunConfig
 from experiments.intervals import interval
+from experiments.scoring import kept as keeping
 from experiments.scoring import learning, settings, yardsticks
-from experiments.scoring.kept import keep, kept
+from experiments.scoring.kept import code_digest, keep, kept
 from experiments.scoring.recipes import SCORED, recipe
 from experiments.scoring.results import Learned, scored
+from experiments.scoring.training import is_done
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -32,6 +38,7 @@ QUICK = {
     "qmix": ["--qmix.learning-starts", "64", "--qmix.num-updates", "2", "--qmix.network", "gru"],
 }
 SHORT = ["--steps", "600", "--num-episodes", "64"]
+SEED_9 = json.dumps(dataclasses.asdict(Learned(9, [1], [0.1], [0.1], 0.0, None, None, 2.5)))
 
 
 def asked(tmp_path, *words):
@@ -147,27 +154,36 @@ def test_equilibrium_has_no_best_policy_on_the_way(tmp_path, capsys):
     assert "--select best: these agents play against each other" in capsys.readouterr().err
 
 
-def test_interrupted_score_carries_on_with_the_seeds_that_are_not_done(tmp_path, monkeypatch, capsys):
-    """With the figures and the picture of one that was never interrupted; several at once change nothing either."""
-    words = ["--market", "kyle", "--seeds", 3, *SHORT, *QUICK["mappo"]]
-    assert asked(tmp_path / "unbroken", *words) == 0
+def interrupted(monkeypatch, seed):
+    """Ctrl-C after this seed's first evaluation; returns the seeds that learn in this process, as they begin."""
     real, started = learning.learn, []
 
     def learn(run, *args, **kwargs):
         started.append(run.seed)
-        if len(started) == 2:
-            raise KeyboardInterrupt
-        return real(run, *args, **kwargs)
+        for one in real(run, *args, **kwargs):
+            yield one
+            if run.seed == seed and started.count(seed) == 1:
+                raise KeyboardInterrupt
 
     monkeypatch.setattr(learning, "learn", learn)
+    return started
+
+
+def test_interrupted_score_carries_on_with_the_seeds_that_are_not_done(tmp_path, monkeypatch, capsys):
+    """With the figures and the picture of one that was never interrupted; several at once change nothing either."""
+    words = ["--market", "kyle", "--seeds", 3, *SHORT, *QUICK["mappo"]]
+    assert asked(tmp_path / "unbroken", *words) == 0
+    started = interrupted(monkeypatch, 1)
     with pytest.raises(KeyboardInterrupt):
         asked(tmp_path, *words)
     assert figures(tmp_path) == figures(tmp_path / "unbroken")[:1]
+    assert not is_done(settings.parse_score(list(map(str, words))), tmp_path / "out")
     capsys.readouterr()
     assert asked(tmp_path, *words, "--jobs", 2) == 0
     assert started == [0, 1], "the others have learned in processes of their own"
     assert figures(tmp_path) == figures(tmp_path / "unbroken")
     assert (tmp_path / "out" / "score.png").read_bytes() == (tmp_path / "unbroken" / "out" / "score.png").read_bytes()
+    assert is_done(settings.parse_score(list(map(str, words))), tmp_path / "out")
     printed = capsys.readouterr().out
     assert "done before: seed 0 (in" in printed
     assert {line.split()[1] for line in printed.splitlines() if line.startswith("seed ")} == {"1", "2"}
@@ -175,22 +191,68 @@ def test_interrupted_score_carries_on_with_the_seeds_that_are_not_done(tmp_path,
     assert started == [0, 1, 0], "what was learned with other settings does not count"
 
 
-def test_what_a_seed_has_learned_is_known_again_number_for_number(tmp_path):
-    one = Learned(3, [1, 2], [0.1, math.nan], [1 / 3, -math.inf], math.nan, [[0.1], [0.2]], ([[0.5]], [[1.0]]), 2.5)
+@pytest.mark.slow
+def test_networks_of_their_own_learn_the_same_in_every_process(tmp_path):
+    """Each process has an order of its own for sets of names, and networks are drawn one after another."""
+    words = ["--market", "almgren-chriss", "--agents", 4, "--algo", "ppo", "--ppo.use-shared-networks", "False"]
+    words += [*QUICK["ppo"], "--steps", 256, "--num-episodes", 64, "--seeds", 2]
+    for jobs in (1, 2):
+        assert asked(tmp_path / str(jobs), *words, "--jobs", jobs) == 0
+    assert figures(tmp_path / "1") == figures(tmp_path / "2")
+
+
+@pytest.mark.parametrize("algo", SCORED)
+def test_a_seed_samples_in_the_process_that_it_learns_in(algo):
+    yardstick = yardsticks.make_yardstick("almgren-chriss", algo, num_agents=2, settings={"actions": "ladder"})
+    config = learning._config(RunConfig(algo=algo), yardstick)
+    assert (config.num_env_runners, config.num_learners) == (0, 0)
+
+
+def test_seeds_whose_command_has_ended_do_not_learn_on():
+    config = settings.parse_score(["--market", "kyle", "--mappo.train-batch-size-per-learner", "16384"])
+    runs = [RunConfig(seed=seed, algo="mappo", mappo=config.mappo) for seed in (0, 1)]
+    make = partial(yardsticks.make_yardstick, "kyle", "mappo", num_agents=None, settings={})
+    free = ray.available_resources()["CPU"]
+    found = learning.learn_seeds(runs, make, jobs=2, steps=20 * 16_384, num_episodes=64)
+    assert next(found).steps == 16_384, "the first of twenty evaluations"
+    assert ray.available_resources()["CPU"] < free
+    found.close()
+    deadline = time.monotonic() + 30
+    while ray.available_resources()["CPU"] < free:
+        assert time.monotonic() < deadline, "a seed learns on"
+        time.sleep(0.2)
+
+
+@pytest.mark.parametrize("number", [0.1, math.nan, math.inf])
+def test_what_a_seed_has_learned_is_known_again_number_for_number(tmp_path, number):
+    one = Learned(3, [1, 2], [1 / 3, number], [number, 0.5], number, [[0.1], [0.2]], ([[number]], [[1.0]]), 2.5)
     keep(tmp_path, {"lr": 0.1}, one)
     again = kept(tmp_path, {"lr": 0.1}, 3)
-    assert (again.seed, again.steps, again.distance, again.seconds) == (3, [1, 2], [[0.1], [0.2]], 2.5)
-    assert [list(rows) for rows in again.shown] == [[[0.5]], [[1.0]]]
-    np.testing.assert_array_equal(again.curve, [0.1, math.nan])
-    np.testing.assert_array_equal(again.of_each_agent, [1 / 3, math.nan])  # infinity is no number either
-    assert math.isnan(again.standard_error)
+    assert repr(again) == repr(one), "for NaN is not equal to itself"
     assert kept(tmp_path, {"lr": 0.2}, 3) is None
     assert kept(tmp_path, {"lr": 0.1}, 4) is None
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"head": {}, "learned": {"curve": []}}'])
-def test_damaged_file_of_a_seed_is_named(tmp_path, text):
+def test_what_another_program_has_learned_does_not_count(tmp_path, monkeypatch):
+    keep(tmp_path, {}, Learned(3, [1], [0.1], [0.1], 0.0, None, None, 2.5))
+    assert kept(tmp_path, {}, 3) is not None
+    monkeypatch.setattr(keeping, "installed_version", lambda name: "0.0")
+    code_digest.cache_clear()
+    assert kept(tmp_path, {}, 3) is None
+    monkeypatch.undo()
+    monkeypatch.setattr(keeping, "_SOURCES", ("algos",))
+    code_digest.cache_clear()
+    assert kept(tmp_path, {}, 3) is None
+    monkeypatch.undo()
+    code_digest.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "learned", ["{", "[]", "{}", '{"seed": 3}', SEED_9, SEED_9.replace("9", "3").replace("[0.1]", "5")]
+)
+def test_damaged_file_of_a_seed_is_named(tmp_path, learned):
     (tmp_path / "seeds").mkdir()
+    text = f'{{"head": {{}}, "code": "{code_digest()}", "learned": {learned}}}'
     (tmp_path / "seeds" / "3.json").write_text(text)
     with pytest.raises(InputError, match=r"seeds/3\.json is damaged: remove it, and seed 3 is learned again"):
         kept(tmp_path, {}, 3)

@@ -7,8 +7,9 @@ import pytest
 from envs.errors import InputError
 from envs.optima.catalog import make_problem
 from envs.optima.evaluation import best_action_size
+from experiments import score
 from experiments.intervals import interval
-from experiments.scoring import settings
+from experiments.scoring import learning, settings, table
 from experiments.scoring.page import PAGE, no_cells, publish, scores_page, settings_digest
 from experiments.scoring.settings import market_settings
 from experiments.scoring.standing import GAMES, KNOWN, STANDING, Goal, Row, judge
@@ -75,6 +76,31 @@ def test_every_row_can_be_run_and_its_command_says_how(row):
     assert math.isfinite(make_yardstick(config.market, config.algo, **market).optimum)
     assert row.command.startswith("python experiments/score.py --market ")
     assert row.command.endswith("--seeds 5")
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_interrupted_table_carries_on_with_the_seed_that_it_was_at(tmp_path, monkeypatch, capsys):
+    short = ("--steps", "300", "--num-episodes", "64", "--qmix.num-updates", "1")
+    rows = [Row("two-step game", ("--market", "two-step", "--algo", algo, *short)) for algo in ("qmix", "vdn")]
+    monkeypatch.setattr(table, "STANDING", rows)
+    words = ["--table", "--seeds", "2", "--out", str(tmp_path)]
+    real, learned = learning.learn, []
+
+    def learn(run, *args, **kwargs):
+        if len(learned) == 1 and "stopped" not in learned:
+            learned.append("stopped")
+            raise KeyboardInterrupt
+        learned.append((run.algo, run.seed))
+        yield from real(run, *args, **kwargs)
+
+    monkeypatch.setattr(learning, "learn", learn)
+    with pytest.raises(KeyboardInterrupt):
+        score.run(words)
+    assert score.run(words) == score.run(words) == 0
+    assert learned == [("qmix", 0), "stopped", ("qmix", 1), ("vdn", 0), ("vdn", 1)]
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "row 2 of 2: two-step game, vdn: done before" in printed
+    assert (tmp_path / "score.png").stat().st_size > 10_000
 
 
 def test_rows_have_folders_of_their_own():
