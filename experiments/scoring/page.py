@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from envs.errors import InputError
-from experiments.reporting.files import read_json, write_json, write_text
+from experiments.reporting.files import read_json, read_text, write_json, write_text
 from experiments.reporting.tables import markdown_table
 from experiments.scoring.settings import NUM_POINTS, asked_for, parse_score
 from experiments.scoring.standing import SEEDS, STANDING, Row
 
+ADVICE = "algorithms.md"
+"""Page beside the other one that shows who did best where, between two marks."""
+FROM, TO = "<!-- written by score.py --table, from here -->\n", "<!-- to here -->\n"
 PAGE = Path(__file__).parents[2] / "docs" / "scores.md"
 COLUMNS = ("problem", "by", "measure", "found", "95 %", "goal", "met", "steps", "s a seed")
 
@@ -51,6 +54,9 @@ def publish(cells: Mapping[str, Mapping[str, str]], *, page: Path = PAGE) -> Non
     shown = {slug: one["cells"] for slug, one in known.items() if one["settings"] == digests[slug]}
     write_json(figures, known)
     write_text(page, scores_page(shown))
+    advice = page.with_name(ADVICE)
+    if advice.is_file():
+        write_text(advice, with_comparison(read_text(advice), shown))
 
 
 def _read(figures: Path) -> dict[str, Any]:
@@ -86,6 +92,39 @@ def scores_page(cells: Mapping[str, Mapping[str, str]]) -> str:
             "",
         ]
     )
+
+
+def with_comparison(text: str, cells: Mapping[str, Mapping[str, str]]) -> str:
+    """A page with the learners of each problem side by side, the best first, in place of what is between its marks.
+
+    Args:
+        text: The page.
+        cells: What is shown of each row that was run, by its slug.
+
+    Raises:
+        InputError: if it lacks the marks.
+    """
+    before, mark, rest = text.partition(FROM)
+    _, end, after = rest.partition(TO)
+    if not mark or not end:
+        raise InputError(f"docs/{ADVICE} has lost the line {FROM.strip()} or {TO.strip()}: take it back")
+    rows = [(row, _with_goal_of_now(row, cells.get(row.slug))) for row in STANDING]
+    by_problem: dict[str, list[tuple[Row, dict[str, str]]]] = {}
+    for row, own in rows:
+        if own["95 %"]:
+            by_problem.setdefault(row.problem, []).append((row, own))
+    shown = [_compared(problem, learners) for problem, learners in by_problem.items() if len(learners) > 1]
+    table = markdown_table(shown) if shown else "No problem has been given to two learners yet."
+    return f"{before}{FROM}\n{table}\n\n{TO}{after}"
+
+
+def _compared(problem: str, learners: Sequence[tuple[Row, Mapping[str, str]]]) -> dict[str, str]:
+    """A problem's learners in a row, the best first."""
+    goal = learners[0][0].goal
+    is_cost = goal is not None and goal.least is None
+    ordered = sorted((own for _, own in learners), key=lambda own: float(own["found"]), reverse=not is_cost)
+    told = [f"{own['by']} {own['found']} ({own['steps']} steps, {own['s a seed']} s)" for own in ordered]
+    return {"problem": problem, "measure": ordered[0]["measure"], "learners, best first": "; ".join(told)}
 
 
 def _with_goal_of_now(row: Row, cells: Mapping[str, str] | None) -> dict[str, str]:

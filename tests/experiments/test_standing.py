@@ -10,7 +10,7 @@ from envs.optima.evaluation import best_action_size
 from experiments import score
 from experiments.intervals import interval
 from experiments.scoring import learning, settings, table
-from experiments.scoring.page import PAGE, no_cells, publish, scores_page, settings_digest
+from experiments.scoring.page import FROM, PAGE, TO, no_cells, publish, scores_page, settings_digest
 from experiments.scoring.settings import market_settings
 from experiments.scoring.standing import GAMES, KNOWN, STANDING, Goal, Row, judge
 from experiments.scoring.table import table_cells
@@ -164,9 +164,38 @@ def test_rows_with_other_settings_have_other_digests():
     assert len({settings_digest(row) for row in (*GAMES, *KNOWN)}) == len((*GAMES, *KNOWN))
 
 
+def test_learners_of_a_problem_stand_side_by_side_the_best_first(tmp_path):
+    page, advice = tmp_path / "scores.md", tmp_path / "algorithms.md"
+    advice.write_text(f"# Before\n{FROM}old\n{TO}after\n")
+    publish({}, page=page)
+    assert "No problem has been given to two learners yet." in advice.read_text()
+    told = {"qmix": "2.40", "vdn": "2.42", "mappo": "2.39"}
+    rows = {row.slug: row for row in STANDING if row.problem in ("Almgren-Chriss, team of 4", "climbing")}
+    cells = {
+        slug: cells_of(row, told.get(row.algo, "9")) | {"95 %": "1 to 2", "steps": "10", "s a seed": "3"}
+        for slug, row in rows.items()
+        if row.algo in told
+    }
+    publish(cells, page=page)
+    text = advice.read_text()
+    assert text.startswith("# Before\n")
+    assert text.endswith("after\n")
+    costs, returns = sorted(line for line in text.splitlines() if " (10 steps, 3 s)" in line)
+    assert [costs.index(algo) for algo in ("mappo 2.39", "qmix 2.40", "vdn 2.42")] == sorted(
+        costs.index(algo) for algo in told
+    )
+    assert returns.index("vdn 2.42") < returns.index("qmix 2.40"), "a return is the better the larger it is"
+    assert "Merton" not in text
+    advice.write_text("# Before\nafter\n")
+    with pytest.raises(InputError, match=r"algorithms\.md has lost the line"):
+        publish(cells, page=page)
+
+
 def test_page_in_the_repository_is_what_its_figures_make(tmp_path):
-    copy = tmp_path / "scores.md"
+    copy, advice = tmp_path / "scores.md", PAGE.with_name("algorithms.md")
     copy.with_suffix(".json").write_bytes(PAGE.with_suffix(".json").read_bytes())
+    copy.with_name(advice.name).write_text(advice.read_text())
     publish({}, page=copy)
     assert copy.read_text() == PAGE.read_text()
+    assert copy.with_name(advice.name).read_text() == advice.read_text()
     assert copy.with_suffix(".json").read_bytes() == PAGE.with_suffix(".json").read_bytes()
