@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import field
 from pathlib import Path
@@ -23,7 +22,7 @@ from experiments.config import ALIASES, MOST_SEED, RunConfig, floor_spec, parse_
 from experiments.evaluation.folds import walk_forward
 from experiments.evaluation.report import print_evaluation, write_evaluation
 from experiments.evaluation.results import STRATEGY, evaluated, stitched
-from experiments.evaluation.runs import Job, equity_table, jobs, run_job, trial_sharpes
+from experiments.evaluation.runs import Job, equity_table, jobs, run_jobs, trial_sharpes
 from experiments.recovery.store import is_remote
 from experiments.reporting.files import check_folder_writable
 from experiments.settings import settings_of
@@ -46,6 +45,8 @@ class WalkConfig:
     """Share of history before the first test."""
     validation_share: float = Field(default=0.25, gt=0, lt=1)
     """Share of the bars before a test by which the checkpoint is chosen."""
+    jobs: int = Field(default=1, gt=0)
+    """Runs at once."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -92,17 +93,14 @@ def run(argv: Sequence[str]) -> int:
     )
     todo = jobs(folder, folds, range(config.seed, config.seed + walk.seeds))
     words = _words_of_runs(asked)
-    for i, job in enumerate(todo):
-        start = time.monotonic()
-        if not run_job(job, words):
-            print(f"interrupted; the same command carries on: {folder}")
-            return INTERRUPTED
-        tested = f"{job.fold.test_start[:10]} to {(job.fold.end or str(market.bars.dates[-1]))[:10]}"
-        print(
-            f"run {i + 1} of {len(todo)}: fold {job.fold.number}, test {tested}, seed {job.seed}, "
-            f"{time.monotonic() - start:.0f} s",
-            flush=True,
-        )
+    try:
+        for i, (job, seconds) in enumerate(run_jobs(todo, words, at_once=walk.jobs)):
+            tested = f"{job.fold.test_start[:10]} to {(job.fold.end or str(market.bars.dates[-1]))[:10]}"
+            which = f"fold {job.fold.number}, test {tested}, seed {job.seed}"
+            print(f"run {i + 1} of {len(todo)}: {which}, {seconds:.0f} s", flush=True)
+    except KeyboardInterrupt:
+        print(f"interrupted; the same command carries on: {folder}")
+        return INTERRUPTED
     by_seed = {seed: [j for j in todo if j.seed == seed] for seed in dict.fromkeys(j.seed for j in todo)}
     found = evaluated(
         {seed: stitched([equity_table(j) for j in of_seed], STRATEGY) for seed, of_seed in by_seed.items()},

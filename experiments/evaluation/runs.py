@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import NamedTuple
 
@@ -60,31 +62,41 @@ def jobs(folder: Path, folds: Sequence[Fold], seeds: Sequence[int]) -> list[Job]
     return [Job(fold, seed, folder / f"fold-{fold.number}-seed-{seed}") for fold in folds for seed in seeds]
 
 
-def run_job(job: Job, asked: Sequence[str]) -> bool:
-    """Train and backtest one fold with one seed, in a process of its own; what is complete is not done again.
+def run_jobs(todo: Sequence[Job], asked: Sequence[str], *, at_once: int) -> Iterator[tuple[Job, float]]:
+    """Train and backtest, so many runs at once, each in a process of its own; what is complete is not done again.
 
-    Returns:
-        False where it was interrupted; the same command carries on.
+    Where one ends badly, or the caller has enough, no further one is started, and those under way are waited for.
+
+    Yields:
+        Each run that is done, and how many seconds it took, as they come.
 
     Raises:
-        InputError: if it refuses the settings.
-        RunFailedError: if it fails.
+        InputError: if a run refuses the settings.
+        RunFailedError: if one fails.
+        KeyboardInterrupt: if one was interrupted; the same command carries on.
     """
+    with ThreadPoolExecutor(at_once) as pool:
+        under_way = {pool.submit(_run, job, asked): job for job in todo}
+        try:
+            for done in as_completed(under_way):
+                yield under_way[done], done.result()
+        finally:  # where it is Ctrl-C, the runs have heard it too, and save a checkpoint first
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _run(job: Job, asked: Sequence[str]) -> float:
+    """Run one; see ``run_jobs``. Returns how many seconds it took."""
+    start = time.monotonic()
     command = [sys.executable, str(VERB), *job.words(asked)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    try:
-        _, said = process.communicate()
-    except KeyboardInterrupt:  # the run has heard it too, and saves a checkpoint first
-        process.communicate()
-        return False
-    if process.returncode == INTERRUPTED:
-        return False
-    last = (said.strip().splitlines() or ["it said nothing"])[-1].removeprefix("error: ")
-    if process.returncode == BAD_INPUT:
+    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode == INTERRUPTED:
+        raise KeyboardInterrupt
+    last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1].removeprefix("error: ")
+    if done.returncode == BAD_INPUT:
         raise InputError(f"fold {job.fold.number}: {last}")
-    if process.returncode != DONE:
+    if done.returncode != DONE:
         raise RunFailedError(f"fold {job.fold.number}, seed {job.seed} failed: {last}", job.folder / LOG_FILE)
-    return True
+    return time.monotonic() - start
 
 
 def equity_table(job: Job) -> pd.DataFrame:

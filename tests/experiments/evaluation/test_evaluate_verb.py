@@ -10,7 +10,7 @@ from experiments import evaluate
 from experiments.cli import exit_code
 from experiments.evaluation import runs
 from experiments.evaluation.folds import Fold
-from experiments.evaluation.runs import Job, jobs
+from experiments.evaluation.runs import Job, jobs, run_jobs
 from experiments.run_record import read_run_record
 
 SMALL = ["--data.synthetic.num-assets", "3", "--data.synthetic.num-bars", "900", "--floor.horizon-bars", "20"]
@@ -97,10 +97,43 @@ def test_a_run_that_ends_badly_is_told_in_one_line(tmp_path, monkeypatch, capsys
     assert line.format(folder=tmp_path / "walk" / "fold-1-seed-0") in told
 
 
+def test_a_run_that_is_interrupted_ends_the_walk_until_the_same_command_is_given_again(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(runs, "VERB", tmp_path / "run.py")
+    runs.VERB.write_text("import sys; sys.exit(130)")
+    assert exit_code(evaluate.run, [*SMALL, "--storage", str(tmp_path), "--name", "walk", "--seeds", "1"]) == 130
+    assert f"interrupted; the same command carries on: {tmp_path / 'walk'}" in capsys.readouterr().out
+
+
+WAITS_FOR_ANOTHER = """
+import pathlib, sys, time
+name = pathlib.Path(__file__).with_name(sys.argv[sys.argv.index("--name") + 1])
+name.with_suffix(".on").touch()
+deadline = time.monotonic() + 60
+while len(list(name.parent.glob("*.on"))) < 2 and time.monotonic() < deadline:
+    time.sleep(0.05)
+sys.exit(len(list(name.parent.glob("*.on"))) < 2)
+"""
+
+
+def test_runs_are_under_way_beside_each_other_and_no_more_than_were_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "VERB", tmp_path / "run.py")
+    runs.VERB.write_text(WAITS_FOR_ANOTHER)
+    fold = Fold(number=1, validation_start="a", test_start="b", end=None)
+    todo = jobs(tmp_path, [fold], range(8))
+    under_way = run_jobs(todo, [], at_once=2)
+    job, seconds = next(under_way)
+    assert job in todo[:2]
+    assert seconds > 0
+    under_way.close()
+    assert 2 <= len(list(tmp_path.glob("*.on"))) <= 4, "none is begun after the caller has had enough"
+    assert [job for job, _ in run_jobs(todo[:2], [], at_once=1)] == todo[:2]
+
+
 @pytest.mark.slow
 def test_a_walk_tests_every_bar_once_and_says_how_sure_it_is(tmp_path, capsys):
     words = [*SMALL, "--episodes", "16", "--folds", "2", "--seeds", "2", "--seed", "5", "--storage", str(tmp_path)]
-    assert evaluate.run([*words, "--name", "walk", "--json", str(tmp_path / "walk.json")]) == 0
+    beside = ["--name", "walk", "--jobs", "2", "--json", str(tmp_path / "walk.json")]
+    assert evaluate.run([*words, *beside]) == 0
     found = json.loads((tmp_path / "walk.json").read_text())
     folder = tmp_path / "walk"
     assert found == json.loads((folder / "evaluation.json").read_text())
