@@ -45,18 +45,19 @@ def publish(cells: Mapping[str, Mapping[str, str]], *, page: Path = PAGE) -> Non
         page: The page; the figures lie beside it under the same name.
 
     Raises:
-        InputError: if the figures cannot be read.
+        InputError: if the figures cannot be read, or the page beside it has lost its marks; nothing is written then.
     """
     figures = page.with_suffix(".json")
     digests = {row.slug: settings_digest(row) for row in STANDING}
     known = _read(figures) | {slug: {"settings": digests[slug], "cells": dict(c)} for slug, c in cells.items()}
     known = {slug: known[slug] for slug in digests if slug in known}
     shown = {slug: one["cells"] for slug, one in known.items() if one["settings"] == digests[slug]}
+    advice = page.with_name(ADVICE)
+    compared = with_comparison(read_text(advice), shown) if advice.is_file() else None
     write_json(figures, known)
     write_text(page, scores_page(shown))
-    advice = page.with_name(ADVICE)
-    if advice.is_file():
-        write_text(advice, with_comparison(read_text(advice), shown))
+    if compared is not None:
+        write_text(advice, compared)
 
 
 def _read(figures: Path) -> dict[str, Any]:

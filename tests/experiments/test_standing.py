@@ -188,7 +188,11 @@ def test_learners_of_a_problem_stand_side_by_side_the_best_first(tmp_path):
     assert "Merton" not in text
     advice.write_text("# Before\nafter\n")
     with pytest.raises(InputError, match=r"algorithms\.md has lost the line"):
-        publish(cells, page=page)
+        publish(cells, page=tmp_path / "scores.md")
+    page.unlink()
+    with pytest.raises(InputError):
+        publish({}, page=page)
+    assert not page.exists(), "nothing is written where not all can be"
 
 
 def test_page_in_the_repository_is_what_its_figures_make(tmp_path):
