@@ -109,6 +109,8 @@ def _prepare(config: RunConfig, folder: Path, fixed: Collection[str]) -> tuple[S
     )
     record.drawn_names = record.drawn_names or list(space)
     space = {name: space[name] for name in record.drawn_names}
+    for trial in record.trials:
+        trial.put_in_order(record.drawn_names)
     scheduler = _scheduler(config, record, space)
     for trial in ended if isinstance(scheduler, RecordedASHA) else ():
         scheduler.count_last(trial.trial_id, trial.result or {})

@@ -216,6 +216,7 @@ def test_damaged_files_of_a_search_are_set_aside_and_nothing_is_trained_again(se
     assert run_here(as_if_killed, *SEARCH) == 0
     assert trials_of(as_if_killed) == trials_of(searched)
     assert {path: path.read_bytes() for path in before} == before
+    assert (as_if_killed / "best_config.yaml").read_bytes() == (searched / "best_config.yaml").read_bytes()
     assert [(t.state, t.params, t.values) for t in study_of(as_if_killed).trials] == [
         (t.state, t.params, t.values) for t in study_of(searched).trials
     ]
