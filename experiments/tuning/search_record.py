@@ -54,8 +54,7 @@ class TrialRecord:
     ended: str | None = None
 
     def put_in_order(self, names: Sequence[str]) -> None:
-        """List its settings as a search draws them: in Tune's files, from which a lost record is made again, they are
-        sorted.
+        """List its settings as a search draws them; Tune's files, which a lost record is made from again, sort them.
 
         Args:
             names: Of all that is drawn.
