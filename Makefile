@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 N ?= 50
 JOBS ?= 2
 
-.PHONY: setup run test test-slow faults lint format bench clean
+.PHONY: setup run test test-slow test-faults faults lint format bench clean
 
 setup: $(STAMP)
 
@@ -21,10 +21,13 @@ run: setup
 
 # In two processes, each with a Ray of its own; each takes whole files, so that what a file's tests share is made once.
 test: setup
-	$(PY) -m pytest -n $(JOBS) --dist loadfile --durations 40
+	$(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations 40
 
 test-slow: setup
 	$(PY) -m pytest -m slow
+
+test-faults: setup
+	$(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m faults
 
 # make faults N=200 JOBS=2: kills at random instants, damage, signals, full disks, an object store; prints a table.
 faults: setup

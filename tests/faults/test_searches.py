@@ -1,4 +1,4 @@
-"""Searches that are killed end as the search that never was (all of it: ``make faults``)."""
+"""Searches that are killed end as the search that never was (all of it: ``make test-faults``)."""
 
 import os
 from random import Random
