@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from types import FrameType
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -16,11 +21,20 @@ from envs.errors import InputError
 from experiments.backtesting.places import OWN
 from experiments.cli import BAD_INPUT, DONE, INTERRUPTED
 from experiments.evaluation.folds import Fold
+from experiments.recovery.stopping import SIGNALS
 from experiments.reporting.files import read_json
 from experiments.run_files import LOG_FILE
 from experiments.tuning.search import TRIALS_FILE
 
 VERB = Path(__file__).parents[1] / "run.py"
+_STOPPED_WITH_US = """
+import ctypes, os, signal, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG, which outlives execv
+if os.getppid() == int(sys.argv[1]):
+    os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+"""
+"""A run whose walk-forward is killed is asked to stop: it writes a checkpoint, and lets the same command carry on."""
 
 
 class RunFailedError(RuntimeError):
@@ -66,6 +80,7 @@ def run_jobs(todo: Sequence[Job], asked: Sequence[str], *, at_once: int) -> Iter
     """Train and backtest, so many runs at once, each in a process of its own; what is complete is not done again.
 
     Where one ends badly, or the caller has enough, no further one is started, and those under way are waited for.
+    SIGINT and SIGTERM reach every run once: the first one lets it write a checkpoint, a second one stops it at once.
 
     Yields:
         Each run that is done, and how many seconds it took, as they come.
@@ -73,28 +88,77 @@ def run_jobs(todo: Sequence[Job], asked: Sequence[str], *, at_once: int) -> Iter
     Raises:
         InputError: if a run refuses the settings.
         RunFailedError: if one fails.
-        KeyboardInterrupt: if one was interrupted; the same command carries on.
+        KeyboardInterrupt: if they were interrupted; the same command carries on.
     """
-    with ThreadPoolExecutor(at_once) as pool:
-        under_way = {pool.submit(_run, job, asked): job for job in todo}
+    processes = _Processes()
+    with processes.stopped_by_signals(), ThreadPoolExecutor(at_once) as pool:
+        under_way = {pool.submit(_run, job, asked, processes): job for job in todo}
         try:
             for done in as_completed(under_way):
                 yield under_way[done], done.result()
-        finally:  # where it is Ctrl-C, the runs have heard it too, and save a checkpoint first
+        finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _run(job: Job, asked: Sequence[str]) -> float:
+class _Processes:
+    """Runs under way. A signal is passed on by nobody but this one, for a second one would stop them at once."""
+
+    def __init__(self) -> None:
+        self.is_stopping = False
+        self._running: set[subprocess.Popen[str]] = set()
+        self._lock = threading.Lock()
+
+    def run(self, words: Sequence[str]) -> tuple[int, str]:
+        """Run Python with these words; returns its exit code and what it has said on stderr.
+
+        Raises:
+            KeyboardInterrupt: if no further one is to be started.
+        """
+        command = [sys.executable, "-IS", "-c", _STOPPED_WITH_US, str(os.getpid()), *words]
+        with self._lock:
+            if self.is_stopping:
+                raise KeyboardInterrupt
+            process = subprocess.Popen(
+                command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+            )
+            self._running.add(process)
+        try:
+            _, said = process.communicate()
+        finally:
+            with self._lock:
+                self._running.discard(process)
+        return process.returncode, said
+
+    @contextmanager
+    def stopped_by_signals(self) -> Iterator[None]:
+        """While the block runs, pass SIGINT and SIGTERM on to all runs, and start no further one."""
+        before: dict[Any, Any] = {number: signal.signal(number, self._stop) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        words = "stopping at once" if self.is_stopping else "stopping: checkpoints are being written first"
+        with suppress(OSError):  # not a print, which could meet one that the signal has interrupted
+            os.write(2, f"\n{words}\n".encode())
+        with self._lock:
+            self.is_stopping = True
+            for process in self._running:
+                process.send_signal(signal.SIGTERM)
+
+
+def _run(job: Job, asked: Sequence[str], processes: _Processes) -> float:
     """Run one; see ``run_jobs``. Returns how many seconds it took."""
     start = time.monotonic()
-    command = [sys.executable, str(VERB), *job.words(asked)]
-    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
-    if done.returncode == INTERRUPTED:
+    code, said = processes.run([str(VERB), *job.words(asked)])
+    if code == INTERRUPTED or (code != DONE and processes.is_stopping):  # before a run can hear a signal, it dies of it
         raise KeyboardInterrupt
-    last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1].removeprefix("error: ")
-    if done.returncode == BAD_INPUT:
+    last = (said.strip().splitlines() or ["it said nothing"])[-1].removeprefix("error: ")
+    if code == BAD_INPUT:
         raise InputError(f"fold {job.fold.number}: {last}")
-    if done.returncode != DONE:
+    if code != DONE:
         raise RunFailedError(f"fold {job.fold.number}, seed {job.seed} failed: {last}", job.folder / LOG_FILE)
     return time.monotonic() - start
 

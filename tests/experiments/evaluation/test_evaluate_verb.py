@@ -1,6 +1,12 @@
 """The walk-forward verb: what it asks its runs for, what it refuses, and a real one."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +17,7 @@ from experiments.cli import exit_code
 from experiments.evaluation import runs
 from experiments.evaluation.folds import Fold
 from experiments.evaluation.runs import Job, jobs, run_jobs
+from experiments.reporting.files import read_json
 from experiments.run_record import read_run_record
 
 SMALL = ["--data.synthetic.num-assets", "3", "--data.synthetic.num-bars", "900", "--floor.horizon-bars", "20"]
@@ -127,6 +134,122 @@ def test_runs_are_under_way_beside_each_other_and_no_more_than_were_asked_for(tm
     under_way.close()
     assert 2 <= len(list(tmp_path.glob("*.on"))) <= 4, "none is begun after the caller has had enough"
     assert [job for job, _ in run_jobs(todo[:2], [], at_once=1)] == todo[:2]
+
+
+WALK = """
+import pathlib, sys
+from experiments import evaluate
+from experiments.cli import main
+from experiments.evaluation import runs
+runs.VERB = pathlib.Path(sys.argv[1])
+main(evaluate.run, sys.argv[2:])
+"""
+HEARS = """
+import pathlib, signal, sys, time
+notes = pathlib.Path(__file__).with_name("notes.txt")
+name = sys.argv[sys.argv.index("--name") + 1]
+def note(what):
+    with notes.open("a") as file:
+        file.write(f"{name} {what}\\n")
+def hear(number, frame):
+    note(signal.Signals(number).name)
+    global heard
+    heard += 1
+heard = 0
+signal.signal(signal.SIGINT, hear)
+signal.signal(signal.SIGTERM, hear)
+note("begins")
+deadline = time.monotonic() + 60
+while heard < ENDS_AT and time.monotonic() < deadline:
+    time.sleep(0.02)
+note("ends")
+sys.exit(130)
+"""
+
+
+def noted(folder, wanted):
+    """What two runs have noted, as soon as it is what is wanted, or after a minute."""
+    path, deadline = folder / "notes.txt", time.monotonic() + 60
+    while True:
+        found = Counter(path.read_text().splitlines()) if path.is_file() else Counter()
+        if found >= wanted or time.monotonic() > deadline:
+            return found
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def walk(tmp_path, request):
+    """A walk-forward of six runs, two at once, that end at so many signals."""
+    (tmp_path / "run.py").write_text(HEARS.replace("ENDS_AT", str(request.param)))
+    place = ["--storage", str(tmp_path), "--name", "walk"]
+    words = [str(tmp_path / "run.py"), *SMALL, *place, "--folds", "2", "--seeds", "3", "--jobs", "2"]
+    command = [sys.executable, "-c", WALK, *words]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        yield process
+        process.kill()
+
+
+def of_both(what):
+    return Counter({f"fold-1-seed-{seed} {what}": 1 for seed in (0, 1)})
+
+
+@pytest.mark.parametrize("walk", [1], indirect=True)
+def test_a_signal_reaches_every_run_once_and_no_further_one_begins(walk, tmp_path):
+    assert noted(tmp_path, of_both("begins")) == of_both("begins")
+    walk.send_signal(signal.SIGTERM)
+    out, err = walk.communicate(timeout=60)
+    assert walk.returncode == 130
+    assert f"interrupted; the same command carries on: {tmp_path / 'walk'}" in out
+    assert err.strip() == "stopping: checkpoints are being written first"
+    assert noted(tmp_path, of_both("ends")) == of_both("begins") + of_both("SIGTERM") + of_both("ends")
+
+
+@pytest.mark.parametrize("walk", [2], indirect=True)
+def test_a_second_signal_reaches_every_run_too(walk, tmp_path):
+    noted(tmp_path, of_both("begins"))
+    os.killpg(walk.pid, signal.SIGINT)  # as a terminal does
+    heard = of_both("begins") + of_both("SIGTERM")
+    assert noted(tmp_path, heard) == heard
+    assert walk.poll() is None, "a run that writes its checkpoint is waited for"
+    os.killpg(walk.pid, signal.SIGINT)
+    _, err = walk.communicate(timeout=60)
+    assert walk.returncode == 130
+    assert err.split("\n\n")[-1].strip() == "stopping at once"
+    assert noted(tmp_path, of_both("ends")) == heard + of_both("SIGTERM") + of_both("ends")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell a process that its parent has died")
+@pytest.mark.parametrize("walk", [1], indirect=True)
+def test_runs_of_a_walk_that_is_killed_are_asked_to_stop(walk, tmp_path):
+    noted(tmp_path, of_both("begins"))
+    walk.kill()
+    told = of_both("begins") + of_both("SIGTERM") + of_both("ends")
+    assert noted(tmp_path, told) == told
+
+
+@pytest.mark.slow
+def test_a_walk_that_is_interrupted_ends_as_one_that_never_was(tmp_path):
+    words = [*SMALL, "--episodes", "160", "--checkpoint-interval", "80", "--folds", "1", "--seeds", "2", "--jobs", "2"]
+    command = [sys.executable, evaluate.__file__, *words, "--storage", str(tmp_path), "--name"]
+    subprocess.run([*command, "whole"], check=True)
+    names = [f"fold-1-seed-{seed}" for seed in (0, 1)]
+    with subprocess.Popen([*command, "stopped"]) as process:
+        lines = [tmp_path / "stopped" / name / "result.json" for name in names]
+        while not all(path.is_file() and path.stat().st_size for path in lines):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+    assert process.returncode == 130
+    for name in names:
+        assert read_json(tmp_path / "stopped" / name / "summary.json")["status"] == "interrupted"
+        assert list((tmp_path / "stopped" / name).glob("checkpoint_*"))
+    subprocess.run([*command, "stopped"], check=True)
+    for name in names:
+        found, wanted = (read_json(tmp_path / walk / name / "summary.json") for walk in ("stopped", "whole"))
+        assert found["status"] == "complete"
+        assert found["weights_sha256"] == wanted["weights_sha256"]
 
 
 @pytest.mark.slow
