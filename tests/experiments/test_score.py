@@ -3,7 +3,10 @@
 import dataclasses
 import json
 import math
+import os
+import signal
 import time
+from contextlib import suppress
 from functools import partial
 
 import numpy as np
@@ -221,6 +224,32 @@ def test_seeds_whose_command_has_ended_do_not_learn_on():
     while ray.available_resources()["CPU"] < free:
         assert time.monotonic() < deadline, "a seed learns on"
         time.sleep(0.2)
+
+
+def test_seeds_beside_one_whose_process_dies_learn_to_their_end(tmp_path):
+    config = settings.parse_score(["--market", "kyle", *QUICK["mappo"]])
+    runs = [RunConfig(seed=seed, algo="mappo", mappo=config.mappo) for seed in (0, 1)]
+
+    def make():
+        with suppress(FileExistsError):
+            (tmp_path / "has died").mkdir()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return yardsticks.make_yardstick("kyle", "mappo", num_agents=None, settings={})
+
+    found, ended = learning.learn_seeds(runs, make, jobs=2, steps=600, num_episodes=64), []
+    with pytest.raises(learning.SeedFailedError, match="its process died") as failed:
+        ended.extend(one.seed for one in found if isinstance(one, Learned))
+    assert len(ended) == 1
+    assert f"seed {1 - ended[0]}:" in str(failed.value)
+
+
+def test_seed_that_the_machine_has_no_memory_for_is_told_in_one_line(capsys):
+    def verb(argv):
+        raise learning._reason(ray.exceptions.OutOfMemoryError("killed"), 3)
+
+    assert exit_code(verb, []) == 1
+    said = "error: too little memory on this machine (seed 3: its process was ended): ask for less\n"
+    assert capsys.readouterr().err == said
 
 
 @pytest.mark.parametrize("number", [0.1, math.nan, math.inf])
