@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import io
 from collections.abc import Mapping, Sequence
 from types import NoneType
 from typing import Any, TypeVar, get_args
 
-import tyro
 from pydantic import TypeAdapter, ValidationError
 
 from envs.errors import InputError, nearest
@@ -76,34 +74,15 @@ def parse_flags(cls: type[T], flags: Mapping[str, Sequence[str]], *, base: Mappi
     Raises:
         InputError: if a value cannot be read or is not allowed; the line names the flag, the value and what is allowed.
     """
-    default = build_settings(cls, base, where="")
-    if not flags:
-        return default
     settings = settings_of(cls)  # type: ignore[arg-type]
-    argv: list[str] = []
-    for name, words in flags.items():
-        setting = settings[name]
-        if setting.kind is bool:
-            stem, _, leaf = setting.flag[2:].rpartition(".")
-            leaf = leaf if words[0] == "True" else f"no-{leaf}"
-            argv.append(f"--{stem}.{leaf}" if stem else f"--{leaf}")
-        else:
-            argv += [setting.flag, *words]
-    complaint = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(complaint), contextlib.redirect_stdout(complaint):
-            return tyro.cli(cls, args=argv, default=default)
-    except (SystemExit, ValidationError):
-        # Tyro draws a box that can fill a screen. Pydantic reads the same words and says in one line what is wrong.
-        raw = merge(
-            dump_settings(default), nested({name: _raw(settings[name], words) for name, words in flags.items()})
-        )
-        build_settings(cls, raw, where="", as_flags=flags.keys())
-        raise InputError(_first_sentence(complaint.getvalue())) from None
+    given = nested({name: _raw(settings[name], words) for name, words in flags.items()})
+    return build_settings(cls, merge(base, given), where="", as_flags=flags.keys())
 
 
 def print_help(cls: type, *, prog: str, description: str) -> None:
     """Print every flag with its meaning and default."""
+    import tyro
+
     with contextlib.suppress(SystemExit):
         tyro.cli(cls, args=["--help"], prog=prog, description=description, default=build_settings(cls, {}, where=""))
 
@@ -195,8 +174,3 @@ def _setting_name(loc: Sequence[Any], settings: Mapping[str, Setting]) -> str:
         if ".".join(parts) in settings:
             break
     return ".".join(parts)
-
-
-def _first_sentence(box: str) -> str:
-    lines = [line.strip("│╭╮╰╯─ ") for line in box.splitlines()]
-    return " ".join(line for line in lines[1:4] if line) or "the command line could not be read"
