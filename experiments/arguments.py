@@ -48,11 +48,13 @@ def scan_flags(cls: type, argv: Sequence[str], *, aliases: Mapping[str, str] | N
             found[current].extend(_split(value) if settings[current].is_tuple else [value])
     for name, words in found.items():
         setting = settings[name]
-        if setting.kind is bool:
+        if setting.is_switch:
             if not words:
                 words.append("True")
-            if len(words) > 1 or words[0].lower() not in ("true", "false"):
-                raise InputError(f"{setting.flag} is a switch: alone, or with True or False, not {' '.join(words)!r}")
+            allowed = ("True", "False") if setting.kind is bool else ("True", "False", "None")
+            if len(words) > 1 or words[0].capitalize() not in allowed:
+                told = f"alone, or with {', '.join(allowed[:-1])} or {allowed[-1]}"
+                raise InputError(f"{setting.flag} is a switch: {told}, not {' '.join(words)!r}")
             words[0] = words[0].capitalize()
         elif "" in words:
             raise InputError(f"{setting.flag} is '': it is empty; give a value, or leave it out")
@@ -81,7 +83,7 @@ def parse_flags(cls: type[T], flags: Mapping[str, Sequence[str]], *, base: Mappi
 
 def print_help(cls: type, *, prog: str, description: str) -> None:
     """Print every flag with its meaning and default."""
-    import tyro
+    import tyro  # only now: it takes a tenth of a second to import
 
     with contextlib.suppress(SystemExit):
         tyro.cli(cls, args=["--help"], prog=prog, description=description, default=build_settings(cls, {}, where=""))
@@ -149,7 +151,7 @@ def _resolve(flag: str, known: Mapping[str, str], settings: Mapping[str, Setting
     head, _, leaf = asked.rpartition(".")
     if leaf.startswith("no_"):
         positive = f"{head}.{leaf[3:]}" if head else leaf[3:]
-        if positive in known and settings[known[positive]].kind is bool:
+        if positive in known and settings[known[positive]].is_switch:
             return known[positive], True
     flags = {hyphens(name): None for name in known}
     hint = nearest_setting(flag[2:], flags).replace("'", "'--", 1) if flags else ""

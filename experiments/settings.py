@@ -43,6 +43,11 @@ class Setting:
         return tuple(word for option in options if get_origin(option) is Literal for word in get_args(option))
 
     @property
+    def is_switch(self) -> bool:
+        """Whether it is on or off, where None is allowed too."""
+        return bool in (self.kind, *get_args(self.kind))
+
+    @property
     def is_tuple(self) -> bool:
         """Whether it takes several values."""
         return any(get_origin(option) is tuple for option in [self.kind, *get_args(self.kind)])

@@ -10,10 +10,8 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import FrameType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -21,7 +19,7 @@ from envs.errors import InputError
 from experiments.backtesting.places import OWN
 from experiments.cli import BAD_INPUT, DONE, INTERRUPTED
 from experiments.evaluation.folds import Fold
-from experiments.recovery.stopping import SIGNALS
+from experiments.recovery.stopping import hearing, say
 from experiments.reporting.files import read_json
 from experiments.run_files import LOG_FILE
 from experiments.tuning.search import TRIALS_FILE
@@ -31,10 +29,16 @@ _STOPPED_WITH_US = """
 import ctypes, os, signal, sys
 if sys.platform == "linux":
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG, which outlives execv
-if os.getppid() == int(sys.argv[1]):
-    os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+if os.getppid() != int(sys.argv[1]):
+    sys.exit(130)
+os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
 """
-"""A run whose walk-forward is killed is asked to stop: it writes a checkpoint, and lets the same command carry on."""
+"""A run whose walk-forward is killed is asked to stop (on Linux, which may ask more than once within milliseconds)."""
+_WORDS = (
+    "stopping: checkpoints are being written first; once more stops at once",
+    "stopping at once; once more kills what does not stop",
+    "killing what does not stop",
+)
 
 
 class RunFailedError(RuntimeError):
@@ -80,7 +84,8 @@ def run_jobs(todo: Sequence[Job], asked: Sequence[str], *, at_once: int) -> Iter
     """Train and backtest, so many runs at once, each in a process of its own; what is complete is not done again.
 
     Where one ends badly, or the caller has enough, no further one is started, and those under way are waited for.
-    SIGINT and SIGTERM reach every run once: the first one lets it write a checkpoint, a second one stops it at once.
+    SIGINT and SIGTERM are passed on to those: the first one lets them write a checkpoint, a second one stops them at
+    once, a third one kills them. They are heard by the main thread, which this has to be called by.
 
     Yields:
         Each run that is done, and how many seconds it took, as they come.
@@ -91,7 +96,7 @@ def run_jobs(todo: Sequence[Job], asked: Sequence[str], *, at_once: int) -> Iter
         KeyboardInterrupt: if they were interrupted; the same command carries on.
     """
     processes = _Processes()
-    with processes.stopped_by_signals(), ThreadPoolExecutor(at_once) as pool:
+    with hearing(processes.stop), ThreadPoolExecutor(at_once) as pool:
         under_way = {pool.submit(_run, job, asked, processes): job for job in todo}
         try:
             for done in as_completed(under_way):
@@ -101,12 +106,12 @@ def run_jobs(todo: Sequence[Job], asked: Sequence[str], *, at_once: int) -> Iter
 
 
 class _Processes:
-    """Runs under way. A signal is passed on by nobody but this one, for a second one would stop them at once."""
+    """Runs under way, each in a session of its own: a terminal's signal reaches them through this one alone."""
 
     def __init__(self) -> None:
         self.is_stopping = False
         self._running: set[subprocess.Popen[str]] = set()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # one signal may interrupt what another one does
 
     def run(self, words: Sequence[str]) -> tuple[int, str]:
         """Run Python with these words; returns its exit code and what it has said on stderr.
@@ -129,31 +134,21 @@ class _Processes:
                 self._running.discard(process)
         return process.returncode, said
 
-    @contextmanager
-    def stopped_by_signals(self) -> Iterator[None]:
-        """While the block runs, pass SIGINT and SIGTERM on to all runs, and start no further one."""
-        before: dict[Any, Any] = {number: signal.signal(number, self._stop) for number in SIGNALS}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _stop(self, number: int, frame: FrameType | None) -> None:
-        words = "stopping at once" if self.is_stopping else "stopping: checkpoints are being written first"
-        with suppress(OSError):  # not a print, which could meet one that the signal has interrupted
-            os.write(2, f"\n{words}\n".encode())
+    def stop(self, number: int, count: int) -> None:
+        """Pass a signal on to all runs, kill them at the third one, and let no further one start."""
+        say(_WORDS[min(count, len(_WORDS)) - 1])
         with self._lock:
             self.is_stopping = True
             for process in self._running:
-                process.send_signal(signal.SIGTERM)
+                process.send_signal(number if count < len(_WORDS) else signal.SIGKILL)
 
 
 def _run(job: Job, asked: Sequence[str], processes: _Processes) -> float:
     """Run one; see ``run_jobs``. Returns how many seconds it took."""
     start = time.monotonic()
     code, said = processes.run([str(VERB), *job.words(asked)])
-    if code == INTERRUPTED or (code != DONE and processes.is_stopping):  # before a run can hear a signal, it dies of it
+    died_of_signal = code < 0 or code == signal.SIGTERM  # which is what Ray makes of it
+    if code == INTERRUPTED or (processes.is_stopping and died_of_signal):
         raise KeyboardInterrupt
     last = (said.strip().splitlines() or ["it said nothing"])[-1].removeprefix("error: ")
     if code == BAD_INPUT:

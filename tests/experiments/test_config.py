@@ -7,7 +7,6 @@ import yaml
 from runs import make_run
 
 from envs.errors import InputError
-from experiments.arguments import build_settings, parse_flags, scan_flags
 from experiments.cli import exit_code
 from experiments.config import (
     PRESETS,
@@ -21,9 +20,7 @@ from experiments.config import (
     run_name,
 )
 from experiments.config import main as config_verb
-from experiments.evaluate import WalkConfig
 from experiments.reporting.settings_table import BEGIN, DOCS, END, render_settings, write_docs
-from experiments.scoring.settings import ScoreConfig
 from experiments.settings import settings_of, value_of
 
 SEARCH = ["--search.num-trials", "4"]
@@ -103,25 +100,17 @@ def test_switches(argv, value):
     assert by_hand == {"qmix.double_q": value}
 
 
-@pytest.mark.parametrize("cls", [RunConfig, ScoreConfig, WalkConfig])
-def test_every_default_is_read_back_from_its_words(cls):
-    whole = build_settings(cls, {}, where="")
-    for name, setting in settings_of(cls).items():
-        value = value_of(whole, name)
-        words = [*map(str, value)] if isinstance(value, tuple) else [str(value)]
-        if any(words):
-            assert parse_flags(cls, scan_flags(cls, [setting.flag, *words]), base={}) == whole, name
-
-
-@pytest.mark.parametrize("word", ["48", "48.0", "048", "4_8"])
-def test_whole_numbers_are_read_as_a_file_of_settings_has_them(word):
-    assert parse_run(["--episodes", word])[0].episodes == 48
-
-
 def test_a_flag_can_be_set_back_to_none(tmp_path):
     path = write(tmp_path / "mine.yaml", desk={"limit": 0.5})
     assert parse_run(["--config", path])[0].desk.limit == 0.5
     assert parse_run(["--config", path, "--desk.limit", "None"])[0].desk.limit is None
+
+
+def test_a_flag_takes_the_place_of_a_value_in_a_file_that_would_be_refused(tmp_path):
+    path = write(tmp_path / "mine.yaml", episodes=-1)
+    with pytest.raises(InputError, match=r"^episodes is -1: "):
+        parse_run(["--config", path])
+    assert parse_run(["--config", path, "--episodes", "8"])[0].episodes == 8
 
 
 def test_flag_given_twice_counts_the_last_time():

@@ -16,6 +16,7 @@ from commands import MARKET, TIMEOUT_S, Started, checkpoints, readme_script, run
 from comparing import differences, of_places, of_saves
 from killing import CLOCK, RUNS
 
+from experiments.recovery.stopping import AGAIN_S
 from experiments.run_files import UNSAVED
 
 WORDS = [*MARKET, *CLOCK, *RUNS["qmix"]]
@@ -138,11 +139,15 @@ def interrupted_by(number: int, folder: Path, reference: Path, *, everyone: bool
 
 
 def stopped_at_once(folder: Path, reference: Path) -> str:
-    """Two signals stop at once."""
+    """A second signal stops at once, whatever has become of the checkpoint that the first one asks for."""
     with Started(folder, *WORDS) as started:
         started.wait_for_episodes(16)
+        for worker in started.workers("ray::"):  # none is written
+            worker.suspend()
         started.process.send_signal(signal.SIGINT)
-        time.sleep(0.01)
+        time.sleep(2 * AGAIN_S)
+        if started.process.poll() is not None:
+            return "the checkpoint was not waited for"
         code = started.interrupt(signal.SIGINT)
     if code != 130:
         return f"exit {code}"

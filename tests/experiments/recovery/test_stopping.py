@@ -5,9 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from experiments.recovery.stopping import STOP_FILE, stop_on_signal
+from experiments.recovery import stopping
+from experiments.recovery.stopping import STOP_FILE, hearing, stop_on_signal
 
 
+@pytest.fixture
+def every_one_counts(monkeypatch):
+    monkeypatch.setattr(stopping, "AGAIN_S", 0.0)
+
+
+@pytest.mark.usefixtures("every_one_counts")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_first_signal_asks_and_the_second_ends_at_once(tmp_path, number, capfd):
     with stop_on_signal(tmp_path):
@@ -19,6 +26,7 @@ def test_first_signal_asks_and_the_second_ends_at_once(tmp_path, number, capfd):
     assert not (tmp_path / STOP_FILE).exists()
 
 
+@pytest.mark.usefixtures("every_one_counts")
 def test_either_signal_is_a_second_one(tmp_path):
     with stop_on_signal(tmp_path):
         os.kill(os.getpid(), signal.SIGTERM)
@@ -26,6 +34,28 @@ def test_either_signal_is_a_second_one(tmp_path):
             os.kill(os.getpid(), signal.SIGINT)
 
 
+def test_what_a_terminal_a_parent_and_the_system_send_at_once_is_one_request(tmp_path, monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(stopping.time, "monotonic", lambda: now)
+    heard = []
+    with hearing(lambda number, count: heard.append((signal.Signals(number).name, count))):
+        for at, number in (
+            (100.0, "SIGINT"),
+            (100.4, "SIGTERM"),
+            (100.5, "SIGTERM"),
+            (100.9, "SIGINT"),
+            (101.0, "SIGINT"),
+        ):
+            now = at
+            os.kill(os.getpid(), signal.Signals[number])
+    assert heard == [("SIGINT", 1), ("SIGTERM", 2), ("SIGINT", 3)]
+    with stop_on_signal(tmp_path):
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert (tmp_path / STOP_FILE).exists(), "the checkpoint is still being written"
+
+
+@pytest.mark.usefixtures("every_one_counts")
 def test_request_that_cannot_be_written_ends_at_once(tmp_path, monkeypatch, capfd):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
