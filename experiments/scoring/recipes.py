@@ -156,7 +156,7 @@ _OF_MARKET: Mapping[tuple[str, str], Recipe] = MappingProxyType(
         ("penalty", "iql"): Recipe(10_000, _SETTLING_OPTIMISTS),
         ("almgren-chriss", "maddpg"): Recipe(80_000, {**_TWIN, "actor_lr": 2e-4, "logit_penalty": 0.03}),
         ("almgren-chriss", "ippo"): Recipe(300_000, {"lr": 5e-4}),
-        ("merton", "ppo"): Recipe(200_000, {"entropy_coeff": 0.003}),
+        ("merton", "ppo"): Recipe(200_000, {"entropy_coeff": 0.003, "num_envs_per_env_runner": 128}),
         ("merton", "maddpg"): Recipe(200_000, {**_TWIN, "target_noise": 0.1}),
         ("garleanu-pedersen", "mappo"): Recipe(300_000, _LINEAR_QUADRATIC),
         ("garleanu-pedersen", "maddpg"): Recipe(600_000, _WIDE_THEN_NARROW),
