@@ -106,13 +106,6 @@ def test_a_flag_can_be_set_back_to_none(tmp_path):
     assert parse_run(["--config", path, "--desk.limit", "None"])[0].desk.limit is None
 
 
-def test_a_flag_takes_the_place_of_a_value_in_a_file_that_would_be_refused(tmp_path):
-    path = write(tmp_path / "mine.yaml", episodes=-1)
-    with pytest.raises(InputError, match=r"^episodes is -1: "):
-        parse_run(["--config", path])
-    assert parse_run(["--config", path, "--episodes", "8"])[0].episodes == 8
-
-
 def test_flag_given_twice_counts_the_last_time():
     assert parse_run(["--seed", "1", "--seed", "2"])[0].seed == 2
 
