@@ -4,20 +4,14 @@ import re
 from pathlib import Path
 
 import pytest
+from verbs import VERBS
 
 from experiments.algorithm_flags import OF_ALGO
-from experiments.audit import AuditConfig
-from experiments.backtest import BacktestConfig
-from experiments.bench import BenchConfig
-from experiments.checkpoints import CheckpointsConfig
-from experiments.config import ALIASES, RunConfig, TableConfig, preset_names
-from experiments.evaluate import WalkConfig
-from experiments.score import ScoreConfig
+from experiments.config import ALIASES, preset_names
 from experiments.settings import hyphens, settings_of
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", "CONTRIBUTING.md", "docs/configuration.md", "docs/recovery.md", "docs/algorithms.md")
-VERBS = (RunConfig, BacktestConfig, AuditConfig, BenchConfig, CheckpointsConfig, ScoreConfig, TableConfig, WalkConfig)
 GENERAL = {"--help", "--strict"}
 
 

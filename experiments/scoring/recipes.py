@@ -108,6 +108,8 @@ _WIDE_THEN_NARROW = {
 """Good policies differ by a hundredth of what a bad one loses, and what factors will do adds far more than that to each
 target: the critic first sees far positions, then learns from very much data near the best, none of it often. It
 wants actions that do not add up (``action=positions``)."""
+_ALWAYS_WIDE = {"noise_start": 1.2, "noise_end": 1.2}
+"""One bar's return says next to nothing of a weight: the critic sees the slope only between weights far apart."""
 _MYOPIC = {"gamma": 0.0}
 """Whose utility is the logarithm does best by looking no further than the next bar, for trading is free there (Mossin
 1968); whatever else is summed is noise."""
@@ -183,15 +185,16 @@ _OF_MARKET: Mapping[tuple[str, str], Recipe] = MappingProxyType(
         ),
         ("floor", "ppo"): Recipe(400_000, _MYOPIC),
         ("floor", "maddpg"): Recipe(
-            100_000,
+            600_000,
             {
                 **_OFF_POLICY,
                 **_MYOPIC,
+                **_ALWAYS_WIDE,
                 "num_updates": 8,
-                "replay_capacity": 100_000,
-                "train_batch_size": 1_024,
+                "num_envs_per_env_runner": 192,
+                "replay_capacity": 600_000,
+                "train_batch_size": 4_096,
                 "actor_lr": 2e-4,
-                "noise_end": 0.4,
             },
         ),
         ("two-step", "mappo"): Recipe(60_000, {"entropy_coeff": 0.05}),

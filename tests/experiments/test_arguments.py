@@ -4,21 +4,12 @@ import dataclasses
 from typing import get_args
 
 import pytest
+from verbs import VERBS
 
 from envs.errors import InputError
 from experiments.arguments import build_settings, parse_flags, scan_flags
-from experiments.audit import AuditConfig
-from experiments.backtest import BacktestConfig
-from experiments.bench import BenchConfig
-from experiments.checkpoints import CheckpointsConfig
-from experiments.config import RunConfig, TableConfig
-from experiments.evaluate import WalkConfig
-from experiments.scoring.settings import ScoreConfig
+from experiments.config import RunConfig
 from experiments.settings import settings_of, value_of
-
-VERBS = (
-    RunConfig, BacktestConfig, AuditConfig, BenchConfig, CheckpointsConfig, TableConfig, ScoreConfig, WalkConfig
-)  # fmt: skip
 
 
 def read(cls, *words):

@@ -3,18 +3,14 @@
 from typing import get_args
 
 import pytest
+from verbs import VERBS
 
 from envs.errors import InputError
 from experiments.arguments import build_settings, parse_flags, scan_flags
-from experiments.audit import AuditConfig
 from experiments.backtest import BacktestConfig
-from experiments.bench import BenchConfig
-from experiments.checkpoints import CheckpointsConfig
-from experiments.config import RunConfig, TableConfig
+from experiments.config import RunConfig
 from experiments.layers import nested
 from experiments.settings import settings_of
-
-VERBS = (RunConfig, BacktestConfig, AuditConfig, BenchConfig, CheckpointsConfig, TableConfig)
 
 
 def takes_floats(kind):

@@ -1,0 +1,13 @@
+"""What can be set for each verb."""
+
+from experiments.audit import AuditConfig
+from experiments.backtest import BacktestConfig
+from experiments.bench import BenchConfig
+from experiments.checkpoints import CheckpointsConfig
+from experiments.config import RunConfig, TableConfig
+from experiments.evaluate import WalkConfig
+from experiments.scoring.settings import ScoreConfig
+
+VERBS = (
+    RunConfig, BacktestConfig, AuditConfig, BenchConfig, CheckpointsConfig, TableConfig, ScoreConfig, WalkConfig
+)  # fmt: skip
