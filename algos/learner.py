@@ -32,7 +32,13 @@ class NonFiniteLossError(FloatingPointError):
 
 
 class TeamLearner(Learner):
-    """A mixin before a TorchLearner: ``update`` hands the arrays to ``learn`` and keeps RLlib's frame around it."""
+    """A mixin before a TorchLearner: ``update`` hands the arrays to ``learn`` and keeps RLlib's frame around it.
+
+    Attributes:
+        timestep: Environment steps sampled until the update that is under way, for schedules.
+    """
+
+    timestep = 0
 
     def update(self, *, training_data: TrainingData, timesteps: dict[str, Any] | None = None, **kwargs: Any) -> Any:
         """Run ``learn`` on the given arrays between RLlib's before and after hooks.
@@ -55,7 +61,8 @@ class TeamLearner(Learner):
         self._check_is_built()
         self.before_gradient_based_update(timesteps=timesteps or {})
         self._weights_seq_no += 1
-        use_scheduled_lr(self, (timesteps or {}).get(NUM_ENV_STEPS_SAMPLED_LIFETIME, 0))
+        self.timestep = int((timesteps or {}).get(NUM_ENV_STEPS_SAMPLED_LIFETIME, 0))
+        use_scheduled_lr(self, self.timestep)
         self.learn(training_data.batch, **kwargs)
         self.after_gradient_based_update(timesteps=timesteps or {})
         return self.metrics.reduce()

@@ -36,7 +36,10 @@ class MAPPOSettings(StepSizeSettings, CriticSettings):
     huber_delta: float | None = Field(default=10.0, gt=0)
     """Error of the normalised value beyond which its loss grows in a straight line; None squares all errors."""
     entropy_coeff: float = Field(default=0.003, ge=0)
-    """Weight of the entropy bonus."""
+    """Weight of the entropy bonus, at the start where it falls."""
+    entropy_decay_steps: int | None = Field(default=None, gt=0)
+    """Environment steps over which that weight falls in a straight line to nothing; None keeps it. Policies that are
+    used without chance learn to do without it only where little of it is left."""
     reward: Literal["team", "own"] | None = None
     """What each agent is paid: the mean of all agents' rewards, or its own. None: team for mappo, own for ippo."""
     use_advantage_normalisation: bool = True

@@ -17,6 +17,7 @@ from algos.returns import generalised_advantages
 from algos.rollout import Rollout
 from algos.runner import TEAM_MODULE
 from algos.running import merged_rows
+from algos.schedules import entropy_coeff_at
 
 
 class MAPPOLearner(TeamLearner, TorchLearner):
@@ -50,7 +51,7 @@ class MAPPOLearner(TeamLearner, TorchLearner):
             fwd_out[VALUES], batch["old_values"], batch["returns"], s.vf_clip_param, s.huber_delta
         )
         fwd_out["policy_loss"], fwd_out["vf_loss"] = -surrogate, value_loss
-        return -(surrogate + s.entropy_coeff * entropy_bonus) + value_loss
+        return -(surrogate + entropy_coeff_at(s, self.timestep) * entropy_bonus) + value_loss
 
     def learn(  # type: ignore[override]
         self, data: Rollout, *, minibatch_size: int, num_minibatches: int, **_: Any

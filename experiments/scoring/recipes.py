@@ -12,6 +12,7 @@ from experiments.layers import merge
 SCORED = ("qmix", "vdn", "iql", "maddpg", "mappo", "ippo", "ppo")
 """Algorithms that can be scored: those that the batched team runner samples for."""
 GAMES = ("two-step", "climbing", "penalty")
+_STEP_SIZES = MappingProxyType({"lr_decay_steps": 1.0})
 
 
 class Recipe(NamedTuple):
@@ -21,11 +22,13 @@ class Recipe(NamedTuple):
         steps: Environment steps.
         settings: Of the algorithm's group.
         num_episodes: Episodes by which the chosen policy is valued.
+        falling: Settings that say over how many steps something falls, and which part of all steps that is.
     """
 
     steps: int
     settings: Mapping[str, Any]
     num_episodes: int = 4_096
+    falling: Mapping[str, float] = _STEP_SIZES
 
 
 _ON_POLICY = {
@@ -64,15 +67,25 @@ _BENCHMARK_EPISODES = 512
 _BENCHMARK_OFF_POLICY = {"gamma": 0.99, "hidden": (128, 128), "replay_capacity": 200_000}
 _BENCHMARK_ON_POLICY = {
     "gamma": 0.99,
-    "lr": 5e-4,
-    "hidden": (128, 128),
-    "entropy_coeff": 0.01,
-    "num_envs_per_env_runner": 128,
-    "train_batch_size_per_learner": 3_200,
-    "minibatch_size": 800,
-    "num_epochs": 10,
+    "lr": 3e-3,
+    "hidden": (64, 64),
+    "use_shared_networks": False,
+    "entropy_coeff": 0.02,
+    "num_envs_per_env_runner": 256,
+    "train_batch_size_per_learner": 6_400,
+    "minibatch_size": 1_600,
+    "num_epochs": 4,
 }
-"""An episode of particles, or half of one of foraging, of each of so many replicas that are stepped as one."""
+"""An episode of particles, or half of one of foraging, of each of so many replicas that are stepped as one; passed over
+seldom, for sampling costs little. Each agent has its own network: agents that are alike part their work far sooner."""
+_CHANCE_THEN_NONE = {**_STEP_SIZES, "entropy_decay_steps": 0.5}
+"""Agents that step aside at random never stand in each other's way for long. Those without chance do, unless they have
+learned for long enough with little of it."""
+_COVERING = {"gamma": 0.95, "entropy_coeff": 0.003, "minibatch_size": 800}
+"""Particles are on their way for a few steps: to look further ahead is to see what later chance will do."""
+_SHORT_SIGHT = {"gamma": 0.85, "n_step": 3, "grad_clip": 1.0, "hidden": (64, 64), "use_shared_networks": False}
+"""Particles never come to an end, only their time does: with a discount of .95 or .99 a mixed value grows without
+bound."""
 _OPTIMISTS = {**_OF_GAMES, "overestimation_weight": 0.01, "use_shared_networks": False}
 """Agents that expect the best of each other."""
 _SETTLING_OPTIMISTS = {**_OPTIMISTS, "epsilon_end": 0.05, "epsilon_decay_steps": 5_000}
@@ -145,15 +158,27 @@ _OF_BENCHMARK: Mapping[str, Recipe] = MappingProxyType(
             _BENCHMARK_EPISODES,
         ),
         "maddpg": Recipe(500_000, {**_BENCHMARK_OFF_POLICY, "noise_decay_steps": 200_000}, _BENCHMARK_EPISODES),
-        "mappo": Recipe(2_000_000, _BENCHMARK_ON_POLICY, _BENCHMARK_EPISODES),
         "ppo": Recipe(2_000_000, _BENCHMARK_ON_POLICY, _BENCHMARK_EPISODES),
     }
 )
 """No more steps than were published: 2 million off policy, 20 million on policy (Papoudakis et al. 2021)."""
+_FORAGING_ON_POLICY = Recipe(5_000_000, _BENCHMARK_ON_POLICY, _BENCHMARK_EPISODES, _CHANCE_THEN_NONE)
+
+
+def _with(own: Recipe, settings: Mapping[str, Any]) -> Recipe:
+    """The same recipe with some settings changed."""
+    return own._replace(settings={**own.settings, **settings})
+
+
 _OF_MARKET: Mapping[tuple[str, str], Recipe] = MappingProxyType(
     {
         **{(game, "qmix"): Recipe(10_000, _OF_GAMES) for game in GAMES},
         **{(family, section): own for family in ("lbf", "mpe") for section, own in _OF_BENCHMARK.items()},
+        ("lbf", "mappo"): _FORAGING_ON_POLICY,
+        ("lbf:5x5-2p-1f-coop", "mappo"): _FORAGING_ON_POLICY._replace(steps=1_500_000),
+        ("mpe", "mappo"): Recipe(5_000_000, {**_BENCHMARK_ON_POLICY, **_COVERING}, _BENCHMARK_EPISODES),
+        ("mpe", "maddpg"): _with(_OF_BENCHMARK["maddpg"], {**_TWIN, "gamma": 0.95, "use_shared_networks": False}),
+        ("mpe", "qmix"): _with(_OF_BENCHMARK["qmix"], _SHORT_SIGHT),
         ("climbing", "iql"): Recipe(10_000, _OPTIMISTS),
         ("penalty", "iql"): Recipe(10_000, _SETTLING_OPTIMISTS),
         ("almgren-chriss", "maddpg"): Recipe(80_000, {**_TWIN, "actor_lr": 2e-4, "logit_penalty": 0.03}),
@@ -207,14 +232,15 @@ def recipe(market: str, algo: str, steps: int | None = None) -> Recipe:
     """What is set for an algorithm on a market; step sizes fall in a straight line over all of its steps.
 
     Args:
-        market: Of the catalog, or a benchmark's, of which the part before the colon counts.
+        market: Of the catalog, or a benchmark's, of which the part before the colon counts where the whole name has no
+            recipe of its own.
         algo: One of ``SCORED``.
         steps: In place of its own; None leaves them.
     """
     section = SECTION_OF_ALGO[algo]
     general = _OF_SECTION[section]
-    kind = market.partition(":")[0]
-    own = _OF_MARKET.get((kind, algo)) or _OF_MARKET.get((kind, section), general)
+    names = [(name, by) for name in (market, market.partition(":")[0]) for by in (algo, section)]
+    own = next((_OF_MARKET[name] for name in names if name in _OF_MARKET), general)
     total = steps or own.steps
-    falling = {"lr_decay_steps": total}
+    falling = {name: max(1, round(part * total)) for name, part in own.falling.items()}
     return own._replace(steps=total, settings=merge(merge(general.settings, falling), own.settings))

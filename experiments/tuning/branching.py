@@ -51,7 +51,8 @@ _OF_LEARNING = {
     ),
     "mappo": (
         *("lr", "critic_lr", "gamma", "lambda_", "train_batch_size_per_learner", "minibatch_size", "num_epochs"),
-        *("clip_param", "vf_clip_param", "huber_delta", "entropy_coeff", "use_advantage_normalisation", "grad_clip"),
+        *("clip_param", "vf_clip_param", "huber_delta", "entropy_coeff", "entropy_decay_steps"),
+        *("use_advantage_normalisation", "grad_clip"),
     ),
     "maddpg": (
         *("actor_lr", "critic_lr", "gamma", "train_batch_size", "num_updates", "rollout_fragment_length"),

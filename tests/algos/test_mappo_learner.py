@@ -6,13 +6,14 @@ import pytest
 import torch
 from ray.rllib.core.learner.training_data import TrainingData
 from ray.rllib.env.wrappers.pettingzoo_env import ParallelPettingZooEnv
+from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 from teams import Clockwork, ParallelClock, TwoStepGame, floor_env, mappo_config
 
 from algos.errors import IncompatibleError
 from algos.learner import NonFiniteLossError
 from algos.mappo.algorithm import IPPOConfig, MAPPOConfig
 from algos.mappo.learner import _minibatch
-from algos.policy import flat_weights
+from algos.policy import flat_weights, weights_sha256
 from algos.rollout import concatenate
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -118,6 +119,21 @@ def test_an_update_is_plain_gradient_descent_on_the_papers_losses(config):
     for name, wanted in module.state_dict().items():
         assert torch.allclose(got[name], wanted, atol=2e-5), name
     algorithm.stop()
+
+
+def test_entropy_bonus_falls_with_the_steps_that_were_sampled():
+    weights = []
+    for coefficient, decay_steps in ((0.4, 1_000), (0.1, None), (0.4, None)):
+        algorithm = clockwork(entropy_coeff=coefficient, entropy_decay_steps=decay_steps)
+        (rollout,) = algorithm.env_runner.sample()
+        learner = algorithm.learner_group._learner
+        sampled = {NUM_ENV_STEPS_SAMPLED_LIFETIME: 750}
+        data = TrainingData(batch=rollout)
+        learner.update(training_data=data, timesteps=sampled, minibatch_size=64, num_minibatches=3)
+        weights.append(weights_sha256(flat_weights(algorithm)))
+        algorithm.stop()
+    falling, as_low, as_at_the_start = weights
+    assert falling == as_low != as_at_the_start
 
 
 def test_forbidden_actions_are_never_sampled_and_what_was_sampled_has_the_same_probability_when_learning():

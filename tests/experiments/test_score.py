@@ -374,6 +374,19 @@ def test_step_sizes_fall_over_the_steps_that_are_asked_for():
     assert settings.parse_score(["--market", "climbing", "--algo", "qmix", "--steps", "9"]).qmix.lr_decay_steps is None
 
 
+def test_what_falls_over_a_part_of_the_steps_does_so_of_those_that_are_asked_for():
+    words = ["--market", "lbf:8x8-2p-2f-coop", "--algo", "mappo", "--steps", "600"]
+    mappo = settings.parse_score(words).mappo
+    assert (mappo.lr_decay_steps, mappo.entropy_decay_steps) == (600, 300)
+    assert settings.parse_score([*words[:3], "ppo", "--steps", "600"]).mappo.entropy_decay_steps is None
+
+
+def test_a_benchmark_may_have_a_recipe_of_its_own_and_has_its_familys_otherwise():
+    own, family = recipe("lbf:5x5-2p-1f-coop", "mappo"), recipe("lbf:Foraging-6x6-2p-1f-v3", "mappo")
+    assert own.steps < family.steps == recipe("lbf:8x8-2p-2f-coop", "ippo").steps
+    assert own.settings["gamma"] == family.settings["gamma"] != recipe("mpe:simple_spread", "mappo").settings["gamma"]
+
+
 def test_settings_words():
     assert settings.market_settings(["a-b=1", "c=x", "d=[1", " 2]"]) == {"a_b": 1, "c": "x", "d": [1, 2]}
     with pytest.raises(InputError):

@@ -74,7 +74,11 @@ def test_benchmarks_are_trained_valued_and_shown_beside_what_was_published(tmp_p
     assert found["reference"] == (published and published.value)
     assert found["published"] == (published and published.says())
     assert (found["best_is"], found["optimum"], found["score"], found["distance"]) == ("published", None, None, None)
-    assert (found["market"], found["num_episodes"], found["algo_settings"]["gamma"]) == (market, 64, 0.99)
+    assert (found["market"], found["num_episodes"], found["algo_settings"]["gamma"]) == (
+        market,
+        64,
+        recipe(market, algo).settings["gamma"],
+    )
     assert [one["seed"] for one in found["seeds"]] == seeds
     assert found["learned"]["mean"] == pytest.approx(np.mean([one["learned"] for one in found["seeds"]]))
     for one in found["seeds"]:

@@ -9,6 +9,7 @@ from envs.optima.catalog import make_problem
 from envs.optima.evaluation import best_action_size
 from experiments import score
 from experiments.intervals import interval
+from experiments.layers import merge
 from experiments.scoring import learning, settings, table
 from experiments.scoring.page import FROM, PAGE, TO, no_cells, publish, scores_page, settings_digest
 from experiments.scoring.settings import market_settings
@@ -162,6 +163,21 @@ def test_figures_that_cannot_be_read_are_not_written_over(tmp_path, text):
 
 def test_rows_with_other_settings_have_other_digests():
     assert len({settings_digest(row) for row in (*GAMES, *KNOWN)}) == len((*GAMES, *KNOWN))
+
+
+def test_an_option_that_is_off_leaves_what_was_found_valid(monkeypatch):
+    row = next(row for row in KNOWN if row.algo == "mappo")
+    found = settings_digest(row)
+
+    def with_option(value):
+        option = {"algo_settings": {"new": value}}
+        monkeypatch.setattr(
+            "experiments.scoring.page.asked_for", lambda config: merge(settings.asked_for(config), option)
+        )
+        return settings_digest(row)
+
+    assert with_option(None) == found
+    assert with_option(0) != found
 
 
 def test_learners_of_a_problem_stand_side_by_side_the_best_first(tmp_path):
