@@ -1,4 +1,4 @@
-"""Schedules of exploration."""
+"""Schedules of exploration and of the entropy bonus."""
 
 from typing import Protocol
 

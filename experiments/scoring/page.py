@@ -32,12 +32,8 @@ def no_cells(row: Row) -> dict[str, str]:
 
 
 def settings_digest(row: Row) -> str:
-    """SHA-256 of all that a row sets: market, learner and every setting of both, steps and episodes.
-
-    A learner's settings that are None are left out: an option that is new, and off, leaves what was found before valid.
-    """
+    """SHA-256 of all that a row asks for."""
     asked = asked_for(parse_score(row.words)) | {"seeds": SEEDS}
-    asked["algo_settings"] = {name: value for name, value in asked["algo_settings"].items() if value is not None}
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 

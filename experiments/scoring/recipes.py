@@ -84,8 +84,8 @@ learned for long enough with little of it."""
 _COVERING = {"gamma": 0.95, "entropy_coeff": 0.003, "minibatch_size": 800}
 """Particles are on their way for a few steps: to look further ahead is to see what later chance will do."""
 _SHORT_SIGHT = {"gamma": 0.85, "n_step": 3, "grad_clip": 1.0, "hidden": (64, 64), "use_shared_networks": False}
-"""Particles never come to an end, only their time does: with a discount of .95 or .99 a mixed value grows without
-bound."""
+"""Particles never come to an end, only their time does: with a discount of .95 or .99 what was learned of a team's
+value has run away."""
 _OPTIMISTS = {**_OF_GAMES, "overestimation_weight": 0.01, "use_shared_networks": False}
 """Agents that expect the best of each other."""
 _SETTLING_OPTIMISTS = {**_OPTIMISTS, "epsilon_end": 0.05, "epsilon_decay_steps": 5_000}
@@ -229,7 +229,7 @@ _OF_MARKET: Mapping[tuple[str, str], Recipe] = MappingProxyType(
 
 
 def recipe(market: str, algo: str, steps: int | None = None) -> Recipe:
-    """What is set for an algorithm on a market; step sizes fall in a straight line over all of its steps.
+    """What is set for an algorithm on a market; ``falling`` sets what it names by the steps, unless the recipe does.
 
     Args:
         market: Of the catalog, or a benchmark's, of which the part before the colon counts where the whole name has no

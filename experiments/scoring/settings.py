@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Any, Literal
 
@@ -97,7 +97,11 @@ def parse_score(argv: Sequence[str]) -> ScoreConfig:
 
 
 def asked_for(config: ScoreConfig) -> dict[str, Any]:
-    """All that a score is asked for, but the seeds: market, learner, every setting of both, steps and episodes."""
+    """All that a score is asked for, but the seeds: market, learner, the settings of both, steps and episodes.
+
+    A learner's settings that are None are left out: an option whose default None leaves it off may be added, and what
+    was found before is what would be found now.
+    """
     rule = recipe(config.market, config.algo, config.steps)
     return {
         "market": config.market,
@@ -106,9 +110,14 @@ def asked_for(config: ScoreConfig) -> dict[str, Any]:
         "algo": config.algo,
         "steps": rule.steps,
         "select": config.select,
-        "algo_settings": dataclasses.asdict(getattr(config, SECTION_OF_ALGO[config.algo])),
+        "algo_settings": without_none(dataclasses.asdict(getattr(config, SECTION_OF_ALGO[config.algo]))),
         "num_episodes": config.num_episodes or rule.num_episodes,
     }
+
+
+def without_none(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that are not None."""
+    return {name: value for name, value in settings.items() if value is not None}
 
 
 def market_settings(words: Sequence[str]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from experiments.config import RunConfig
 from experiments.reporting.files import plain, read_json, write_json
 from experiments.scoring.kept import keep, kept
 from experiments.scoring.results import Learned, Scored, as_json, scored
-from experiments.scoring.settings import ScoreConfig, asked_for, market_settings
+from experiments.scoring.settings import ScoreConfig, asked_for, market_settings, without_none
 from experiments.scoring.yardsticks import EQUILIBRIUM, Yardstick, make_yardstick
 
 RESULT_FILE = "score.json"
@@ -103,9 +103,12 @@ def _plain_head(config: ScoreConfig, yardstick: Yardstick) -> dict[str, Any]:
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
-    """What a folder of results holds; None where nothing has been scored."""
+    """What a folder of results holds, as it would be written now; None where nothing has been scored."""
     path = folder / RESULT_FILE
-    return {"select": "last"} | read_json(path) if path.is_file() else None  # once there was no other
+    if not path.is_file():
+        return None
+    record: dict[str, Any] = {"select": "last"} | read_json(path)  # once there was no other
+    return record | {"algo_settings": without_none(record.get("algo_settings", {}))}
 
 
 def is_done(config: ScoreConfig, folder: Path) -> bool:

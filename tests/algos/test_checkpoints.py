@@ -91,7 +91,10 @@ def _trained(algorithm, iterations):
         (_windowed_ppo, {}),
         (_separate_ppo, {}),
         (_mappo, {}),
-        (_mappo, {"reward": "own", "use_shared_networks": False, "critic_lr": 1e-3} | FALLING),
+        (
+            _mappo,
+            {"reward": "own", "use_shared_networks": False, "critic_lr": 1e-3, "entropy_decay_steps": 2_000} | FALLING,
+        ),
         (_mappo, {"critic": "attention"}),
         (_continuous_ippo, {}),
         (_continuous_ippo, {"network": "gru"}),

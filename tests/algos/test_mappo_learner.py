@@ -123,7 +123,7 @@ def test_an_update_is_plain_gradient_descent_on_the_papers_losses(config):
 
 def test_entropy_bonus_falls_with_the_steps_that_were_sampled():
     weights = []
-    for coefficient, decay_steps in ((0.4, 1_000), (0.1, None), (0.4, None)):
+    for coefficient, decay_steps in ((0.5, 1_000), (0.125, None), (0.5, None)):
         algorithm = clockwork(entropy_coeff=coefficient, entropy_decay_steps=decay_steps)
         (rollout,) = algorithm.env_runner.sample()
         learner = algorithm.learner_group._learner

@@ -378,7 +378,9 @@ def test_what_falls_over_a_part_of_the_steps_does_so_of_those_that_are_asked_for
     words = ["--market", "lbf:8x8-2p-2f-coop", "--algo", "mappo", "--steps", "600"]
     mappo = settings.parse_score(words).mappo
     assert (mappo.lr_decay_steps, mappo.entropy_decay_steps) == (600, 300)
-    assert settings.parse_score([*words[:3], "ppo", "--steps", "600"]).mappo.entropy_decay_steps is None
+    words[1] = "mpe:simple_spread"
+    mappo = settings.parse_score(words).mappo
+    assert (mappo.lr_decay_steps, mappo.entropy_decay_steps) == (600, None)
 
 
 def test_a_benchmark_may_have_a_recipe_of_its_own_and_has_its_familys_otherwise():

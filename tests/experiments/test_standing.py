@@ -1,6 +1,8 @@
 """The standing table: what counts as reached, and what readers are shown."""
 
+import dataclasses
 import math
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,11 +12,13 @@ from envs.optima.evaluation import best_action_size
 from experiments import score
 from experiments.intervals import interval
 from experiments.layers import merge
-from experiments.scoring import learning, settings, table
+from experiments.reporting.files import write_json
+from experiments.scoring import learning, settings, table, training
 from experiments.scoring.page import FROM, PAGE, TO, no_cells, publish, scores_page, settings_digest
 from experiments.scoring.settings import market_settings
-from experiments.scoring.standing import GAMES, KNOWN, STANDING, Goal, Row, judge
+from experiments.scoring.standing import GAMES, KNOWN, SEEDS, STANDING, Goal, Row, judge
 from experiments.scoring.table import table_cells
+from experiments.scoring.training import RESULT_FILE, is_done
 from experiments.scoring.yardsticks import make_yardstick
 
 
@@ -165,19 +169,34 @@ def test_rows_with_other_settings_have_other_digests():
     assert len({settings_digest(row) for row in (*GAMES, *KNOWN)}) == len((*GAMES, *KNOWN))
 
 
-def test_an_option_that_is_off_leaves_what_was_found_valid(monkeypatch):
+SEEDS_DONE = [{"seed": seed} for seed in range(SEEDS)]
+
+
+def test_an_option_that_is_off_leaves_what_was_found_valid(tmp_path, monkeypatch):
     row = next(row for row in KNOWN if row.algo == "mappo")
     found = settings_digest(row)
+    asked = settings.parse_score(row.words)
+    write_json(tmp_path / RESULT_FILE, training._plain_head(asked, training._yardstick(asked)) | {"seeds": SEEDS_DONE})
+    assert is_done(asked, tmp_path)
 
-    def with_option(value):
-        option = {"algo_settings": {"new": value}}
-        monkeypatch.setattr(
-            "experiments.scoring.page.asked_for", lambda config: merge(settings.asked_for(config), option)
-        )
-        return settings_digest(row)
+    def has_option(value):
+        with_option = SimpleNamespace(asdict=lambda tree: dataclasses.asdict(tree) | {"new": value})
+        monkeypatch.setattr(settings, "dataclasses", with_option)
 
-    assert with_option(None) == found
-    assert with_option(0) != found
+    has_option(None)
+    assert settings_digest(row) == found
+    assert is_done(asked, tmp_path)
+    has_option(0)
+    assert settings_digest(row) != found
+    assert not is_done(asked, tmp_path)
+
+
+def test_a_record_that_names_options_that_are_off_is_one_that_does_not(tmp_path):
+    asked = settings.parse_score(next(row for row in KNOWN if row.algo == "mappo").words)
+    head = training._plain_head(asked, training._yardstick(asked))
+    older = merge(head, {"algo_settings": {"critic_lr": None}}) | {"seeds": SEEDS_DONE}
+    write_json(tmp_path / RESULT_FILE, older)
+    assert is_done(asked, tmp_path)
 
 
 def test_learners_of_a_problem_stand_side_by_side_the_best_first(tmp_path):
