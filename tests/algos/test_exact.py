@@ -46,7 +46,7 @@ def coefficients(algorithm):
     ("make", "scaling", "num_learners"),
     [
         (team, {}, 1),
-        (team, {"num_learners": 2}, 2),
+        pytest.param(team, {"num_learners": 2}, 2, marks=pytest.mark.slow),
         (stock, {}, 1),
         pytest.param(stock, {"num_learners": 1}, 1, marks=pytest.mark.slow),
         pytest.param(stock, {"num_learners": 2}, 2, marks=pytest.mark.slow),

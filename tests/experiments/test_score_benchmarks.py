@@ -57,14 +57,16 @@ class Paying(MultiAgentEnv):
 
 
 @pytest.mark.parametrize(
-    ("market", "algo", "seeds"),
+    ("market", "algo", "seeds", "gamma"),
     [
-        ("lbf:5x5-2p-1f-coop", "qmix", [4]),
-        ("mpe:simple_spread", "mappo", [4]),
-        ("mpe:simple_speaker_listener", "maddpg", [4, 5]),
+        ("lbf:5x5-2p-1f-coop", "qmix", [4], 0.99),
+        ("mpe:simple_spread", "mappo", [4], 0.95),
+        ("mpe:simple_speaker_listener", "maddpg", [4, 5], 0.95),
     ],
 )
-def test_benchmarks_are_trained_valued_and_shown_beside_what_was_published(tmp_path, capsys, market, algo, seeds):
+def test_benchmarks_are_trained_valued_and_shown_beside_what_was_published(
+    tmp_path, capsys, market, algo, seeds, gamma
+):
     words = ["--market", market, "--algo", algo, "--seeds", len(seeds), "--seed", 4]
     assert asked(tmp_path, *words, *SHORT, *QUICK[algo]) == 0
     found = json.loads((tmp_path / "score.json").read_text())
@@ -74,11 +76,8 @@ def test_benchmarks_are_trained_valued_and_shown_beside_what_was_published(tmp_p
     assert found["reference"] == (published and published.value)
     assert found["published"] == (published and published.says())
     assert (found["best_is"], found["optimum"], found["score"], found["distance"]) == ("published", None, None, None)
-    assert (found["market"], found["num_episodes"], found["algo_settings"]["gamma"]) == (
-        market,
-        64,
-        recipe(market, algo).settings["gamma"],
-    )
+    assert (found["market"], found["num_episodes"]) == (market, 64)
+    assert found["algo_settings"]["gamma"] == gamma
     assert [one["seed"] for one in found["seeds"]] == seeds
     assert found["learned"]["mean"] == pytest.approx(np.mean([one["learned"] for one in found["seeds"]]))
     for one in found["seeds"]:

@@ -364,12 +364,12 @@ def test_killed_run_carries_on_from_its_newest_checkpoint(killed, tmp_path):
 @pytest.mark.parametrize(
     ("session", "are_emptied"),
     [
-        ("first", False),
         ("killed", True),
+        pytest.param("first", False, marks=pytest.mark.slow),
         pytest.param("first", True, marks=pytest.mark.slow),
         pytest.param("killed", False, marks=pytest.mark.slow),
     ],
-    ids=["first", "killed while Tune copied its files", "first while Tune copied its files", "killed"],
+    ids=["killed while Tune copied its files", "first", "first while Tune copied its files", "killed"],
 )
 def test_plain_tune_restores_the_folder(killed, tmp_path, session, are_emptied):
     folder, *_ = killed
