@@ -1,10 +1,14 @@
-"""Two machines and one store; a run with the files that Tune keeps of it."""
+"""Checkpoints and who writes them; two machines and one store; a run with the files that Tune keeps of it."""
+
+from contextlib import closing
 
 import pytest
 from machines import Machine
 from tune_plans import write_config, write_tune_files
 
 from experiments.recovery.places import let_go
+from experiments.recovery.scribe import Scribe
+from experiments.recovery.shelf import CheckpointShelf
 from experiments.recovery.tune_files import keep_copies
 
 
@@ -13,6 +17,17 @@ def _let_go():
     """What a test has made ready for Tune is held by nobody after it."""
     yield
     let_go()
+
+
+@pytest.fixture
+def shelf(tmp_path):
+    return CheckpointShelf(tmp_path / "trial_0")
+
+
+@pytest.fixture
+def scribe():
+    with closing(Scribe()) as made:
+        yield made
 
 
 @pytest.fixture

@@ -28,11 +28,6 @@ def fill(text="x"):
 
 
 @pytest.fixture
-def shelf(tmp_path):
-    return CheckpointShelf(tmp_path / "trial_0")
-
-
-@pytest.fixture
 def full(shelf):
     """Four checkpoints: 0, 1, 2 and 3."""
     for i in range(4):
