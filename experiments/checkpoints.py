@@ -290,10 +290,12 @@ def _remark(folder: Path) -> str:
     return ""
 
 
-def _age_h(timestamp: str | None) -> float | None:
-    if timestamp is None:
+def _age_h(timestamp: Any) -> float | None:
+    """Hours since then; None where that cannot be told, as in a damaged checkpoint."""
+    try:
+        return round((datetime.now(UTC) - datetime.fromisoformat(timestamp)).total_seconds() / 3600.0, 1)
+    except (TypeError, ValueError):
         return None
-    return round((datetime.now(UTC) - datetime.fromisoformat(timestamp)).total_seconds() / 3600.0, 1)
 
 
 def _prune(trials: Sequence[Path], *, keep: int, keep_every: int | None, is_real: bool) -> list[dict[str, Any]]:

@@ -378,7 +378,7 @@ def _run_layer(asked: Mapping[str, str], base: Mapping[str, Any]) -> dict[str, A
     if resume == "never":
         return {}
     if resume != "auto":
-        folder = find_run_folder(resume)
+        folder = find_run_folder(resume, may_be_gone=True)  # the same command again outlives what it has named
         storage, name = place_of(resume, folder)
     else:
         name = asked.get("name") or base.get("name") or ""

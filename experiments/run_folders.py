@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from envs.errors import InputError
@@ -108,6 +109,27 @@ def has_begun(folder: Path) -> bool:
     if not isinstance(summary, dict) or summary.get("latest_checkpoint") is not None:
         return True
     return any(saved_after(trial) is not None for trial in folder.glob("trial_*"))
+
+
+def none_is_whole(trial: Path, reports: Sequence[str]) -> str | None:
+    """Say what is wrong with a trial all of whose checkpoints were set aside as damaged, and what to do.
+
+    Args:
+        trial: The trial's folder, after its checkpoints were verified.
+        reports: What was said of them then.
+
+    Returns:
+        None where a checkpoint is left, or none was damaged.
+    """
+    shelf = CheckpointShelf(trial)
+    if shelf.published() or not shelf.damaged():
+        return None
+    is_search = (trial.parent / SEARCH_FILE).is_file()
+    remedy = f"; put one back, or move {trial.name} out of the search to train it anew" if is_search else ""
+    return (
+        f"none of the {len(shelf.damaged())} checkpoints in {trial} is whole, nothing is started over them: "
+        f"{'; '.join(reports) or 'they were set aside before'}{remedy}"
+    )
 
 
 def lost_checkpoints(trial: Path) -> str | None:

@@ -93,17 +93,22 @@ def read_run_record(folder: str | Path) -> RunRecord:
     )
 
 
-def find_run_folder(path: str | Path) -> Path:
+def find_run_folder(path: str | Path, *, may_be_gone: bool = False) -> Path:
     """Find the run folder that a path is, or is a trial or a checkpoint of.
 
     Only a ``config.json`` that this program wrote counts, and only as far up as a checkpoint lies below its run:
     other programs have files of that name.
 
+    Args:
+        path: A folder, or an address in a store, which is brought here.
+        may_be_gone: Whether a checkpoint of a run that is there will do even if it has been deleted.
+
     Raises:
         InputError: if the path does not exist or belongs to no run, saying what was found instead.
     """
-    path = bring_back(path)
-    if not path.exists():
+    path = bring_back(path, may_be_gone=may_be_gone)
+    is_run = any((folder / RECORD_FILE).is_file() for folder in path.absolute().parents[:_LEVELS_OF_A_CHECKPOINT])
+    if not path.exists() and not (may_be_gone and is_run):
         raise InputError(f"{path} does not exist: name a run folder, or one of its checkpoints")
     absolute = path.absolute()
     complaints = []

@@ -7,7 +7,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from envs.errors import InputError
@@ -48,6 +48,18 @@ def run_lock(folder: Path) -> Iterator[None]:
         finally:
             file.seek(0)
             file.truncate()
+
+
+def lock_if_there(folder: Path) -> AbstractContextManager[None]:
+    """Hold a run folder while the block runs; where there is none, nothing.
+
+    Args:
+        folder: The run folder.
+
+    Raises:
+        InputError: if another process holds it, saying which.
+    """
+    return run_lock(folder) if folder.exists() else nullcontext()
 
 
 def _owner(path: Path) -> str:

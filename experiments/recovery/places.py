@@ -75,8 +75,12 @@ def find_vault(address: str) -> tuple[Vault, str]:
     raise InputError(f"{address} is neither a run folder nor a checkpoint in one")
 
 
-def bring_back(path: str | Path) -> Path:
+def bring_back(path: str | Path, *, may_be_gone: bool = False) -> Path:
     """Give the folder on this machine for a path that may be an address in a store, brought up to date from there.
+
+    Args:
+        path: A folder, or an address in a store.
+        may_be_gone: Whether a checkpoint that is named need not be there, nor be brought here.
 
     Raises:
         InputError: if there is nothing at the address, or it is damaged.
@@ -86,9 +90,24 @@ def bring_back(path: str | Path) -> Path:
     vault, rest = find_vault(str(path))
     try:
         vault.pull()
-        return vault.fetch(rest) if rest else vault.folder
+        return vault.fetch(rest) if rest and not may_be_gone else vault.folder / rest
     except OSError as error:
         raise InputError(f"{path} cannot be read: {first_line(error)}") from None
+
+
+def place_here(path: str | Path) -> Path:
+    """The resolved path on this machine that a path, or an address in a store, stands for; nothing is fetched.
+
+    Args:
+        path: A run folder or a checkpoint, which may be gone.
+
+    Raises:
+        InputError: if there is no run at the address, or the store does not answer.
+    """
+    if not is_remote(path):
+        return Path(path).expanduser().resolve()
+    vault, rest = find_vault(str(path))
+    return (vault.folder / rest).resolve()
 
 
 def restorable(path: str | Path, report: Callable[[str], None] = print) -> Path:
@@ -114,7 +133,7 @@ def restorable(path: str | Path, report: Callable[[str], None] = print) -> Path:
         if not (folder / RECORD_FILE).is_file():
             raise InputError(f"{path} is no run folder: it has no {RECORD_FILE}")
         with _hold(folder, None):
-            _mend(folder, path, report, address=None)
+            _mend(folder, path, report, vault=None)
         return folder
     vault, rest = find_vault(str(path))
     if rest:
@@ -122,7 +141,7 @@ def restorable(path: str | Path, report: Callable[[str], None] = print) -> Path:
     try:
         with _hold(vault.folder, vault):
             vault.pull(report)
-            _mend(vault.folder, path, report, address=vault.address)
+            _mend(vault.folder, path, report, vault=vault)
     except WriteError:
         raise
     except OSError as error:
@@ -156,7 +175,7 @@ def let_go() -> None:
         _held.popitem()[1].close()
 
 
-def _mend(folder: Path, path: str | Path, report: Callable[[str], None], *, address: str | None) -> None:
+def _mend(folder: Path, path: str | Path, report: Callable[[str], None], *, vault: Vault | None) -> None:
     """Verify a run's checkpoints and mend Tune's own files, in a run folder that is held.
 
     Raises:
@@ -166,11 +185,12 @@ def _mend(folder: Path, path: str | Path, report: Callable[[str], None], *, addr
 
     if (folder / SEARCH_FILE).is_file():
         raise InputError(f"{path} is a search: carry it on with its own command")
-    for line in check_checkpoints(folder):
+    for line in check_checkpoints(folder, vault=vault):
         report(line)
     by_hand = f"carry it on with experiments/run.py --name {folder.name}"
     record = read_json(folder / RECORD_FILE)
     config = record["config"]
+    address = None if vault is None else vault.address
     settings = {name: config[name] for name in ("algo", "seed", "max_failures")} | {"address": address}
     if not mend_tune_files(folder, report, settings=settings, resume_from=record.get("resume_from")):
         raise InputError(f"{path} cannot be restored by Tune alone: {by_hand}")

@@ -5,17 +5,20 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from experiments.recovery.shelf import rename_aside
 from experiments.reporting.files import write_text
 from experiments.run_files import PROGRESS_FILE, RESULT_FILE, SAVE_ERROR_FILE, UNSAVED
 
 
 def truncate_records(trial: Path, last_iteration: int) -> int:
     """Drop what Tune's loggers wrote after an iteration, and repetitions before it, in a trial's folder.
+
+    A table whose header is damaged is set aside, and written anew from ``result.json``.
 
     Args:
         trial: The trial's folder.
@@ -29,8 +32,8 @@ def truncate_records(trial: Path, last_iteration: int) -> int:
     """
     dropped = 0
     results = trial / RESULT_FILE
+    kept: dict[int, str] = {}
     if results.is_file():
-        kept: dict[int, str] = {}
         lines = results.read_bytes().splitlines()
         for line in lines:
             record = read_line(line)
@@ -40,8 +43,46 @@ def truncate_records(trial: Path, last_iteration: int) -> int:
         write_text(results, "".join(f"{kept[i]}\n" for i in sorted(kept)))
     progress = trial / PROGRESS_FILE
     if progress.is_file():
-        write_text(progress, _truncated_table(progress.read_bytes(), last_iteration))
+        rows = _rows(progress.read_bytes())
+        if _has_header(rows):
+            write_text(progress, _truncated_table(rows, last_iteration))
+            return dropped
+        if rows:
+            rename_aside(progress)
+        for i in sorted(kept):
+            append(progress, table_row(progress, json.loads(kept[i])))
     return dropped
+
+
+def append(path: Path, text: str) -> None:
+    """Add to the end of a file.
+
+    Args:
+        path: The file; made where it is missing.
+        text: Whole lines.
+    """
+    with path.open("a", encoding="utf-8") as file:
+        file.write(text)
+
+
+def table_row(path: Path, result: Mapping[str, Any]) -> str:
+    """What to append to ``progress.csv`` of an iteration, under the columns of the first; that one has a header.
+
+    Args:
+        path: The table.
+        result: What the iteration reported.
+    """
+    row = dict(_flat({name: value for name, value in result.items() if name != "config"}))
+    columns, text = list(row), io.StringIO()
+    is_new = not path.is_file() or path.stat().st_size == 0
+    if not is_new:
+        with path.open(encoding="utf-8", newline="") as file:
+            columns = next(csv.reader(file))
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+    if is_new:
+        writer.writeheader()
+    writer.writerow(row)
+    return text.getvalue()
 
 
 def saved_after(trial: Path) -> int | None:
@@ -76,10 +117,18 @@ def read_line(line: bytes) -> dict[str, Any] | None:
         return None
 
 
-def _truncated_table(content: bytes, last_iteration: int) -> str:
-    rows = [_row(line) for line in content.splitlines()]  # by lines: a quote that is damage must not take in the rest
+def _rows(table: bytes) -> list[list[str]]:
+    return [_row(line) for line in table.splitlines()]  # by lines: a quote that is damage must not take in the rest
+
+
+def _has_header(rows: list[list[str]]) -> bool:
+    """Whether the first row of a table names the columns of those below; one that was cut has taken in the next."""
     if not rows or "training_iteration" not in rows[0]:
-        return content.decode(errors="replace")
+        return False
+    return len(rows) == 1 or any(len(row) == len(rows[0]) for row in rows[1:])
+
+
+def _truncated_table(rows: list[list[str]], last_iteration: int) -> str:
     column = rows[0].index("training_iteration")
     kept: dict[int, list[str]] = {}
     for row in rows[1:]:
@@ -88,6 +137,15 @@ def _truncated_table(content: bytes, last_iteration: int) -> str:
     out = io.StringIO()
     csv.writer(out, lineterminator="\n").writerows([rows[0], *(kept[i] for i in sorted(kept))])
     return out.getvalue()
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of a result, named as Tune names them in its tables."""
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}/")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def _row(line: bytes) -> list[str]:

@@ -9,17 +9,48 @@ from pathlib import Path
 from envs.errors import InputError
 from experiments.recovery.manifests import find_damage
 from experiments.recovery.shelf import CheckpointShelf, checkpoint_number
+from experiments.recovery.store import first_line
+from experiments.recovery.vault import Vault
 from experiments.reporting.files import read_json
 from experiments.run_files import BEST_FOLDER, META_FILE
 from experiments.tuning.monitor import copy_folder, mend_copy
 
 
-def restore_best(trial: Path, report: Callable[[str], None]) -> None:
+def newest_whole(trial: Path, report: Callable[[str], None], *, vault: Vault | None = None) -> Path | None:
+    """Verify a trial's checkpoints from the newest down; damaged ones are set aside.
+
+    Args:
+        trial: The trial's folder; nothing else may be writing to it.
+        report: Told one line about each that is damaged.
+        vault: Where the run is kept, if not in the folder alone: what is damaged here may be whole there.
+
+    Returns:
+        The newest that is whole, here or there; None where there is none.
+
+    Raises:
+        InputError: if the store does not answer.
+    """
+    shelf = CheckpointShelf(trial)
+    published = shelf.published()
+    newest = shelf.newest_valid(report)
+    for path in reversed(published if vault is not None else []):
+        if path == newest:
+            break
+        if _brought_back(path, report, vault):
+            return path
+    return newest
+
+
+def restore_best(trial: Path, report: Callable[[str], None], *, vault: Vault | None = None) -> None:
     """Verify a trial's best checkpoint; set a damaged one aside, and put the best of those that are left in its place.
 
     Args:
         trial: The trial's folder; nothing else may be writing to it.
         report: Told one line about what was found and done.
+        vault: Where the run is kept, if not in the folder alone: the one there is among those that are left.
+
+    Raises:
+        InputError: if the store does not answer.
     """
     best, shelf = trial / BEST_FOLDER, CheckpointShelf(trial)
     mend_copy(best)
@@ -28,12 +59,29 @@ def restore_best(trial: Path, report: Callable[[str], None]) -> None:
         if not damage:
             return
         report(f"{BEST_FOLDER} is damaged, {damage[0]}: set aside as {shelf.set_aside(best).name}")
+    beaten = checkpoint_score(best) if _brought_back(best, report, vault) else None
     left = [(value, path) for path in shelf.published() if (value := checkpoint_score(path)) is not None]
     for value, path in sorted(left, key=lambda found: (found[0], checkpoint_number(found[1].name)), reverse=True):
+        if beaten is not None and value <= beaten:
+            return
         if not find_damage(path):
             copy_folder(path, best)
             report(f"{path.name} is the best that is left ({value:.4g}): copied to {BEST_FOLDER}")
             return
+
+
+def _brought_back(checkpoint: Path, report: Callable[[str], None], vault: Vault | None) -> bool:
+    """Fetch a checkpoint that is not here from the store, where that has it whole."""
+    if vault is None:
+        return False
+    try:
+        vault.fetch(checkpoint.relative_to(vault.folder).as_posix())
+    except InputError:  # it is not there, or damaged there too
+        return False
+    except OSError as error:
+        raise InputError(f"{vault.address} cannot be read: {first_line(error)}") from None
+    report(f"{checkpoint.name} is brought back from {vault.address}, where it is whole")
+    return True
 
 
 def score_to_beat(trial: Path, seen: float | None) -> float | None:

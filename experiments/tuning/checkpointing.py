@@ -416,7 +416,9 @@ def _read_state(checkpoint: Path) -> dict[str, Any]:
 
 
 def _begin_new_episodes(runner: Any) -> None:
-    """Let a team runner start its episodes anew, with the capital that is now set."""
+    """Let a runner start its episodes anew, with the capital that is now set; random streams go on."""
     begin = getattr(runner, "begin_new_episodes", None)
     if begin is not None:
         begin()
+    elif not runner._needs_initial_reset:  # RLlib's own, which would seed its environments as it did at first
+        runner._needs_initial_reset, runner._seed = True, None

@@ -20,6 +20,8 @@ from envs.errors import InputError
 from envs.market import Market, build_floor
 from experiments.algorithm_names import ON_POLICY, ONLY_CONTINUOUS, SECTION_OF_ALGO
 from experiments.config import RunConfig, run_folder
+from experiments.recovery.shelf import PREFIX
+from experiments.run_files import BEST_FOLDER
 from experiments.tuning.algorithms import algorithm_config, is_on_team_path, replicas
 
 _FIXED_BYTES = 26_000
@@ -44,7 +46,7 @@ class DiskUse:
             counted once.
         in_flight: What one more needs, which is written before the oldest is deleted.
         free: What the disk has; None where that is not known.
-        used: What the run's folder holds already.
+        used: What checkpoints of the run take already that are among those of its end, or make room for them.
     """
 
     each: int
@@ -81,7 +83,7 @@ def predict_disk_use(config: RunConfig, market: Market) -> DiskUse:
         total=trials * (base * (len(kept) + 1) + replay),
         in_flight=base + parts.new_bytes(episodes[-1]),
         free=_free(folder),
-        used=disk_bytes(folder) if folder.is_dir() else 0,
+        used=0 if config.resume == "never" else disk_bytes(*_counted(folder)),
     )
 
 
@@ -101,10 +103,15 @@ def check_disk(config: RunConfig, use: DiskUse) -> None:
     )
 
 
-def disk_bytes(folder: Path) -> int:
-    """Bytes of all files in a folder; one that has several names there is counted once."""
-    found = {(s.st_dev, s.st_ino): s.st_size for p in folder.rglob("*") if p.is_file() for s in [p.stat()]}
-    return sum(found.values())
+def disk_bytes(*folders: Path) -> int:
+    """Bytes of all files in folders; one that has several names there is counted once."""
+    files = (path for folder in folders for path in folder.rglob("*") if path.is_file())
+    return sum({(s.st_dev, s.st_ino): s.st_size for path in files for s in [path.stat()]}.values())
+
+
+def _counted(folder: Path) -> list[Path]:
+    """The checkpoints of a run that retention deals with: what was set aside, and all else there, stays."""
+    return [*folder.glob(f"trial_*/{PREFIX}*"), *folder.glob(f"trial_*/{BEST_FOLDER}")]
 
 
 def size(num_bytes: float) -> str:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
 from ray.tune.logger import LoggerCallback
-from ray.tune.utils.util import SafeFallbackEncoder, flatten_dict
+from ray.tune.utils.util import SafeFallbackEncoder
 
-from experiments.recovery.records import truncate_records
+from experiments.recovery.records import append, table_row, truncate_records
 from experiments.run_files import PROGRESS_FILE, RESULT_FILE
 
 PARAMS_FILE = "params.json"
@@ -60,25 +58,5 @@ class RecordLogger(LoggerCallback):
             truncate_records(folder, first - 1)
         self._latest[trial.trial_id] = int(results[-1]["training_iteration"])
         for result in results:
-            _append(folder / RESULT_FILE, json.dumps(result, cls=SafeFallbackEncoder) + "\n")
-            flat = {name: value for name, value in flatten_dict(result).items() if not name.startswith("config/")}
-            _append(folder / PROGRESS_FILE, _row(folder / PROGRESS_FILE, flat))
-
-
-def _append(path: Path, text: str) -> None:
-    with path.open("a", encoding="utf-8") as file:
-        file.write(text)
-
-
-def _row(path: Path, row: dict[str, Any]) -> str:
-    """A row for a table, whose columns are those of its first one; for an empty table, after its header."""
-    columns, text = list(row), io.StringIO()
-    is_new = not path.is_file() or path.stat().st_size == 0
-    if not is_new:
-        with path.open(encoding="utf-8", newline="") as file:
-            columns = next(csv.reader(file))
-    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
-    if is_new:
-        writer.writeheader()
-    writer.writerow(row)
-    return text.getvalue()
+            append(folder / RESULT_FILE, json.dumps(result, cls=SafeFallbackEncoder) + "\n")
+            append(folder / PROGRESS_FILE, table_row(folder / PROGRESS_FILE, result))

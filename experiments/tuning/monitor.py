@@ -213,10 +213,15 @@ def summary_of(folder: Path, checkpoint: Path, result: Mapping[str, Any]) -> dic
         "agent_steps": result.get("agent_steps"),
         "metrics": {name: result[name] for name in SHOWN if name in result},
     }
-    if not of_best:  # there is none yet, or it is damaged
+    if not says_what_it_is(of_best):  # there is none yet, or it is damaged
         return found | {"best_checkpoint": None, "best_metric": None}
     metric = {"name": of_best["metric_name"], "value": of_best["metric_value"]}
     return found | {"best_checkpoint": str(best.relative_to(folder)), "best_metric": metric}
+
+
+def says_what_it_is(meta: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint's own words hold all that a summary takes from them; a damaged one's may not."""
+    return {"episode", "total_steps", "weights_sha256", "metric_name", "metric_value"} <= meta.keys()
 
 
 def why_unsaved(trial_folder: Path, episodes: int) -> str | None:

@@ -9,41 +9,49 @@ from typing import Any
 from envs.errors import InputError
 from experiments.recovery.records import read_line
 from experiments.recovery.shelf import rename_aside
+from experiments.recovery.vault import Vault
 from experiments.reporting.files import read_json
 from experiments.run_files import META_FILE, RESULT_FILE, SEARCH_FILE, STATE_FILE
-from experiments.run_folders import lost_checkpoints
+from experiments.run_folders import lost_checkpoints, none_is_whole
+from experiments.tuning.best import newest_whole, restore_best
 from experiments.tuning.loggers import PARAMS_FILE
 from experiments.tuning.monitor import mend_best
 from experiments.tuning.population import apply_exploits
 from experiments.tuning.search_record import SearchRecord, TrialRecord
 
 
-def reconcile(record: SearchRecord) -> list[TrialRecord]:
-    """Adopt trials that only their folders tell of, finish what was being done, and end trials that are over.
+def reconcile(record: SearchRecord, *, vault: Vault | None = None) -> list[TrialRecord]:
+    """Adopt trials that only their folders tell of, verify checkpoints, and end trials that are over.
 
     Args:
         record: As read; the caller saves it.
+        vault: Where the search is kept, if not in its folder alone.
 
     Returns:
         The trials that had ended without the record knowing.
 
     Raises:
-        InputError: if a trial that has not ended has lost its checkpoints.
+        InputError: if a trial that has not ended has lost its checkpoints, or none of them is whole.
         OSError: if what is found cannot be written.
     """
     _adopt(record)
     apply_exploits(record)
     ended = []
     for trial in record.trials:
-        if trial.has_ended:
-            continue
         folder = record.folder / trial.folder_name
+        if trial.has_ended:
+            restore_best(folder, print, vault=vault)
+            continue
+        reports: list[str] = []
+        newest_whole(folder, reports.append, vault=vault)
+        restore_best(folder, reports.append, vault=vault)
+        print(*reports, sep="\n", end="\n" if reports else "")
         newest, last = mend_best(folder), last_result(folder)
         if last is not None and _is_over(last, newest):
             record.end(trial, last)
             ended.append(trial)
-        elif (lost := lost_checkpoints(folder)) is not None:
-            raise InputError(lost)
+        elif (wrong := none_is_whole(folder, reports) or lost_checkpoints(folder)) is not None:
+            raise InputError(wrong)
         else:
             saved = 0 if newest is None else int(read_json(newest / META_FILE)["episode"])
             record.rungs = [r for r in record.rungs if r.trial_id != trial.trial_id or r.episodes <= saved]

@@ -13,13 +13,15 @@ from experiments.config import RunConfig, run_folder, run_vault
 from experiments.models import find_model
 from experiments.recovery.lease import LEASE_FILE
 from experiments.recovery.manifests import find_damage
+from experiments.recovery.places import place_here
 from experiments.recovery.shelf import CheckpointShelf, checkpoint_number
 from experiments.recovery.tune_files import mend_tune_files, planned_env_runners
+from experiments.recovery.vault import Vault
 from experiments.run_files import RECORD_FILE
-from experiments.run_folders import has_begun, lost_checkpoints
+from experiments.run_folders import has_begun, lost_checkpoints, none_is_whole
 from experiments.run_record import read_run_record
 from experiments.settings import settings_of
-from experiments.tuning.best import restore_best
+from experiments.tuning.best import newest_whole, restore_best
 from experiments.tuning.monitor import read_summary, sound_summary
 from experiments.tuning.search_record import SearchRecord
 
@@ -157,7 +159,7 @@ def _check_num_trials(config: RunConfig, *, was: int) -> None:
 def nothing_to_resume(config: RunConfig) -> InputError:
     """What to say where ``--resume`` names something, but the run folder holds nothing that could go on."""
     folder = run_folder(config)
-    if Path(config.resume).expanduser().absolute() == folder.absolute():
+    if place_here(config.resume) == folder.resolve():
         return InputError(f"{folder} has no checkpoint yet: leave --resume out to start it")
     return InputError(f"--resume is {config.resume}, but {folder} is no run folder: {_start_from(config)}")
 
@@ -184,7 +186,8 @@ def named_checkpoint(config: RunConfig) -> dict[str, str] | None:
         return None
     folder = run_folder(config).absolute()
     before = read_run_record(folder).resume_from
-    is_again = before is not None and folder / before["checkpoint"] == Path(config.resume).expanduser().absolute()
+    place = place_here(config.resume)
+    is_again = before is not None and (folder / before["checkpoint"]).resolve() == place
     if is_again and _readable_summary(folder).get("status") != "complete":
         print(f"{config.resume} was gone back to before: carrying on from what has followed it")
         return None
@@ -197,7 +200,7 @@ def named_checkpoint(config: RunConfig) -> dict[str, str] | None:
     if config.search.num_trials:
         raise InputError(f"{folder} is a search, which is carried on as a whole: leave --resume out")
     if model.which != "named":
-        if Path(config.resume).expanduser().absolute() == folder:
+        if place == folder.resolve():
             return None
         raise InputError(f"--resume {config.resume} is not a checkpoint: name the run folder, or a checkpoint in it")
     if damage := find_damage(model.checkpoint):
@@ -230,34 +233,35 @@ def monitored(config: RunConfig) -> dict[str, Any]:
     return {"algo": config.algo, "seed": config.seed, "address": vault.address if vault is not None else None}
 
 
-def check_checkpoints(folder: Path, *, is_named: bool = False) -> list[str]:
+def check_checkpoints(folder: Path, *, is_named: bool = False, vault: Vault | None = None) -> list[str]:
     """Verify a run's checkpoints before anything else happens; damaged ones are set aside.
+
+    Of a run that is kept in a store, what is damaged or gone here is brought back from there, where it is whole.
 
     Args:
         folder: The run folder.
         is_named: Whether the user has named a whole checkpoint to go on from, so that the others may all be gone.
+        vault: Where the run is kept, if not in the folder alone.
 
     Returns:
-        One line for each that was set aside.
+        One line for each that was set aside or brought back.
 
     Raises:
-        InputError: if there are checkpoints, but none of them is whole, or there were some, and all of them are gone.
+        InputError: if there are checkpoints, but none of them is whole, or there were some, and all of them are gone;
+            or the store does not answer.
     """
     reports: list[str] = []
     latest = sound_summary(folder).get("latest_checkpoint")
-    of_summary = [] if latest is None else [(folder / latest).parent]  # which may be gone with all that was in it
+    trials = sorted(folder.glob("trial_*"))
+    if latest is not None and not trials:
+        trials = [(folder / latest).parent]  # which is gone with all that was in it
     if latest is not None and (gone := _is_gone(folder / latest)):
         reports.append(gone)
-    for trial in sorted({*folder.glob("trial_*"), *of_summary}):
-        shelf = CheckpointShelf(trial)
-        if shelf.newest_valid(reports.append) is None and shelf.damaged() and not is_named:
-            raise InputError(
-                f"none of the {len(shelf.damaged())} checkpoints in {trial} is whole, nothing is started over them: "
-                f"{'; '.join(reports) or 'they were set aside before'}"
-            )
-        if not is_named and (lost := lost_checkpoints(trial)) is not None:
-            raise InputError(lost)
-        restore_best(trial, reports.append)
+    for trial in trials:
+        newest_whole(trial, reports.append, vault=vault)
+        if not is_named and (wrong := none_is_whole(trial, reports) or lost_checkpoints(trial)) is not None:
+            raise InputError(wrong)
+        restore_best(trial, reports.append, vault=vault)
     return reports
 
 

@@ -15,10 +15,10 @@ from ray.tune.schedulers import FIFOScheduler
 from envs.market import Market
 from experiments.algorithm_names import SECTION_OF_ALGO
 from experiments.cli import DONE, log_to, write_json_flag
-from experiments.config import RunConfig, config_to_json, run_folder
+from experiments.config import RunConfig, config_to_json, run_folder, run_vault
 from experiments.layers import nested
 from experiments.metric_names import BEST_SCORE, SEARCH_SCORE
-from experiments.recovery.lock import run_lock
+from experiments.recovery.lock import lock_if_there, run_lock
 from experiments.recovery.stopping import stop_on_signal
 from experiments.recovery.tune_files import set_damaged_aside
 from experiments.reporting.files import write_json, write_text
@@ -56,8 +56,10 @@ def search(config: RunConfig, market: Market, *, fixed: Collection[str]) -> int:
     Returns:
         Exit code.
     """
-    config = open_run(config, market)
-    with run_lock(run_folder(config).absolute()):
+    folder = run_folder(config).absolute()
+    with lock_if_there(folder):
+        config = open_run(config, market)
+    with run_lock(folder):
         return ended_in_store(config, lambda: _search(config, market, fixed))
 
 
@@ -98,7 +100,7 @@ def _prepare(config: RunConfig, folder: Path, fixed: Collection[str]) -> tuple[S
     is_population = config.search.scheduler == "pbt"
     set_damaged_aside(folder, lambda line: print(f"{line}; the search carries on from its own records"))
     record = SearchRecord.read(folder)
-    ended = reconcile(record)
+    ended = reconcile(record, vault=run_vault(config))
     own = getattr(config, SECTION_OF_ALGO[config.algo])
     space = search_space(
         config.algo,

@@ -9,7 +9,7 @@ from typing import Any
 from experiments.recovery.shelf import CheckpointShelf, read_meta
 from experiments.run_files import BEST_FOLDER
 from experiments.tuning.best import checkpoint_score
-from experiments.tuning.monitor import RunMonitor, summary_of
+from experiments.tuning.monitor import RunMonitor, says_what_it_is, summary_of
 from experiments.tuning.reconcile import last_result
 from experiments.tuning.search_record import FAIL, SearchRecord, TrialRecord
 
@@ -51,7 +51,7 @@ def describe_search(
     for trial in record.trials if best is None else [best]:  # without a score, the first that has a checkpoint
         folder = record.folder / trial.folder_name
         kept = [folder / BEST_FOLDER, *CheckpointShelf(folder).published()]
-        newest = next((path for path in reversed(kept) if read_meta(path)), None)  # a damaged one says nothing
+        newest = next((path for path in reversed(kept) if says_what_it_is(read_meta(path))), None)
         if newest is not None:
             result = trial.result or (results or {}).get(trial.trial_id) or last_result(folder) or {}
             return found | summary_of(record.folder, newest, result)

@@ -30,6 +30,7 @@ from ray.rllib.utils.metrics import (
 )
 from ray.tune.result import STDERR_FILE, STDOUT_FILE, TRIAL_INFO
 
+from algos.algorithm import IDLE_LIMIT_S
 from algos.learner import NonFiniteLossError
 from algos.maddpg.algorithm import MADDPG
 from algos.mappo.algorithm import IPPO, MAPPO
@@ -64,6 +65,8 @@ class RunTrainable(CheckpointedRun):
 
     _stepped_at: float | None = None
     """When this process ended its last iteration."""
+    _stands: tuple[int, float] = -1, math.inf
+    """Environment steps in this iteration, and since when there are no more of them."""
 
     def __init__(self, config: Any = None, **kwargs: Any) -> None:
         given = dict(config or {})
@@ -101,7 +104,7 @@ class RunTrainable(CheckpointedRun):
         if not self._has_loaded:
             self._carry_on()
         before = self.num_episodes
-        self._ends = False
+        self._ends, self._stands = False, (-1, math.inf)
         was_over = before >= self.run.episodes  # killed after its last checkpoint: nothing is left to train
         try:
             result: dict[str, Any] = {} if was_over else super().step()
@@ -158,6 +161,21 @@ class RunTrainable(CheckpointedRun):
             self._checkpointed_at = episodes
         self._stepped_at = time.perf_counter()
         return result
+
+    def training_step(self) -> Any:
+        """Do RLlib's; an iteration of its own algorithms has as many as it takes to sample what is due.
+
+        Raises:
+            StalledError: if no runner has sampled anything for ``IDLE_LIMIT_S``: RLlib would go on for ever, and learn
+                from what there is over and over. Tune then restarts the trial, as often as ``max_failures`` says.
+        """
+        done = super().training_step()
+        steps, now = self.num_env_steps, time.monotonic()
+        if steps != self._stands[0]:
+            self._stands = steps, now
+        elif now - self._stands[1] > IDLE_LIMIT_S:
+            raise StalledError(f"nothing was sampled for {IDLE_LIMIT_S:.0f} s: environment steps stand at {steps}")
+        return done
 
     def _fatal(self, error: Exception) -> dict[str, Any]:
         """End the trial without another try: from the same checkpoint the same would come of it."""

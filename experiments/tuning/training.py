@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 
 from envs.market import Market
 from experiments.cli import DONE, is_disk_error, is_user_error, log_to, write_json_flag
-from experiments.config import RunConfig, run_folder
+from experiments.config import RunConfig, run_folder, run_vault
 from experiments.models import Model
-from experiments.recovery.lock import run_lock
+from experiments.recovery.lock import lock_if_there, run_lock
 from experiments.run_files import LOG_FILE
 from experiments.tuning import session
 from experiments.tuning.branching import check_branch
@@ -31,8 +30,9 @@ def train_run(config: RunConfig, market: Market, resume_from: Mapping[str, str] 
         Exit code.
     """
     folder, known = run_folder(config), is_known(config)
-    with run_lock(folder) if folder.exists() else nullcontext():
-        reports = check_checkpoints(folder, is_named=resume_from is not None) if known else []
+    with lock_if_there(folder):
+        is_named = resume_from is not None
+        reports = check_checkpoints(folder, is_named=is_named, vault=run_vault(config)) if known else []
         parent = check_branch(config, market) if config.branch_from is not None and not known else None
         opened = open_run(config, market)
     with run_lock(folder):

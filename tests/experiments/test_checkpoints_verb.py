@@ -249,3 +249,11 @@ def test_mistakes_are_refused_in_one_line(words, complaint, capsys, tmp_path, mo
     err = capsys.readouterr().err
     assert complaint in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("timestamp", ["2026-13-01T00:00:00+00:00", "2026-01-01T00:00:00x00:00", "2026-01-01", 7])
+def test_timestamp_that_is_damaged_hides_no_damage(folder, capsys, timestamp):
+    path = folder / "trial_0" / "checkpoint_000002" / "checkpoint_meta.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"timestamp": timestamp}))
+    assert asked("verify", folder) == 1
+    assert "checkpoint_meta.json" in capsys.readouterr().out

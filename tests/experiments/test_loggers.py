@@ -65,7 +65,7 @@ def test_records_that_a_full_disk_refused_follow_when_there_is_room(tmp_path, mo
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(loggers, "_append", full)
+        patch.setattr(loggers, "append", full)
         for number in (2, 3):
             logger.log_trial_result(0, trial, {"training_iteration": number})
     assert capsys.readouterr().err.count("No space left on device") == 2

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from clocked import Clocked
@@ -6,6 +8,7 @@ from runs import config_of
 
 from algos.learner import NonFiniteLossError, require_finite
 from experiments.recovery.stopping import STOP_FILE
+from experiments.tuning import trainables
 from experiments.tuning.trainables import StalledError
 
 # --- weights ----------------------------------------------------------------------------------------------------------
@@ -112,3 +115,31 @@ def test_request_to_stop_makes_the_iteration_a_checkpoint_and_the_last(clocked, 
     (tmp_path / STOP_FILE).write_text("SIGTERM")
     result = trainable.step()
     assert (result["done"], result["is_stopped"], result["should_checkpoint"]) == (True, True, True)
+
+
+def test_runners_that_sample_nothing_within_an_iteration_are_a_failure(clocked, monkeypatch):
+    """As RLlib's own algorithms, which go on with an iteration until what is due has been sampled."""
+    clock, ended = SimpleNamespace(now=0.0), [4, 4, 0, 4, 0, 0, 0, 0, 4]
+    clock.monotonic, clock.perf_counter = (lambda: clock.now), (lambda: clock.now)
+    monkeypatch.setattr(trainables, "time", clock)
+    monkeypatch.setattr(trainables, "IDLE_LIMIT_S", 250.0)
+
+    def train_once(self):
+        clock.now += 100.0
+        self.ended += ended.pop(0)
+
+    def step(self):
+        for _ in range(2):
+            self.training_step()
+        while ended[0] == 0:
+            self.training_step()
+        return {}
+
+    monkeypatch.setattr(Algorithm, "training_step", train_once)
+    monkeypatch.setattr(Algorithm, "step", step)
+    trainable = Clocked(config_of("dqn", episodes=400, checkpoint_interval=4), [1.0] * 9)
+    trainable.step()
+    clock.now += 1e6  # between two iterations a checkpoint may take its time
+    with pytest.raises(StalledError, match="nothing was sampled for 250 s: environment steps stand at 240"):
+        trainable.step()
+    assert ended == [0, 4]

@@ -228,11 +228,13 @@ def test_results_that_could_not_be_written_are_refused_before_the_backtest(mista
     assert tree(folder) == before
 
 
-def test_run_that_another_process_writes_is_refused(mistake, folder):
+@pytest.mark.parametrize("words", [[], ["--resume", "never"], ["--resume", "never", "--search.num-trials", 2]])
+def test_run_that_another_process_writes_is_refused_and_stays_where_it_is(mistake, folder, words):
     before = tree(folder)
     with run_lock(folder):
-        assert "is being written by process" in mistake("--name", "old")
+        assert "is being written by process" in mistake("--name", "old", *words)
     assert tree(folder) == before
+    assert [path.name for path in folder.parent.iterdir()] == ["old"]
 
 
 def test_other_prices_under_an_old_name_are_refused(mistake, folder):

@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -84,6 +85,16 @@ def test_what_a_run_holds_already_is_not_needed_again():
     with pytest.raises(InputError, match="lower --keep, or choose another --storage"):
         check_disk(config_of("ppo"), DiskUse(each=10, total=90, in_flight=10, free=40, used=59))
     check_disk(config_of("ppo"), DiskUse(each=10, total=90, in_flight=10, free=None, used=0))
+
+
+def test_only_checkpoints_that_stay_or_make_room_are_counted_as_held(tmp_path):
+    config = replace(config_of("ppo"), storage=str(tmp_path), name="dow")
+    for name in ("checkpoint_000001", "best_checkpoint", "damaged-checkpoint_000000"):
+        (tmp_path / "dow" / "trial_0" / name).mkdir(parents=True)
+        (tmp_path / "dow" / "trial_0" / name / "weights").write_bytes(b"x" * 100)
+    (tmp_path / "dow" / "train.log").write_bytes(b"x" * 100)
+    assert predicted(config).used == 200
+    assert predicted(replace(config, resume="never")).used == 0, "what is moved aside stays on the disk"
 
 
 def test_sizes_are_short():

@@ -20,7 +20,7 @@ class Machine:
         self.folder.mkdir(parents=True)
         (self.folder / "config.json").write_text("{}")
 
-    def save(self, step, *, reaches_store=True, is_best=False):
+    def save(self, step, *, reaches_store=True, is_best=False, value=None):
         """One due save: a replay buffer whose segments are finished one by one, weights, a line in the records."""
         records = self.folder / "trial_0" / "result.json"
         records.parent.mkdir(exist_ok=True)
@@ -38,6 +38,7 @@ class Machine:
             (folder / "replay" / "0-0-open.open").write_text(f"open at {step}")
             (folder / "weights").write_text(f"weights of {step}")
             meta = {"episode": step, "is_best": is_best, "timestamp": "2026-01-01T00:00:00+00:00"}
+            meta["metric_value"] = value
             (folder / "checkpoint_meta.json").write_text(json.dumps(meta))
 
         self.previous = self.shelf.publish(write, previous=self.previous)

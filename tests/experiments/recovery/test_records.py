@@ -77,11 +77,20 @@ def test_line_that_has_changed_on_the_disk_goes_and_no_other(trial, name):
     assert (trial / name).read_bytes() == wanted, "a quote does not take in the lines after it"
 
 
-def test_table_whose_header_has_changed_stays(trial):
-    whole = (trial / "progress.csv").read_bytes()
-    (trial / "progress.csv").write_bytes(b"\xf4" + whole[1:])
-    truncate_records(trial, 4)
-    assert (trial / "progress.csv").read_text() == "\N{REPLACEMENT CHARACTER}" + whole[1:].decode()
+@pytest.mark.parametrize(
+    "damage",
+    [lambda table: b"\xf4" + table[1:], lambda table: table.replace(b"\n", b"", 1), lambda table: b""],
+    ids=["a byte of its header", "the end of its header", "all of it"],
+)
+def test_table_without_a_header_is_set_aside_and_written_anew(trial, damage):
+    damaged = damage((trial / "progress.csv").read_bytes())
+    (trial / "progress.csv").write_bytes(damaged)
+    for _ in range(2):
+        truncate_records(trial, 4)
+        with (trial / "progress.csv").open() as file:
+            assert [row["training_iteration"] for row in csv.DictReader(file)] == ["1", "2", "3", "4"]
+    aside = [path.read_bytes() for path in trial.glob("damaged-*")]
+    assert aside == ([damaged] if damaged else [])
 
 
 def test_replacement_that_is_cut_short_keeps_the_old_records(trial, monkeypatch):

@@ -63,6 +63,7 @@ INSTANTS = (
     (RecordedSearch, "on_trial_complete"),
     (population, "copy_checkpoint"),
     (reconcile, "mend_best"),
+    (reconcile, "restore_best"),
 )
 
 
@@ -149,7 +150,8 @@ class Trial:
 def settings(scheduler, num_trials):
     found = SimpleNamespace(scheduler=scheduler, num_trials=num_trials, max_concurrent=1, grace_episodes=16)
     found.__dict__.update(reduction_factor=2, perturbation_interval=16, quantile_fraction=0.4, resample_probability=0.3)
-    return SimpleNamespace(search=found, episodes=TARGET, seed=7, algo="ppo", ppo=SimpleNamespace(network="mlp"))
+    own = {"algo": "ppo", "ppo": SimpleNamespace(network="mlp"), "storage": "results", "name": "search"}
+    return SimpleNamespace(search=found, episodes=TARGET, seed=7, **own)
 
 
 def rehearse(folder, scheduler, *, num_trials=3, clock=None):

@@ -159,3 +159,53 @@ def test_last_result_passes_over_lines_that_cannot_be_read(tmp_path):
     for flipped in (bytes([three[0] | 0x80]) + three[1:], three[:2] + b"x" + three[3:]):
         (tmp_path / "result.json").write_bytes(b"\n".join([one, two, flipped, three[:9]]))
         assert last_result(tmp_path) == {"training_iteration": 2}
+
+
+@pytest.fixture
+def interrupted(tmp_path):
+    """A search of two trials, each with two checkpoints of which the newer is the best; the first has ended."""
+
+    def write(folder):
+        meta = {"episode": 16, "is_best": True, "metric_name": "sharpe", "metric_value": 0.5}
+        (folder / "checkpoint_meta.json").write_text(json.dumps(meta))
+        (folder / "run_state.json").write_text('{"iteration": 2}')
+
+    record = SearchRecord(tmp_path)
+    record.trials = [TrialRecord(f"0000{i}", {}, {}) for i in range(2)]
+    record.trials[0].state = "COMPLETE"
+    for trial in record.trials:
+        shelf = CheckpointShelf(tmp_path / trial.folder_name)
+        for _ in range(2):
+            shelf.publish(write)
+        shutil.copytree(shelf.published()[-1], shelf.folder / "best_checkpoint")
+    record.save()
+    return record
+
+
+def damage(checkpoint):
+    (checkpoint / "checkpoint_meta.json").write_text("{}")
+
+
+def test_trial_none_of_whose_checkpoints_is_whole_is_no_failure_and_not_started_over(interrupted):
+    trial = interrupted.trials[1]
+    folder = interrupted.folder / trial.folder_name
+    for path in CheckpointShelf(folder).published():
+        damage(path)
+    words = r"none of the 2 checkpoints in .*trial_00001 is whole.*_meta.json: has 2 bytes.*move trial_00001 out"
+    with pytest.raises(InputError, match=words):
+        reconcile(interrupted)
+    with pytest.raises(InputError, match="they were set aside before; put one back, or move"):
+        reconcile(interrupted)
+    assert not trial.has_ended
+    shutil.copytree(folder / "best_checkpoint", folder / "checkpoint_000001")
+    assert reconcile(interrupted) == [], "one that was put back is gone on from"
+
+
+@pytest.mark.parametrize("number", [0, 1], ids=["of a trial that has ended", "of one that goes on"])
+def test_damaged_best_checkpoint_of_a_trial_is_set_aside_and_made_again(interrupted, capsys, number):
+    folder = interrupted.folder / interrupted.trials[number].folder_name
+    damage(folder / "best_checkpoint")
+    reconcile(interrupted)
+    assert json.loads((folder / "best_checkpoint" / "checkpoint_meta.json").read_text())["metric_value"] == 0.5
+    assert (folder / "damaged-best_checkpoint").is_dir()
+    assert "best_checkpoint is damaged" in capsys.readouterr().out

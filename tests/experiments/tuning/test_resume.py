@@ -1,6 +1,7 @@
 """What may change when a run or a search is carried on, and what it is carried on from."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,7 @@ from trials import folder_of
 from tune_plans import plan, write_tune_files
 
 from envs.errors import InputError
-from experiments.config import config_from_json, config_to_json, parse_run, run_folder
+from experiments.config import config_from_json, config_to_json, parse_run, run_folder, run_vault
 from experiments.run import run as start
 from experiments.run_files import SEARCH_FILE
 from experiments.run_record import read_run_record, write_run_record
@@ -219,3 +220,60 @@ def test_run_is_restored_by_a_plan_of_its_own_only(run, capsys, told, num_env_ru
     said = capsys.readouterr().out
     assert words in said
     assert bool(said) == bool(words)
+
+
+@pytest.fixture
+def stored(tmp_path, monkeypatch):
+    """A run in a store, which here is a folder, and the address of one of its checkpoints."""
+    monkeypatch.setenv("TRADING_FLOOR_WORK", str(tmp_path / "work"))
+    run = replace(make_run(tmp_path / "dow"), storage=f"file://{tmp_path}/store")
+    vault = run_vault(run)
+    for path in (tmp_path / "dow").glob("checkpoint_*"):
+        shutil.move(path, tmp_path / "dow" / "trial_0" / path.name)
+    shutil.copytree(tmp_path / "dow", vault.folder)
+    write_summary(vault.folder, {"status": "running", "latest_checkpoint": "trial_0/checkpoint_000003"})
+    record = read_run_record(vault.folder)
+    write_run_record(**{**vars(record), "config": config_to_json(run)})
+    vault.push_files()
+    for path in sorted(vault.folder.glob("trial_0/checkpoint_*")):
+        vault.push_checkpoint(path)
+    return vault, f"{vault.address}/trial_0/checkpoint_000001"
+
+
+def test_same_command_again_goes_on_where_the_named_checkpoint_is_in_a_store(stored, capsys):
+    vault, named = stored
+    config, _ = parse_run(["--resume", named])
+    assert (config.storage, config.name) == (vault.address.removesuffix("/dow"), "dow")
+    before = resume.named_checkpoint(config)
+    assert before["checkpoint"] == "trial_0/checkpoint_000001"
+    write_run_record(**{**vars(read_run_record(vault.folder)), "resume_from": before})
+    vault.push_files()
+    for is_there in (True, False):  # at last retention has deleted it, here and in the store
+        if not is_there:
+            shutil.rmtree(vault.folder / before["checkpoint"])
+            vault.store.delete_all(before["checkpoint"])
+        assert resume.named_checkpoint(parse_run(["--resume", named])[0]) is None
+        assert "was gone back to before" in capsys.readouterr().out
+    assert resume.named_checkpoint(parse_run(["--resume", vault.address])[0]) is None, "the run itself"
+
+
+def test_run_of_a_named_checkpoint_is_found_when_that_is_gone(run):
+    named = run_folder(run) / "checkpoint_000001"
+    shutil.rmtree(named)
+    config, _ = parse_run(["--resume", str(named)])
+    assert run_folder(config) == run_folder(run)
+    with pytest.raises(InputError, match="checkpoint_000001 does not exist"):
+        resume.named_checkpoint(config)
+    with pytest.raises(InputError, match="nowhere does not exist"):
+        parse_run(["--resume", str(named.parents[1] / "nowhere")])
+
+
+@pytest.mark.parametrize("spelled", ["{}/../dow/checkpoint_000001", "{}/trial/checkpoint_000001"])
+def test_named_checkpoint_is_the_same_however_it_is_spelled(run, spelled):
+    folder = run_folder(run)
+    (folder / "trial").symlink_to(folder)
+    record = read_run_record(folder)
+    before = resume.named_checkpoint(replace(run, resume=str(folder / "checkpoint_000001")))
+    write_run_record(**{**vars(record), "resume_from": before})
+    write_summary(folder, {"status": "running"})
+    assert resume.named_checkpoint(replace(run, resume=spelled.format(folder))) is None

@@ -1,0 +1,105 @@
+"""What is damaged in the working folder of a run that is kept in a store is brought back from there."""
+
+import json
+
+import pytest
+
+from envs.errors import InputError
+from experiments.recovery.manifests import find_damage
+from experiments.tuning.best import newest_whole, restore_best
+from experiments.tuning.monitor import copy_folder
+
+
+@pytest.fixture
+def told():
+    return []
+
+
+def damage(checkpoint):
+    (checkpoint / "weights").write_text("weights of 9")
+
+
+def copy_best(machine, *, reaches_store=True):
+    """Make the newest checkpoint the best one, as the monitor does."""
+    best = machine.shelf.folder / "best_checkpoint"
+    copy_folder(machine.shelf.published()[-1], best)
+    if reaches_store:
+        machine.vault.push_checkpoint(best)
+    return best
+
+
+def value_of(checkpoint):
+    return json.loads((checkpoint / "checkpoint_meta.json").read_text())["metric_value"]
+
+
+def test_newest_checkpoint_that_is_damaged_here_is_brought_back(first, told, address):
+    for step in (1, 2, 3):
+        first.save(step)
+    newest = first.shelf.published()[-1]
+    damage(newest)
+    assert newest_whole(newest.parent, told.append, vault=first.vault) == newest
+    assert (newest / "weights").read_text() == "weights of 3"
+    assert (newest.parent / f"damaged-{newest.name}" / "weights").read_text() == "weights of 9"
+    assert told[0].startswith(f"checkpoint {newest.name} is damaged, weights")
+    assert told[1:] == [f"{newest.name} is brought back from {address}, where it is whole"]
+
+
+def test_of_several_that_are_damaged_here_only_the_newest_that_the_store_has_is_brought_back(first, told):
+    for step in (1, 2):
+        first.save(step)
+    first.save(3, reaches_store=False)
+    for path in first.shelf.published():
+        damage(path)
+    found = newest_whole(first.shelf.folder, told.append, vault=first.vault)
+    assert found.name == "checkpoint_000001"
+    assert first.shelf.published() == [found]
+
+
+def test_what_is_damaged_in_both_places_is_passed_over(first, told, tmp_path):
+    for step in (1, 2):
+        first.save(step)
+    older, newest = first.shelf.published()
+    damage(newest)
+    (pack,) = (tmp_path / "store" / "dow" / "trial_0" / newest.name).glob("*.tar")
+    pack.write_bytes(pack.read_bytes()[:-1])
+    assert newest_whole(newest.parent, told.append, vault=first.vault) == older
+    assert len(told) == 1
+
+
+def test_damaged_best_is_brought_back_and_not_written_over_in_the_store(first, told):
+    first.keep = 1
+    first.save(1, value=3.0)
+    best = copy_best(first)
+    first.save(2, value=2.0)
+    damage(best)
+    restore_best(best.parent, told.append, vault=first.vault)
+    assert value_of(best) == 3.0
+    assert find_damage(best) == []
+    assert told[0].startswith("best_checkpoint is damaged, weights")
+    assert told[1:] == [f"best_checkpoint is brought back from {first.vault.address}, where it is whole"]
+    first.vault.push_all()
+    assert first.vault.check("trial_0/best_checkpoint") is None
+    best.rename(best.with_name("elsewhere"))
+    restore_best(best.parent, told.append, vault=first.vault)
+    assert value_of(best) == 3.0, "and so is one that is gone"
+
+
+def test_best_of_the_store_gives_way_to_a_better_one_that_is_left_here(first, told):
+    first.save(1, value=1.0)
+    copy_best(first)
+    first.save(2, value=2.0)
+    best = copy_best(first, reaches_store=False)
+    damage(best)
+    restore_best(best.parent, told.append, vault=first.vault)
+    assert value_of(best) == 2.0
+
+
+def test_store_that_does_not_answer_is_named(first, told, monkeypatch):
+    def fetch(name):
+        raise OSError("no answer")
+
+    first.save(1)
+    damage(first.shelf.published()[0])
+    monkeypatch.setattr(first.vault, "fetch", fetch)
+    with pytest.raises(InputError, match=r"file://.*/dow cannot be read: no answer"):
+        newest_whole(first.shelf.folder, told.append, vault=first.vault)
