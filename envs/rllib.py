@@ -185,6 +185,10 @@ class TradingEnv(MultiAgentEnv):
         self._fresh = self.floor.observe() if state["is_over"] else None
         self.agents = [] if state["is_over"] else list(self.possible_agents)
 
+    def leave_episode(self) -> None:
+        """Make the next reset begin an episode of its own, in place of one that has begun already."""
+        self._fresh = None
+
     def _actions(self, action_dict: Mapping[str, Any]) -> torch.Tensor:
         for agent in self.possible_agents:
             if agent not in action_dict:

@@ -422,3 +422,5 @@ def _begin_new_episodes(runner: Any) -> None:
         begin()
     elif not runner._needs_initial_reset:  # RLlib's own, which would seed its environments as it did at first
         runner._needs_initial_reset, runner._seed = True, None
+        for env in runner.env.envs:
+            env.unwrapped.leave_episode()
