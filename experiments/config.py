@@ -33,11 +33,12 @@ from experiments.algorithm_names import RUNNER_OF_ALGO, SECTION_OF_ALGO, AlgoNam
 from experiments.arguments import build_settings, dump_settings, parse_flags, print_help, scan_flags
 from experiments.layers import check_keys, flatten, merge, read_yaml
 from experiments.metric_names import check_metric_name
-from experiments.recovery.places import place_of, pulled, vault_of, working_folder
+from experiments.recovery.places import place_here, place_of, pulled, vault_of, working_folder
+from experiments.recovery.store import absolute
 from experiments.recovery.vault import Vault
 from experiments.run_files import RECORD_FILE
 from experiments.run_folders import check_name, has_begun
-from experiments.run_record import find_run_folder, read_run_record
+from experiments.run_record import find_run_folder, name_of_run, read_run_record
 from experiments.settings import settings_of, value_of
 
 PRESETS = Path(__file__).parent / "presets"
@@ -220,10 +221,10 @@ def parse_run(argv: Sequence[str], *, prog: str = "experiments/run.py") -> tuple
     asked = {name: str(value) for name, value in by_file.items() if value is not None} | asked
     if "name" in asked:
         check_name(asked["name"])
-    base = merge(_model_layer(asked.get("load_model")), _preset_layer(asked.get("preset")))
+    base = _preset_layer(asked.get("preset"))
     of_run = _run_layer(asked, base)
-    if not of_run:  # a branch that exists has taken over what it needs, and its parent may be gone
-        base = merge(_branch_layer(asked.get("branch_from")), base)
+    if not of_run:  # a run that exists has taken over what it needs, and what it was made from may be gone
+        base = merge(merge(_branch_layer(asked.get("branch_from")), _model_layer(asked.get("load_model"))), base)
     base = merge(merge(base, of_run), by_file)
     algo = (flags["algo"][0] if "algo" in flags else None) or base.get("algo", RunConfig.algo)
     flags = scan_algo_flags(RunConfig, argv, algo, aliases=ALIASES)  # only now is known whose network is meant
@@ -338,9 +339,9 @@ def read_config_file(path: str | None) -> dict[str, Any]:
 
 def _default_name(preset: str | None, algo: str, load_model: str | None, branch_from: str | None) -> str:
     if branch_from is not None:
-        return f"branch-of-{_name_of_parent(Path(branch_from).absolute())}"
+        return f"branch-of-{name_of_run(place_here(branch_from))}"
     if load_model is not None:
-        return f"from-{find_run_folder(load_model).name}"
+        return f"from-{name_of_run(place_here(load_model))}"
     return f"{preset or 'default'}-{algo}"
 
 
@@ -363,12 +364,6 @@ def _branch_layer(path: str | None) -> dict[str, Any]:
     config = config_to_json(read_run_config(find_run_folder(path)))
     own = (*PER_INVOCATION, "name", "storage", "load_model", "branch_from")
     return {name: value for name, value in config.items() if name not in own}
-
-
-def _name_of_parent(path: Path) -> str:
-    """Name of the run that a path lies in, also where the checkpoint that it names is gone."""
-    runs = [folder for folder in (path, *path.parents[:2]) if (folder / RECORD_FILE).is_file()]
-    return runs[0].name if runs else path.name
 
 
 def _run_layer(asked: Mapping[str, str], base: Mapping[str, Any]) -> dict[str, Any]:
@@ -402,10 +397,10 @@ def _run_layer(asked: Mapping[str, str], base: Mapping[str, Any]) -> dict[str, A
 
 
 def _starts_from_other(asked: Mapping[str, str], recorded: Mapping[str, Any]) -> bool:
-    """Whether a preset or weights are named that a run, which nothing has come of yet, was not given before."""
-    weights = asked.get("load_model")
-    same_weights = weights is None or str(Path(weights).expanduser().absolute()) == recorded["load_model"]
-    return asked.get("preset", recorded["preset"]) != recorded["preset"] or not same_weights
+    """Whether a preset, weights or a parent are named that a run, which nothing has come of yet, was not given."""
+    sources = [name for name in ("load_model", "branch_from") if name in asked]
+    has_other = any(absolute(asked[name]) != recorded.get(name) for name in sources)
+    return has_other or asked.get("preset", recorded["preset"]) != recorded["preset"]
 
 
 _DESCRIPTION = (

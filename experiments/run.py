@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import experiments.interrupts  # noqa: F401  before what takes seconds to import
@@ -13,7 +12,7 @@ from experiments.backtesting.places import OWN
 from experiments.cli import DONE, check_json_flag, write_json_flag
 from experiments.config import RunConfig, floor_spec, parse_run, run_folder, run_vault
 from experiments.recovery.places import check_storage
-from experiments.recovery.store import is_remote
+from experiments.recovery.store import absolute
 from experiments.run_folders import check_folder
 from experiments.settings import value_of
 from experiments.tuning.ending import backtest_run, finish_in_store, repeat_backtest
@@ -45,7 +44,7 @@ def _train(config: RunConfig, by_hand: dict[str, Any]) -> int:
 
     if resume.is_known(config):
         resume.check_changes(config, by_hand)
-        if config.resume == "auto" and resume.is_complete(config):
+        if resume.is_automatic(config) and resume.is_complete(config):
             return _say_complete(config, by_hand)
     elif config.resume not in ("auto", "never"):
         raise resume.nothing_to_resume(config)
@@ -94,19 +93,15 @@ def _with_absolute_paths(config: RunConfig, by_hand: dict[str, Any]) -> RunConfi
     """Make the paths of prices and weights absolute: workers run elsewhere, and later commands too."""
     changed = config
     if config.load_model is not None:
-        changed = replace(changed, load_model=_absolute(config.load_model))
+        changed = replace(changed, load_model=absolute(config.load_model))
     if config.branch_from is not None:
-        changed = replace(changed, branch_from=_absolute(config.branch_from))
+        changed = replace(changed, branch_from=absolute(config.branch_from))
     if config.data.path is not None:
-        changed = replace(changed, data=replace(config.data, path=_absolute(config.data.path)))
+        changed = replace(changed, data=replace(config.data, path=absolute(config.data.path)))
     by_hand.update(
         {name: value_of(changed, name) for name in ("load_model", "branch_from", "data.path") if name in by_hand}
     )
     return changed
-
-
-def _absolute(path: str) -> str:
-    return path if is_remote(path) else str(Path(path).expanduser().absolute())
 
 
 if __name__ == "__main__":

@@ -122,6 +122,18 @@ def find_run_folder(path: str | Path, *, may_be_gone: bool = False) -> Path:
     raise InputError(f"{path} is neither a run folder nor a checkpoint in one: {found}")
 
 
+def name_of_run(path: Path) -> str:
+    """Name of the run that a path is, or lies in, be it that the checkpoint, or even the run, has been deleted.
+
+    Args:
+        path: Absolute.
+    """
+    places = (path, *path.parents[:_LEVELS_OF_A_CHECKPOINT])
+    if runs := [folder for folder in places if (folder / RECORD_FILE).is_file()]:
+        return runs[0].name
+    return next((folder.parent.name for folder in places if folder.name.startswith("trial_")), path.name)
+
+
 def _not_a_record(path: Path) -> str | None:
     """Say why a file is no run's record; None where it is one, of whatever format."""
     try:

@@ -62,6 +62,25 @@ def lock_if_there(folder: Path) -> AbstractContextManager[None]:
     return run_lock(folder) if folder.exists() else nullcontext()
 
 
+def is_held_by_another(folder: Path) -> bool:
+    """Whether a process other than this one holds a run folder.
+
+    Args:
+        folder: The run folder.
+    """
+    try:
+        with (folder / LOCK_FILE).open("rb") as file:
+            owner = json.loads(file.read() or b"{}").get("pid")
+            if owner in (None, os.getpid()) or not Path(f"/proc/{owner}").exists():
+                return False  # nobody, this one, or one that has died: only else is the lock itself asked
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except (OSError, ValueError, AttributeError):
+        return False
+    return False
+
+
 def _owner(path: Path) -> str:
     try:
         owner = json.loads(path.read_text(encoding="utf-8"))

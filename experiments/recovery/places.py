@@ -13,7 +13,7 @@ from envs.errors import InputError
 from experiments.recovery.lock import run_lock
 from experiments.recovery.stopping import forget_request
 from experiments.recovery.store import Store, first_line, is_remote, join
-from experiments.recovery.tune_files import mend_tune_files, planned_env_runners, reopen
+from experiments.recovery.tune_files import mend_tune_files, planned_scaling, reopen
 from experiments.recovery.vault import Vault
 from experiments.reporting.files import WriteError, check_folder_writable, read_json
 from experiments.run_files import RECORD_FILE, SEARCH_FILE, SUMMARY_FILE
@@ -194,7 +194,7 @@ def _mend(folder: Path, path: str | Path, report: Callable[[str], None], *, vaul
     settings = {name: config[name] for name in ("algo", "seed", "max_failures")} | {"address": address}
     if not mend_tune_files(folder, report, settings=settings, resume_from=record.get("resume_from")):
         raise InputError(f"{path} cannot be restored by Tune alone: {by_hand}")
-    wanted, planned = config["scaling"]["num_env_runners"], planned_env_runners(folder)
+    wanted, planned = config["scaling"]["num_env_runners"], planned_scaling(folder).get("num_env_runners")
     if planned != wanted:
         raise InputError(f"{path} was planned for {planned} env runners and now has {wanted}: {by_hand}")
     summary = read_json(folder / SUMMARY_FILE) if (folder / SUMMARY_FILE).is_file() else {}

@@ -15,7 +15,7 @@ from typing import Any
 
 from algos.settled import Settled, to_disk
 from experiments.recovery.manifests import find_damage, seal
-from experiments.run_files import BEST_FOLDER, META_FILE, PROGRESS_FILE, RESULT_FILE
+from experiments.run_files import BEST_FOLDER, META_FILE, PROGRESS_FILE, RECORD_FILE, RESULT_FILE, STATE_FILE
 
 PREFIX = "checkpoint_"
 STAGED_PREFIX = ".publishing-"
@@ -170,8 +170,22 @@ class CheckpointShelf:
         """What ``prune`` would delete."""
         published = self.published()
         doomed = set(superfluous([path.name for path in published], keep, keep_every=keep_every))
-        spared = self.owed_best() if doomed else None
-        return [path for path in published if path.name in doomed and path != spared]
+        spared = (self.owed_best(), self.gone_back_to(keep)) if doomed else ()
+        return [path for path in published if path.name in doomed and path not in spared]
+
+    def gone_back_to(self, keep: int) -> Path | None:
+        """The checkpoint that the user has named to go back to, for as long as those that stay do not all follow it.
+
+        Args:
+            keep: How many of the newest stay.
+        """
+        named = _json_of(self.folder.parent / RECORD_FILE).get("resume_from")
+        if not isinstance(named, dict):
+            return None
+        newest = self.published()[-max(1, keep) :]
+        if all(_json_of(path / STATE_FILE).get("resume_from") == named for path in newest):
+            return None
+        return self.folder.parent / str(named.get("checkpoint"))
 
     def sweep(self) -> None:
         """Remove what a kill in mid-write or mid-delete has left; nothing in it was ever published, or still wanted."""
@@ -192,11 +206,16 @@ def superfluous(names: Sequence[str], keep: int, *, keep_every: int | None = Non
 
 def read_meta(checkpoint: Path) -> dict[str, Any]:
     """What a checkpoint says of itself; nothing where that cannot be read, as in a damaged one."""
+    return _json_of(checkpoint / META_FILE)
+
+
+def _json_of(path: Path) -> dict[str, Any]:
+    """What a file holds; nothing where that cannot be read."""
     try:
-        meta = json.loads((checkpoint / META_FILE).read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return meta if isinstance(meta, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 def _taken(meta: Mapping[str, Any]) -> tuple[float, int]:

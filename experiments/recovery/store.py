@@ -175,6 +175,15 @@ class _MissingError(Exception):
     """An object is not there; not an OSError, which ``whole_file`` would take for a failing disk."""
 
 
+def absolute(path: str) -> str:
+    """Make a path absolute; an address stays as it is.
+
+    Args:
+        path: Of a folder or file, or an address in a store.
+    """
+    return path if is_remote(path) else str(Path(path).expanduser().absolute())
+
+
 def first_line(error: BaseException) -> str:
     """What a store has answered, without the rest of it."""
     return (str(error).splitlines() or [type(error).__name__])[0]

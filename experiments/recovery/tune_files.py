@@ -231,12 +231,16 @@ def _has_ended(trial: Mapping[str, Any]) -> bool:
     return trial.get("status") == "TERMINATED"
 
 
-def planned_env_runners(folder: Path) -> int | None:
-    """For how many env runners Tune has planned a run; None where its account is damaged or has no trial."""
+def planned_scaling(folder: Path) -> dict[str, Any]:
+    """The processors and devices that Tune has planned a run for; nothing where its account is damaged or has no trial.
+
+    Args:
+        folder: The run folder.
+    """
     try:
-        return int(_trial_in(_newest(folder, STATE_FILES))["config"]["run"]["scaling"]["num_env_runners"])
-    except (KeyError, TypeError):
-        return None
+        return dict(_trial_in(_newest(folder, STATE_FILES))["config"]["run"]["scaling"])
+    except (KeyError, TypeError, ValueError):
+        return {}
 
 
 def _trial_in(path: Path) -> dict[str, Any]:

@@ -12,22 +12,23 @@ that needs them.
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import shutil
-import sqlite3
 import tarfile
 import tempfile
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, closing, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from algos.replay_files import FOLDER as SHARED_FOLDER
 from algos.replay_files import SHARED_ENDING
 from envs.errors import InputError
-from experiments.recovery.lease import LEASE_FILE, LostLeaseError, check_lease, hold_lease
-from experiments.recovery.lock import LOCK_FILE
+from experiments.recovery.lease import LostLeaseError, check_lease, hold_lease
+from experiments.recovery.lock import is_held_by_another
 from experiments.recovery.manifests import MANIFEST_FILE, MARKER_FILE, file_sha256, find_damage
 from experiments.recovery.shelf import (
     DAMAGED_PREFIX,
@@ -38,15 +39,19 @@ from experiments.recovery.shelf import (
     checkpoint_number,
     superfluous,
 )
-from experiments.recovery.stopping import STOP_FILE
+from experiments.recovery.small_files import (
+    SEGMENTS,
+    checkpoints_of,
+    content_of,
+    is_of_a_run,
+    is_small_file,
+    named_in,
+    small_files,
+)
 from experiments.recovery.store import PATIENCE_S, Store, join
 from experiments.run_files import BEST_FOLDER, BRANCH_FOLDER, META_FILE, RECORD_FILE, SUMMARY_FILE
 
-SEGMENTS = "segments"
 PACK_PREFIX = "pack-"
-_NOT_KEPT = (STAGED_PREFIX, DAMAGED_PREFIX, OVERTAKEN_PREFIX, ".")
-_NOT_FILES = (LOCK_FILE, STOP_FILE, LEASE_FILE)
-"""What says who works on the run, here or in the store, and is no part of it."""
 
 
 class Vault:
@@ -85,15 +90,15 @@ class Vault:
             OSError: if the store does not take them, or another process holds the run there.
         """
         check_lease(self.store, self.folder)
-        for path in self._small_files():
+        for path in small_files(self.folder):
             try:
                 stat = path.stat()
                 stamp = (stat.st_mtime_ns, stat.st_size)
                 name = path.relative_to(self.folder).as_posix()
                 if self._pushed.get(name) == stamp:
                     continue
-                content = _content(path)
-                if name == SUMMARY_FILE and not all(map(self._is_stored, _named_in(content))):
+                content = content_of(path)
+                if name == SUMMARY_FILE and not all(map(self._is_stored, named_in(content))):
                     continue
                 self.store.put(name, content)
                 self._pushed[name] = stamp
@@ -110,15 +115,25 @@ class Vault:
             report: Told one line about each thing that is damaged or set aside.
 
         Raises:
+            InputError: if the store holds a run but not its record.
             OSError: if the store does not answer.
         """
+        with self._alone():
+            self._pull(report)
+
+    def _pull(self, report: Callable[[str], None]) -> None:
+        if is_held_by_another(self.folder):
+            return  # whoever writes to the folder has brought it up to date
         names = self.store.names()
+        if RECORD_FILE not in names and not (self.folder / RECORD_FILE).is_file() and any(map(is_of_a_run, names)):
+            raise InputError(
+                f"{self.address} has lost its {RECORD_FILE}, nothing is started over it: put it back, or choose "
+                "another --name"
+            )
         if RECORD_FILE not in names or self._is_ahead(names):
             return
         for name in sorted(names):
-            parts = name.split("/")
-            is_ours = not parts[-1].startswith(".") and parts[-1] not in _NOT_FILES
-            if is_ours and not self._is_checkpoint_part(parts) and parts[0] != SEGMENTS:
+            if is_small_file(name):
                 self.store.download(name, self.folder / name)
         trials = sorted({n.split("/")[0] for n in names if n.startswith("trial_")})
         may_mend = self._may_write()
@@ -138,7 +153,7 @@ class Vault:
         for trial in sorted(self.folder.glob("trial_*")):
             wanted += [*CheckpointShelf(trial).published()[-1:], trial / BEST_FOLDER]
         if (self.folder / SUMMARY_FILE).is_file():
-            wanted += [self.folder / name for name in _named_in((self.folder / SUMMARY_FILE).read_bytes())]
+            wanted += [self.folder / name for name in named_in((self.folder / SUMMARY_FILE).read_bytes())]
         for checkpoint in dict.fromkeys(wanted):
             if checkpoint.is_dir() and not find_damage(checkpoint):
                 self.push_checkpoint(checkpoint)
@@ -156,7 +171,9 @@ class Vault:
         """
         check_lease(self.store, self.folder)
         name = checkpoint.relative_to(self.folder).as_posix()
-        seal = (checkpoint / MARKER_FILE).read_text(encoding="utf-8")
+        seal = file_sha256(checkpoint / MANIFEST_FILE)
+        if (checkpoint / MARKER_FILE).read_bytes() != seal.encode():
+            raise OSError(errno.EIO, f"{checkpoint} is damaged: the one in the store stays")
         known = self._read_marker(name)
         if known is not None and known["seal"] == seal:
             return
@@ -206,9 +223,12 @@ class Vault:
             OSError: if the store does not answer, or another process holds the run there.
         """
         check_lease(self.store, self.folder)
-        named = _checkpoints_of(self.store.get_json(SUMMARY_FILE))
-        if (owed := CheckpointShelf(self.folder / trial).owed_best()) is not None:
+        named = checkpoints_of(self.store.get_json(SUMMARY_FILE))
+        shelf = CheckpointShelf(self.folder / trial)
+        if (owed := shelf.owed_best()) is not None:
             named.append(f"{trial}/{owed.name}")
+        if (named_by_user := shelf.gone_back_to(keep)) is not None:
+            named.append(named_by_user.relative_to(self.folder).as_posix())
         names = self.store.names(trial)
         stored = sorted(n.split("/")[0] for n in names if n.endswith(f"/{MARKER_FILE}"))
         markers = {name: self._read_marker(f"{trial}/{name}") for name in stored}
@@ -236,9 +256,10 @@ class Vault:
             InputError: if it is not there, or damaged.
         """
         target = self.folder / name
-        if target.is_dir() and not find_damage(target):
-            return target
-        damage = self._fetch(name)
+        with self._alone():
+            if target.is_dir() and not find_damage(target):
+                return target
+            damage = self._fetch(name)
         if damage is not None:
             raise InputError(f"{join(self.address, name)} is damaged, {damage}: name another checkpoint")
         return target
@@ -343,12 +364,15 @@ class Vault:
         for name in reversed(stored):
             marker = self._read_marker(f"{trial}/{name}")
             if marker is not None:
-                return self._seal_of(f"{trial}/{name}") == marker["seal"]
+                return self._has(f"{trial}/{name}", marker["seal"])
         return bool(CheckpointShelf(self.folder / trial).published())
 
-    def _seal_of(self, name: str) -> str | None:
-        path = self.folder / name / MARKER_FILE
-        return path.read_text(encoding="utf-8") if path.is_file() else None
+    def _has(self, name: str, seal: str) -> bool:
+        """Whether the checkpoint of this name that is here is the one with this seal, be one of its files damaged."""
+        marker, manifest = self.folder / name / MARKER_FILE, self.folder / name / MANIFEST_FILE
+        if marker.is_file() and marker.read_bytes() == seal.encode():
+            return True
+        return manifest.is_file() and file_sha256(manifest) == seal
 
     def _set_aside_overtaken(self, trial: str, stored: list[str], report: Callable[[str], None]) -> None:
         """Set aside what this machine has made of the run and another one has not gone on with."""
@@ -356,7 +380,7 @@ class Vault:
         for path in shelf.published():
             marker = self._read_marker(f"{trial}/{path.name}") if path.name in stored else None
             is_newer = bool(stored) and checkpoint_number(path.name) > checkpoint_number(stored[-1])
-            if is_newer or (marker is not None and self._seal_of(f"{trial}/{path.name}") != marker["seal"]):
+            if is_newer or (marker is not None and not self._has(f"{trial}/{path.name}", marker["seal"])):
                 aside = shelf.set_aside(path, prefix=OVERTAKEN_PREFIX)
                 report(f"{path.name} here is not what another machine has gone on with: set aside as {aside.name}")
 
@@ -382,59 +406,22 @@ class Vault:
     def _is_stored(self, name: str) -> bool:
         """Whether the store holds a checkpoint, and the one of that name that is here, where there is one."""
         marker = self._read_marker(name)
-        return marker is not None and self._seal_of(name) in (None, marker["seal"])
+        return marker is not None and (not (self.folder / name).is_dir() or self._has(name, marker["seal"]))
 
     def _read_marker(self, name: str) -> dict[str, Any] | None:
         """What the marker of a checkpoint says; None where it is missing, or not what was written."""
         marker = self.store.get_json(f"{name}/{MARKER_FILE}") or {}
         return marker if {"seal", "pack", "bytes", "sha256", "segments"} <= marker.keys() else None
 
-    def _small_files(self) -> list[Path]:
-        """Files of the run folder that are no part of a checkpoint."""
-        found = []
-        for path in self.folder.rglob("*"):
-            parts = path.relative_to(self.folder).parts
-            is_ours = not path.name.startswith(".") and path.name not in _NOT_FILES
-            is_kept = is_ours and not any(part.startswith(_NOT_KEPT) for part in parts[:-1])
-            if is_kept and not self._is_checkpoint_part(list(parts)) and path.is_file():
-                found.append(path)
-        return sorted(found)
-
-    @staticmethod
-    def _is_checkpoint_part(parts: list[str]) -> bool:
-        return len(parts) > 2 and (
-            parts[1] in (BEST_FOLDER, SEGMENTS) or "checkpoint_" in parts[1] or parts[1].startswith(STAGED_PREFIX)
-        )
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Wait until no other process of this machine brings anything of the run here."""
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        with self.folder.with_name(f".{self.folder.name}.lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
 
 def _needs(name: str, marker: Mapping[str, Any]) -> set[str]:
     """The objects of a trial that a checkpoint with this marker is made of."""
     return {f"{name}/{marker['pack']}", *(f"{SEGMENTS}/{entry['sha256']}" for entry in marker["segments"].values())}
-
-
-def _named_in(summary: bytes) -> list[str]:
-    """The checkpoints that a summary names, as paths in the run folder; none where it is damaged."""
-    try:
-        return _checkpoints_of(json.loads(summary))
-    except ValueError:
-        return []
-
-
-def _checkpoints_of(summary: Any) -> list[str]:
-    if not isinstance(summary, dict):
-        return []
-    named = (summary.get(f"{which}_checkpoint") for which in ("latest", "best"))
-    return [name for name in named if isinstance(name, str)]
-
-
-def _content(path: Path) -> bytes:
-    """Read a file; of a database that may be in use, a consistent copy. A damaged one is read as it is."""
-    if path.suffix == ".db":
-        with (
-            suppress(sqlite3.DatabaseError),
-            closing(sqlite3.connect(path)) as source,
-            closing(sqlite3.connect(":memory:")) as copy,
-        ):
-            source.backup(copy)
-            return copy.serialize()
-    return path.read_bytes()

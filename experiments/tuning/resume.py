@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from envs.errors import InputError
-from experiments.config import RunConfig, run_folder, run_vault
+from experiments.config import RunConfig, config_to_json, run_folder, run_vault
 from experiments.models import find_model
 from experiments.recovery.lease import LEASE_FILE
 from experiments.recovery.manifests import find_damage
 from experiments.recovery.places import place_here
 from experiments.recovery.shelf import CheckpointShelf, checkpoint_number
-from experiments.recovery.tune_files import mend_tune_files, planned_env_runners
+from experiments.recovery.tune_files import mend_tune_files, planned_scaling
 from experiments.recovery.vault import Vault
 from experiments.run_files import RECORD_FILE
 from experiments.run_folders import has_begun, lost_checkpoints, none_is_whole
@@ -25,7 +25,9 @@ from experiments.tuning.best import newest_whole, restore_best
 from experiments.tuning.monitor import read_summary, sound_summary
 from experiments.tuning.search_record import SearchRecord
 
-CHANGEABLE_IN_SEARCH = ("storage", "name", "resume", "json", "config", "skip_training")
+_OF_THE_COMMAND = ("storage", "name", "resume", "json", "config", "skip_training")
+_DEVICES = ("scaling.num_gpus_per_learner", "scaling.num_gpus_per_env_runner", "scaling.floor_device")
+CHANGEABLE_IN_SEARCH = (*_OF_THE_COMMAND, *_DEVICES)
 """What may differ from the run folder's config when a search is carried on; so may its number of trials."""
 CHANGEABLE = (
     *CHANGEABLE_IN_SEARCH,
@@ -38,7 +40,7 @@ CHANGEABLE = (
     "scaling.num_env_runners",
 )
 """What may differ when a run is carried on."""
-_OF_USE_TO_ALL = (*CHANGEABLE_IN_SEARCH, "episodes")
+_OF_USE_TO_ALL = (*_OF_THE_COMMAND, "episodes")
 """What a command that finds everything done can use all the same."""
 
 
@@ -52,6 +54,13 @@ def is_known(config: RunConfig) -> bool:
     if config.resume == "never" or not (folder / RECORD_FILE).exists():
         return False
     return bool(config.search.num_trials) or has_begun(folder)
+
+
+def is_automatic(config: RunConfig) -> bool:
+    """Whether the command goes on from wherever the run stands, be it that ``--resume`` names the run folder itself."""
+    if config.resume in ("auto", "never"):
+        return config.resume == "auto"
+    return place_here(config.resume) == run_folder(config).resolve()
 
 
 def is_complete(config: RunConfig) -> bool:
@@ -90,9 +99,11 @@ def check_changes(config: RunConfig, by_hand: dict[str, Any]) -> None:
         _check_num_trials(config, was=recorded["search"]["num_trials"])
         changeable += ("search.num_trials",)
     if differing := [line for name, line in _differing(recorded, by_hand).items() if name not in changeable]:
+        is_search = bool(recorded.get("search", {}).get("num_trials"))
+        branch = f"--branch-from {folder} --name NEW goes on exactly, where only the learning differs; "
         raise InputError(
             f"{folder} cannot be carried on with other settings: {'; '.join(differing)}. Leave them out, or start "
-            f"another run: --branch-from {folder} --name NEW goes on exactly, where only the learning differs; "
+            f"another {'search: with another --name, or a run' if is_search else 'run'}: {'' if is_search else branch}"
             f"--load-model {folder} --name NEW starts from its weights"
         )
 
@@ -159,7 +170,7 @@ def _check_num_trials(config: RunConfig, *, was: int) -> None:
 def nothing_to_resume(config: RunConfig) -> InputError:
     """What to say where ``--resume`` names something, but the run folder holds nothing that could go on."""
     folder = run_folder(config)
-    if place_here(config.resume) == folder.resolve():
+    if is_automatic(config):
         return InputError(f"{folder} has no checkpoint yet: leave --resume out to start it")
     return InputError(f"--resume is {config.resume}, but {folder} is no run folder: {_start_from(config)}")
 
@@ -182,7 +193,7 @@ def named_checkpoint(config: RunConfig) -> dict[str, str] | None:
     Raises:
         InputError: if it is no checkpoint, damaged, of another run, or of a search.
     """
-    if config.resume in ("auto", "never"):
+    if config.resume == "never" or is_automatic(config):
         return None
     folder = run_folder(config).absolute()
     before = read_run_record(folder).resume_from
@@ -200,8 +211,6 @@ def named_checkpoint(config: RunConfig) -> dict[str, str] | None:
     if config.search.num_trials:
         raise InputError(f"{folder} is a search, which is carried on as a whole: leave --resume out")
     if model.which != "named":
-        if place == folder.resolve():
-            return None
         raise InputError(f"--resume {config.resume} is not a checkpoint: name the run folder, or a checkpoint in it")
     if damage := find_damage(model.checkpoint):
         raise InputError(f"{model.checkpoint} is damaged, {damage[0]}: name another checkpoint")
@@ -223,8 +232,9 @@ def can_restore(config: RunConfig) -> bool:
         settings={**monitored(config), "max_failures": config.max_failures},
         resume_from=read_run_record(folder).resume_from,
     )
-    # Tune reserves processors by its old plan, and would wait for ever for more runners than that.
-    return is_mended and planned_env_runners(folder) == config.scaling.num_env_runners
+    # Tune reserves processors and devices by its old plan, and would wait for ever for those that are gone.
+    planned = planned_scaling(folder)
+    return is_mended and bool(planned) and planned.items() <= config_to_json(config)["scaling"].items()
 
 
 def monitored(config: RunConfig) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Collection, Mapping
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +175,7 @@ def _fit(
         ),
     )
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1" if config.checkpoint_on_signal else "0"
-    with stop_on_signal(folder) if config.checkpoint_on_signal else nullcontext(), account_may_wait():
+    with stop_on_signal(folder, listens=config.checkpoint_on_signal), account_may_wait():
         tuner.fit()
 
 

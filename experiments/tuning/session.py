@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 from collections.abc import Mapping
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -199,7 +199,7 @@ def train(config: RunConfig, scaler: dict[str, Any]) -> Outcome:
         )
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1" if config.checkpoint_on_signal else "0"
     try:
-        with stop_on_signal(folder) if config.checkpoint_on_signal else nullcontext(), account_may_wait():
+        with stop_on_signal(folder, listens=config.checkpoint_on_signal), account_may_wait():
             results = tuner.fit()
     except KeyboardInterrupt:  # before Tune listens for it, or a second time
         with suppress(WriteError):

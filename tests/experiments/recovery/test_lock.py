@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from envs.errors import InputError
-from experiments.recovery.lock import LOCK_FILE, run_lock
+from experiments.recovery.lock import LOCK_FILE, is_held_by_another, run_lock
 
 ROOT = Path(__file__).resolve().parents[3]
 HOLDER = """
@@ -73,3 +73,17 @@ def test_lock_file_that_says_nothing_is_no_obstacle(holder):
     (folder / LOCK_FILE).write_text("")
     with pytest.raises(InputError, match="is being written by another process"), run_lock(folder):
         pass
+
+
+def test_who_holds_a_folder_is_told_from_who_has_died(holder):
+    folder, process = holder
+    assert is_held_by_another(folder)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not is_held_by_another(folder)
+    with run_lock(folder):
+        assert not is_held_by_another(folder), "but by this one"
+    assert not is_held_by_another(folder)
+    assert not is_held_by_another(folder / "nowhere")
+    (folder / LOCK_FILE).write_text(f'{{"pid": {os.getppid()}}}')
+    assert not is_held_by_another(folder), "a process of that number lives, and holds nothing"

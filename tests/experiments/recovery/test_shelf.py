@@ -291,3 +291,20 @@ def test_what_could_not_be_deleted_is_deleted_at_the_next_save(full, monkeypatch
     assert list(full.folder.glob(".publishing-*")) == []
     full.prune(1)
     assert [path.name for path in full.folder.iterdir()] == ["checkpoint_000004"]
+
+
+@pytest.mark.parametrize(
+    ("followers", "keep", "left"),
+    [(0, 1, [1, 3]), (1, 2, [1, 3, 4]), (2, 2, [4, 5]), (1, 1, [4]), (1, 9, [0, 1, 2, 3, 4])],
+)
+def test_checkpoint_that_was_gone_back_to_stays_until_all_that_stay_follow_it(full, followers, keep, left):
+    named = {"checkpoint": "trial_0/checkpoint_000001", "asked_at": "2026-01-01"}
+    (full.folder.parent / "config.json").write_text(json.dumps({"resume_from": named}))
+
+    def write(folder):
+        (folder / "run_state.json").write_text(json.dumps({"resume_from": named}))
+
+    for _ in range(followers):
+        full.publish(write)
+    full.prune(keep)
+    assert numbers(full) == left

@@ -81,3 +81,11 @@ def test_handlers_are_put_back(tmp_path, number):
     with stop_on_signal(tmp_path):
         assert signal.getsignal(number) is not before
     assert signal.getsignal(number) is before
+
+
+def test_without_listening_signals_mean_what_they_meant_and_an_old_request_is_forgotten_too(tmp_path):
+    (tmp_path / STOP_FILE).write_text("SIGINT")
+    before = signal.getsignal(signal.SIGTERM)
+    with stop_on_signal(tmp_path, listens=False):
+        assert signal.getsignal(signal.SIGTERM) == before
+        assert not (tmp_path / STOP_FILE).exists()

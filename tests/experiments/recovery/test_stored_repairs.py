@@ -1,11 +1,15 @@
 """What is damaged in the working folder of a run that is kept in a store is brought back from there."""
 
 import json
+import os
+import threading
 
 import pytest
 
 from envs.errors import InputError
+from experiments.recovery import vault as vault_module
 from experiments.recovery.manifests import find_damage
+from experiments.recovery.vault import Vault
 from experiments.tuning.best import newest_whole, restore_best
 from experiments.tuning.monitor import copy_folder
 
@@ -103,3 +107,92 @@ def test_store_that_does_not_answer_is_named(first, told, monkeypatch):
     monkeypatch.setattr(first.vault, "fetch", fetch)
     with pytest.raises(InputError, match=r"file://.*/dow cannot be read: no answer"):
         newest_whole(first.shelf.folder, told.append, vault=first.vault)
+
+
+def test_run_that_has_lost_its_record_in_the_store_is_not_started_over(first, second, tmp_path):
+    first.save(1)
+    (tmp_path / "store" / "dow" / "config.json").unlink()
+    with pytest.raises(InputError, match=r"/store/dow has lost its config.json, nothing is started over it: put it"):
+        second.pull()
+    assert not second.folder.exists()
+    first.vault = Vault(first.vault.address, first.folder)  # the next command on the machine that has it
+    assert first.pull() == []
+    first.vault.push_files()
+    assert second.pull() == []
+    assert second.newest() == 1
+
+
+def test_two_who_bring_a_run_here_at_once_do_not_disturb_each_other(first, second, tmp_path, told):
+    for step in (1, 2):
+        first.save(step)
+    vaults = [Vault(first.vault.address, second.folder) for _ in range(2)]
+    has_begun, may_go_on = threading.Event(), threading.Event()
+    download = vaults[0].store.download
+
+    def slowly(source, target):
+        found = download(source, target)
+        if target.name.endswith(".tar"):
+            has_begun.set()
+            may_go_on.wait(60)
+        return found
+
+    vaults[0].store.download = slowly
+    one, two = (threading.Thread(target=vault.pull, args=(told.append,)) for vault in vaults)
+    one.start()
+    assert has_begun.wait(60)
+    two.start()
+    two.join(0.5)
+    assert two.is_alive(), "it waits"
+    may_go_on.set()
+    one.join()
+    two.join()
+    assert told == []
+    assert second.newest() == 2
+    assert not list((tmp_path / "store" / "dow").glob("trial_0/damaged-*"))
+
+
+def test_folder_that_another_process_writes_to_is_left_to_it(first, second, told, monkeypatch):
+    first.save(1)
+    monkeypatch.setattr(vault_module, "is_held_by_another", lambda folder: True)
+    second.vault.pull(told.append)
+    assert not second.folder.exists()
+
+
+@pytest.mark.parametrize("marker", [None, b"\xff", b"0"], ids=["lost", "no text", "changed"])
+def test_damaged_marker_of_what_the_store_has_makes_nothing_overtaken(first, told, marker):
+    first.save(1)
+    for step in (2, 3):
+        first.save(step, reaches_store=False)
+    of_first = first.shelf.published()[0] / "COMPLETE"
+    of_first.unlink() if marker is None else of_first.write_bytes(marker + of_first.read_bytes()[1:])
+    assert first.pull() == []
+    assert first.newest() == 3
+    assert len(first.shelf.published()) == 3
+
+
+def test_best_whose_marker_is_damaged_is_not_brought_over_the_whole_one(first):
+    first.save(1, value=1.0)
+    best = copy_best(first)
+    (best / "COMPLETE").write_bytes(b"\xff" + (best / "COMPLETE").read_bytes()[1:])
+    with pytest.raises(OSError, match="best_checkpoint is damaged: the one in the store stays"):
+        first.vault.push_checkpoint(best)
+    assert first.vault.check("trial_0/best_checkpoint") is None
+
+
+def test_folder_that_vanishes_while_files_are_brought_to_the_store_is_no_error(first, tmp_path, monkeypatch):
+    first.save(1)
+    vanishing = first.folder / "trial_0" / "vanishing"
+    vanishing.mkdir()
+    (vanishing / "file").write_text("x")
+    (first.folder / "train.log").write_text("x")
+    scandir = os.scandir
+
+    def gone(path="."):
+        if str(path) == str(vanishing):
+            raise FileNotFoundError(path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", gone)
+    first.vault.push_files()
+    assert (tmp_path / "store" / "dow" / "train.log").read_text() == "x"
+    assert not (tmp_path / "store" / "dow" / "trial_0" / "vanishing").exists()

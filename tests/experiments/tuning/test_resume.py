@@ -10,6 +10,7 @@ from trials import folder_of
 from tune_plans import plan, write_tune_files
 
 from envs.errors import InputError
+from experiments.cli import exit_code
 from experiments.config import config_from_json, config_to_json, parse_run, run_folder, run_vault
 from experiments.run import run as start
 from experiments.run_files import SEARCH_FILE
@@ -43,6 +44,8 @@ def asked(run, **by_hand):
         {"capital": 5e6},
         {"keep": 9},
         {"scaling__num_env_runners": 3},
+        {"scaling__num_gpus_per_learner": 0},
+        {"scaling__floor_device": "cpu"},
         {"qmix__lr": 5e-4},
         {"desk__ladder": [-1, -0.5, 0, 0.5, 1]},
     ],
@@ -92,6 +95,12 @@ def begin(config, count):
     record = SearchRecord(run_folder(config))
     record.trials = [TrialRecord(f"{i:05d}", {}, {}) for i in range(count)]
     record.save()
+
+
+def test_search_is_not_told_to_branch(search):
+    with pytest.raises(InputError, match="another search: with another --name, or a run: --load-model") as caught:
+        resume.check_changes(*asked(search, keep=9))
+    assert "--branch-from" not in str(caught.value)
 
 
 def test_search_keeps_the_weights_that_its_trials_start_from(search, tmp_path):
@@ -187,6 +196,40 @@ def test_named_checkpoint_that_is_damaged_is_refused(run):
     (checkpoint / "checkpoint_meta.json").write_text("{}")
     with pytest.raises(InputError, match=r"is damaged, checkpoint_meta.json: has 2 bytes .*: name another"):
         resume.named_checkpoint(replace(run, resume=str(checkpoint)))
+
+
+def test_naming_the_run_folder_is_asking_for_nothing_special(run):
+    folder = run_folder(run)
+    assert [resume.is_automatic(replace(run, resume=word)) for word in ("auto", "never", str(folder))] == [
+        True,
+        False,
+        True,
+    ]
+    assert not resume.is_automatic(replace(run, resume=str(folder / "checkpoint_000001")))
+    words = ["--resume", str(folder), "--keep", "1"]
+    write_summary(folder, {"status": "complete", "episodes": 9999})
+    assert exit_code(start, words) == 2
+
+
+def test_run_outlives_what_its_weights_came_from(run, tmp_path):
+    source, words = tmp_path / "source" / "trial_0" / "checkpoint_000001", ["--storage", run.storage]
+    made = replace(make_run(tmp_path / "from-source", SMALL | {"load_model": str(source), "seed": 7}))
+    for named in (["--name", made.name], []):
+        config, by_hand = parse_run([*words, *named, "--load-model", str(source)])
+        assert (config.name, config.seed) == ("from-source", 7)
+        resume.check_changes(config, by_hand)
+    with pytest.raises(InputError, match="does not exist"):
+        parse_run([*words, "--name", "new", "--load-model", str(source)])
+
+
+def test_branch_of_a_name_that_nothing_has_come_of_takes_over_all_of_its_parent(run, tmp_path):
+    parent = run_folder(make_run(tmp_path / "parent", SMALL | {"qmix": {"lr": 1e-4}}))
+    for path in run_folder(run).glob("checkpoint_*"):
+        shutil.rmtree(path)
+    (run_folder(run) / "summary.json").unlink()
+    words = ["--storage", run.storage, "--name", run.name]
+    assert parse_run([*words, "--branch-from", str(parent)])[0].qmix.lr == 1e-4
+    assert parse_run(words)[0].qmix.lr == run.qmix.lr
 
 
 def test_named_checkpoint_of_another_run_is_refused(run, tmp_path):
