@@ -31,10 +31,11 @@ def test_episodes_begin_anew_with_another_capital_and_else_go_on(tmp_path, capit
     try:
         restored.load_checkpoint(str(next((tmp_path / "run").glob("trial_0/checkpoint_*"))))
         before = floors(restored)
-        restored.env_runner.sample(num_timesteps=2)
+        sampled = restored.env_runner.sample(num_timesteps=2)
         after = floors(restored)
     finally:
         restored.stop()
+    assert not any(episode.is_terminated for episode in sampled), "no account of before was ruined by the new capital"
     for old, new in zip(before, after, strict=True):
         assert new["seed"] == old["seed"]
         assert (new["clock.episode"] > old["clock.episode"]) == (capital != 1e6)
