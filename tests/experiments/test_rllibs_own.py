@@ -25,7 +25,7 @@ def floors(algorithm):
 
 @pytest.mark.parametrize("capital", [1e6, 1e7])
 def test_episodes_begin_anew_with_another_capital_and_else_go_on(tmp_path, capital):
-    run = train_run(tmp_path / "run", config_of("dqn", dqn=DQN))
+    run = train_run(tmp_path / "run", config_of("dqn", dqn=DQN, floor={"horizon_bars": 23}))
     run = replace(run, floor=replace(run.floor, capital=capital))
     restored = made(run)
     try:
