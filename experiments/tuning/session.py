@@ -72,7 +72,7 @@ def start_ray(config: RunConfig) -> None:
 
 
 def with_devices(config: RunConfig) -> RunConfig:
-    """Say once where the run learns, so that whoever rebuilds its algorithm says the same.
+    """Say once where this session learns, so that whoever rebuilds its algorithm in it says the same.
 
     Raises:
         InputError: if more GPUs are asked for than a local machine has; a cluster may still start nodes.
@@ -158,7 +158,7 @@ def train(config: RunConfig, scaler: dict[str, Any]) -> Outcome:
     """Start or carry on the run's Tuner and wait for its end.
 
     Args:
-        config: The settings; already written into the run folder.
+        config: The settings, as they are written into the run folder, and the devices of this session.
         scaler: The feature scaler, as JSON.
     """
     from ray import tune

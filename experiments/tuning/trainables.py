@@ -72,7 +72,7 @@ class RunTrainable(CheckpointedRun):
         given = dict(config or {})
         record = _record_in(kwargs.get("storage"))
         self._overrides = dict(given.get("overrides") or {})
-        run = config_from_json(merge(record.get("config") or given["run"], nested(self._overrides)))
+        run = config_from_json(merge(_settings(record, given), nested(self._overrides)))
         algo = algorithm_config(run, scaler=record.get("scaler") or given.get("scaler"))
         algo.algo_class = type(self)
         for key in (TRIAL_INFO, STDOUT_FILE, STDERR_FILE):
@@ -329,6 +329,16 @@ def trainable_class(run: RunConfig) -> type[RunTrainable]:
     classes |= {"iql": FloorIQL, "mappo": FloorMAPPO, "ippo": FloorIPPO, "maddpg": FloorMADDPG}
     classes |= {"tqc": FloorTQC, "impala": FloorIMPALA, "appo": FloorAPPO}
     return classes[run.algo]
+
+
+def _settings(record: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a run: its record's, which leaves to each session's plan what devices it has found."""
+    if not record.get("config"):
+        return dict(given["run"])
+    asked, found = (
+        settings.get("scaling", {}).get("num_gpus_per_learner") for settings in (record["config"], given.get("run", {}))
+    )
+    return merge(record["config"], {"scaling": {"num_gpus_per_learner": found if asked is None else asked}})
 
 
 def _record_in(storage: Any) -> dict[str, Any]:

@@ -36,11 +36,14 @@ def train_run(config: RunConfig, market: Market, resume_from: Mapping[str, str] 
         parent = check_branch(config, market) if config.branch_from is not None and not known else None
         opened = open_run(config, market)
     with run_lock(folder):
-        return ended_in_store(opened, lambda: _train_run(opened, market, resume_from, parent, reports, known=known))
+        return ended_in_store(
+            opened, lambda: _train_run(config, opened, market, resume_from, parent, reports, known=known)
+        )
 
 
 def _train_run(
     config: RunConfig,
+    opened: RunConfig,
     market: Market,
     resume_from: Mapping[str, str] | None,
     parent: Model | None,
@@ -48,6 +51,7 @@ def _train_run(
     *,
     known: bool,
 ) -> int:
+    """Record the run as it was asked for, and train it as it was opened, on the devices that are there today."""
     folder = run_folder(config)
     with log_to(folder / LOG_FILE):
         scaler = session.record_run(config, market, resume_from=resume_from, parent=parent)
@@ -59,7 +63,7 @@ def _train_run(
             print(f"from {resume_from['checkpoint']}, as asked")
         if parent is not None:
             print(f"branched off {parent.name}: {parent.checkpoint}")
-        outcome = session.train(config, scaler)
+        outcome = session.train(opened, scaler)
         if outcome.status != "complete":
             write_json_flag(config.json, told | {"summary": read_summary(folder), "backtest": None})
         if outcome.status == "interrupted":

@@ -74,6 +74,19 @@ def test_the_store_says_of_a_run_that_has_failed_that_it_has(config, tmp_path, m
     assert "training failed: a worker has died" in (tmp_path / "store" / "dow" / "train.log").read_text()
 
 
+def test_a_run_is_recorded_as_it_was_asked_for_and_trained_on_the_devices_that_are_there(config, monkeypatch):
+    recorded, trained = [], []
+    opened = replace(config, scaling=replace(config.scaling, num_gpus_per_learner=1.0))
+    monkeypatch.setattr(training, "open_run", lambda *_: opened)
+    monkeypatch.setattr(training, "announce", lambda *_, **__: None)
+    monkeypatch.setattr(training, "describe_run", lambda *_: {})
+    monkeypatch.setattr(session, "record_run", lambda config, *_, **__: recorded.append(config))
+    failed = session.Outcome("failed", RuntimeError("no"))
+    monkeypatch.setattr(session, "train", lambda config, scaler: (trained.append(config), failed)[1])
+    training.train_run(config, SimpleNamespace(), None)
+    assert [c.scaling.num_gpus_per_learner for c in (*recorded, *trained)] == [None, 1.0]
+
+
 def test_the_store_says_of_a_search_that_has_failed_that_it_has(config, tmp_path, monkeypatch):
     def record_run(config, market):
         put_record(run_folder(config), config)

@@ -7,6 +7,7 @@ from ray.rllib.algorithms.algorithm import Algorithm
 from runs import config_of
 
 from algos.learner import NonFiniteLossError, require_finite
+from experiments.config import config_to_json
 from experiments.recovery.stopping import STOP_FILE
 from experiments.tuning import trainables
 from experiments.tuning.trainables import StalledError
@@ -143,3 +144,16 @@ def test_runners_that_sample_nothing_within_an_iteration_are_a_failure(clocked, 
     with pytest.raises(StalledError, match="nothing was sampled for 250 s: environment steps stand at 240"):
         trainable.step()
     assert ended == [0, 4]
+
+
+@pytest.mark.parametrize(
+    ("asked", "found", "used"), [(None, 1.0, 1.0), (0.5, 1.0, 0.5), (0.0, 1.0, 0.0), (None, None, None)]
+)
+def test_devices_are_those_of_the_session_unless_the_run_asks_for_some(asked, found, used):
+    record, plan = (
+        config_to_json(config_of("qmix", seed=seed, scaling={"num_gpus_per_learner": gpus}))
+        for seed, gpus in ((3, asked), (4, found))
+    )
+    settings = trainables._settings({"config": record}, {"run": plan})
+    assert (settings["seed"], settings["scaling"]["num_gpus_per_learner"]) == (3, used)
+    assert trainables._settings({}, {"run": plan})["seed"] == 4

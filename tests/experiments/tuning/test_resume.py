@@ -245,21 +245,31 @@ def test_folder_without_a_plan_and_without_checkpoints_is_started_anew(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("told", "num_env_runners", "words"),
+    ("told", "scaling", "words"),
     [
-        ({}, 0, ""),
-        ({}, 2, ""),
-        ({"seed": 99}, 0, "tuner.pkl is stale (seed 99, not 0): kept as stale-tuner.pkl; the run carries on from its"),
-        ({"address": "s3://old/dow"}, 0, "tuner.pkl is stale (address s3://old/dow, not None): kept as"),
+        ({}, {"num_env_runners": 0}, ""),
+        ({}, {"num_env_runners": 2}, ""),
+        ({}, {"num_gpus_per_learner": 1.0}, ""),
+        ({}, {}, ""),
+        (
+            {"seed": 99},
+            {"num_env_runners": 0},
+            "tuner.pkl is stale (seed 99, not 0): kept as stale-tuner.pkl; the run carries on from its",
+        ),
+        (
+            {"address": "s3://old/dow"},
+            {"num_env_runners": 0},
+            "tuner.pkl is stale (address s3://old/dow, not None): kept as",
+        ),
     ],
 )
-def test_run_is_restored_by_a_plan_of_its_own_only(run, capsys, told, num_env_runners, words):
+def test_run_is_restored_by_a_plan_of_its_own_only(run, capsys, told, scaling, words):
     folder = run_folder(run)
-    trial = {"config": {"run": {"scaling": {"num_env_runners": num_env_runners}}}, "relative_logdir": "trial_0"}
+    trial = {"config": {"run": {"scaling": scaling}}, "relative_logdir": "trial_0"}
     write_tune_files(folder, trials=[[json.dumps(trial), json.dumps({"last_result": {"training_iteration": 999}})]])
     own = {"algo": run.algo, "seed": run.seed, "address": None, "max_failures": run.max_failures}
     (folder / "tuner.pkl").write_bytes(plan(**own | told))
-    assert resume.can_restore(run) == (not told and num_env_runners == 0)
+    assert resume.can_restore(run) == (not told and scaling == {"num_env_runners": 0})
     said = capsys.readouterr().out
     assert words in said
     assert bool(said) == bool(words)
