@@ -26,7 +26,7 @@ def run_lock(folder: Path) -> Iterator[None]:
         folder: The run folder; made where it is missing.
 
     Raises:
-        InputError: if another process holds it, saying which.
+        InputError: if another process holds it, saying which; or its file system has no locks.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / LOCK_FILE
@@ -39,6 +39,10 @@ def run_lock(folder: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(f"{folder} is being written by {_owner(path)}: wait for it, or stop it first") from None
+        except OSError as error:
+            raise InputError(
+                f"{folder} cannot be locked ({error.strerror}): choose another --storage, on a file system with locks"
+            ) from None
         file.seek(0)
         file.truncate()
         json.dump({"pid": os.getpid(), "host": socket.gethostname(), "started": utc_now()}, file)

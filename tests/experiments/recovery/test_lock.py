@@ -1,3 +1,5 @@
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -65,6 +67,17 @@ def test_lock_is_of_one_folder(tmp_path):
 
 def test_second_lock_in_one_process_is_refused_too(tmp_path):
     with run_lock(tmp_path), pytest.raises(InputError, match="is being written by process"), run_lock(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_file_system_without_locks_is_refused_in_one_line(tmp_path, monkeypatch, code):
+    def without_locks(file, operation):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", without_locks)
+    complaint = rf"cannot be locked \({os.strerror(code)}\): choose another --storage, on a file system with locks$"
+    with pytest.raises(InputError, match=complaint), run_lock(tmp_path):
         pass
 
 
