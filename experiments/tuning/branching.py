@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from algos.settled import to_disk
@@ -16,9 +15,10 @@ from experiments.config import RunConfig, run_folder
 from experiments.models import Model, find_model
 from experiments.recovery.manifests import find_damage
 from experiments.recovery.shelf import CheckpointShelf
-from experiments.reporting.files import read_json
+from experiments.reporting.files import WriteError, read_json
 from experiments.run_files import BRANCH_FOLDER, META_FILE
 from experiments.settings import settings_of, value_of
+from experiments.tuning.monitor import copy_into
 
 _OF_THE_RUN = (
     *("name", "storage", "preset", "config", "resume", "json", "skip_training", "load_model", "branch_from"),
@@ -138,18 +138,26 @@ def adopt(config: RunConfig, model: Model) -> list[dict[str, Any]]:
 
     Raises:
         InputError: if the checkpoint has vanished or changed in the meantime.
+        WriteError: if it cannot be copied, as to a full disk.
     """
     target = run_folder(config) / BRANCH_FOLDER
     staged = target.with_name(f".{target.name}.new")
     for leftover in (staged, target):  # of an attempt that was killed before the run was recorded
         shutil.rmtree(leftover, ignore_errors=True)
+    vanished = f"{model.checkpoint} has vanished while it was copied: name another checkpoint"
     try:
-        shutil.copytree(model.checkpoint, staged, copy_function=_link_or_copy)
-    except (shutil.Error, FileNotFoundError) as error:
+        staged.mkdir(parents=True)
+        copy_into(staged, model.checkpoint, links_all=True)
+    except OSError as error:
         shutil.rmtree(staged, ignore_errors=True)
-        raise InputError(f"{model.checkpoint} has vanished while it was copied: name another checkpoint") from error
+        if isinstance(error, FileNotFoundError):
+            raise InputError(vanished) from error
+        reason = f"cannot copy {model.checkpoint} to {target}: {error.strerror or error}"
+        raise WriteError(error.errno, reason) from error
     if damage := find_damage(staged):
         shutil.rmtree(staged, ignore_errors=True)
+        if not model.checkpoint.is_dir():
+            raise InputError(vanished)
         raise InputError(f"{model.checkpoint} has changed while it was copied, {damage[0]}: name another checkpoint")
     os.rename(staged, target)
     to_disk(target.parent)
@@ -184,16 +192,6 @@ def _is_idle(name: str, config: RunConfig) -> bool:
     """Whether a setting belongs to an algorithm that is not used."""
     group = name.split(".")[0]
     return group in SECTION_OF_ALGO.values() and group != SECTION_OF_ALGO[config.algo]
-
-
-def _link_or_copy(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except FileNotFoundError:
-        raise
-    except OSError:
-        shutil.copy2(source, target)
-        to_disk(Path(target))
 
 
 def _shown(value: Any) -> str:

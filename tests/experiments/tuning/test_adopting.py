@@ -1,0 +1,110 @@
+"""How a branch takes its parent's checkpoint into its own folder."""
+
+import errno
+import json
+import os
+import shutil
+from dataclasses import replace
+
+import pytest
+from runs import config_of, make_run
+
+from envs.errors import InputError
+from experiments.models import find_model
+from experiments.recovery.manifests import find_damage, seal
+from experiments.reporting.files import WriteError
+from experiments.run_files import BRANCH_FOLDER
+from experiments.tuning import branching
+
+
+@pytest.fixture
+def parent(tmp_path):
+    """A checkpoint of a run."""
+    make_run(tmp_path / "parent")
+    checkpoint = tmp_path / "parent" / "checkpoint_000002"
+    meta = {"episode": 2, "total_steps": 200, "weights_sha256": "ab"}
+    (checkpoint / "checkpoint_meta.json").write_text(json.dumps(meta))
+    (checkpoint / "learner" / "replay").mkdir(parents=True)
+    (checkpoint / "learner" / "replay" / "segment").write_bytes(b"x" * 1000)
+    seal(checkpoint)
+    return find_model(checkpoint)
+
+
+@pytest.fixture
+def branch(tmp_path):
+    return replace(config_of("qmix"), storage=str(tmp_path), name="branch")
+
+
+@pytest.fixture
+def no_links(monkeypatch):
+    """The branch is on another file system than its parent."""
+
+    def link(source, target):
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    monkeypatch.setattr(os, "link", link)
+
+
+def broken(code):
+    def copy(source, target, **_):
+        raise OSError(code, os.strerror(code), source)
+
+    return copy
+
+
+def test_checkpoint_is_linked(parent, branch, tmp_path):
+    (told,) = branching.adopt(branch, parent)
+    adopted = tmp_path / "branch" / BRANCH_FOLDER
+    assert told["checkpoint"] == "checkpoint_000002"
+    assert find_damage(adopted) == []
+    assert all(os.path.samefile(path, parent.checkpoint / path.name) for path in adopted.glob("*.json"))
+    assert os.listdir(tmp_path / "branch") == [BRANCH_FOLDER]
+
+
+def test_checkpoint_is_copied_to_another_file_system(parent, branch, tmp_path, no_links):
+    branching.adopt(branch, parent)
+    adopted = tmp_path / "branch" / BRANCH_FOLDER
+    assert find_damage(adopted) == []
+    assert not any(os.path.samefile(path, parent.checkpoint / path.name) for path in adopted.glob("*.json"))
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+def test_disk_that_does_not_take_the_checkpoint_is_named_as_the_reason(
+    parent, branch, tmp_path, no_links, monkeypatch, code
+):
+    monkeypatch.setattr(shutil, "copyfile", broken(code))
+    with pytest.raises(WriteError) as caught:
+        branching.adopt(branch, parent)
+    target = tmp_path / "branch" / BRANCH_FOLDER
+    assert str(caught.value) == f"cannot copy {parent.checkpoint} to {target}: {os.strerror(code)}"
+    assert caught.value.errno == code
+    assert os.listdir(tmp_path / "branch") == []
+
+
+@pytest.mark.parametrize("moment", ["before", "meanwhile"])
+def test_checkpoint_that_is_deleted_meanwhile_has_vanished(parent, branch, tmp_path, monkeypatch, moment):
+    real = os.link
+
+    def link(source, target):
+        shutil.rmtree(parent.checkpoint)
+        return real(source, target)
+
+    if moment == "before":
+        shutil.rmtree(parent.checkpoint)
+    monkeypatch.setattr(os, "link", link)
+    with pytest.raises(InputError, match="checkpoint_000002 has vanished while it was copied: name another checkpoint"):
+        branching.adopt(branch, parent)
+    assert os.listdir(tmp_path / "branch") == []
+
+
+def test_checkpoint_that_changes_meanwhile_is_refused(parent, branch, tmp_path, monkeypatch):
+    real = branching.copy_into
+
+    def copy(staged, source, **how):
+        (source / "learner" / "replay" / "segment").write_bytes(b"y" * 1000)
+        real(staged, source, **how)
+
+    monkeypatch.setattr(branching, "copy_into", copy)
+    with pytest.raises(InputError, match="has changed while it was copied, learner/replay/segment: has other content"):
+        branching.adopt(branch, parent)
+    assert os.listdir(tmp_path / "branch") == []
