@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path, PurePath, PurePosixPath
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -17,9 +17,9 @@ from algos.settings import STRICT
 from envs.errors import InputError, nearest
 from experiments.arguments import parse_flags, print_help, scan_flags
 from experiments.cli import DONE, FAILED, check_json_flag, write_json_flag
-from experiments.exports import export_model
+from experiments.exports import SUMMARY_TEXT, export_model
 from experiments.recovery.lock import run_lock
-from experiments.recovery.manifests import MARKER_FILE, find_damage, folder_bytes
+from experiments.recovery.manifests import MANIFEST_FILE, MARKER_FILE, find_damage, folder_bytes
 from experiments.recovery.shelf import DAMAGED_PREFIX, PREFIX, CheckpointShelf, checkpoint_number, read_meta
 from experiments.recovery.store import is_remote, join
 from experiments.recovery.vault import Vault
@@ -83,15 +83,16 @@ def run(argv: Sequence[str]) -> int:
                 f"{config.path} is in a store, where a run's own command makes room: give it another --keep"
             )
         return _tell(config, *stored_rows(config.path), title="Checkpoints of")
-    trials = find_trials(config.path)
+    below = look_below(config.path)
     if config.action == "prune":
-        rows = _prune(trials, keep=config.keep, keep_every=config.keep_every, is_real=config.yes)
+        rows = _prune(below.trials, keep=config.keep, keep_every=config.keep_every, is_real=config.yes)
         title = "Deleted from" if config.yes else "Would be deleted (--yes deletes) from"
     else:
-        rows = [row for trial in trials for row in checkpoint_rows(trial)]
+        rows = [row for trial in below.trials for row in checkpoint_rows(trial)]
+        rows += [row for path in below.others if (row := _row(path)) is not None]
         title = "Checkpoints of"
-    remarks = [remark for folder in dict.fromkeys(map(_run_of, trials)) if (remark := _remark(folder))]
-    return _tell(config, rows, remarks, title=title)
+    remarks = [remark for folder in dict.fromkeys(map(_run_of, below.trials)) if (remark := _remark(folder))]
+    return _tell(config, rows, [*remarks, *below.unseen], title=title)
 
 
 def _tell(config: CheckpointsConfig, rows: list[dict[str, Any]], remarks: list[str], *, title: str) -> int:
@@ -101,7 +102,7 @@ def _tell(config: CheckpointsConfig, rows: list[dict[str, Any]], remarks: list[s
     num_damaged = sum(row["state"] != "whole" for row in rows)
     if config.action == "verify":
         show(f"{len(rows)} checked, {f'{num_damaged} damaged' if num_damaged else 'all whole'}")
-    elif not rows:
+    elif config.action == "prune" and not rows:
         show("there is nothing to delete")
     for remark in remarks:
         show(remark)
@@ -138,30 +139,52 @@ def _export(config: CheckpointsConfig) -> int:
     return DONE
 
 
-def find_trials(path: str | None) -> list[Path]:
-    """Folders with checkpoints in them, below a path: of trials, and of runs that keep what they have branched from.
+class Below(NamedTuple):
+    """What a walk through a folder has come upon.
+
+    Attributes:
+        trials: Folders with checkpoints in them: of trials, and of runs that keep what they have branched from.
+        others: Folders that were sealed as checkpoints are and have names of their own, such as exports.
+        unseen: One line about each folder that could not be listed, whatever it holds.
+    """
+
+    trials: list[Path]
+    others: list[Path]
+    unseen: list[str]
+
+
+def look_below(path: str | None) -> Below:
+    """Find everything below a path that can be verified.
 
     Raises:
-        InputError: if there are none.
+        InputError: if there is nothing.
     """
     if path is None:
         raise InputError(f"the path is missing. {USAGE}")
     folder = Path(path).expanduser()
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder: name a run folder, or a folder of runs")
-    found = list(_holders(folder))
-    if not found:
-        raise InputError(f"{folder} holds no checkpoints")
-    return sorted(found)
+    below = Below([], [], [])
 
+    def tell(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):  # a run may delete meanwhile
+            below.unseen.append(f"{error.filename} cannot be listed ({error.strerror})")
 
-def _holders(folder: Path) -> Iterator[Path]:
-    """Folders that hold checkpoints; a walk that bears with those that a run deletes meanwhile, and enters none."""
-    for where, names, _ in os.walk(folder):
+    for where, names, files in os.walk(folder, onerror=tell):
         checkpoints = {name for name in names if _is_checkpoint(name)}
         if checkpoints:
-            yield Path(where)
+            below.trials.append(Path(where))
+        if _is_sealed(Path(where).name, files):
+            below.others.append(Path(where))
         names[:] = [name for name in names if name not in checkpoints]
+    if not any(below):
+        raise InputError(f"{folder} holds no checkpoints")
+    return Below(sorted(below.trials), sorted(below.others), sorted(below.unseen))
+
+
+def _is_sealed(name: str, files: Collection[str]) -> bool:
+    """Whether a folder was sealed, by what is left if it has lost a file since; hidden ones are still being written."""
+    return not name.startswith(".") and sum(mark in files for mark in (MANIFEST_FILE, MARKER_FILE, SUMMARY_TEXT)) > 1
 
 
 def _is_checkpoint(name: str) -> bool:

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import shutil
@@ -137,7 +138,78 @@ def test_folder_that_vanishes_during_the_walk_is_no_error(folder, monkeypatch):
     (folder / "trial_1").mkdir()
     shutil.move(folder / "trial_0" / "checkpoint_000003", folder / "trial_1")
     monkeypatch.setattr(os, "scandir", delete_first)
-    assert verb.find_trials(str(folder)) == [folder / "trial_1"]
+    assert verb.look_below(str(folder)) == ([folder / "trial_1"], [], [])
+
+
+def close(monkeypatch, folder, code):
+    """Let a folder not be listed from now on, which a mode cannot do to root."""
+    real = os.scandir
+
+    def scandir(path="."):
+        if str(path) == str(folder):
+            raise OSError(code, os.strerror(code), str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EIO])
+def test_folder_that_cannot_be_listed_is_told_and_not_passed_over(folder, tmp_path, monkeypatch, capsys, code):
+    hidden = tmp_path / "other" / "trial_0"
+    shutil.copytree(folder / "trial_0", hidden)
+    close(monkeypatch, hidden, code)
+    assert asked("verify", tmp_path, "--json", tmp_path / "out.json") == 1
+    shown, told = capsys.readouterr(), f"{hidden} cannot be listed ({os.strerror(code)})"
+    assert "4 checked, all whole" in shown.out
+    assert told in " ".join(shown.out.split())
+    assert shown.err == ""
+    assert json.loads((tmp_path / "out.json").read_text())["remarks"] == [told]
+    assert asked("list", tmp_path) == 0
+    assert told in " ".join(capsys.readouterr().out.split())
+
+
+def test_folder_that_cannot_be_listed_may_be_all_that_there_is(folder, monkeypatch, capsys):
+    close(monkeypatch, folder, errno.EACCES)
+    assert asked("verify", folder) == 1
+    shown = capsys.readouterr()
+    assert "0 checked" in shown.out
+    assert f"{folder} cannot be listed (Permission denied)" in " ".join(shown.out.split())
+    assert shown.err == ""
+    assert asked("list", folder) == 0
+    assert "nothing to delete" not in capsys.readouterr().out
+
+
+def make_export(path):
+    path.mkdir(parents=True)
+    for name in ("networks.json", "summary.json", "summary.md"):
+        (path / name).write_text("{}")
+    seal(path)
+    return path
+
+
+@pytest.mark.parametrize("place", ["dow/export/trial_0-000030", "elsewhere"])
+def test_verify_reaches_exports(folder, tmp_path, capsys, place):
+    export = make_export(tmp_path / place)
+    assert asked("verify", tmp_path) == 0
+    assert "5 checked, all whole" in capsys.readouterr().out
+    assert asked("verify", export) == 0
+    assert "1 checked, all whole" in capsys.readouterr().out
+    for name in ("COMPLETE", "networks.json"):
+        whole = (export / name).read_bytes()
+        (export / name).write_bytes(b"x")
+        assert asked("verify", tmp_path) == 1
+        (export / name).unlink()
+        assert asked("verify", export) == 1
+        (export / name).write_bytes(whole)
+    assert "1 checked, 1 damaged" in capsys.readouterr().out
+    assert asked("prune", export) == 0
+    assert "nothing to delete" in capsys.readouterr().out
+
+
+def test_export_that_is_still_being_written_is_passed_over(folder, tmp_path, capsys):
+    (make_export(tmp_path / "mine" / ".exporting") / "networks.json").unlink()
+    assert asked("verify", tmp_path) == 0
+    assert "4 checked, all whole" in capsys.readouterr().out
 
 
 def test_best_one_that_a_live_run_replaces_meanwhile_is_looked_at_again(folder, monkeypatch, capsys):
