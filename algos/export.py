@@ -215,11 +215,11 @@ def load_networks(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     path = folder / NETWORKS_FILE
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        layout, described = content["layout"], content["modules"]
+        version, layout, described = content["format"], content["layout"], content["modules"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise IncompatibleError(f"{path} cannot be read ({error})") from error
-    if content["format"] != FORMAT:
-        raise IncompatibleError(f"{path} has format {content['format']!r}, but this version reads format {FORMAT}")
+    if version != FORMAT:
+        raise IncompatibleError(f"{path} has format {version!r}, but this version reads format {FORMAT}")
     modules = {}
     for module_id, description in described.items():
         owners = [a for a, m in zip(layout["agent_ids"], layout["modules"], strict=True) if m == module_id]

@@ -154,7 +154,7 @@ def summary_text(summary: Mapping[str, Any]) -> str:
     others = sorted(set(summary["files"]) - {agent["name"] for agent in summary["agents"]})
     lines += [f"\nBeside them: {', '.join(summary['files'][name])}" for name in others]
     lines += ["", "Settings, reward history and feature scaler: `summary.json`. To act:", "", "```python"]
-    lines += ["from algos.policy import load_policy", "", 'policy = load_policy("this folder")']
+    lines += ["from experiments.models import load_policy", "", 'policy = load_policy("this folder")']
     lines += ["actions = policy({agent: observation, ...})", "```"]
     return "\n".join(lines) + "\n"
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from algos.errors import IncompatibleError
 from envs.errors import InputError
 from experiments.config import RunConfig, config_from_json
 from experiments.recovery.lock import run_lock
-from experiments.recovery.manifests import find_damage
+from experiments.recovery.manifests import MANIFEST_FILE, MARKER_FILE, find_damage
 from experiments.recovery.places import bring_back
 from experiments.recovery.shelf import DAMAGED_PREFIX, CheckpointShelf, read_meta
 from experiments.reporting.files import read_json
@@ -112,7 +113,12 @@ def load_policy(path: str | Path) -> TeamPolicy:
     from algos.export import NETWORKS_FILE
 
     folder = Path(path).expanduser()
-    return policy.load_policy(folder if (folder / NETWORKS_FILE).is_file() else find_sound_model(folder).checkpoint)
+    if not (folder / NETWORKS_FILE).is_file():
+        return policy.load_policy(find_sound_model(folder).checkpoint)
+    is_sealed = any((folder / name).is_file() for name in (MANIFEST_FILE, MARKER_FILE))
+    if is_sealed and (damage := find_damage(folder)):
+        raise IncompatibleError(f"{folder} is damaged, {damage[0]}: export it again")
+    return policy.load_policy(folder)
 
 
 def find_models(paths: Sequence[str | Path]) -> list[Model]:

@@ -1,5 +1,6 @@
 import json
 import math
+import shutil
 import subprocess
 import sys
 
@@ -214,14 +215,13 @@ def test_summary_tells_people_and_programs_all_of_it(exported, tmp_path):
     text = (out / "summary.md").read_text()
     for words in ("| seed | 0 |", "| agents | 4 |", f"| recent mean reward | {meta['recent_mean_reward']:.4f} |"):
         assert words in text
+    assert "from experiments.models import load_policy\n" in text
     assert find_damage(out) == []
     assert not list(out.parent.glob(".*exporting"))
 
 
 @pytest.mark.parametrize("out", [None, "not/there/yet"])
 def test_folders_on_the_way_are_made(exported, tmp_path, out):
-    import shutil
-
     folder = shutil.copytree(exported("ppo")[0], tmp_path / "run")
     where = [] if out is None else ["--out", tmp_path / out]
     assert asked("export", folder, *where) == 0
@@ -257,10 +257,20 @@ def test_export_that_fails_leaves_nothing_behind(exported, tmp_path, monkeypatch
     assert list(tmp_path.iterdir()) == []
 
 
-def test_changed_weights_and_changed_descriptions_are_refused(exported, tmp_path):
-    import shutil
+def test_flipped_bit_in_the_bounds_of_an_action_space_is_refused(exported, tmp_path):
+    copy = shutil.copytree(exported("ppo-continuous")[1], tmp_path / "copy")
+    path = copy / NETWORKS_FILE
+    whole = path.read_text()
+    path.write_text(whole.replace('"1.0"', '"5.0"', 1))
+    assert path.read_text() != whole
+    with pytest.raises(IncompatibleError, match=f"is damaged, {NETWORKS_FILE}: has other content than was written"):
+        load_policy(copy)
 
+
+def test_changed_weights_and_changed_descriptions_are_refused_without_a_manifest(exported, tmp_path):
     copy = shutil.copytree(exported("ppo")[1], tmp_path / "copy")
+    for name in ("manifest.json", "COMPLETE"):
+        (copy / name).unlink()
     path = copy / "trader_0.safetensors"
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
@@ -278,8 +288,6 @@ def test_changed_weights_and_changed_descriptions_are_refused(exported, tmp_path
 
 
 def test_damaged_checkpoint_is_not_exported(exported, tmp_path, capsys):
-    import shutil
-
     folder = shutil.copytree(exported("ppo")[0], tmp_path / "run")
     (find_model(folder).checkpoint / "team.json").write_text("{}")
     assert asked("export", folder, "--out", tmp_path / "out") == 2
