@@ -14,6 +14,7 @@ from experiments.recovery.lock import run_lock
 from experiments.recovery.manifests import MANIFEST_FILE, MARKER_FILE, find_damage
 from experiments.recovery.places import bring_back
 from experiments.recovery.shelf import DAMAGED_PREFIX, CheckpointShelf, read_meta
+from experiments.recovery.store import is_remote
 from experiments.reporting.files import read_json
 from experiments.run_files import BEST_FOLDER, META_FILE, RECORD_FILE, SUMMARY_FILE
 from experiments.run_folders import has_begun
@@ -102,8 +103,8 @@ def load_policy(path: str | Path) -> TeamPolicy:
     In evaluation mode, without noise, and without Ray running.
 
     Args:
-        path: A run folder (its best checkpoint, else its latest), one checkpoint, or what ``checkpoints.py export``
-            wrote.
+        path: A run folder (its best checkpoint, else its latest) or one checkpoint, on this machine or at an address in
+            a store; or what ``checkpoints.py export`` wrote.
 
     Raises:
         InputError: if there is no model at that path.
@@ -113,8 +114,8 @@ def load_policy(path: str | Path) -> TeamPolicy:
     from algos.export import NETWORKS_FILE
 
     folder = Path(path).expanduser()
-    if not (folder / NETWORKS_FILE).is_file():
-        return policy.load_policy(find_sound_model(folder).checkpoint)
+    if is_remote(path) or not (folder / NETWORKS_FILE).is_file():
+        return policy.load_policy(find_sound_model(path).checkpoint)
     is_sealed = any((folder / name).is_file() for name in (MANIFEST_FILE, MARKER_FILE))
     if is_sealed and (damage := find_damage(folder)):
         raise IncompatibleError(f"{folder} is damaged, {damage[0]}: export it again")

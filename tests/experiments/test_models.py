@@ -1,13 +1,17 @@
 """From what the user names to the folder that a policy is loaded from."""
 
+import shutil
 from pathlib import Path
 
 import pytest
+from runs import make_run
 
 import algos.policy
 from algos.errors import IncompatibleError
+from envs.errors import InputError
 from experiments.models import load_policy
 from experiments.recovery.manifests import seal
+from experiments.recovery.vault import Vault
 
 
 @pytest.fixture
@@ -27,6 +31,27 @@ def export(tmp_path):
         (folder / name).write_text(f"{name} as it was written")
     seal(folder)
     return folder
+
+
+def test_run_at_an_address_acts_by_its_best_checkpoint_and_a_named_one_by_itself(tmp_path, monkeypatch, loaded):
+    monkeypatch.setenv("TRADING_FLOOR_WORK", str(tmp_path / "work"))
+    address, folder = f"file://{tmp_path}/store/dow", tmp_path / "dow"
+    make_run(folder)
+    (folder / "trial_0").mkdir()
+    vault = Vault(address, folder, patience_s=0)
+    for path in sorted(folder.glob("checkpoint_*")):
+        vault.push_checkpoint(path.rename(folder / "trial_0" / path.name))
+    best = folder / "trial_0" / "best_checkpoint"
+    vault.push_checkpoint(shutil.copytree(best.with_name("checkpoint_000002"), best))
+    (folder / "summary.json").unlink()
+    vault.push_files()
+    shutil.rmtree(folder)
+    load_policy(address)
+    load_policy(f"{address}/trial_0/checkpoint_000003")
+    assert [path.name for path in loaded] == ["best_checkpoint", "checkpoint_000003"]
+    assert all(path.is_relative_to(tmp_path / "work") for path in loaded)
+    with pytest.raises(InputError, match=rf"{tmp_path}/store/other is neither a run folder nor a checkpoint in one"):
+        load_policy(f"file://{tmp_path}/store/other")
 
 
 @pytest.mark.parametrize("name", ["networks.json", "summary.json", "trader_0.safetensors", "manifest.json", "COMPLETE"])
