@@ -13,9 +13,9 @@ from algos.settled import to_disk
 from envs.errors import InputError
 from experiments.models import Model, find_model
 from experiments.provenance import installed_version, utc_now
-from experiments.recovery.manifests import find_damage, seal
+from experiments.recovery.manifests import MANIFEST_FILE, MARKER_FILE, find_damage, seal
 from experiments.recovery.records import read_line
-from experiments.reporting.files import check_folder_writable, plain, read_json
+from experiments.reporting.files import WriteError, check_folder_writable, plain, read_json
 from experiments.run_files import META_FILE, RESULT_FILE, STATE_FILE, SUMMARY_FILE
 from experiments.run_folders import check_results_folder
 
@@ -28,36 +28,56 @@ _FIGURES = ("profit", "sharpe", "max_drawdown", "num_trades")
 def export_model(path: str, out: str | None) -> tuple[Path, dict[str, Any]]:
     """Export the best checkpoint of a run, or the checkpoint that is named.
 
-    The folder gets its name only when every file in it is on the disk; a kill leaves none under that name.
+    The folder gets its name only when every file in it is on the disk; a kill leaves none under that name. One that is
+    there already, which may be a link, a mount or where somebody works, stays and gets the files instead.
 
     Args:
         path: Run folder or checkpoint.
         out: Folder for the export, empty or not there yet; None takes one in the run folder, named after the episode.
 
     Returns:
-        The folder, and its summary.
+        The folder without links in its path, and its summary.
 
     Raises:
         InputError: if the checkpoint is damaged, or the folder holds something.
-        OSError: if something cannot be written.
+        WriteError: if something cannot be written.
     """
     model = find_model(path)
     if damage := find_damage(model.checkpoint):
         raise InputError(f"{model.checkpoint} is damaged, {damage[0]}: name another checkpoint")
     meta = read_json(model.checkpoint / META_FILE)
-    folder = Path(out).expanduser() if out is not None else _default_folder(model, meta)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder} holds something already, which is not written over: choose another --out")
-    check_results_folder(folder, setting="--out")
-    check_folder_writable(folder.parent, setting="--out" if out is not None else "the run folder")
+    folder = Path(os.path.realpath(Path(out).expanduser() if out is not None else _default_folder(model, meta)))
+    try:
+        staged = _staged(folder)
+        check_results_folder(folder, setting="--out")
+        check_folder_writable(staged.parent, setting="--out" if out is not None else "the run folder")
+        return folder, _write(model, meta, folder, staged)
+    except OSError as error:
+        raise WriteError(error.errno, f"cannot export to {folder}: {error.strerror or error}") from error
 
+
+def _staged(folder: Path) -> Path:
+    """Where an export is written until it is whole: beside its folder, or in it where that is there.
+
+    Raises:
+        InputError: if the folder holds something else.
+    """
+    if not folder.exists():
+        return folder.with_name(f".{folder.name}.exporting")
+    staged = folder / ".exporting"
+    if not folder.is_dir() or any(path != staged for path in folder.iterdir()):
+        raise InputError(f"{folder} holds something already, which is not written over: choose another --out")
+    return staged
+
+
+def _write(model: Model, meta: Mapping[str, Any], folder: Path, staged: Path) -> dict[str, Any]:
+    """Write all files of an export aside, and put them where they belong; returns the summary."""
     from algos.export import SHARED_PARTS, export_networks  # only now: torch and RLlib take seconds to import
     from algos.policy import read_layout
 
     layout = read_layout(model.checkpoint)
     summary = summarise(model, meta, layout)
     headers = {agent: _header(summary, agent) for agent in [*layout["agent_ids"], *SHARED_PARTS]}
-    staged = folder.with_name(f".{folder.name}.exporting")
     shutil.rmtree(staged, ignore_errors=True)
     try:
         staged.mkdir(parents=True)
@@ -65,12 +85,29 @@ def export_model(path: str, out: str | None) -> tuple[Path, dict[str, Any]]:
         (staged / SUMMARY_FILE).write_text(json.dumps(plain(summary), indent=2) + "\n", encoding="utf-8")
         (staged / SUMMARY_TEXT).write_text(summary_text(summary), encoding="utf-8")
         seal(staged)
-        os.rename(staged, folder)
+        if staged.parent == folder:
+            _move_up(staged)
+        else:
+            os.rename(staged, folder)
+            to_disk(folder.parent)
     except BaseException:
         shutil.rmtree(staged, ignore_errors=True)
         raise
-    to_disk(folder.parent)
-    return folder, summary
+    return summary
+
+
+def _move_up(staged: Path) -> None:
+    """Move all files of a folder into the one that it lies in: a manifest first, and the marker that ends it last."""
+    names = sorted(os.listdir(staged), key=lambda name: (name == MARKER_FILE, name != MANIFEST_FILE))
+    try:
+        for name in names:
+            os.rename(staged / name, staged.parent / name)
+        staged.rmdir()
+        to_disk(staged.parent)
+    except BaseException:
+        for name in names:
+            (staged.parent / name).unlink(missing_ok=True)
+        raise
 
 
 def summarise(model: Model, meta: Mapping[str, Any], layout: Mapping[str, Any]) -> dict[str, Any]:

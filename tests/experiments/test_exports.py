@@ -1,8 +1,11 @@
+import errno
 import json
 import math
+import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -246,15 +249,80 @@ def test_folder_that_holds_something_is_not_written_over(exported, tmp_path, cap
     assert read_json(tmp_path / "out.json")["summary"]["which"] == "named"
 
 
-def test_export_that_fails_leaves_nothing_behind(exported, tmp_path, monkeypatch, capsys):
+@pytest.fixture(params=["here", "link", "mount"])
+def place(request, tmp_path, monkeypatch):
+    """An empty folder that is there, and what ``--out`` calls it."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    if request.param == "here":
+        monkeypatch.chdir(folder)
+        return folder, "."
+    if request.param == "link":
+        (tmp_path / "link").symlink_to(folder, target_is_directory=True)
+        return folder, tmp_path / "link"
+    real = os.rename
+
+    def rename(source, target):
+        if Path(target) == folder:
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        if (folder in Path(source).parents) != (folder in Path(target).parents):
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        return real(source, target)
+
+    monkeypatch.setattr(os, "rename", rename)
+    return folder, folder
+
+
+def test_folder_that_is_there_stays_and_gets_the_files(exported, place, tmp_path):
+    (folder, out), number = place, place[0].stat().st_ino
+    (folder / ".exporting").mkdir()  # as a kill leaves it
+    assert asked("export", exported("ppo")[0], "--out", out, "--json", tmp_path / "out.json") == 0
+    assert folder.stat().st_ino == number
+    assert find_damage(folder) == []
+    assert {path.name for path in folder.iterdir()} == {path.name for path in exported("ppo")[1].iterdir()}
+    assert read_json(tmp_path / "out.json")["folder"] == str(folder)
+    assert load_policy(out).agent_ids
+
+
+def test_export_killed_while_its_files_are_moved_is_told_from_a_whole_one(exported, tmp_path, monkeypatch):
+    out, real, kills = tmp_path / "out", os.rename, 0
+
+    def rename(source, target):
+        nonlocal kills
+        real(source, target)
+        names = os.listdir(out)
+        if "COMPLETE" not in names and NETWORKS_FILE in names:
+            kills += 1
+            with pytest.raises(IncompatibleError, match="COMPLETE: is missing"):
+                load_policy(out)
+
+    out.mkdir()
+    monkeypatch.setattr(os, "rename", rename)
+    assert asked("export", exported("ppo")[0], "--out", out) == 0
+    assert kills > 0
+    assert find_damage(out) == []
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EXDEV])
+@pytest.mark.parametrize("moment", ["seal", "rename"])
+@pytest.mark.parametrize("is_there", [False, True])
+def test_export_that_fails_leaves_nothing_behind(exported, tmp_path, monkeypatch, capsys, code, moment, is_there):
     folder, _ = exported("ppo")
+    out, real = tmp_path / "out", os.rename
 
-    def full(path, **kwargs):
-        raise OSError(28, "No space left on device")
+    def full(path, *_):
+        raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(exports, "seal", full)
-    assert asked("export", folder, "--out", tmp_path / "out") == 1
-    assert list(tmp_path.iterdir()) == []
+    def rename(source, target):
+        return real(source, target) if Path(source).name == "manifest.json" else full(source)
+
+    if is_there:
+        out.mkdir()
+    monkeypatch.setattr(*((exports, "seal", full) if moment == "seal" else (os, "rename", rename)))
+    assert asked("export", folder, "--out", out) == 1
+    assert capsys.readouterr().err == f"error: cannot export to {out}: {os.strerror(code)}\n"
+    assert list(tmp_path.iterdir()) == ([out] if is_there else [])
+    assert not is_there or list(out.iterdir()) == []
 
 
 def test_flipped_bit_in_the_bounds_of_an_action_space_is_refused(exported, tmp_path):
