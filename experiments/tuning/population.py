@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+import sys
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,13 @@ from ray.tune.schedulers.trial_scheduler import TrialScheduler
 from ray.tune.search.sample import Categorical, Domain, Float, Integer
 
 from algos.counted import counted_seed
+from envs.errors import InputError
 from experiments.metric_names import SEARCH_SCORE
 from experiments.recovery.manifests import MANIFEST_FILE, MARKER_FILE, find_damage
-from experiments.recovery.shelf import CheckpointShelf
+from experiments.recovery.shelf import CheckpointShelf, checkpoint_number
 from experiments.recovery.stopping import STOP_FILE
+from experiments.recovery.store import first_line
+from experiments.recovery.vault import Vault
 from experiments.reporting.files import read_json
 from experiments.run_files import META_FILE, STATE_FILE
 from experiments.tuning.monitor import copy_into
@@ -50,6 +54,7 @@ class PopulationBasedTraining(FIFOScheduler):
         resample_probability: Chance that a setting is drawn anew instead of perturbed.
         seed: The run's seed.
         max_concurrent: Members that train at the same time.
+        vault: Where the search is kept, if not in its folder alone.
     """
 
     def __init__(
@@ -62,9 +67,10 @@ class PopulationBasedTraining(FIFOScheduler):
         resample_probability: float,
         seed: int,
         max_concurrent: int,
+        vault: Vault | None = None,
     ) -> None:
         super().__init__()
-        self._record, self._space, self._seed = record, dict(space), seed
+        self._record, self._space, self._seed, self._vault = record, dict(space), seed, vault
         self._interval, self._quantile = perturbation_interval, quantile_fraction
         self._resample, self._max_concurrent = resample_probability, max_concurrent
         self._waiting: dict[str, int] = {}
@@ -124,9 +130,9 @@ class PopulationBasedTraining(FIFOScheduler):
             assert member is not None
             member.overrides = dict(exploit.overrides)
         self._record.exploits.extend(exploits)
-        self._record.num_pending = len(exploits)
+        self._record.num_pending += len(exploits)  # to those that a silent store has left
         self._record.save()
-        apply_exploits(self._record)
+        apply_exploits(self._record, vault=self._vault)
         for exploit in exploits:
             trial = by_id[exploit.trial_id]
             trial.set_config({**trial.config, "overrides": dict(exploit.overrides)})
@@ -193,24 +199,70 @@ def explore(
     return changed
 
 
-def apply_exploits(record: SearchRecord) -> None:
+def apply_exploits(record: SearchRecord, *, vault: Vault | None = None) -> None:
     """Make the copies that were decided on, those that are not there yet, and note that they are made.
 
+    Of a search that is kept in a store they are made when they are there too: until then they stay pending there and
+    here, and another machine makes them again.
+
+    Args:
+        record: The search's record, saved with what was decided.
+        vault: Where the search is kept, if not in its folder alone.
+
     Raises:
-        OSError: if one cannot be written; the next process makes it.
+        InputError: if a checkpoint to be copied is only in the store, which does not answer.
+        OSError: if one cannot be written here; the next process makes it.
     """
     if not record.num_pending:
         return
+    shelves = {}
     for exploit in record.exploits[-record.num_pending :]:
-        target = CheckpointShelf(record.folder / f"trial_{exploit.trial_id}")
-        if not (target.folder / exploit.checkpoint).is_dir():
+        target = shelves[exploit.trial_id] = CheckpointShelf(record.folder / f"trial_{exploit.trial_id}")
+        newest = _newest_whole(target)
+        if newest is None or checkpoint_number(newest.name) < checkpoint_number(exploit.checkpoint):
             source = record.folder / f"trial_{exploit.source}" / exploit.source_checkpoint
-            if damage := find_damage(source):
-                print(f"{source} is damaged, {damage[0]}: trial {exploit.trial_id} goes on from its own checkpoint")
+            if (damage := _why_lost(source, vault)) is not None:
+                print(f"{source} is damaged, {damage}: trial {exploit.trial_id} goes on from its own checkpoint")
                 continue
             copy_checkpoint(source, target)
-    record.num_pending = 0
-    record.save()
+    if vault is None or _are_stored(vault, shelves.values()):
+        record.num_pending = 0
+        record.save()
+
+
+def _newest_whole(shelf: CheckpointShelf) -> Path | None:
+    """A trial's newest checkpoint without damage: what was copied, or what it has trained to since."""
+    return next((path for path in reversed(shelf.published()) if not find_damage(path)), None)
+
+
+def _why_lost(source: Path, vault: Vault | None) -> str | None:
+    """Say what is wrong with a checkpoint that is to be copied, here and in the store; None where it is here, whole."""
+    damage = find_damage(source)
+    if damage and vault is not None:
+        try:
+            vault.fetch(source.relative_to(vault.folder).as_posix())
+        except InputError:  # it is not whole there either
+            pass
+        except OSError as error:
+            raise InputError(f"{vault.address} cannot be read: {first_line(error)}") from None
+        else:
+            return None
+    return str(damage[0]) if damage else None
+
+
+def _are_stored(vault: Vault, shelves: Collection[CheckpointShelf]) -> bool:
+    """Bring what was decided into the store, then the copies; whether the store has taken them.
+
+    Copies that nothing there tells of would be compared like what their trials have reached themselves.
+    """
+    try:
+        vault.push_files()
+        for path in filter(None, map(_newest_whole, shelves)):
+            vault.push_checkpoint(path)
+    except OSError as error:  # the next comparison, or the next start, tries again
+        print(f"not brought to the store ({first_line(error)}); training goes on", file=sys.stderr, flush=True)
+        return False
+    return True
 
 
 def copy_checkpoint(source: Path, target: CheckpointShelf) -> Path:

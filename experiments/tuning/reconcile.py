@@ -31,11 +31,12 @@ def reconcile(record: SearchRecord, *, vault: Vault | None = None) -> list[Trial
         The trials that had ended without the record knowing.
 
     Raises:
-        InputError: if a trial that has not ended has lost its checkpoints, or none of them is whole.
+        InputError: if a trial that has not ended has lost its checkpoints, or none of them is whole, or the store does
+            not answer.
         OSError: if what is found cannot be written.
     """
     _adopt(record)
-    apply_exploits(record)
+    apply_exploits(record, vault=vault)
     ended = []
     for trial in record.trials:
         folder = record.folder / trial.folder_name

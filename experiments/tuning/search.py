@@ -21,6 +21,7 @@ from experiments.metric_names import BEST_SCORE, SEARCH_SCORE
 from experiments.recovery.lock import lock_if_there, run_lock
 from experiments.recovery.stopping import stop_on_signal
 from experiments.recovery.tune_files import set_damaged_aside
+from experiments.recovery.vault import Vault
 from experiments.reporting.files import write_json, write_text
 from experiments.reporting.tables import rows_table, show
 from experiments.run_files import LOG_FILE, SEARCH_FILE
@@ -100,7 +101,8 @@ def _prepare(config: RunConfig, folder: Path, fixed: Collection[str]) -> tuple[S
     is_population = config.search.scheduler == "pbt"
     set_damaged_aside(folder, lambda line: print(f"{line}; the search carries on from its own records"))
     record = SearchRecord.read(folder)
-    ended = reconcile(record, vault=run_vault(config))
+    vault = run_vault(config)
+    ended = reconcile(record, vault=vault)
     own = getattr(config, SECTION_OF_ALGO[config.algo])
     space = search_space(
         config.algo,
@@ -113,7 +115,7 @@ def _prepare(config: RunConfig, folder: Path, fixed: Collection[str]) -> tuple[S
     space = {name: space[name] for name in record.drawn_names}
     for trial in record.trials:
         trial.put_in_order(record.drawn_names)
-    scheduler = _scheduler(config, record, space)
+    scheduler = _scheduler(config, record, space, vault)
     for trial in ended if isinstance(scheduler, RecordedASHA) else ():
         scheduler.count_last(trial.trial_id, trial.result or {})
     record.save()
@@ -122,7 +124,7 @@ def _prepare(config: RunConfig, folder: Path, fixed: Collection[str]) -> tuple[S
     return record, study, scheduler
 
 
-def _scheduler(config: RunConfig, record: SearchRecord, space: Mapping[str, Any]) -> Any:
+def _scheduler(config: RunConfig, record: SearchRecord, space: Mapping[str, Any], vault: Vault | None) -> Any:
     s = config.search
     if s.scheduler == "asha":
         return RecordedASHA(
@@ -140,6 +142,7 @@ def _scheduler(config: RunConfig, record: SearchRecord, space: Mapping[str, Any]
             resample_probability=s.resample_probability,
             seed=config.seed,
             max_concurrent=s.max_concurrent,
+            vault=vault,
         )
     return FIFOScheduler()
 

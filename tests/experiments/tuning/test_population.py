@@ -5,9 +5,12 @@ import numpy as np
 import pytest
 from ray import tune
 
+from envs.errors import InputError
 from experiments.recovery.manifests import find_damage
 from experiments.recovery.shelf import CheckpointShelf
+from experiments.recovery.vault import Vault
 from experiments.tuning.population import PopulationBasedTraining, apply_exploits, copy_checkpoint, explore
+from experiments.tuning.reconcile import reconcile
 from experiments.tuning.search_record import SearchRecord, TrialRecord
 from experiments.tuning.spaces import FIXED_IN_TRAINING, SPACES, search_space
 
@@ -153,7 +156,7 @@ def test_copies_that_a_kill_has_prevented_are_made_up_for_once(tmp_path, monkeyp
     _, scheduler, runner = population(tmp_path, [0.1, 0.9, -0.5, 0.3], quantile_fraction=0.5)
     with monkeypatch.context() as patch:
         patch.setattr(
-            "experiments.tuning.population.apply_exploits", lambda _: (_ for _ in ()).throw(KeyboardInterrupt)
+            "experiments.tuning.population.apply_exploits", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt)
         )
         with pytest.raises(KeyboardInterrupt):
             scheduler.choose_trial_to_run(runner)
@@ -175,6 +178,125 @@ def test_damaged_source_is_not_copied(tmp_path, capsys):
     scheduler.choose_trial_to_run(runner)
     assert "is damaged, weights" in capsys.readouterr().out
     assert (newest(record, "00000") / "weights").read_text() == "00000"
+
+
+@pytest.fixture
+def vault(tmp_path):
+    """Of a search on this machine, whose folder is ``first/search``."""
+    folder = tmp_path / "first" / "search"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    return Vault(f"file://{tmp_path}/store/search", folder, patience_s=0)
+
+
+def refuse(*_):
+    """What a store does that does not answer."""
+    raise OSError("no answer")
+
+
+def stored_population(vault, scores=(0.1, 0.9, -0.5, 0.3)):
+    """A population of which the store holds all, and which is about to be compared."""
+    record, scheduler, runner = population(vault.folder, scores, vault=vault)
+    for trial in record.trials:
+        vault.push_checkpoint(newest(record, trial.trial_id))
+    vault.push_files()
+    return record, scheduler, runner
+
+
+def elsewhere(vault, tmp_path):
+    """The record of another machine, which goes on from what the store holds."""
+    other = Vault(vault.address, tmp_path / "second" / "search", patience_s=0)
+    other.pull(pytest.fail)
+    record = SearchRecord.read(other.folder)
+    reconcile(record, vault=other)
+    return record
+
+
+def weights(record, trial_id):
+    return (newest(record, trial_id) / "weights").read_text()
+
+
+def test_exchange_outlives_the_machine(vault, tmp_path):
+    record, scheduler, runner = stored_population(vault)
+    scheduler.choose_trial_to_run(runner)
+    vault.push_files()  # as the next save of any member does
+    again = elsewhere(vault, tmp_path)
+    assert (again.num_pending, again.exploits) == (0, record.exploits)
+    assert again.trials[2].overrides == record.exploits[0].overrides
+    assert weights(again, "00002") == "00001"
+
+
+def test_exchange_is_in_the_store_before_its_copies(vault, tmp_path, monkeypatch):
+    record, scheduler, runner = stored_population(vault)
+
+    def push_and_die(self, checkpoint, real=Vault.push_checkpoint):
+        real(self, checkpoint)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Vault, "push_checkpoint", push_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            scheduler.choose_trial_to_run(runner)
+    again = elsewhere(vault, tmp_path)
+    assert (again.boundary, again.exploits) == (10, record.exploits), "a copy is not compared as its member's own"
+    assert [path.name for path in CheckpointShelf(again.folder / "trial_00002").published()] == ["checkpoint_000001"]
+
+
+@pytest.fixture
+def unstored(vault, monkeypatch, capsys):
+    """A population that has been compared while the store took no checkpoints; it takes them again."""
+    record, scheduler, runner = stored_population(vault)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Vault, "push_checkpoint", refuse)
+        assert scheduler.choose_trial_to_run(runner) is runner.trials[0], "training goes on"
+    assert "not brought to the store (no answer); training goes on" in capsys.readouterr().err
+    assert weights(record, "00002") == "00001"
+    return record, scheduler, runner
+
+
+def train(record, *, episodes, scores):
+    """Let all members come to the next comparison, and keep no older checkpoint."""
+    for trial, score in zip(record.trials, scores, strict=True):
+        publish(record, trial.trial_id, episodes=episodes, score=score, extra=f"{trial.trial_id} at {episodes}")
+        CheckpointShelf(record.folder / trial.folder_name).prune(1)
+
+
+@pytest.mark.parametrize("has_source_gone_on", [False, True])
+def test_copies_that_the_store_lacks_are_made_up_for_on_another_machine(unstored, vault, tmp_path, has_source_gone_on):
+    record, _, _ = unstored
+    vault.push_files()
+    if has_source_gone_on:
+        vault.push_checkpoint(publish(record, "00001", episodes=15, score=0.8, extra="later"))
+    for _ in range(2):
+        again = elsewhere(vault, tmp_path)
+        assert (again.num_pending, weights(again, "00002")) == (0, "00001")
+        assert newest(again, "00002").name == "checkpoint_000001", "they are made once"
+
+
+def test_copies_that_the_store_lacks_are_made_up_for_at_the_next_comparison(unstored, vault, tmp_path):
+    record, scheduler, runner = unstored
+    assert SearchRecord.read(vault.folder).num_pending == 1
+    train(record, episodes=20, scores=[-0.5, 0.9, 0.5, 0.3])
+    scheduler.choose_trial_to_run(runner)
+    assert [exploit.trial_id for exploit in record.exploits] == ["00002", "00000"]
+    assert weights(record, "00002") == "00002 at 20", "what it has trained since stays"
+    vault.push_files()
+    again = elsewhere(vault, tmp_path)
+    assert again.num_pending == 0
+    assert (weights(again, "00002"), weights(again, "00000")) == ("00002 at 20", "00001 at 20")
+
+
+def test_source_that_a_silent_store_has_is_waited_for(unstored, vault, tmp_path, monkeypatch):
+    record, _, _ = unstored
+    vault.push_files()
+    vault.push_checkpoint(publish(record, "00001", episodes=15, score=0.8))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Vault, "fetch", refuse)
+        with pytest.raises(InputError, match="store/search cannot be read: no answer"):
+            elsewhere(vault, tmp_path)
+    assert weights(elsewhere(vault, tmp_path), "00002") == "00001"
 
 
 def test_signal_ends_members_that_wait_once_none_trains(tmp_path):
