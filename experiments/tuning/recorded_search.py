@@ -75,7 +75,7 @@ class RecordedSearch(SearchAlgorithm):
         """Give the next trial, if one may start now.
 
         Raises:
-            WriteError: if a new one cannot be written into the record; it has not begun then.
+            WriteError: if a new one cannot be written into the study or the record; it has not begun then.
         """
         if self.is_finished():
             return None
@@ -85,6 +85,7 @@ class RecordedSearch(SearchAlgorithm):
         if len(self._live) >= self._max_concurrent and not self._is_population:
             return None
         if known is None:
+            self._study.make_up(self._record)
             drawn = self._study.draw(len(self._record.trials))
             known = TrialRecord(self._record.next_id(), drawn, dict(drawn))
             self._record.trials.append(known)

@@ -7,22 +7,28 @@ process was started: a search that was killed draws what an unbroken one would h
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search.optuna import OptunaSearch
+from sqlalchemy.exc import SQLAlchemyError
 
 from algos.counted import counted_seed
 from algos.settled import to_disk
 from experiments.metric_names import BEST_SCORE, SEARCH_SCORE
 from experiments.recovery.shelf import rename_aside
+from experiments.recovery.store import first_line
+from experiments.reporting.files import WriteError
 from experiments.tuning.search_record import COMPLETE, FAIL, PRUNED, RUNNING, SearchRecord, TrialRecord
 
 STUDY_FILE = "optuna.db"
@@ -46,6 +52,7 @@ class Study:
         self._distributions = OptunaSearch.convert_search_space(dict(space))
         self._num_startup = max(MIN_STARTUP_TRIALS, num_trials // 4)
         self._opened: optuna.Study | None = None
+        self._is_behind = False
         optuna.logging.set_verbosity(optuna.logging.ERROR)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -56,6 +63,9 @@ class Study:
         """Make the study say what the record says; where it does already, nothing is written.
 
         A damaged study is set aside. Rows of trials that never began are left out when it is written anew.
+
+        Raises:
+            WriteError: if it cannot be written.
         """
         wanted = [self._row(trial) for trial in record.trials]
         found: list[FrozenTrial] | None = []
@@ -71,24 +81,37 @@ class Study:
                 return
         self._write(wanted)
 
+    def make_up(self, record: SearchRecord) -> None:
+        """Write the study anew where it has not taken in what it was told, so that the next draw knows of it.
+
+        Raises:
+            WriteError: if it cannot be written.
+        """
+        if self._is_behind:
+            self._write([self._row(trial) for trial in record.trials])
+
     def draw(self, number: int) -> dict[str, Any]:
         """Draw the settings of a trial, by dotted name.
 
         Args:
             number: How many trials the study holds.
+
+        Raises:
+            WriteError: if the new trial cannot be written into the study.
         """
         sampler = optuna.samplers.TPESampler(
             seed=counted_seed(self.seed, number) % 2**32, n_startup_trials=self._num_startup
         )
-        study = self._study()
-        study.sampler = sampler
-        trial = study.ask(fixed_distributions=self._distributions)
+        with self._writing():
+            study = self._study()
+            study.sampler = sampler
+            trial = study.ask(fixed_distributions=self._distributions)
         if trial.number != number:
             raise RuntimeError(f"{self.path} holds {trial.number} trials instead of {number}")
         return {name: trial.params[name] for name in self._distributions}
 
     def tell(self, number: int, trial: TrialRecord) -> None:
-        """Enter how a trial ended; where that fails, ``sync`` makes up for it."""
+        """Enter how a trial ended; where that fails, ``make_up`` does so before the next draw, or ``sync``."""
         row = self._row(trial)
         try:
             study = self._study()
@@ -97,7 +120,8 @@ class Study:
                 study._storage.set_trial_intermediate_value(running._trial_id, step, value)
             study.tell(number, row.values if row.state == TrialState.COMPLETE else None, state=row.state)
         except Exception as error:  # of SQLite, SQLAlchemy or Optuna, as on a full disk
-            print(f"could not write {self.path} ({error}); the search goes on", file=sys.stderr, flush=True)
+            self._is_behind = True
+            print(f"could not write {self.path} ({_reason(error)}); the search goes on", file=sys.stderr, flush=True)
 
     def _study(self) -> optuna.Study:
         if self._opened is None:
@@ -115,15 +139,25 @@ class Study:
 
     def _write(self, rows: list[FrozenTrial]) -> None:
         staged = self.path.with_name(_STAGED)
-        for name in (staged.name, *(f"{file}{end}" for file in (staged.name, self.path.name) for end in _JOURNALS)):
-            self.path.with_name(name).unlink(missing_ok=True)  # SQLite would replay an old journal on the new file
-        study = self._open(staged)
-        study.add_trials(rows)
-        _dispose(study)
-        self._close()
-        to_disk(staged)
-        os.replace(staged, self.path)
-        to_disk(self.path.parent)
+        with self._writing():
+            for name in (staged.name, *(f"{file}{end}" for file in (staged.name, self.path.name) for end in _JOURNALS)):
+                self.path.with_name(name).unlink(missing_ok=True)  # SQLite would replay an old journal on the new file
+            study = self._open(staged)
+            study.add_trials(rows)
+            _dispose(study)
+            self._close()
+            to_disk(staged)
+            os.replace(staged, self.path)
+            to_disk(self.path.parent)
+        self._is_behind = False
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Say in one line that the study cannot be written, whichever layer says so."""
+        try:
+            yield
+        except (OSError, SQLAlchemyError, StorageInternalError) as error:
+            raise WriteError(errno.EIO, f"cannot write {self.path}: {_reason(error)}") from error
 
     def _row(self, trial: TrialRecord) -> FrozenTrial:
         """The row that a trial should have.
@@ -146,6 +180,13 @@ class Study:
         row.datetime_start = _local_time(trial.started)
         row.datetime_complete = _local_time(trial.ended) if trial.ended else None
         return row
+
+
+def _reason(error: BaseException) -> str:
+    """What SQLite or the disk has answered; what is raised of it says other things."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return first_line(error)
 
 
 def _dispose(study: optuna.Study) -> None:

@@ -3,8 +3,10 @@ import os
 
 import optuna
 import pytest
+from rehearsal import outcome, rehearse
 
 from experiments.metric_names import SEARCH_SCORE
+from experiments.reporting.files import WriteError
 from experiments.tuning.search_record import SearchRecord, TrialRecord
 from experiments.tuning.spaces import SPACES
 from experiments.tuning.study import STUDY_FILE, Study
@@ -138,3 +140,39 @@ def test_study_that_cannot_be_written_does_not_end_the_search(tmp_path, capsys, 
     monkeypatch.setattr(optuna.study.Study, "tell", fail)
     study.tell(0, trial)
     assert "could not write" in capsys.readouterr().err
+
+
+def test_trial_that_the_study_did_not_take_in_counts_in_the_next_draw(tmp_path, capsys, monkeypatch):
+    for name in ("whole", "locked"):
+        (tmp_path / name / "search").mkdir(parents=True)
+    rehearse(tmp_path / "whole" / "search", "none", num_trials=6)
+
+    def tell(self, number, *args, real=optuna.study.Study.tell, **kwargs):
+        if number == 3:  # the last one before draws that learn from the others
+            raise OSError("database is locked")
+        return real(self, number, *args, **kwargs)
+
+    monkeypatch.setattr(optuna.study.Study, "tell", tell)
+    rehearse(tmp_path / "locked" / "search", "none", num_trials=6)
+    assert "optuna.db (database is locked); the search goes on" in capsys.readouterr().err
+    assert outcome(tmp_path / "locked" / "search") == outcome(tmp_path / "whole" / "search")
+
+
+def test_study_that_takes_no_draw_says_which_file_and_why(tmp_path):
+    record, study = open_study(tmp_path / "s")
+    draw(record, study, 0.5)
+    with study._study()._storage._backend.engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA query_only=ON")
+    with pytest.raises(WriteError, match=r"^cannot write .*optuna.db: attempt to write a readonly database$"):
+        study.draw(1)
+    with pytest.raises(WriteError, match=r"^cannot write .*gone/optuna.db: unable to open database file$"):
+        Study(tmp_path / "gone", SPACES["ppo"], seed=0, num_trials=6).draw(0)
+
+
+def test_study_that_cannot_be_written_anew_says_which_file_and_why(tmp_path, monkeypatch):
+    def fail(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("experiments.tuning.study.to_disk", fail)
+    with pytest.raises(WriteError, match=r"^cannot write .*optuna.db: .*No space left on device$"):
+        open_study(tmp_path / "s")
