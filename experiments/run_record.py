@@ -34,6 +34,8 @@ class RunRecord:
             ``asked_at``. It holds until a checkpoint has followed it. None where none was named.
         branch_of: Where a branch goes on from: ``run``, ``checkpoint``, ``weights_sha256``, ``episode`` and
             ``total_steps`` of its parent, then of its parent's parent, and so on. None where the run is no branch.
+        drawn_names: Dotted names of the settings that a search draws, which leaves out those that the user fixed when
+            it was begun. None where the run is no search.
     """
 
     folder: Path
@@ -43,6 +45,7 @@ class RunRecord:
     agents: list[dict[str, Any]] | None
     resume_from: Mapping[str, str] | None = None
     branch_of: list[dict[str, Any]] | None = None
+    drawn_names: list[str] | None = None
 
 
 def write_run_record(
@@ -54,6 +57,7 @@ def write_run_record(
     agents: Sequence[Mapping[str, Any]] | None,
     resume_from: Mapping[str, str] | None = None,
     branch_of: Sequence[Mapping[str, Any]] | None = None,
+    drawn_names: Sequence[str] | None = None,
 ) -> Path:
     """Write a run folder's ``config.json`` whole; the arguments are those of ``RunRecord``.
 
@@ -63,6 +67,7 @@ def write_run_record(
     path = Path(folder) / RECORD_FILE
     content: dict[str, Any] = {"format": FORMAT, "config": config, "provenance": provenance}
     content |= {"scaler": scaler, "agents": agents, "resume_from": resume_from, "branch_of": branch_of}
+    content["drawn_names"] = drawn_names
     write_json(path, content)
     return path
 
@@ -90,6 +95,7 @@ def read_run_record(folder: str | Path) -> RunRecord:
         agents=content.get("agents"),
         resume_from=content.get("resume_from"),
         branch_of=content.get("branch_of"),
+        drawn_names=content.get("drawn_names"),
     )
 
 

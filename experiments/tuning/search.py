@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from ray.tune.schedulers import FIFOScheduler
 
+from envs.errors import InputError
 from envs.market import Market
 from experiments.algorithm_names import SECTION_OF_ALGO
 from experiments.cli import DONE, log_to, write_json_flag
@@ -25,6 +26,8 @@ from experiments.recovery.vault import Vault
 from experiments.reporting.files import write_json, write_text
 from experiments.reporting.tables import rows_table, show
 from experiments.run_files import LOG_FILE, SEARCH_FILE
+from experiments.run_record import read_run_record
+from experiments.settings import settings_of
 from experiments.tuning import session
 from experiments.tuning.account import account_may_wait
 from experiments.tuning.asha import RecordedASHA
@@ -67,9 +70,10 @@ def search(config: RunConfig, market: Market, *, fixed: Collection[str]) -> int:
 def _search(config: RunConfig, market: Market, fixed: Collection[str]) -> int:
     folder = run_folder(config).absolute()
     with log_to(folder / LOG_FILE):
-        scaler = session.record_run(config, market)
+        scaler = session.record_run(config, market, drawn_names=list(_space(config, fixed=fixed)))
         print(f"searching {folder}: {config.search.num_trials} trials of {config.algo}, by {config.search.objective}")
-        record, study, scheduler = _prepare(config, folder, fixed)
+        planned = read_run_record(folder).drawn_names or ()
+        record, study, scheduler = _prepare(config, folder, planned=planned, fixed=fixed)
         print(f"drawn: {', '.join(record.drawn_names)}")
         if record.trials:
             print(f"carrying on: {sum(t.has_ended for t in record.trials)} of {len(record.trials)} trials have ended")
@@ -96,22 +100,45 @@ def _search(config: RunConfig, market: Market, fixed: Collection[str]) -> int:
     return DONE
 
 
-def _prepare(config: RunConfig, folder: Path, fixed: Collection[str]) -> tuple[SearchRecord, Study, Any]:
-    """Bring the record, the study and the scheduler to where the search stands."""
-    is_population = config.search.scheduler == "pbt"
-    set_damaged_aside(folder, lambda line: print(f"{line}; the search carries on from its own records"))
-    record = SearchRecord.read(folder)
-    vault = run_vault(config)
-    ended = reconcile(record, vault=vault)
+def _space(config: RunConfig, *, fixed: Collection[str] = ()) -> dict[str, Any]:
+    """What a search with these settings draws; those that the user has fixed are left out."""
     own = getattr(config, SECTION_OF_ALGO[config.algo])
-    space = search_space(
+    return search_space(
         config.algo,
-        fixed=() if record.drawn_names else fixed,
+        fixed=fixed,
         network=getattr(own, "network", "mlp"),  # RLlib's own algorithms leave no choice
         td_lambda=getattr(own, "td_lambda", 0.0),
-        is_population=is_population,
+        is_population=config.search.scheduler == "pbt",
     )
-    record.drawn_names = record.drawn_names or list(space)
+
+
+def _prepare(
+    config: RunConfig, folder: Path, *, planned: Collection[str], fixed: Collection[str]
+) -> tuple[SearchRecord, Study, Any]:
+    """Bring the record, the study and the scheduler to where the search stands.
+
+    Args:
+        config: The settings that every trial shares.
+        folder: The run folder.
+        planned: Dotted names that the search was to draw when it was begun, for a record that is lost or not there yet.
+        fixed: Dotted names that the user sets by hand now.
+
+    Raises:
+        InputError: if one of those is drawn in this search.
+    """
+    set_damaged_aside(folder, lambda line: print(f"{line}; the search carries on from its own records"))
+    record, vault = SearchRecord.read(folder), run_vault(config)
+    ended = reconcile(record, vault=vault)
+    space = _space(config)
+    if not record.drawn_names:
+        names = {name for trial in record.trials for name in trial.drawn} or planned
+        record.drawn_names = [name for name in space if name in names]
+    if in_vain := [name for name in record.drawn_names if name in fixed]:
+        flags = ", ".join(settings_of(RunConfig)[name].flag for name in in_vain)
+        raise InputError(
+            f"{flags} cannot be set by hand in {folder}, where it is drawn: leave it out, or start another search with "
+            "another --name"
+        )
     space = {name: space[name] for name in record.drawn_names}
     for trial in record.trials:
         trial.put_in_order(record.drawn_names)

@@ -6,7 +6,7 @@ import errno
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -94,7 +94,12 @@ def with_devices(config: RunConfig) -> RunConfig:
 
 
 def record_run(
-    config: RunConfig, market: Market, *, resume_from: Mapping[str, str] | None = None, parent: Model | None = None
+    config: RunConfig,
+    market: Market,
+    *,
+    resume_from: Mapping[str, str] | None = None,
+    parent: Model | None = None,
+    drawn_names: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Write ``config.json``; when a run is carried on, keep its first provenance and scaler and add the new start.
 
@@ -105,6 +110,7 @@ def record_run(
         market: What they make.
         resume_from: The checkpoint that the user named, from ``named_checkpoint``.
         parent: The checkpoint that a new branch goes on from, from ``check_branch``; it is taken into the folder.
+        drawn_names: Of a search, the settings that it is to draw; one that is carried on draws what it was begun with.
 
     Returns:
         The scaler, as JSON.
@@ -127,6 +133,7 @@ def record_run(
         resumes = [*old.provenance.get("resumes", []), provenance]
         provenance = {**old.provenance, "resumes": resumes}
         scaler, branch_of = dict(old.scaler or scaler), old.branch_of
+        drawn_names = drawn_names if old.drawn_names is None else old.drawn_names
     elif parent is not None:
         scaler = dict(parent.record.scaler or scaler)
         branch_of = adopt(config, parent)
@@ -144,6 +151,7 @@ def record_run(
         agents=describe_agents(market.mandates),
         resume_from=resume_from,
         branch_of=branch_of,
+        drawn_names=drawn_names,
     )
     return scaler
 

@@ -88,7 +88,7 @@ def test_a_run_is_recorded_as_it_was_asked_for_and_trained_on_the_devices_that_a
 
 
 def test_the_store_says_of_a_search_that_has_failed_that_it_has(config, tmp_path, monkeypatch):
-    def record_run(config, market):
+    def record_run(config, *_, **__):
         put_record(run_folder(config), config)
         session.write_summary(run_folder(config), {"status": "failed"})
         raise RuntimeError("a worker has died")

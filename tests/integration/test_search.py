@@ -87,6 +87,14 @@ def test_search_is_not_made_into_another_one(searched, words, capsys):
     assert "cannot be carried on with other settings" in capsys.readouterr().err
 
 
+def test_what_is_drawn_cannot_be_set_by_hand_any_more(searched, tmp_path, capsys):
+    folder = shutil.copytree(searched, tmp_path / "first")
+    rate = json.loads((folder / "config.json").read_text())["config"]["ppo"]["lr"]
+    assert run_here(folder, "--search.num-trials", "4", "--ppo.lr", str(rate)) == 2
+    assert "error: --ppo.lr cannot be set by hand" in capsys.readouterr().err
+    assert len(list(folder.glob("trial_*"))) == 3
+
+
 def test_search_that_is_over_takes_more_trials(searched, tmp_path):
     folder = shutil.copytree(searched, tmp_path / "first")
     before = {path: path.read_bytes() for path in folder.glob("trial_*/result.json")}

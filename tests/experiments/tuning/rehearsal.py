@@ -115,7 +115,7 @@ class Trial:
         """One iteration: the weights move by the step size, the score is a function of both."""
         overrides = self.config["overrides"]
         self.iteration += 1
-        self.weights += overrides["ppo.lr"] * 100 + overrides["ppo.clip_param"]
+        self.weights += overrides.get("ppo.lr", 1e-3) * 100 + overrides["ppo.clip_param"]
         episodes = self.iteration * STEP
         score = math.sin(37 * self.weights)
         is_due = episodes % EVERY == 0 or episodes >= TARGET
@@ -154,7 +154,7 @@ def settings(scheduler, num_trials):
     return SimpleNamespace(search=found, episodes=TARGET, seed=7, **own)
 
 
-def rehearse(folder, scheduler, *, num_trials=3, clock=None):
+def rehearse(folder, scheduler, *, num_trials=3, clock=None, planned=tuple(SPACE)):
     """Run a search from where its folder stands to its end.
 
     Raises:
@@ -163,7 +163,7 @@ def rehearse(folder, scheduler, *, num_trials=3, clock=None):
     config = settings(scheduler, num_trials)
     with killing(clock or Clock()):
         with mock.patch.object(search, "search_space", return_value=SPACE):
-            record, drawn, chosen = search._prepare(config, folder, ())
+            record, drawn, chosen = search._prepare(config, folder, planned=planned, fixed=())
         if type(chosen) is FIFOScheduler:
             chosen = SimpleNamespace(
                 on_trial_add=lambda *_: None,
