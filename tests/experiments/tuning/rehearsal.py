@@ -9,7 +9,9 @@ from unittest import mock
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.schedulers.trial_scheduler import TrialScheduler
 
+from experiments.config import run_vault
 from experiments.recovery.shelf import CheckpointShelf
+from experiments.recovery.vault import Vault
 from experiments.tuning import population, reconcile, recorded_search, search, search_record, study
 from experiments.tuning.asha import RecordedASHA
 from experiments.tuning.loggers import RecordLogger
@@ -62,6 +64,8 @@ INSTANTS = (
     (RecordedASHA, "on_trial_complete"),
     (RecordedSearch, "on_trial_complete"),
     (population, "copy_checkpoint"),
+    (Vault, "push_files"),
+    (Vault, "push_checkpoint"),
     (reconcile, "mend_best"),
     (reconcile, "restore_best"),
 )
@@ -90,6 +94,9 @@ def _hand_over(self, known):
 
 class Trial:
     """What Tune and a trainable are to a trial."""
+
+    vault = None
+    """Where the search is kept, if not in its folder alone."""
 
     def __init__(self, run, known, status):
         self.trial_id, self.status, self.config = known.trial_id, status, {"overrides": dict(known.overrides)}
@@ -144,24 +151,27 @@ class Trial:
         path = self.shelf.publish(write)
         if self.is_best:
             copy_folder(path, self.folder / "best_checkpoint")
+        for checkpoint in (path, self.folder / "best_checkpoint") if self.vault is not None else ():
+            self.vault.push_files()
+            self.vault.push_checkpoint(checkpoint)
         self.shelf.prune(2)
 
 
-def settings(scheduler, num_trials):
+def settings(scheduler, num_trials, storage):
     found = SimpleNamespace(scheduler=scheduler, num_trials=num_trials, max_concurrent=1, grace_episodes=16)
     found.__dict__.update(reduction_factor=2, perturbation_interval=16, quantile_fraction=0.4, resample_probability=0.3)
-    own = {"algo": "ppo", "ppo": SimpleNamespace(network="mlp"), "storage": "results", "name": "search"}
+    own = {"algo": "ppo", "ppo": SimpleNamespace(network="mlp"), "storage": storage, "name": "search"}
     return SimpleNamespace(search=found, episodes=TARGET, seed=7, **own)
 
 
-def rehearse(folder, scheduler, *, num_trials=3, clock=None, planned=tuple(SPACE)):
+def rehearse(folder, scheduler, *, num_trials=3, clock=None, planned=tuple(SPACE), storage="results"):
     """Run a search from where its folder stands to its end.
 
     Raises:
         Killed: when the clock says so.
     """
-    config = settings(scheduler, num_trials)
-    with killing(clock or Clock()):
+    config = settings(scheduler, num_trials, storage)
+    with killing(clock or Clock()), mock.patch.object(Trial, "vault", run_vault(config)):
         with mock.patch.object(search, "search_space", return_value=SPACE):
             record, drawn, chosen = search._prepare(config, folder, planned=planned, fixed=())
         if type(chosen) is FIFOScheduler:

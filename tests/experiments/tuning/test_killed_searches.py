@@ -1,5 +1,9 @@
+import shutil
+
 import pytest
 from rehearsal import Clock, Killed, outcome, rehearse
+
+from experiments.recovery.places import vault_of
 
 SCHEDULERS = ("asha", "pbt", "none")
 
@@ -64,3 +68,19 @@ def test_a_kill_at_any_instant_changes_nothing(whole, tmp_path, scheduler):
         folder.parent.mkdir()
         assert run_killed(folder, scheduler, [kill_at]) == 1
         assert outcome(folder) == reference, kill_at
+
+
+@pytest.mark.parametrize("kill_at", [40, 90, 110, 130, 170, 220])
+def test_a_population_in_a_store_outlives_its_machine(whole, tmp_path, monkeypatch, kill_at):
+    monkeypatch.setenv("TRADING_FLOOR_WORK", str(tmp_path / "work"))
+    storage = f"file://{tmp_path}/store"
+    vault = vault_of(storage, "search")
+    vault.folder.mkdir(parents=True)
+    (vault.folder / "config.json").write_text("{}")
+    vault.push_files()
+    with pytest.raises(Killed):
+        rehearse(vault.folder, "pbt", clock=Clock(kill_at), storage=storage)
+    shutil.rmtree(vault.folder)
+    vault.pull(pytest.fail)
+    rehearse(vault.folder, "pbt", storage=storage)
+    assert outcome(vault.folder) == whole["pbt"][0]
