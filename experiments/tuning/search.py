@@ -62,12 +62,13 @@ def search(config: RunConfig, market: Market, *, fixed: Collection[str]) -> int:
     """
     folder = run_folder(config).absolute()
     with lock_if_there(folder):
-        config = open_run(config, market)
+        opened = open_run(config, market)
     with run_lock(folder):
-        return ended_in_store(config, lambda: _search(config, market, fixed))
+        return ended_in_store(opened, lambda: _search(config, opened, market, fixed))
 
 
-def _search(config: RunConfig, market: Market, fixed: Collection[str]) -> int:
+def _search(config: RunConfig, opened: RunConfig, market: Market, fixed: Collection[str]) -> int:
+    """Record the search as it was asked for, and run it as it was opened, on the devices that are there today."""
     folder = run_folder(config).absolute()
     with log_to(folder / LOG_FILE):
         scaler = session.record_run(config, market, drawn_names=list(_space(config, fixed=fixed)))
@@ -80,7 +81,7 @@ def _search(config: RunConfig, market: Market, fixed: Collection[str]) -> int:
         begun = {"status": "running", "algo": config.algo, "seed": config.seed, "target_episodes": config.episodes}
         write_summary(folder, begun | describe_search(record, num_trials=config.search.num_trials))
         with suppress(KeyboardInterrupt):  # before Tune listens for it, or a second time
-            _fit(config, scaler, record, RecordedSearch.of(config, record, study), scheduler)
+            _fit(opened, scaler, record, RecordedSearch.of(config, record, study), scheduler)
         study.sync(record)
         rows = trial_rows(record)
         show(rows_table(rows, title="Trials"))
