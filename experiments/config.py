@@ -33,7 +33,7 @@ from experiments.algorithm_names import RUNNER_OF_ALGO, SECTION_OF_ALGO, AlgoNam
 from experiments.arguments import build_settings, dump_settings, parse_flags, print_help, scan_flags
 from experiments.layers import check_keys, flatten, merge, read_yaml
 from experiments.metric_names import check_metric_name
-from experiments.recovery.places import place_here, place_of, pulled, vault_of, working_folder
+from experiments.recovery.places import place_of, pulled, vault_of, working_folder
 from experiments.recovery.store import absolute
 from experiments.recovery.vault import Vault
 from experiments.run_files import RECORD_FILE
@@ -339,9 +339,9 @@ def read_config_file(path: str | None) -> dict[str, Any]:
 
 def _default_name(preset: str | None, algo: str, load_model: str | None, branch_from: str | None) -> str:
     if branch_from is not None:
-        return f"branch-of-{name_of_run(place_here(branch_from))}"
+        return f"branch-of-{name_of_run(branch_from)}"
     if load_model is not None:
-        return f"from-{name_of_run(place_here(load_model))}"
+        return f"from-{name_of_run(load_model)}"
     return f"{preset or 'default'}-{algo}"
 
 

@@ -117,7 +117,7 @@ def load_policy(path: str | Path) -> TeamPolicy:
     if is_remote(path) or not (folder / NETWORKS_FILE).is_file():
         return policy.load_policy(find_sound_model(path).checkpoint)
     is_sealed = any((folder / name).is_file() for name in (MANIFEST_FILE, MARKER_FILE))
-    if is_sealed and (damage := find_damage(folder)):
+    if is_sealed and (damage := find_damage(folder, may_hold_more=True)):  # who passes it on may add a licence
         raise IncompatibleError(f"{folder} is damaged, {damage[0]}: export it again")
     return policy.load_policy(folder)
 

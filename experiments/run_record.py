@@ -9,6 +9,7 @@ from typing import Any
 
 from envs.errors import InputError
 from experiments.recovery.places import bring_back
+from experiments.recovery.store import absolute, is_remote
 from experiments.reporting.files import read_json, write_json
 from experiments.run_files import RECORD_FILE
 
@@ -128,12 +129,13 @@ def find_run_folder(path: str | Path, *, may_be_gone: bool = False) -> Path:
     raise InputError(f"{path} is neither a run folder nor a checkpoint in one: {found}")
 
 
-def name_of_run(path: Path) -> str:
+def name_of_run(source: str) -> str:
     """Name of the run that a path is, or lies in, be it that the checkpoint, or even the run, has been deleted.
 
     Args:
-        path: Absolute.
+        source: A path, or an address in a store, which is not asked.
     """
+    path = Path(absolute(source).partition("?")[0]) if is_remote(source) else Path(absolute(source))
     places = (path, *path.parents[:_LEVELS_OF_A_CHECKPOINT])
     if runs := [folder for folder in places if (folder / RECORD_FILE).is_file()]:
         return runs[0].name

@@ -73,11 +73,12 @@ def seal(folder: Path, *, previous: Path | None = None, settled: Mapping[str, Se
         to_disk(below)
 
 
-def find_damage(folder: Path) -> list[Damage]:
+def find_damage(folder: Path, *, may_hold_more: bool = False) -> list[Damage]:
     """Compare a folder with its manifest; an empty list means that every byte is what was written.
 
     Args:
         folder: A published checkpoint.
+        may_hold_more: Whether files that the manifest does not list are no damage.
 
     Raises:
         OSError: if something cannot be read now, which says nothing of what it holds: too many files are open, or a
@@ -100,7 +101,8 @@ def find_damage(folder: Path) -> list[Damage]:
     except OSError as error:
         return [_unreadable(os.path.relpath(error.filename, folder), error)]
     damage = [Damage(name, "is missing") for name in sorted(set(files) - set(found))]
-    damage += [Damage(name, "does not belong here") for name in sorted(set(found) - set(files))]
+    if not may_hold_more:
+        damage += [Damage(name, "does not belong here") for name in sorted(set(found) - set(files))]
     for name in sorted(set(files) & set(found)):
         damage += _compare(name, folder / name, found[name].st_size, files[name])
     return damage

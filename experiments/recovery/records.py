@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from experiments.recovery.shelf import rename_aside
+from experiments.recovery.shelf import DAMAGED_PREFIX, free_name
 from experiments.reporting.files import write_text
 from experiments.run_files import PROGRESS_FILE, RESULT_FILE, SAVE_ERROR_FILE, UNSAVED
 
@@ -18,7 +19,7 @@ from experiments.run_files import PROGRESS_FILE, RESULT_FILE, SAVE_ERROR_FILE, U
 def truncate_records(trial: Path, last_iteration: int) -> int:
     """Drop what Tune's loggers wrote after an iteration, and repetitions before it, in a trial's folder.
 
-    A table whose header is damaged is set aside, and written anew from ``result.json``.
+    What was lost of the table is made up for from ``result.json``; one whose header is damaged is set aside.
 
     Args:
         trial: The trial's folder.
@@ -43,14 +44,16 @@ def truncate_records(trial: Path, last_iteration: int) -> int:
         write_text(results, "".join(f"{kept[i]}\n" for i in sorted(kept)))
     progress = trial / PROGRESS_FILE
     if progress.is_file():
-        rows = _rows(progress.read_bytes())
-        if _has_header(rows):
-            write_text(progress, _truncated_table(rows, last_iteration))
+        content = progress.read_bytes()
+        lines = content.splitlines(keepends=True)  # a quote that is damage must not take in the rest
+        rows = [_row(line) for line in lines if line.endswith(b"\n")]
+        if _has_header(rows, is_all=not kept):
+            write_text(progress, _truncated_table(rows, kept, last_iteration))
             return dropped
-        if rows:
-            rename_aside(progress)
-        for i in sorted(kept):
-            append(progress, table_row(progress, json.loads(kept[i])))
+        anew = table_rows([json.loads(kept[i]) for i in sorted(kept)])
+        if not anew.encode().startswith(content):  # as it is where a kill has cut the first row
+            shutil.copyfile(progress, free_name(progress, prefix=DAMAGED_PREFIX))
+        write_text(progress, anew)
     return dropped
 
 
@@ -65,24 +68,33 @@ def append(path: Path, text: str) -> None:
         file.write(text)
 
 
-def table_row(path: Path, result: Mapping[str, Any]) -> str:
-    """What to append to ``progress.csv`` of an iteration, under the columns of the first; that one has a header.
+def table_rows(results: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> str:
+    """Rows of ``progress.csv``.
 
     Args:
-        path: The table.
-        result: What the iteration reported.
+        results: What iterations reported.
+        columns: Those of the table that the rows are appended to; None where it is new: they are those of the first
+            row, and a header comes before it.
     """
-    row = dict(_flat({name: value for name, value in result.items() if name != "config"}))
-    columns, text = list(row), io.StringIO()
-    is_new = not path.is_file() or path.stat().st_size == 0
-    if not is_new:
-        with path.open(encoding="utf-8", newline="") as file:
-            columns = next(csv.reader(file))
-    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
-    if is_new:
+    rows = [dict(_flat({name: value for name, value in result.items() if name != "config"})) for result in results]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns or list(rows[0] if rows else ()), extrasaction="ignore", lineterminator="\n")
+    if rows and columns is None:
         writer.writeheader()
-    writer.writerow(row)
+    writer.writerows(rows)
     return text.getvalue()
+
+
+def columns_of(table: Path) -> list[str] | None:
+    """The names in the first row of ``progress.csv``; None where there is none yet.
+
+    Args:
+        table: The file.
+    """
+    if not table.is_file():
+        return None
+    with table.open(encoding="utf-8", newline="") as file:
+        return next(csv.reader(file), None)
 
 
 def saved_after(trial: Path) -> int | None:
@@ -117,25 +129,24 @@ def read_line(line: bytes) -> dict[str, Any] | None:
         return None
 
 
-def _rows(table: bytes) -> list[list[str]]:
-    return [_row(line) for line in table.splitlines()]  # by lines: a quote that is damage must not take in the rest
-
-
-def _has_header(rows: list[list[str]]) -> bool:
-    """Whether the first row of a table names the columns of those below; one that was cut has taken in the next."""
+def _has_header(rows: list[list[str]], *, is_all: bool) -> bool:
+    """Whether the first row of a table names the columns of one below it, or, where it is all there is, of none."""
     if not rows or "training_iteration" not in rows[0]:
         return False
-    return len(rows) == 1 or any(len(row) == len(rows[0]) for row in rows[1:])
+    return is_all or any(len(row) == len(rows[0]) for row in rows[1:])
 
 
-def _truncated_table(rows: list[list[str]], last_iteration: int) -> str:
-    column = rows[0].index("training_iteration")
+def _truncated_table(rows: list[list[str]], results: Mapping[int, str], last_iteration: int) -> str:
+    """The rows to an iteration; what was lost of the table is made up for from the lines of ``result.json``."""
+    columns, column = rows[0], rows[0].index("training_iteration")
     kept: dict[int, list[str]] = {}
     for row in rows[1:]:
-        if len(row) == len(rows[0]) and row[column].isdigit() and int(row[column]) <= last_iteration:
+        if len(row) == len(columns) and row[column].isdigit() and int(row[column]) <= last_iteration:
             kept[int(row[column])] = row
+    for i in results.keys() - kept.keys():
+        kept[i] = next(csv.reader([table_rows([json.loads(results[i])], columns)]))
     out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows([rows[0], *(kept[i] for i in sorted(kept))])
+    csv.writer(out, lineterminator="\n").writerows([columns, *(kept[i] for i in sorted(kept))])
     return out.getvalue()
 
 

@@ -179,13 +179,14 @@ class CheckpointShelf:
         Args:
             keep: How many of the newest stay.
         """
-        named = _json_of(self.folder.parent / RECORD_FILE).get("resume_from")
-        if not isinstance(named, dict):
+        folder = self.folder.absolute()
+        named = _json_of(folder.parent / RECORD_FILE).get("resume_from")
+        if not isinstance(named, dict) or Path(str(named.get("checkpoint"))).parent.name != folder.name:
             return None
         newest = self.published()[-max(1, keep) :]
         if all(_json_of(path / STATE_FILE).get("resume_from") == named for path in newest):
             return None
-        return self.folder.parent / str(named.get("checkpoint"))
+        return self.folder / Path(named["checkpoint"]).name
 
     def sweep(self) -> None:
         """Remove what a kill in mid-write or mid-delete has left; nothing in it was ever published, or still wanted."""

@@ -307,6 +307,9 @@ class Vault:
                     f"none of the {len(damaged)} checkpoints of {trial} in {self.address} is whole, nothing is started "
                     f"over them: {'; '.join(told) or 'they were set aside before'}"
                 )
+        named = CheckpointShelf(self.folder / trial).gone_back_to(1)
+        if named is not None and not named.is_dir():  # it may be gone on from
+            self._fetch(f"{trial}/{named.name}")
         if any(n.startswith(f"{trial}/{BEST_FOLDER}/") for n in names):
             damage = self._fetch(f"{trial}/{BEST_FOLDER}")
             if damage is not None:

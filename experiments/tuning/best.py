@@ -8,7 +8,7 @@ from pathlib import Path
 
 from envs.errors import InputError
 from experiments.recovery.manifests import find_damage
-from experiments.recovery.shelf import CheckpointShelf, checkpoint_number
+from experiments.recovery.shelf import CheckpointShelf, checkpoint_number, read_meta
 from experiments.recovery.store import first_line
 from experiments.recovery.vault import Vault
 from experiments.reporting.files import read_json
@@ -36,7 +36,7 @@ def newest_whole(trial: Path, report: Callable[[str], None], *, vault: Vault | N
     for path in reversed(published if vault is not None else []):
         if path == newest:
             break
-        if _brought_back(path, report, vault):
+        if brought_back(path, report, vault):
             return path
     return newest
 
@@ -59,8 +59,9 @@ def restore_best(trial: Path, report: Callable[[str], None], *, vault: Vault | N
         if not damage:
             return
         report(f"{BEST_FOLDER} is damaged, {damage[0]}: set aside as {shelf.set_aside(best).name}")
-    beaten = checkpoint_score(best) if _brought_back(best, report, vault) else None
-    left = [(value, path) for path in shelf.published() if (value := checkpoint_score(path)) is not None]
+    beaten = checkpoint_score(best) if brought_back(best, report, vault) else None
+    own = [path for path in shelf.published() if "copied_from" not in read_meta(path)]  # and no other trial's
+    left = [(value, path) for path in own if (value := checkpoint_score(path)) is not None]
     for value, path in sorted(left, key=lambda found: (found[0], checkpoint_number(found[1].name)), reverse=True):
         if beaten is not None and value <= beaten:
             return
@@ -70,8 +71,17 @@ def restore_best(trial: Path, report: Callable[[str], None], *, vault: Vault | N
             return
 
 
-def _brought_back(checkpoint: Path, report: Callable[[str], None], vault: Vault | None) -> bool:
-    """Fetch a checkpoint that is not here from the store, where that has it whole."""
+def brought_back(checkpoint: Path, report: Callable[[str], None], vault: Vault | None) -> bool:
+    """Fetch a checkpoint that is not here, or damaged, from the store; returns whether that has it whole.
+
+    Args:
+        checkpoint: Where it is to be.
+        report: Told one line if it is.
+        vault: Where the run is kept, if not in the folder alone.
+
+    Raises:
+        InputError: if the store does not answer.
+    """
     if vault is None:
         return False
     try:

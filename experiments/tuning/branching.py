@@ -16,7 +16,7 @@ from experiments.models import Model, find_model
 from experiments.recovery.manifests import find_damage
 from experiments.recovery.shelf import CheckpointShelf
 from experiments.reporting.files import WriteError, read_json
-from experiments.run_files import BRANCH_FOLDER, META_FILE
+from experiments.run_files import BRANCH_FOLDER, META_FILE, RECORD_FILE
 from experiments.settings import settings_of, value_of
 from experiments.tuning.monitor import copy_into
 
@@ -159,6 +159,7 @@ def adopt(config: RunConfig, model: Model) -> list[dict[str, Any]]:
         if not model.checkpoint.is_dir():
             raise InputError(vanished)
         raise InputError(f"{model.checkpoint} has changed while it was copied, {damage[0]}: name another checkpoint")
+    (target.parent / RECORD_FILE).unlink(missing_ok=True)  # of an attempt of other settings, which came to nothing
     os.rename(staged, target)
     to_disk(target.parent)
     meta = read_json(target / META_FILE)

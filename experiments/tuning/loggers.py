@@ -10,7 +10,7 @@ from typing import Any
 from ray.tune.logger import LoggerCallback
 from ray.tune.utils.util import SafeFallbackEncoder
 
-from experiments.recovery.records import append, table_row, truncate_records
+from experiments.recovery.records import append, columns_of, table_rows, truncate_records
 from experiments.run_files import PROGRESS_FILE, RESULT_FILE
 
 PARAMS_FILE = "params.json"
@@ -59,4 +59,4 @@ class RecordLogger(LoggerCallback):
         self._latest[trial.trial_id] = int(results[-1]["training_iteration"])
         for result in results:
             append(folder / RESULT_FILE, json.dumps(result, cls=SafeFallbackEncoder) + "\n")
-            append(folder / PROGRESS_FILE, table_row(folder / PROGRESS_FILE, result))
+            append(folder / PROGRESS_FILE, table_rows([result], columns_of(folder / PROGRESS_FILE)))

@@ -26,7 +26,6 @@ from ray.tune.schedulers.trial_scheduler import TrialScheduler
 from ray.tune.search.sample import Categorical, Domain, Float, Integer
 
 from algos.counted import counted_seed
-from envs.errors import InputError
 from experiments.metric_names import SEARCH_SCORE
 from experiments.recovery.manifests import MANIFEST_FILE, MARKER_FILE, find_damage
 from experiments.recovery.shelf import CheckpointShelf, checkpoint_number
@@ -35,6 +34,7 @@ from experiments.recovery.store import first_line
 from experiments.recovery.vault import Vault
 from experiments.reporting.files import read_json
 from experiments.run_files import META_FILE, STATE_FILE
+from experiments.tuning.best import brought_back
 from experiments.tuning.monitor import copy_into
 from experiments.tuning.search_record import Exploit, SearchRecord, TrialRecord
 
@@ -74,6 +74,10 @@ class PopulationBasedTraining(FIFOScheduler):
         self._interval, self._quantile = perturbation_interval, quantile_fraction
         self._resample, self._max_concurrent = resample_probability, max_concurrent
         self._waiting: dict[str, int] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Travel without the store: whoever restores Tune's own files does not write to it."""
+        return {**self.__dict__, "_vault": None}
 
     @property
     def boundary(self) -> int:
@@ -218,11 +222,11 @@ def apply_exploits(record: SearchRecord, *, vault: Vault | None = None) -> None:
     shelves = {}
     for exploit in record.exploits[-record.num_pending :]:
         target = shelves[exploit.trial_id] = CheckpointShelf(record.folder / f"trial_{exploit.trial_id}")
-        newest = _newest_whole(target)
+        newest = _newest_undamaged(target)
         if newest is None or checkpoint_number(newest.name) < checkpoint_number(exploit.checkpoint):
             source = record.folder / f"trial_{exploit.source}" / exploit.source_checkpoint
-            if (damage := _why_lost(source, vault)) is not None:
-                print(f"{source} is damaged, {damage}: trial {exploit.trial_id} goes on from its own checkpoint")
+            if (damage := find_damage(source)) and not brought_back(source, print, vault):
+                print(f"{source} is damaged, {damage[0]}: trial {exploit.trial_id} goes on from its own checkpoint")
                 continue
             copy_checkpoint(source, target)
     if vault is None or _are_stored(vault, shelves.values()):
@@ -230,24 +234,9 @@ def apply_exploits(record: SearchRecord, *, vault: Vault | None = None) -> None:
         record.save()
 
 
-def _newest_whole(shelf: CheckpointShelf) -> Path | None:
+def _newest_undamaged(shelf: CheckpointShelf) -> Path | None:
     """A trial's newest checkpoint without damage: what was copied, or what it has trained to since."""
     return next((path for path in reversed(shelf.published()) if not find_damage(path)), None)
-
-
-def _why_lost(source: Path, vault: Vault | None) -> str | None:
-    """Say what is wrong with a checkpoint that is to be copied, here and in the store; None where it is here, whole."""
-    damage = find_damage(source)
-    if damage and vault is not None:
-        try:
-            vault.fetch(source.relative_to(vault.folder).as_posix())
-        except InputError:  # it is not whole there either
-            pass
-        except OSError as error:
-            raise InputError(f"{vault.address} cannot be read: {first_line(error)}") from None
-        else:
-            return None
-    return str(damage[0]) if damage else None
 
 
 def _are_stored(vault: Vault, shelves: Collection[CheckpointShelf]) -> bool:
@@ -257,7 +246,7 @@ def _are_stored(vault: Vault, shelves: Collection[CheckpointShelf]) -> bool:
     """
     try:
         vault.push_files()
-        for path in filter(None, map(_newest_whole, shelves)):
+        for path in filter(None, map(_newest_undamaged, shelves)):
             vault.push_checkpoint(path)
     except OSError as error:  # the next comparison, or the next start, tries again
         print(f"not brought to the store ({first_line(error)}); training goes on", file=sys.stderr, flush=True)

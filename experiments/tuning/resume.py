@@ -21,7 +21,7 @@ from experiments.run_files import RECORD_FILE
 from experiments.run_folders import has_begun, lost_checkpoints, none_is_whole
 from experiments.run_record import read_run_record
 from experiments.settings import settings_of
-from experiments.tuning.best import newest_whole, restore_best
+from experiments.tuning.best import brought_back, newest_whole, restore_best
 from experiments.tuning.monitor import read_summary, sound_summary
 from experiments.tuning.search_record import SearchRecord
 
@@ -269,6 +269,11 @@ def check_checkpoints(folder: Path, *, is_named: bool = False, vault: Vault | No
         reports.append(gone)
     for trial in trials:
         newest_whole(trial, reports.append, vault=vault)
+        named = CheckpointShelf(trial).gone_back_to(1)
+        if named is not None and (not named.is_dir() or find_damage(named)):
+            if named.is_dir():
+                reports.append(f"{named.name} is damaged: set aside as {CheckpointShelf(trial).set_aside(named).name}")
+            brought_back(named, reports.append, vault)
         if not is_named and (wrong := none_is_whole(trial, reports) or lost_checkpoints(trial)) is not None:
             raise InputError(wrong)
         restore_best(trial, reports.append, vault=vault)

@@ -21,7 +21,7 @@ from experiments.config import RunConfig, config_to_json, run_folder
 from experiments.models import Model, find_model, find_sound_model
 from experiments.provenance import collect_provenance
 from experiments.recovery.stopping import stop_on_signal
-from experiments.recovery.tune_files import forget_copies
+from experiments.recovery.tune_files import forget_copies, planned_scaling
 from experiments.reporting.files import WriteError
 from experiments.run_record import read_run_record, write_run_record
 from experiments.tuning.account import account_may_wait
@@ -162,6 +162,12 @@ def _tell_env_runners(before: int, now: int) -> None:
         print(f"--scaling.num-env-runners was {before} and is now {now}: episodes under way begin anew")
 
 
+def _tell_devices(before: float | None, now: float | None) -> None:
+    """Say that a run that is carried on learns elsewhere than in the session before."""
+    if before is not None and before != now:
+        print(f"each learner had {before:g} GPUs in the session before, and has {now or 0:g} in this one")
+
+
 def train(config: RunConfig, scaler: dict[str, Any]) -> Outcome:
     """Start or carry on the run's Tuner and wait for its end.
 
@@ -181,6 +187,7 @@ def train(config: RunConfig, scaler: dict[str, Any]) -> Outcome:
         folder,
         {"status": "running", "algo": config.algo, "seed": config.seed, "target_episodes": config.episodes},
     )
+    _tell_devices(planned_scaling(folder).get("num_gpus_per_learner"), config.scaling.num_gpus_per_learner)
     if can_restore(config):
         resume = ResumeConfig.ResumeType.RESUME
         tuner = tune.Tuner.restore(

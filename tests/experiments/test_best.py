@@ -66,6 +66,14 @@ def test_newest_of_equals_takes_the_place_of_the_best_beyond_six_digits_too(tmp_
     assert "checkpoint_1000000 is the best that is left" in reports[0]
 
 
+def test_what_another_trial_has_reached_is_never_its_best(tmp_path):
+    shelf = CheckpointShelf(tmp_path / "trial_0")
+    for meta in ({"metric_value": 1.0}, {"metric_value": 2.0, "copied_from": "trial_1/checkpoint_000007"}):
+        shelf.publish(with_meta(json.dumps(meta)))
+    restore_best(shelf.folder, lambda line: None)
+    assert value_of(shelf.folder / "best_checkpoint") == 1.0
+
+
 def test_trial_without_a_score_has_no_best(tmp_path):
     shelf = CheckpointShelf(tmp_path / "trial_0")
     shelf.publish(with_meta('{"metric_value": null}'))

@@ -69,6 +69,12 @@ def test_one_bit_of_any_file_of_an_export_counts(export, loaded, name):
     assert loaded == [export]
 
 
+def test_export_may_be_passed_on_with_files_of_other_programs_in_it(export, loaded):
+    (export / "LICENSE").write_text("mine")
+    load_policy(export)
+    assert loaded == [export]
+
+
 def test_export_that_was_never_sealed_is_taken_as_it_is(export, loaded):
     for name in ("manifest.json", "COMPLETE"):
         (export / name).unlink()

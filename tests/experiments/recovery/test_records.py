@@ -61,20 +61,31 @@ def test_records_that_are_missing_empty_or_no_records_are_fine(tmp_path):
     assert results(tmp_path) == []
 
 
-@pytest.mark.parametrize("name", ["result.json", "progress.csv"])
-def test_line_that_has_changed_on_the_disk_goes_and_no_other(trial, name):
+def changed(content, start, end):
+    """The content with the highest bit set in each byte of a line in turn, and with a quote at its beginning."""
+    yield from (content[:at] + bytes([content[at] | 0x80]) + content[at + 1 :] for at in range(start, end))
+    yield content[:start] + b'"' + content[start + 1 :]
+
+
+def test_line_that_has_changed_on_the_disk_goes_and_no_other(trial):
     truncate_records(trial, 4)
-    whole = (trial / name).read_bytes()
-    start = whole.index(b"\n") + 1  # of the line of the second iteration, or of the first one's row
+    whole = (trial / "result.json").read_bytes()
+    start = whole.index(b"\n") + 1  # of the line of the second iteration
     end = whole.index(b"\n", start)
-    wanted = whole[:start] + whole[end + 1 :]
-    for at in range(start, end):
-        (trial / name).write_bytes(whole[:at] + bytes([whole[at] | 0x80]) + whole[at + 1 :])
+    for content in changed(whole, start, end):
+        (trial / "result.json").write_bytes(content)
         truncate_records(trial, 4)
-        assert (trial / name).read_bytes() == wanted
-    (trial / name).write_bytes(whole[:start] + b'"' + whole[start + 1 :])
+        assert (trial / "result.json").read_bytes() == whole[:start] + whole[end + 1 :]
+
+
+def test_row_that_has_changed_on_the_disk_is_made_up_for(trial):
     truncate_records(trial, 4)
-    assert (trial / name).read_bytes() == wanted, "a quote does not take in the lines after it"
+    whole = (trial / "progress.csv").read_bytes()
+    start = whole.index(b"\n") + 1  # of the row of the first iteration
+    for content in changed(whole, start, whole.index(b"\n", start)):
+        (trial / "progress.csv").write_bytes(content)
+        truncate_records(trial, 4)
+        assert (trial / "progress.csv").read_text() == "training_iteration,value\n1,0.0\n2,0\n3,1\n4,0\n"
 
 
 @pytest.mark.parametrize(
@@ -125,3 +136,27 @@ def test_newest_iteration_that_was_saved_is_known_from_the_records_alone(tmp_pat
     assert saved_after(tmp_path) == found
     (tmp_path / "save_error.txt").write_text("")
     assert saved_after(tmp_path) is None
+
+
+def test_kill_while_a_table_is_written_anew_loses_no_row(trial, monkeypatch):
+    damaged = b"\xf4" + (trial / "progress.csv").read_bytes()[1:]
+    (trial / "progress.csv").write_bytes(damaged)
+
+    def killed(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("experiments.recovery.records.write_text", killed)
+        with pytest.raises(KeyboardInterrupt):
+            truncate_records(trial, 4)
+    assert (trial / "progress.csv").read_bytes() == damaged
+    truncate_records(trial, 4)
+    with (trial / "progress.csv").open() as file:
+        assert [row["training_iteration"] for row in csv.DictReader(file)] == ["1", "2", "3", "4"]
+
+
+def test_first_row_that_a_kill_has_cut_is_no_damage(trial):
+    (trial / "progress.csv").write_text("training_iteration,value\n1,0.")
+    truncate_records(trial, 1)
+    assert (trial / "progress.csv").read_text() == "training_iteration,value\n1,0.0\n"
+    assert list(trial.glob("damaged-*")) == []

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from runs import config_of, make_run
@@ -108,3 +109,24 @@ def test_checkpoint_that_changes_meanwhile_is_refused(parent, branch, tmp_path, 
     with pytest.raises(InputError, match="has changed while it was copied, learner/replay/segment: has other content"):
         branching.adopt(branch, parent)
     assert os.listdir(tmp_path / "branch") == []
+
+
+@pytest.mark.parametrize("call", ["rename", "unlink"])
+def test_kill_leaves_no_record_of_an_earlier_attempt_beside_the_adopted_checkpoint(
+    parent, branch, tmp_path, monkeypatch, call
+):
+    """By which the same command would be held to the settings of that attempt."""
+    record = tmp_path / "branch" / "config.json"
+    record.parent.mkdir()
+    record.write_text("{}")
+    real = getattr(os, call)
+
+    def killed(path, *rest, **options):
+        real(path, *rest, **options)
+        if record.parent in Path(path).parents:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, call, killed)
+    with pytest.raises(KeyboardInterrupt):
+        branching.adopt(branch, parent)
+    assert not (record.exists() and (tmp_path / "branch" / BRANCH_FOLDER).exists())

@@ -12,9 +12,10 @@ from tune_plans import plan, write_tune_files
 from envs.errors import InputError
 from experiments.cli import exit_code
 from experiments.config import config_from_json, config_to_json, parse_run, run_folder, run_vault
+from experiments.recovery.manifests import find_damage
 from experiments.run import run as start
 from experiments.run_files import SEARCH_FILE
-from experiments.run_record import read_run_record, write_run_record
+from experiments.run_record import name_of_run, read_run_record, write_run_record
 from experiments.tuning import resume
 from experiments.tuning.monitor import write_summary
 from experiments.tuning.search_record import SearchRecord, TrialRecord
@@ -211,6 +212,14 @@ def test_naming_the_run_folder_is_asking_for_nothing_special(run):
     assert exit_code(start, words) == 2
 
 
+def test_default_names_are_as_sources_are_spelled(run, tmp_path):
+    (tmp_path / "latest").symlink_to(run_folder(run))
+    for flag, name in (("--load-model", "from-latest"), ("--branch-from", "branch-of-latest")):
+        assert parse_run(["--storage", str(tmp_path / "new"), flag, str(tmp_path / "latest")])[0].name == name
+    for address in ("s3://bucket/results/dow?endpoint_override=host:9000", "s3://b/dow/trial_0/checkpoint_000001"):
+        assert name_of_run(address) == "dow", "nobody is asked"
+
+
 def test_run_outlives_what_its_weights_came_from(run, tmp_path):
     source, words = tmp_path / "source" / "trial_0" / "checkpoint_000001", ["--storage", run.storage]
     made = replace(make_run(tmp_path / "from-source", SMALL | {"load_model": str(source), "seed": 7}))
@@ -308,6 +317,23 @@ def test_same_command_again_goes_on_where_the_named_checkpoint_is_in_a_store(sto
         assert resume.named_checkpoint(parse_run(["--resume", named])[0]) is None
         assert "was gone back to before" in capsys.readouterr().out
     assert resume.named_checkpoint(parse_run(["--resume", vault.address])[0]) is None, "the run itself"
+
+
+def test_named_checkpoint_in_a_store_is_brought_to_another_machine_until_one_follows_it(stored, tmp_path, monkeypatch):
+    vault, named = stored
+    before = resume.named_checkpoint(parse_run(["--resume", named])[0])
+    write_run_record(**{**vars(read_run_record(vault.folder)), "resume_from": before})
+    vault.push_files()
+    monkeypatch.setenv("TRADING_FLOOR_WORK", str(tmp_path / "other"))
+    for words in (["--resume", named], ["--storage", vault.address.removesuffix("/dow"), "--name", "dow"]):
+        config, _ = parse_run(words)
+        there = run_folder(config) / before["checkpoint"]
+        assert find_damage(there) == []
+        (there / "checkpoint_meta.json").write_text("{}")
+        said = resume.check_checkpoints(run_folder(config), vault=run_vault(config))
+        assert find_damage(there) == []
+        assert [line.split(" is ")[0] for line in said][:2] == [there.name, there.name]
+        shutil.rmtree(tmp_path / "other")
 
 
 def test_run_of_a_named_checkpoint_is_found_when_that_is_gone(run):
