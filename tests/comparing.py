@@ -8,8 +8,7 @@ from experiments.metric_names import BEST_SCORE, SEARCH_SCORE, VALIDATION_METRIC
 
 NOT_THE_RUN = {
     *("date", "timestamp", "pid", "hostname", "node_ip", "trial_id", "experiment_tag", "iterations_since_restore"),
-    *("time_this_iter_s", "time_total_s", "timers", "perf", "fault_tolerance", "sample"),
-    "save_error",
+    *("timesteps_since_restore", "timers", "perf", "fault_tolerance", "sample", "save_error"),
 }
 """What says when, where and how fast an iteration was computed, and what became of its checkpoint."""
 COMPARED = ("episodes", "env_steps", "agent_steps", "weights_sha256", "metrics", "best_metric", "latest_checkpoint")
@@ -23,7 +22,8 @@ def flat(value, name=""):
     if isinstance(value, dict):
         found = {}
         for key, part in value.items():
-            if key not in NOT_THE_RUN and "time" not in key and "throughput" not in key and "duration" not in key:
+            counts = key.replace("lifetime", "").replace("timesteps", "")  # which are no times
+            if key not in NOT_THE_RUN and not any(word in counts for word in ("time", "throughput", "duration")):
                 found |= flat(part, f"{name}/{key}")
         return found
     return {name: repr(value)}

@@ -155,7 +155,7 @@ def sum_up(tallies: list[Tally]) -> Tally:
         tried=sum(t.tried for t in tallies),
         recovered=sum(t.recovered for t in tallies),
         exact=sum(t.exact for t in tallies),
-        lost=max((t.lost for t in tallies), default=0),
+        lost=max((t.lost for t in tallies if t.lost is not None), default=None),
         faults=[fault for t in tallies for fault in t.faults],
     )
 

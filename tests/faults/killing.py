@@ -130,8 +130,8 @@ class Tally:
     tried: int = 0
     recovered: int = 0
     exact: int = 0
-    lost: int = 0
-    """Most iterations that one accident has cost."""
+    lost: int | None = None
+    """Most iterations that one accident has cost; None where that is not measured."""
     faults: list[str] = field(default_factory=list)
 
 
@@ -249,7 +249,7 @@ class Campaign:
                 tally = self.tallies[phase]
                 tally.tried += 1
                 lost = iterations_lost(folder)
-                tally.lost = max(tally.lost, lost)
+                tally.lost = max(tally.lost or 0, lost)
                 if lost > allowed:
                     tally.faults.append(f"{name}, {at}: {lost} iterations lost, {allowed} allowed")
                 for path in checkpoints(folder):

@@ -75,6 +75,16 @@ def test_checkpoint_that_is_named_is_gone_on_from_where_all_others_are_lost(trai
     assert len(lines_of(trainable._run_folder)) == 3, "the next result cuts what is after it"
 
 
+def test_trainable_itself_passes_over_damaged_checkpoints_and_refuses_where_none_is_whole(trainable):
+    older, newer = publish(trainable), publish(trainable, "checkpoint_000001")
+    (newer / "run_state.json").write_text("{}")
+    trainable._carry_on()
+    assert trainable.gone_on_from == [older]
+    (older / "run_state.json").unlink()
+    with pytest.raises(IncompatibleError, match=r"none of the checkpoints in .*trial_0 is whole; see those set aside"):
+        trainable._carry_on()
+
+
 @pytest.mark.parametrize("has_newer", [False, True])
 def test_checkpoint_that_is_named_is_verified(trainable, has_newer):
     named = publish(trainable, "checkpoint_000000" if has_newer else "best_checkpoint")

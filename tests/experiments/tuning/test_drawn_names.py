@@ -7,6 +7,7 @@ from runs import config_of
 from envs.errors import InputError
 from envs.market import build_market
 from experiments.config import floor_spec
+from experiments.recovery.lock import run_lock
 from experiments.run_files import SEARCH_FILE
 from experiments.run_record import read_run_record
 from experiments.tuning import search
@@ -67,3 +68,15 @@ def test_names_of_a_record_that_is_lost_are_those_of_its_trials(tmp_path, schedu
     record = SearchRecord.read(folder)
     assert record.drawn_names == ["ppo.clip_param"]
     assert [list(trial.overrides) for trial in record.trials] == [["ppo.clip_param"]] * 3
+
+
+def test_search_is_held_while_it_runs(config, tmp_path, monkeypatch):
+    def fit(*_):
+        with pytest.raises(InputError, match="is being written by"), run_lock(tmp_path / "search"):
+            pass
+        held.append(True)
+
+    held = []
+    monkeypatch.setattr(search, "_fit", fit)
+    names_drawn(config, tmp_path / "search", fixed=[])
+    assert held

@@ -62,6 +62,8 @@ def test_target_intervals_and_capital_may_change_and_the_rest_may_be_repeated(ru
         ({"seed": 3}, "--seed was 0 and is now 3"),
         ({"desk__ladder": [0, 1]}, r"--desk.ladder was \[.*\] and is now \[0.0, 1.0\]"),
         ({"search__num_trials": 3}, "--search.num-trials was 0 and is now 3"),
+        ({"desk__num_agents": 2}, "--desk.num-agents was .* and is now 2"),
+        ({"qmix__hidden": 32}, r"--qmix.hidden was \[.*\] and is now \[32\]"),
         ({"seed": 9, "algo": "vdn"}, "--seed was 0 and is now 9; --algo was qmix and is now vdn"),
     ],
 )
