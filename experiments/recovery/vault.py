@@ -37,6 +37,7 @@ from experiments.recovery.shelf import (
     STAGED_PREFIX,
     CheckpointShelf,
     checkpoint_number,
+    rename_aside,
     superfluous,
 )
 from experiments.recovery.small_files import (
@@ -309,7 +310,9 @@ class Vault:
                 )
         named = CheckpointShelf(self.folder / trial).gone_back_to(1)
         if named is not None and not named.is_dir():  # it may be gone on from
-            self._fetch(f"{trial}/{named.name}")
+            damage = self._fetch(f"{trial}/{named.name}")
+            if damage is not None:
+                report(f"{named.name} in the store is damaged, {damage}: it is left out")
         if any(n.startswith(f"{trial}/{BEST_FOLDER}/") for n in names):
             damage = self._fetch(f"{trial}/{BEST_FOLDER}")
             if damage is not None:
@@ -344,8 +347,8 @@ class Vault:
             pack.unlink()
             if damage := find_damage(staged):
                 return str(damage[0])
-            if target.is_dir():
-                shutil.rmtree(target)
+            if target.is_dir():  # damaged: what is fetched is another one, or whole
+                rename_aside(target)
             os.rename(staged, target)
             return None
         finally:

@@ -263,16 +263,14 @@ def check_checkpoints(folder: Path, *, is_named: bool = False, vault: Vault | No
     reports: list[str] = []
     latest = sound_summary(folder).get("latest_checkpoint")
     trials = sorted(folder.glob("trial_*"))
-    if latest is not None and not trials:
-        trials = [(folder / latest).parent]  # which is gone with all that was in it
+    if latest is not None and not any(CheckpointShelf(trial).published() for trial in trials):
+        trials = sorted({*trials, (folder / latest).parent})  # which may be gone with all that was in it
     if latest is not None and (gone := _is_gone(folder / latest)):
         reports.append(gone)
     for trial in trials:
         newest_whole(trial, reports.append, vault=vault)
         named = CheckpointShelf(trial).gone_back_to(1)
-        if named is not None and (not named.is_dir() or find_damage(named)):
-            if named.is_dir():
-                reports.append(f"{named.name} is damaged: set aside as {CheckpointShelf(trial).set_aside(named).name}")
+        if vault is not None and named is not None and find_damage(named):
             brought_back(named, reports.append, vault)
         if not is_named and (wrong := none_is_whole(trial, reports) or lost_checkpoints(trial)) is not None:
             raise InputError(wrong)

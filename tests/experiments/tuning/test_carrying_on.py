@@ -10,6 +10,7 @@ from runs import config_of
 from trials import lines_of, trial_in
 
 from algos.errors import IncompatibleError
+from envs.errors import InputError
 from experiments.recovery.shelf import CheckpointShelf
 from experiments.tuning.monitor import RunMonitor, write_summary
 from experiments.tuning.resume import check_checkpoints
@@ -130,3 +131,13 @@ def test_newest_checkpoint_that_is_gone_is_told(trainable, capsys, becomes):
         assert told == ["checkpoint_000001 is gone: the newest that is left is checkpoint_000000"]
     else:
         assert len(told) == (becomes == "damaged")
+
+
+def test_trial_that_is_gone_is_told_whatever_else_is_called_like_one(trainable):
+    (trainable._run_folder / "trial_of_mine").mkdir(parents=True)
+    write_summary(trainable._run_folder, {"latest_checkpoint": "trial_0/checkpoint_000001"})
+    with pytest.raises(InputError, match=r"trial_0 has lost its checkpoints"):
+        check_checkpoints(trainable._run_folder)
+    publish(trainable)
+    write_summary(trainable._run_folder, {"latest_checkpoint": "trial_q/checkpoint_000001"})
+    assert check_checkpoints(trainable._run_folder) == [], "a summary in which a letter has changed hides no checkpoint"

@@ -334,7 +334,8 @@ def test_named_checkpoint_in_a_store_is_brought_to_another_machine_until_one_fol
         (there / "checkpoint_meta.json").write_text("{}")
         said = resume.check_checkpoints(run_folder(config), vault=run_vault(config))
         assert find_damage(there) == []
-        assert [line.split(" is ")[0] for line in said][:2] == [there.name, there.name]
+        assert f"{there.name} is brought back from {vault.address}, where it is whole" in said
+        assert (there.with_name(f"damaged-{there.name}") / "checkpoint_meta.json").read_text() == "{}"
         shutil.rmtree(tmp_path / "other")
 
 
