@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import gymnasium as gym
 
 from algos.nets import TeamEncoder
-from algos.network_settings import NetworkSettings
+from algos.network_settings import TeamNetworkSettings
 from algos.transformer import TransformerEncoder
 from algos.windows import width_of, window_of
 
@@ -15,19 +15,17 @@ Encoder = TeamEncoder | TransformerEncoder
 
 def make_encoder(
     spaces: Sequence[gym.Space],
-    settings: NetworkSettings,
+    settings: TeamNetworkSettings,
     *,
     hidden: tuple[int, ...],
-    is_shared: bool,
     has_memory: bool = True,
 ) -> Encoder:
     """Make the encoder that is set.
 
     Args:
         spaces: What each agent observes, N of them; one that says nothing of bars (see ``WindowBox``) is a single bar.
-        settings: Which network.
+        settings: Which network, and whether it is one for all agents.
         hidden: Widths of the layers of an MLP or a GRU.
-        is_shared: One network for all agents, or one each.
         has_memory: False for value functions, which nobody steps along with the environment: beside a GRU they are
             MLPs.
 
@@ -35,6 +33,7 @@ def make_encoder(
         IncompatibleError: if a transformer is to look at windows of different length.
     """
     widths = [width_of(space) for space in spaces]
+    is_shared, has_id = settings.use_shared_networks, settings.has_agent_id
     if settings.network == "transformer":
         return TransformerEncoder(
             [window_of(space) for space in spaces],
@@ -43,6 +42,7 @@ def make_encoder(
             num_heads=settings.num_heads,
             num_layers=settings.num_layers,
             is_shared=is_shared,
+            has_id=has_id,
         )
     is_recurrent = has_memory and settings.network == "gru"
-    return TeamEncoder(len(widths), max(widths), hidden, is_recurrent=is_recurrent, is_shared=is_shared)
+    return TeamEncoder(len(widths), max(widths), hidden, is_recurrent=is_recurrent, is_shared=is_shared, has_id=has_id)

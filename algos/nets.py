@@ -40,8 +40,8 @@ class TeamLinear(nn.Module):
 class TeamEncoder(nn.Module):
     """Agents' observations to features, by an MLP or by a GRU that remembers from step to step.
 
-    A shared network tells agents apart by a learned first-layer offset for each, which is what a one-hot id appended to
-    the observation amounts to.
+    A shared network may tell agents apart by a learned first-layer offset for each, which is what a one-hot id appended
+    to the observation amounts to.
 
     Args:
         num_agents: N.
@@ -49,10 +49,18 @@ class TeamEncoder(nn.Module):
         hidden: Widths of the layers; a GRU's memory has the last.
         is_recurrent: End in a GRU cell (Cho et al. 2014) instead of a linear layer.
         is_shared: One network for all agents, or one each.
+        has_id: Whether a shared network tells agents apart; else those that observe the same get the same.
     """
 
     def __init__(
-        self, num_agents: int, in_features: int, hidden: tuple[int, ...], *, is_recurrent: bool, is_shared: bool
+        self,
+        num_agents: int,
+        in_features: int,
+        hidden: tuple[int, ...],
+        *,
+        is_recurrent: bool,
+        is_shared: bool,
+        has_id: bool = True,
     ) -> None:
         super().__init__()
         self.num_agents, self.is_recurrent = num_agents, is_recurrent
@@ -61,7 +69,7 @@ class TeamEncoder(nn.Module):
         layers = [TeamLinear(num_agents, a, b, is_shared=is_shared) for a, b in pairwise(widths)]
         self.layers = nn.ModuleList(layers)
         first = widths[1] if len(widths) > 1 else 3 * self.memory
-        self.agent_offset = nn.Parameter(torch.zeros(num_agents, 1, first)) if is_shared else None
+        self.agent_offset = nn.Parameter(torch.zeros(num_agents, 1, first)) if is_shared and has_id else None
         if self.agent_offset is not None:
             nn.init.normal_(self.agent_offset, std=in_features**-0.5)
         self.gates_in = (

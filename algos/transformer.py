@@ -88,8 +88,8 @@ class TransformerEncoder(nn.Module):
     """Agents' observations to features, by attention over the bars of their windows.
 
     Every bar is a token, told from others by a learned position; so are the numbers that are no bar's, and what this
-    token has become after attending to the bars is the result. A shared network tells agents apart by a learned offset
-    of all tokens of each, which is what a one-hot id appended to every token amounts to.
+    token has become after attending to the bars is the result. A shared network may tell agents apart by a learned
+    offset of all tokens of each, which is what a one-hot id appended to every token amounts to.
 
     Args:
         windows: Bars of each agent's observation, N of them.
@@ -98,6 +98,7 @@ class TransformerEncoder(nn.Module):
         num_heads: Heads of each block.
         num_layers: Blocks.
         is_shared: One network for all agents, or one each.
+        has_id: Whether a shared network tells agents apart; else those that observe the same get the same.
 
     Raises:
         IncompatibleError: if agents see different numbers of bars.
@@ -114,6 +115,7 @@ class TransformerEncoder(nn.Module):
         num_heads: int,
         num_layers: int,
         is_shared: bool,
+        has_id: bool = True,
     ) -> None:
         super().__init__()
         num_agents, lengths = len(windows), {window.num_bars for window in windows}
@@ -137,7 +139,8 @@ class TransformerEncoder(nn.Module):
         self.embed_own = TeamLinear(num_agents, self.own_columns.shape[-1], d_model, is_shared=is_shared)
         positions = sinusoids(self.num_bars, d_model).expand(1 if is_shared else num_agents, 1, -1, -1)
         self.positions = nn.Parameter(positions.clone())
-        self.agent_offset = nn.Parameter(torch.zeros(num_agents, 1, 1, d_model)) if is_shared else None
+        offset = torch.zeros(num_agents, 1, 1, d_model)
+        self.agent_offset = nn.Parameter(offset) if is_shared and has_id else None
         if self.agent_offset is not None:
             nn.init.normal_(self.agent_offset, std=max(widths) ** -0.5)
         blocks = [Block(num_agents, d_model, num_heads, is_shared=is_shared) for _ in range(num_layers)]

@@ -54,5 +54,3 @@ class MADDPGSettings(ReplaySettings, CriticSettings):
     """Largest norm of the gradient of all policies together, and of that of all critics; None does not clip."""
     hidden: tuple[PositiveInt, ...] = Field(default=(64, 64), min_length=1)
     """Widths of the layers of critics, and of policies that are an mlp or a gru, whose state has the last width."""
-    use_shared_networks: bool = True
-    """One policy and one critic for all agents, told apart by a one-hot id; False gives each agent its own."""

@@ -42,9 +42,8 @@ class DeterministicPolicies(nn.Module):
 
     def __init__(self, spaces: Sequence[gym.Space], width: int, settings: MADDPGSettings) -> None:
         super().__init__()
-        is_shared = settings.use_shared_networks
-        self.encoder = make_encoder(spaces, settings, hidden=settings.hidden, is_shared=is_shared)
-        self.head = TeamLinear(len(spaces), self.encoder.out_features, width, is_shared=is_shared)
+        self.encoder = make_encoder(spaces, settings, hidden=settings.hidden)
+        self.head = TeamLinear(len(spaces), self.encoder.out_features, width, is_shared=settings.use_shared_networks)
         with torch.no_grad():
             self.head.weight.mul_(_FIRST_POLICY_GAIN)
             self.head.bias.zero_()

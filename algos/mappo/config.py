@@ -50,8 +50,6 @@ class MAPPOSettings(StepSizeSettings, CriticSettings):
     """Largest norm of the gradient of all policies together, and of that of the value function; None does not clip."""
     hidden: tuple[PositiveInt, ...] = Field(default=(64, 64), min_length=1)
     """Widths of the layers of an mlp or a gru, whose state has the last width, and of a value function of the state."""
-    use_shared_networks: bool = True
-    """One network for all agents, told apart by a one-hot id; False gives each agent its own."""
     initial_std: float = Field(default=0.5, gt=0)
     """Standard deviation of continuous actions at the start, in units of half the width of the action space."""
     num_envs_per_env_runner: int = Field(default=64, gt=0)

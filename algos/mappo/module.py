@@ -42,7 +42,7 @@ class Policies(nn.Module):
     def __init__(self, spaces: Sequence[gym.Space], width: int, settings: MAPPOSettings, *, is_discrete: bool):
         super().__init__()
         num_agents, is_shared = len(spaces), settings.use_shared_networks
-        self.encoder = make_encoder(spaces, settings, hidden=settings.hidden, is_shared=is_shared)
+        self.encoder = make_encoder(spaces, settings, hidden=settings.hidden)
         self.head = TeamLinear(num_agents, self.encoder.out_features, width, is_shared=is_shared)
         with torch.no_grad():
             self.head.weight.mul_(_FIRST_POLICY_GAIN)
@@ -81,7 +81,7 @@ class Critic(nn.Module):
         self.encoder: Encoder = (
             TeamEncoder(1, state_dim, settings.hidden, is_recurrent=False, is_shared=True)
             if self.is_central
-            else make_encoder(spaces, settings, hidden=settings.hidden, is_shared=is_shared, has_memory=False)
+            else make_encoder(spaces, settings, hidden=settings.hidden, has_memory=False)
         )
         outputs, width = num_values if self.is_central else 1, self.encoder.out_features
         attends = settings.critic == "attention"

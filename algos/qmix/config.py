@@ -5,13 +5,13 @@ from typing import Literal
 from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
 
-from algos.network_settings import NetworkSettings
+from algos.network_settings import TeamNetworkSettings
 from algos.replay_settings import ReplaySettings
 from algos.settings import STRICT
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class QMIXSettings(ReplaySettings, NetworkSettings):
+class QMIXSettings(ReplaySettings, TeamNetworkSettings):
     """Settings of QMIX, VDN and IQL; names are RLlib's where they mean the same."""
 
     lr: float = Field(default=5e-4, gt=0)
@@ -55,8 +55,6 @@ class QMIXSettings(ReplaySettings, NetworkSettings):
     """How much of the bias of prioritised draws is taken back at the start: 1 is all of it (beta)."""
     priority_beta_steps: int = Field(default=100_000, gt=0)
     """Environment steps over which beta rises to 1 in a straight line."""
-    use_shared_networks: bool = True
-    """One network for all agents, told apart by a one-hot id; False gives each agent its own."""
     mixing_embed_dim: int = Field(default=32, gt=0)
     """Width of the mixing network's hidden layer (QMIX)."""
     hypernet_hidden: int = Field(default=64, gt=0)

@@ -36,7 +36,7 @@ class AgentNetworks(nn.Module):
         self.num_quantiles = max(1, settings.num_quantiles)
         is_shared = settings.use_shared_networks
         num_agents = len(spaces)
-        self.encoder = make_encoder(spaces, settings, hidden=settings.hidden, is_shared=is_shared)
+        self.encoder = make_encoder(spaces, settings, hidden=settings.hidden)
         width, outputs = max(num_actions), self.num_quantiles
         self.head = TeamLinear(num_agents, self.encoder.out_features, width * outputs, is_shared=is_shared)
         self.value_head = (

@@ -30,9 +30,16 @@ class Recipe(NamedTuple):
     num_episodes: int = 4_096
     falling: Mapping[str, float] = _STEP_SIZES
 
-    def but(self, settings: Mapping[str, Any] = MappingProxyType({}), *, steps: int | None = None) -> Recipe:
-        """The same recipe with so many steps, and with some settings changed."""
-        return self._replace(steps=steps or self.steps, settings={**self.settings, **settings})
+    def but(
+        self,
+        settings: Mapping[str, Any] = MappingProxyType({}),
+        *,
+        steps: int | None = None,
+        falling: Mapping[str, float] | None = None,
+    ) -> Recipe:
+        """The same recipe with so many steps, some settings changed, and others that fall; None leaves these."""
+        changed = {**self.settings, **settings}
+        return self._replace(steps=steps or self.steps, settings=changed, falling=falling or self.falling)
 
 
 _ON_POLICY = {
@@ -68,7 +75,9 @@ _OF_GAMES = {
 """Every joint action is tried equally often, so that what is learned does not hang on the order of trials."""
 _BENCHMARK_EPISODES = 512
 """Fewer than elsewhere: most benchmarks are stepped one by one, which takes its time."""
-_BENCHMARK_OFF_POLICY = {"gamma": 0.99, "hidden": (128, 128), "replay_capacity": 200_000}
+_WIDE = {"hidden": (128, 128)}
+"""Who is to go where hangs on where all are: networks of 64 learn it worse."""
+_BENCHMARK_OFF_POLICY = {**_WIDE, "gamma": 0.99, "replay_capacity": 200_000}
 _BENCHMARK_ON_POLICY = {
     "gamma": 0.99,
     "lr": 3e-3,
@@ -87,9 +96,11 @@ _CHANCE_THEN_NONE = {**_STEP_SIZES, "entropy_decay_steps": 0.5}
 learned for long enough with little of it."""
 _COVERING = {"gamma": 0.95, "entropy_coeff": 0.003, "minibatch_size": 800}
 """Particles are on their way for a few steps: to look further ahead is to see what later chance will do."""
-_WIDE = {"hidden": (128, 128)}
-"""Who is to go where hangs on where all are: with networks of 64 a fiftieth of two foods is left, and three landmarks
-are a tenth farther away."""
+_ALIKE = {"use_shared_networks": True, "use_agent_id": False}
+"""Agents that know who they are soon have a landmark each, the same in every episode, wherever they are: that is far
+from the best, and hardly anything that they learn afterwards leads away from it."""
+_SPEAKING = {**_WIDE, "entropy_coeff": 0.02}
+"""Much chance at first: a speaker that has settled for one word says nothing, and nobody listens."""
 _SHORT_SIGHT = {
     "gamma": 0.85,
     "n_step": 3,
@@ -100,7 +111,7 @@ _SHORT_SIGHT = {
     "use_shared_networks": False,
 }
 """Particles never come to an end, only their time does: with a discount of .95 or .99 what was learned of a team's
-value has run away. Half the step size, or chance for four times as long, learns a third as fast."""
+value has run away. Half the step size, or chance for four times as long, learns slower."""
 _OPTIMISTS = {**_OF_GAMES, "overestimation_weight": 0.01, "use_shared_networks": False}
 """Agents that expect the best of each other."""
 _SETTLING_OPTIMISTS = {**_OPTIMISTS, "epsilon_end": 0.05, "epsilon_decay_steps": 5_000}
@@ -191,12 +202,15 @@ _OF_MARKET: Mapping[tuple[str, str], Recipe] = MappingProxyType(
     {
         **{(game, "qmix"): Recipe(10_000, _OF_GAMES) for game in GAMES},
         **{(family, section): own for family in ("lbf", "mpe") for section, own in _OF_BENCHMARK.items()},
-        ("lbf", "mappo"): _FORAGING_ON_POLICY.but(_WIDE, steps=8_000_000),
+        ("lbf", "mappo"): _FORAGING_ON_POLICY.but(_WIDE, steps=12_000_000),
         ("lbf:5x5-2p-1f-coop", "mappo"): _FORAGING_ON_POLICY,
         **{("mpe", section): own for section, own in _PARTICLES.items()},
-        ("mpe:simple_spread", "qmix"): _PARTICLES["qmix"].but(_WIDE, steps=2_000_000),
+        ("mpe:simple_speaker_listener", "mappo"): _PARTICLES["mappo"].but(
+            _SPEAKING, steps=3_000_000, falling=_CHANCE_THEN_NONE
+        ),
+        ("mpe:simple_spread", "qmix"): _PARTICLES["qmix"].but({**_WIDE, **_ALIKE}),
         ("mpe:simple_spread", "maddpg"): _PARTICLES["maddpg"].but(steps=1_000_000),
-        ("mpe:simple_spread", "mappo"): _PARTICLES["mappo"].but(_WIDE, steps=12_500_000),
+        ("mpe:simple_spread", "mappo"): _PARTICLES["mappo"].but({**_WIDE, **_ALIKE}),
         ("climbing", "iql"): Recipe(10_000, _OPTIMISTS),
         ("penalty", "iql"): Recipe(10_000, _SETTLING_OPTIMISTS),
         ("almgren-chriss", "maddpg"): Recipe(80_000, {**_TWIN, "actor_lr": 2e-4, "logit_penalty": 0.03}),

@@ -95,7 +95,7 @@ def _trained(algorithm, iterations):
             _mappo,
             {"reward": "own", "use_shared_networks": False, "critic_lr": 1e-3, "entropy_decay_steps": 2_000} | FALLING,
         ),
-        (_mappo, {"critic": "attention"}),
+        (_mappo, {"critic": "attention", "use_agent_id": False}),
         (_continuous_ippo, {}),
         (_continuous_ippo, {"network": "gru"}),
         (_maddpg, {"reward": "own", "n_step": 3, "policy_delay": 2} | FALLING),

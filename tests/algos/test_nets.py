@@ -1,8 +1,12 @@
+import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 from torch import nn
 
+from algos.encoders import make_encoder
 from algos.nets import TeamEncoder, TeamLinear
+from algos.network_settings import TeamNetworkSettings
 
 N, R, F = 3, 5, 4
 
@@ -52,6 +56,23 @@ def test_the_offset_of_a_shared_network_is_a_one_hot_id_appended_to_the_observat
     assert torch.allclose(team(x), torch.relu(appended(torch.cat([x, ids], -1))), atol=1e-6)
     same = x[:1].expand(N, R, F)
     assert not torch.allclose(team(same)[0], team(same)[1]), "agents that see the same are told apart"
+
+
+@pytest.mark.parametrize("is_recurrent", [True, False])
+@pytest.mark.parametrize("use_agent_id", [None, True, False])
+def test_agents_of_a_shared_network_without_an_id_are_alike(use_agent_id, is_recurrent):
+    settings = TeamNetworkSettings(network="gru" if is_recurrent else "mlp", use_agent_id=use_agent_id)
+    team = make_encoder([spaces.Box(-9, 9, (F,), np.float32)] * N, settings, hidden=(8, 6))
+    memory = torch.zeros(N, R, team.memory) if is_recurrent else None
+    seen = team(observe()[:1].expand(N, R, F), memory)
+    assert torch.allclose(seen[0], seen[1], atol=1e-6) == (use_agent_id is False)
+
+
+@pytest.mark.parametrize("use_agent_id", [True, False])
+def test_own_networks_have_no_use_for_an_id(use_agent_id):
+    with pytest.raises(ValueError, match=f"use_agent_id is {use_agent_id}, but use_shared_networks is False"):
+        TeamNetworkSettings(use_shared_networks=False, use_agent_id=use_agent_id)
+    assert TeamNetworkSettings(use_shared_networks=False).use_agent_id is None
 
 
 @pytest.mark.parametrize("is_shared", [True, False])

@@ -10,7 +10,7 @@ from torch import nn
 
 from algos.encoders import make_encoder
 from algos.errors import IncompatibleError
-from algos.network_settings import NetworkSettings
+from algos.network_settings import NetworkSettings, TeamNetworkSettings
 from algos.transformer import Block, TransformerEncoder, sinusoids
 from algos.windows import Window, WindowBox
 
@@ -158,9 +158,17 @@ def test_every_weight_gets_a_gradient(is_shared, num_layers):
     assert without == {f"blocks.{i}.key.bias" for i in range(num_layers)}
 
 
+@pytest.mark.parametrize("use_agent_id", [None, False])
+def test_a_shared_transformer_tells_agents_apart_unless_it_is_told_of_none(use_agent_id):
+    boxes = [WindowBox(spaces.Box(-9, 9, (9,), np.float32), WINDOWS[1][:])] * N
+    settings = TeamNetworkSettings(network="transformer", use_agent_id=use_agent_id)
+    seen = make_encoder(boxes, settings, hidden=(8,))(torch.randn(1, R, 9).expand(N, R, 9))
+    assert torch.allclose(seen[0], seen[1], atol=1e-5) == (use_agent_id is False)
+
+
 def test_observation_that_says_nothing_of_bars_is_one_bar():
     boxes = [spaces.Box(-9, 9, (4,), np.float32)] * 2
-    encoder = make_encoder(boxes, NetworkSettings(network="transformer"), hidden=(8,), is_shared=True)
+    encoder = make_encoder(boxes, TeamNetworkSettings(network="transformer"), hidden=(8,))
     assert encoder.num_bars == 1
     assert encoder.bar_columns.tolist() == [[[0, 1, 2, 3]]] * 2
     assert encoder.own_columns.shape[-1] == 0
@@ -173,7 +181,7 @@ def test_observation_that_says_nothing_of_bars_is_one_bar():
 def test_windows_of_different_length_and_heads_that_do_not_fit_are_refused():
     boxes = [WindowBox(spaces.Box(-9, 9, (4,), np.float32), w) for w in ((0, 2, 2), (0, 4, 1))]
     with pytest.raises(IncompatibleError, match=r"agents see \[2, 4\] bars: use network=mlp"):
-        make_encoder(boxes, NetworkSettings(network="transformer"), hidden=(8,), is_shared=True)
+        make_encoder(boxes, TeamNetworkSettings(network="transformer"), hidden=(8,))
     with pytest.raises(ValueError, match="d_model is 6, which num_heads 4 does not divide"):
         NetworkSettings(network="transformer", d_model=6)
     assert NetworkSettings(d_model=6).network == "mlp", "which has no heads"

@@ -36,7 +36,7 @@ RUNS = {
     "qmix": config_of("qmix", qmix=SMALL_QMIX),
     "qmix-gru": config_of("qmix", qmix=SMALL_QMIX | {"network": "gru", "sequence_length": 4}),
     "qmix-separate": config_of("qmix", qmix=SMALL_QMIX | {"use_shared_networks": False}, desk={"preset": "roles"}),
-    "vdn": config_of("vdn", qmix=SMALL_QMIX | {"optimizer": "rmsprop"}),
+    "vdn": config_of("vdn", qmix=SMALL_QMIX | {"optimizer": "rmsprop", "use_agent_id": False}),
     "iql": config_of("iql", qmix=SMALL_QMIX | {"num_quantiles": 3, "dueling": True, "prioritised_replay": True}),
     "iql-separate": config_of(
         "iql", qmix=SMALL_QMIX | {"use_shared_networks": False, "dueling": True}, desk={"preset": "roles"}

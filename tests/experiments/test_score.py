@@ -27,7 +27,7 @@ from experiments.intervals import interval
 from experiments.scoring import kept as keeping
 from experiments.scoring import learning, settings, yardsticks
 from experiments.scoring.kept import code_digest, keep, kept
-from experiments.scoring.recipes import SCORED, recipe
+from experiments.scoring.recipes import SCORED, Recipe, recipe
 from experiments.scoring.results import Learned, scored
 from experiments.scoring.training import is_done
 
@@ -387,6 +387,13 @@ def test_a_benchmark_may_have_a_recipe_of_its_own_and_has_its_familys_otherwise(
     own, family = recipe("lbf:5x5-2p-1f-coop", "mappo"), recipe("lbf:Foraging-6x6-2p-1f-v3", "mappo")
     assert own.steps < family.steps == recipe("lbf:8x8-2p-2f-coop", "ippo").steps
     assert own.settings["gamma"] == family.settings["gamma"] != recipe("mpe:simple_spread", "mappo").settings["gamma"]
+
+
+def test_a_recipe_made_of_another_changes_what_is_named_alone():
+    own = Recipe(100, {"lr": 0.1, "gamma": 1.0}, 7, {"lr_decay_steps": 1.0})
+    assert own.but({"lr": 0.2}, steps=50) == Recipe(50, {"lr": 0.2, "gamma": 1.0}, 7, {"lr_decay_steps": 1.0})
+    assert own.but(falling={"entropy_decay_steps": 0.5}) == own._replace(falling={"entropy_decay_steps": 0.5})
+    assert own.settings["lr"] == 0.1
 
 
 def test_settings_words():
