@@ -13,9 +13,9 @@ from gymnasium.utils import seeding
 
 from envs.benchmarks.replicas import Array, Books
 
-_PUSHES = np.array([[0.0, 0.0], [-1.0, 0.0], [1.0, 0.0], [0.0, -1.0], [0.0, 1.0]])
+PUSHES = np.array([[0.0, 0.0], [-1.0, 0.0], [1.0, 0.0], [0.0, -1.0], [0.0, 1.0]])
 """Direction of each choice: stay, left, right, down, up."""
-_SENSITIVITY = 5.0
+SENSITIVITY = 5.0
 """Force of a choice; the package's, for agents that set no ``accel``."""
 
 
@@ -32,7 +32,7 @@ class Spread:
         self._scenario, self._world = env.scenario, env.world
         self.max_steps, self._local_ratio = int(env.max_cycles), float(env.local_ratio)
         self._count = count = len(self._world.agents)
-        self.num_actions, self.has_choices = [len(_PUSHES)] * count, not env.continuous_actions
+        self.num_actions, self.has_choices = [len(PUSHES)] * count, not env.continuous_actions
         self.obs_dims = [4 + 2 * len(self._world.landmarks) + (2 + self._world.dim_c) * (count - 1)] * count
         self._reach = 2 * self._world.agents[0].size
         self._others = np.array([[j for j in range(count) if j != i] for i in range(count)], np.int64)
@@ -89,7 +89,7 @@ class SpeakerListener:
     def __init__(self, env: Any) -> None:
         self._scenario, self._world, self.max_steps = env.scenario, env.world, int(env.max_cycles)
         self._words = self._world.dim_c
-        self.num_actions, self.has_choices = [self._words, len(_PUSHES)], not env.continuous_actions
+        self.num_actions, self.has_choices = [self._words, len(PUSHES)], not env.continuous_actions
         self._width = 2 + 2 * len(self._world.landmarks) + self._words
         self.obs_dims = [self._world.dim_color, self._width]
         self._colors = np.stack([landmark.color for landmark in self._world.landmarks])
@@ -142,9 +142,9 @@ def _force(actions: Array) -> Array:
         actions: [B, N] int64, choices; or [B, N, 5] float32, how far each of the choices is taken.
     """
     if actions.ndim == 2:
-        return _PUSHES[actions] * _SENSITIVITY
+        return PUSHES[actions] * SENSITIVITY
     to_the_right_and_up: Array = actions[..., 2:5:2] - actions[..., 1:5:2]
-    return to_the_right_and_up.astype(np.float64) * _SENSITIVITY
+    return to_the_right_and_up.astype(np.float64) * SENSITIVITY
 
 
 def _moved(books: Books, force: Array, world: Any) -> Books:

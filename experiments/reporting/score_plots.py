@@ -25,7 +25,7 @@ def plot_score(path: str | Path, result: Scored, *, title: str, best: str, are_c
         path: PNG file.
         result: Of the seeds.
         title: Of the picture.
-        best: What the values are held against is called so: optimum, equilibrium or published.
+        best: What the values are held against is called so: optimum, equilibrium, published or hand-written.
         are_choices: Whether actions are choices: then equal ones are counted, not drawn over one another.
 
     Raises:

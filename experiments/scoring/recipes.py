@@ -205,6 +205,7 @@ _OF_MARKET: Mapping[tuple[str, str], Recipe] = MappingProxyType(
         ("lbf", "mappo"): _FORAGING_ON_POLICY.but(_WIDE, steps=12_000_000),
         ("lbf:5x5-2p-1f-coop", "mappo"): _FORAGING_ON_POLICY,
         **{("mpe", section): own for section, own in _PARTICLES.items()},
+        ("mpe:simple_speaker_listener", "maddpg"): _PARTICLES["maddpg"].but(steps=800_000),
         ("mpe:simple_speaker_listener", "mappo"): _PARTICLES["mappo"].but(
             _SPEAKING, steps=3_000_000, falling=_CHANCE_THEN_NONE
         ),

@@ -59,7 +59,7 @@ class Scored:
     Attributes:
         optimum: Mean objective over agents where all play the best (or equilibrium) policy, in units of reward; None
             where it is not known.
-        reference: A published value in the same units, or None.
+        reference: A value in the same units that is published or that of a policy written by hand, or None.
         baseline: The same of the simple policy.
         learned: Of the greedy policies, over seeds.
         scores: Of each seed; empty where the optimum is not known or no better than the baseline.
@@ -80,7 +80,7 @@ class Scored:
 
     @property
     def best(self) -> float | None:
-        """What the learned values are held against: the optimum, else the published value."""
+        """What the learned values are held against: the optimum, else the reference."""
         return self.reference if self.optimum is None else self.optimum
 
 
@@ -93,7 +93,7 @@ def scored(
         seeds: At least one.
         baseline: Mean objective of the simple policy over agents.
         optimum: The same of the best policy, where it is known.
-        reference: A published value, where there is one.
+        reference: Another value to hold them against, where there is one.
     """
     values = [one.mean for one in seeds]
     scores = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Literal, Protocol
 
 import gymnasium as gym
@@ -15,6 +15,7 @@ from algos.counted import counted_seed
 from algos.team_env import TeamEnv, make_team_env
 from envs import rllib as trading_floors
 from envs.benchmarks import rllib as benchmarks
+from envs.benchmarks.handwritten import handwritten
 from envs.errors import InputError
 from envs.market import build_floor, spec_to_json
 from envs.optima import rllib as known_markets
@@ -32,6 +33,7 @@ EQUILIBRIUM = "equilibrium"
 _REPLICAS = 32
 _RANDOM = 1
 """Seed of the random policy."""
+_HANDWRITTEN_EPISODES = 4_096
 CHOOSING = 0
 """Seed of the episodes by which a policy is chosen."""
 
@@ -56,7 +58,6 @@ class Yardstick(Protocol):
         is_uniform: Whether all agents have the same spaces.
         best_is: What results are held against is called so.
         optimum: Mean objective of the best policy over agents; None where none is known.
-        reference: A published return in the same units, or None.
         env_name: As RLlib knows the environment.
         env_config: Its settings.
     """
@@ -67,9 +68,12 @@ class Yardstick(Protocol):
     is_uniform: bool
     best_is: str
     optimum: float | None
-    reference: float | None
     env_name: str
     env_config: Mapping[str, Any]
+
+    @property
+    def reference(self) -> float | None:
+        """A return in the same units that is published, or that of a policy written by hand; None without either."""
 
     def head(self) -> dict[str, Any]:
         """What of a record is its own and known before anything is learned."""
@@ -244,9 +248,11 @@ class FloorMarket:
 
 
 class Benchmark:
-    """A benchmark of ``envs.benchmarks``, whose best policy nobody knows; arguments as of ``make_yardstick``."""
+    """A benchmark of ``envs.benchmarks``, whose best policy nobody knows; arguments as of ``make_yardstick``.
 
-    best_is = "published"
+    It is held against what others have published, and where there is nothing, against a policy written by hand.
+    """
+
     optimum: float | None = None
 
     def __init__(self, market: str, algo: str, *, num_agents: int | None, settings: Mapping[str, Any]) -> None:
@@ -262,9 +268,18 @@ class Benchmark:
         self.is_uniform = all(pair == spaces[0] for pair in spaces)
         # With other settings it is another environment than the one that was published.
         self._published = None if settings else PUBLISHED.get((market, algo))
-        self.reference = None if self._published is None else self._published.value
+        widths = [math.prod(space.shape or ()) for space in first.observation_spaces.values()]
+        self._handwritten = None if self._published else handwritten(market, settings, widths)
+        self.best_is = "published" if self._handwritten is None else "hand-written"
         self.env_name = benchmarks.register()
         self._env: TeamEnv | None = None
+
+    @cached_property
+    def reference(self) -> float | None:
+        """The published return, or that of the policy written by hand."""
+        if self._handwritten is not None:
+            return self.value(self._handwritten, num_episodes=_HANDWRITTEN_EPISODES).team_mean
+        return None if self._published is None else self._published.value
 
     def head(self) -> dict[str, Any]:
         """What of a record is its own."""
