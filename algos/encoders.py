@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import gymnasium as gym
 
+from algos.errors import IncompatibleError
 from algos.nets import TeamEncoder
 from algos.network_settings import TeamNetworkSettings
 from algos.transformer import TransformerEncoder
@@ -30,10 +31,15 @@ def make_encoder(
             MLPs.
 
     Raises:
-        IncompatibleError: if a transformer is to look at windows of different length.
+        IncompatibleError: if a transformer is to look at windows of different length, or agents that observe different
+            things are to be alike.
     """
     widths = [width_of(space) for space in spaces]
     is_shared, has_id = settings.use_shared_networks, settings.has_agent_id
+    if is_shared and not has_id and len({(width_of(space), window_of(space)) for space in spaces}) > 1:
+        raise IncompatibleError(
+            f"use_agent_id=False makes agents alike, but these observe different things (widths {widths}): leave it out"
+        )
     if settings.network == "transformer":
         return TransformerEncoder(
             [window_of(space) for space in spaces],

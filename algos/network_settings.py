@@ -37,24 +37,24 @@ class TeamNetworkSettings(NetworkSettings):
     """Which networks the agents of a team have."""
 
     use_shared_networks: bool = True
-    """One network for all agents; False gives each agent its own. It is so for policies, and for value functions and
+    """One network for all agents; False gives each agent its own. This holds for policies, and for value functions and
     critics of which each agent has one."""
     use_agent_id: bool | None = None
     """Tell the one network of all agents which of them it serves, by a one-hot id (obs_agent_id of PyMARL). False makes
     agents alike: they part their work by where they are, never by who they are. None: True where networks are
-    shared."""
+    shared. Joint critics of own rewards (maddpg) are always told, for all of them see the same."""
 
     @property
     def has_agent_id(self) -> bool:
-        """Whether a shared network is told which agent it serves."""
-        return self.use_agent_id is not False
+        """Whether there is a shared network, and it is told which agent it serves."""
+        return self.use_shared_networks and self.use_agent_id is not False
 
     @model_validator(mode="after")
     def _check_sharing(self) -> Self:
         if self.use_agent_id is not None and not self.use_shared_networks:
             raise ValueError(
                 f"use_agent_id is {self.use_agent_id}, but use_shared_networks is False: an agent's own network serves "
-                "nobody else; leave use_agent_id out"
+                "nobody else; leave use_agent_id out, or share networks"
             )
         return self
 

@@ -155,7 +155,9 @@ class AttentionCritic(nn.Module):
     def __init__(self, num_agents: int, width: int, settings: MADDPGSettings) -> None:
         super().__init__()
         self.num_agents, is_shared = num_agents, settings.use_shared_networks
-        self.encoder = TeamEncoder(num_agents, width, settings.hidden, is_recurrent=False, is_shared=is_shared)
+        self.encoder = TeamEncoder(
+            num_agents, width, settings.hidden, is_recurrent=False, is_shared=is_shared, has_id=settings.has_agent_id
+        )
         self.attention = AgentAttention(num_agents, settings.hidden[-1], settings.num_heads, is_shared=is_shared)
 
     def remember(self, obs: Tensor, actions: Tensor, ended: Tensor) -> tuple[None, None]:

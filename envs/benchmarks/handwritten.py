@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,16 +16,6 @@ from envs.benchmarks.replicas import Array
 
 _DAMPING, _DT, _LOOKAHEAD = 0.25, 0.1, 2
 """The package's physics, and after how many steps of coasting a push is judged."""
-
-
-class Handwritten(Protocol):
-    """A policy of all agents, which sees what they see and remembers nothing."""
-
-    def reset(self) -> None:
-        """Forget the episode so far."""
-
-    def act(self, obs: Tensor, action_mask: Tensor | None = None) -> Tensor:
-        """Choose [B, N] actions by [B, N, F] observations."""
 
 
 class NearestLandmarks:
@@ -41,10 +31,10 @@ class NearestLandmarks:
         self._count = len(widths)
 
     def reset(self) -> None:
-        """Nothing."""
+        """Nothing is remembered."""
 
     def act(self, obs: Tensor, action_mask: Tensor | None = None) -> Tensor:
-        """Choose [B, N] pushes."""
+        """Choose [B, N] pushes by [B, N, F] observations."""
         seen, count = obs.cpu().numpy().astype(np.float64), self._count
         speed, at = seen[..., :2], seen[..., 2:4]
         landmarks = seen[:, 0, 4 : 4 + 2 * count].reshape(-1, count, 2) + at[:, :1]
@@ -65,10 +55,10 @@ class ToldLandmark:
         self._words = widths[0]
 
     def reset(self) -> None:
-        """Nothing."""
+        """Nothing is remembered."""
 
     def act(self, obs: Tensor, action_mask: Tensor | None = None) -> Tensor:
-        """Choose [B, 2]: a word and a push."""
+        """Choose [B, 2], a word and a push, by [B, 2, F] observations."""
         seen, words = obs.cpu().numpy().astype(np.float64), self._words
         word = seen[:, 0, :words].argmax(-1)  # a landmark's own colour is its strongest
         landmarks, heard = seen[:, 1, 2 : 2 + 2 * words].reshape(-1, words, 2), seen[:, 1, 2 + 2 * words :][:, :words]
@@ -93,7 +83,8 @@ def _pushes(speed: Array, way: Array) -> Array:
     return nearest
 
 
-_OF_MARKET: Mapping[str, type[NearestLandmarks] | type[ToldLandmark]] = MappingProxyType(
+Handwritten = NearestLandmarks | ToldLandmark
+_OF_MARKET: Mapping[str, type[Handwritten]] = MappingProxyType(
     {"mpe:simple_spread": NearestLandmarks, "mpe:simple_speaker_listener": ToldLandmark}
 )
 

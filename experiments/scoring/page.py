@@ -141,6 +141,6 @@ runs what has not been run yet; nothing here is typed by hand. Every figure is t
 95 % interval; policies are valued greedily, on episodes that no learner has seen. A goal is met when the end of the
 interval that matters is on its side, or by so many seeds each. *Score* is 0 at the baseline and 1 at the optimum. Games
 and equilibria score the last policy; with `--select best`, the one that did best at the {NUM_POINTS} evaluations on
-the way is scored, on other episodes than those.
-Formulas and sources: `envs/optima/`.
+the way is scored, on other episodes than those. *Part of the hand-written gain* is 0 at random and 1 at a policy
+written by hand (`envs/benchmarks/handwritten.py`). Formulas and sources: `envs/optima/`.
 """

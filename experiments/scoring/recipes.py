@@ -90,7 +90,8 @@ _BENCHMARK_ON_POLICY = {
     "num_epochs": 4,
 }
 """An episode of particles, or half of one of foraging, of each of so many replicas that are stepped as one; passed over
-seldom, for sampling costs little. Each agent has its own network: agents that are alike part their work far sooner."""
+seldom, for sampling costs little. Each agent has its own network, and parts its work from the others' sooner than by a
+shared one that is told who it serves."""
 _CHANCE_THEN_NONE = {**_STEP_SIZES, "entropy_decay_steps": 0.5}
 """Agents that step aside at random never stand in each other's way for long. Those without chance do, unless they have
 learned for long enough with little of it."""

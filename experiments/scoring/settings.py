@@ -27,6 +27,8 @@ from experiments.settings import settings_of
 OF_TABLE = ("table", "only", "out", "seeds", "seed", "jobs", "json")
 """Settings that the table knows: the rest, each of its rows says itself."""
 
+_SHARING = ("use_shared_networks", "use_agent_id")
+"""Settings that only make sense together."""
 NUM_POINTS = 20
 """Evaluations on the way of a learner."""
 
@@ -84,6 +86,9 @@ def parse_score(argv: Sequence[str]) -> ScoreConfig:
     flags = scan_algo_flags(ScoreConfig, argv, named)
     plain = parse_flags(ScoreConfig, flags, base={})
     section = SECTION_OF_ALGO[plain.algo]
+    base = recipe(plain.market, plain.algo, plain.steps).settings
+    if any(f"{section}.{name}" in flags for name in _SHARING):  # who says one of them means none of the recipe's
+        base = {name: value for name, value in base.items() if name not in _SHARING}
     if plain.seed + plain.seeds - 1 > MOST_SEED:
         raise InputError(f"--seed {plain.seed} leaves no room for --seeds {plain.seeds}: the largest is {MOST_SEED}")
     for name in flags:
@@ -91,7 +96,7 @@ def parse_score(argv: Sequence[str]) -> ScoreConfig:
         if group in SECTION_OF_ALGO.values() and group != section:
             flag = settings_of(ScoreConfig)[name].flag
             raise InputError(f"{flag} has no effect on --algo {plain.algo}, which uses the settings of {section}.*")
-    config = parse_flags(ScoreConfig, flags, base={section: recipe(plain.market, plain.algo, plain.steps).settings})
+    config = parse_flags(ScoreConfig, flags, base={section: base})
     check_network(section, getattr(config, section), flags)
     return config
 

@@ -22,9 +22,9 @@ BOXES = (gym.spaces.Box(-2.0, 4.0, (1,), np.float32), gym.spaces.Box(0.0, 1.0, (
 KINDS = {"discrete": DISCRETE, "continuous": BOXES}
 
 
-def module_of(actions=DISCRETE, *, inference_only=False, **settings) -> TeamDDPGModule:
+def module_of(actions=DISCRETE, *, widths=(3, 2), inference_only=False, **settings) -> TeamDDPGModule:
     torch.manual_seed(0)
-    boxes = [("zoe", gym.spaces.Box(-9, 9, (3,), np.float32)), ("abe", gym.spaces.Box(-9, 9, (2,), np.float32))]
+    boxes = [(a, gym.spaces.Box(-9, 9, (w,), np.float32)) for a, w in zip(("zoe", "abe"), widths, strict=True)]
     obs = OrderedDict(obs=gym.spaces.Dict(OrderedDict(boxes)), state=gym.spaces.Box(-9, 9, (0,), np.float32))
     return RLModuleSpec(
         module_class=TeamDDPGModule,
@@ -364,6 +364,20 @@ def test_an_attending_critic_judges_each_agents_own_action_beside_those_the_othe
     taken.requires_grad_()
     (slope,) = torch.autograd.grad(critic(obs, taken)[:, 0].sum(), taken)
     assert bool((slope.abs().sum(-1) > 0).all()), "it sees what both do"
+
+
+@pytest.mark.parametrize("critic", ["mlp", "attention"])
+@pytest.mark.parametrize("use_agent_id", [None, False])
+def test_policies_and_attending_critics_of_agents_that_are_alike_do_not_know_who_is_who(critic, use_agent_id):
+    settings = {"critic": critic, "num_heads": 2, "use_agent_id": use_agent_id}
+    module = loosened(module_of((BOXES[1], BOXES[1]), widths=(3, 3), **settings))
+    obs, taken = (torch.randn(7, 2, 3, generator=draw(i)) for i in range(2))
+    are_alike = use_agent_id is False
+    acts = [module.act(seen, None, explore=False).stored for seen in (obs, obs.flip(1))]
+    assert torch.allclose(acts[0], acts[1].flip(1), atol=1e-6) == are_alike
+    values = [module.critic[0](*pair) for pair in ((obs, taken), (obs.flip(1), taken.flip(1)))]
+    if critic == "attention":
+        assert torch.allclose(values[0], values[1].flip(1), atol=1e-5) == are_alike
 
 
 def test_every_weight_of_an_attending_transformer_learns():

@@ -5,6 +5,7 @@ from gymnasium import spaces
 from torch import nn
 
 from algos.encoders import make_encoder
+from algos.errors import IncompatibleError
 from algos.nets import TeamEncoder, TeamLinear
 from algos.network_settings import TeamNetworkSettings
 
@@ -72,7 +73,15 @@ def test_agents_of_a_shared_network_without_an_id_are_alike(use_agent_id, is_rec
 def test_own_networks_have_no_use_for_an_id(use_agent_id):
     with pytest.raises(ValueError, match=f"use_agent_id is {use_agent_id}, but use_shared_networks is False"):
         TeamNetworkSettings(use_shared_networks=False, use_agent_id=use_agent_id)
-    assert TeamNetworkSettings(use_shared_networks=False).use_agent_id is None
+    boxes = [spaces.Box(-9, 9, (F,), np.float32)] * N
+    assert make_encoder(boxes, TeamNetworkSettings(use_shared_networks=False), hidden=(8,)).agent_offset is None
+
+
+def test_agents_that_observe_different_things_cannot_be_alike():
+    boxes = [spaces.Box(-9, 9, (width,), np.float32) for width in (F, F + 1)]
+    with pytest.raises(IncompatibleError, match=rf"observe different things \(widths \[{F}, {F + 1}\]\): leave it out"):
+        make_encoder(boxes, TeamNetworkSettings(use_agent_id=False), hidden=(8,))
+    assert make_encoder(boxes, TeamNetworkSettings(), hidden=(8,)).agent_offset is not None
 
 
 @pytest.mark.parametrize("is_shared", [True, False])

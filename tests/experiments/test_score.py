@@ -389,6 +389,21 @@ def test_a_benchmark_may_have_a_recipe_of_its_own_and_has_its_familys_otherwise(
     assert own.settings["gamma"] == family.settings["gamma"] != recipe("mpe:simple_spread", "mappo").settings["gamma"]
 
 
+def test_who_says_how_networks_are_shared_means_nothing_of_the_recipe():
+    assert recipe("mpe:simple_spread", "qmix").settings["use_agent_id"] is False
+
+    def asked_with(market, algo, *words):
+        return getattr(settings.parse_score(["--market", market, "--algo", algo, *words]), algo)
+
+    own = asked_with("mpe:simple_spread", "qmix", "--qmix.use-shared-networks", "False")
+    assert (own.use_shared_networks, own.use_agent_id) == (False, None)
+    assert recipe("mpe:simple_reference", "mappo").settings["use_shared_networks"] is False
+    alike = asked_with("mpe:simple_reference", "mappo", "--mappo.use-agent-id", "False")
+    assert (alike.use_shared_networks, alike.use_agent_id) == (True, False)
+    kept = asked_with("mpe:simple_spread", "qmix", "--qmix.lr", "0.1")
+    assert (kept.use_shared_networks, kept.use_agent_id) == (True, False)
+
+
 def test_a_recipe_made_of_another_changes_what_is_named_alone():
     own = Recipe(100, {"lr": 0.1, "gamma": 1.0}, 7, {"lr_decay_steps": 1.0})
     assert own.but({"lr": 0.2}, steps=50) == Recipe(50, {"lr": 0.2, "gamma": 1.0}, 7, {"lr_decay_steps": 1.0})

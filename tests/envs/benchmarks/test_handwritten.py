@@ -5,7 +5,9 @@ from itertools import permutations
 import numpy as np
 import pytest
 import torch
+from mpe2 import simple_spread_v3
 
+from envs.benchmarks import handwritten as handwritten_module
 from envs.benchmarks.handwritten import NearestLandmarks, ToldLandmark, handwritten
 from envs.benchmarks.rllib import BenchmarkEnv
 
@@ -63,6 +65,11 @@ def test_who_hears_the_word_goes_where_it_says():
 
     deaf, _ = play("mpe:simple_speaker_listener", team, change=silent)
     assert deaf.mean() < 2 * total.mean(), "one word for all landmarks says nothing"
+
+
+def test_physics_are_the_packages():
+    world = simple_spread_v3.raw_env().unwrapped.world
+    assert (world.damping, world.dt) == (handwritten_module._DAMPING, handwritten_module._DT)
 
 
 @pytest.mark.parametrize(
