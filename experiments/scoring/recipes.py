@@ -203,7 +203,7 @@ _OF_MARKET: Mapping[tuple[str, str], Recipe] = MappingProxyType(
     {
         **{(game, "qmix"): Recipe(10_000, _OF_GAMES) for game in GAMES},
         **{(family, section): own for family in ("lbf", "mpe") for section, own in _OF_BENCHMARK.items()},
-        ("lbf", "mappo"): _FORAGING_ON_POLICY.but(_WIDE, steps=12_000_000),
+        ("lbf", "mappo"): _FORAGING_ON_POLICY.but(_WIDE, steps=8_000_000),
         ("lbf:5x5-2p-1f-coop", "mappo"): _FORAGING_ON_POLICY,
         **{("mpe", section): own for section, own in _PARTICLES.items()},
         ("mpe:simple_speaker_listener", "maddpg"): _PARTICLES["maddpg"].but(steps=800_000),
