@@ -196,6 +196,15 @@ _PARTICLES = MappingProxyType(
         "mappo": _OF_BENCHMARK["ppo"].but(_COVERING, steps=5_000_000),
     }
 )
+_FORAGING_OFF_POLICY = {
+    "gamma": 0.95,
+    "n_step": 5,
+    "lr": 1e-3,
+    "epsilon_decay_steps": 400_000,
+    "use_agent_id": False,
+}
+"""Two foods are seldom found by chance: it takes long enough a time of it, and what was found is to be told of to the
+steps before. Whoever is nearer goes first, whoever that is."""
 _FORAGING_ON_POLICY = Recipe(1_500_000, _BENCHMARK_ON_POLICY, _BENCHMARK_EPISODES, _CHANCE_THEN_NONE)
 
 
@@ -203,6 +212,8 @@ _OF_MARKET: Mapping[tuple[str, str], Recipe] = MappingProxyType(
     {
         **{(game, "qmix"): Recipe(10_000, _OF_GAMES) for game in GAMES},
         **{(family, section): own for family in ("lbf", "mpe") for section, own in _OF_BENCHMARK.items()},
+        ("lbf", "qmix"): _OF_BENCHMARK["qmix"].but(_FORAGING_OFF_POLICY),
+        ("lbf:5x5-2p-1f-coop", "qmix"): _OF_BENCHMARK["qmix"],
         ("lbf", "mappo"): _FORAGING_ON_POLICY.but(_WIDE, steps=8_000_000),
         ("lbf:5x5-2p-1f-coop", "mappo"): _FORAGING_ON_POLICY,
         **{("mpe", section): own for section, own in _PARTICLES.items()},
