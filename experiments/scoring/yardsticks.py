@@ -33,7 +33,7 @@ EQUILIBRIUM = "equilibrium"
 _REPLICAS = 32
 _RANDOM = 1
 """Seed of the random policy."""
-_HANDWRITTEN_EPISODES = 8_192
+_HANDWRITTEN_EPISODES = 4_096
 """By which policies written by hand are valued: more than a learner's, for all learners share this error."""
 CHOOSING = 0
 """Seed of the episodes by which a policy is chosen."""
