@@ -124,7 +124,8 @@ def learn(
         yardstick: The market.
         steps: Environment steps.
         num_episodes: By which the chosen policy is valued.
-        takes_best: Choose the policy that did best at the evaluations, and not the last one.
+        takes_best: Choose the policy that did best at the evaluations, of equals the one that has learned longest, and
+            not the last one.
 
     Yields:
         Each evaluation, then what was learned.
@@ -143,7 +144,7 @@ def learn(
             taken = algorithm.env_runner.num_env_steps_sampled_lifetime
             if taken >= steps * (len(found) + 1) / NUM_POINTS:
                 mean = yardstick.value(greedy(algorithm), num_episodes=min(CURVE_EPISODES, num_episodes)).team_mean
-                if takes_best and mean > max(curve, default=-math.inf):
+                if takes_best and mean >= max(curve, default=-math.inf):
                     best = copy.deepcopy(greedy(algorithm))
                 found.append(taken)
                 curve.append(mean)

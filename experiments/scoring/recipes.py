@@ -35,11 +35,16 @@ class Recipe(NamedTuple):
         settings: Mapping[str, Any] = MappingProxyType({}),
         *,
         steps: int | None = None,
+        num_episodes: int | None = None,
         falling: Mapping[str, float] | None = None,
     ) -> Recipe:
-        """The same recipe with so many steps, some settings changed, and others that fall; None leaves these."""
-        changed = {**self.settings, **settings}
-        return self._replace(steps=steps or self.steps, settings=changed, falling=falling or self.falling)
+        """The same recipe with other settings, steps, episodes and what falls; None leaves what there is."""
+        return Recipe(
+            steps or self.steps,
+            {**self.settings, **settings},
+            num_episodes or self.num_episodes,
+            falling or self.falling,
+        )
 
 
 _ON_POLICY = {
@@ -98,8 +103,8 @@ learned for long enough with little of it."""
 _COVERING = {"gamma": 0.95, "entropy_coeff": 0.003, "minibatch_size": 800}
 """Particles are on their way for a few steps: to look further ahead is to see what later chance will do."""
 _ALIKE = {"use_shared_networks": True, "use_agent_id": False}
-"""Agents that know who they are soon have a landmark each, the same in every episode, wherever they are: that is far
-from the best, and hardly anything that they learn afterwards leads away from it."""
+"""Agents that know who they are end near what it is worth if each has a landmark of its own, the same in every episode:
+that is far from the best, and hardly anything that they learn afterwards leads away from it."""
 _SPEAKING = {**_WIDE, "entropy_coeff": 0.02}
 """Much chance at first: a speaker that has settled for one word says nothing, and nobody listens."""
 _SHORT_SIGHT = {
@@ -205,17 +210,26 @@ _FORAGING_OFF_POLICY = {
 }
 """Two foods are seldom found by chance: it takes long enough a time of it, and what was found is to be told of to the
 steps before. Whoever is nearer goes first, whoever that is."""
-_FORAGING_ON_POLICY = Recipe(1_500_000, _BENCHMARK_ON_POLICY, _BENCHMARK_EPISODES, _CHANCE_THEN_NONE)
+_FORAGING_ON_POLICY = {**_WIDE, **_ALIKE, "gamma": 0.95}
+_CHANCE_FOR_LONG = {**_STEP_SIZES, "entropy_decay_steps": 0.75}
+"""Agents that are alike can lose at once what both have learned: not while steps are large and no chance is left to
+find it again."""
+_FORAGING_EPISODES = 4_096
+"""All food is eaten in nearly every episode: it takes many to tell in how many it is not. It is stepped as one."""
 
 
 _OF_MARKET: Mapping[tuple[str, str], Recipe] = MappingProxyType(
     {
         **{(game, "qmix"): Recipe(10_000, _OF_GAMES) for game in GAMES},
         **{(family, section): own for family in ("lbf", "mpe") for section, own in _OF_BENCHMARK.items()},
-        ("lbf", "qmix"): _OF_BENCHMARK["qmix"].but(_FORAGING_OFF_POLICY),
+        ("lbf", "qmix"): _OF_BENCHMARK["qmix"].but(
+            _FORAGING_OFF_POLICY, steps=2_000_000, num_episodes=_FORAGING_EPISODES
+        ),
         ("lbf:5x5-2p-1f-coop", "qmix"): _OF_BENCHMARK["qmix"],
-        ("lbf", "mappo"): _FORAGING_ON_POLICY.but(_WIDE, steps=8_000_000),
-        ("lbf:5x5-2p-1f-coop", "mappo"): _FORAGING_ON_POLICY,
+        ("lbf", "mappo"): _OF_BENCHMARK["ppo"].but(
+            _FORAGING_ON_POLICY, steps=8_000_000, num_episodes=_FORAGING_EPISODES, falling=_CHANCE_FOR_LONG
+        ),
+        ("lbf:5x5-2p-1f-coop", "mappo"): _OF_BENCHMARK["ppo"].but(steps=1_500_000, falling=_CHANCE_THEN_NONE),
         **{("mpe", section): own for section, own in _PARTICLES.items()},
         ("mpe:simple_speaker_listener", "maddpg"): _PARTICLES["maddpg"].but(steps=800_000),
         ("mpe:simple_speaker_listener", "mappo"): _PARTICLES["mappo"].but(

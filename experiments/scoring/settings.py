@@ -62,10 +62,10 @@ class ScoreConfig:
     steps: int | None = Field(default=None, gt=0)
     """Environment steps of each run; None takes those of the recipe for this market and algorithm."""
     num_episodes: int | None = Field(default=None, gt=1)
-    """Episodes by which the chosen policy is valued. None: 4096, for benchmarks 512."""
+    """Episodes by which the chosen policy is valued; None takes those of the recipe."""
     select: Literal["last", "best"] = "last"
-    """Which policy is scored: the last one, or the one that did best at the evaluations on the way, as run.py keeps its
-    best checkpoint. Both are valued on other episodes than those. An equilibrium has no best policy on the way."""
+    """Which policy is scored: the last one, or the one that did best at the evaluations on the way (of equals the
+    latest). Both are valued on other episodes than those. An equilibrium has no best policy on the way."""
     out: str | None = None
     """Folder for picture and figures. None: results/score-MARKET-ALGO, for the table results/scores."""
     json: str | None = None
