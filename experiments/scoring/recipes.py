@@ -103,8 +103,7 @@ learned for long enough with little of it."""
 _COVERING = {"gamma": 0.95, "entropy_coeff": 0.003, "minibatch_size": 800}
 """Particles are on their way for a few steps: to look further ahead is to see what later chance will do."""
 _ALIKE = {"use_shared_networks": True, "use_agent_id": False}
-"""Agents that know who they are end near what it is worth if each has a landmark of its own, the same in every episode:
-that is far from the best, and hardly anything that they learn afterwards leads away from it."""
+"""Who goes where is to hang on where they are: agents that know who they are learn that worse."""
 _SPEAKING = {**_WIDE, "entropy_coeff": 0.02}
 """Much chance at first: a speaker that has settled for one word says nothing, and nobody listens."""
 _SHORT_SIGHT = {
@@ -201,13 +200,7 @@ _PARTICLES = MappingProxyType(
         "mappo": _OF_BENCHMARK["ppo"].but(_COVERING, steps=5_000_000),
     }
 )
-_FORAGING_OFF_POLICY = {
-    "gamma": 0.95,
-    "n_step": 5,
-    "lr": 1e-3,
-    "epsilon_decay_steps": 400_000,
-    "use_agent_id": False,
-}
+_FORAGING_OFF_POLICY = {**_ALIKE, "gamma": 0.95, "n_step": 5, "lr": 1e-3, "epsilon_decay_steps": 400_000}
 """Two foods are seldom found by chance: it takes long enough a time of it, and what was found is to be told of to the
 steps before. Whoever is nearer goes first, whoever that is."""
 _FORAGING_ON_POLICY = {**_WIDE, **_ALIKE, "gamma": 0.95}
