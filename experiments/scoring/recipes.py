@@ -11,6 +11,8 @@ from experiments.layers import merge
 
 SCORED = ("qmix", "vdn", "iql", "maddpg", "mappo", "ippo", "ppo")
 """Algorithms that can be scored: those that the batched team runner samples for."""
+CURVE_EPISODES = 256
+"""Of each evaluation on the way, and of the distance from the best policy."""
 GAMES = ("two-step", "climbing", "penalty")
 _STEP_SIZES = MappingProxyType({"lr_decay_steps": 1.0})
 
@@ -23,12 +25,14 @@ class Recipe(NamedTuple):
         settings: Of the algorithm's group.
         num_episodes: Episodes by which the chosen policy is valued.
         falling: Settings that say over how many steps something falls, and which part of all steps that is.
+        curve_episodes: Episodes of each evaluation on the way.
     """
 
     steps: int
     settings: Mapping[str, Any]
     num_episodes: int = 4_096
     falling: Mapping[str, float] = _STEP_SIZES
+    curve_episodes: int = CURVE_EPISODES
 
     def but(
         self,
@@ -37,6 +41,7 @@ class Recipe(NamedTuple):
         steps: int | None = None,
         num_episodes: int | None = None,
         falling: Mapping[str, float] | None = None,
+        curve_episodes: int | None = None,
     ) -> Recipe:
         """The same recipe with other settings, steps, episodes and what falls; None leaves what there is."""
         return Recipe(
@@ -44,6 +49,7 @@ class Recipe(NamedTuple):
             {**self.settings, **settings},
             num_episodes or self.num_episodes,
             falling or self.falling,
+            curve_episodes or self.curve_episodes,
         )
 
 

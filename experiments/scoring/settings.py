@@ -63,6 +63,8 @@ class ScoreConfig:
     """Environment steps of each run; None takes those of the recipe for this market and algorithm."""
     num_episodes: int | None = Field(default=None, gt=1)
     """Episodes by which the chosen policy is valued; None takes those of the recipe."""
+    curve_episodes: int | None = Field(default=None, gt=1)
+    """Episodes of each evaluation on the way, if those are no more; None takes those of the recipe."""
     select: Literal["last", "best"] = "last"
     """Which policy is scored: the last one, or the one that did best at the evaluations on the way (of equals the
     latest). Both are valued on other episodes than those. An equilibrium has no best policy on the way."""
@@ -117,6 +119,7 @@ def asked_for(config: ScoreConfig) -> dict[str, Any]:
         "select": config.select,
         "algo_settings": without_none(dataclasses.asdict(getattr(config, SECTION_OF_ALGO[config.algo]))),
         "num_episodes": config.num_episodes or rule.num_episodes,
+        "curve_episodes": config.curve_episodes or rule.curve_episodes,
     }
 
 

@@ -152,6 +152,23 @@ def test_scored_policy_is_the_one_that_was_asked_for(tmp_path, monkeypatch, sele
     assert scored_on == [seen[chosen]]
 
 
+def test_evaluations_on_the_way_take_as_many_episodes_as_are_asked_for_and_no_more(tmp_path, monkeypatch):
+    taken, real = [], yardsticks.KnownMarket.value
+
+    def value(*args, num_episodes, **kwargs):
+        taken.append(num_episodes)
+        return real(*args, num_episodes=num_episodes, **kwargs)
+
+    monkeypatch.setattr(yardsticks.KnownMarket, "value", value)
+    words = ["--market", "merton", "--algo", "mappo", "--seeds", 1, *SHORT, *QUICK["mappo"]]
+    assert asked(tmp_path, *words, "--curve-episodes", 24) == 0
+    assert json.loads((tmp_path / "score.json").read_text())["curve_episodes"] == 24
+    assert (set(taken[:-1]), taken[-1]) == ({24}, 64)
+    taken.clear()
+    assert asked(tmp_path, *words, "--curve-episodes", 65) == 0
+    assert set(taken) == {64}, "what was found with fewer episodes is not taken for this"
+
+
 def test_equilibrium_has_no_best_policy_on_the_way(tmp_path, capsys):
     assert exit_code(score.run, ["--market", "kyle", "--select", "best", "--out", str(tmp_path / "out")]) == 2
     assert "--select best: these agents play against each other" in capsys.readouterr().err

@@ -199,6 +199,21 @@ def test_a_record_that_names_options_that_are_off_is_one_that_does_not(tmp_path)
     assert is_done(asked, tmp_path)
 
 
+def test_what_was_found_before_evaluations_on_the_way_could_be_longer_is_of_the_usual_ones(tmp_path, monkeypatch):
+    row = next(row for row in KNOWN if row.algo == "mappo")
+    asked, longer = settings.parse_score(row.words), settings.parse_score([*row.words, "--curve-episodes", "257"])
+    head = training._plain_head(asked, training._yardstick(asked))
+    assert head.pop("curve_episodes") == 256
+    write_json(tmp_path / RESULT_FILE, head | {"seeds": SEEDS_DONE})
+    assert is_done(asked, tmp_path)
+    assert not is_done(longer, tmp_path)
+    write_json(tmp_path / RESULT_FILE, head | {"seeds": SEEDS_DONE, "curve_episodes": 257})
+    assert not is_done(asked, tmp_path)
+    assert is_done(longer, tmp_path)
+    row_of_longer = dataclasses.replace(row, words=(*row.words, "--curve-episodes", "257"))
+    assert settings_digest(row) != settings_digest(row_of_longer)
+
+
 def test_learners_of_a_problem_stand_side_by_side_the_best_first(tmp_path):
     page, advice = tmp_path / "scores.md", tmp_path / "algorithms.md"
     advice.write_text(f"# Before\n{FROM}old\n{TO}after\n")
