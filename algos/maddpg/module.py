@@ -292,8 +292,8 @@ class TeamDDPGModule(TeamModule):
     def _forward_train(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Tensor]:
         """What the losses are made of.
 
-        Each policy's action is judged beside the actions that the others took (Lowe et al. 2017, eq. 5), by critics
-        that this does not change.
+        Each policy's action is judged beside the actions that the others took (Lowe et al. 2017, eq. 5), or would take
+        now (Peng et al. 2021), by critics that this does not change.
 
         Args:
             batch: ``joint``, a TeamBatch of R = L S steps, and ``noise`` for as many.
@@ -316,8 +316,8 @@ class TeamDDPGModule(TeamModule):
             next_q = torch.minimum(*following_q) if self.settings.twin_critics else following_q[0]
         out = self.agents.of_batch(joint, with_next=False)
         chosen = self._differentiable(out, rows.mask, noise.policy)
-        # [N, R, N, A]: each agent's own action, and those the others took
-        each = torch.where(cast(Tensor, self.own), chosen, taken)
+        others = chosen.detach() if self.settings.use_centralised_gradient else taken
+        each = torch.where(cast(Tensor, self.own), chosen, others)  # [N, R, N, A]
         fixed = {name: p.detach() for name, p in self.critic[0].named_parameters()}
         before = [cast(Any, c).remember(*sequences)[0] for c in self.critic]
         first = None if before[0] is None else before[0].detach()

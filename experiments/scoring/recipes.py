@@ -158,8 +158,17 @@ _WIDE_THEN_NARROW = {
 """Good policies differ by a hundredth of what a bad one loses, and what factors will do adds far more than that to each
 target: the critic first sees far positions, then learns from very much data near the best, none of it often. It
 wants actions that do not add up (``action=positions``)."""
-_ALWAYS_WIDE = {"noise_start": 1.2, "noise_end": 1.2}
-"""One bar's return says next to nothing of a weight: the critic sees the slope only between weights far apart."""
+_ALWAYS_NEAR = {
+    "noise_start": 0.3,
+    "noise_end": 0.3,
+    "hidden": (32, 32),
+    "critic_lr": 2e-3,
+    "actor_lr": 5e-5,
+    "use_centralised_gradient": True,
+}
+"""Weights near ruin lose a hundred times what good ones differ by: critics that see them see nothing else. Policies
+follow slowly, for one bar's return says next to nothing of a weight, and small critics remember fewer of them. What is
+best for each hangs on what the others hold, which is not what they held once."""
 _MYOPIC = {"gamma": 0.0}
 """Whose utility is the logarithm does best by looking no further than the next bar, for trading is free there (Mossin
 1968); whatever else is summed is noise."""
@@ -209,7 +218,8 @@ _PARTICLES = MappingProxyType(
 _FORAGING_OFF_POLICY = {**_ALIKE, "gamma": 0.95, "n_step": 5, "lr": 1e-3, "epsilon_decay_steps": 400_000}
 """Two foods are seldom found by chance: it takes long enough a time of it, and what was found is to be told of to the
 steps before. Whoever is nearer goes first, whoever that is."""
-_FORAGING_ON_POLICY = {**_WIDE, **_ALIKE, "gamma": 0.95}
+_FORAGING_ON_POLICY = {**_WIDE, **_ALIKE, "gamma": 0.95, "clip_param": 0.1}
+"""Where policies may change by a fifth a round, both agents learn to load again what they have just eaten."""
 _CHANCE_FOR_LONG = {**_STEP_SIZES, "entropy_decay_steps": 0.75}
 """Agents that are alike can lose at once what both have learned: not while steps are large and no chance is left to
 find it again."""
@@ -226,7 +236,11 @@ _OF_MARKET: Mapping[tuple[str, str], Recipe] = MappingProxyType(
         ),
         ("lbf:5x5-2p-1f-coop", "qmix"): _OF_BENCHMARK["qmix"],
         ("lbf", "mappo"): _OF_BENCHMARK["ppo"].but(
-            _FORAGING_ON_POLICY, steps=8_000_000, num_episodes=_FORAGING_EPISODES, falling=_CHANCE_FOR_LONG
+            _FORAGING_ON_POLICY,
+            steps=8_000_000,
+            num_episodes=_FORAGING_EPISODES,
+            falling=_CHANCE_FOR_LONG,
+            curve_episodes=_FORAGING_EPISODES // 4,
         ),
         ("lbf:5x5-2p-1f-coop", "mappo"): _OF_BENCHMARK["ppo"].but(steps=1_500_000, falling=_CHANCE_THEN_NONE),
         **{("mpe", section): own for section, own in _PARTICLES.items()},
@@ -268,16 +282,15 @@ _OF_MARKET: Mapping[tuple[str, str], Recipe] = MappingProxyType(
         ),
         ("floor", "ppo"): Recipe(400_000, _MYOPIC),
         ("floor", "maddpg"): Recipe(
-            600_000,
+            800_000,
             {
                 **_OFF_POLICY,
                 **_MYOPIC,
-                **_ALWAYS_WIDE,
+                **_ALWAYS_NEAR,
                 "num_updates": 8,
-                "num_envs_per_env_runner": 192,
-                "replay_capacity": 600_000,
+                "num_envs_per_env_runner": 256,
+                "replay_capacity": 800_000,
                 "train_batch_size": 4_096,
-                "actor_lr": 2e-4,
             },
         ),
         ("two-step", "mappo"): Recipe(60_000, {"entropy_coeff": 0.05}),

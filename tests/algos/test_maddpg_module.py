@@ -167,11 +167,12 @@ def alone(critic, n, obs, actions):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("reward", ["team", "own"])
 @pytest.mark.parametrize("is_shared", [True, False])
-def test_forward_is_what_the_paper_says_sample_by_sample(kind, reward, is_shared):
-    smoothed = {"target_noise": 0.3} if kind == "continuous" else {}
-    module = loosened(
-        module_of(KINDS[kind], reward=reward, use_shared_networks=is_shared, twin_critics=True, **smoothed)
-    )
+@pytest.mark.parametrize("centralised", [None, False, True])
+def test_forward_is_what_the_papers_say_sample_by_sample(kind, reward, is_shared, centralised):
+    """Policies are judged beside what the others did, or with centralised gradients beside what they would do."""
+    chosen = {"target_noise": 0.3} if kind == "continuous" else {}
+    chosen |= {"use_shared_networks": is_shared, "use_centralised_gradient": centralised}
+    module = loosened(module_of(KINDS[kind], reward=reward, twin_critics=True, **chosen))
     with torch.no_grad():
         for p in module.target_critic.parameters():
             p.add_(0.3 * torch.randn(p.shape, generator=draw(8)))
@@ -198,7 +199,7 @@ def test_forward_is_what_the_paper_says_sample_by_sample(kind, reward, is_shared
                 torch.testing.assert_close(out[Q][k, s, column], wanted, atol=1e-5, rtol=1e-4)
             lower = min(alone(c, n, following[s], then[s]) for c in module.target_critic)
             torch.testing.assert_close(out[NEXT_Q][s, column], lower, atol=1e-5, rtol=1e-4)
-            joint_action = taken[s].clone()
+            joint_action = (mine if centralised else taken)[s].clone()
             joint_action[n] = mine[s, n]
             wanted = alone(module.critic[0], n, obs[s], joint_action)
             torch.testing.assert_close(out[POLICY_Q][s, n], wanted, atol=1e-5, rtol=1e-4)
@@ -216,6 +217,19 @@ def test_policies_learn_from_the_critics_and_do_not_change_them(kind):
     out[Q].mean().backward()
     assert all(p.grad is None or not bool(p.grad.any()) for p in module.agents.parameters())
     assert all(p.grad is not None for p in module.critic.parameters())
+
+
+def test_centralised_gradient_is_that_of_the_value_of_what_all_would_do():
+    """Peng et al. 2021: of one value that all share, each policy climbs its own part."""
+    module = loosened(module_of(BOXES, use_centralised_gradient=True, use_shared_networks=False))
+    joint = batch_of(module)
+    out = module.forward_train({"joint": joint, "noise": module.draw_noise(7, draw(6))})
+    weights = list(module.agents.parameters())
+    found = torch.autograd.grad(out[POLICY_Q].sum(), weights)
+    would = torch.tanh(module.agents(joint.obs[0].transpose(0, 1))[0].transpose(0, 1)) * module.used
+    wanted = torch.autograd.grad(module.critic[0](joint.obs[0], would).sum(), weights)
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_masks_hold_for_policies_and_for_what_follows():

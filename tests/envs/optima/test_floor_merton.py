@@ -9,6 +9,8 @@ from envs.market import build_floor, build_market
 from envs.optima.floor_merton import FloorMertonConfig, floor_merton
 
 NUM_BARS = 9_000
+DRIFT, VOLATILITY = FloorMertonConfig().annual_drift, FloorMertonConfig().annual_volatility
+EXCESS = np.log1p(DRIFT) - 0.02
 PARTS = (1.0, 0.4, 0.6, 1.4)
 
 
@@ -30,9 +32,9 @@ def play(problem, floor):
 def test_best_weights_are_mertons_but_for_what_monthly_trading_makes_of_it(made):
     problem = made[0]
     num_assets, correlation = problem.config.num_assets, problem.config.correlation
-    merton = (np.log(1.08) - 0.02) / (0.2**2 * (1 + (num_assets - 1) * correlation))
+    merton = EXCESS / (VOLATILITY**2 * (1 + (num_assets - 1) * correlation))
     np.testing.assert_allclose(problem.best_weights, merton, rtol=0.01)
-    continuous = 100 * (0.02 + num_assets * merton * (np.log(1.08) - 0.02) / 2)
+    continuous = 100 * (0.02 + num_assets * merton * EXCESS / 2)
     assert problem.optimal_value == pytest.approx(continuous, rel=0.01)
     assert problem.baseline_value == pytest.approx(1200 * np.log1p(0.02 / 12), rel=1e-12)
 
@@ -41,8 +43,8 @@ def test_expected_growth_is_the_mean_over_returns_that_are_drawn():
     problem = floor_merton({"num_assets": 2, "correlation": 0.5})
     rng = np.random.default_rng(0)
     normal = rng.multivariate_normal([0, 0], [[1, 0.5], [0.5, 1]], 400_000)
-    returns = np.expm1(np.log(1.08) / 12 - 0.02 / 12 + 0.2 / np.sqrt(12) * normal)
-    for weights in ([0.0, 0.0], [1.0, 0.3], [2.0, 2.0]):
+    returns = np.expm1((np.log1p(DRIFT) - VOLATILITY**2 / 2) / 12 + VOLATILITY / np.sqrt(12) * normal)
+    for weights in ([0.0, 0.0], [1.0, 0.3], [0.9, 0.9]):
         logs = 1200 * np.log1p((returns - 0.02 / 12) @ weights + 0.02 / 12)
         error = logs.std() / np.sqrt(len(logs))
         assert abs(float(problem.growth(torch.tensor(weights))) - logs.mean()) <= 4 * error + 1e-9
@@ -81,7 +83,7 @@ def test_growth_is_highest_at_the_best_weights(asset):
 @pytest.mark.parametrize("correlation", [0.0, 0.1, 0.3, 0.5, 0.9])
 def test_best_weights_are_found_for_any_number_of_assets(num_assets, correlation):
     problem = floor_merton({"num_assets": num_assets, "correlation": correlation})
-    merton = (np.log(1.08) - 0.02) / (0.2**2 * (1 + (num_assets - 1) * correlation))
+    merton = EXCESS / (VOLATILITY**2 * (1 + (num_assets - 1) * correlation))
     # Trading once a month holds less the more is borrowed: 2.9 % less with five assets, by a finer rule too.
     np.testing.assert_allclose(problem.best_weights, merton, rtol=0.03)
     for factor in (0.999, 1.001):
@@ -115,8 +117,8 @@ def test_best_weights_do_not_depend_on_the_largest_that_is_allowed(max_weight):
     [
         ({"num_asset": 2}, r"setting 'num_asset': "),
         ({"num_assets": 6}, r"setting 'num_assets': .*less than or equal to 5"),
-        ({"annual_drift": 0.01}, r"the best weights are near \[-0\.251\].*between 0 and max_weight, 2"),
-        ({"annual_volatility": 0.1}, r"the best weights are near \[5\.696\]"),
+        ({"annual_drift": 0.01}, r"the best weights are near \[-0\.063\].*between 0 and max_weight, 2"),
+        ({"annual_volatility": 0.1}, r"the best weights are near \[9\.333\]"),
         ({"correlation": 1.0}, r"setting 'correlation'"),
     ],
 )

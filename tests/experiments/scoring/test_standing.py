@@ -10,6 +10,7 @@ from envs.errors import InputError
 from envs.optima.catalog import make_problem
 from envs.optima.evaluation import best_action_size
 from experiments import score
+from experiments.algorithm_names import SECTION_OF_ALGO
 from experiments.intervals import interval
 from experiments.layers import merge
 from experiments.reporting.files import write_json
@@ -212,6 +213,19 @@ def test_what_was_found_before_evaluations_on_the_way_could_be_longer_is_of_the_
     assert is_done(longer, tmp_path)
     row_of_longer = dataclasses.replace(row, words=(*row.words, "--curve-episodes", "257"))
     assert settings_digest(row) != settings_digest(row_of_longer)
+
+
+@pytest.mark.usefixtures("ray_session")
+@pytest.mark.parametrize("row", [row for row in STANDING if row not in GAMES], ids=lambda row: row.slug)
+def test_whoever_has_learned_nothing_meets_no_goal(row, tmp_path):
+    """Where a policy's middle action happens to be the best one, a score says nothing of the learner."""
+    rates = {"qmix": ["lr"], "maddpg": ["actor-lr", "critic-lr"], "mappo": ["lr"], "ppo": ["lr"]}
+    section = SECTION_OF_ALGO[row.algo]
+    none = [word for name in rates[section] for word in (f"--{section}.{name}", "1e-9")]
+    asked = settings.parse_score([*row.words, "--seeds", "1", "--steps", "1", "--num-episodes", "256", *none])
+    _, _, record = training.score_learner(asked, tmp_path)
+    reached = judge(row, record).found.mean
+    assert not row.goal.is_met_by([reached] * SEEDS), f"{row.goal.says()}: {reached:.4f} without learning"
 
 
 def test_learners_of_a_problem_stand_side_by_side_the_best_first(tmp_path):
