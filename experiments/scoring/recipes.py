@@ -219,7 +219,7 @@ _FORAGING_OFF_POLICY = {**_ALIKE, "gamma": 0.95, "n_step": 5, "lr": 1e-3, "epsil
 """Two foods are seldom found by chance: it takes long enough a time of it, and what was found is to be told of to the
 steps before. Whoever is nearer goes first, whoever that is."""
 _FORAGING_ON_POLICY = {**_WIDE, **_ALIKE, "gamma": 0.95, "clip_param": 0.1}
-"""Where policies may change by a fifth a round, both agents learn to load again what they have just eaten."""
+"""After large steps of the policies both agents may load for ever what they have just eaten: smaller ones are taken."""
 _CHANCE_FOR_LONG = {**_STEP_SIZES, "entropy_decay_steps": 0.75}
 """Agents that are alike can lose at once what both have learned: not while steps are large and no chance is left to
 find it again."""
