@@ -45,8 +45,8 @@ _PERCENT = 100.0
 class FloorMertonConfig:
     """Assets that follow geometric Brownian motion, traded without costs by one agent each.
 
-    The best weights lie well below half of the largest, where policies begin: those who have learned nothing earn
-    far less. History is so long that to know it by heart is no easy way to grow.
+    With the defaults the best weights lie well below half of the largest, where policies begin: those who have learned
+    nothing earn far less.
     """
 
     num_assets: int = Field(default=1, gt=0, le=MOST_ASSETS)
@@ -210,7 +210,12 @@ class FloorMerton:
 
 
 def floor_merton(settings: Mapping[str, Any], *, num_agents: int | None = None) -> FloorMerton:
-    """Make the problem from settings by name.
+    """Make the problem from settings by name; arguments and errors as of ``floor_merton_config``."""
+    return FloorMerton(floor_merton_config(settings, num_agents=num_agents))
+
+
+def floor_merton_config(settings: Mapping[str, Any], *, num_agents: int | None = None) -> FloorMertonConfig:
+    """Settings of the problem.
 
     Args:
         settings: What differs from the defaults.
@@ -224,7 +229,6 @@ def floor_merton(settings: Mapping[str, Any], *, num_agents: int | None = None) 
         check_said_once(MARKET, settings)
         own = {"num_assets": num_agents}
     try:
-        config = FloorMertonConfig(**settings, **own)
+        return FloorMertonConfig(**settings, **own)
     except ValidationError as error:
         raise refused_setting(MARKET, error) from None
-    return FloorMerton(config)

@@ -17,13 +17,13 @@ from algos.policy import TeamPolicy, team_layout
 from envs.errors import InputError
 from experiments.algorithm_names import SECTION_OF_ALGO
 from experiments.config import RunConfig
-from experiments.scoring.recipes import CURVE_EPISODES
 from experiments.scoring.results import Learned
 from experiments.scoring.settings import NUM_POINTS
 from experiments.scoring.yardsticks import Yardstick
 from experiments.threads import one_thread
 from experiments.tuning.algorithms import SHARED, bare_config, check_config, map_to_own, map_to_shared
 
+_DISTANCE_EPISODES = 256
 _VALUED_FROM = 1 << 32
 """Seeds of the episodes that policies are valued on: each its own, for an error that all share would not be seen."""
 
@@ -120,7 +120,7 @@ def learn(
     *,
     steps: int,
     num_episodes: int,
-    curve_episodes: int = CURVE_EPISODES,
+    num_evaluation_episodes: int,
     takes_best: bool = False,
 ) -> Iterator[Progress | Learned]:
     """Train for so many environment steps, and value the greedy policy.
@@ -130,7 +130,7 @@ def learn(
         yardstick: The market.
         steps: Environment steps.
         num_episodes: By which the chosen policy is valued.
-        curve_episodes: By which it is valued on the way, if those are no more.
+        num_evaluation_episodes: By which it is valued on the way.
         takes_best: Choose the policy that did best at the evaluations, of equals the one that has learned longest, and
             not the last one.
 
@@ -150,7 +150,7 @@ def learn(
             algorithm.train()
             taken = algorithm.env_runner.num_env_steps_sampled_lifetime
             if taken >= steps * (len(found) + 1) / NUM_POINTS:
-                mean = yardstick.value(greedy(algorithm), num_episodes=min(curve_episodes, num_episodes)).team_mean
+                mean = yardstick.value(greedy(algorithm), num_episodes=num_evaluation_episodes).team_mean
                 if takes_best and mean >= max(curve, default=-math.inf):
                     best = copy.deepcopy(greedy(algorithm))
                 found.append(taken)
@@ -158,7 +158,7 @@ def learn(
                 yield Progress(run.seed, taken, mean)
         team = best or greedy(algorithm)
         value = yardstick.value(team, num_episodes=num_episodes, seed=_VALUED_FROM + run.seed)
-        distance = yardstick.distance(team, num_episodes=CURVE_EPISODES)
+        distance = yardstick.distance(team, num_episodes=_DISTANCE_EPISODES)
         shown = yardstick.shown(team)
     yield Learned(
         seed=run.seed,

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from envs.errors import InputError
-from experiments.reporting.files import read_json, read_text, write_json, write_text
+from experiments.reporting.files import plain, read_json, read_text, write_json, write_text
 from experiments.reporting.tables import markdown_table
-from experiments.scoring.recipes import CURVE_EPISODES
 from experiments.scoring.settings import NUM_POINTS, asked_for, parse_score
 from experiments.scoring.standing import SEEDS, STANDING, Row
 
@@ -33,10 +32,8 @@ def no_cells(row: Row) -> dict[str, str]:
 
 
 def settings_digest(row: Row) -> str:
-    """SHA-256 of all that a row asks for, but what once could not be asked for where it is as it was then."""
-    asked = asked_for(parse_score(row.words)) | {"seeds": SEEDS}
-    if asked["curve_episodes"] == CURVE_EPISODES:
-        del asked["curve_episodes"]
+    """SHA-256 of all that a row asks for."""
+    asked = plain(asked_for(parse_score(row.words)) | {"seeds": SEEDS})
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 

@@ -11,8 +11,6 @@ from experiments.layers import merge
 
 SCORED = ("qmix", "vdn", "iql", "maddpg", "mappo", "ippo", "ppo")
 """Algorithms that can be scored: those that the batched team runner samples for."""
-CURVE_EPISODES = 256
-"""Of each evaluation on the way, and of the distance from the best policy."""
 GAMES = ("two-step", "climbing", "penalty")
 _STEP_SIZES = MappingProxyType({"lr_decay_steps": 1.0})
 
@@ -25,14 +23,14 @@ class Recipe(NamedTuple):
         settings: Of the algorithm's group.
         num_episodes: Episodes by which the chosen policy is valued.
         falling: Settings that say over how many steps something falls, and which part of all steps that is.
-        curve_episodes: Episodes of each evaluation on the way.
+        num_evaluation_episodes: Episodes of each evaluation on the way.
     """
 
     steps: int
     settings: Mapping[str, Any]
     num_episodes: int = 4_096
     falling: Mapping[str, float] = _STEP_SIZES
-    curve_episodes: int = CURVE_EPISODES
+    num_evaluation_episodes: int = 256
 
     def but(
         self,
@@ -41,7 +39,7 @@ class Recipe(NamedTuple):
         steps: int | None = None,
         num_episodes: int | None = None,
         falling: Mapping[str, float] | None = None,
-        curve_episodes: int | None = None,
+        num_evaluation_episodes: int | None = None,
     ) -> Recipe:
         """The same recipe with other settings, steps, episodes and what falls; None leaves what there is."""
         return Recipe(
@@ -49,7 +47,7 @@ class Recipe(NamedTuple):
             {**self.settings, **settings},
             num_episodes or self.num_episodes,
             falling or self.falling,
-            curve_episodes or self.curve_episodes,
+            num_evaluation_episodes or self.num_evaluation_episodes,
         )
 
 
@@ -158,17 +156,18 @@ _WIDE_THEN_NARROW = {
 """Good policies differ by a hundredth of what a bad one loses, and what factors will do adds far more than that to each
 target: the critic first sees far positions, then learns from very much data near the best, none of it often. It
 wants actions that do not add up (``action=positions``)."""
-_ALWAYS_NEAR = {
+_SLOW_AND_SMALL = {
+    "hidden": (32, 32),
     "noise_start": 0.3,
     "noise_end": 0.3,
-    "hidden": (32, 32),
     "critic_lr": 2e-3,
     "actor_lr": 5e-5,
     "use_centralised_gradient": True,
 }
-"""Weights near ruin lose a hundred times what good ones differ by: critics that see them see nothing else. Policies
-follow slowly, for one bar's return says next to nothing of a weight, and small critics remember fewer of them. What is
-best for each hangs on what the others hold, which is not what they held once."""
+"""One bar's return says next to nothing of a weight: small networks learn less of it by heart, and policies follow
+slowly. Three large weights lose a hundred times what good ones differ by, and critics that have seen them see little
+else: noise of .3 to the end shows few. What is best for each hangs on what the others hold, not on what noise made of
+it once."""
 _MYOPIC = {"gamma": 0.0}
 """Whose utility is the logarithm does best by looking no further than the next bar, for trading is free there (Mossin
 1968); whatever else is summed is noise."""
@@ -215,9 +214,16 @@ _PARTICLES = MappingProxyType(
         "mappo": _OF_BENCHMARK["ppo"].but(_COVERING, steps=5_000_000),
     }
 )
-_FORAGING_OFF_POLICY = {**_ALIKE, "gamma": 0.95, "n_step": 5, "lr": 1e-3, "epsilon_decay_steps": 400_000}
+_FORAGING_OFF_POLICY = {
+    **_ALIKE,
+    "gamma": 0.95,
+    "n_step": 5,
+    "lr": 1e-3,
+    "epsilon_decay_steps": 400_000,
+    "num_updates": 16,
+}
 """Two foods are seldom found by chance: it takes long enough a time of it, and what was found is to be told of to the
-steps before. Whoever is nearer goes first, whoever that is."""
+steps before. Whoever is nearer goes first, whoever that is. Twice the updates take twice the time."""
 _FORAGING_ON_POLICY = {**_WIDE, **_ALIKE, "gamma": 0.95, "clip_param": 0.1}
 """After large steps of the policies both agents may load for ever what they have just eaten: smaller ones are taken."""
 _CHANCE_FOR_LONG = {**_STEP_SIZES, "entropy_decay_steps": 0.75}
@@ -240,7 +246,7 @@ _OF_MARKET: Mapping[tuple[str, str], Recipe] = MappingProxyType(
             steps=8_000_000,
             num_episodes=_FORAGING_EPISODES,
             falling=_CHANCE_FOR_LONG,
-            curve_episodes=_FORAGING_EPISODES // 4,
+            num_evaluation_episodes=_FORAGING_EPISODES // 4,
         ),
         ("lbf:5x5-2p-1f-coop", "mappo"): _OF_BENCHMARK["ppo"].but(steps=1_500_000, falling=_CHANCE_THEN_NONE),
         **{("mpe", section): own for section, own in _PARTICLES.items()},
@@ -271,7 +277,7 @@ _OF_MARKET: Mapping[tuple[str, str], Recipe] = MappingProxyType(
             },
         ),
         ("floor", "mappo"): Recipe(
-            1_000_000,
+            300_000,
             {
                 **_MYOPIC,
                 "lr": 1e-3,
@@ -286,7 +292,7 @@ _OF_MARKET: Mapping[tuple[str, str], Recipe] = MappingProxyType(
             {
                 **_OFF_POLICY,
                 **_MYOPIC,
-                **_ALWAYS_NEAR,
+                **_SLOW_AND_SMALL,
                 "num_updates": 8,
                 "num_envs_per_env_runner": 256,
                 "replay_capacity": 800_000,

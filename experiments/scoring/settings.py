@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import field
+from functools import partial
 from typing import Any, Literal
 
 import yaml
@@ -63,8 +64,9 @@ class ScoreConfig:
     """Environment steps of each run; None takes those of the recipe for this market and algorithm."""
     num_episodes: int | None = Field(default=None, gt=1)
     """Episodes by which the chosen policy is valued; None takes those of the recipe."""
-    curve_episodes: int | None = Field(default=None, gt=1)
-    """Episodes of each evaluation on the way, if those are no more; None takes those of the recipe."""
+    num_evaluation_episodes: int | None = Field(default=None, gt=1)
+    """Episodes of each evaluation on the way, at most num_episodes; None takes those of the recipe, or num_episodes
+    where that is less."""
     select: Literal["last", "best"] = "last"
     """Which policy is scored: the last one, or the one that did best at the evaluations on the way (of equals the
     latest). Both are valued on other episodes than those. An equilibrium has no best policy on the way."""
@@ -99,6 +101,12 @@ def parse_score(argv: Sequence[str]) -> ScoreConfig:
             flag = settings_of(ScoreConfig)[name].flag
             raise InputError(f"{flag} has no effect on --algo {plain.algo}, which uses the settings of {section}.*")
     config = parse_flags(ScoreConfig, flags, base={section: base})
+    most = config.num_episodes or recipe(config.market, config.algo).num_episodes
+    if (config.num_evaluation_episodes or 0) > most:
+        raise InputError(
+            f"--num-evaluation-episodes {config.num_evaluation_episodes} is more than the {most} episodes that the "
+            "chosen policy is valued by: raise --num-episodes too"
+        )
     check_network(section, getattr(config, section), flags)
     return config
 
@@ -106,21 +114,36 @@ def parse_score(argv: Sequence[str]) -> ScoreConfig:
 def asked_for(config: ScoreConfig) -> dict[str, Any]:
     """All that a score is asked for, but the seeds: market, learner, the settings of both, steps and episodes.
 
-    A learner's settings that are None are left out: an option whose default None leaves it off may be added, and what
-    was found before is what would be found now.
+    Settings that are None are left out: an option whose default None leaves it off may be added, and what was found
+    before is what would be found now. Those of a market are all that it has, for its defaults may change.
     """
     rule = recipe(config.market, config.algo, config.steps)
+    num_episodes = config.num_episodes or rule.num_episodes
     return {
         "market": config.market,
         "agents": config.agents,
-        "market_settings": market_settings(config.settings),
+        "market_settings": _whole_market(config),
         "algo": config.algo,
         "steps": rule.steps,
         "select": config.select,
         "algo_settings": without_none(dataclasses.asdict(getattr(config, SECTION_OF_ALGO[config.algo]))),
-        "num_episodes": config.num_episodes or rule.num_episodes,
-        "curve_episodes": config.curve_episodes or rule.curve_episodes,
+        "num_episodes": num_episodes,
+        "num_evaluation_episodes": min(config.num_evaluation_episodes or rule.num_evaluation_episodes, num_episodes),
     }
+
+
+def _whole_market(config: ScoreConfig) -> dict[str, Any]:
+    """All settings of the market; of a benchmark those that were said, for the rest are its package's."""
+    from envs.benchmarks.rllib import is_benchmark
+    from envs.optima.catalog import problem_config
+    from envs.optima.floor_merton import MARKET as FLOOR_MERTON
+    from envs.optima.floor_merton import floor_merton_config
+
+    said = market_settings(config.settings)
+    if is_benchmark(config.market):
+        return said
+    make = floor_merton_config if config.market == FLOOR_MERTON else partial(problem_config, config.market)
+    return without_none(dataclasses.asdict(make(num_agents=config.agents, settings=said)))
 
 
 def without_none(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,14 +13,11 @@ from experiments.algorithm_names import SECTION_OF_ALGO
 from experiments.config import RunConfig
 from experiments.reporting.files import plain, read_json, write_json
 from experiments.scoring.kept import keep, kept
-from experiments.scoring.recipes import CURVE_EPISODES
 from experiments.scoring.results import Learned, Scored, as_json, scored
 from experiments.scoring.settings import ScoreConfig, asked_for, market_settings, without_none
 from experiments.scoring.yardsticks import EQUILIBRIUM, Yardstick, make_yardstick
 
 RESULT_FILE = "score.json"
-_ONCE_ALONE = {"select": "last", "curve_episodes": CURVE_EPISODES}
-"""What there was no other of when records did not say it."""
 
 
 def score_learner(config: ScoreConfig, out: Path) -> tuple[Yardstick, Scored, dict[str, Any]]:
@@ -72,7 +69,7 @@ def _learn(seeds: Sequence[int], config: ScoreConfig, head: Mapping[str, Any]) -
         jobs=config.jobs,
         steps=steps,
         num_episodes=head["num_episodes"],
-        curve_episodes=head["curve_episodes"],
+        num_evaluation_episodes=head["num_evaluation_episodes"],
         takes_best=config.select == "best",
     ):
         if isinstance(one, Progress):
@@ -111,7 +108,7 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     path = folder / RESULT_FILE
     if not path.is_file():
         return None
-    record: dict[str, Any] = _ONCE_ALONE | read_json(path)
+    record: dict[str, Any] = read_json(path)
     return record | {"algo_settings": without_none(record.get("algo_settings", {}))}
 
 

@@ -57,7 +57,8 @@ _OF_LEARNING = {
     "maddpg": (
         *("actor_lr", "critic_lr", "gamma", "train_batch_size", "num_updates", "rollout_fragment_length"),
         *("learning_starts", "n_step", "tau", "target_network_update_freq", "use_reward_standardisation"),
-        *("target_noise", "target_noise_clip", "policy_delay", "noise_start", "noise_end", "noise_decay_steps"),
+        *("target_noise", "target_noise_clip", "policy_delay", "use_centralised_gradient"),
+        *("noise_start", "noise_end", "noise_decay_steps"),
         *("ou_theta", "temperature", "logit_penalty", "grad_clip", "sequence_length"),
     ),
     "ppo": (

@@ -99,7 +99,10 @@ def _trained(algorithm, iterations):
         (_continuous_ippo, {}),
         (_continuous_ippo, {"network": "gru"}),
         (_maddpg, {"reward": "own", "n_step": 3, "policy_delay": 2} | FALLING),
-        (_continuous_maddpg, {"noise": "ou", "twin_critics": True, "target_noise": 0.2}),
+        (
+            _continuous_maddpg,
+            {"noise": "ou", "twin_critics": True, "target_noise": 0.2, "use_centralised_gradient": True},
+        ),
         (_continuous_maddpg, {"noise": "ou", "network": "gru", "sequence_length": 4}),
     ],
     ids=[

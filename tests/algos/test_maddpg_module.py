@@ -219,17 +219,22 @@ def test_policies_learn_from_the_critics_and_do_not_change_them(kind):
     assert all(p.grad is not None for p in module.critic.parameters())
 
 
-def test_centralised_gradient_is_that_of_the_value_of_what_all_would_do():
-    """Peng et al. 2021: of one value that all share, each policy climbs its own part."""
-    module = loosened(module_of(BOXES, use_centralised_gradient=True, use_shared_networks=False))
+@pytest.mark.parametrize("critic", ["mlp", "attention"])
+def test_centralised_gradient_is_that_of_the_value_of_what_all_would_do(critic):
+    """Peng et al. 2021: each policy climbs its own part of the value, whether all share it or each has one."""
+    settings = {"critic": critic, "num_heads": 2, "use_shared_networks": False}
+    module = loosened(module_of(BOXES, use_centralised_gradient=True, **settings))
     joint = batch_of(module)
     out = module.forward_train({"joint": joint, "noise": module.draw_noise(7, draw(6))})
-    weights = list(module.agents.parameters())
-    found = torch.autograd.grad(out[POLICY_Q].sum(), weights)
-    would = torch.tanh(module.agents(joint.obs[0].transpose(0, 1))[0].transpose(0, 1)) * module.used
-    wanted = torch.autograd.grad(module.critic[0](joint.obs[0], would).sum(), weights)
-    for one, other in zip(found, wanted, strict=True):
-        torch.testing.assert_close(one, other)
+    raw = module.agents(joint.obs[0].transpose(0, 1))[0].transpose(0, 1)
+    would = (torch.tanh(raw) * module.used).detach().requires_grad_()
+    values = module.critic[0](joint.obs[0], would)
+    torch.testing.assert_close(out[POLICY_Q], values.expand(-1, 2))
+    for n in range(2):  # of each agent's value, by its own action alone
+        (slope,) = torch.autograd.grad(values[:, n if critic == "attention" else 0].sum(), would, retain_graph=True)
+        (found,) = torch.autograd.grad(out[POLICY_Q][:, n].sum(), module.agents.head.bias, retain_graph=True)
+        torch.testing.assert_close(found[n, 0], (slope * (1 - would**2) * module.used)[:, n].sum(0))
+        assert not bool(found[1 - n].any()), "nobody climbs another's value"
 
 
 def test_masks_hold_for_policies_and_for_what_follows():
@@ -310,8 +315,9 @@ def test_sequences_begin_without_memory_and_forget_where_an_episode_ended():
 
 
 @pytest.mark.parametrize("reward", ["team", "own"])
-def test_critics_remember_what_was_done_and_judge_each_step_by_it(reward):
-    module, L, S = module_of(BOXES, network="gru", reward=reward), 4, 5
+@pytest.mark.parametrize("centralised", [False, True])
+def test_critics_remember_what_was_done_and_judge_each_step_by_it(reward, centralised):
+    module, L, S = module_of(BOXES, network="gru", reward=reward, use_centralised_gradient=centralised), 4, 5
     with torch.no_grad():
         for p in module.target_critic.parameters():
             p.add_(0.1 * torch.randn_like(p))
@@ -336,7 +342,7 @@ def test_critics_remember_what_was_done_and_judge_each_step_by_it(reward):
         memory = target_memory = torch.zeros(C, 1, 8)
         for t in range(L):
             for n in range(2):
-                mixed = taken[t, s].clone()
+                mixed = (chosen if centralised else taken)[t, s].clone()
                 mixed[n] = chosen[t, s, n]
                 judged = critic.head(critic.encoder(row(obs[t, s], mixed), memory))[n if C == 2 else 0, 0, 0]
                 torch.testing.assert_close(policy_q[t, s, n], judged, atol=1e-5, rtol=1e-5)

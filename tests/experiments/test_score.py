@@ -19,6 +19,7 @@ from envs.errors import InputError
 from envs.optima.catalog import CATALOG, make_problem
 from envs.optima.evaluation import Value
 from envs.optima.evaluation import score as score_of
+from envs.optima.kyle import KyleConfig
 from experiments import score
 from experiments.cli import exit_code
 from experiments.config import MOST_SEED, RunConfig
@@ -99,7 +100,7 @@ def test_settings_of_the_market_and_of_the_learner_reach_both(tmp_path):
     words = ["--market", "kyle", "--settings", "reward=team", "num-rounds=4", "--algo", "mappo", "--seeds", "1"]
     assert asked(tmp_path, *words, *SHORT, *QUICK["mappo"], "--mappo.lr", "0.002", "--mappo.hidden", "8") == 0
     found = json.loads((tmp_path / "score.json").read_text())
-    assert found["market_settings"] == {"reward": "team", "num_rounds": 4}
+    assert found["market_settings"] == dataclasses.asdict(KyleConfig(reward="team", num_rounds=4))
     assert (found["algo_settings"]["lr"], found["algo_settings"]["hidden"]) == (0.002, [8])
     assert found["algo_settings"]["gamma"] == 1.0, "of the recipe"
     problem = make_problem("kyle", settings={"reward": "team", "num_rounds": 4})
@@ -152,7 +153,7 @@ def test_scored_policy_is_the_one_that_was_asked_for(tmp_path, monkeypatch, sele
     assert scored_on == [seen[chosen]]
 
 
-def test_evaluations_on_the_way_take_as_many_episodes_as_are_asked_for_and_no_more(tmp_path, monkeypatch):
+def test_evaluations_on_the_way_take_as_many_episodes_as_are_asked_for(tmp_path, monkeypatch, capsys):
     taken, real = [], yardsticks.KnownMarket.value
 
     def value(*args, num_episodes, **kwargs):
@@ -161,12 +162,16 @@ def test_evaluations_on_the_way_take_as_many_episodes_as_are_asked_for_and_no_mo
 
     monkeypatch.setattr(yardsticks.KnownMarket, "value", value)
     words = ["--market", "merton", "--algo", "mappo", "--seeds", 1, *SHORT, *QUICK["mappo"]]
-    assert asked(tmp_path, *words, "--curve-episodes", 24) == 0
-    assert json.loads((tmp_path / "score.json").read_text())["curve_episodes"] == 24
+    assert asked(tmp_path, *words, "--num-evaluation-episodes", 24) == 0
+    assert json.loads((tmp_path / "score.json").read_text())["num_evaluation_episodes"] == 24
     assert (set(taken[:-1]), taken[-1]) == ({24}, 64)
     taken.clear()
-    assert asked(tmp_path, *words, "--curve-episodes", 65) == 0
+    assert asked(tmp_path, *words) == 0
     assert set(taken) == {64}, "what was found with fewer episodes is not taken for this"
+    assert json.loads((tmp_path / "score.json").read_text())["num_evaluation_episodes"] == 64
+    words = [*map(str, words), "--num-evaluation-episodes", "65", "--out", str(tmp_path / "out")]
+    assert exit_code(score.run, words) == 2
+    assert "--num-evaluation-episodes 65 is more than the 64 episodes" in capsys.readouterr().err
 
 
 def test_equilibrium_has_no_best_policy_on_the_way(tmp_path, capsys):
@@ -233,7 +238,7 @@ def test_seeds_whose_command_has_ended_do_not_learn_on():
     runs = [RunConfig(seed=seed, algo="mappo", mappo=config.mappo) for seed in (0, 1)]
     make = partial(yardsticks.make_yardstick, "kyle", "mappo", num_agents=None, settings={})
     free = ray.available_resources()["CPU"]
-    found = learning.learn_seeds(runs, make, jobs=2, steps=20 * 16_384, num_episodes=64)
+    found = learning.learn_seeds(runs, make, jobs=2, steps=20 * 16_384, num_episodes=64, num_evaluation_episodes=64)
     assert next(found).steps == 16_384, "the first of twenty evaluations"
     assert ray.available_resources()["CPU"] < free
     found.close()
@@ -253,7 +258,7 @@ def test_seeds_beside_one_whose_process_dies_learn_to_their_end(tmp_path):
             os.kill(os.getpid(), signal.SIGKILL)
         return yardsticks.make_yardstick("kyle", "mappo", num_agents=None, settings={})
 
-    found, ended = learning.learn_seeds(runs, make, jobs=2, steps=600, num_episodes=64), []
+    found, ended = learning.learn_seeds(runs, make, jobs=2, steps=600, num_episodes=64, num_evaluation_episodes=64), []
     with pytest.raises(learning.SeedFailedError, match="its process died") as failed:
         ended.extend(one.seed for one in found if isinstance(one, Learned))
     assert len(ended) == 1

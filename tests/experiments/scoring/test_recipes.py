@@ -73,6 +73,6 @@ def test_a_recipe_made_of_another_changes_what_is_named_alone():
     own = Recipe(100, {"lr": 0.1, "gamma": 1.0}, 7, {"lr_decay_steps": 1.0})
     assert own.but({"lr": 0.2}, steps=50) == Recipe(50, {"lr": 0.2, "gamma": 1.0}, 7, {"lr_decay_steps": 1.0})
     assert own.but(num_episodes=9) == own._replace(num_episodes=9)
-    assert own.but(curve_episodes=9) == own._replace(curve_episodes=9)
+    assert own.but(num_evaluation_episodes=9) == own._replace(num_evaluation_episodes=9)
     assert own.but(falling={"entropy_decay_steps": 0.5}) == own._replace(falling={"entropy_decay_steps": 0.5})
     assert own.settings["lr"] == 0.1
