@@ -238,7 +238,10 @@ _OF_MARKET: Mapping[tuple[str, str], Recipe] = MappingProxyType(
         **{(game, "qmix"): Recipe(10_000, _OF_GAMES) for game in GAMES},
         **{(family, section): own for family in ("lbf", "mpe") for section, own in _OF_BENCHMARK.items()},
         ("lbf", "qmix"): _OF_BENCHMARK["qmix"].but(
-            _FORAGING_OFF_POLICY, steps=2_000_000, num_episodes=_FORAGING_EPISODES
+            _FORAGING_OFF_POLICY,
+            steps=2_000_000,
+            num_episodes=_FORAGING_EPISODES,
+            num_evaluation_episodes=_FORAGING_EPISODES // 4,
         ),
         ("lbf:5x5-2p-1f-coop", "qmix"): _OF_BENCHMARK["qmix"],
         ("lbf", "mappo"): _OF_BENCHMARK["ppo"].but(
