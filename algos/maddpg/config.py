@@ -28,8 +28,8 @@ class MADDPGSettings(ReplaySettings, CriticSettings):
     """What each agent is paid: the mean of all agents' rewards, or its own."""
     use_centralised_gradient: bool | None = None
     """Judge each policy's action beside what the others' policies would do now (the centralised policy gradient of
-    Peng et al. 2021), and not beside what they did, noise and all (Lowe et al. 2017, eq. 5). With
-    one agent both are the same. None: False."""
+    Peng et al. 2021), and not beside what they did, noise and all (Lowe et al. 2017, eq. 5).
+    With one agent both are the same. None: False."""
     twin_critics: bool = False
     """Learn two critics, and bootstrap from the smaller value (TD3)."""
     target_noise: float = Field(default=0.0, ge=0)

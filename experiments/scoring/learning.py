@@ -24,6 +24,7 @@ from experiments.threads import one_thread
 from experiments.tuning.algorithms import SHARED, bare_config, check_config, map_to_own, map_to_shared
 
 _DISTANCE_EPISODES = 256
+"""By which the distance from the best actions is measured."""
 _VALUED_FROM = 1 << 32
 """Seeds of the episodes that policies are valued on: each its own, for an error that all share would not be seen."""
 

@@ -164,10 +164,10 @@ _SLOW_AND_SMALL = {
     "actor_lr": 5e-5,
     "use_centralised_gradient": True,
 }
-"""One bar's return says next to nothing of a weight: small networks learn less of it by heart, and policies follow
-slowly. Three large weights lose a hundred times what good ones differ by, and critics that have seen them see little
-else: noise of .3 to the end shows few. What is best for each hangs on what the others hold, not on what noise made of
-it once."""
+"""One bar's return says next to nothing of a weight: small networks have less room to know it by heart, and policies
+follow slowly. Three large weights lose a hundred times what good ones differ by, and critics that have seen them see
+little else: noise of .3 to the end shows few. What is best for each hangs on what the others hold, not on what noise
+made of it once."""
 _MYOPIC = {"gamma": 0.0}
 """Whose utility is the logarithm does best by looking no further than the next bar, for trading is free there (Mossin
 1968); whatever else is summed is noise."""

@@ -9,6 +9,8 @@ import pytest
 from envs.errors import InputError
 from envs.optima.catalog import make_problem
 from envs.optima.evaluation import best_action_size
+from envs.optima.floor_merton import FloorMertonConfig
+from envs.optima.merton import MertonConfig
 from experiments import score
 from experiments.algorithm_names import SECTION_OF_ALGO
 from experiments.intervals import interval
@@ -171,7 +173,6 @@ def test_rows_with_other_settings_have_other_digests():
 
 
 SEEDS_DONE = [{"seed": seed} for seed in range(SEEDS)]
-LONGER = ("--num-evaluation-episodes", "257")
 
 
 def test_an_option_that_is_off_leaves_what_was_found_valid(tmp_path, monkeypatch):
@@ -199,6 +200,29 @@ def test_a_record_that_names_options_that_are_off_is_one_that_does_not(tmp_path)
     older = merge(head, {"algo_settings": {"critic_lr": None}}) | {"seeds": SEEDS_DONE}
     write_json(tmp_path / RESULT_FILE, older)
     assert is_done(asked, tmp_path)
+
+
+@pytest.mark.parametrize(("market", "config"), [("merton", MertonConfig), ("floor:merton", FloorMertonConfig)])
+def test_what_was_found_with_other_defaults_of_a_market_is_of_another_one(market, config, tmp_path, monkeypatch):
+    row = next(row for row in KNOWN if row.words[1] == market)
+    found, asked = settings_digest(row), settings.parse_score(row.words)
+    write_json(tmp_path / RESULT_FILE, training._plain_head(asked, training._yardstick(asked)) | {"seeds": SEEDS_DONE})
+    assert is_done(asked, tmp_path)
+    real = settings.dataclasses.asdict
+    has_other = SimpleNamespace(asdict=lambda it: real(it) | ({"rate": 0.5} if isinstance(it, config) else {}))
+    monkeypatch.setattr(settings, "dataclasses", has_other)
+    assert settings_digest(row) != found
+    assert not is_done(asked, tmp_path)
+
+
+def test_what_was_found_with_longer_evaluations_on_the_way_is_another_row(tmp_path):
+    row = next(row for row in KNOWN if row.algo == "mappo")
+    longer = dataclasses.replace(row, words=(*row.words, "--num-evaluation-episodes", "257"))
+    asked = settings.parse_score(row.words)
+    write_json(tmp_path / RESULT_FILE, training._plain_head(asked, training._yardstick(asked)) | {"seeds": SEEDS_DONE})
+    assert is_done(asked, tmp_path)
+    assert not is_done(settings.parse_score(longer.words), tmp_path)
+    assert settings_digest(row) != settings_digest(longer)
 
 
 @pytest.mark.usefixtures("ray_session")
