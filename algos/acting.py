@@ -12,8 +12,8 @@ from ray.rllib.utils.numpy import MAX_LOG_NN_OUTPUT, MIN_LOG_NN_OUTPUT
 from torch import Tensor
 
 from algos.distributions import gumbel_noise
-from algos.errors import IncompatibleError
 from algos.masks import ACTION_MASK
+from common.errors import IncompatibleError
 
 
 class Acted(NamedTuple):

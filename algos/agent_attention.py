@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from algos.errors import IncompatibleError
 from algos.nets import TeamLinear
+from common.errors import IncompatibleError
 
 
 class AgentAttention(nn.Module):

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import gymnasium as gym
 
-from algos.errors import IncompatibleError
 from algos.nets import TeamEncoder
 from algos.network_settings import TeamNetworkSettings
 from algos.transformer import TransformerEncoder
 from algos.windows import width_of, window_of
+from common.errors import IncompatibleError
 
 Encoder = TeamEncoder | TransformerEncoder
 """Both map observations [N, R, F], and a memory where they have one, to features [N, R, ``out_features``]."""

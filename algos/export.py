@@ -27,7 +27,6 @@ from safetensors.torch import save
 from torch import Tensor
 
 from algos.dqn.module import MaskedDQNModule
-from algos.errors import IncompatibleError
 from algos.impala.module import MaskedAPPOModule
 from algos.maddpg.module import TeamDDPGModule
 from algos.mappo.module import TeamActorCritic
@@ -36,6 +35,7 @@ from algos.qmix.module import TeamQModule
 from algos.runner import TEAM_MODULE
 from algos.snapshots import MODULES_FOLDER, read_algorithm_state, read_module_states
 from algos.windows import WindowBox
+from common.errors import IncompatibleError
 
 NETWORKS_FILE = "networks.json"
 """In an exported folder: who the agents are, and how their networks are built."""

@@ -17,9 +17,9 @@ from ray.rllib.utils.metrics import (
 )
 from torch import Tensor
 
-from algos.errors import IncompatibleError
 from algos.replay import TeamBatch
 from algos.step_size import step_size_schedule
+from common.errors import IncompatibleError
 
 NUM_UPDATES = "num_updates_lifetime"
 """Gradient steps so far: in a learner's state and results."""

@@ -5,7 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
-from algos.settings import STRICT
+from common.strict import STRICT
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

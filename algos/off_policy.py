@@ -8,8 +8,6 @@ import numpy as np
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from algos.algorithm import TeamAlgorithm, map_to_team, on_team_path
-from algos.counted import counted_seed
-from algos.errors import IncompatibleError
 from algos.priorities import PriorityRule
 from algos.replay import Drawn, TeamBatch, TeamReplay
 from algos.replay_files import load_replay, snapshot_replay
@@ -18,6 +16,8 @@ from algos.runner import TEAM_MODULE
 from algos.running import RunningScale
 from algos.schedules import straight_line
 from algos.snapshots import Snapshot
+from common.counted import counted_seed
+from common.errors import IncompatibleError
 
 DRAWS_FILE = "draws.json"
 

@@ -13,10 +13,10 @@ from ray.rllib.env import INPUT_ENV_SINGLE_SPACES
 from torch import Tensor
 
 from algos.acting import ModuleActor, agents_by_module
-from algos.errors import IncompatibleError
 from algos.export import NETWORKS_FILE, load_module, load_networks
 from algos.masks import ACTION_MASK, OBSERVATIONS, bare_space
 from algos.runner import TEAM_MODULE, TeamEnvRunner
+from common.errors import IncompatibleError
 
 LAYOUT_FILE = "team.json"
 """Beside every checkpoint: who the agents are and which network each acts by."""

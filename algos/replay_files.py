@@ -18,9 +18,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from algos.errors import IncompatibleError
 from algos.replay import TeamReplay
 from algos.ring import Loan, Ring
+from common.errors import IncompatibleError
 
 FOLDER = "replay"
 INDEX_FILE = "index.json"

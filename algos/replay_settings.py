@@ -3,8 +3,8 @@
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from algos.settings import STRICT
 from algos.step_size import StepSizeSettings
+from common.strict import STRICT
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -29,12 +29,12 @@ from ray.tune.registry import ENV_CREATOR, _global_registry
 from torch import Tensor
 
 from algos.acting import Acted, ModuleActor, agents_by_module
-from algos.counted import counted_seed
 from algos.episodes import EpisodesUnderWay
 from algos.recording import Recording
 from algos.rollout import Rollout
 from algos.team_env import Step, TeamEnv, TeamStep, make_team_env
 from algos.windows import with_windows
+from common.counted import counted_seed
 
 TEAM_MODULE = "team"
 """Module id of the one RLModule that acts for a whole team."""

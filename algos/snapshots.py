@@ -29,10 +29,10 @@ from ray.rllib.utils.checkpoints import Checkpointable
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME
 from ray.tune.result import TRAINING_ITERATION
 
-from algos.errors import IncompatibleError
 from algos.packing import metrics_state, modules_state, optimizers_state, pack
 from algos.replay_files import ReplaySnapshot
-from algos.settled import Settled, fill_folder
+from common.disk import Settled, fill_folder
+from common.errors import IncompatibleError
 
 ALGORITHM_FILE = "algorithm_state.pkl"
 """In a checkpoint: all that ``Algorithm.get_state`` tells, but for the networks' weights."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import gymnasium as gym
 
-from algos.errors import IncompatibleError
+from common.errors import IncompatibleError
 
 
 def is_team_of_choices(spaces: Sequence[gym.Space]) -> tuple[bool, list[int]]:

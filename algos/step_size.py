@@ -3,7 +3,7 @@
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from algos.settings import STRICT
+from common.strict import STRICT
 
 LEAST_SHARE = 0.01
 """Of a step size, after its decay: a run that is given more episodes than planned still learns."""

@@ -9,7 +9,7 @@ import torch
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 from torch import Tensor
 
-from algos.errors import IncompatibleError
+from common.errors import IncompatibleError
 
 
 class TeamStep(Protocol):

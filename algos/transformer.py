@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from algos.errors import IncompatibleError
 from algos.nets import TeamLinear
 from algos.windows import Window
+from common.errors import IncompatibleError
 
 _WIDENING = 4
 """How much wider the feed-forward layers are than the tokens (Vaswani et al. 2017, section 3.3)."""

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from common.errors import InputError
 from envs.audit_draws import perturb_after, random_actions, random_costs
 from envs.bar_data import Bars
 from envs.bars import Split
-from envs.errors import InputError
 from envs.features import Scaler, compute_features
 from envs.floor import FloorStep, TradingFloor
 from envs.identities import TOLERANCE, Array, check_step

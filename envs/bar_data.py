@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.errors import InputError, nearest
+from common.errors import InputError, nearest
 
 PRICE_FIELDS = ("open", "high", "low", "close")
 

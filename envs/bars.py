@@ -10,12 +10,12 @@ from typing import Literal
 import numpy as np
 from pydantic.dataclasses import dataclass
 
+from common.errors import InputError
+from common.strict import STRICT
 from envs.bar_data import Bars
 from envs.calendars import CalendarPolicy
-from envs.errors import InputError
 from envs.frequencies import settle_frequency
 from envs.price_files import load_bars
-from envs.settings import STRICT
 from envs.synthetic import SyntheticConfig, generate_bars
 
 __all__ = ["Bars", "DataConfig", "Split", "Splits", "build_bars", "load_bars", "split_bars"]

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.errors import InputError
+from common.errors import InputError
 
 CalendarPolicy = Literal["intersect", "fill", "strict"]
 

@@ -16,8 +16,8 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
+from common.strict import STRICT
 from envs.accounts import Layout, number
-from envs.settings import STRICT
 
 MAX_IMPACT = 0.5
 """Largest move of the price by one bar's flow, temporary and permanent each, so that prices stay above zero."""

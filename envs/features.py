@@ -9,9 +9,9 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
+from common.errors import InputError, nearest
 from envs.bar_data import Bars
 from envs.bars import Split
-from envs.errors import InputError, nearest
 from envs.rolling import ema, rolling_max, rolling_mean, rolling_min, rolling_std, rolling_sum, shift
 
 Array = NDArray[np.float64]

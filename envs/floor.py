@@ -11,11 +11,11 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from common.counted import counted_integers
+from common.errors import InputError
 from envs.accounts import Books, Layout, number, open_books
 from envs.actions import ActionRules
 from envs.bars import Split
-from envs.counted import counted_integers
-from envs.errors import InputError
 from envs.features import Scaler
 from envs.metrics import CurveSums, performance_of_sums
 from envs.observations import Observer

@@ -7,7 +7,7 @@ import re
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.errors import InputError, nearest
+from common.errors import InputError, nearest
 
 _DAY_S = 86_400.0
 _TRADING_DAYS = 252.0  # exchanges: five days a week less holidays

@@ -11,10 +11,10 @@ from typing import Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from common.errors import InputError, nearest
+from common.strict import STRICT
 from envs.bar_data import Bars
-from envs.errors import InputError, nearest
 from envs.features import FEATURE_GROUPS, default_groups
-from envs.settings import STRICT
 
 ActionKind = Literal["discrete", "continuous"]
 BookRule = Literal["equal", "inverse_volatility"]

@@ -11,12 +11,12 @@ import torch
 from pydantic import Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
+from common.strict import STRICT
 from envs.bar_data import Bars
 from envs.bars import DataConfig, Splits, build_bars, split_bars
 from envs.features import Features, Scaler, compute_features
 from envs.floor import FloorConfig, Start, TradingFloor
 from envs.mandates import DeskConfig, Mandate, build_mandates
-from envs.settings import STRICT
 
 _MOST_CACHED = 4
 

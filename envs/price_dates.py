@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from envs.errors import InputError
+from common.errors import InputError
 
 _OFFSET = r"\d:\d{2}(?:[.:]\d+)*\s*(?:Z|UTC|GMT|[+-]\d{2}:?\d{2})$"
 _EPOCHS = ((1e17, "ns"), (1e14, "us"), (1e11, "ms"), (1e8, "s"))

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from common.errors import InputError, nearest
 from envs.calendars import show_date
-from envs.errors import InputError, nearest
 
 ASSET_NAMES = ("tic", "symbol", "ticker", "name", "asset")
 _KINDS = {

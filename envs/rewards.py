@@ -8,8 +8,8 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
+from common.strict import STRICT
 from envs.accounts import number
-from envs.settings import STRICT
 
 _LEAST_RATIO = 1e-6  # log growth of an account that has lost everything (or more) stays finite
 

@@ -11,7 +11,7 @@ from gymnasium import spaces
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 from ray.tune.registry import register_env
 
-from envs.errors import InputError, nearest
+from common.errors import InputError, nearest
 from envs.features import Scaler
 from envs.floor import FloorStep, TradingFloor
 from envs.market import FloorSpec, build_floor, build_market, spec_from_json

@@ -32,9 +32,9 @@ from numpy.typing import NDArray
 from pydantic.dataclasses import dataclass
 from scipy.special import erfcx
 
+from common.errors import InputError
+from common.strict import STRICT
 from envs.bar_data import Bars
-from envs.errors import InputError
-from envs.settings import STRICT
 
 Law = Literal["stylised", "brownian"]
 Regime = Literal["calm", "volatile", "crisis"]

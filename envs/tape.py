@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from common.errors import InputError
 from envs.accounts import Layout
 from envs.bar_data import Bars
-from envs.errors import InputError
 from envs.execution import CostConfig, Quotes
 from envs.mandates import Mandate
 

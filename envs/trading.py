@@ -10,6 +10,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
+from common.strict import STRICT
 from envs.accounts import Books, Layout, agent_profit, marked, number, positions
 from envs.execution import (
     CostConfig,
@@ -23,7 +24,6 @@ from envs.execution import (
 )
 from envs.mandates import Mandate
 from envs.rewards import RewardConfig, reward
-from envs.settings import STRICT
 from envs.tape import FillRule
 
 _ROUNDING = 1e-12  # of the orders that cross; a net order below it is a rounding error, and no order

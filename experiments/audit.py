@@ -10,18 +10,18 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 import experiments.interrupts  # noqa: F401  before what takes seconds to import
-from algos.settings import STRICT
+from common.strict import STRICT
 from envs.audit import AuditResult, AuditRow, audit_books, audit_lookahead
 from envs.bars import DataConfig
 from envs.floor import FloorConfig
 from envs.mandates import DeskConfig
 from envs.market import Market, build_floor, build_market
-from experiments.arguments import parse_flags, print_help, scan_flags
 from experiments.backtesting.words import fill_in_words
-from experiments.cli import DONE, FAILED, check_json_flag, main, write_json_flag
-from experiments.config import ALIASES, MOST_SEED, RunConfig, floor_spec, read_config_file, read_preset
-from experiments.layers import merge
+from experiments.command_line import DONE, FAILED, check_json_flag, main, write_json_flag
 from experiments.reporting.tables import checks_table, pairs_table, show
+from experiments.settings.arguments import parse_flags, print_help, scan_flags
+from experiments.settings.layers import merge
+from experiments.settings.run_config import ALIASES, MOST_SEED, RunConfig, floor_spec, read_config_file, read_preset
 
 EQUAL = ("numbers compared", "equal to the last bit", "largest difference {worst:.1e}")
 """Looked at; found where it held; found where it did not: for checks that two numbers are equal."""

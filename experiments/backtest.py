@@ -11,19 +11,19 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 import experiments.interrupts  # noqa: F401  before what takes seconds to import
-from algos.settings import STRICT
+from common.errors import InputError
+from common.files import check_folder_writable
+from common.strict import STRICT
 from envs.bars import DataConfig
-from envs.errors import InputError
 from envs.trading import MOST_CAPITAL_USD
-from experiments.arguments import parse_flags, print_help, scan_flags
 from experiments.backtesting.compare import backtest_models, print_backtest, write_backtest
-from experiments.backtesting.places import results_folder
-from experiments.cli import check_json_flag, main, write_json_flag
-from experiments.layers import nested
-from experiments.models import find_models
-from experiments.reporting.files import check_folder_writable
-from experiments.run_folders import check_results_folder
-from experiments.settings import value_of
+from experiments.backtesting.results_folders import results_folder
+from experiments.command_line import check_json_flag, main, write_json_flag
+from experiments.runs.folders import check_results_folder
+from experiments.runs.models import find_models
+from experiments.settings.arguments import parse_flags, print_help, scan_flags
+from experiments.settings.fields import value_of
+from experiments.settings.layers import nested
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

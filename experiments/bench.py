@@ -12,11 +12,11 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 import experiments.interrupts  # noqa: F401  before what takes seconds to import
-from algos.settings import STRICT
-from envs.errors import InputError, nearest
-from experiments.arguments import parse_flags, print_help, scan_flags
-from experiments.cli import DONE, check_json_flag, write_json_flag
+from common.errors import InputError, nearest
+from common.strict import STRICT
+from experiments.command_line import DONE, check_json_flag, write_json_flag
 from experiments.reporting.tables import rows_table, show
+from experiments.settings.arguments import parse_flags, print_help, scan_flags
 
 SUBJECTS = ("floor", "games", "sampling", "training", "checkpoint")
 
@@ -108,6 +108,6 @@ def _alike(rows: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
 
 
 if __name__ == "__main__":
-    from experiments.cli import main
+    from experiments.command_line import main
 
     main(run)

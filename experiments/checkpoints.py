@@ -13,20 +13,20 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 import experiments.interrupts  # noqa: F401  before what takes seconds to import
-from algos.settings import STRICT
-from envs.errors import InputError, nearest
-from experiments.arguments import parse_flags, print_help, scan_flags
-from experiments.cli import DONE, FAILED, check_json_flag, write_json_flag
-from experiments.exports import SUMMARY_TEXT, export_model
+from common.errors import InputError, nearest
+from common.strict import STRICT
+from experiments.command_line import DONE, FAILED, check_json_flag, write_json_flag
+from experiments.recovery.checkpoints import DAMAGED_PREFIX, PREFIX, TrialCheckpoints, checkpoint_number, read_meta
 from experiments.recovery.lock import run_lock
 from experiments.recovery.manifests import MANIFEST_FILE, MARKER_FILE, find_damage, folder_bytes
-from experiments.recovery.shelf import DAMAGED_PREFIX, PREFIX, CheckpointShelf, checkpoint_number, read_meta
-from experiments.recovery.store import is_remote, join
-from experiments.recovery.vault import Vault
+from experiments.recovery.names import BEST_FOLDER, BRANCH_FOLDER, META_FILE, RECORD_FILE
+from experiments.remote.mirror import Mirror
+from experiments.remote.store import is_remote, join
 from experiments.reporting.tables import rows_table, show
-from experiments.run_files import BEST_FOLDER, BRANCH_FOLDER, META_FILE, RECORD_FILE
-from experiments.run_record import find_run_folder, read_run_record
-from experiments.settings import settings_of
+from experiments.runs.exports import SUMMARY_TEXT, export_model
+from experiments.runs.record import find_run_folder, read_run_record
+from experiments.settings.arguments import parse_flags, print_help, scan_flags
+from experiments.settings.fields import settings_of
 
 ACTIONS = ("list", "verify", "prune", "export")
 _ACTION_OF = {"keep": "prune", "keep_every": "prune", "yes": "prune", "out": "export"}
@@ -194,10 +194,10 @@ def _is_checkpoint(name: str) -> bool:
 
 def checkpoint_rows(trial: Path) -> list[dict[str, Any]]:
     """One row for each checkpoint of a trial, oldest first: what it is worth, and whether every byte is as written."""
-    shelf = CheckpointShelf(trial)
-    aside = [*shelf.overtaken(), *shelf.damaged(), *sorted(trial.glob(f"{DAMAGED_PREFIX}{BEST_FOLDER}*"))]
+    checkpoints = TrialCheckpoints(trial)
+    aside = [*checkpoints.overtaken(), *checkpoints.damaged(), *sorted(trial.glob(f"{DAMAGED_PREFIX}{BEST_FOLDER}*"))]
     others = [path for name in (BEST_FOLDER, BRANCH_FOLDER) if (path := trial / name).is_dir()]
-    return [row for path in (*shelf.published(), *aside, *others) if (row := _row(path)) is not None]
+    return [row for path in (*checkpoints.published(), *aside, *others) if (row := _row(path)) is not None]
 
 
 def stored_rows(address: str) -> tuple[list[dict[str, Any]], list[str]]:
@@ -210,15 +210,15 @@ def stored_rows(address: str) -> tuple[list[dict[str, Any]], list[str]]:
         InputError: if the address cannot be understood, or there are no checkpoints.
         OSError: if the store does not answer.
     """
-    vault = Vault(address, Path())
-    names = vault.store.names()
+    mirror = Mirror(address, Path())
+    names = mirror.store.names()
     found = {path for name in names if (path := _checkpoint_in(name)) is not None}
     if not found:
         raise InputError(f"{address} holds no checkpoints")
-    rows = [row for name in sorted(found, key=_in_order) if (row := _stored_row(vault, name)) is not None]
+    rows = [row for name in sorted(found, key=_in_order) if (row := _stored_row(mirror, name)) is not None]
     runs = sorted({_run_in(name) for name in found if "/" in name})
     records = [f"{run}/{RECORD_FILE}" if run else RECORD_FILE for run in runs]
-    remarks = [f"{join(address, name)} is missing or damaged" for name in records if not vault.store.get_json(name)]
+    remarks = [f"{join(address, name)} is missing or damaged" for name in records if not mirror.store.get_json(name)]
     return rows, remarks
 
 
@@ -228,17 +228,17 @@ def _run_in(checkpoint: str) -> str:
     return "/".join(parts[: -1 if parts[-1] == BRANCH_FOLDER else -2])
 
 
-def _stored_row(vault: Vault, name: str) -> dict[str, Any] | None:
+def _stored_row(mirror: Mirror, name: str) -> dict[str, Any] | None:
     """What there is to say of a checkpoint in a store; None where it has gone, or is not there yet."""
-    store, trial = vault.store, name.rpartition("/")[0]
-    damage = vault.check(name) and vault.check(name)  # a live run may have replaced it
+    store, trial = mirror.store, name.rpartition("/")[0]
+    damage = mirror.check(name) and mirror.check(name)  # a live run may have replaced it
     meta, marker = (store.get_json(f"{name}/{file}") for file in (META_FILE, MARKER_FILE))
     if meta is None and marker is None:
         return None
     best = store.get_json(f"{trial}/{BEST_FOLDER}/{META_FILE}" if trial else f"{BEST_FOLDER}/{META_FILE}")
     segments = (marker or {}).get("segments", {}).values()
     size = sum(store.size(f"{name}/{part}") or 0 for part in store.names(name)) + sum(e["bytes"] for e in segments)
-    path = PurePosixPath(vault.address.partition("?")[0]) / name
+    path = PurePosixPath(mirror.address.partition("?")[0]) / name
     return _row_of(path, meta or {}, size=size, best=best, damage=damage)
 
 
@@ -258,7 +258,7 @@ def _best_now(trial: Path) -> dict[str, Any]:
     """What the checkpoint says of itself that is the best now; others say that they were the best when written."""
     if (trial / BEST_FOLDER).is_dir():
         return read_meta(trial / BEST_FOLDER)
-    metas = [read_meta(path) for path in reversed(CheckpointShelf(trial).published())]
+    metas = [read_meta(path) for path in reversed(TrialCheckpoints(trial).published())]
     return next((meta for meta in metas if meta.get("is_best")), {})
 
 
@@ -328,23 +328,23 @@ def _prune(trials: Sequence[Path], *, keep: int, keep_every: int | None, is_real
     """
     rows: list[dict[str, Any]] = []
     for trial in trials:
-        shelf = CheckpointShelf(trial)
-        doomed = shelf.prunable(keep, keep_every=keep_every)
-        if doomed and all(find_damage(path) for path in shelf.published()[-keep:]):
+        checkpoints = TrialCheckpoints(trial)
+        doomed = checkpoints.prunable(keep, keep_every=keep_every)
+        if doomed and all(find_damage(path) for path in checkpoints.published()[-keep:]):
             raise InputError(f"none of the newest {keep} checkpoints in {trial} is whole: nothing is deleted")
         with run_lock(find_run_folder(trial)) if doomed and is_real else nullcontext():
             if doomed and is_real and (trial / BEST_FOLDER).is_dir():
-                from experiments.tuning.best import restore_best  # it imports Ray, for which a preview need not wait
+                from experiments.runs.repair import restore_best  # it imports Ray, for which a preview need not wait
 
                 restore_best(trial, print)
-                doomed = shelf.prunable(keep, keep_every=keep_every)
+                doomed = checkpoints.prunable(keep, keep_every=keep_every)
             rows += [row for path in doomed if (row := _row(path)) is not None]
             if doomed and is_real:
-                shelf.prune(keep, keep_every=keep_every)
+                checkpoints.prune(keep, keep_every=keep_every)
     return rows
 
 
 if __name__ == "__main__":
-    from experiments.cli import main
+    from experiments.command_line import main
 
     main(run)

@@ -12,20 +12,20 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 import experiments.interrupts  # noqa: F401  before what takes seconds to import
-from algos.settings import STRICT
-from envs.errors import InputError
+from common.errors import InputError
+from common.files import check_folder_writable
+from common.strict import STRICT
 from envs.market import build_market
-from experiments.algorithm_flags import scan_algo_flags
-from experiments.arguments import parse_flags, print_help, scan_flags
-from experiments.cli import DONE, INTERRUPTED, check_json_flag, main, write_json_flag
-from experiments.config import ALIASES, MOST_SEED, RunConfig, floor_spec, parse_run, run_name
+from experiments.command_line import DONE, INTERRUPTED, check_json_flag, main, write_json_flag
 from experiments.evaluation.folds import walk_forward
 from experiments.evaluation.report import print_evaluation, write_evaluation
 from experiments.evaluation.results import STRATEGY, evaluated, stitched
 from experiments.evaluation.runs import Job, equity_table, jobs, run_jobs, trial_sharpes
-from experiments.recovery.store import is_remote
-from experiments.reporting.files import check_folder_writable
-from experiments.settings import settings_of
+from experiments.remote.store import is_remote
+from experiments.settings.algorithm_flags import scan_algo_flags
+from experiments.settings.arguments import parse_flags, print_help, scan_flags
+from experiments.settings.fields import settings_of
+from experiments.settings.run_config import ALIASES, MOST_SEED, RunConfig, floor_spec, parse_run, run_name
 
 SET_HERE = (
     "resume", "load_model", "branch_from", "skip_training", "data.validation_start", "data.test_start", "data.end"

@@ -1,6 +1,6 @@
 """Ctrl-C while a verb's imports still run, which take seconds: one word and exit code 130 instead of a traceback.
 
-A verb imports this module before the heavy ones; ``experiments.cli`` takes over when they are done.
+A verb imports this module before the heavy ones; ``experiments.command_line`` takes over when they are done.
 """
 
 from __future__ import annotations

@@ -8,13 +8,13 @@ from typing import Any
 
 import experiments.interrupts  # noqa: F401  before what takes seconds to import
 from envs.market import build_floor, build_market
-from experiments.backtesting.places import OWN
-from experiments.cli import DONE, check_json_flag, write_json_flag
-from experiments.config import RunConfig, floor_spec, parse_run, run_folder, run_vault
-from experiments.recovery.places import check_storage
-from experiments.recovery.store import absolute
-from experiments.run_folders import check_folder
-from experiments.settings import value_of
+from experiments.backtesting.results_folders import OWN
+from experiments.command_line import DONE, check_json_flag, write_json_flag
+from experiments.remote.addresses import check_storage
+from experiments.remote.store import absolute
+from experiments.runs.folders import check_folder
+from experiments.settings.fields import value_of
+from experiments.settings.run_config import RunConfig, floor_spec, parse_run, run_folder, run_mirror
 from experiments.tuning.ending import backtest_run, finish_in_store, repeat_backtest
 
 
@@ -28,10 +28,10 @@ def run(argv: Sequence[str]) -> int:
         write_json_flag(config.json, {"backtest": result})
         return DONE
     check_storage(config.storage)
-    vault = run_vault(config)
-    if vault is None:
+    mirror = run_mirror(config)
+    if mirror is None:
         return _train(config, by_hand)
-    with vault.lease():  # only from now on does nobody else bring anything there: look again
+    with mirror.lease():  # only from now on does nobody else bring anything there: look again
         return _train(*parse_run(argv))
 
 
@@ -56,7 +56,7 @@ def _train(config: RunConfig, by_hand: dict[str, Any]) -> int:
         # The checkpoint that is kept is the one that the search is after.
         if "checkpoint_metric" not in by_hand and not resume.is_known(config):
             config = replace(config, checkpoint_metric=config.search.objective, checkpoint_mode="max")
-        from experiments.tuning.search import search
+        from experiments.search.search import search
 
         return search(config, market, fixed=by_hand)
     from experiments.tuning.training import train_run
@@ -105,6 +105,6 @@ def _with_absolute_paths(config: RunConfig, by_hand: dict[str, Any]) -> RunConfi
 
 
 if __name__ == "__main__":
-    from experiments.cli import main
+    from experiments.command_line import main
 
     main(run)

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import experiments.interrupts  # noqa: F401  before what takes seconds to import
-from experiments.arguments import print_help
-from experiments.cli import DONE, check_json_flag, main, write_json_flag
-from experiments.reporting.files import check_folder_writable
+from common.files import check_folder_writable
+from experiments.command_line import DONE, check_json_flag, main, write_json_flag
 from experiments.reporting.tables import rows_table, show
 from experiments.scoring.results import Scored
 from experiments.scoring.settings import ScoreConfig, parse_score
 from experiments.scoring.training import RESULT_FILE, score_learner
+from experiments.settings.arguments import print_help
 
 
 def run(argv: Sequence[str]) -> int:

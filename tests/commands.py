@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 import experiments.tuning  # noqa: F401  sets what Ray reads, before a session of Ray starts
-from experiments.cli import exit_code
+from experiments.command_line import exit_code
 from experiments.recovery.lock import LOCK_FILE
 from experiments.run import run
 

@@ -4,7 +4,7 @@ import json
 
 from commands import meta, summary
 
-from experiments.metric_names import BEST_SCORE, SEARCH_SCORE, VALIDATION_METRICS
+from experiments.settings.metric_names import BEST_SCORE, SEARCH_SCORE, VALIDATION_METRICS
 
 NOT_THE_RUN = {
     *("date", "timestamp", "pid", "hostname", "node_ip", "trial_id", "experiment_tag", "iterations_since_restore"),

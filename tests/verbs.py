@@ -4,9 +4,10 @@ from experiments.audit import AuditConfig
 from experiments.backtest import BacktestConfig
 from experiments.bench import BenchConfig
 from experiments.checkpoints import CheckpointsConfig
-from experiments.config import RunConfig, TableConfig
+from experiments.config import TableConfig
 from experiments.evaluate import WalkConfig
 from experiments.scoring.settings import ScoreConfig
+from experiments.settings.run_config import RunConfig
 
 VERBS = (
     RunConfig, BacktestConfig, AuditConfig, BenchConfig, CheckpointsConfig, TableConfig, ScoreConfig, WalkConfig

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
 
-from algos.settings import STRICT
+from common.strict import STRICT
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -5,12 +5,12 @@ from typing import Any
 
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
-from algos.errors import IncompatibleError
 from algos.maddpg.config import MADDPGSettings
 from algos.maddpg.learner import MADDPGLearner
 from algos.maddpg.module import TeamDDPGModule
 from algos.off_policy import OffPolicyTeam, OffPolicyTeamConfig
 from algos.step_size import step_size_schedule
+from common.errors import IncompatibleError
 
 
 class MADDPGConfig(OffPolicyTeamConfig):

@@ -7,7 +7,7 @@ from pydantic.dataclasses import dataclass
 
 from algos.network_settings import CriticSettings
 from algos.replay_settings import ReplaySettings
-from algos.settings import STRICT
+from common.strict import STRICT
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

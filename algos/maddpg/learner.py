@@ -6,13 +6,13 @@ import torch
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from torch import Tensor
 
-from algos.counted import counted_seed
 from algos.learner import ACTOR, CRITIC, NUM_UPDATES, TargetLearner, clip_gradients, learner_rank, require_finite
 from algos.losses import squared_td_loss, td_targets
 from algos.maddpg.config import MADDPGSettings
 from algos.maddpg.module import NEXT_Q, OUTPUT_SQUARE, POLICY_Q, Q
 from algos.replay import TeamBatch
 from algos.runner import TEAM_MODULE
+from common.counted import counted_seed
 
 
 class MADDPGLearner(TargetLearner, TorchLearner):

@@ -13,7 +13,6 @@ from algos.acting import Acted, draw_choice, unsquash_team
 from algos.agent_attention import AgentAttention
 from algos.distributions import gumbel_noise, straight_through
 from algos.encoders import make_encoder
-from algos.errors import IncompatibleError
 from algos.maddpg.config import MADDPGSettings
 from algos.masks import MASKED_LOGIT
 from algos.nets import TeamEncoder, TeamLinear, follow
@@ -22,6 +21,7 @@ from algos.schedules import straight_line
 from algos.spaces import is_team_of_choices
 from algos.team_module import TeamModule
 from algos.windows import width_of
+from common.errors import IncompatibleError
 
 Q, NEXT_Q, POLICY_Q, OUTPUT_SQUARE = "q", "next_q", "policy_q", "output_square"
 _FIRST_POLICY_GAIN = 0.1

@@ -7,13 +7,13 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from algos.algorithm import TeamAlgorithm, map_to_team, on_team_path
-from algos.errors import IncompatibleError
 from algos.mappo.config import MAPPOSettings
 from algos.mappo.learner import MAPPOLearner
 from algos.mappo.module import TeamActorCritic
 from algos.rollout import concatenate
 from algos.runner import TEAM_MODULE
 from algos.step_size import step_size_schedule
+from common.errors import IncompatibleError
 
 
 class MAPPOConfig(AlgorithmConfig):

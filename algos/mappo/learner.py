@@ -7,7 +7,6 @@ import torch
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from torch import Tensor
 
-from algos.counted import counted_seed
 from algos.learner import ACTOR, CRITIC, TeamLearner, clip_gradients, require_finite
 from algos.losses import clipped_surrogate, clipped_value_loss
 from algos.mappo.config import MAPPOSettings
@@ -18,6 +17,7 @@ from algos.rollout import Rollout
 from algos.runner import TEAM_MODULE
 from algos.running import merged_rows
 from algos.schedules import entropy_coeff_at
+from common.counted import counted_seed
 
 
 class MAPPOLearner(TeamLearner, TorchLearner):

@@ -13,7 +13,6 @@ from algos.acting import Acted, draw_choice, unsquash_team
 from algos.agent_attention import AgentAttention
 from algos.distributions import choice_entropy, choice_logp, gaussian_entropy, gaussian_logp
 from algos.encoders import Encoder, make_encoder
-from algos.errors import IncompatibleError
 from algos.mappo.config import MAPPOSettings
 from algos.masks import MASKED_LOGIT
 from algos.nets import TeamEncoder, TeamLinear
@@ -21,6 +20,7 @@ from algos.running import merged_rows
 from algos.spaces import is_team_of_choices
 from algos.team_module import TeamModule
 from algos.windows import width_of
+from common.errors import IncompatibleError
 
 LOGP, ENTROPY, VALUES = "logp", "entropy", "values"
 STATISTICS = "critic.statistics"

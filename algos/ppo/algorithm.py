@@ -9,13 +9,13 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from algos.acting import agents_by_module
 from algos.algorithm import TeamAlgorithm, on_team_path
-from algos.errors import IncompatibleError
 from algos.ppo.catalog import NETWORK_KEYS
 from algos.ppo.config import PPOSettings
 from algos.ppo.learner import TeamPPOLearner
 from algos.ppo.module import MaskedPPOModule
 from algos.rollout import concatenate
 from algos.step_size import step_size_schedule
+from common.errors import IncompatibleError
 
 
 class TeamPPOConfig(PPOConfig):

@@ -6,8 +6,8 @@ from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from algos.network_settings import NetworkSettings
-from algos.settings import STRICT
 from algos.step_size import StepSizeSettings
+from common.strict import STRICT
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

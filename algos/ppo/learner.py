@@ -7,12 +7,12 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.evaluation.postprocessing import Postprocessing
 from torch import Tensor
 
-from algos.counted import counted_seed
 from algos.learner import TeamLearner, require_finite
 from algos.learner_state import WholePPOLearner
 from algos.minibatches import cyclic_order
 from algos.returns import generalised_advantages
 from algos.rollout import Rollout
+from common.counted import counted_seed
 
 
 class TeamPPOLearner(TeamLearner, WholePPOLearner):

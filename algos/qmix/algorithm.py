@@ -5,12 +5,12 @@ from typing import Any
 
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
-from algos.errors import IncompatibleError
 from algos.off_policy import OffPolicyTeam, OffPolicyTeamConfig
 from algos.qmix.config import QMIXSettings
 from algos.qmix.learner import QMIXLearner
 from algos.qmix.module import TeamQModule
 from algos.step_size import step_size_schedule
+from common.errors import IncompatibleError
 
 
 class QMIXConfig(OffPolicyTeamConfig):

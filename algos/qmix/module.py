@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from algos.acting import Acted
 from algos.encoders import make_encoder
-from algos.errors import IncompatibleError
 from algos.masks import MASKED_LOGIT
 from algos.nets import TeamLinear, follow
 from algos.qmix.config import QMIXSettings
 from algos.replay import TeamBatch
 from algos.schedules import epsilon_at
 from algos.team_module import TeamModule
+from common.errors import IncompatibleError
 
 Q_TOT = "q_tot"
 TARGET_Q_TOT = "target_q_tot"

@@ -3,7 +3,7 @@
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from algos.settings import STRICT
+from common.strict import STRICT
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -11,8 +11,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from envs.counted import counted_hash
-from envs.errors import InputError
+from common.counted import counted_hash
+from common.errors import InputError
 from envs.states import require_same_parts
 from envs.steps import ReplicaStep
 

@@ -14,10 +14,10 @@ import numpy as np
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 from ray.tune.registry import register_env
 
+from common.errors import InputError, nearest
 from envs.benchmarks.foraging import Foraging
 from envs.benchmarks.particles import SpeakerListener, Spread
 from envs.benchmarks.replicas import BenchmarkReplicas, World, episode_seed
-from envs.errors import InputError, nearest
 
 ENV_NAME = "benchmark"
 FAMILIES = ("lbf", "mpe")

@@ -12,9 +12,9 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, valida
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from envs.errors import InputError
+from common.errors import InputError
+from common.strict import STRICT
 from envs.optima.problem import Policy, Problem, agent_names, normals
-from envs.settings import STRICT
 
 Array = NDArray[np.float64]
 

@@ -10,8 +10,8 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from envs.counted import counted_uniforms
-from envs.errors import InputError
+from common.counted import counted_uniforms
+from common.errors import InputError
 from envs.optima.problem import Problem
 from envs.states import require_same_parts
 from envs.steps import ReplicaStep

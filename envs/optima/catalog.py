@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from pydantic import ValidationError
 
-from envs.errors import InputError, nearest
+from common.errors import InputError, nearest
 from envs.optima.almgren_chriss import AlmgrenChrissConfig, rival_sellers
 from envs.optima.games import ClimbingConfig, PenaltyConfig, TwoStepConfig
 from envs.optima.garleanu_pedersen import GarleanuPedersenConfig

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from envs.errors import InputError
+from common.errors import InputError
 from envs.optima.batched import OptimaEnv
 from envs.optima.problem import Policy, Problem
 from envs.steps import ReplicaStep

@@ -9,8 +9,8 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
+from common.strict import STRICT
 from envs.optima.problem import Problem, agent_names
-from envs.settings import STRICT
 
 __all__ = ["ClimbingConfig", "MatrixGame", "PenaltyConfig", "TwoStepConfig", "TwoStepGame"]
 

@@ -10,8 +10,8 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
+from common.strict import STRICT
 from envs.optima.problem import Policy, Problem, agent_names, normals
-from envs.settings import STRICT
 
 _WIDEST = 4.0  # standard deviations of the value at which a lone trader's best order reaches the edge of the box
 

@@ -12,9 +12,9 @@ from pydantic.dataclasses import dataclass
 from scipy.linalg import expm
 from torch import Tensor
 
-from envs.errors import InputError
+from common.errors import InputError
+from common.strict import STRICT
 from envs.optima.problem import Problem, agent_names, normals
-from envs.settings import STRICT
 
 Array = NDArray[np.float64]
 

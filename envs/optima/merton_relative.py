@@ -9,9 +9,9 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from envs.errors import InputError
+from common.errors import InputError
+from common.strict import STRICT
 from envs.optima.problem import Problem, agent_names, everyone_alike, normals
-from envs.settings import STRICT
 
 Array = NDArray[np.float64]
 

@@ -10,7 +10,7 @@ import torch
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 from ray.tune.registry import register_env
 
-from envs.errors import InputError, nearest
+from common.errors import InputError, nearest
 from envs.optima.batched import OptimaEnv
 from envs.optima.catalog import make_problem
 from envs.steps import ReplicaStep

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from envs.errors import InputError
+from common.errors import InputError
 from envs.mandates import Mandate
 
 

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from common.errors import InputError
+from common.files import read_json, write_json, write_parquet
 from envs.bars import Split
-from envs.errors import InputError
 from envs.features import Scaler
 from envs.floor import TradingFloor
 from envs.market import FloorSpec, Market, build_floor, build_market
-from experiments.arguments import build_settings, dump_settings
 from experiments.backtesting.agents import check_agents, describe_agents
 from experiments.backtesting.baselines import run_baselines
 from experiments.backtesting.engine import Policy, PolicyTrader, run_backtest
@@ -23,13 +23,13 @@ from experiments.backtesting.networks import check_networks
 from experiments.backtesting.overlap import any_overlap, last_date_seen, overlap_notes, overlaps
 from experiments.backtesting.result import BacktestResult
 from experiments.backtesting.words import books_in_words, capital_in_words, costs_in_words, period_in_words
-from experiments.config import floor_spec
-from experiments.layers import merge
-from experiments.models import Model
-from experiments.reporting.files import read_json, write_json, write_parquet
+from experiments.recovery.names import META_FILE
 from experiments.reporting.plots import plot_backtest
 from experiments.reporting.tables import metrics_table, money, pairs_table, show, title_case
-from experiments.run_files import META_FILE
+from experiments.runs.models import Model
+from experiments.settings.arguments import build_settings, dump_settings
+from experiments.settings.layers import merge
+from experiments.settings.run_config import floor_spec
 
 PICTURE = "backtest_results.png"
 RESULTS_FILE = "backtest.json"

@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 from algos.policy import layout_differences
-from envs.errors import InputError
+from common.errors import InputError
 from envs.market import Market, build_floor
 from experiments.backtesting.engine import Policy
-from experiments.models import Model
+from experiments.runs.models import Model
 
 
 def check_networks(policy: Policy, model: Model, market: Market) -> None:

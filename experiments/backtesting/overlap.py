@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from envs.errors import InputError
+from common.errors import InputError
 from envs.market import build_market
-from experiments.config import floor_spec
-from experiments.models import Model
+from experiments.runs.models import Model
+from experiments.settings.run_config import floor_spec
 
 _SHOWN = 16  # characters of a date: to the minute
 

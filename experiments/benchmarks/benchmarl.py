@@ -20,10 +20,10 @@ from algos.maddpg.algorithm import MADDPGConfig
 from algos.maddpg.config import MADDPGSettings
 from algos.qmix.algorithm import QMIXConfig
 from algos.qmix.config import QMIXSettings
+from common.errors import InputError
+from common.files import write_json
 from envs.benchmarks.rllib import BenchmarkEnv, register
-from envs.errors import InputError
 from experiments.benchmarks.timing import learner_gpus, measure
-from experiments.reporting.files import write_json
 
 PACKAGES = ("benchmarl==1.5.*", "mpe2==1.1.*", "pettingzoo>=1.25")
 TORCH = "torch==2.13.0"

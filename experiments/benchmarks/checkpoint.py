@@ -24,12 +24,12 @@ from algos.replay_files import load_replay, snapshot_replay
 from algos.rollout import Rollout
 from algos.snapshots import Snapshot
 from experiments.benchmarks.timing import learner_gpus, measure, one_core
-from experiments.config import RunConfig, config_to_json
-from experiments.intervals import CONFIDENCE
+from experiments.recovery.checkpoints import TrialCheckpoints
 from experiments.recovery.manifests import find_damage, folder_bytes
-from experiments.recovery.scribe import Draft, Scribe
-from experiments.recovery.shelf import CheckpointShelf
-from experiments.run_files import RESULT_FILE
+from experiments.recovery.names import RESULT_FILE
+from experiments.recovery.writer import Draft, Scribe
+from experiments.reporting.intervals import CONFIDENCE
+from experiments.settings.run_config import RunConfig, config_to_json
 from experiments.threads import one_thread
 from experiments.tuning.trainables import RunTrainable, trainable_class
 
@@ -69,11 +69,11 @@ def bench_checkpoint(*, device: str = "cpu", rounds: int = 5) -> list[dict[str, 
 
 
 @contextmanager
-def _team(run: RunConfig) -> Iterator[tuple[RunTrainable, CheckpointShelf]]:
+def _team(run: RunConfig) -> Iterator[tuple[RunTrainable, TrialCheckpoints]]:
     team = trainable_class(run)({"run": config_to_json(run)})
     with tempfile.TemporaryDirectory() as folder:
         try:
-            yield team, CheckpointShelf(Path(folder) / "trial_0")
+            yield team, TrialCheckpoints(Path(folder) / "trial_0")
         finally:
             team.stop()
 
@@ -81,24 +81,24 @@ def _team(run: RunConfig) -> Iterator[tuple[RunTrainable, CheckpointShelf]]:
 def _bench_team(name: str, run: RunConfig, rounds: int) -> dict[str, Any]:
     """Save and verified restore of a team without a buffer, beside ``torch.save`` of weights and moments."""
     early = replace(run.qmix, learning_starts=run.qmix.train_batch_size)
-    with one_core(), _team(replace(run, qmix=early)) as (team, shelf):
+    with one_core(), _team(replace(run, qmix=early)) as (team, checkpoints):
         for _ in range(5):
             team.train()
         team.replay = TeamReplay(run.qmix.replay_capacity)
-        team._shelf = shelf
+        team._checkpoints = checkpoints
         learner = team.learner_group._learner
         state = {
             "weights": {m: module.unwrapped().state_dict() for m, module in learner.module.items()},
             "adam": [o.state_dict() for o in learner._named_optimizers.values()],
         }
-        plain = shelf.folder.parent / "plain.pt"
+        plain = checkpoints.folder.parent / "plain.pt"
 
         def save() -> None:
             team.save()
             team.finish_saving()
 
         def restore() -> None:
-            newest = shelf.newest_valid()
+            newest = checkpoints.newest_valid()
             assert newest is not None
             team.load_checkpoint(str(newest))
 
@@ -116,7 +116,7 @@ def _bench_team(name: str, run: RunConfig, rounds: int) -> dict[str, Any]:
             "parameters": sum(v.size for v in flat_weights(team).values()),
             "save_s": taken["save"].wall_s,
             "restore_s": taken["restore"].wall_s,
-            "mb": folder_bytes(shelf.published()[-1]) / 1e6,
+            "mb": folder_bytes(checkpoints.published()[-1]) / 1e6,
             "torch_save_s": taken["torch.save"].wall_s,
             "torch_load_s": taken["torch.load"].wall_s,
             "torch_mb": plain.stat().st_size / 1e6,
@@ -140,7 +140,7 @@ def _bench_overhead(run: RunConfig) -> dict[str, Any]:
     none = _cpu_of_ended()
     Scribe().close()
     idle = _cpu_of_ended()
-    with one_thread(), _team(replace(run, episodes=10**9)) as (team, shelf):
+    with one_thread(), _team(replace(run, episodes=10**9)) as (team, checkpoints):
         while len(team.replay) < 2 * run.qmix.learning_starts:
             team.train()
         before = team.num_episodes
@@ -152,7 +152,7 @@ def _bench_overhead(run: RunConfig) -> dict[str, Any]:
             per_interval += 1
         assert per_interval > 2 * BESIDE, "an interval is too short to be compared with the one before"
         episodes = team.num_episodes - before
-        team._shelf, finish, publish = shelf, team.finish_saving, team._publish
+        team._checkpoints, finish, publish = checkpoints, team.finish_saving, team._publish
         still, cpu = [0.0], [0.0]
 
         def timed(what: Callable[[], Any]) -> None:
@@ -290,12 +290,12 @@ def _bench_buffers(rounds: int) -> list[dict[str, Any]]:
         while len(replay) < capacity - 128 * REPLICAS:
             replay.add(_rollout(128))
         with tempfile.TemporaryDirectory() as place, closing(Scribe()) as scribe:
-            shelf, newest = CheckpointShelf(Path(place) / "trial_0"), None
+            checkpoints, newest = TrialCheckpoints(Path(place) / "trial_0"), None
             first, again, new_mb = 0.0, [], []
             for i in range(rounds + 1):
                 start = time.perf_counter()
                 taken_over = Snapshot(replay=snapshot_replay(replay, previous=newest))
-                path, _ = scribe.publish(scribe.take(shelf, taken_over, previous=newest))
+                path, _ = scribe.publish(scribe.take(checkpoints, taken_over, previous=newest))
                 taken = time.perf_counter() - start
                 if i:
                     again.append(taken)
@@ -364,7 +364,7 @@ def _until_progress(words: list[str], *, checkpoint: Path | None = None) -> floa
         for line in process.stdout:
             if line.startswith("episodes"):
                 taken = time.perf_counter() - start
-                while checkpoint is not None and len(CheckpointShelf(checkpoint / "trial_0").published()) < 2:
+                while checkpoint is not None and len(TrialCheckpoints(checkpoint / "trial_0").published()) < 2:
                     time.sleep(0.02)
                 return taken
     finally:

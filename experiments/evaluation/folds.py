@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from common.errors import InputError
 from envs.bar_data import Bars
-from envs.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,14 @@ import numpy as np
 from matplotlib.dates import date2num
 from matplotlib.figure import Figure
 
+from common.files import write_json, write_text
+from common.provenance import collect_provenance
 from envs.bar_data import Bars
-from experiments.config import RunConfig, config_to_json
 from experiments.evaluation.folds import Fold
 from experiments.evaluation.results import FIGURES, Evaluation, as_json
-from experiments.provenance import collect_provenance
-from experiments.reporting.files import write_json, write_text
 from experiments.reporting.plots import BASELINE_COLOURS, STRATEGY_COLOURS, STYLE, save_figure
 from experiments.reporting.tables import format_metric, markdown_table, rows_table, show, title_case
+from experiments.settings.run_config import RunConfig, config_to_json
 
 RESULTS_FILE, PICTURE_FILE, PAGE_FILE = "evaluation.json", "evaluation.png", "evaluation.md"
 

@@ -22,7 +22,7 @@ from envs.metrics import (
     simple_returns,
     total_return,
 )
-from experiments.intervals import Interval, interval
+from experiments.reporting.intervals import Interval, interval
 
 Array = NDArray[np.float64]
 STRATEGY = "strategy"

@@ -15,14 +15,14 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from envs.errors import InputError
-from experiments.backtesting.places import OWN
-from experiments.cli import BAD_INPUT, DONE, INTERRUPTED
+from common.errors import InputError
+from common.files import read_json
+from experiments.backtesting.results_folders import OWN
+from experiments.command_line import BAD_INPUT, DONE, INTERRUPTED
 from experiments.evaluation.folds import Fold
-from experiments.recovery.stopping import hearing, say
-from experiments.reporting.files import read_json
-from experiments.run_files import LOG_FILE
-from experiments.tuning.search import TRIALS_FILE
+from experiments.recovery.names import LOG_FILE
+from experiments.recovery.signals import hearing, say
+from experiments.search.search import TRIALS_FILE
 
 VERB = Path(__file__).parents[1] / "run.py"
 _STOPPED_WITH_US = """

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
-from envs.errors import InputError
-from experiments.provenance import utc_now
+from common.errors import InputError
+from common.provenance import utc_now
 
 LOCK_FILE = "run.lock"
 

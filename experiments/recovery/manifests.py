@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from algos.settled import Settled, to_disk, write_files
+from common.disk import Settled, to_disk, write_files
 
 MANIFEST_FILE = "manifest.json"
 """Size and SHA-256 of every other file of the folder."""

@@ -11,9 +11,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from experiments.recovery.shelf import DAMAGED_PREFIX, free_name
-from experiments.reporting.files import write_text
-from experiments.run_files import PROGRESS_FILE, RESULT_FILE, SAVE_ERROR_FILE, UNSAVED
+from common.files import write_text
+from experiments.recovery.checkpoints import DAMAGED_PREFIX, free_name
+from experiments.recovery.names import PROGRESS_FILE, RESULT_FILE, SAVE_ERROR_FILE, UNSAVED
 
 
 def truncate_records(trial: Path, last_iteration: int) -> int:

@@ -16,10 +16,10 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from envs.errors import InputError
-from experiments.recovery.shelf import DAMAGED_PREFIX, CheckpointShelf, free_name, rename_aside
-from experiments.reporting.files import read_json, whole_file
-from experiments.run_files import STATE_FILE
+from common.errors import InputError
+from common.files import read_json, whole_file
+from experiments.recovery.checkpoints import DAMAGED_PREFIX, TrialCheckpoints, free_name, rename_aside
+from experiments.recovery.names import STATE_FILE
 
 TUNER_FILE = "tuner.pkl"
 """Tune's own plan of an experiment."""
@@ -180,7 +180,7 @@ def _place(value: Any) -> Any:
 def _tell_stale_account(account: Path, resume_from: Mapping[str, str] | None, report: Callable[[str], None]) -> None:
     """Keep an account aside that knows less than the newest checkpoint says."""
     trial, progress = next(iter(_trials_in(account.read_bytes())), ({}, {}))
-    published = CheckpointShelf(account.parent / (trial.get("relative_logdir") or "")).published()
+    published = TrialCheckpoints(account.parent / (trial.get("relative_logdir") or "")).published()
     try:
         state = read_json(published[-1] / STATE_FILE)
         saved, known = int(state["iteration"]), int((progress.get("last_result") or {}).get("training_iteration") or 0)

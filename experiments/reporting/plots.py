@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 from matplotlib.transforms import Bbox
 
+from common.files import WriteError
 from envs.metrics import drawdowns, total_return
 from experiments.backtesting.result import BacktestResult
-from experiments.reporting.files import WriteError
 from experiments.reporting.tables import METRIC_COLUMNS, format_metric, money, title_case
 
 STYLE: dict[Any, Any] = {

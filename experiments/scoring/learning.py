@@ -14,12 +14,12 @@ from typing import Any
 import ray
 
 from algos.policy import TeamPolicy, team_layout
-from envs.errors import InputError
-from experiments.algorithm_names import SECTION_OF_ALGO
-from experiments.config import RunConfig
+from common.errors import InputError
 from experiments.scoring.results import Learned
 from experiments.scoring.settings import NUM_POINTS
 from experiments.scoring.yardsticks import Yardstick
+from experiments.settings.algorithm_names import SECTION_OF_ALGO
+from experiments.settings.run_config import RunConfig
 from experiments.threads import one_thread
 from experiments.tuning.algorithms import SHARED, bare_config, check_config, map_to_own, map_to_shared
 

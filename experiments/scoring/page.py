@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from envs.errors import InputError
-from experiments.reporting.files import plain, read_json, read_text, write_json, write_text
+from common.errors import InputError
+from common.files import plain, read_json, read_text, write_json, write_text
 from experiments.reporting.tables import markdown_table
 from experiments.scoring.settings import NUM_POINTS, asked_for, parse_score
 from experiments.scoring.standing import SEEDS, STANDING, Row

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from experiments.algorithm_names import SECTION_OF_ALGO
-from experiments.layers import merge
+from experiments.settings.algorithm_names import SECTION_OF_ALGO
+from experiments.settings.layers import merge
 
 SCORED = ("qmix", "vdn", "iql", "maddpg", "mappo", "ippo", "ppo")
 """Algorithms that can be scored: those that the batched team runner samples for."""

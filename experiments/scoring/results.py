@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from envs.optima.evaluation import score
-from experiments.intervals import Interval, interval
+from experiments.reporting.intervals import Interval, interval
 
 Shown = tuple[list[list[float]], list[list[float]]]
 """Optimal and chosen actions of the first agent, rows of each."""

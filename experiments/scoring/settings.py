@@ -16,14 +16,14 @@ from algos.maddpg.config import MADDPGSettings
 from algos.mappo.config import MAPPOSettings
 from algos.ppo.config import PPOSettings
 from algos.qmix.config import QMIXSettings
-from algos.settings import STRICT
-from envs.errors import InputError
-from experiments.algorithm_flags import check_network, scan_algo_flags
-from experiments.algorithm_names import SECTION_OF_ALGO
-from experiments.arguments import parse_flags
-from experiments.config import MOST_SEED
+from common.errors import InputError
+from common.strict import STRICT
 from experiments.scoring.recipes import recipe
-from experiments.settings import settings_of
+from experiments.settings.algorithm_flags import check_network, scan_algo_flags
+from experiments.settings.algorithm_names import SECTION_OF_ALGO
+from experiments.settings.arguments import parse_flags
+from experiments.settings.fields import settings_of
+from experiments.settings.run_config import MOST_SEED
 
 OF_TABLE = ("table", "only", "out", "seeds", "seed", "jobs", "json")
 """Settings that the table knows: the rest, each of its rows says itself."""

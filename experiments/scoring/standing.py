@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from envs.optima.evaluation import score
-from experiments.intervals import Interval, interval
+from experiments.reporting.intervals import Interval, interval
 from experiments.scoring.published import PUBLISHED
 
 SEEDS = 5

@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from envs.errors import InputError
-from experiments.arguments import scan_flags
-from experiments.reporting.files import check_folder_writable
+from common.errors import InputError
+from common.files import check_folder_writable
 from experiments.reporting.score_plots import PICTURE_FILE, plot_table
 from experiments.reporting.tables import rows_table, show
 from experiments.scoring.page import PAGE, no_cells, publish
 from experiments.scoring.settings import OF_TABLE, ScoreConfig, parse_score
 from experiments.scoring.standing import SEEDS, STANDING, Row, judge
 from experiments.scoring.training import is_done, read_record, score_learner
-from experiments.settings import settings_of
+from experiments.settings.arguments import scan_flags
+from experiments.settings.fields import settings_of
 
 
 def run_table(config: ScoreConfig, argv: Sequence[str]) -> dict[str, Any]:

@@ -8,14 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from envs.errors import InputError
-from experiments.algorithm_names import SECTION_OF_ALGO
-from experiments.config import RunConfig
-from experiments.reporting.files import plain, read_json, write_json
-from experiments.scoring.kept import keep, kept
+from common.errors import InputError
+from common.files import plain, read_json, write_json
 from experiments.scoring.results import Learned, Scored, as_json, scored
+from experiments.scoring.seeds import keep, kept
 from experiments.scoring.settings import ScoreConfig, asked_for, market_settings, without_none
 from experiments.scoring.yardsticks import EQUILIBRIUM, Yardstick, make_yardstick
+from experiments.settings.algorithm_names import SECTION_OF_ALGO
+from experiments.settings.run_config import RunConfig
 
 RESULT_FILE = "score.json"
 

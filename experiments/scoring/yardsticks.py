@@ -11,12 +11,12 @@ import gymnasium as gym
 import torch
 from torch import Tensor
 
-from algos.counted import counted_seed
 from algos.team_env import TeamEnv, make_team_env
+from common.counted import counted_seed
+from common.errors import InputError
 from envs import rllib as trading_floors
 from envs.benchmarks import rllib as benchmarks
 from envs.benchmarks.handwritten import handwritten
-from envs.errors import InputError
 from envs.market import build_floor, spec_to_json
 from envs.optima import rllib as known_markets
 from envs.optima.batched import OptimaEnv

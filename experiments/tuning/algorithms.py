@@ -18,7 +18,6 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from algos.dqn.config import DQNSettings
 from algos.dqn.module import MaskedDQNModule
-from algos.errors import IncompatibleError
 from algos.impala.config import IMPALASettings
 from algos.impala.learner import WholeAPPOLearner, WholeIMPALALearner
 from algos.impala.module import MaskedAPPOModule
@@ -30,11 +29,11 @@ from algos.ppo.module import MaskedPPOModule
 from algos.qmix.algorithm import IQLConfig, QMIXConfig, VDNConfig
 from algos.runner import TeamEnvRunner
 from algos.sac.config import SoftActorCriticSettings
-from envs.errors import InputError
+from common.errors import IncompatibleError, InputError
 from envs.market import Market, build_floor, build_market, spec_to_json
 from envs.rllib import register
-from experiments.algorithm_names import ONLY_CONTINUOUS, ONLY_ON_TEAM_PATH, SECTION_OF_ALGO
-from experiments.config import RunConfig, floor_spec
+from experiments.settings.algorithm_names import ONLY_CONTINUOUS, ONLY_ON_TEAM_PATH, SECTION_OF_ALGO
+from experiments.settings.run_config import RunConfig, floor_spec
 
 SHARED = "shared"
 """Module id of the one network that all agents act by."""

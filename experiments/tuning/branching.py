@@ -7,17 +7,17 @@ import shutil
 from dataclasses import replace
 from typing import Any
 
-from algos.settled import to_disk
-from envs.errors import InputError
+from common.disk import to_disk
+from common.errors import InputError
+from common.files import WriteError, read_json
 from envs.market import Market
-from experiments.algorithm_names import SECTION_OF_ALGO
-from experiments.config import RunConfig, run_folder
-from experiments.models import Model, find_model
+from experiments.recovery.checkpoints import TrialCheckpoints
 from experiments.recovery.manifests import find_damage
-from experiments.recovery.shelf import CheckpointShelf
-from experiments.reporting.files import WriteError, read_json
-from experiments.run_files import BRANCH_FOLDER, META_FILE, RECORD_FILE
-from experiments.settings import settings_of, value_of
+from experiments.recovery.names import BRANCH_FOLDER, META_FILE, RECORD_FILE
+from experiments.runs.models import Model, find_model
+from experiments.settings.algorithm_names import SECTION_OF_ALGO
+from experiments.settings.fields import settings_of, value_of
+from experiments.settings.run_config import RunConfig, run_folder
 from experiments.tuning.monitor import copy_into
 
 _OF_THE_RUN = (
@@ -184,7 +184,7 @@ def _newest_of(model: Model) -> Model:
     if model.which == "named":
         return model
     for trial in sorted(model.record.folder.glob("trial_*")):
-        for path in reversed(CheckpointShelf(trial).published()):
+        for path in reversed(TrialCheckpoints(trial).published()):
             if not find_damage(path):
                 return replace(model, checkpoint=path, which="latest")
     return model

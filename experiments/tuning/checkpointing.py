@@ -19,7 +19,6 @@ from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LI
 from ray.train._internal.session import _TrainingResult
 
 from algos import exact
-from algos.errors import IncompatibleError
 from algos.learner import NonFiniteLossError, use_scheduled_lr
 from algos.policy import (
     LAYOUT_FILE,
@@ -31,20 +30,21 @@ from algos.policy import (
 )
 from algos.schedules import epsilon_at
 from algos.snapshots import Snapshot, SnapshotAlgorithm, read_module_states
-from experiments.algorithm_names import SECTION_OF_ALGO
-from experiments.config import RunConfig, config_to_json, run_name
-from experiments.models import find_sound_model
-from experiments.provenance import utc_now
+from common.errors import IncompatibleError
+from common.files import json_text, plain
+from common.provenance import utc_now
+from experiments.recovery.checkpoints import TrialCheckpoints
 from experiments.recovery.manifests import MANIFEST_FILE, MARKER_FILE, find_damage
-from experiments.recovery.places import vault_of
-from experiments.recovery.scribe import Draft, Scribe, Step
-from experiments.recovery.shelf import CheckpointShelf
-from experiments.recovery.store import first_line
-from experiments.recovery.vault import Vault
-from experiments.reporting.files import json_text, plain
-from experiments.run_files import BRANCH_FOLDER, EXACT_FILE, META_FILE, SAVE_ERROR_FILE, STATE_FILE, UNSAVED
-from experiments.run_folders import lost_checkpoints
-from experiments.tuning.best import score_to_beat
+from experiments.recovery.names import BRANCH_FOLDER, EXACT_FILE, META_FILE, SAVE_ERROR_FILE, STATE_FILE, UNSAVED
+from experiments.recovery.writer import Draft, Scribe, Step
+from experiments.remote.addresses import mirror_of
+from experiments.remote.mirror import Mirror
+from experiments.remote.store import first_line
+from experiments.runs.folders import lost_checkpoints
+from experiments.runs.models import find_sound_model
+from experiments.runs.repair import score_to_beat
+from experiments.settings.algorithm_names import SECTION_OF_ALGO
+from experiments.settings.run_config import RunConfig, config_to_json, run_name
 
 _FAILING = {
     "settle": "the checkpoint's name may not last",
@@ -67,7 +67,7 @@ class CheckpointedRun(SnapshotAlgorithm):
     previous_checkpoint: Path | None = None
     save_error: str | None = None
     """Why the checkpoint last tried could not be saved; None where it could."""
-    _vault: Vault | None = None
+    _mirror: Mirror | None = None
     _writer: ThreadPoolExecutor | None = None
     _scribe: Scribe | None = None
     _saving: Future[tuple[Path, str | None]] | None = None
@@ -90,8 +90,8 @@ class CheckpointedRun(SnapshotAlgorithm):
         self._is_best = self._has_loaded = False
         storage = kwargs.get("storage")
         self._run_folder = Path(storage.experiment_fs_path) if storage is not None else None
-        self._shelf = CheckpointShelf(Path(storage.trial_fs_path)) if storage is not None else None
-        self._vault = vault_of(run.storage, run_name(run)) if storage is not None else None
+        self._checkpoints = TrialCheckpoints(Path(storage.trial_fs_path)) if storage is not None else None
+        self._mirror = mirror_of(run.storage, run_name(run)) if storage is not None else None
         super().__init__(algo, **kwargs)
         if self.local_replay_buffer is not None:
             exact.seed_replay(self.local_replay_buffer, self.run.seed)
@@ -126,15 +126,15 @@ class CheckpointedRun(SnapshotAlgorithm):
         written to does not end the training: the failure is shown, what was published before is intact, and the next
         due save tries again.
         """
-        if self._shelf is None or checkpoint_dir is not None:
+        if self._checkpoints is None or checkpoint_dir is not None:
             return super().save(checkpoint_dir)
         self.finish_saving()
         self.save_error = None
-        path = self._shelf.next_path()
+        path = self._checkpoints.next_path()
         self._writer = self._writer or ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         try:
             self._scribe = self._scribe or Scribe()
-            draft = self._scribe.take(self._shelf, self.snapshot(), path=path, previous=self.previous_checkpoint)
+            draft = self._scribe.take(self._checkpoints, self.snapshot(), path=path, previous=self.previous_checkpoint)
             self._saving = self._writer.submit(self._publish, draft)
         except OSError as error:  # of a learner on another machine; or no process can be started
             self._could_not_save(error)
@@ -162,9 +162,9 @@ class CheckpointedRun(SnapshotAlgorithm):
             print(f"{self.save_error}; training goes on", file=sys.stderr, flush=True)
         if self._is_best:  # the best one is to be had, not to have been seen
             self._best, self._is_best = self._best_before, False
-        assert self._shelf is not None
+        assert self._checkpoints is not None
         with suppress(OSError):  # this process may have no screen; the one that has reads it there
-            (self._shelf.folder / SAVE_ERROR_FILE).write_text(str(error), encoding="utf-8")
+            (self._checkpoints.folder / SAVE_ERROR_FILE).write_text(str(error), encoding="utf-8")
 
     def _publish(self, draft: Draft) -> tuple[Path, str | None]:
         """Have a checkpoint published, bring it into the run's store, and make room; runs beside the training.
@@ -175,23 +175,23 @@ class CheckpointedRun(SnapshotAlgorithm):
         Raises:
             OSError: if it cannot be written.
         """
-        assert self._shelf is not None
+        assert self._checkpoints is not None
         assert self._scribe is not None
         retention: dict[str, Any] = {"keep": self.run.keep, "keep_every": self.run.keep_every}
         prune: Step = ("prune", retention)
-        after: list[Step] = [("settle", {}), *([prune] if self._vault is None else [])]
+        after: list[Step] = [("settle", {}), *([prune] if self._mirror is None else [])]
         path, failed = self._scribe.publish(draft, after)
         if failed is None or failed[0] != "settle":
             with suppress(OSError):  # it is only of use where there is no checkpoint
-                (self._shelf.folder / SAVE_ERROR_FILE).unlink(missing_ok=True)
+                (self._checkpoints.folder / SAVE_ERROR_FILE).unlink(missing_ok=True)
         if failed is not None:  # nothing more is done, by the scribe neither; the next save, or the end, tries again
             return path, f"{_FAILING[failed[0]]} ({first_line(failed[1])})"
-        if self._vault is not None:
+        if self._mirror is not None:
             for what, failing in (
-                (self._vault.push_files, _FAILING["store"]),  # the records that belong to the checkpoint, before it
-                (partial(self._vault.push_checkpoint, path), _FAILING["store"]),
-                (partial(self._scribe.ask, self._shelf, prune), _FAILING["prune"]),
-                (partial(self._vault.prune, self._shelf.folder.name, **retention), _FAILING["prune"]),
+                (self._mirror.push_files, _FAILING["store"]),  # the records that belong to the checkpoint, before it
+                (partial(self._mirror.push_checkpoint, path), _FAILING["store"]),
+                (partial(self._scribe.ask, self._checkpoints, prune), _FAILING["prune"]),
+                (partial(self._mirror.prune, self._checkpoints.folder.name, **retention), _FAILING["prune"]),
             ):
                 try:
                     what()
@@ -220,7 +220,7 @@ class CheckpointedRun(SnapshotAlgorithm):
         """
         checkpoint = getattr(checkpoint_path, "checkpoint", checkpoint_path)
         source = Path(getattr(checkpoint, "path", checkpoint))
-        if self._shelf is None or source.parent != self._shelf.folder:
+        if self._checkpoints is None or source.parent != self._checkpoints.folder:
             if any((source / name).exists() for name in (MANIFEST_FILE, MARKER_FILE)):
                 _whole(source, remedy="name another one")
             super().restore(checkpoint_path)
@@ -236,14 +236,16 @@ class CheckpointedRun(SnapshotAlgorithm):
                 are gone.
         """
         self.finish_saving()
-        newest = self._shelf.newest_valid() if self._shelf is not None else None
+        newest = self._checkpoints.newest_valid() if self._checkpoints is not None else None
         if newest is not None:
             self.load_checkpoint(str(newest))
         elif self._resume_from is not None:
             self._continue_from(self._named_checkpoint())
-        elif self._shelf is not None and self._shelf.damaged():
-            raise IncompatibleError(f"none of the checkpoints in {self._shelf.folder} is whole; see those set aside")
-        elif self._shelf is not None and (lost := lost_checkpoints(self._shelf.folder)) is not None:
+        elif self._checkpoints is not None and self._checkpoints.damaged():
+            raise IncompatibleError(
+                f"none of the checkpoints in {self._checkpoints.folder} is whole; see those set aside"
+            )
+        elif self._checkpoints is not None and (lost := lost_checkpoints(self._checkpoints.folder)) is not None:
             raise IncompatibleError(lost)
         elif self._is_branch:
             self._branch_off()
@@ -352,8 +354,8 @@ class CheckpointedRun(SnapshotAlgorithm):
         self._evaluated_at, self._checkpointed_at = state["evaluated_at"], state["checkpointed_at"]
         self._last_metrics = {name: math.nan if v is None else v for name, v in state["last_metrics"].items()}
         self._best = state["best"]
-        if self._shelf is not None:
-            self._best = score_to_beat(self._shelf.folder, self._best)
+        if self._checkpoints is not None:
+            self._best = score_to_beat(self._checkpoints.folder, self._best)
         self._recent_return, self._last_value = state["recent_return"], state["last_value"]
         self._is_best = False
         self._has_loaded = True

@@ -8,18 +8,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from envs.errors import InputError
+from common.errors import InputError
+from common.files import WriteError, check_folder_writable, read_json
 from experiments.backtesting.compare import RESULTS_FILE, backtest_models, print_backtest, write_backtest
-from experiments.backtesting.places import results_folder
-from experiments.cli import FAILED, INTERRUPTED
-from experiments.config import RunConfig, run_vault
-from experiments.models import find_models
-from experiments.recovery.lease import LostLeaseError
-from experiments.recovery.shelf import rename_aside
-from experiments.recovery.store import first_line
-from experiments.reporting.files import WriteError, check_folder_writable, read_json
+from experiments.backtesting.results_folders import results_folder
+from experiments.command_line import FAILED, INTERRUPTED
+from experiments.recovery.checkpoints import rename_aside
+from experiments.recovery.names import RECORD_FILE
+from experiments.remote.lease import LostLeaseError
+from experiments.remote.store import first_line
 from experiments.reporting.tables import format_metric
-from experiments.run_files import RECORD_FILE
+from experiments.runs.models import find_models
+from experiments.settings.run_config import RunConfig, run_mirror
 
 
 def backtest_run(source: str, *, capital: float | None = None, is_alone: bool = False) -> dict[str, Any]:
@@ -134,17 +134,17 @@ def finish_in_store(config: RunConfig) -> None:
     Raises:
         WriteError: if the store does not take it; the same command tries again, unless another machine has the run.
     """
-    vault = run_vault(config)
-    if vault is None or not (vault.folder / RECORD_FILE).is_file():
+    mirror = run_mirror(config)
+    if mirror is None or not (mirror.folder / RECORD_FILE).is_file():
         return
     try:
-        vault.push_all()
+        mirror.push_all()
     except LostLeaseError as error:
-        raise WriteError(errno.EIO, f"{error}; the last files are in {vault.folder}") from error
+        raise WriteError(errno.EIO, f"{error}; the last files are in {mirror.folder}") from error
     except OSError as error:
         raise WriteError(
             error.errno or errno.EIO,
-            f"the store did not take the last files ({first_line(error)}): they are in {vault.folder}, and the same "
+            f"the store did not take the last files ({first_line(error)}): they are in {mirror.folder}, and the same "
             "command brings them there",
         ) from error
 

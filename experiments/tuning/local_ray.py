@@ -14,7 +14,7 @@ import psutil
 import ray
 from ray._private.node import Node
 
-from envs.errors import InputError
+from common.errors import InputError
 
 _LEFT_TO_THE_COMMAND = {signal.SIGTERM}
 """Sent to all processes of a group, of a unit or of a machine that stops. Ray blocks SIGINT in its processes itself."""

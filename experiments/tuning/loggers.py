@@ -10,8 +10,8 @@ from typing import Any
 from ray.tune.logger import LoggerCallback
 from ray.tune.utils.util import SafeFallbackEncoder
 
+from experiments.recovery.names import PROGRESS_FILE, RESULT_FILE
 from experiments.recovery.records import append, columns_of, table_rows, truncate_records
-from experiments.run_files import PROGRESS_FILE, RESULT_FILE
 
 PARAMS_FILE = "params.json"
 
@@ -21,7 +21,7 @@ class RecordLogger(LoggerCallback):
 
     Tune's own loggers write into a temporary folder that is copied over now and then, so that a kill loses lines that
     belong to a checkpoint. Here a line is with the system before the checkpoint that it belongs to is asked for, which
-    brings it to the disk itself (see ``CheckpointShelf.publish``). Where the disk is full, training goes on, and the
+    brings it to the disk itself (see ``TrialCheckpoints.publish``). Where the disk is full, training goes on, and the
     lines that are owed follow when there is room again.
     """
 

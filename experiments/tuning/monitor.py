@@ -16,17 +16,13 @@ from typing import Any
 from ray.tune import Callback
 
 from algos.replay_files import FOLDER as REPLAY_FOLDER
-from algos.settled import fill_folder, to_disk
-from envs.errors import InputError
-from experiments.provenance import utc_now
+from common.disk import fill_folder, to_disk
+from common.errors import InputError
+from common.files import read_json, write_json
+from common.provenance import utc_now
+from experiments.recovery.checkpoints import DAMAGED_PREFIX, TrialCheckpoints, read_meta, rename_aside
 from experiments.recovery.manifests import find_damage
-from experiments.recovery.records import truncate_records
-from experiments.recovery.shelf import DAMAGED_PREFIX, CheckpointShelf, read_meta, rename_aside
-from experiments.recovery.store import first_line
-from experiments.recovery.tune_files import ENDED_PREFIX, STALE_PREFIX, keep_copies
-from experiments.recovery.vault import Vault
-from experiments.reporting.files import read_json, write_json
-from experiments.run_files import (
+from experiments.recovery.names import (
     BEST_FOLDER,
     META_FILE,
     RECORD_FILE,
@@ -35,7 +31,11 @@ from experiments.run_files import (
     STATE_FILE,
     SUMMARY_FILE,
 )
-from experiments.run_folders import lost_checkpoints
+from experiments.recovery.records import truncate_records
+from experiments.recovery.tune_files import ENDED_PREFIX, STALE_PREFIX, keep_copies
+from experiments.remote.mirror import Mirror
+from experiments.remote.store import first_line
+from experiments.runs.folders import lost_checkpoints
 
 SHOW_EVERY_S = 5.0
 _AT_ONCE = 1 << 20
@@ -63,7 +63,7 @@ class RunMonitor(Callback):
 
     def __init__(self, *, algo: str, seed: int, address: str | None = None) -> None:
         self.algo, self.seed, self.address = algo, seed, address
-        self._vault: Vault | None = None
+        self._mirror: Mirror | None = None
         self._shown_at = 0.0
         self._has_cleaned = False
         self._previous: dict[str, tuple[float, float]] = {}
@@ -103,7 +103,7 @@ class RunMonitor(Callback):
             "_awaited": {},
             "_overdue": frozenset(),
             "_unwritten": None,
-            "_vault": None,
+            "_mirror": None,
         }
 
     def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
@@ -115,7 +115,7 @@ class RunMonitor(Callback):
         if not self._has_copied and not self.is_search:  # a search is carried on from its own record
             with suppress(OSError):  # the next result tries again
                 self._has_copied = keep_copies(Path(trial.storage.experiment_driver_staging_path), _run_folder(trial))
-        published = CheckpointShelf(Path(trial.storage.trial_fs_path)).published() if result.get("is_repeated") else []
+        published = TrialCheckpoints(Path(trial.storage.trial_fs_path)).published() if result.get("is_repeated") else []
         if published:  # a kill came between the last checkpoint and what is written about it
             self._awaited[trial.trial_id] = published[-1], dict(result)
         is_due = bool(result.get("should_checkpoint"))
@@ -179,11 +179,11 @@ class RunMonitor(Callback):
         changes = {"status": "running", "algo": self.algo, "seed": self.seed}
         write_summary(_run_folder(trial), changes | self._summary(trial, path, trials, result))
         if self.address is not None:
-            self._vault = self._vault or Vault(self.address, _run_folder(trial))
+            self._mirror = self._mirror or Mirror(self.address, _run_folder(trial))
             try:
                 if best.is_dir():
-                    self._vault.push_checkpoint(best)
-                self._vault.push_files()
+                    self._mirror.push_checkpoint(best)
+                self._mirror.push_files()
             except OSError as error:
                 print(f"not brought to the store ({first_line(error)}); training goes on", file=sys.stderr, flush=True)
         if failed is not None:
@@ -231,7 +231,7 @@ def why_unsaved(trial_folder: Path, episodes: int) -> str | None:
         trial_folder: The trial's folder.
         episodes: Episodes at which a checkpoint was due.
     """
-    published = CheckpointShelf(trial_folder).published()
+    published = TrialCheckpoints(trial_folder).published()
     if published and read_json(published[-1] / META_FILE)["episode"] == episodes:
         return None
     reason = trial_folder / SAVE_ERROR_FILE
@@ -294,9 +294,9 @@ def tidy(folder: Path) -> None:
     Args:
         folder: The trial's folder.
     """
-    shelf = CheckpointShelf(folder)
+    checkpoints = TrialCheckpoints(folder)
     newest = mend_best(folder)
-    if newest is None and (shelf.damaged() or lost_checkpoints(folder) is not None):
+    if newest is None and (checkpoints.damaged() or lost_checkpoints(folder) is not None):
         return  # the trainable refuses to start; what is there stays as it is
     truncate_records(folder, 0 if newest is None else int(read_json(newest / STATE_FILE)["iteration"]))
 
@@ -311,7 +311,7 @@ def mend_best(folder: Path) -> Path | None:
         The trial's newest whole checkpoint.
     """
     mend_copy(folder / BEST_FOLDER)
-    newest = CheckpointShelf(folder).newest_valid()
+    newest = TrialCheckpoints(folder).newest_valid()
     if newest is not None:
         keep_best(newest)  # a kill may have come between the two
     return newest
@@ -324,12 +324,12 @@ def keep_best(newest: Path) -> None:
         newest: The checkpoint; whole.
 
     Raises:
-        OSError: if it cannot be copied; a checkpoint that is owed stays where it is (see ``CheckpointShelf.prune``).
+        OSError: if it cannot be copied; a checkpoint that is owed stays where it is (see ``TrialCheckpoints.prune``).
     """
-    best, shelf = newest.parent / BEST_FOLDER, CheckpointShelf(newest.parent)
+    best, checkpoints = newest.parent / BEST_FOLDER, TrialCheckpoints(newest.parent)
     if read_json(newest / META_FILE)["is_best"]:
         copy_folder(newest, best)
-    elif (owed := shelf.owed_best()) is not None and not find_damage(owed):
+    elif (owed := checkpoints.owed_best()) is not None and not find_damage(owed):
         copy_folder(owed, best)
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from envs.market import Market
-from experiments.config import RunConfig, run_folder
+from experiments.settings.run_config import RunConfig, run_folder
 from experiments.tuning import session
 from experiments.tuning.algorithms import replicas
-from experiments.tuning.disk import check_disk, predict_disk_use
+from experiments.tuning.disk_use import check_disk, predict_disk_use
 from experiments.tuning.resume import is_known, set_aside
 
 

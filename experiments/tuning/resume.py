@@ -8,22 +8,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from envs.errors import InputError
-from experiments.config import RunConfig, config_to_json, run_folder, run_vault
-from experiments.models import find_model
-from experiments.recovery.lease import LEASE_FILE
+from common.errors import InputError
+from experiments.recovery.checkpoints import TrialCheckpoints, checkpoint_number
 from experiments.recovery.manifests import find_damage
-from experiments.recovery.places import place_here
-from experiments.recovery.shelf import CheckpointShelf, checkpoint_number
+from experiments.recovery.names import RECORD_FILE
 from experiments.recovery.tune_files import mend_tune_files, planned_scaling
-from experiments.recovery.vault import Vault
-from experiments.run_files import RECORD_FILE
-from experiments.run_folders import has_begun, lost_checkpoints, none_is_whole
-from experiments.run_record import read_run_record
-from experiments.settings import settings_of
-from experiments.tuning.best import brought_back, newest_whole, restore_best
+from experiments.remote.addresses import place_here
+from experiments.remote.lease import LEASE_FILE
+from experiments.remote.mirror import Mirror
+from experiments.runs.folders import has_begun, lost_checkpoints, none_is_whole
+from experiments.runs.models import find_model
+from experiments.runs.record import read_run_record
+from experiments.runs.repair import brought_back, newest_whole, restore_best
+from experiments.search.record import SearchRecord
+from experiments.settings.fields import settings_of
+from experiments.settings.run_config import RunConfig, config_to_json, run_folder, run_mirror
 from experiments.tuning.monitor import read_summary, sound_summary
-from experiments.tuning.search_record import SearchRecord
 
 _OF_THE_COMMAND = ("storage", "name", "resume", "json", "config", "skip_training")
 _DEVICES = ("scaling.num_gpus_per_learner", "scaling.num_gpus_per_env_runner", "scaling.floor_device")
@@ -239,11 +239,11 @@ def can_restore(config: RunConfig) -> bool:
 
 def monitored(config: RunConfig) -> dict[str, Any]:
     """What the callback that follows a run or a search is told of it: its store too, where it has one."""
-    vault = run_vault(config)
-    return {"algo": config.algo, "seed": config.seed, "address": vault.address if vault is not None else None}
+    mirror = run_mirror(config)
+    return {"algo": config.algo, "seed": config.seed, "address": mirror.address if mirror is not None else None}
 
 
-def check_checkpoints(folder: Path, *, is_named: bool = False, vault: Vault | None = None) -> list[str]:
+def check_checkpoints(folder: Path, *, is_named: bool = False, mirror: Mirror | None = None) -> list[str]:
     """Verify a run's checkpoints before anything else happens; damaged ones are set aside.
 
     Of a run that is kept in a store, what is damaged or gone here is brought back from there, where it is whole.
@@ -251,7 +251,7 @@ def check_checkpoints(folder: Path, *, is_named: bool = False, vault: Vault | No
     Args:
         folder: The run folder.
         is_named: Whether the user has named a whole checkpoint to go on from, so that the others may all be gone.
-        vault: Where the run is kept, if not in the folder alone.
+        mirror: Where the run is kept, if not in the folder alone.
 
     Returns:
         One line for each that was set aside or brought back.
@@ -263,28 +263,31 @@ def check_checkpoints(folder: Path, *, is_named: bool = False, vault: Vault | No
     reports: list[str] = []
     latest = sound_summary(folder).get("latest_checkpoint")
     trials = sorted(folder.glob("trial_*"))
-    if latest is not None and not any(CheckpointShelf(trial).published() for trial in trials):
+    if latest is not None and not any(TrialCheckpoints(trial).published() for trial in trials):
         trials = sorted({*trials, (folder / latest).parent})  # which may be gone with all that was in it
     if latest is not None and (gone := _is_gone(folder / latest)):
         reports.append(gone)
     for trial in trials:
-        newest_whole(trial, reports.append, vault=vault)
-        named = CheckpointShelf(trial).gone_back_to(1)
-        if vault is not None and named is not None and find_damage(named):
-            brought_back(named, reports.append, vault)
+        newest_whole(trial, reports.append, mirror=mirror)
+        named = TrialCheckpoints(trial).gone_back_to(1)
+        if mirror is not None and named is not None and find_damage(named):
+            brought_back(named, reports.append, mirror)
         if not is_named and (wrong := none_is_whole(trial, reports) or lost_checkpoints(trial)) is not None:
             raise InputError(wrong)
-        restore_best(trial, reports.append, vault=vault)
+        restore_best(trial, reports.append, mirror=mirror)
     return reports
 
 
 def _is_gone(checkpoint: Path) -> str:
     """What to say of a newest checkpoint of which not even a damaged folder is left; empty where it is there."""
-    shelf, number = CheckpointShelf(checkpoint.parent), checkpoint_number(checkpoint.name)
-    known = [checkpoint_number(path.name) for path in (*shelf.published(), *shelf.damaged(), *shelf.overtaken())]
-    if not shelf.published() or number <= max(known):
+    checkpoints, number = TrialCheckpoints(checkpoint.parent), checkpoint_number(checkpoint.name)
+    known = [
+        checkpoint_number(path.name)
+        for path in (*checkpoints.published(), *checkpoints.damaged(), *checkpoints.overtaken())
+    ]
+    if not checkpoints.published() or number <= max(known):
         return ""
-    return f"{checkpoint.name} is gone: the newest that is left is {shelf.published()[-1].name}"
+    return f"{checkpoint.name} is gone: the newest that is left is {checkpoints.published()[-1].name}"
 
 
 def set_aside(config: RunConfig) -> None:
@@ -293,9 +296,9 @@ def set_aside(config: RunConfig) -> None:
     Raises:
         InputError: if it cannot be moved, or the weights that are to be loaded lie in it.
     """
-    folder, vault = run_folder(config), run_vault(config)
-    if vault is not None and vault.store.names() - {LEASE_FILE}:
-        raise InputError(f"{vault.address} exists, and a store cannot move it aside: choose another --name")
+    folder, mirror = run_folder(config), run_mirror(config)
+    if mirror is not None and mirror.store.names() - {LEASE_FILE}:
+        raise InputError(f"{mirror.address} exists, and a store cannot move it aside: choose another --name")
     if not folder.exists():
         return
     for flag, source in (("--load-model", config.load_model), ("--branch-from", config.branch_from)):

@@ -14,16 +14,16 @@ from typing import Any
 
 import ray
 
-from envs.errors import InputError
+from common.errors import InputError
+from common.files import WriteError
+from common.provenance import collect_provenance
 from envs.market import Market
 from experiments.backtesting.agents import check_agents, describe_agents
-from experiments.config import RunConfig, config_to_json, run_folder
-from experiments.models import Model, find_model, find_sound_model
-from experiments.provenance import collect_provenance
-from experiments.recovery.stopping import stop_on_signal
+from experiments.recovery.signals import stop_on_signal
 from experiments.recovery.tune_files import forget_copies, planned_scaling
-from experiments.reporting.files import WriteError
-from experiments.run_record import read_run_record, write_run_record
+from experiments.runs.models import Model, find_model, find_sound_model
+from experiments.runs.record import read_run_record, write_run_record
+from experiments.settings.run_config import RunConfig, config_to_json, run_folder
 from experiments.tuning.account import account_may_wait
 from experiments.tuning.branching import adopt
 from experiments.tuning.local_ray import start_local_ray
@@ -204,7 +204,7 @@ def train(config: RunConfig, scaler: dict[str, Any]) -> Outcome:
             run_config=tune.RunConfig(
                 name=folder.name,
                 storage_path=str(folder.parent),
-                # The trainable keeps its newest checkpoints itself (CheckpointShelf): Tune could delete the one that
+                # The trainable keeps its newest checkpoints itself (TrialCheckpoints): Tune could delete the one that
                 # its own state file still points at.
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 failure_config=tune.FailureConfig(max_failures=config.max_failures),

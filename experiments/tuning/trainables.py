@@ -37,13 +37,13 @@ from algos.mappo.algorithm import IPPO, MAPPO
 from algos.policy import flat_weights
 from algos.ppo.algorithm import TeamPPO
 from algos.qmix.algorithm import IQL, QMIX, VDN
-from envs.errors import InputError
-from experiments.config import RunConfig, config_from_json
-from experiments.layers import merge, nested
-from experiments.metric_names import BEST_SCORE, SEARCH_SCORE, VALIDATION_METRICS, read_metric, unknown_metric
-from experiments.recovery.stopping import STOP_FILE
-from experiments.recovery.store import is_remote
-from experiments.run_files import RECORD_FILE
+from common.errors import InputError
+from experiments.recovery.names import RECORD_FILE
+from experiments.recovery.signals import STOP_FILE
+from experiments.remote.store import is_remote
+from experiments.settings.layers import merge, nested
+from experiments.settings.metric_names import BEST_SCORE, SEARCH_SCORE, VALIDATION_METRICS, read_metric, unknown_metric
+from experiments.settings.run_config import RunConfig, config_from_json
 from experiments.tuning.algorithms import algorithm_config
 from experiments.tuning.checkpointing import CheckpointedRun, non_finite_weights
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from envs.market import Market
-from experiments.cli import DONE, is_disk_error, is_user_error, log_to, write_json_flag
-from experiments.config import RunConfig, run_folder, run_vault
-from experiments.models import Model
+from experiments.command_line import DONE, is_disk_error, is_user_error, log_to, write_json_flag
 from experiments.recovery.lock import lock_if_there, run_lock
-from experiments.run_files import LOG_FILE
+from experiments.recovery.names import LOG_FILE
+from experiments.runs.models import Model
+from experiments.settings.run_config import RunConfig, run_folder, run_mirror
 from experiments.tuning import session
 from experiments.tuning.branching import check_branch
 from experiments.tuning.ending import backtest_run, ended_in_store, last_line, say_failed, say_interrupted
@@ -32,7 +32,7 @@ def train_run(config: RunConfig, market: Market, resume_from: Mapping[str, str] 
     folder, known = run_folder(config), is_known(config)
     with lock_if_there(folder):
         is_named = resume_from is not None
-        reports = check_checkpoints(folder, is_named=is_named, vault=run_vault(config)) if known else []
+        reports = check_checkpoints(folder, is_named=is_named, mirror=run_mirror(config)) if known else []
         parent = check_branch(config, market) if config.branch_from is not None and not known else None
         opened = open_run(config, market)
     with run_lock(folder):

@@ -11,8 +11,8 @@ from scipy import stats
 from torch.distributions import Categorical, Independent, Normal, TanhTransform, TransformedDistribution
 
 from algos.acting import ModuleActor, agents_by_module, unsquash
-from algos.errors import IncompatibleError
 from algos.masks import MASKED_LOGIT
+from common.errors import IncompatibleError
 
 CHOICE = gym.spaces.Discrete(4)
 

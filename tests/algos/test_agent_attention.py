@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from algos.agent_attention import AgentAttention
-from algos.errors import IncompatibleError
+from common.errors import IncompatibleError
 
 N, R, E, HEADS = 3, 4, 6, 2
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from algos.errors import IncompatibleError
 from algos.export import FORMAT, NETWORKS_FILE, load_networks
+from common.errors import IncompatibleError
 
 
 @pytest.mark.parametrize("key", ["format", "layout", "modules"])

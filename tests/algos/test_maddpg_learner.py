@@ -12,12 +12,12 @@ from ray.tune.registry import register_env
 from replays import one_batch
 from teams import Clockwork, ParallelClock, TwoStepGame, floor_env, maddpg_config
 
-from algos.counted import counted_seed
-from algos.errors import IncompatibleError
 from algos.learner import NonFiniteLossError
 from algos.maddpg.module import NEXT_Q, OUTPUT_SQUARE, POLICY_Q, Q
 from algos.policy import flat_weights
 from algos.replay import TeamReplay
+from common.counted import counted_seed
+from common.errors import IncompatibleError
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 

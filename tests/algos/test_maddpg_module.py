@@ -11,11 +11,11 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from scipy.stats import kstest
 
 from algos.distributions import gumbel_noise, straight_through
-from algos.errors import IncompatibleError
 from algos.maddpg.algorithm import MADDPGConfig
 from algos.maddpg.config import MADDPGSettings
 from algos.maddpg.module import NEXT_Q, OUTPUT_SQUARE, POLICY_Q, Noise, Q, TeamDDPGModule
 from algos.replay import TeamBatch
+from common.errors import IncompatibleError
 
 DISCRETE = (gym.spaces.Discrete(2), gym.spaces.Discrete(4))
 BOXES = (gym.spaces.Box(-2.0, 4.0, (1,), np.float32), gym.spaces.Box(0.0, 1.0, (3,), np.float32))

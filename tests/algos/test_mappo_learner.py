@@ -9,12 +9,12 @@ from ray.rllib.env.wrappers.pettingzoo_env import ParallelPettingZooEnv
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 from teams import Clockwork, ParallelClock, TwoStepGame, floor_env, mappo_config
 
-from algos.errors import IncompatibleError
 from algos.learner import NonFiniteLossError
 from algos.mappo.algorithm import IPPOConfig, MAPPOConfig
 from algos.mappo.learner import _minibatch
 from algos.policy import flat_weights, weights_sha256
 from algos.rollout import concatenate
+from common.errors import IncompatibleError
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 

@@ -8,10 +8,10 @@ import torch
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from torch.distributions import Independent, Normal
 
-from algos.errors import IncompatibleError
 from algos.mappo.config import MAPPOSettings
 from algos.mappo.module import STATISTICS, TeamActorCritic
 from algos.running import RunningScale
+from common.errors import IncompatibleError
 
 DISCRETE = (gym.spaces.Discrete(2), gym.spaces.Discrete(4))
 BOXES = (gym.spaces.Box(-2.0, 4.0, (1,), np.float32), gym.spaces.Box(0.0, 1.0, (3,), np.float32))

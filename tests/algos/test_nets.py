@@ -5,9 +5,9 @@ from gymnasium import spaces
 from torch import nn
 
 from algos.encoders import make_encoder
-from algos.errors import IncompatibleError
 from algos.nets import TeamEncoder, TeamLinear
 from algos.network_settings import TeamNetworkSettings
+from common.errors import IncompatibleError
 
 N, R, F = 3, 5, 4
 

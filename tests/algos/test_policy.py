@@ -15,7 +15,6 @@ from teams import (
     with_evaluation,
 )
 
-from algos.errors import IncompatibleError
 from algos.export import SHARED_PARTS, export_networks
 from algos.policy import (
     LAYOUT_FILE,
@@ -26,6 +25,7 @@ from algos.policy import (
     team_layout,
     weights_sha256,
 )
+from common.errors import IncompatibleError
 from envs.rllib import TradingEnv
 
 pytestmark = pytest.mark.usefixtures("ray_session")

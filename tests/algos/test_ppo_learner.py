@@ -10,7 +10,6 @@ from ray.rllib.evaluation.postprocessing import Postprocessing
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 from teams import WIDTHS, Clockwork, floor_env, ppo_config, to_own
 
-from algos.errors import IncompatibleError
 from algos.learner import NonFiniteLossError
 from algos.minibatches import cyclic_order
 from algos.policy import flat_weights
@@ -19,6 +18,7 @@ from algos.ppo.catalog import NETWORK_KEYS
 from algos.ppo.config import PPOSettings
 from algos.ppo.module import MaskedPPOModule
 from algos.rollout import Rollout
+from common.errors import IncompatibleError
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 

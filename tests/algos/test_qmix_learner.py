@@ -8,13 +8,13 @@ from ray.rllib.core.learner.training_data import TrainingData
 from replays import one_batch
 from teams import TwoStepGame, floor_env, qmix_config
 
-from algos.errors import IncompatibleError
 from algos.learner import NonFiniteLossError
 from algos.losses import quantile_huber_loss
 from algos.qmix.algorithm import IQLConfig, QMIXConfig, VDNConfig
 from algos.qmix.module import Q_TOT, TARGET_Q_TOT
 from algos.replay import TeamReplay, gather
 from algos.returns import lambda_returns
+from common.errors import IncompatibleError
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from algos.errors import IncompatibleError
 from algos.qmix.config import QMIXSettings
 from algos.qmix.module import Q_TOT, TARGET_Q_TOT, MonotonicMixer, SumMixer, TeamQModule
 from algos.replay import TeamBatch
+from common.errors import IncompatibleError
 
 N, F, K, G = 3, 4, 4, 5
 COUNTS = (4, 2, 3)

@@ -18,11 +18,11 @@ from replays import (
 from safetensors.torch import load
 
 from algos import replay_files
-from algos.errors import IncompatibleError
 from algos.priorities import PriorityRule
 from algos.replay import TeamReplay
 from algos.replay_files import load_replay, safetensors_parts, snapshot_replay
 from algos.snapshots import Snapshot
+from common.errors import IncompatibleError
 
 DTYPES = (torch.float32, torch.float64, torch.int64, torch.int32, torch.bool)
 

@@ -16,10 +16,10 @@ from teams import (
     with_evaluation,
 )
 
-from algos.errors import IncompatibleError
 from algos.rollout import Rollout
 from algos.runner import ENV_STATE, TEAM_MODULE, TeamEnvRunner
 from algos.windows import window_of
+from common.errors import IncompatibleError
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 

@@ -9,10 +9,10 @@ import pytest
 from ray.rllib.core.rl_module.rl_module import RLModule
 from teams import floor_env, ppo_config, qmix_config, to_own
 
-from algos.errors import IncompatibleError
 from algos.export import without_deprecations
 from algos.policy import by_full_name, flat_weights
 from algos.snapshots import ALGORITHM_FILE, MODULE_FILE, MODULES_FOLDER, read_algorithm_state, read_module_states
+from common.errors import IncompatibleError
 from envs.rllib import TradingEnv
 from experiments.recovery.manifests import file_sha256
 

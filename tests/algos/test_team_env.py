@@ -5,8 +5,8 @@ import torch
 from ray.rllib.env.wrappers.pettingzoo_env import ParallelPettingZooEnv
 from teams import Clockwork, ParallelClock, TwoStepGame, floor_env
 
-from algos.errors import IncompatibleError
 from algos.team_env import MultiAgentTeamEnv, Step, TeamEnv, make_team_env
+from common.errors import IncompatibleError
 from envs.floor import TradingFloor
 from envs.rllib import TradingEnv
 

@@ -9,10 +9,10 @@ from gymnasium import spaces
 from torch import nn
 
 from algos.encoders import make_encoder
-from algos.errors import IncompatibleError
 from algos.network_settings import NetworkSettings, TeamNetworkSettings
 from algos.transformer import Block, TransformerEncoder, sinusoids
 from algos.windows import Window, WindowBox
+from common.errors import IncompatibleError
 
 N, R, D, HEADS = 3, 5, 8, 2
 WINDOWS, WIDTHS = [Window(2, 4, 3), Window(1, 4, 2), Window(2, 4, 3)], [14, 12, 15]

@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from common.errors import InputError
 from envs.bars import load_bars
-from envs.errors import InputError
 
 
 def long_table(assets=("AAA", "BBB"), num_bars=6, start="2020-01-06") -> pd.DataFrame:

@@ -11,11 +11,11 @@ from floors import market_of, spec_of
 
 import envs.features
 import envs.trading
+from common.errors import InputError
 from envs import accounts, execution
 from envs.audit import AuditResult, audit_books, audit_lookahead, perturb_after, random_costs
 from envs.bar_data import Bars
 from envs.bars import DataConfig
-from envs.errors import InputError
 from envs.mandates import DeskConfig
 from envs.market import FloorSpec, Market, build_market
 from envs.trading import Trading

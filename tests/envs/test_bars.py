@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from price_samples import long_table, write
 
+from common.errors import InputError
 from envs.bars import Bars, DataConfig, Split, build_bars, split_bars
-from envs.errors import InputError
 from envs.synthetic import SyntheticConfig, generate_bars
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from common.errors import InputError
 from envs.bars import Bars, Split
-from envs.errors import InputError
 from envs.features import FEATURE_GROUPS, Features, Scaler, compute_features, default_groups
 from envs.synthetic import SyntheticConfig, generate_bars
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from floors import FREE, equal_steps, floor_of, spec_of
 
+from common.errors import InputError
 from envs.audit import random_actions
-from envs.errors import InputError
 from envs.market import build_floor, build_market, spec_from_json, spec_to_json
 
 PRESETS = (

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from price_samples import write
 
+from common.errors import InputError
 from envs.bars import DataConfig, build_bars, load_bars
-from envs.errors import InputError
 from envs.synthetic import SyntheticConfig
 
 WEEKDAYS = pd.bdate_range("2020-01-06", periods=60)

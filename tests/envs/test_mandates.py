@@ -6,7 +6,7 @@ import pytest
 from floors import flat_bars, spec_of
 from pydantic import ValidationError
 
-from envs.errors import InputError
+from common.errors import InputError
 from envs.mandates import ROLES, AgentConfig, DeskConfig, build_mandates
 from envs.market import build_floor, build_market
 from envs.synthetic import SyntheticConfig, generate_bars

@@ -6,7 +6,7 @@ from floors import spec_of
 from ray.rllib.utils.pre_checks.env import check_multiagent_environments
 from ray.tune.registry import ENV_CREATOR, _global_registry
 
-from envs.errors import InputError
+from common.errors import InputError
 from envs.market import build_market, spec_to_json
 from envs.rllib import TradingEnv, register
 

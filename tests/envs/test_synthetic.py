@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from envs.errors import InputError
+from common.errors import InputError
 from envs.synthetic import REGIMES, SyntheticConfig, best_sharpe, generate_bars, signal_edge
 
 SEEDS = range(8)

@@ -1,8 +1,18 @@
+"""What several folders share: a trainable with a clock, checkpoints and who writes them, two machines and one store."""
+
+from contextlib import closing
+
 import pytest
 from clocked import Clocked
+from machines import Machine
 from ray.rllib.algorithms.algorithm import Algorithm
-from runs import config_of
+from sample_runs import config_of
+from tune_plans import write_config, write_tune_files
 
+from experiments.recovery.checkpoints import TrialCheckpoints
+from experiments.recovery.tune_files import keep_copies
+from experiments.recovery.writer import Scribe
+from experiments.remote.addresses import let_go
 from experiments.tuning import trainables
 
 
@@ -22,3 +32,50 @@ def clocked(monkeypatch):
         return results
 
     return steps
+
+
+@pytest.fixture(autouse=True)
+def _let_go():
+    """What a test has made ready for Tune is held by nobody after it."""
+    yield
+    let_go()
+
+
+@pytest.fixture
+def checkpoints(tmp_path):
+    return TrialCheckpoints(tmp_path / "trial_0")
+
+
+@pytest.fixture
+def scribe():
+    with closing(Scribe()) as made:
+        yield made
+
+
+@pytest.fixture
+def address(tmp_path):
+    return f"file://{tmp_path}/store/dow"
+
+
+@pytest.fixture
+def first(tmp_path, address):
+    machine = Machine(tmp_path / "first", address)
+    machine.start()
+    return machine
+
+
+@pytest.fixture
+def second(tmp_path, address):
+    return Machine(tmp_path / "second", address)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run folder with Tune's files and copies of them, of a first session: its staging folder holds no plan."""
+    staging, folder = tmp_path / "staging", tmp_path / "run"
+    write_tune_files(staging)
+    (staging / "tuner.pkl").unlink()
+    write_tune_files(folder)
+    write_config(folder)
+    assert keep_copies(staging, folder)
+    return folder

@@ -4,13 +4,13 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from runs import config_of
+from sample_runs import config_of
 
+from common.errors import InputError
 from envs.audit import audit_books, audit_lookahead
-from envs.errors import InputError
 from envs.market import build_market
 from experiments import audit
-from experiments.config import floor_spec
+from experiments.settings.run_config import floor_spec
 
 SMALL = ["--data.synthetic.num-bars", "400", "--data.synthetic.num-assets", "3", "--floor.horizon-bars", "20"]
 MARKET = build_market(floor_spec(config_of("qmix")))

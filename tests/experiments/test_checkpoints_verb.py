@@ -4,15 +4,15 @@ import os
 import shutil
 
 import pytest
-from runs import make_run
+from sample_runs import make_run
 
 from experiments import checkpoints as verb
 from experiments.checkpoints import run
-from experiments.cli import exit_code
-from experiments.config import run_folder
+from experiments.command_line import exit_code
+from experiments.recovery.checkpoints import TrialCheckpoints
 from experiments.recovery.lock import run_lock
 from experiments.recovery.manifests import seal
-from experiments.recovery.shelf import CheckpointShelf
+from experiments.settings.run_config import run_folder
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def folder(tmp_path):
             (path / "checkpoint_meta.json").write_text(json.dumps(meta))
             (path / "weights").write_bytes(b"x" * 1000)
 
-        CheckpointShelf(folder / "trial_0").publish(write)
+        TrialCheckpoints(folder / "trial_0").publish(write)
     return folder
 
 
@@ -38,7 +38,7 @@ def asked(*words):
 
 
 def numbers(folder):
-    return [int(path.name[-6:]) for path in CheckpointShelf(folder / "trial_0").published()]
+    return [int(path.name[-6:]) for path in TrialCheckpoints(folder / "trial_0").published()]
 
 
 def test_list_tells_what_each_is_worth(folder, tmp_path, capsys):
@@ -60,7 +60,7 @@ def test_only_the_checkpoint_that_is_the_best_now_is_marked(folder, tmp_path):
     def copy(path):
         shutil.copytree(newest, path, dirs_exist_ok=True)
 
-    CheckpointShelf(trial).publish(copy)
+    TrialCheckpoints(trial).publish(copy)
     meta = json.loads((newest / "checkpoint_meta.json").read_text()) | {"is_best": True, "episode": 40}
     (trial / "checkpoint_000004" / "checkpoint_meta.json").write_text(json.dumps(meta))
     seal(trial / "checkpoint_000004")
@@ -117,7 +117,7 @@ def test_checkpoint_that_a_live_run_deletes_meanwhile_is_passed_over(folder, mon
 
     def delete_first(path):
         if path == doomed and path.is_dir():
-            CheckpointShelf(path.parent).prune(3)
+            TrialCheckpoints(path.parent).prune(3)
         return real(path)
 
     monkeypatch.setattr(verb, moment, delete_first)
@@ -222,7 +222,7 @@ def test_best_one_that_a_live_run_replaces_meanwhile_is_looked_at_again(folder, 
 
 
 @pytest.mark.parametrize("place", ["branched_from", "trial_1/best_checkpoint", "trial_0/overtaken-checkpoint_000003"])
-def test_verify_reaches_what_no_shelf_numbers(folder, capsys, place):
+def test_verify_reaches_what_no_run_numbers(folder, capsys, place):
     (folder / place).parent.mkdir(exist_ok=True)
     copied = shutil.copytree(folder / "trial_0" / "checkpoint_000002", folder / place)
     assert asked("verify", folder.parent) == 0

@@ -16,8 +16,8 @@ from commands import MARKET, TIMEOUT_S, Started, checkpoints, readme_script, run
 from comparing import differences, of_places, of_saves
 from killing import CLOCK, RUNS
 
-from experiments.recovery.stopping import AGAIN_S
-from experiments.run_files import UNSAVED
+from experiments.recovery.names import UNSAVED
+from experiments.recovery.signals import AGAIN_S
 
 WORDS = [*MARKET, *CLOCK, *RUNS["qmix"]]
 SCALED = ["--scaling.num-env-runners", "2"]

@@ -20,7 +20,7 @@ from killing import RUNS, Campaign, References, Tally
 from store_accidents import SILENCES, STORE_ACCIDENTS, Run
 from stores import Endpoint, endpoint
 
-from experiments.reporting.files import write_json
+from common.files import write_json
 from experiments.reporting.tables import rows_table, show
 
 RESULT = Path(__file__).parents[2] / "build" / "faults.json"

@@ -10,9 +10,9 @@ from threading import Lock
 from commands import MARKET, Started, checkpoints, run_command
 from comparing import differences, records
 
+from common.files import read_json
 from experiments.recovery.manifests import find_damage
-from experiments.reporting.files import read_json
-from experiments.run_files import STATE_FILE
+from experiments.recovery.names import STATE_FILE
 
 CLOCK = ["--checkpoint-interval", "16", "--evaluation-interval", "16", "--keep", "2"]
 TEAM = ["--qmix.num-envs-per-env-runner", "8", "--qmix.learning-starts", "64"]
@@ -67,20 +67,20 @@ PHASES = {
     "save": [
         f"{CHECKPOINTED}.save:before",
         "algos.exact:capture:before",
-        "experiments.recovery.scribe:Scribe.take:after",
-        "experiments.recovery.scribe:Scribe.publish:before",
-        "experiments.recovery.scribe:Scribe.publish:after",
-        "experiments.recovery.scribe:_start:after",
-        "experiments.recovery.scribe:_done:before",
-        "experiments.recovery.scribe:_done:after",
-        "algos.settled:_write:before",
-        "algos.settled:_write_past_cache:after",
-        "algos.settled:write_files:after",
+        "experiments.recovery.writer:Scribe.take:after",
+        "experiments.recovery.writer:Scribe.publish:before",
+        "experiments.recovery.writer:Scribe.publish:after",
+        "experiments.recovery.writer:_start:after",
+        "experiments.recovery.writer:_done:before",
+        "experiments.recovery.writer:_done:after",
+        "common.disk:_write:before",
+        "common.disk:_write_past_cache:after",
+        "common.disk:write_files:after",
         "experiments.recovery.manifests:to_disk:after",
-        "experiments.recovery.shelf:seal:after",
+        "experiments.recovery.checkpoints:seal:after",
     ],
     "between save and state": [
-        "experiments.recovery.shelf:CheckpointShelf.publish:after",
+        "experiments.recovery.checkpoints:TrialCheckpoints.publish:after",
         f"{CHECKPOINTED}.save:after",
         f"{CHECKPOINTED}.finish_saving:after",
         "experiments.tuning.monitor:RunMonitor.on_trial_result:before",
@@ -93,9 +93,9 @@ PHASES = {
         "experiments.tuning.monitor:write_summary:after",
     ],
     "retention": [
-        "experiments.recovery.shelf:CheckpointShelf.prune:before",
-        "experiments.recovery.shelf:_delete:before",
-        "experiments.recovery.shelf:_delete:after",
+        "experiments.recovery.checkpoints:TrialCheckpoints.prune:before",
+        "experiments.recovery.checkpoints:_delete:before",
+        "experiments.recovery.checkpoints:_delete:after",
     ],
     "restore": [
         f"{CHECKPOINTED}._carry_on:before",

@@ -10,10 +10,10 @@ from commands import MARKET, checkpoints, run_command, summary
 from comparing import flat
 from killing import BATCH, kill_once
 
+from common.files import read_json
 from experiments.recovery.manifests import find_damage
-from experiments.reporting.files import read_json
-from experiments.run_files import RESULT_FILE, SEARCH_FILE, STATE_FILE
-from experiments.tuning.study import STUDY_FILE
+from experiments.recovery.names import RESULT_FILE, SEARCH_FILE, STATE_FILE
+from experiments.search.study import STUDY_FILE
 
 CLOCK = ["--checkpoint-interval", "16", "--evaluation-interval", "16", "--keep", "2"]
 PPO = [*MARKET, *CLOCK, "--algo", "ppo", *BATCH, "--ppo.num-envs-per-env-runner", "8"]
@@ -29,18 +29,18 @@ SEARCHES = {
 }
 """Short searches, one trial at a time, so that each has one outcome."""
 
-RECORD = "experiments.tuning.search_record:SearchRecord.save"
-SEARCH = "experiments.tuning.recorded_search:RecordedSearch"
-STUDY = "experiments.tuning.study:Study"
+RECORD = "experiments.search.record:SearchRecord.save"
+SEARCH = "experiments.search.trials:RecordedSearch"
+STUDY = "experiments.search.study:Study"
 MONITOR = "experiments.tuning.monitor:RunMonitor"
 LOGGER = "experiments.tuning.loggers:RecordLogger"
 PHASES = {
     "before the first result": [
-        "experiments.tuning.search:_prepare:before",
-        "experiments.tuning.search:_prepare:after",
-        "experiments.tuning.search:_fit:before",
+        "experiments.search.search:_prepare:before",
+        "experiments.search.search:_prepare:after",
+        "experiments.search.search:_fit:before",
         f"{STUDY}._write:before",
-        "experiments.tuning.study:os.replace:before",
+        "experiments.search.study:os.replace:before",
         f"{STUDY}.draw:before",
         "experiments.tuning.trainables:RunTrainable.__init__:after",
     ],
@@ -59,8 +59,8 @@ PHASES = {
     ],
     "a trial": [
         "experiments.tuning.trainables:RunTrainable.step:after",
-        "experiments.recovery.shelf:seal:after",
-        "experiments.recovery.shelf:CheckpointShelf.publish:after",
+        "experiments.recovery.checkpoints:seal:after",
+        "experiments.recovery.checkpoints:TrialCheckpoints.publish:after",
         f"{LOGGER}.log_trial_result:before",
         f"{LOGGER}.log_trial_result:after",
         f"{MONITOR}.on_checkpoint:before",
@@ -79,30 +79,30 @@ PHASES = {
         f"{SEARCH}.on_trial_complete:after",
     ],
     "a comparison": [
-        "experiments.tuning.population:PopulationBasedTraining._compare:before",
-        "experiments.tuning.population:apply_exploits:before",
-        "experiments.tuning.population:copy_checkpoint:before",
-        "experiments.tuning.population:copy_checkpoint:after",
-        "experiments.tuning.population:PopulationBasedTraining._compare:after",
+        "experiments.search.population:PopulationBasedTraining._compare:before",
+        "experiments.search.population:apply_exploits:before",
+        "experiments.search.population:copy_checkpoint:before",
+        "experiments.search.population:copy_checkpoint:after",
+        "experiments.search.population:PopulationBasedTraining._compare:after",
     ],
     "carrying on": [
-        "experiments.tuning.reconcile:reconcile:before",
-        "experiments.tuning.reconcile:mend_best:after",
+        "experiments.search.reconcile:reconcile:before",
+        "experiments.search.reconcile:mend_best:after",
         f"{STUDY}.sync:after",
-        "experiments.tuning.recorded_search:tidy:after",
+        "experiments.search.trials:tidy:after",
         f"{SEARCH}._hand_over:after",
     ],
     "the conclusion": [
-        "experiments.tuning.search:_conclude:before",
-        "experiments.tuning.search:write_text:before",
-        "experiments.tuning.search:write_summary:after",
-        "experiments.tuning.search:backtest_run:before",
+        "experiments.search.search:_conclude:before",
+        "experiments.search.search:write_text:before",
+        "experiments.search.search:write_summary:after",
+        "experiments.search.search:backtest_run:before",
     ],
     "any moment": [],
 }
 """Where a search can be frozen; see ``killing.PHASES``."""
 SCHEDULER = {
-    "asha": "experiments.tuning.asha:RecordedASHA",
+    "asha": "experiments.search.asha:RecordedASHA",
     "none": "ray.tune.schedulers.trial_scheduler:FIFOScheduler",
 }
 OFTEN = {"step": 12, "log_trial_result": 12, "on_trial_result": 12, "save": 10, "choose_trial_to_run": 60}
@@ -126,7 +126,7 @@ def freeze_at(phase: str, name: str, dice: Random) -> str | None:
     """Choose an instant in a phase of a search; None for one by the clock."""
     if not PHASES[phase]:
         return None
-    scheduler = SCHEDULER.get(name, "experiments.tuning.population:PopulationBasedTraining")
+    scheduler = SCHEDULER.get(name, "experiments.search.population:PopulationBasedTraining")
     place = dice.choice(PHASES[phase]).format(scheduler=scheduler)
     most = 1 if phase in ONCE else OFTEN.get(place.split(":")[1].split(".")[-1], 3)
     return f"{place}:{dice.randint(1, most)}"

@@ -11,8 +11,8 @@ from comparing import differences
 from killing import CLOCK, RUNS, freezer_path
 from stores import Endpoint
 
-from experiments.recovery.lease import LEASE_FILE
-from experiments.recovery.places import working_folder
+from experiments.remote.addresses import working_folder
+from experiments.remote.lease import LEASE_FILE
 
 SILENCE_S = 1_500
 """How long a command may take whose store never answers: it is patient, and several times."""
@@ -92,7 +92,7 @@ def _flipped(content: bytes) -> bytes:
 def cut_upload(run: Run, reference: Path) -> str:
     """The machine dies in the middle of an upload of a checkpoint, pack and marker apart."""
     marker = run.folder / "frozen"
-    at = {"FREEZE_AT": "experiments.recovery.store:Store.upload:after:3", "FREEZE_MARKER": str(marker)}
+    at = {"FREEZE_AT": "experiments.remote.store:Store.upload:after:3", "FREEZE_MARKER": str(marker)}
     with run.start("first", PYTHONPATH=freezer_path(), **at) as started:
         deadline = time.monotonic() + 180
         while not marker.exists() and started.process.poll() is None and time.monotonic() < deadline:

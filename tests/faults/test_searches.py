@@ -6,7 +6,7 @@ from random import Random
 import pytest
 from searches import PHASES, SEARCH, SEARCHES, SearchCampaign, phases_of
 
-from experiments.run_files import SEARCH_FILE
+from experiments.recovery.names import SEARCH_FILE
 
 
 @pytest.fixture(scope="module")

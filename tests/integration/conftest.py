@@ -8,11 +8,11 @@ import pytest
 
 from envs.market import build_market
 from experiments.backtesting.agents import describe_agents
-from experiments.cli import exit_code
-from experiments.config import config_from_json, config_to_json, floor_spec
+from experiments.command_line import exit_code
 from experiments.recovery.manifests import seal
 from experiments.run import run
-from experiments.run_record import write_run_record
+from experiments.runs.record import write_run_record
+from experiments.settings.run_config import config_from_json, config_to_json, floor_spec
 
 TINY = {"data": {"synthetic": {"num_assets": 3, "num_bars": 600}}, "floor": {"horizon_bars": 20}}
 

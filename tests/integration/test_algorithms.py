@@ -22,7 +22,7 @@ from commands import (
 
 from algos.policy import load_policy
 from experiments.backtesting.compare import backtest_models
-from experiments.models import find_models
+from experiments.runs.models import find_models
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 EPISODES = ["--episodes", "16"]

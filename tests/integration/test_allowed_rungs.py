@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from experiments.config import RunConfig
+from experiments.settings.run_config import RunConfig
 from experiments.tuning.algorithms import algorithm_config
 
 pytestmark = pytest.mark.usefixtures("ray_session")

@@ -4,7 +4,7 @@ import shutil
 import pytest
 from commands import QMIX, checkpoints, episodes_shown, meta, run_here, summary, tree
 
-from experiments.run_files import BRANCH_FOLDER
+from experiments.recovery.names import BRANCH_FOLDER
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 EPISODES = 40
@@ -88,7 +88,7 @@ def test_what_a_branch_cannot_go_on_with_is_refused(first, tmp_path, words, comp
 
 
 def test_branch_is_named_after_its_parent_and_carries_on_when_its_checkpoint_was_pruned(parent, tmp_path, monkeypatch):
-    from experiments.cli import exit_code
+    from experiments.command_line import exit_code
     from experiments.run import run
 
     source = checkpoints(parent)[1]

@@ -7,7 +7,7 @@ import pytest
 from commands import QMIX, checkpoints, meta, run_here, summary, tree
 
 from experiments.backtest import run as backtest
-from experiments.cli import exit_code
+from experiments.command_line import exit_code
 from experiments.recovery.lock import run_lock
 from experiments.run import run
 

@@ -12,8 +12,8 @@ import torch
 from commands import MADDPG, QMIX, ROOT, TIMEOUT_S, Started, checkpoints, meta, run_command
 
 from algos.runner import TeamEnvRunner
-from envs.errors import InputError
-from experiments.config import RunConfig, config_to_json
+from common.errors import InputError
+from experiments.settings.run_config import RunConfig, config_to_json
 from experiments.tuning import session
 from experiments.tuning.algorithms import algorithm_config
 from experiments.tuning.trainables import HEAD_NODE, trainable_class

@@ -5,9 +5,9 @@ import json
 import pytest
 from commands import QMIX, checkpoints, meta, run_here, summary
 
-from experiments.config import config_to_json, parse_run
-from experiments.recovery.shelf import STAGED_PREFIX
-from experiments.run_record import write_run_record
+from experiments.recovery.checkpoints import STAGED_PREFIX
+from experiments.runs.record import write_run_record
+from experiments.settings.run_config import config_to_json, parse_run
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 

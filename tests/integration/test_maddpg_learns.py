@@ -2,8 +2,8 @@
 
 import pytest
 
+from common.files import read_json
 from experiments import score
-from experiments.reporting.files import read_json
 
 pytestmark = [pytest.mark.usefixtures("ray_session")]
 

@@ -8,7 +8,7 @@ from scipy import stats
 
 from envs.bars import DataConfig
 from envs.synthetic import SyntheticConfig
-from experiments.config import RunConfig
+from experiments.settings.run_config import RunConfig
 from experiments.tuning.algorithms import algorithm_config
 
 SEEDS = (0, 1, 2, 3, 4)

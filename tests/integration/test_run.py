@@ -7,7 +7,7 @@ from commands import QMIX, checkpoints, episodes_shown, meta, run_command, run_h
 
 from algos.policy import weights_sha256
 from algos.snapshots import read_module_states
-from experiments.cli import exit_code
+from experiments.command_line import exit_code
 from experiments.reporting.tables import format_metric
 from experiments.run import run
 from experiments.tuning.monitor import write_summary

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from commands import MARKET, QMIX, run_here, summary, tree
 
-from experiments.config import parse_run
 from experiments.run import run
-from experiments.run_folders import has_begun
+from experiments.runs.folders import has_begun
+from experiments.settings.run_config import parse_run
 
 no_ray = pytest.mark.usefixtures("no_ray")
 NAMES = [

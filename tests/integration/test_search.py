@@ -7,12 +7,12 @@ import pytest
 from commands import MARKET, PPO, QMIX, Started, checkpoints, meta, run_here, summary, summary_path, tree
 
 from algos.policy import flat_weights, weights_sha256
-from experiments.cli import exit_code
-from experiments.config import config_to_json, parse_run
-from experiments.recovery.shelf import CheckpointShelf
+from experiments.command_line import exit_code
+from experiments.recovery.checkpoints import TrialCheckpoints
+from experiments.recovery.names import SEARCH_FILE
 from experiments.run import run
-from experiments.run_files import SEARCH_FILE
-from experiments.tuning.study import STUDY_FILE
+from experiments.search.study import STUDY_FILE
+from experiments.settings.run_config import config_to_json, parse_run
 from experiments.tuning.trainables import trainable_class
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -65,7 +65,7 @@ def test_summary_and_backtest_are_of_the_best_trial(searched):
     assert found["best_checkpoint"] == f"trial_{best['trial']}/best_checkpoint"
     assert found["search"] == {"num_trials": 3, "num_begun": 3, "num_ended": 3, "best_trial": best["trial"]}
     assert found["best_metric"] == {"name": "sharpe", "value": meta(searched / found["best_checkpoint"])["sharpe"]}
-    latest = CheckpointShelf(searched / f"trial_{best['trial']}").published()[-1]
+    latest = TrialCheckpoints(searched / f"trial_{best['trial']}").published()[-1]
     assert searched / found["latest_checkpoint"] == latest
     assert found["weights_sha256"] == meta(latest)["weights_sha256"]
     assert found["episodes"] == meta(latest)["episode"] >= found["target_episodes"] == 16

@@ -9,9 +9,9 @@ import pytest
 from mpe2 import simple_speaker_listener_v4, simple_spread_v3
 from ray.rllib.utils.pre_checks.env import check_multiagent_environments
 
+from common.errors import InputError
 from envs.benchmarks.replicas import episode_seed
 from envs.benchmarks.rllib import BenchmarkEnv
-from envs.errors import InputError
 
 MARKETS = ("lbf:5x5-2p-1f-coop", "lbf:2s-8x8-3p-2f", "mpe:simple_spread", "mpe:simple_speaker_listener")
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from algos.team_env import MultiAgentTeamEnv, make_team_env
+from common.errors import InputError
 from envs.benchmarks.replicas import BenchmarkReplicas
 from envs.benchmarks.rllib import BenchmarkEnv
-from envs.errors import InputError
 
 MARKETS = [
     ("mpe:simple_spread", {}),

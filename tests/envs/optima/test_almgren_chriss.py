@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from optima_checks import check_optimum_is_earned, check_state_resumes_exactly, gain_of_deviating, loss_of
 from scipy.optimize import minimize
 
-from envs.errors import InputError
+from common.errors import InputError
 from envs.optima.almgren_chriss import (
     AlmgrenChrissConfig,
     best_holdings,

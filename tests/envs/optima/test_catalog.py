@@ -4,7 +4,7 @@ import torch
 from optima_checks import check_state_resumes_exactly, random_actions
 
 from algos.team_env import TeamEnv
-from envs.errors import InputError
+from common.errors import InputError
 from envs.optima.batched import OptimaEnv
 from envs.optima.catalog import CATALOG, make_problem, problem_config
 from envs.optima.evaluation import action_distance, score, value

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from envs.errors import InputError
+from common.errors import InputError
 from envs.market import build_floor, build_market
 from envs.optima import floor_merton as module
 from envs.optima.floor_merton import FloorMertonConfig, floor_merton

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optima_checks import check_optimum_is_earned, check_state_resumes_exactly, loss_of
 
-from envs.errors import InputError
+from common.errors import InputError
 from envs.optima.evaluation import value
 from envs.optima.garleanu_pedersen import (
     GarleanuPedersenConfig,

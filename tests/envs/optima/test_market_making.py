@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from optima_checks import check_optimum_is_earned, check_state_resumes_exactly, loss_of
 from scipy.integrate import solve_ivp
 
-from envs.errors import InputError
+from common.errors import InputError
 from envs.optima.batched import OptimaEnv
 from envs.optima.evaluation import score, value
 from envs.optima.market_making import (

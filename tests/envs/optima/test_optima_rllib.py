@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from algos.team_env import make_team_env
-from envs.errors import InputError
+from common.errors import InputError
 from envs.optima.batched import OptimaEnv
 from envs.optima.catalog import CATALOG
 from envs.optima.rllib import KnownMarketEnv

@@ -12,14 +12,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from common.files import read_json
 from experiments import evaluate
-from experiments.cli import exit_code
+from experiments.command_line import exit_code
 from experiments.evaluation import runs
 from experiments.evaluation.folds import Fold
 from experiments.evaluation.runs import Job, jobs, run_jobs
-from experiments.recovery.stopping import AGAIN_S
-from experiments.reporting.files import read_json
-from experiments.run_record import read_run_record
+from experiments.recovery.signals import AGAIN_S
+from experiments.runs.record import read_run_record
 
 SMALL = ["--data.synthetic.num-assets", "3", "--data.synthetic.num-bars", "900", "--floor.horizon-bars", "20"]
 
@@ -140,7 +140,7 @@ def test_runs_are_under_way_beside_each_other_and_no_more_than_were_asked_for(tm
 WALK = """
 import pathlib, sys
 from experiments import evaluate
-from experiments.cli import main
+from experiments.command_line import main
 from experiments.evaluation import runs
 runs.VERB = pathlib.Path(sys.argv[1])
 main(evaluate.run, sys.argv[2:])

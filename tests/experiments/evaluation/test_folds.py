@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.errors import InputError
 from envs.bar_data import Bars
 from envs.bars import DataConfig, split_bars
-from envs.errors import InputError
 from experiments.evaluation.folds import walk_forward
 
 

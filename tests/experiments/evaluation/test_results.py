@@ -5,7 +5,7 @@ from scipy.stats import norm
 
 from envs.metrics import expected_max_sharpe, sharpe_ratio, sharpe_standard_error
 from experiments.evaluation.results import Course, as_json, evaluated, stitched
-from experiments.intervals import interval
+from experiments.reporting.intervals import interval
 
 YEAR = 252
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from envs.errors import InputError
+from common.errors import InputError
 from experiments.recovery.lock import LOCK_FILE, is_held_by_another, run_lock
 
 ROOT = Path(__file__).resolve().parents[3]

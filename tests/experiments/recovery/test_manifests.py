@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from algos.settled import Settled
+from common.disk import Settled
 from experiments.recovery import manifests
+from experiments.recovery.checkpoints import TrialCheckpoints
 from experiments.recovery.manifests import MANIFEST_FILE, MARKER_FILE, find_damage, folder_bytes, seal
-from experiments.recovery.shelf import CheckpointShelf
 
 
 @pytest.fixture
@@ -129,8 +129,8 @@ def test_what_cannot_be_read_now_is_neither_damaged_nor_set_aside(sealed, monkey
     with monkeypatch.context() as patch:
         patch.setattr(manifests, place, unread)
         with pytest.raises(OSError, match=re.escape(os.strerror(code))):
-            CheckpointShelf(sealed.parent).newest_valid()
-    assert CheckpointShelf(sealed.parent).newest_valid() == sealed
+            TrialCheckpoints(sealed.parent).newest_valid()
+    assert TrialCheckpoints(sealed.parent).newest_valid() == sealed
 
 
 @pytest.fixture

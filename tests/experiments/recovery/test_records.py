@@ -109,7 +109,7 @@ def test_replacement_that_is_cut_short_keeps_the_old_records(trial, monkeypatch)
         raise KeyboardInterrupt
 
     before = (trial / "result.json").read_bytes()
-    monkeypatch.setattr("experiments.reporting.files.os.replace", killed)
+    monkeypatch.setattr("common.files.os.replace", killed)
     with pytest.raises(KeyboardInterrupt):
         truncate_records(trial, 2)
     assert (trial / "result.json").read_bytes() == before

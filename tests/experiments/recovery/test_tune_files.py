@@ -11,9 +11,9 @@ import pytest
 from ray.tune import FailureConfig, RunConfig, Tuner
 from tune_plans import DRAWN, ENDED, NAMES, OLDER, SETTINGS, STATE, TRIAL, plan, write_config, write_tune_files
 
-from envs.errors import InputError
+from common.errors import InputError
+from common.files import WriteError, write_json
 from experiments.recovery import tune_files
-from experiments.recovery.places import restorable
 from experiments.recovery.tune_files import (
     COPIES_FILE,
     find_tune_damage,
@@ -23,7 +23,7 @@ from experiments.recovery.tune_files import (
     set_damaged_aside,
     settings_in_plan,
 )
-from experiments.reporting.files import WriteError, write_json
+from experiments.remote.addresses import restorable
 from experiments.tuning.loggers import RecordLogger
 from experiments.tuning.monitor import RunMonitor
 

@@ -6,16 +6,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from envs.errors import InputError
+from common.errors import InputError
+from common.files import write_json
 from envs.optima.catalog import make_problem
 from envs.optima.evaluation import best_action_size
 from envs.optima.floor_merton import FloorMertonConfig
 from envs.optima.merton import MertonConfig
 from experiments import score
-from experiments.algorithm_names import SECTION_OF_ALGO
-from experiments.intervals import interval
-from experiments.layers import merge
-from experiments.reporting.files import write_json
+from experiments.reporting.intervals import interval
 from experiments.scoring import learning, settings, table, training
 from experiments.scoring.page import FROM, PAGE, TO, no_cells, publish, scores_page, settings_digest
 from experiments.scoring.settings import market_settings
@@ -23,6 +21,8 @@ from experiments.scoring.standing import GAMES, KNOWN, SEEDS, STANDING, Goal, Ro
 from experiments.scoring.table import table_cells
 from experiments.scoring.training import RESULT_FILE, is_done
 from experiments.scoring.yardsticks import make_yardstick
+from experiments.settings.algorithm_names import SECTION_OF_ALGO
+from experiments.settings.layers import merge
 
 
 def record_of(learned):

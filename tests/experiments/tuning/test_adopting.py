@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from runs import config_of, make_run
+from sample_runs import config_of, make_run
 
-from envs.errors import InputError
-from experiments.models import find_model
+from common.errors import InputError
+from common.files import WriteError
 from experiments.recovery.manifests import find_damage, seal
-from experiments.reporting.files import WriteError
-from experiments.run_files import BRANCH_FOLDER
+from experiments.recovery.names import BRANCH_FOLDER
+from experiments.runs.models import find_model
 from experiments.tuning import branching
 
 

@@ -1,17 +1,16 @@
 """From a run's settings, presets and search spaces to RLlib's."""
 
 import pytest
-from runs import SMALL, config_of
+from sample_runs import SMALL, config_of
 
-from algos.errors import IncompatibleError
-from envs.errors import InputError
+from common.errors import IncompatibleError, InputError
 from envs.market import build_market
-from experiments.config import RunConfig, config_from_json, floor_spec, parse_run, preset_names
-from experiments.layers import merge, nested
-from experiments.settings import settings_of
+from experiments.search.spaces import SPACES, search_space
+from experiments.settings.fields import settings_of
+from experiments.settings.layers import merge, nested
+from experiments.settings.run_config import RunConfig, config_from_json, floor_spec, parse_run, preset_names
 from experiments.tuning.algorithms import MOST_STEPS, SHARED, algorithm_config, check_algorithm
-from experiments.tuning.disk import predict_disk_use
-from experiments.tuning.spaces import SPACES, search_space
+from experiments.tuning.disk_use import predict_disk_use
 
 
 @pytest.mark.parametrize("algo", sorted(SPACES))

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from algos.maddpg.config import MADDPGSettings
-from experiments.config import RunConfig
-from experiments.settings import settings_of
+from experiments.settings.fields import settings_of
+from experiments.settings.run_config import RunConfig
 from experiments.tuning.branching import MAY_DIFFER, differences
 
 

@@ -6,12 +6,11 @@ import shutil
 import pytest
 from clocked import Clocked
 from ray.tune.trainable import Trainable
-from runs import config_of
+from sample_runs import config_of
 from trials import lines_of, trial_in
 
-from algos.errors import IncompatibleError
-from envs.errors import InputError
-from experiments.recovery.shelf import CheckpointShelf
+from common.errors import IncompatibleError, InputError
+from experiments.recovery.checkpoints import TrialCheckpoints
 from experiments.tuning.monitor import RunMonitor, write_summary
 from experiments.tuning.resume import check_checkpoints
 
@@ -20,7 +19,7 @@ from experiments.tuning.resume import check_checkpoints
 def trainable(tmp_path, monkeypatch):
     """A new process of a run in ``dow``; ``gone_on_from`` says which checkpoints it has loaded."""
     made = Clocked(config_of("qmix"), [])
-    made._run_folder, made._shelf = tmp_path / "dow", CheckpointShelf(tmp_path / "dow" / "trial_0")
+    made._run_folder, made._checkpoints = tmp_path / "dow", TrialCheckpoints(tmp_path / "dow" / "trial_0")
     made._resume_from, made._is_branch, made._has_loaded = None, False, False
     made.gone_on_from = []
     monkeypatch.setattr(made, "_continue_from", made.gone_on_from.append)
@@ -32,13 +31,13 @@ def publish(trainable, name="checkpoint_000000", **state):
         (folder / "run_state.json").write_text(json.dumps({"best": None, "iteration": 2, **state}))
         (folder / "checkpoint_meta.json").write_text('{"is_best": false}')
 
-    return trainable._shelf.publish(write, path=trainable._shelf.folder / name)
+    return trainable._checkpoints.publish(write, path=trainable._checkpoints.folder / name)
 
 
 def write_records(trainable, *, count):
-    trainable._shelf.folder.mkdir(parents=True, exist_ok=True)
+    trainable._checkpoints.folder.mkdir(parents=True, exist_ok=True)
     lines = [{"training_iteration": i, "should_checkpoint": i % 2 == 0} for i in range(1, count + 1)]
-    (trainable._shelf.folder / "result.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (trainable._checkpoints.folder / "result.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 def begin_step(trainable):
@@ -103,9 +102,9 @@ def test_checkpoint_that_is_named_is_verified(trainable, has_newer):
 def test_checkpoint_of_another_folder_is_verified(trainable, tmp_path, monkeypatch, damaged):
     loaded = []
     monkeypatch.setattr(Trainable, "restore", lambda self, path: loaded.append(path))
-    here, trainable._shelf = trainable._shelf, CheckpointShelf(tmp_path / "elsewhere")
+    here, trainable._checkpoints = trainable._checkpoints, TrialCheckpoints(tmp_path / "elsewhere")
     other = publish(trainable)
-    trainable._shelf = here
+    trainable._checkpoints = here
     if damaged is None:
         trainable.restore(str(other))
         assert loaded == [str(other)]

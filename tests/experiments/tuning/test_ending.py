@@ -2,9 +2,9 @@ import json
 
 import pytest
 
-from envs.errors import InputError
-from experiments.recovery.lease import LostLeaseError
-from experiments.reporting.files import WriteError
+from common.errors import InputError
+from common.files import WriteError
+from experiments.remote.lease import LostLeaseError
 from experiments.tuning import ending
 from experiments.tuning.ending import ended_in_store, repeat_backtest
 
@@ -72,10 +72,10 @@ def test_damaged_results_that_cannot_be_set_aside_are_named(out, monkeypatch):
 
 
 @pytest.fixture
-def vault(tmp_path, monkeypatch):
-    """The vault of a run that has begun; its store answers what is set."""
+def mirror(tmp_path, monkeypatch):
+    """The mirror of a run that has begun; its store answers what is set."""
 
-    class Vault:
+    class Mirror:
         folder, pushed, answer = tmp_path, 0, None
 
         def push_all(self):
@@ -84,9 +84,9 @@ def vault(tmp_path, monkeypatch):
                 raise self.answer
 
     (tmp_path / "config.json").write_text("{}")
-    vault = Vault()
-    monkeypatch.setattr(ending, "run_vault", lambda config: vault)
-    return vault
+    mirror = Mirror()
+    monkeypatch.setattr(ending, "run_mirror", lambda config: mirror)
+    return mirror
 
 
 def fail():
@@ -94,19 +94,19 @@ def fail():
 
 
 @pytest.mark.parametrize("code", [0, 1, 130])
-def test_all_is_brought_to_the_store_whichever_way_a_run_ends(vault, code):
+def test_all_is_brought_to_the_store_whichever_way_a_run_ends(mirror, code):
     assert ended_in_store(None, lambda: code) == code
-    assert vault.pushed == 1
+    assert mirror.pushed == 1
 
 
-def test_all_is_brought_to_the_store_after_an_error(vault):
+def test_all_is_brought_to_the_store_after_an_error(mirror):
     with pytest.raises(RuntimeError, match="a worker has died"):
         ended_in_store(None, fail)
-    assert vault.pushed == 1
+    assert mirror.pushed == 1
 
 
-def test_a_store_that_does_not_answer_does_not_hide_what_has_failed(vault, capsys):
-    vault.answer = OSError("no answer\nand more")
+def test_a_store_that_does_not_answer_does_not_hide_what_has_failed(mirror, capsys):
+    mirror.answer = OSError("no answer\nand more")
     with pytest.raises(RuntimeError, match="a worker has died"):
         ended_in_store(None, fail)
     assert ended_in_store(None, lambda: 1) == 1
@@ -116,21 +116,21 @@ def test_a_store_that_does_not_answer_does_not_hide_what_has_failed(vault, capsy
 
 
 @pytest.mark.parametrize("code", [0, 130])
-def test_a_store_that_does_not_answer_is_the_failure_where_nothing_else_has_failed(vault, code):
-    vault.answer = OSError("no answer")
+def test_a_store_that_does_not_answer_is_the_failure_where_nothing_else_has_failed(mirror, code):
+    mirror.answer = OSError("no answer")
     with pytest.raises(WriteError, match=r"did not take the last files \(no answer\).* the same command brings them"):
         ended_in_store(None, lambda: code)
 
 
-def test_a_run_that_another_machine_has_taken_over_says_so_at_the_end(vault):
-    vault.answer = LostLeaseError("s3://b/dow has been taken over by process 7 on elsewhere")
+def test_a_run_that_another_machine_has_taken_over_says_so_at_the_end(mirror):
+    mirror.answer = LostLeaseError("s3://b/dow has been taken over by process 7 on elsewhere")
     with pytest.raises(WriteError, match="taken over by process 7 on elsewhere; the last files are in") as caught:
         ended_in_store(None, lambda: 130)
     assert "the same command" not in str(caught.value)
 
 
-def test_of_a_run_that_was_refused_before_it_began_nothing_is_brought_to_the_store(vault):
-    (vault.folder / "config.json").unlink()
+def test_of_a_run_that_was_refused_before_it_began_nothing_is_brought_to_the_store(mirror):
+    (mirror.folder / "config.json").unlink()
     with pytest.raises(RuntimeError):
         ended_in_store(None, fail)
-    assert vault.pushed == 0
+    assert mirror.pushed == 0

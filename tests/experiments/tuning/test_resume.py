@@ -5,20 +5,20 @@ import shutil
 from dataclasses import replace
 
 import pytest
-from runs import SMALL, make_run
+from sample_runs import SMALL, make_run
 from trials import folder_of
 from tune_plans import plan, write_tune_files
 
-from envs.errors import InputError
-from experiments.cli import exit_code
-from experiments.config import config_from_json, config_to_json, parse_run, run_folder, run_vault
+from common.errors import InputError
+from experiments.command_line import exit_code
 from experiments.recovery.manifests import find_damage
+from experiments.recovery.names import SEARCH_FILE
 from experiments.run import run as start
-from experiments.run_files import SEARCH_FILE
-from experiments.run_record import name_of_run, read_run_record, write_run_record
+from experiments.runs.record import name_of_run, read_run_record, write_run_record
+from experiments.search.record import SearchRecord, TrialRecord
+from experiments.settings.run_config import config_from_json, config_to_json, parse_run, run_folder, run_mirror
 from experiments.tuning import resume
 from experiments.tuning.monitor import write_summary
-from experiments.tuning.search_record import SearchRecord, TrialRecord
 
 
 @pytest.fixture
@@ -151,7 +151,7 @@ def test_search_is_complete_when_it_has_the_trials_that_are_asked_for(search):
 @pytest.mark.parametrize("words", [[], ["--search.num-trials", "6"]])
 def test_search_that_is_carried_on_keeps_its_checkpoint_metric(search, monkeypatch, words):
     seen = []
-    monkeypatch.setattr("experiments.tuning.search.search", lambda config, market, fixed: seen.append(config) or 0)
+    monkeypatch.setattr("experiments.search.search.search", lambda config, market, fixed: seen.append(config) or 0)
     config = replace(search, checkpoint_metric="turnover", checkpoint_mode="min")
     record = read_run_record(run_folder(config))
     write_run_record(**{**vars(record), "folder": record.folder, "config": config_to_json(config)})
@@ -291,50 +291,50 @@ def stored(tmp_path, monkeypatch):
     """A run in a store, which here is a folder, and the address of one of its checkpoints."""
     monkeypatch.setenv("TRADING_FLOOR_WORK", str(tmp_path / "work"))
     run = replace(make_run(tmp_path / "dow"), storage=f"file://{tmp_path}/store")
-    vault = run_vault(run)
+    mirror = run_mirror(run)
     for path in (tmp_path / "dow").glob("checkpoint_*"):
         shutil.move(path, tmp_path / "dow" / "trial_0" / path.name)
-    shutil.copytree(tmp_path / "dow", vault.folder)
-    write_summary(vault.folder, {"status": "running", "latest_checkpoint": "trial_0/checkpoint_000003"})
-    record = read_run_record(vault.folder)
+    shutil.copytree(tmp_path / "dow", mirror.folder)
+    write_summary(mirror.folder, {"status": "running", "latest_checkpoint": "trial_0/checkpoint_000003"})
+    record = read_run_record(mirror.folder)
     write_run_record(**{**vars(record), "config": config_to_json(run)})
-    vault.push_files()
-    for path in sorted(vault.folder.glob("trial_0/checkpoint_*")):
-        vault.push_checkpoint(path)
-    return vault, f"{vault.address}/trial_0/checkpoint_000001"
+    mirror.push_files()
+    for path in sorted(mirror.folder.glob("trial_0/checkpoint_*")):
+        mirror.push_checkpoint(path)
+    return mirror, f"{mirror.address}/trial_0/checkpoint_000001"
 
 
 def test_same_command_again_goes_on_where_the_named_checkpoint_is_in_a_store(stored, capsys):
-    vault, named = stored
+    mirror, named = stored
     config, _ = parse_run(["--resume", named])
-    assert (config.storage, config.name) == (vault.address.removesuffix("/dow"), "dow")
+    assert (config.storage, config.name) == (mirror.address.removesuffix("/dow"), "dow")
     before = resume.named_checkpoint(config)
     assert before["checkpoint"] == "trial_0/checkpoint_000001"
-    write_run_record(**{**vars(read_run_record(vault.folder)), "resume_from": before})
-    vault.push_files()
+    write_run_record(**{**vars(read_run_record(mirror.folder)), "resume_from": before})
+    mirror.push_files()
     for is_there in (True, False):  # at last retention has deleted it, here and in the store
         if not is_there:
-            shutil.rmtree(vault.folder / before["checkpoint"])
-            vault.store.delete_all(before["checkpoint"])
+            shutil.rmtree(mirror.folder / before["checkpoint"])
+            mirror.store.delete_all(before["checkpoint"])
         assert resume.named_checkpoint(parse_run(["--resume", named])[0]) is None
         assert "was gone back to before" in capsys.readouterr().out
-    assert resume.named_checkpoint(parse_run(["--resume", vault.address])[0]) is None, "the run itself"
+    assert resume.named_checkpoint(parse_run(["--resume", mirror.address])[0]) is None, "the run itself"
 
 
 def test_named_checkpoint_in_a_store_is_brought_to_another_machine_until_one_follows_it(stored, tmp_path, monkeypatch):
-    vault, named = stored
+    mirror, named = stored
     before = resume.named_checkpoint(parse_run(["--resume", named])[0])
-    write_run_record(**{**vars(read_run_record(vault.folder)), "resume_from": before})
-    vault.push_files()
+    write_run_record(**{**vars(read_run_record(mirror.folder)), "resume_from": before})
+    mirror.push_files()
     monkeypatch.setenv("TRADING_FLOOR_WORK", str(tmp_path / "other"))
-    for words in (["--resume", named], ["--storage", vault.address.removesuffix("/dow"), "--name", "dow"]):
+    for words in (["--resume", named], ["--storage", mirror.address.removesuffix("/dow"), "--name", "dow"]):
         config, _ = parse_run(words)
         there = run_folder(config) / before["checkpoint"]
         assert find_damage(there) == []
         (there / "checkpoint_meta.json").write_text("{}")
-        said = resume.check_checkpoints(run_folder(config), vault=run_vault(config))
+        said = resume.check_checkpoints(run_folder(config), mirror=run_mirror(config))
         assert find_damage(there) == []
-        assert f"{there.name} is brought back from {vault.address}, where it is whole" in said
+        assert f"{there.name} is brought back from {mirror.address}, where it is whole" in said
         assert (there.with_name(f"damaged-{there.name}") / "checkpoint_meta.json").read_text() == "{}"
         shutil.rmtree(tmp_path / "other")
 

@@ -7,11 +7,11 @@ from threading import Event, Thread
 import pytest
 from clocked import Clocked
 from ray.rllib.algorithms.algorithm import Algorithm
-from runs import config_of
+from sample_runs import config_of
 
 from algos.learner import NonFiniteLossError
-from experiments.recovery.scribe import Scribe
-from experiments.recovery.shelf import CheckpointShelf
+from experiments.recovery.checkpoints import TrialCheckpoints
+from experiments.recovery.writer import Scribe
 from experiments.tuning.monitor import why_unsaved
 
 
@@ -69,19 +69,19 @@ def saved(trainable):
 
 def test_full_disk_during_a_save_does_not_end_the_training(tmp_path, full_disk, capsys):
     trainable = Clocked(config_of("qmix", keep=1), [])
-    trainable._shelf = CheckpointShelf(tmp_path)
+    trainable._checkpoints = TrialCheckpoints(tmp_path)
     first = saved(trainable).checkpoint
     with full_disk():
         saved(trainable)
     assert "training goes on" in capsys.readouterr().err
-    assert [str(path) for path in trainable._shelf.published()] == [first.path]
+    assert [str(path) for path in trainable._checkpoints.published()] == [first.path]
     saved(trainable)
-    assert [path.name for path in trainable._shelf.published()] == ["checkpoint_000001"], "keep=1 keeps one"
+    assert [path.name for path in trainable._checkpoints.published()] == ["checkpoint_000001"], "keep=1 keeps one"
 
 
 def test_best_checkpoint_that_could_not_be_saved_does_not_count(clocked, tmp_path, full_disk):
     trainable = Clocked(config_of("qmix", episodes=16, checkpoint_interval=4), [1.0, 9.0, 5.0, 2.0])
-    trainable._shelf = CheckpointShelf(tmp_path)
+    trainable._checkpoints = TrialCheckpoints(tmp_path)
     kept = []
     for due in range(4):
         with full_disk() if due == 1 else nullcontext():
@@ -94,7 +94,7 @@ def test_best_checkpoint_that_could_not_be_saved_does_not_count(clocked, tmp_pat
 
 def test_reason_of_a_failed_save_is_left_for_the_process_that_has_a_screen(clocked, tmp_path, full_disk):
     trainable = Clocked(config_of("qmix", episodes=400), [1.0, 2.0, 3.0])
-    trainable._shelf = CheckpointShelf(tmp_path)
+    trainable._checkpoints = TrialCheckpoints(tmp_path)
     with full_disk():
         saved(trainable)
     assert "No space left" in (tmp_path / "save_error.txt").read_text()
@@ -106,11 +106,11 @@ def test_reason_of_a_failed_save_is_left_for_the_process_that_has_a_screen(clock
 
 def test_training_goes_on_while_a_checkpoint_is_published_and_reports_nothing_before_it_is_there(clocked, tmp_path):
     trainable, may_end = Clocked(config_of("qmix", episodes=400), [1.0] * 9), Event()
-    trainable._shelf = CheckpointShelf(tmp_path)
+    trainable._checkpoints = TrialCheckpoints(tmp_path)
     trainable.slow = may_end
     taken = trainable.save()
     assert taken.checkpoint.path.endswith("checkpoint_000000")
-    assert trainable._shelf.published() == []
+    assert trainable._checkpoints.published() == []
     before, reported = trainable.ended, []
     training = Thread(target=lambda: reported.append(trainable.step()))
     training.start()
@@ -120,21 +120,21 @@ def test_training_goes_on_while_a_checkpoint_is_published_and_reports_nothing_be
     assert reported == []
     may_end.set()
     training.join()
-    assert [path.name for path in trainable._shelf.published()] == ["checkpoint_000000"]
+    assert [path.name for path in trainable._checkpoints.published()] == ["checkpoint_000000"]
     assert reported[0]["episodes"] == 4
 
 
 @pytest.mark.parametrize("settings", [{"episodes": 4}, {"search": {"num_trials": 2}}], ids=["last", "search"])
 def test_last_checkpoint_and_those_of_a_search_are_there_when_save_returns(clocked, tmp_path, settings):
     trainable = Clocked(config_of("qmix", **settings), [1.0] * 9)
-    trainable._shelf = CheckpointShelf(tmp_path)
+    trainable._checkpoints = TrialCheckpoints(tmp_path)
     trainable.step()
     assert Path(trainable.save().checkpoint.path).is_dir()
 
 
 def test_snapshot_is_of_the_instant_it_was_taken_at(clocked, tmp_path):
     trainable = Clocked(config_of("qmix", episodes=400), [1.0] * 9)
-    trainable._shelf = CheckpointShelf(tmp_path)
+    trainable._checkpoints = TrialCheckpoints(tmp_path)
     trainable.slow = Event()
     trainable.step()
     trainable.save()
@@ -145,7 +145,7 @@ def test_snapshot_is_of_the_instant_it_was_taken_at(clocked, tmp_path):
 
 
 class SilentStore:
-    """A vault whose store does not answer."""
+    """A mirror whose store does not answer."""
 
     def push_files(self):
         raise OSError("no answer")
@@ -159,11 +159,11 @@ class SilentStore:
 
 def test_checkpoint_that_the_store_does_not_take_is_saved_all_the_same(clocked, tmp_path):
     trainable = Clocked(config_of("qmix", episodes=400, checkpoint_interval=4, keep=1), [9.0, 7.0, 5.0])
-    trainable._shelf, trainable._vault = CheckpointShelf(tmp_path), SilentStore()
+    trainable._checkpoints, trainable._mirror = TrialCheckpoints(tmp_path), SilentStore()
     for _ in range(2):
         trainable.step()
         saved(trainable)
-    assert [path.name for path in trainable._shelf.published()] == ["checkpoint_000000", "checkpoint_000001"]
+    assert [path.name for path in trainable._checkpoints.published()] == ["checkpoint_000000", "checkpoint_000001"]
     assert why_unsaved(tmp_path, 8) is None
     assert trainable._best == 9.0
     assert trainable.step()["save_error"] == "the checkpoint is not in the store yet (no answer)"
@@ -175,12 +175,12 @@ def test_checkpoint_that_the_store_does_not_take_is_saved_all_the_same(clocked, 
 )
 def test_what_fails_after_a_checkpoint_is_there_is_told_and_nothing_is_deleted(clocked, tmp_path, busy, step, said):
     trainable = Clocked(config_of("qmix", episodes=400, checkpoint_interval=4, keep=1), [5.0, 9.0, 7.0, 7.0])
-    trainable._shelf = CheckpointShelf(tmp_path)
+    trainable._checkpoints = TrialCheckpoints(tmp_path)
     with busy(step):
         for _ in range(2):
             trainable.step()
             saved(trainable)
-    assert [path.name for path in trainable._shelf.published()] == ["checkpoint_000000", "checkpoint_000001"]
+    assert [path.name for path in trainable._checkpoints.published()] == ["checkpoint_000000", "checkpoint_000001"]
     assert trainable.step()["save_error"] == said
     assert why_unsaved(tmp_path, 8) is None
 
@@ -189,7 +189,7 @@ def test_reason_of_a_failed_save_is_taken_back_although_old_checkpoints_cannot_b
     clocked, tmp_path, full_disk, busy
 ):
     trainable = Clocked(config_of("qmix", episodes=400), [1.0] * 9)
-    trainable._shelf = CheckpointShelf(tmp_path)
+    trainable._checkpoints = TrialCheckpoints(tmp_path)
     with full_disk():
         saved(trainable)
     with busy("prune"):
@@ -200,7 +200,7 @@ def test_reason_of_a_failed_save_is_taken_back_although_old_checkpoints_cannot_b
 def test_what_the_disk_refuses_the_process_that_writes_is_told_and_training_goes_on(clocked, tmp_path, capsys):
     (tmp_path / "file").write_text("where the trial's folder should be")
     trainable = Clocked(config_of("qmix", episodes=400), [1.0] * 9)
-    trainable._shelf = CheckpointShelf(tmp_path / "file")
+    trainable._checkpoints = TrialCheckpoints(tmp_path / "file")
     saved(trainable)
     assert f"could not save a checkpoint ([Errno 17] File exists: '{tmp_path}/file')" in capsys.readouterr().err
     assert "File exists" in trainable.step()["save_error"]
@@ -208,7 +208,7 @@ def test_what_the_disk_refuses_the_process_that_writes_is_told_and_training_goes
 
 def test_process_that_cannot_be_started_is_a_save_that_failed(clocked, tmp_path, monkeypatch, capsys):
     trainable = Clocked(config_of("qmix", episodes=400), [1.0] * 9)
-    trainable._shelf = CheckpointShelf(tmp_path)
+    trainable._checkpoints = TrialCheckpoints(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(subprocess, "Popen", lambda *_, **__: (_ for _ in ()).throw(BlockingIOError(11, "no process")))
         assert trainable.save().checkpoint is None
@@ -220,7 +220,7 @@ def test_process_that_writes_ends_with_the_trainable_that_can_be_stopped_twice(c
     stopped = []
     monkeypatch.setattr(Algorithm, "cleanup", lambda self: stopped.append(self))
     trainable = Clocked(config_of("qmix", episodes=400), [1.0] * 9)
-    trainable._shelf = CheckpointShelf(tmp_path)
+    trainable._checkpoints = TrialCheckpoints(tmp_path)
     trainable.save()
     process = trainable._scribe._process
     for _ in range(2):
@@ -232,18 +232,18 @@ def test_process_that_writes_ends_with_the_trainable_that_can_be_stopped_twice(c
 
 def test_old_checkpoint_that_cannot_be_deleted_does_not_undo_the_newest(clocked, tmp_path, busy):
     trainable = Clocked(config_of("qmix", episodes=400, checkpoint_interval=4), [5.0, 9.0, 7.0, 7.0])
-    trainable._shelf, kept = CheckpointShelf(tmp_path), []
+    trainable._checkpoints, kept = TrialCheckpoints(tmp_path), []
     for due in range(3):
         with busy("prune") if due == 1 else nullcontext():
             kept.append(trainable.step()["is_best"])
             saved(trainable)
     assert kept == [True, True, False], "9 is there, so 7 is not the best"
-    assert trainable.previous_checkpoint == trainable._shelf.published()[-1]
+    assert trainable.previous_checkpoint == trainable._checkpoints.published()[-1]
 
 
 def test_loss_that_is_not_finite_says_so_whatever_became_of_the_save_before(clocked, tmp_path, full_disk, monkeypatch):
     trainable = Clocked(config_of("qmix", episodes=400), [1.0] * 9)
-    trainable._shelf, trainable.slow = CheckpointShelf(tmp_path), Event()
+    trainable._checkpoints, trainable.slow = TrialCheckpoints(tmp_path), Event()
     trainable.step()
     with full_disk():
         trainable.save()
@@ -256,7 +256,7 @@ def test_loss_that_is_not_finite_says_so_whatever_became_of_the_save_before(cloc
 
 def test_error_in_training_is_not_hidden_by_one_in_saving(clocked, tmp_path, monkeypatch):
     trainable = Clocked(config_of("qmix", episodes=400), [1.0] * 9)
-    trainable._shelf = CheckpointShelf(tmp_path)
+    trainable._checkpoints = TrialCheckpoints(tmp_path)
     trainable.step()
     monkeypatch.setattr(Scribe, "publish", lambda *_: (_ for _ in ()).throw(KeyError("saving")))
     trainable.save()

@@ -1,0 +1,33 @@
+"""Errors that a person caused and a person can mend, each one clear line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """Bad input from the user: a file, a table, a setting, a name.
+
+    The message is one clear line that names the file, row, column or setting and says what to do. Command-line verbs
+    print it without a traceback and exit with code 2; every other exception is a fault of the program.
+    """
+
+
+class IncompatibleError(ValueError):
+    """A checkpoint, environment or setting does not fit the algorithm; the message says what differs and what to do."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Say which known name was probably meant, as the end of an error message.
+
+    Args:
+        name: What the user wrote.
+        known: The names that exist.
+
+    Returns:
+        ``" (did you mean 'close'?)"`` where a known name is near, ignoring case, else an empty string.
+    """
+    by_lower = {item.lower(): item for item in known}
+    found = difflib.get_close_matches(name.lower(), list(by_lower), n=1, cutoff=0.6)
+    return f" (did you mean {by_lower[found[0]]!r}?)" if found else ""

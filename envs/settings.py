@@ -1,6 +1,0 @@
-"""How every group of settings of a floor is checked."""
-
-from pydantic import ConfigDict
-
-STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
-"""Nothing that is misspelt, and no number without an end; a setting that may be infinite would say so in its type."""

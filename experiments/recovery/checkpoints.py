@@ -1,0 +1,252 @@
+"""TrialCheckpoints: the numbered checkpoints of one trial, published whole, verified, kept and set aside."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from common.disk import Settled, to_disk
+from experiments.recovery.manifests import find_damage, seal
+from experiments.recovery.names import BEST_FOLDER, META_FILE, PROGRESS_FILE, RECORD_FILE, RESULT_FILE, STATE_FILE
+
+PREFIX = "checkpoint_"
+STAGED_PREFIX = ".publishing-"
+DAMAGED_PREFIX = "damaged-"
+OVERTAKEN_PREFIX = "overtaken-"
+"""Of checkpoints that are whole, but of a course of the run that another machine has not gone on with."""
+_NAME = re.compile(rf"^(?:{DAMAGED_PREFIX}|{OVERTAKEN_PREFIX})?{PREFIX}(\d{{6}}|[1-9]\d{{6,}})(?:-\d+)?$")
+
+
+def checkpoint_number(name: str) -> int:
+    """The number in the name of a checkpoint, one that was set aside included; -1 in any other name."""
+    found = _NAME.match(name)
+    return int(found.group(1)) if found else -1
+
+
+@dataclass(frozen=True)
+class TrialCheckpoints:
+    """The checkpoints of one trial.
+
+    Attributes:
+        folder: The trial's folder.
+    """
+
+    folder: Path
+
+    def published(self) -> list[Path]:
+        """Checkpoint folders under their final names, oldest first; not verified."""
+        return [self.folder / name for name in self._folders(PREFIX) if checkpoint_number(name) >= 0]
+
+    def damaged(self) -> list[Path]:
+        """Folders that were set aside."""
+        return [self.folder / name for name in self._folders(f"{DAMAGED_PREFIX}{PREFIX}")]
+
+    def overtaken(self) -> list[Path]:
+        """Folders of a course of the run that another machine has not gone on with."""
+        return [self.folder / name for name in self._folders(f"{OVERTAKEN_PREFIX}{PREFIX}")]
+
+    def _folders(self, prefix: str) -> list[str]:
+        """Names of the folders that begin so, by their numbers."""
+        try:
+            with os.scandir(self.folder) as entries:
+                names = [entry.name for entry in entries if entry.name.startswith(prefix) and entry.is_dir()]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return sorted(names, key=lambda name: (checkpoint_number(name), name))
+
+    def next_path(self) -> Path:
+        """Name of the next checkpoint; numbers are never used twice, not even those of damaged folders."""
+        number = max(map(checkpoint_number, self._folders("")), default=-1) + 1
+        return self.folder / f"{PREFIX}{number:06d}"
+
+    def publish(
+        self,
+        write: Callable[[Path], Mapping[str, Settled] | None],
+        *,
+        previous: Path | None = None,
+        path: Path | None = None,
+        confirm: Callable[[], None] | None = None,
+    ) -> Path:
+        """Write a checkpoint aside, seal it, and give it its name in one step.
+
+        A kill at any moment leaves either the whole checkpoint under its name or nothing under it. The records of the
+        iterations before it are on the disk before it has its name.
+
+        Args:
+            write: Fills an empty folder, and may return what files hold that it has brought to the disk.
+            previous: A checkpoint that it may hold links to.
+            path: Its final name, which nothing has; by default the next one.
+            confirm: Called when all is written, before it gets its name; what it raises ends the publishing.
+
+        Returns:
+            The published folder.
+
+        Raises:
+            OSError: if it cannot be written; what was published before is untouched.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.sweep()
+        final = path or self.next_path()
+        staged = self.folder / f"{STAGED_PREFIX}{final.name}"
+        try:
+            staged.mkdir()
+            settled = write(staged)
+            seal(staged, previous=previous, settled=settled)
+            for record in filter(Path.is_file, (self.folder / RESULT_FILE, self.folder / PROGRESS_FILE)):
+                to_disk(record)
+            if confirm is not None:
+                confirm()
+            os.rename(staged, final)
+        except BaseException:
+            _delete(staged)
+            raise
+        return final
+
+    def settle(self) -> None:
+        """Bring the names of the checkpoints to disk: until then a power cut may take back the last ones.
+
+        Raises:
+            OSError: if the disk does not take them.
+        """
+        to_disk(self.folder)
+
+    def newest_valid(self, report: Callable[[str], None] = print) -> Path | None:
+        """Verify from the newest down; set damaged folders aside, and return the first that is whole.
+
+        Args:
+            report: Told one line about each damaged folder.
+        """
+        for path in reversed(self.published()):
+            damage = find_damage(path)
+            if not damage:
+                return path
+            aside = self.set_aside(path)
+            more = f" (and {len(damage) - 1} more)" if len(damage) > 1 else ""
+            report(f"checkpoint {path.name} is damaged, {damage[0]}{more}: set aside as {aside.name}")
+        return None
+
+    def set_aside(self, path: Path, *, prefix: str = DAMAGED_PREFIX) -> Path:
+        """Rename a folder so that its name says what is wrong with it; nothing is deleted."""
+        return rename_aside(path, prefix=prefix)
+
+    def owed_best(self) -> Path | None:
+        """The checkpoint that ``best_checkpoint`` should be a copy of and is not yet; None where it is.
+
+        That one is gone, does not say what it is, or was taken before the newest checkpoint that was the best of its
+        time.
+        """
+        was_best = next((path for path in reversed(self.published()) if read_meta(path).get("is_best")), None)
+        if was_best is None:
+            return None
+        kept, newest = (_taken(read_meta(path)) for path in (self.folder / BEST_FOLDER, was_best))
+        return was_best if newest > kept else None
+
+    def prune(self, keep: int, *, keep_every: int | None = None) -> list[Path]:
+        """Delete the oldest checkpoints, but for the best one where it has not been copied yet.
+
+        Args:
+            keep: How many of the newest stay, at least 1.
+            keep_every: Every so manieth stays for the record, by number.
+
+        Returns:
+            What was deleted.
+        """
+        deleted = self.prunable(keep, keep_every=keep_every)
+        for path in deleted:
+            doomed = path.with_name(f"{STAGED_PREFIX}deleting-{path.name}")
+            os.rename(path, doomed)  # never a half-deleted folder under a checkpoint's name
+            _delete(doomed)
+        return deleted
+
+    def prunable(self, keep: int, *, keep_every: int | None = None) -> list[Path]:
+        """What ``prune`` would delete."""
+        published = self.published()
+        doomed = set(superfluous([path.name for path in published], keep, keep_every=keep_every))
+        spared = (self.owed_best(), self.gone_back_to(keep)) if doomed else ()
+        return [path for path in published if path.name in doomed and path not in spared]
+
+    def gone_back_to(self, keep: int) -> Path | None:
+        """The checkpoint that the user has named to go back to, for as long as those that stay do not all follow it.
+
+        Args:
+            keep: How many of the newest stay.
+        """
+        folder = self.folder.absolute()
+        named = _json_of(folder.parent / RECORD_FILE).get("resume_from")
+        if not isinstance(named, dict) or Path(str(named.get("checkpoint"))).parent.name != folder.name:
+            return None
+        newest = self.published()[-max(1, keep) :]
+        if all(_json_of(path / STATE_FILE).get("resume_from") == named for path in newest):
+            return None
+        return self.folder / Path(named["checkpoint"]).name
+
+    def sweep(self) -> None:
+        """Remove what a kill in mid-write or mid-delete has left; nothing in it was ever published, or still wanted."""
+        for name in self._folders(STAGED_PREFIX):
+            _delete(self.folder / name)
+
+
+def superfluous(names: Sequence[str], keep: int, *, keep_every: int | None = None) -> list[str]:
+    """Which checkpoints retention lets go, on a disk as in a store.
+
+    Args:
+        names: Names of all that there are, oldest first.
+        keep: How many of the newest stay, at least 1.
+        keep_every: Every so manieth stays for the record, by number.
+    """
+    return [n for n in names[: -max(1, keep)] if not keep_every or checkpoint_number(n) % keep_every]
+
+
+def read_meta(checkpoint: Path) -> dict[str, Any]:
+    """What a checkpoint says of itself; nothing where that cannot be read, as in a damaged one."""
+    return _json_of(checkpoint / META_FILE)
+
+
+def _json_of(path: Path) -> dict[str, Any]:
+    """What a file holds; nothing where that cannot be read."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _taken(meta: Mapping[str, Any]) -> tuple[float, int]:
+    """When a checkpoint was taken, and after how many episodes; one that does not say was before all others."""
+    try:
+        return datetime.fromisoformat(meta["timestamp"]).timestamp(), int(meta["episode"])
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return -math.inf, -1
+
+
+def _delete(folder: Path) -> None:
+    """Delete a folder; the next save sweeps what stays."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def rename_aside(path: Path, *, prefix: str = DAMAGED_PREFIX) -> Path:
+    """Rename a file or folder so that its name says what is wrong with it; nothing is deleted.
+
+    Returns:
+        Its new path.
+    """
+    aside = free_name(path, prefix=prefix)
+    os.rename(path, aside)
+    return aside
+
+
+def free_name(path: Path, *, prefix: str) -> Path:
+    """The path beside a file or folder that says by its prefix what is wrong with it, and that nothing has yet."""
+    aside, count = path.with_name(f"{prefix}{path.name}"), 1
+    while aside.exists():
+        count += 1
+        aside = path.with_name(f"{prefix}{path.name}-{count}")
+    return aside

@@ -1,0 +1,189 @@
+"""Store: objects below an address such as ``s3://bucket/results/dow``, tried again where the store does not answer."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pyarrow import fs
+
+from common.errors import InputError
+from common.files import whole_file
+
+T = TypeVar("T")
+PATIENCE_S = 60.0
+"""How long a store that does not answer is tried again before a save is given up."""
+_CHUNK_BYTES = 1 << 22
+
+
+def is_remote(path: str | Path) -> bool:
+    """Whether a path is an address in a store (``s3://bucket/folder``)."""
+    return "://" in str(path)
+
+
+def join(address: str, *names: str) -> str:
+    """Append names to an address, before its options (``s3://bucket/a?scheme=http``)."""
+    base, mark, options = address.partition("?")
+    return "/".join([base.rstrip("/"), *names]) + mark + options
+
+
+class Store:
+    """Objects below one address; names are relative to it.
+
+    Args:
+        address: With options: ``s3://bucket/results/dow?endpoint_override=host:9000&scheme=http``.
+        patience_s: How long a store that does not answer is tried again.
+
+    Raises:
+        InputError: if the address cannot be understood.
+    """
+
+    def __init__(self, address: str, *, patience_s: float = PATIENCE_S) -> None:
+        self.address, self.patience_s = address, patience_s
+        try:
+            self._fs, self._root = fs.FileSystem.from_uri(address)
+        except Exception as error:  # pyarrow raises several kinds
+            raise InputError(f"--storage {address} cannot be used: {str(error).splitlines()[0]}") from None
+
+    def check(self) -> None:
+        """Write and delete an object, so that a store that cannot be used is refused before any work is done.
+
+        Raises:
+            InputError: with what the store answered.
+        """
+        try:
+            self.put(".check", b"trading-floor", patience_s=0)
+            self.delete(".check")
+        except OSError as error:
+            raise InputError(f"--storage {self.address} cannot be written to: {first_line(error)}") from None
+
+    def copy(self, name: str, target: str) -> None:
+        """Copy an object within the store."""
+        self._make_room(target)
+        self._try(lambda: self._fs.copy_file(self._at(name), self._at(target)))
+
+    def _at(self, name: str) -> str:
+        return f"{self._root}/{name}" if name else self._root
+
+    def names(self, below: str = "") -> set[str]:
+        """Names of all objects below a folder of the run, relative to it."""
+        base = self._at(below)
+        found = self._try(lambda: self._fs.get_file_info(fs.FileSelector(base, recursive=True, allow_not_found=True)))
+        return {info.path[len(base) + 1 :] for info in found if info.type == fs.FileType.File}
+
+    def size(self, name: str) -> int | None:
+        """Bytes of an object; None where it is missing."""
+        info = self._try(lambda: self._fs.get_file_info(self._at(name)))
+        return info.size if info.type == fs.FileType.File else None
+
+    def get_json(self, name: str, *, patience_s: float | None = None) -> dict[str, Any] | None:
+        """Read a small object; None where it is missing, empty where it is damaged."""
+
+        def read() -> bytes:
+            with self._fs.open_input_stream(self._at(name)) as stream:
+                return bytes(stream.read())
+
+        try:
+            content = json.loads(self._try(read, patience_s=patience_s))
+        except FileNotFoundError:
+            return None
+        except ValueError:
+            return {}
+        return content if isinstance(content, dict) else {}
+
+    def put(self, name: str, content: bytes, *, patience_s: float | None = None) -> None:
+        """Write a small object whole.
+
+        Raises:
+            OSError: if the store does not take it.
+        """
+
+        def write() -> None:
+            self._make_room(name)
+            with self._fs.open_output_stream(self._at(name)) as stream:
+                stream.write(content)
+
+        self._try(write, patience_s=patience_s)
+
+    def upload(self, path: Path, name: str) -> None:
+        """Write a file into an object, which is there when all of it is.
+
+        Raises:
+            OSError: if the store does not take it.
+        """
+
+        def write() -> None:
+            self._make_room(name)
+            with path.open("rb") as file, self._fs.open_output_stream(self._at(name)) as stream:
+                shutil.copyfileobj(file, stream, _CHUNK_BYTES)
+
+        self._try(write)
+
+    def download(self, name: str, path: Path) -> bool:
+        """Bring an object into a file, which is whole or not there; False where the object is missing."""
+
+        def read(target: Path) -> None:
+            with self._fs.open_input_stream(self._at(name)) as stream, target.open("wb") as file:
+                shutil.copyfileobj(stream, file, _CHUNK_BYTES)
+
+        try:
+            with whole_file(path) as temporary:
+                try:
+                    self._try(lambda: read(temporary))
+                except FileNotFoundError as error:
+                    raise _MissingError from error
+        except _MissingError:
+            return False
+        return True
+
+    def delete(self, name: str) -> None:
+        """Delete an object, if it is there."""
+        with suppress(FileNotFoundError):
+            self._try(lambda: self._fs.delete_file(self._at(name)))
+
+    def delete_all(self, folder: str) -> None:
+        """Delete every object below a folder."""
+        with suppress(FileNotFoundError):
+            self._try(lambda: self._fs.delete_dir(self._at(folder)))
+
+    def _make_room(self, name: str) -> None:
+        if self._fs.type_name == "local":  # a store that is a folder after all, where folders must exist
+            self._fs.create_dir(self._at(name).rsplit("/", 1)[0], recursive=True)
+
+    def _try(self, act: Callable[[], T], *, patience_s: float | None = None) -> T:
+        """Do something with the store, again and again where it does not answer, for as long as patience lasts."""
+        deadline = time.monotonic() + (self.patience_s if patience_s is None else patience_s)
+        pause = 0.5
+        while True:
+            try:
+                return act()
+            except FileNotFoundError:
+                raise
+            except OSError:
+                if time.monotonic() + pause > deadline:
+                    raise
+                time.sleep(pause)
+                pause = min(2.0 * pause, 8.0)
+
+
+class _MissingError(Exception):
+    """An object is not there; not an OSError, which ``whole_file`` would take for a failing disk."""
+
+
+def absolute(path: str) -> str:
+    """Make a path absolute; an address stays as it is.
+
+    Args:
+        path: Of a folder or file, or an address in a store.
+    """
+    return path if is_remote(path) else str(Path(path).expanduser().absolute())
+
+
+def first_line(error: BaseException) -> str:
+    """What a store has answered, without the rest of it."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

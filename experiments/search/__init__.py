@@ -1,0 +1,1 @@
+"""A hyperparameter search under Tune, carried on from its own record."""

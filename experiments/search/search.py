@@ -1,0 +1,242 @@
+"""Hyperparameter search: drawn by Optuna, run by Tune, carried on from its own record in the run folder."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ray.tune.schedulers import FIFOScheduler
+
+from common.errors import InputError
+from common.files import write_json, write_text
+from envs.market import Market
+from experiments.command_line import DONE, log_to, write_json_flag
+from experiments.recovery.lock import lock_if_there, run_lock
+from experiments.recovery.names import LOG_FILE, SEARCH_FILE
+from experiments.recovery.signals import stop_on_signal
+from experiments.recovery.tune_files import set_damaged_aside
+from experiments.remote.mirror import Mirror
+from experiments.reporting.tables import rows_table, show
+from experiments.runs.record import read_run_record
+from experiments.search.asha import RecordedASHA
+from experiments.search.population import PopulationBasedTraining
+from experiments.search.reconcile import last_result, reconcile
+from experiments.search.record import SearchRecord, TrialRecord
+from experiments.search.spaces import search_space
+from experiments.search.study import Study
+from experiments.search.summary import SearchMonitor, best_trial, describe_search
+from experiments.search.trials import RecordedSearch
+from experiments.settings.algorithm_names import SECTION_OF_ALGO
+from experiments.settings.fields import settings_of
+from experiments.settings.layers import nested
+from experiments.settings.metric_names import BEST_SCORE, SEARCH_SCORE
+from experiments.settings.run_config import RunConfig, config_to_json, run_folder, run_mirror
+from experiments.tuning import session
+from experiments.tuning.account import account_may_wait
+from experiments.tuning.ending import backtest_run, ended_in_store, say_failed, say_interrupted
+from experiments.tuning.loggers import RecordLogger
+from experiments.tuning.monitor import write_summary
+from experiments.tuning.opening import open_run
+from experiments.tuning.resume import monitored
+
+BEST_FILE = "best_config.yaml"
+TRIALS_FILE = "trials.json"
+SHOWN_STATES = {"RUNNING": "unfinished", "COMPLETE": "done", "PRUNED": "stopped early", "FAIL": "failed"}
+
+
+def search(config: RunConfig, market: Market, *, fixed: Collection[str]) -> int:
+    """Run the configured number of trials, save the best settings, and backtest the best trial.
+
+    Args:
+        config: The settings that every trial shares.
+        market: What they make.
+        fixed: Dotted names of settings that the user has set by hand; they are not drawn.
+
+    Returns:
+        Exit code.
+    """
+    folder = run_folder(config).absolute()
+    with lock_if_there(folder):
+        opened = open_run(config, market)
+    with run_lock(folder):
+        return ended_in_store(opened, lambda: _search(config, opened, market, fixed))
+
+
+def _search(config: RunConfig, opened: RunConfig, market: Market, fixed: Collection[str]) -> int:
+    """Record the search as it was asked for, and run it as it was opened, on the devices that are there today."""
+    folder = run_folder(config).absolute()
+    with log_to(folder / LOG_FILE):
+        scaler = session.record_run(config, market, drawn_names=list(_space(config, fixed=fixed)))
+        print(f"searching {folder}: {config.search.num_trials} trials of {config.algo}, by {config.search.objective}")
+        planned = read_run_record(folder).drawn_names or ()
+        record, study, scheduler = _prepare(config, folder, planned=planned, fixed=fixed)
+        print(f"drawn: {', '.join(record.drawn_names)}")
+        if record.trials:
+            print(f"carrying on: {sum(t.has_ended for t in record.trials)} of {len(record.trials)} trials have ended")
+        begun = {"status": "running", "algo": config.algo, "seed": config.seed, "target_episodes": config.episodes}
+        write_summary(folder, begun | describe_search(record, num_trials=config.search.num_trials))
+        with suppress(KeyboardInterrupt):  # before Tune listens for it, or a second time
+            _fit(opened, scaler, record, RecordedSearch.of(config, record, study), scheduler)
+        study.sync(record)
+        rows = trial_rows(record)
+        show(rows_table(rows, title="Trials"))
+        if unsaved := _unsaved(record):
+            write_summary(folder, {"status": "failed"})
+            kept = "the same command trains what is missing again"
+            return say_failed(f"the last checkpoint of trial {', '.join(unsaved)} could not be saved", kept=kept)
+        if len(rows) < config.search.num_trials or not all(trial.has_ended for trial in record.trials):
+            write_summary(folder, {"status": "interrupted"})
+            return say_interrupted(folder)
+        best = best_trial(record)
+        if best is None:
+            write_summary(folder, {"status": "failed"})
+            return say_failed(f"no trial finished; details in {folder}/trial_*/error.txt")
+        payload = _conclude(config, record, best, rows)
+    write_json_flag(config.json, payload)
+    return DONE
+
+
+def _space(config: RunConfig, *, fixed: Collection[str] = ()) -> dict[str, Any]:
+    """What a search with these settings draws; those that the user has fixed are left out."""
+    own = getattr(config, SECTION_OF_ALGO[config.algo])
+    return search_space(
+        config.algo,
+        fixed=fixed,
+        network=getattr(own, "network", "mlp"),  # RLlib's own algorithms leave no choice
+        td_lambda=getattr(own, "td_lambda", 0.0),
+        is_population=config.search.scheduler == "pbt",
+    )
+
+
+def _prepare(
+    config: RunConfig, folder: Path, *, planned: Collection[str], fixed: Collection[str]
+) -> tuple[SearchRecord, Study, Any]:
+    """Bring the record, the study and the scheduler to where the search stands.
+
+    Args:
+        config: The settings that every trial shares.
+        folder: The run folder.
+        planned: Dotted names that the search was to draw when it was begun, for a record that is lost or not there yet.
+        fixed: Dotted names that the user sets by hand now.
+
+    Raises:
+        InputError: if one of those is drawn in this search.
+    """
+    set_damaged_aside(folder, lambda line: print(f"{line}; the search carries on from its own records"))
+    record, mirror = SearchRecord.read(folder), run_mirror(config)
+    ended = reconcile(record, mirror=mirror)
+    space = _space(config)
+    if not record.drawn_names:
+        names = {name for trial in record.trials for name in trial.drawn} or planned
+        record.drawn_names = [name for name in space if name in names]
+    if in_vain := [name for name in record.drawn_names if name in fixed]:
+        flags = ", ".join(settings_of(RunConfig)[name].flag for name in in_vain)
+        raise InputError(
+            f"{flags} cannot be set by hand in {folder}, where it is drawn: leave it out, or start another search with "
+            "another --name"
+        )
+    space = {name: space[name] for name in record.drawn_names}
+    for trial in record.trials:
+        trial.put_in_order(record.drawn_names)
+    scheduler = _scheduler(config, record, space, mirror)
+    for trial in ended if isinstance(scheduler, RecordedASHA) else ():
+        scheduler.count_last(trial.trial_id, trial.result or {})
+    record.save()
+    study = Study(folder, space, seed=config.seed, num_trials=config.search.num_trials)
+    study.sync(record)
+    return record, study, scheduler
+
+
+def _scheduler(config: RunConfig, record: SearchRecord, space: Mapping[str, Any], mirror: Mirror | None) -> Any:
+    s = config.search
+    if s.scheduler == "asha":
+        return RecordedASHA(
+            record,
+            max_t=config.episodes,
+            grace_period=min(s.grace_episodes, config.episodes),
+            reduction_factor=s.reduction_factor,
+        )
+    if s.scheduler == "pbt":
+        return PopulationBasedTraining(
+            record,
+            space,
+            perturbation_interval=s.perturbation_interval,
+            quantile_fraction=s.quantile_fraction,
+            resample_probability=s.resample_probability,
+            seed=config.seed,
+            max_concurrent=s.max_concurrent,
+            mirror=mirror,
+        )
+    return FIFOScheduler()
+
+
+def _fit(
+    config: RunConfig, scaler: dict[str, Any], record: SearchRecord, algorithm: RecordedSearch, scheduler: Any
+) -> None:
+    from ray import tune
+
+    from experiments.tuning.trainables import trainable_class
+
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    folder, num_trials = run_folder(config).absolute(), config.search.num_trials
+    monitor = SearchMonitor(record, num_trials=num_trials, **monitored(config))
+    tuner = tune.Tuner(
+        trainable_class(config),
+        param_space={"run": config_to_json(config), "scaler": scaler},
+        tune_config=tune.TuneConfig(
+            metric=SEARCH_SCORE,
+            mode="max",
+            num_samples=num_trials,
+            search_alg=algorithm,
+            scheduler=scheduler,
+            trial_dirname_creator=session.trial_folder,
+        ),
+        run_config=tune.RunConfig(
+            name=folder.name,
+            storage_path=str(folder.parent),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            failure_config=tune.FailureConfig(max_failures=config.max_failures),
+            callbacks=[monitor, RecordLogger()],
+            verbose=0,
+        ),
+    )
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1" if config.checkpoint_on_signal else "0"
+    with stop_on_signal(folder, listens=config.checkpoint_on_signal), account_may_wait():
+        tuner.fit()
+
+
+def trial_rows(record: SearchRecord) -> list[dict[str, Any]]:
+    """What each trial trained with and reached, best first; trials without a score come last."""
+    rows = []
+    for trial in record.trials:
+        result = trial.result or {}
+        row = {"trial": trial.trial_id, "state": SHOWN_STATES[trial.state], "episodes": result.get("episodes")}
+        rows.append({**row, "score": result.get(BEST_SCORE), **trial.overrides})
+    return sorted(rows, key=lambda row: -1e300 if row["score"] is None else row["score"], reverse=True)
+
+
+def _unsaved(record: SearchRecord) -> list[str]:
+    """Trials that have trained to their end, but whose last checkpoint is not there."""
+    running = [trial.trial_id for trial in record.trials if not trial.has_ended]
+    last = {trial_id: last_result(record.folder / f"trial_{trial_id}") or {} for trial_id in running}
+    return [trial_id for trial_id, result in last.items() if result.get("done") and not result.get("is_stopped")]
+
+
+def _conclude(config: RunConfig, record: SearchRecord, best: TrialRecord, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Save the best settings and backtest the best trial."""
+    folder, figures = record.folder, best.result or {}
+    plain = {"algo": config.algo, **nested(best.overrides)}
+    write_json(folder / TRIALS_FILE, rows)
+    header = f"# Best of {len(rows)} trials by validation {config.search.objective}: {figures[BEST_SCORE]:.4f}\n"
+    if any(exploit.trial_id == best.trial_id for exploit in record.exploits):
+        header += f"# These are its last settings; they changed while it trained ({SEARCH_FILE} says when and how).\n"
+    write_text(folder / BEST_FILE, header + yaml.safe_dump(plain, sort_keys=False))
+    status = {"status": "complete", "algo": config.algo, "seed": config.seed}
+    summary = write_summary(folder, status | describe_search(record, num_trials=config.search.num_trials))
+    print(f"best settings: {folder / BEST_FILE} (use them with --config)")
+    return {"summary": summary, "trials": rows, "best": plain, "backtest": backtest_run(str(folder))}

@@ -1,0 +1,204 @@
+"""Study: the Optuna study of a search, from which settings are drawn; a view of the search's record.
+
+The record is the truth. A row that a kill has left behind, or a file that is damaged, is mended by writing the study
+anew from it. What is drawn depends on the seed, the trial's number and the trials before it, and not on when the
+process was started: a search that was killed draws what an unbroken one would have.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.exceptions import StorageInternalError
+from optuna.trial import FrozenTrial, TrialState
+from ray.tune.search.optuna import OptunaSearch
+from sqlalchemy.exc import SQLAlchemyError
+
+from common.counted import counted_seed
+from common.disk import to_disk
+from common.files import WriteError
+from experiments.recovery.checkpoints import rename_aside
+from experiments.remote.store import first_line
+from experiments.search.record import COMPLETE, FAIL, PRUNED, RUNNING, SearchRecord, TrialRecord
+from experiments.settings.metric_names import BEST_SCORE, SEARCH_SCORE
+
+STUDY_FILE = "optuna.db"
+MIN_STARTUP_TRIALS = 4
+_JOURNALS = ("-journal", "-wal", "-shm")
+_STAGED = ".optuna.new.db"
+
+
+class Study:
+    """The study in a run folder.
+
+    Args:
+        folder: The run folder; the study has its name.
+        space: What is drawn, as Tune's domains by dotted name.
+        seed: The run's seed.
+        num_trials: Trials of the whole search; the first quarter is drawn at random.
+    """
+
+    def __init__(self, folder: Path, space: Mapping[str, Any], *, seed: int, num_trials: int) -> None:
+        self.path, self.name, self.seed = folder / STUDY_FILE, folder.name, seed
+        self._distributions = OptunaSearch.convert_search_space(dict(space))
+        self._num_startup = max(MIN_STARTUP_TRIALS, num_trials // 4)
+        self._opened: optuna.Study | None = None
+        self._is_behind = False
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Travel without the open file."""
+        return {**self.__dict__, "_opened": None}
+
+    def sync(self, record: SearchRecord) -> None:
+        """Make the study say what the record says; where it does already, nothing is written.
+
+        A damaged study is set aside. Rows of trials that never began are left out when it is written anew.
+
+        Raises:
+            WriteError: if it cannot be written.
+        """
+        wanted = [self._row(trial) for trial in record.trials]
+        found: list[FrozenTrial] | None = []
+        if self.path.is_file():
+            try:
+                found = self._study().get_trials(deepcopy=False)
+            except Exception as error:  # a damaged database can raise anything
+                aside = rename_aside(self.path)
+                print(f"{self.path.name} is damaged ({type(error).__name__}): set aside as {aside.name}, written anew")
+                self._close()
+                found = None
+            if found is not None and list(map(_facts, found)) == list(map(_facts, wanted)):
+                return
+        self._write(wanted)
+
+    def make_up(self, record: SearchRecord) -> None:
+        """Write the study anew where it has not taken in what it was told, so that the next draw knows of it.
+
+        Raises:
+            WriteError: if it cannot be written.
+        """
+        if self._is_behind:
+            self._write([self._row(trial) for trial in record.trials])
+
+    def draw(self, number: int) -> dict[str, Any]:
+        """Draw the settings of a trial, by dotted name.
+
+        Args:
+            number: How many trials the study holds.
+
+        Raises:
+            WriteError: if the new trial cannot be written into the study.
+        """
+        sampler = optuna.samplers.TPESampler(
+            seed=counted_seed(self.seed, number) % 2**32, n_startup_trials=self._num_startup
+        )
+        with self._writing():
+            study = self._study()
+            study.sampler = sampler
+            trial = study.ask(fixed_distributions=self._distributions)
+        if trial.number != number:
+            raise RuntimeError(f"{self.path} holds {trial.number} trials instead of {number}")
+        return {name: trial.params[name] for name in self._distributions}
+
+    def tell(self, number: int, trial: TrialRecord) -> None:
+        """Enter how a trial ended; where that fails, ``make_up`` does so before the next draw, or ``sync``."""
+        row = self._row(trial)
+        try:
+            study = self._study()
+            running = study.get_trials(deepcopy=False)[number]
+            for step, value in row.intermediate_values.items():
+                study._storage.set_trial_intermediate_value(running._trial_id, step, value)
+            study.tell(number, row.values if row.state == TrialState.COMPLETE else None, state=row.state)
+        except Exception as error:  # of SQLite, SQLAlchemy or Optuna, as on a full disk
+            self._is_behind = True
+            print(f"could not write {self.path} ({_reason(error)}); the search goes on", file=sys.stderr, flush=True)
+
+    def _study(self) -> optuna.Study:
+        if self._opened is None:
+            self._opened = self._open(self.path)
+        return self._opened
+
+    def _open(self, path: Path) -> optuna.Study:
+        storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
+        return optuna.create_study(storage=storage, study_name=self.name, direction="maximize", load_if_exists=True)
+
+    def _close(self) -> None:
+        if self._opened is not None:
+            _dispose(self._opened)
+            self._opened = None
+
+    def _write(self, rows: list[FrozenTrial]) -> None:
+        staged = self.path.with_name(_STAGED)
+        with self._writing():
+            for name in (staged.name, *(f"{file}{end}" for file in (staged.name, self.path.name) for end in _JOURNALS)):
+                self.path.with_name(name).unlink(missing_ok=True)  # SQLite would replay an old journal on the new file
+            study = self._open(staged)
+            study.add_trials(rows)
+            _dispose(study)
+            self._close()
+            to_disk(staged)
+            os.replace(staged, self.path)
+            to_disk(self.path.parent)
+        self._is_behind = False
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Say in one line that the study cannot be written, whichever layer says so."""
+        try:
+            yield
+        except (OSError, SQLAlchemyError, StorageInternalError) as error:
+            raise WriteError(errno.EIO, f"cannot write {self.path}: {_reason(error)}") from error
+
+    def _row(self, trial: TrialRecord) -> FrozenTrial:
+        """The row that a trial should have.
+
+        A trial that was stopped early is PRUNED, with its score at its last episode; one without a score is FAIL,
+        since Optuna takes no number for it.
+        """
+        figures = trial.result or {}
+        value = figures.get(SEARCH_SCORE) if figures.get(BEST_SCORE) is None else figures[BEST_SCORE]
+        is_usable = isinstance(value, (int, float)) and not math.isnan(value)
+        state = trial.state if trial.state in (RUNNING, FAIL) or is_usable else FAIL
+        is_pruned = state == PRUNED
+        row = optuna.trial.create_trial(
+            state=TrialState[state],
+            params=trial.drawn,
+            distributions={name: self._distributions[name] for name in trial.drawn},
+            value=value if state in (COMPLETE, PRUNED) else None,
+            intermediate_values={int(figures["episodes"]): float(value)} if is_pruned and value is not None else None,
+        )
+        row.datetime_start = _local_time(trial.started)
+        row.datetime_complete = _local_time(trial.ended) if trial.ended else None
+        return row
+
+
+def _reason(error: BaseException) -> str:
+    """What SQLite or the disk has answered; what is raised of it says other things."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return first_line(error)
+
+
+def _dispose(study: optuna.Study) -> None:
+    storage: Any = study._storage
+    storage.remove_session()
+    getattr(storage, "_backend", storage).engine.dispose()
+
+
+def _facts(trial: FrozenTrial) -> tuple[Any, ...]:
+    return trial.state, trial.params, trial.values, trial.intermediate_values
+
+
+def _local_time(text: str) -> datetime:
+    """Optuna's times are local and carry no zone."""
+    return datetime.fromisoformat(text).astimezone().replace(tzinfo=None)

@@ -1,0 +1,141 @@
+"""RecordedSearch: hands Tune the trials of a search, those of earlier processes first, each exactly once."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from ray.tune.experiment import Trial
+from ray.tune.experiment.config_parser import _create_trial_from_spec, _make_parser
+from ray.tune.search.search_algorithm import SearchAlgorithm
+
+from experiments.recovery.signals import STOP_FILE
+from experiments.search.record import FAIL, SearchRecord, TrialRecord, plain_figures
+from experiments.search.study import Study
+from experiments.settings.metric_names import SEARCH_SCORE
+from experiments.settings.run_config import RunConfig
+from experiments.tuning.monitor import tidy, why_unsaved
+
+
+class RecordedSearch(SearchAlgorithm):
+    """A search algorithm whose state is the search's record, so that Tune is always started anew.
+
+    A trial is written into the record before Tune hears of it. One that has ended is handed over as such and not run
+    again; one that has not is handed over with its id and settings, and its trainable carries on from its own newest
+    checkpoint.
+
+    Args:
+        record: The search's record, reconciled with the run folder.
+        study: Draws settings; in line with the record.
+        num_trials: Trials of the whole search.
+        max_concurrent: Trials that may be under way at the same time.
+        is_population: Whether all trials exist from the start, and wait to be chosen by the scheduler.
+    """
+
+    def __init__(
+        self, record: SearchRecord, study: Study, *, num_trials: int, max_concurrent: int, is_population: bool
+    ) -> None:
+        self._metric = SEARCH_SCORE
+        self._record, self._study = record, study
+        self._num_trials, self._max_concurrent, self._is_population = num_trials, max_concurrent, is_population
+        self._experiment: Any = None
+        self._handed: set[str] = set()
+        self._live: set[str] = set()
+        self._last: dict[str, dict[str, Any]] = {}
+
+    @classmethod
+    def of(cls, config: RunConfig, record: SearchRecord, study: Study) -> RecordedSearch:
+        """The search that the settings describe."""
+        s = config.search
+        is_population = s.scheduler == "pbt"
+        return cls(record, study, num_trials=s.num_trials, max_concurrent=s.max_concurrent, is_population=is_population)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Travel as a search that is over: whoever restores Tune's own files gets the trials that Tune knows."""
+        return {**self.__dict__, "_finished": True, "_experiment": None}
+
+    @property
+    def total_samples(self) -> int:
+        """Trials of the whole search."""
+        return max(self._num_trials, len(self._record.trials))
+
+    def set_search_properties(self, metric: str | None, mode: str | None, config: Any, **spec: Any) -> bool:
+        """Metric and mode are known already."""
+        return True
+
+    def add_configurations(self, experiments: Any) -> None:
+        """Keep what all trials share."""
+        self._experiment = experiments[0] if isinstance(experiments, list) else experiments
+
+    def is_finished(self) -> bool:
+        """Whether no more trials are to come; after a signal none are."""
+        return self._finished or len(self._handed) >= self.total_samples or self._is_asked_to_stop()
+
+    def next_trial(self) -> Any:
+        """Give the next trial, if one may start now.
+
+        Raises:
+            WriteError: if a new one cannot be written into the study or the record; it has not begun then.
+        """
+        if self.is_finished():
+            return None
+        known = next((t for t in self._record.trials if t.trial_id not in self._handed), None)
+        if known is not None and known.has_ended:
+            return self._hand_over(known)
+        if len(self._live) >= self._max_concurrent and not self._is_population:
+            return None
+        if known is None:
+            self._study.make_up(self._record)
+            drawn = self._study.draw(len(self._record.trials))
+            known = TrialRecord(self._record.next_id(), drawn, dict(drawn))
+            self._record.trials.append(known)
+            self._record.save()
+        else:
+            tidy(self._record.folder / known.folder_name)
+        self._live.add(known.trial_id)
+        return self._hand_over(known)
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Remember the figures, in case the trial fails before the next ones."""
+        self._last[trial_id] = plain_figures(result)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Note how a trial ended: in the record first, then in the study.
+
+        One that a signal has stopped, or whose last checkpoint could not be saved, has not ended: the same command
+        carries it on.
+        """
+        self._live.discard(trial_id)
+        trial = self._record.find(trial_id)
+        if trial is None or trial.has_ended or (result is None and not error):
+            return
+        if not error and result is not None and "fatal" not in result:
+            is_due = bool(result.get("should_checkpoint"))
+            folder = self._record.folder / trial.folder_name
+            if result.get("is_stopped") or (is_due and why_unsaved(folder, int(result["episodes"])) is not None):
+                return
+        self._record.end(trial, result or self._last.get(trial_id), is_failed=error)
+        self._record.try_save()
+        self._study.tell(self._record.number(trial_id), trial)
+
+    def _is_asked_to_stop(self) -> bool:
+        return (self._record.folder / STOP_FILE).exists()
+
+    def _hand_over(self, known: TrialRecord) -> Any:
+        self._handed.add(known.trial_id)
+        spec = copy.deepcopy(self._experiment.spec)
+        spec["config"] = {**spec["config"], "overrides": dict(known.overrides)}
+        trial = _create_trial_from_spec(
+            spec,
+            _make_parser(),
+            evaluated_params=dict(known.overrides),
+            experiment_tag=known.trial_id,
+            trial_id=known.trial_id,
+        )
+        trial.init_local_path()  # else it has no folder before it runs, and Tune's results ask for one
+        if known.has_ended:
+            trial.update_last_result({**(known.result or {}), "config": {"overrides": dict(known.overrides)}})
+            trial.set_status(Trial.ERROR if known.state == FAIL else Trial.TERMINATED)
+        elif self._is_population:
+            trial.set_status(Trial.PAUSED)
+        return trial

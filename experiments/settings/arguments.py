@@ -1,0 +1,178 @@
+"""From the command line and YAML files to settings: one parser for every verb, one line for every mistake."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from types import NoneType
+from typing import Any, TypeVar, get_args
+
+from pydantic import TypeAdapter, ValidationError
+
+from common.errors import InputError, nearest
+from experiments.settings.fields import Setting, canonical, hyphens, nearest_setting, settings_of
+from experiments.settings.layers import merge, nested
+
+T = TypeVar("T")
+
+
+def scan_flags(cls: type, argv: Sequence[str], *, aliases: Mapping[str, str] | None = None) -> dict[str, list[str]]:
+    """Split a command line into settings and their words, without interpreting the words.
+
+    Args:
+        cls: The tree of settings.
+        argv: Words after the program's name.
+        aliases: Flat names and the settings they stand for, as ``{"capital": "floor.capital"}``.
+
+    Returns:
+        Dotted name -> words that followed it; a flag given twice counts once, the last time.
+
+    Raises:
+        InputError: for a flag that does not exist (naming the nearest), a word that belongs to no flag, a missing value
+            or one too many.
+    """
+    settings, aliases = settings_of(cls), dict(aliases or {})
+    known = {canonical(name): name for name in settings} | {canonical(key): name for key, name in aliases.items()}
+    found: dict[str, list[str]] = {}
+    current: str | None = None
+    for word in argv:
+        if not word.startswith("--"):
+            if current is None:
+                raise InputError(f"unexpected argument {word!r}: settings are given as --name value")
+            found[current].extend(_split(word) if settings[current].is_tuple else [word])
+            continue
+        flag, separator, value = word.partition("=")
+        current, negated = _resolve(flag, known, settings)
+        found[current] = ["False"] if negated else []
+        if separator:
+            found[current].extend(_split(value) if settings[current].is_tuple else [value])
+    for name, words in found.items():
+        setting = settings[name]
+        if setting.is_switch:
+            if not words:
+                words.append("True")
+            allowed = ("True", "False") if setting.kind is bool else ("True", "False", "None")
+            if len(words) > 1 or words[0].capitalize() not in allowed:
+                told = f"alone, or with {', '.join(allowed[:-1])} or {allowed[-1]}"
+                raise InputError(f"{setting.flag} is a switch: {told}, not {' '.join(words)!r}")
+            words[0] = words[0].capitalize()
+        elif "" in words:
+            raise InputError(f"{setting.flag} is '': it is empty; give a value, or leave it out")
+        elif not words:
+            raise InputError(f"{setting.flag} needs a value")
+        elif len(words) > 1 and not setting.is_tuple:
+            raise InputError(f"{setting.flag} takes one value, not {len(words)}: {' '.join(words)!r}")
+    return found
+
+
+def parse_flags(cls: type[T], flags: Mapping[str, Sequence[str]], *, base: Mapping[str, Any]) -> T:
+    """Lay flags over a base and check the result.
+
+    Args:
+        cls: The tree of settings.
+        flags: What ``scan_flags`` found.
+        base: Differences from the defaults, nested, already checked for unknown keys (see ``check_keys``).
+
+    Raises:
+        InputError: if a value cannot be read or is not allowed; the line names the flag, the value and what is allowed.
+    """
+    settings = settings_of(cls)  # type: ignore[arg-type]
+    given = nested({name: _raw(settings[name], words) for name, words in flags.items()})
+    return build_settings(cls, merge(base, given), where="", as_flags=flags.keys())
+
+
+def print_help(cls: type, *, prog: str, description: str) -> None:
+    """Print every flag with its meaning and default."""
+    import tyro  # only now: it takes a tenth of a second to import
+
+    with contextlib.suppress(SystemExit):
+        tyro.cli(cls, args=["--help"], prog=prog, description=description, default=build_settings(cls, {}, where=""))
+
+
+def build_settings(cls: type[T], values: Mapping[str, Any], *, where: str, as_flags: Sequence[str] | Any = ()) -> T:
+    """Check nested values against a tree of settings and make it.
+
+    Args:
+        cls: The tree of settings.
+        values: Differences from the defaults.
+        where: What the values come from ("results/dow/config.json"), put before the message; empty for a command line.
+        as_flags: Dotted names that came as flags, which the message then names as flags.
+
+    Raises:
+        InputError: one line for the first mistake.
+    """
+    try:
+        return TypeAdapter(cls).validate_python(values)
+    except ValidationError as error:
+        message = explain(error, cls, as_flags=tuple(as_flags))
+        raise InputError(f"{where}: {message}" if where else message) from None
+
+
+def dump_settings(config: Any) -> dict[str, Any]:
+    """Give a tree of settings as nested plain values, all of them, as JSON holds them."""
+    return TypeAdapter(type(config)).dump_python(config, mode="json")
+
+
+def explain(error: ValidationError, cls: type, *, as_flags: Sequence[str] = ()) -> str:
+    """Say in one line what pydantic found wrong first.
+
+    Args:
+        error: What pydantic raised for ``cls``.
+        cls: The tree of settings that was being made.
+        as_flags: Dotted names to be named as flags.
+    """
+    settings = settings_of(cls)
+    details = error.errors(include_url=False)
+    first = details[0]
+    name = _setting_name(first["loc"], settings)
+    setting = settings.get(name)
+    shown = setting.flag if setting is not None and name in as_flags else name
+    given = first.get("input")
+    more = (
+        f" (and {len(details) - 1} more)" if len({_setting_name(item["loc"], settings) for item in details}) > 1 else ""
+    )
+    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        return f"unknown setting {name!r}{nearest(name, settings)}{more}"
+    if setting is not None and setting.choices and first["type"] == "literal_error":
+        meant = nearest(str(given), setting.choices) or f": choose one of {', '.join(map(str, setting.choices))}"
+        return f"{shown} is {given!r}, which does not exist{meant}{more}"
+    message = first["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    if setting is None:  # a check of several settings together
+        return f"{message}{more}"
+    message = message[0].lower() + message[1:]
+    return f"{shown} is {given!r}: {message}{more}"
+
+
+def _resolve(flag: str, known: Mapping[str, str], settings: Mapping[str, Setting]) -> tuple[str, bool]:
+    """Find the setting that a flag means, and whether it switches it off."""
+    asked = canonical(flag[2:])
+    if asked in known:
+        return known[asked], False
+    head, _, leaf = asked.rpartition(".")
+    if leaf.startswith("no_"):
+        positive = f"{head}.{leaf[3:]}" if head else leaf[3:]
+        if positive in known and settings[known[positive]].is_switch:
+            return known[positive], True
+    flags = {hyphens(name): None for name in known}
+    hint = nearest_setting(flag[2:], flags).replace("'", "'--", 1) if flags else ""
+    raise InputError(f"unknown flag {flag}{hint}; --help lists them all")
+
+
+def _split(words: str) -> list[str]:
+    return [word for word in words.split(",") if word]
+
+
+def _raw(setting: Setting, words: Sequence[str]) -> Any:
+    if list(words) == ["None"] and NoneType in get_args(setting.kind):
+        return None
+    return list(words) if setting.is_tuple else words[0]
+
+
+def _setting_name(loc: Sequence[Any], settings: Mapping[str, Setting]) -> str:
+    """Give the dotted name in pydantic's location, which goes on into union members and indices."""
+    parts: list[str] = []
+    for part in loc:
+        parts.append(str(part))
+        if ".".join(parts) in settings:
+            break
+    return ".".join(parts)

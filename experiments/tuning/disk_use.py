@@ -1,0 +1,236 @@
+"""How much room a run's checkpoints will need, told before it starts and compared with what is free."""
+
+from __future__ import annotations
+
+import shutil
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from ray.rllib.core.rl_module.apis import TargetNetworkAPI
+
+from algos.export import without_deprecations
+from algos.replay_files import segment_steps
+from algos.runner import TEAM_MODULE
+from algos.windows import with_windows
+from common.errors import InputError
+from envs.market import Market, build_floor
+from experiments.recovery.checkpoints import PREFIX
+from experiments.recovery.names import BEST_FOLDER
+from experiments.settings.algorithm_names import ON_POLICY, ONLY_CONTINUOUS, SECTION_OF_ALGO
+from experiments.settings.run_config import RunConfig, run_folder
+from experiments.tuning.algorithms import algorithm_config, is_on_team_path, replicas
+
+_FIXED_BYTES = 26_000
+"""Counters and random states that RLlib and this program write into every checkpoint, whatever the networks are."""
+_BYTES_PER_MODULE = 8_000
+_BYTES_PER_TENSOR = 250
+"""Names, shapes and frames of pickled tensors, those of their optimizer among them."""
+_BYTES_PER_EPISODE = 4_000
+"""What RLlib's own replay buffers keep beside the steps of an agent's episode."""
+_MOMENTS = {"adam": 2, "rmsprop": 1}
+"""Numbers that an optimizer remembers of each weight."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiskUse:
+    """Room that checkpoints need, in bytes.
+
+    Attributes:
+        each: One checkpoint at the end of the run, as its files say; segments of a replay buffer that it shares with
+            other checkpoints included.
+        total: All that are there at the end: the newest, those kept for the record, and the best; what they share is
+            counted once.
+        in_flight: What one more needs, which is written before the oldest is deleted.
+        free: What the disk has; None where that is not known.
+        used: What checkpoints of the run take already that are among those of its end, or make room for them.
+    """
+
+    each: int
+    total: int
+    in_flight: int
+    free: int | None
+    used: int
+
+    def __str__(self) -> str:
+        """One line for the start of a run."""
+        free = "" if self.free is None else f"; {size(self.free)} free"
+        return f"checkpoints: about {size(self.each)} each, {size(self.total)} in all{free}"
+
+
+def predict_disk_use(config: RunConfig, market: Market) -> DiskUse:
+    """Estimate the room from the networks themselves, their optimizers, the replay buffer and how many are kept.
+
+    Args:
+        config: The run's settings.
+        market: What they make.
+    """
+    episodes = _planned_checkpoints(config)
+    parts = _Parts(config, market, episodes)
+    folder, base = run_folder(config), parts.base()
+    trials = max(1, config.search.num_trials)
+    kept = episodes[-config.keep :]
+    if config.keep_every:
+        kept = sorted({*kept, *episodes[:: config.keep_every]})
+    replay, middle = parts.replay_bytes(kept), episodes[len(episodes) // 2]  # the best may be any of them
+    with_best = parts.replay_bytes([*kept, middle])
+    replay = (replay + with_best) // 2 if is_on_team_path(config) else with_best
+    return DiskUse(
+        each=base + parts.replay_bytes([episodes[-1]]),
+        total=trials * (base * (len(kept) + 1) + replay),
+        in_flight=base + parts.new_bytes(episodes[-1]),
+        free=_free(folder),
+        used=0 if config.resume == "never" else disk_bytes(*_counted(folder)),
+    )
+
+
+def check_disk(config: RunConfig, use: DiskUse) -> None:
+    """Refuse a run whose checkpoints do not fit onto the disk.
+
+    Raises:
+        InputError: saying how much is missing, and which settings need less.
+    """
+    needed = use.total + use.in_flight
+    if use.free is None or needed - use.used <= use.free:
+        return
+    buffer = "" if config.algo in ON_POLICY else f"--{SECTION_OF_ALGO[config.algo]}.replay-capacity, "
+    raise InputError(
+        f"the checkpoints need about {size(needed)} in {config.storage}, which has {size(use.free)} free: lower "
+        f"--keep, {buffer}or choose another --storage"
+    )
+
+
+def disk_bytes(*folders: Path) -> int:
+    """Bytes of all files in folders; one that has several names there is counted once."""
+    files = (path for folder in folders for path in folder.rglob("*") if path.is_file())
+    return sum({(s.st_dev, s.st_ino): s.st_size for path in files for s in [path.stat()]}.values())
+
+
+def _counted(folder: Path) -> list[Path]:
+    """The checkpoints of a run that retention deals with: what was set aside, and all else there, stays."""
+    return [*folder.glob(f"trial_*/{PREFIX}*"), *folder.glob(f"trial_*/{BEST_FOLDER}")]
+
+
+def size(num_bytes: float) -> str:
+    """Write a number of bytes short: ``1.2 MB``, ``31 GB``."""
+    for unit, name in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB")):
+        if num_bytes >= unit:
+            return f"{num_bytes / unit:.{0 if num_bytes >= 10 * unit else 1}f} {name}"
+    return f"{num_bytes / 1e3:.0f} KB"
+
+
+class _Parts:
+    """What the checkpoints of a run are made of."""
+
+    def __init__(self, config: RunConfig, market: Market, planned: list[int]) -> None:
+        self.config, self.algo = config, algorithm_config(config)
+        self.floor = build_floor(market)
+        train = market.splits.train
+        self.episode_len = min(config.floor.horizon_bars or train.stop, train.stop - train.start - 1)
+        self.num_agents, self.width = len(self.floor.agent_ids), max(self.floor.obs_dims)
+        spaces = list(self.floor.action_spaces.values())
+        self.actions = max(int(s.n) if isinstance(s, gym.spaces.Discrete) else int(s.shape[0]) for s in spaces)
+        desk = config.desk
+        self.mask = self.actions if desk.max_rung_change is not None or not desk.allow_short else 0
+        self.planned = planned
+        self.own: Any = getattr(config, SECTION_OF_ALGO[config.algo])
+        self.state = self.floor.state_dim if config.algo == "qmix" else 0
+
+    def base(self) -> int:
+        """A checkpoint without its replay buffer."""
+        found = _FIXED_BYTES
+        spaces = self._spaces()
+        with without_deprecations():
+            modules = self.algo.get_multi_rl_module_spec(spaces=spaces).build()
+        for module_id in spaces:
+            module: Any = modules[module_id]
+            if isinstance(module, TargetNetworkAPI):
+                module.make_target_networks()
+            tensors = [*module.parameters(), *module.buffers()]
+            learned = sum(p.numel() for p in module.parameters() if p.requires_grad)
+            is_of_qmix = SECTION_OF_ALGO[self.config.algo] == "qmix"
+            moments = _MOMENTS[self.config.qmix.optimizer] if is_of_qmix else 2
+            found += sum(t.numel() * t.element_size() for t in tensors) + 4 * moments * learned
+            found += _BYTES_PER_MODULE + _BYTES_PER_TENSOR * len(tensors)
+        under_way = replicas(self.config) * self.num_agents * (self.width * 6 + 8 * self.actions + 64)
+        return found + (under_way if self.config.scaling.num_env_runners == 0 else 0)
+
+    def replay_bytes(self, episodes: list[int]) -> int:
+        """Room of the replay buffers of the checkpoints of so many episodes, what they share counted once."""
+        if self.config.algo in ON_POLICY:
+            return 0
+        if not is_on_team_path(self.config):
+            return sum(map(self.new_bytes, episodes))
+        stored: set[int] = set()
+        for last in map(self._steps, episodes):
+            oldest = max(0, last - self.own.replay_capacity)
+            stored |= set(range(oldest // self._segment_steps, last // self._segment_steps))
+        return sum(map(self.new_bytes, dict.fromkeys(episodes))) + sum(map(self._segment, stored)) * self._row()
+
+    def new_bytes(self, episodes: int) -> int:
+        """Room of what a checkpoint shares with no other: the segment that is being filled, or the whole buffer."""
+        if self.config.algo in ON_POLICY:
+            return 0
+        if is_on_team_path(self.config):
+            capacity, steps = self.own.replay_capacity, self._steps(episodes)
+            prioritised = getattr(self.algo, "replays_by_priority", False)
+            priorities = 4 * min(capacity, steps) if prioritised else 0
+            runners = max(1, self.config.scaling.num_env_runners)
+            of_each = min(steps // runners % self._segment_steps, capacity // runners)
+            return runners * of_each * self._row() + priorities
+        capacity = self.own.replay_capacity
+        steps = min(capacity, episodes * self.episode_len)
+        per_episode = _BYTES_PER_EPISODE // self.episode_len
+        drawn = (
+            12 if self.config.algo in ONLY_CONTINUOUS else 1
+        ) * self.actions  # weights, means and deviations; or a mask
+        return steps * self.num_agents * (4 * self.width + drawn + 40 + per_episode)
+
+    def _segment(self, number: int) -> int:
+        """Steps in a finished segment; those that were overwritten before a checkpoint first held it are not in it."""
+        end = (number + 1) * self._segment_steps
+        written_at = next((s for s in map(self._steps, self.planned) if s >= end), end)
+        return max(0, end - max(end - self._segment_steps, written_at - self.own.replay_capacity))
+
+    @property
+    def _segment_steps(self) -> int:
+        return segment_steps(self.own.replay_capacity)
+
+    def _steps(self, episodes: int) -> int:
+        """Joint steps after which so many episodes have ended; they are sampled in whole fragments of all replicas."""
+        sampled = self.own.rollout_fragment_length * replicas(self.config)
+        sampled *= max(1, self.config.scaling.num_env_runners)
+        return -(-episodes * self.episode_len // sampled) * sampled
+
+    def _row(self) -> int:
+        """One joint step, with its share of what was seen at the ends of episodes."""
+        seen = self.num_agents * (4 * self.width + self.mask) + 4 * self.state
+        done = 8 if self.config.desk.action == "discrete" else 4 * self.actions
+        paid = 4 * self.num_agents if getattr(self.algo, "pays_own_reward", False) else 4
+        return int(seen * (1 + 1 / self.episode_len)) + done * self.num_agents + paid + 2
+
+    def _spaces(self) -> dict[str, Any]:
+        floor, seen = self.floor, with_windows(self.floor.observation_spaces, self.floor.windows)
+        if not self.algo.is_multi_agent or TEAM_MODULE in self.algo.policies:
+            obs, actions = (gym.spaces.Dict(OrderedDict(s)) for s in (seen, floor.action_spaces))
+            state = gym.spaces.Box(-np.inf, np.inf, (floor.state_dim,), np.float32)
+            return {TEAM_MODULE: (gym.spaces.Dict(OrderedDict(obs=obs, state=state)), actions)}
+        by_module = {self.algo.policy_mapping_fn(a, None): a for a in floor.agent_ids}
+        return {m: (seen[a], floor.action_spaces[a]) for m, a in by_module.items()}
+
+
+def _planned_checkpoints(config: RunConfig) -> list[int]:
+    """Episodes after which a checkpoint is due, to the target; replicas end their episodes together."""
+    together = replicas(config)
+    every = -(-config.checkpoint_interval // together) * together
+    last = -(-config.episodes // together) * together
+    return [*range(every, last, every), last]
+
+
+def _free(folder: Path) -> int:
+    """Room on the disk of a folder, which need not be there yet."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.is_dir())
+    return shutil.disk_usage(there).free

@@ -1,0 +1,211 @@
+"""One machine writes to a run in a store, and one that is no longer it stops."""
+
+import json
+import os
+import subprocess
+import time
+from datetime import UTC, datetime
+
+import pytest
+from machines import objects
+
+from common.errors import InputError
+from experiments.recovery.signals import STOP_FILE
+from experiments.remote import lease as lease_module
+from experiments.remote.lease import LEASE_FILE, LostLeaseError, hold_lease
+from experiments.remote.store import Store
+
+OTHER = {"owner": "x", "host": "elsewhere", "pid": 7}
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(lease_module, "_SETTLED_S", 0.0)
+
+
+@pytest.fixture
+def path(tmp_path):
+    """Of the lease in the store."""
+    path = tmp_path / "store" / "dow" / LEASE_FILE
+    path.parent.mkdir(parents=True)
+    return path
+
+
+def now():
+    return datetime.now(UTC).isoformat()
+
+
+def lease_of(pid):
+    """What a process of this machine that has just renewed its lease has there."""
+    me = {"owner": "x", "host": lease_module.socket.gethostname(), "pid": pid, "renewed": now()}
+    return me | lease_module._whereabouts() | {"started": lease_module._started(pid)}
+
+
+def ended_process():
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+# --- whose it is ------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_held_by_one_machine(address, monkeypatch, tmp_path):
+    with hold_lease(Store(address), tmp_path / "first" / "dow"):
+        held = json.loads((tmp_path / "store" / "dow" / LEASE_FILE).read_text())
+        monkeypatch.setattr(lease_module.socket, "gethostname", lambda: "elsewhere")
+        refusal = f"is being written by process {os.getpid()} on {held['host']}"
+        with pytest.raises(InputError, match=refusal), hold_lease(Store(address), tmp_path / "second" / "dow"):
+            pass
+    with hold_lease(Store(address), tmp_path / "second" / "dow"):
+        pass
+    assert objects(tmp_path) == []
+    assert not list((tmp_path / "first").iterdir()), "nor does anything stay on the machine"
+
+
+STALE = {
+    "its process has died": lambda: lease_of(os.getpid()) | {"pid": ended_process()},
+    "its number is another process now": lambda: lease_of(os.getpid()) | {"started": 1},
+    "not renewed, elsewhere": lambda: OTHER | {"renewed": "2026-01-01T00:00:00+00:00"},
+    "not renewed, its number lives here": lambda: lease_of(os.getpid()) | {"renewed": "2026-01-01T00:00:00+00:00"},
+    "not renewed, of before": lambda: {
+        "owner": "x",
+        "host": lease_module.socket.gethostname(),
+        "pid": os.getpid(),
+        "renewed": "2026-01-01T00:00:00+00:00",
+    },
+    "not ours": lambda: {"renewed": 3},
+    "damaged": lambda: None,
+}
+
+
+@pytest.mark.parametrize("case", STALE)
+def test_a_stale_lease_is_taken_over(address, path, tmp_path, case):
+    lease = STALE[case]()
+    path.write_text("{" if lease is None else json.dumps(lease))
+    with hold_lease(Store(address), tmp_path / "first" / "dow"):
+        held = json.loads(path.read_text())
+        assert held["pid"] == os.getpid()
+        assert held["owner"] != "x"
+
+
+ALIVE = {
+    "its process lives": lambda: lease_of(os.getpid()),
+    "it is elsewhere": lambda: OTHER | {"renewed": now()},
+    "another machine has this one's name": lambda: lease_of(os.getpid()) | {"pid": ended_process(), "boot_id": "other"},
+    "another container has this one's name": lambda: (
+        lease_of(os.getpid()) | {"pid": ended_process(), "pid_namespace": "pid:[1]"}
+    ),
+    "of before, with this machine's name": lambda: {
+        "owner": "x",
+        "host": lease_module.socket.gethostname(),
+        "pid": ended_process(),
+        "renewed": now(),
+    },
+}
+
+
+@pytest.mark.parametrize("case", ALIVE)
+def test_a_live_lease_is_respected(address, path, tmp_path, case):
+    lease = ALIVE[case]()
+    path.write_text(json.dumps(lease))
+    refusal = f"is being written by process {lease['pid']} on {lease['host']}"
+    with pytest.raises(InputError, match=refusal), hold_lease(Store(address), tmp_path / "first" / "dow"):
+        pass
+    assert json.loads(path.read_text()) == lease
+
+
+def test_where_the_system_says_nothing_of_processes_time_decides(address, path, tmp_path, monkeypatch):
+    path.write_text(json.dumps(lease_of(os.getpid()) | {"pid": ended_process()}))
+    monkeypatch.setattr(lease_module, "_whereabouts", dict)
+    monkeypatch.setattr(lease_module, "_started", lambda pid: None)
+    with pytest.raises(InputError, match="is being written by"), hold_lease(Store(address), tmp_path / "dow"):
+        pass
+
+
+def test_of_two_that_take_it_at_once_one_gives_way(address, path, tmp_path, monkeypatch):
+    def overtake(seconds):
+        path.write_text(json.dumps(OTHER | {"renewed": now()}))
+
+    monkeypatch.setattr(lease_module.time, "sleep", overtake)
+    with pytest.raises(InputError, match="process 7 on elsewhere"), hold_lease(Store(address), tmp_path / "dow"):
+        pass
+    assert json.loads(path.read_text())["owner"] == "x", "and leaves the other's alone"
+
+
+# --- lost -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_lease_is_renewed_while_it_is_held(first, path, monkeypatch):
+    monkeypatch.setattr(lease_module, "_RENEWED_S", 0.01)
+    with first.mirror.lease():
+        before = json.loads(path.read_text())
+        wait_for(lambda: json.loads(path.read_text() or "{}").get("renewed", before["renewed"]) != before["renewed"])
+        first.save(1)
+    assert not (first.folder / STOP_FILE).exists()
+
+
+@pytest.mark.parametrize("has_ended", [False, True])
+def test_a_run_that_another_machine_has_taken_over_stops_and_writes_no_more(
+    first, path, tmp_path, monkeypatch, capsys, has_ended
+):
+    monkeypatch.setattr(lease_module, "_RENEWED_S", 0.01)
+    name = "another process, which has ended" if has_ended else "process 7 on elsewhere"
+    with first.mirror.lease():
+        checkpoint = first.save(1)
+
+        def has_noticed():
+            if has_ended:
+                path.unlink(missing_ok=True)
+            else:
+                path.write_text(json.dumps(OTHER | {"renewed": now()}))
+            return (first.folder / STOP_FILE).exists()
+
+        wait_for(has_noticed)
+        held = objects(tmp_path)
+        first.save(2, reaches_store=False)
+        for write in (
+            first.mirror.push_files,
+            first.mirror.push_all,
+            lambda: first.mirror.push_checkpoint(checkpoint),
+            lambda: first.mirror.prune("trial_0", keep=1),
+        ):
+            with pytest.raises(LostLeaseError, match=f"has been taken over by {name}"):
+                write()
+        assert objects(tmp_path) == held
+    assert path.exists() != has_ended, "only its owner deletes it, and it is not put there again"
+    assert capsys.readouterr().err.count(f"has been taken over by {name}") == 1
+    assert not (first.folder / STOP_FILE).exists(), "the next run is not asked to stop"
+
+
+def test_the_process_that_writes_finds_out_before_the_next_renewal(first, path):
+    with first.mirror.lease():
+        path.write_text(json.dumps(OTHER | {"renewed": now()}))
+        with pytest.raises(LostLeaseError, match="process 7 on elsewhere"):
+            first.mirror.push_files()
+
+
+def test_who_holds_nothing_writes_only_where_nobody_does(first, path):
+    path.write_text(json.dumps(OTHER | {"renewed": now()}))
+    with pytest.raises(LostLeaseError, match="is being written by process 7 on elsewhere"):
+        first.mirror.push_files()
+    path.write_text(json.dumps(OTHER | {"renewed": "2026-01-01T00:00:00+00:00"}))
+    first.save(1)
+
+
+def test_a_lease_does_not_travel_with_the_run(first, second, path):
+    with first.mirror.lease():
+        first.save(1)
+        held = path.read_text()
+        second.pull()
+        assert not (second.folder / LEASE_FILE).exists()
+        (first.folder / LEASE_FILE).write_text("of before")
+        first.mirror.push_all()
+        assert path.read_text() == held

@@ -1,0 +1,81 @@
+"""From what the user names to the folder that a policy is loaded from."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from sample_runs import make_run
+
+import algos.policy
+from common.errors import IncompatibleError, InputError
+from experiments.recovery.manifests import seal
+from experiments.remote.mirror import Mirror
+from experiments.runs.models import load_policy
+
+
+@pytest.fixture
+def loaded(monkeypatch):
+    """The folders that policies were loaded from."""
+    folders = []
+    monkeypatch.setattr(algos.policy, "load_policy", lambda folder: folders.append(Path(folder)))
+    return folders
+
+
+@pytest.fixture
+def export(tmp_path):
+    """Files as an export has them, sealed."""
+    folder = tmp_path / "exported"
+    folder.mkdir()
+    for name in ("networks.json", "summary.json", "trader_0.safetensors"):
+        (folder / name).write_text(f"{name} as it was written")
+    seal(folder)
+    return folder
+
+
+def test_run_at_an_address_acts_by_its_best_checkpoint_and_a_named_one_by_itself(tmp_path, monkeypatch, loaded):
+    monkeypatch.setenv("TRADING_FLOOR_WORK", str(tmp_path / "work"))
+    address, folder = f"file://{tmp_path}/store/dow", tmp_path / "dow"
+    make_run(folder)
+    (folder / "trial_0").mkdir()
+    mirror = Mirror(address, folder, patience_s=0)
+    for path in sorted(folder.glob("checkpoint_*")):
+        mirror.push_checkpoint(path.rename(folder / "trial_0" / path.name))
+    best = folder / "trial_0" / "best_checkpoint"
+    mirror.push_checkpoint(shutil.copytree(best.with_name("checkpoint_000002"), best))
+    (folder / "summary.json").unlink()
+    mirror.push_files()
+    shutil.rmtree(folder)
+    load_policy(address)
+    load_policy(f"{address}/trial_0/checkpoint_000003")
+    assert [path.name for path in loaded] == ["best_checkpoint", "checkpoint_000003"]
+    assert all(path.is_relative_to(tmp_path / "work") for path in loaded)
+    with pytest.raises(InputError, match=rf"{tmp_path}/store/other is neither a run folder nor a checkpoint in one"):
+        load_policy(f"file://{tmp_path}/store/other")
+
+
+@pytest.mark.parametrize("name", ["networks.json", "summary.json", "trader_0.safetensors", "manifest.json", "COMPLETE"])
+def test_one_bit_of_any_file_of_an_export_counts(export, loaded, name):
+    load_policy(export)
+    assert loaded == [export]
+    whole = (export / name).read_bytes()
+    (export / name).write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
+    with pytest.raises(IncompatibleError, match=rf"{export} is damaged, .*: export it again$"):
+        load_policy(export)
+    if name != "networks.json":
+        (export / name).unlink()
+        with pytest.raises(IncompatibleError, match=rf"{export} is damaged, {name}: is missing"):
+            load_policy(export)
+    assert loaded == [export]
+
+
+def test_export_may_be_passed_on_with_files_of_other_programs_in_it(export, loaded):
+    (export / "LICENSE").write_text("mine")
+    load_policy(export)
+    assert loaded == [export]
+
+
+def test_export_that_was_never_sealed_is_taken_as_it_is(export, loaded):
+    for name in ("manifest.json", "COMPLETE"):
+        (export / name).unlink()
+    load_policy(export)
+    assert loaded == [export]

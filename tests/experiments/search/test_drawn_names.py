@@ -1,0 +1,82 @@
+"""What a search draws, and what the user has fixed instead, is known whatever is lost."""
+
+import pytest
+from rehearsal import SPACE, Clock, Killed, rehearse
+from sample_runs import config_of
+
+from common.errors import InputError
+from envs.market import build_market
+from experiments.recovery.lock import run_lock
+from experiments.recovery.names import SEARCH_FILE
+from experiments.runs.record import read_run_record
+from experiments.search import search
+from experiments.search.record import SearchRecord
+from experiments.settings.run_config import floor_spec
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    """Of a search whose trials are never trained."""
+    monkeypatch.setattr(search, "open_run", lambda config, market: config)
+    monkeypatch.setattr(search, "_fit", lambda *_: None)
+    return config_of("qmix", search={"num_trials": 3}, storage=str(tmp_path), name="search")
+
+
+def names_drawn(config, folder, *, fixed):
+    search.search(config, build_market(floor_spec(config)), fixed=fixed)
+    return SearchRecord.read(folder).drawn_names
+
+
+@pytest.mark.parametrize("lost", ["not written yet", "lost", "damaged"])
+def test_what_was_fixed_by_hand_stays_fixed_without_a_record(config, tmp_path, monkeypatch, lost):
+    folder = tmp_path / "search"
+    if lost == "not written yet":
+        with monkeypatch.context() as patch:
+            patch.setattr(SearchRecord, "save", lambda _: (_ for _ in ()).throw(Killed))
+            with pytest.raises(Killed):
+                names_drawn(config, folder, fixed=["qmix.lr", "algo"])
+        assert not (folder / SEARCH_FILE).exists()
+    else:
+        before = names_drawn(config, folder, fixed=["qmix.lr", "algo"])
+        assert before == read_run_record(folder).drawn_names
+        (folder / SEARCH_FILE).write_text("{")
+    if lost == "lost":
+        (folder / SEARCH_FILE).unlink()
+    names = names_drawn(config, folder, fixed=[])
+    assert "qmix.gamma" in names
+    assert "qmix.lr" not in names
+
+
+def test_what_is_drawn_cannot_be_set_by_hand_when_a_search_is_carried_on(config, tmp_path):
+    names_drawn(config, tmp_path / "search", fixed=["qmix.lr"])
+    names_drawn(config, tmp_path / "search", fixed=["qmix.lr", "name"])
+    before = (tmp_path / "search" / SEARCH_FILE).read_bytes()
+    with pytest.raises(InputError, match=r"^--qmix.gamma cannot be set by hand in .*search, where it is drawn: leave"):
+        names_drawn(config, tmp_path / "search", fixed=["qmix.lr", "qmix.gamma"])
+    assert (tmp_path / "search" / SEARCH_FILE).read_bytes() == before
+
+
+@pytest.mark.parametrize("scheduler", ["asha", "pbt", "none"])
+def test_names_of_a_record_that_is_lost_are_those_of_its_trials(tmp_path, scheduler):
+    folder = tmp_path / "search"
+    folder.mkdir()
+    with pytest.raises(Killed):
+        rehearse(folder, scheduler, clock=Clock(50), planned=("ppo.clip_param",))
+    assert list(folder.glob("trial_*/params.json"))
+    (folder / SEARCH_FILE).unlink()
+    rehearse(folder, scheduler, planned=tuple(SPACE))
+    record = SearchRecord.read(folder)
+    assert record.drawn_names == ["ppo.clip_param"]
+    assert [list(trial.overrides) for trial in record.trials] == [["ppo.clip_param"]] * 3
+
+
+def test_search_is_held_while_it_runs(config, tmp_path, monkeypatch):
+    def fit(*_):
+        with pytest.raises(InputError, match="is being written by"), run_lock(tmp_path / "search"):
+            pass
+        held.append(True)
+
+    held = []
+    monkeypatch.setattr(search, "_fit", fit)
+    names_drawn(config, tmp_path / "search", fixed=[])
+    assert held

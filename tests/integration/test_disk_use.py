@@ -1,0 +1,107 @@
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from commands import APPO, CLOCK, MADDPG, MAPPO, MARKET, PPO, QMIX, SAC, TQC, run_here
+
+from common.errors import InputError
+from envs.market import build_market
+from experiments.settings.run_config import config_from_json, floor_spec, read_run_config
+from experiments.tuning.disk_use import DiskUse, check_disk, disk_bytes, predict_disk_use, size
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+LONG = [*MARKET, "--qmix.num-envs-per-env-runner", "64", "--qmix.num-updates", "1", "--qmix.replay-capacity", "6000"]
+RUNS = {
+    "qmix": [*QMIX, "--episodes", "40"],
+    "qmix with a full buffer": [*LONG, "--checkpoint-interval", "64", "--keep", "3", "--episodes", "832"],
+    "vdn": [*QMIX, "--algo", "vdn", "--keep", "4", "--qmix.optimizer", "rmsprop", "--episodes", "40"],
+    "iql by priority": [*QMIX, "--algo", "iql", "--qmix.prioritised-replay", "True", "--keep", "4", "--episodes", "40"],
+    "ppo": [*PPO, "--keep", "4", "--episodes", "64"],
+    "ppo of separate networks": [*PPO, "--ppo.use-shared-networks", "False", "--keep", "4", "--episodes", "64"],
+    "mappo": [*MAPPO, "--keep", "4", "--episodes", "64"],
+    "maddpg": [*MADDPG, "--desk.action", "continuous", "--maddpg.reward", "own", "--keep", "4", "--episodes", "40"],
+    "dqn": [*MARKET, *CLOCK, "--algo", "dqn", "--dqn.learning-starts", "64", "--episodes", "32"],
+    "sac": [*SAC, "--episodes", "32"],
+    "tqc": [*TQC, "--episodes", "32"],
+    "appo": [*APPO, "--episodes", "32"],
+}
+LONGER = ("vdn", "iql by priority", "ppo of separate networks", "mappo", "maddpg", "dqn", "tqc", "appo")
+"""Those that add least to the others."""
+
+
+def config_of(algo, **settings):
+    market = {"data": {"synthetic": {"num_assets": 4, "num_bars": 400}}, "floor": {"horizon_bars": 20}}
+    return config_from_json({**market, "algo": algo, **settings})
+
+
+def predicted(config):
+    return predict_disk_use(config, build_market(floor_spec(config)))
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in LONGER else n for n in RUNS])
+def test_room_is_told_before_the_run_and_within_half_of_what_it_really_took(tmp_path, name, capsys):
+    folder = tmp_path / "run"
+    assert run_here(folder, *RUNS[name]) == 0
+    told = predicted(read_run_config(folder))
+    assert f"checkpoints: about {size(told.each)} each, {size(told.total)} in all; " in capsys.readouterr().out
+    scratch = tmp_path / "checkpoints"  # without the records of the trial
+    scratch.mkdir()
+    for path in folder.glob("trial_0/*checkpoint*"):
+        path.rename(scratch / path.name)
+    newest = sorted(scratch.glob("checkpoint_*"))[-1]
+    assert disk_bytes(newest) / 1.5 < told.each < 1.5 * disk_bytes(newest)
+    assert disk_bytes(scratch) / 1.5 < told.total < 1.5 * disk_bytes(scratch)
+
+
+def test_run_that_does_not_fit_is_refused_before_anything_is_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1_000_000))
+    words = ["--qmix.replay-capacity", "50000", "--episodes", "4000"]
+    assert run_here(tmp_path / "run", *QMIX, *words) == 2
+    err = capsys.readouterr().err
+    assert "which has 1.0 MB free: lower --keep, --qmix.replay-capacity, or choose another --storage" in err
+    assert err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_more_checkpoints_and_larger_networks_and_buffers_need_more():
+    small = {"qmix": {"replay_capacity": 20_000}, "episodes": 4000}
+    base = predicted(config_of("qmix", **small)).total
+    assert predicted(config_of("qmix", **small, keep=20)).total > base
+    assert predicted(config_of("qmix", **small, keep_every=2)).total > base
+    assert predicted(config_of("qmix", **small, search={"num_trials": 3})).total == 3 * base
+    assert predicted(config_of("qmix", qmix={"replay_capacity": 60_000}, episodes=4000)).total > 1.5 * base
+    assert (
+        predicted(config_of("qmix", qmix={"replay_capacity": 20_000, "hidden": [512, 512]}, episodes=4000)).total > base
+    )
+    short = predicted(config_of("qmix", qmix={"replay_capacity": 20_000}, episodes=16)).total
+    assert short < base / 5, "a buffer that is never filled takes no room"
+
+
+def test_what_a_run_holds_already_is_not_needed_again():
+    use = DiskUse(each=10, total=90, in_flight=10, free=40, used=60)
+    check_disk(config_of("ppo"), use)
+    with pytest.raises(InputError, match="lower --keep, or choose another --storage"):
+        check_disk(config_of("ppo"), DiskUse(each=10, total=90, in_flight=10, free=40, used=59))
+    check_disk(config_of("ppo"), DiskUse(each=10, total=90, in_flight=10, free=None, used=0))
+
+
+def test_only_checkpoints_that_stay_or_make_room_are_counted_as_held(tmp_path):
+    config = replace(config_of("ppo"), storage=str(tmp_path), name="dow")
+    for name in ("checkpoint_000001", "best_checkpoint", "damaged-checkpoint_000000"):
+        (tmp_path / "dow" / "trial_0" / name).mkdir(parents=True)
+        (tmp_path / "dow" / "trial_0" / name / "weights").write_bytes(b"x" * 100)
+    (tmp_path / "dow" / "train.log").write_bytes(b"x" * 100)
+    assert predicted(config).used == 200
+    assert predicted(replace(config, resume="never")).used == 0, "what is moved aside stays on the disk"
+
+
+def test_sizes_are_short():
+    assert [size(v) for v in (999, 1_234_567, 31.4e9, 2e12)] == ["1 KB", "1.2 MB", "31 GB", "2.0 TB"]
+
+
+def test_linked_files_are_counted_once(tmp_path):
+    (tmp_path / "a").write_bytes(b"x" * 100)
+    Path(tmp_path / "b").hardlink_to(tmp_path / "a")
+    assert disk_bytes(tmp_path) == 100
