@@ -20,8 +20,9 @@ from experiments.backtesting.words import fill_in_words
 from experiments.command_line import DONE, FAILED, check_json_flag, main, write_json_flag
 from experiments.reporting.tables import checks_table, pairs_table, show
 from experiments.settings.arguments import parse_flags, print_help, scan_flags
+from experiments.settings.command import ALIASES, read_config_file, read_preset
 from experiments.settings.layers import merge
-from experiments.settings.run_config import ALIASES, MOST_SEED, RunConfig, floor_spec, read_config_file, read_preset
+from experiments.settings.run_config import MOST_SEED, RunConfig, floor_spec
 
 EQUAL = ("numbers compared", "equal to the last bit", "largest difference {worst:.1e}")
 """Looked at; found where it held; found where it did not: for checks that two numbers are equal."""

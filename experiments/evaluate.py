@@ -22,10 +22,12 @@ from experiments.evaluation.report import print_evaluation, write_evaluation
 from experiments.evaluation.results import STRATEGY, evaluated, stitched
 from experiments.evaluation.runs import Job, equity_table, jobs, run_jobs, trial_sharpes
 from experiments.remote.store import is_remote
+from experiments.runs.run import find_run
 from experiments.settings.algorithm_flags import scan_algo_flags
 from experiments.settings.arguments import parse_flags, print_help, scan_flags
+from experiments.settings.command import ALIASES
 from experiments.settings.fields import settings_of
-from experiments.settings.run_config import ALIASES, MOST_SEED, RunConfig, floor_spec, parse_run, run_name
+from experiments.settings.run_config import MOST_SEED, RunConfig, floor_spec
 
 SET_HERE = (
     "resume", "load_model", "branch_from", "skip_training", "data.validation_start", "data.test_start", "data.end"
@@ -117,20 +119,20 @@ def run(argv: Sequence[str]) -> int:
 
 def _check(walk: WalkConfig, asked: Sequence[str]) -> tuple[RunConfig, Path]:
     """Read the settings of the runs, and where all of it goes."""
-    flags = scan_algo_flags(RunConfig, asked, RunConfig.algo, aliases=ALIASES)  # parse_run says whose network is meant
+    flags = scan_algo_flags(RunConfig, asked, RunConfig.algo, aliases=ALIASES)  # find_run says whose network is meant
     if taken := [name for name in flags if name in SET_HERE]:
         raise InputError(f"{settings_of(RunConfig)[taken[0]].flag} is not for a walk-forward: leave it out")
     storage = flags.get("storage", [""])[0]
     if is_remote(storage):
         raise InputError(f"--storage is {storage}: a walk-forward is kept in a folder of this machine")
     named = [] if "name" in flags else ["--name", f"walk-{''.join(flags.get('algo', ['qmix']))}"]
-    config, _ = parse_run([*asked, *named], prog="experiments/evaluate.py")
+    config = find_run([*asked, *named], prog="experiments/evaluate.py").config
     if config.search.num_trials and config.search.objective != "sharpe":
         raise InputError("--search.objective must be sharpe: the Sharpe ratio is what is deflated by the trials")
     if config.seed + walk.seeds - 1 > MOST_SEED:
         raise InputError(f"--seed {config.seed} leaves no room for --seeds {walk.seeds}: the largest is {MOST_SEED}")
     check_json_flag(config.json)
-    folder = Path(config.storage).absolute() / run_name(config)
+    folder = Path(config.storage).absolute() / str(config.name)
     if (folder / "config.json").is_file():
         raise InputError(f"{folder} is a run: choose another --name for the walk-forward")
     check_folder_writable(folder, setting="the folder of the walk-forward")

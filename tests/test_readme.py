@@ -7,8 +7,8 @@ import pytest
 from verbs import VERBS
 
 from experiments.settings.algorithm_flags import OF_ALGO
+from experiments.settings.command import ALIASES, preset_names
 from experiments.settings.fields import hyphens, settings_of
-from experiments.settings.run_config import ALIASES, preset_names
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", "CONTRIBUTING.md", "docs/configuration.md", "docs/recovery.md", "docs/algorithms.md")

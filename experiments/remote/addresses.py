@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import atexit
 import hashlib
 import os
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from common.errors import InputError
-from common.files import WriteError, check_folder_writable, read_json
-from experiments.recovery.lock import run_lock
-from experiments.recovery.names import RECORD_FILE, SEARCH_FILE, SUMMARY_FILE
-from experiments.recovery.signals import forget_request
-from experiments.recovery.tune_files import mend_tune_files, planned_scaling, reopen
+from common.files import check_folder_writable
+from experiments.recovery.names import RECORD_FILE
 from experiments.remote.mirror import Mirror
 from experiments.remote.store import Store, first_line, is_remote, join
 
 WORK_ENV = "TRADING_FLOOR_WORK"
 """Environment variable that says where runs with a mirror work; else a folder of the user's cache."""
-_held: dict[Path, ExitStack] = {}
-"""Run folders that this process has made ready for Tune, with what ends the hold on each."""
 
 
 def working_folder(storage: str, name: str) -> Path:
@@ -110,123 +102,7 @@ def place_here(path: str | Path) -> Path:
     return (mirror.folder / rest).resolve()
 
 
-def restorable(path: str | Path, report: Callable[[str], None] = print) -> Path:
-    """Make a run folder ready for ``Tuner.restore``: brought up to date from its store, verified, Tune's files mended.
-
-    From then on this process holds the run, until it ends or ``let_go`` is called: no other may write to it meanwhile.
-
-    Args:
-        path: A run folder, or its address in a store.
-        report: Told one line about each file that is damaged or stale.
-
-    Returns:
-        The absolute path of the folder on this machine.
-
-    Raises:
-        InputError: if there is no run, it is a search, another process writes to it, its checkpoints are damaged or
-            gone, Tune's files are damaged, of another run, or say that all is done, and have no copies, or its number
-            of env runners has changed, for which Tune has reserved no processors.
-        WriteError: if the disk does not take what has to be mended.
-    """
-    if not is_remote(path):
-        folder = Path(path).expanduser().absolute()
-        if not (folder / RECORD_FILE).is_file():
-            raise InputError(f"{path} is no run folder: it has no {RECORD_FILE}")
-        with _hold(folder, None):
-            _mend(folder, path, report, mirror=None)
-        return folder
-    mirror, rest = find_mirror(str(path))
-    if rest:
-        raise InputError(f"{path} is not a run folder: name {mirror.address}")
-    try:
-        with _hold(mirror.folder, mirror):
-            mirror.pull(report)
-            _mend(mirror.folder, path, report, mirror=mirror)
-    except WriteError:
-        raise
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {first_line(error)}") from None
-    return mirror.folder
-
-
-@contextmanager
-def _hold(folder: Path, mirror: Mirror | None) -> Iterator[None]:
-    """Hold a run while the block runs, and where nothing is raised in it for as long as this process lives.
-
-    Raises:
-        InputError: if another process holds it, saying which.
-    """
-    place = folder.resolve()
-    if place in _held:
-        yield
-        return
-    with ExitStack() as hold:
-        if mirror is not None:
-            hold.enter_context(mirror.lease())
-        hold.enter_context(run_lock(folder))
-        yield
-        _held[place] = hold.pop_all()
-
-
-@atexit.register
-def let_go() -> None:
-    """Let go of the runs that this process has made ready for Tune, so that others may write to them."""
-    while _held:
-        _held.popitem()[1].close()
-
-
-def _mend(folder: Path, path: str | Path, report: Callable[[str], None], *, mirror: Mirror | None) -> None:
-    """Verify a run's checkpoints and mend Tune's own files, in a run folder that is held.
-
-    Raises:
-        InputError: if Tune cannot restore what is there, or would start over it.
-    """
-    from experiments.tuning.resume import check_checkpoints  # only now: it is built on this module
-
-    if (folder / SEARCH_FILE).is_file():
-        raise InputError(f"{path} is a search: carry it on with its own command")
-    for line in check_checkpoints(folder, mirror=mirror):
-        report(line)
-    by_hand = f"carry it on with experiments/run.py --name {folder.name}"
-    record = read_json(folder / RECORD_FILE)
-    config = record["config"]
-    address = None if mirror is None else mirror.address
-    settings = {name: config[name] for name in ("algo", "seed", "max_failures")} | {"address": address}
-    if not mend_tune_files(folder, report, settings=settings, resume_from=record.get("resume_from")):
-        raise InputError(f"{path} cannot be restored by Tune alone: {by_hand}")
-    wanted, planned = config["scaling"]["num_env_runners"], planned_scaling(folder).get("num_env_runners")
-    if planned != wanted:
-        raise InputError(f"{path} was planned for {planned} env runners and now has {wanted}: {by_hand}")
-    summary = read_json(folder / SUMMARY_FILE) if (folder / SUMMARY_FILE).is_file() else {}
-    if (summary.get("episodes") or 0) < config["episodes"] and not reopen(folder, report):
-        raise InputError(f"{path} was interrupted, and Tune alone takes it for ended: {by_hand}")
-    forget_request(folder)  # of a signal that another one has overtaken
-
-
-def place_of(path: str | Path, folder: Path) -> tuple[str, str]:
-    """Give storage and name of the run that a path lies in.
-
-    Args:
-        path: A run folder or a checkpoint, in a store or on this machine.
-        folder: The run folder on this machine, as ``find_run_folder`` found it.
-    """
-    if not is_remote(path):
-        return str(folder.parent), folder.name
-    address = find_mirror(str(path))[0].address
+def storage_of(address: str) -> str:
+    """The storage of the run at an address: what stands before its name, with the address's options."""
     base, mark, options = address.partition("?")
-    return base.rsplit("/", 1)[0] + mark + options, folder.name
-
-
-def pulled(storage: str, name: str) -> Path:
-    """The folder on this machine of a run, brought up to date from its store where it has one.
-
-    Raises:
-        InputError: if the store does not answer.
-    """
-    mirror = mirror_of(storage, name)
-    if mirror is not None:
-        try:
-            mirror.pull()
-        except OSError as error:
-            raise InputError(f"--storage {storage} cannot be read: {first_line(error)}") from None
-    return working_folder(storage, name)
+    return base.rsplit("/", 1)[0] + mark + options

@@ -9,11 +9,14 @@ from pathlib import Path
 from common.errors import InputError
 from common.files import read_json
 from experiments.recovery.checkpoints import TrialCheckpoints, checkpoint_number, read_meta
+from experiments.recovery.copies import copy_folder, mend_copy
 from experiments.recovery.manifests import find_damage
-from experiments.recovery.names import BEST_FOLDER, META_FILE
+from experiments.recovery.names import BEST_FOLDER, META_FILE, STATE_FILE
+from experiments.recovery.records import truncate_records
 from experiments.remote.mirror import Mirror
 from experiments.remote.store import first_line
-from experiments.tuning.monitor import copy_folder, mend_copy
+from experiments.runs.folders import lost_checkpoints, none_is_whole
+from experiments.runs.summary import sound_summary
 
 
 def newest_whole(trial: Path, report: Callable[[str], None], *, mirror: Mirror | None = None) -> Path | None:
@@ -116,3 +119,95 @@ def checkpoint_score(checkpoint: Path) -> float | None:
     except (InputError, AttributeError):
         return None
     return sign * float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+
+
+def check_checkpoints(folder: Path, *, is_named: bool = False, mirror: Mirror | None = None) -> list[str]:
+    """Verify a run's checkpoints before anything else happens; damaged ones are set aside.
+
+    Of a run that is kept in a store, what is damaged or gone here is brought back from there, where it is whole.
+
+    Args:
+        folder: The run folder.
+        is_named: Whether the user has named a whole checkpoint to go on from, so that the others may all be gone.
+        mirror: Where the run is kept, if not in the folder alone.
+
+    Returns:
+        One line for each that was set aside or brought back.
+
+    Raises:
+        InputError: if there are checkpoints, but none of them is whole, or there were some, and all of them are gone;
+            or the store does not answer.
+    """
+    reports: list[str] = []
+    latest = sound_summary(folder).get("latest_checkpoint")
+    trials = sorted(folder.glob("trial_*"))
+    if latest is not None and not any(TrialCheckpoints(trial).published() for trial in trials):
+        trials = sorted({*trials, (folder / latest).parent})  # which may be gone with all that was in it
+    if latest is not None and (gone := _is_gone(folder / latest)):
+        reports.append(gone)
+    for trial in trials:
+        newest_whole(trial, reports.append, mirror=mirror)
+        named = TrialCheckpoints(trial).gone_back_to(1)
+        if mirror is not None and named is not None and find_damage(named):
+            brought_back(named, reports.append, mirror)
+        if not is_named and (wrong := none_is_whole(trial, reports) or lost_checkpoints(trial)) is not None:
+            raise InputError(wrong)
+        restore_best(trial, reports.append, mirror=mirror)
+    return reports
+
+
+def _is_gone(checkpoint: Path) -> str:
+    """What to say of a newest checkpoint of which not even a damaged folder is left; empty where it is there."""
+    checkpoints, number = TrialCheckpoints(checkpoint.parent), checkpoint_number(checkpoint.name)
+    known = [
+        checkpoint_number(path.name)
+        for path in (*checkpoints.published(), *checkpoints.damaged(), *checkpoints.overtaken())
+    ]
+    if not checkpoints.published() or number <= max(known):
+        return ""
+    return f"{checkpoint.name} is gone: the newest that is left is {checkpoints.published()[-1].name}"
+
+
+def tidy(folder: Path) -> None:
+    """Bring what a trial has written in line with its newest checkpoint, after which it carries on.
+
+    Args:
+        folder: The trial's folder.
+    """
+    checkpoints = TrialCheckpoints(folder)
+    newest = mend_best(folder)
+    if newest is None and (checkpoints.damaged() or lost_checkpoints(folder) is not None):
+        return  # the trainable refuses to start; what is there stays as it is
+    truncate_records(folder, 0 if newest is None else int(read_json(newest / STATE_FILE)["iteration"]))
+
+
+def mend_best(folder: Path) -> Path | None:
+    """Finish a replacement of the best checkpoint that a kill has interrupted or prevented.
+
+    Args:
+        folder: The trial's folder.
+
+    Returns:
+        The trial's newest whole checkpoint.
+    """
+    mend_copy(folder / BEST_FOLDER)
+    newest = TrialCheckpoints(folder).newest_valid()
+    if newest is not None:
+        keep_best(newest)  # a kill may have come between the two
+    return newest
+
+
+def keep_best(newest: Path) -> None:
+    """Copy a trial's newest checkpoint if it is the best, or an earlier one that could not be copied when it was.
+
+    Args:
+        newest: The checkpoint; whole.
+
+    Raises:
+        OSError: if it cannot be copied; a checkpoint that is owed stays where it is (see ``TrialCheckpoints.prune``).
+    """
+    best, checkpoints = newest.parent / BEST_FOLDER, TrialCheckpoints(newest.parent)
+    if read_json(newest / META_FILE)["is_best"]:
+        copy_folder(newest, best)
+    elif (owed := checkpoints.owed_best()) is not None and not find_damage(owed):
+        copy_folder(owed, best)

@@ -61,7 +61,7 @@ def _learn(seeds: Sequence[int], config: ScoreConfig, head: Mapping[str, Any]) -
 
     groups = {name: getattr(config, name) for name in dict.fromkeys(SECTION_OF_ALGO.values()) if hasattr(config, name)}
     runs = [RunConfig(algo=config.algo, seed=seed, **groups) for seed in seeds]
-    start_ray(runs[0])
+    start_ray(runs[0].scaling)
     steps = head["steps"]
     for one in learn_seeds(
         runs,

@@ -28,6 +28,7 @@ from ray.tune.search.sample import Categorical, Domain, Float, Integer
 from common.counted import counted_seed
 from common.files import read_json
 from experiments.recovery.checkpoints import TrialCheckpoints, checkpoint_number
+from experiments.recovery.copies import copy_into
 from experiments.recovery.manifests import MANIFEST_FILE, MARKER_FILE, find_damage
 from experiments.recovery.names import META_FILE, STATE_FILE
 from experiments.recovery.signals import STOP_FILE
@@ -36,7 +37,6 @@ from experiments.remote.store import first_line
 from experiments.runs.repair import brought_back
 from experiments.search.record import Exploit, SearchRecord, TrialRecord
 from experiments.settings.metric_names import SEARCH_SCORE
-from experiments.tuning.monitor import copy_into
 
 PERTURBATION_FACTORS = (0.8, 1.2)
 _DRAWS = 2

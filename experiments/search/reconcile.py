@@ -13,11 +13,10 @@ from experiments.recovery.names import META_FILE, RESULT_FILE, SEARCH_FILE, STAT
 from experiments.recovery.records import read_line
 from experiments.remote.mirror import Mirror
 from experiments.runs.folders import lost_checkpoints, none_is_whole
-from experiments.runs.repair import newest_whole, restore_best
+from experiments.runs.repair import mend_best, newest_whole, restore_best
 from experiments.search.population import apply_exploits
 from experiments.search.record import SearchRecord, TrialRecord
 from experiments.tuning.loggers import PARAMS_FILE
-from experiments.tuning.monitor import mend_best
 
 
 def reconcile(record: SearchRecord, *, mirror: Mirror | None = None) -> list[TrialRecord]:

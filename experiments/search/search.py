@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import logging
-import os
 from collections.abc import Collection, Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import yaml
 from ray.tune.schedulers import FIFOScheduler
 
+from algos.scaling import ScalingSettings
 from common.errors import InputError
 from common.files import write_json, write_text
 from envs.market import Market
 from experiments.command_line import DONE, log_to, write_json_flag
 from experiments.recovery.lock import lock_if_there, run_lock
 from experiments.recovery.names import LOG_FILE, SEARCH_FILE
-from experiments.recovery.signals import stop_on_signal
-from experiments.recovery.tune_files import set_damaged_aside
 from experiments.remote.mirror import Mirror
 from experiments.reporting.tables import rows_table, show
 from experiments.runs.record import read_run_record
+from experiments.runs.run import Run
+from experiments.runs.summary import write_summary
 from experiments.search.asha import RecordedASHA
 from experiments.search.population import PopulationBasedTraining
 from experiments.search.reconcile import last_result, reconcile
@@ -35,53 +33,48 @@ from experiments.settings.algorithm_names import SECTION_OF_ALGO
 from experiments.settings.fields import settings_of
 from experiments.settings.layers import nested
 from experiments.settings.metric_names import BEST_SCORE, SEARCH_SCORE
-from experiments.settings.run_config import RunConfig, config_to_json, run_folder, run_mirror
+from experiments.settings.run_config import RunConfig
 from experiments.tuning import session
-from experiments.tuning.account import account_may_wait
 from experiments.tuning.ending import backtest_run, ended_in_store, say_failed, say_interrupted
-from experiments.tuning.loggers import RecordLogger
-from experiments.tuning.monitor import write_summary
 from experiments.tuning.opening import open_run
-from experiments.tuning.resume import monitored
 
 BEST_FILE = "best_config.yaml"
 TRIALS_FILE = "trials.json"
 SHOWN_STATES = {"RUNNING": "unfinished", "COMPLETE": "done", "PRUNED": "stopped early", "FAIL": "failed"}
 
 
-def search(config: RunConfig, market: Market, *, fixed: Collection[str]) -> int:
+def search(run: Run, market: Market) -> int:
     """Run the configured number of trials, save the best settings, and backtest the best trial.
 
+    Settings that the user has set by hand are not drawn.
+
     Args:
-        config: The settings that every trial shares.
-        market: What they make.
-        fixed: Dotted names of settings that the user has set by hand; they are not drawn.
+        run: The search.
+        market: What the settings make that every trial shares.
 
     Returns:
         Exit code.
     """
-    folder = run_folder(config).absolute()
-    with lock_if_there(folder):
-        opened = open_run(config, market)
-    with run_lock(folder):
-        return ended_in_store(opened, lambda: _search(config, opened, market, fixed))
+    with lock_if_there(run.folder):
+        devices = open_run(run, market)
+    with run_lock(run.folder):
+        return ended_in_store(run.mirror, lambda: _search(run, market, devices))
 
 
-def _search(config: RunConfig, opened: RunConfig, market: Market, fixed: Collection[str]) -> int:
-    """Record the search as it was asked for, and run it as it was opened, on the devices that are there today."""
-    folder = run_folder(config).absolute()
+def _search(run: Run, market: Market, devices: ScalingSettings) -> int:
+    """Record the search as it was asked for, and run it on the devices that are there today."""
+    folder, config = run.folder.absolute(), run.config
     with log_to(folder / LOG_FILE):
-        scaler = session.record_run(config, market, drawn_names=list(_space(config, fixed=fixed)))
+        scaler = session.record_run(run, market, devices=devices, drawn_names=list(_space(config, fixed=run.by_hand)))
         print(f"searching {folder}: {config.search.num_trials} trials of {config.algo}, by {config.search.objective}")
-        planned = read_run_record(folder).drawn_names or ()
-        record, study, scheduler = _prepare(config, folder, planned=planned, fixed=fixed)
+        record, study, scheduler = _prepare(run, planned=read_run_record(folder).drawn_names or ())
         print(f"drawn: {', '.join(record.drawn_names)}")
         if record.trials:
             print(f"carrying on: {sum(t.has_ended for t in record.trials)} of {len(record.trials)} trials have ended")
         begun = {"status": "running", "algo": config.algo, "seed": config.seed, "target_episodes": config.episodes}
         write_summary(folder, begun | describe_search(record, num_trials=config.search.num_trials))
         with suppress(KeyboardInterrupt):  # before Tune listens for it, or a second time
-            _fit(opened, scaler, record, RecordedSearch.of(config, record, study), scheduler)
+            _fit(run, scaler, devices, record, study, scheduler)
         study.sync(record)
         rows = trial_rows(record)
         show(rows_table(rows, title="Trials"))
@@ -113,22 +106,18 @@ def _space(config: RunConfig, *, fixed: Collection[str] = ()) -> dict[str, Any]:
     )
 
 
-def _prepare(
-    config: RunConfig, folder: Path, *, planned: Collection[str], fixed: Collection[str]
-) -> tuple[SearchRecord, Study, Any]:
+def _prepare(run: Run, *, planned: Collection[str]) -> tuple[SearchRecord, Study, Any]:
     """Bring the record, the study and the scheduler to where the search stands.
 
     Args:
-        config: The settings that every trial shares.
-        folder: The run folder.
-        planned: Dotted names that the search was to draw when it was begun, for a record that is lost or not there yet.
-        fixed: Dotted names that the user sets by hand now.
+        run: The search.
+        planned: Dotted names that it was to draw when it was begun, for a record that is lost or not there yet.
 
     Raises:
-        InputError: if one of those is drawn in this search.
+        InputError: if a setting that the user sets by hand is drawn in this search.
     """
-    set_damaged_aside(folder, lambda line: print(f"{line}; the search carries on from its own records"))
-    record, mirror = SearchRecord.read(folder), run_mirror(config)
+    folder, config, fixed, mirror = run.folder.absolute(), run.config, run.by_hand, run.mirror
+    record = SearchRecord.read(folder)
     ended = reconcile(record, mirror=mirror)
     space = _space(config)
     if not record.drawn_names:
@@ -176,38 +165,22 @@ def _scheduler(config: RunConfig, record: SearchRecord, space: Mapping[str, Any]
 
 
 def _fit(
-    config: RunConfig, scaler: dict[str, Any], record: SearchRecord, algorithm: RecordedSearch, scheduler: Any
+    run: Run, scaler: dict[str, Any], devices: ScalingSettings, record: SearchRecord, study: Study, scheduler: Any
 ) -> None:
-    from ray import tune
-
-    from experiments.tuning.trainables import trainable_class
-
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    folder, num_trials = run_folder(config).absolute(), config.search.num_trials
-    monitor = SearchMonitor(record, num_trials=num_trials, **monitored(config))
-    tuner = tune.Tuner(
-        trainable_class(config),
-        param_space={"run": config_to_json(config), "scaler": scaler},
-        tune_config=tune.TuneConfig(
-            metric=SEARCH_SCORE,
-            mode="max",
-            num_samples=num_trials,
-            search_alg=algorithm,
-            scheduler=scheduler,
-            trial_dirname_creator=session.trial_folder,
-        ),
-        run_config=tune.RunConfig(
-            name=folder.name,
-            storage_path=str(folder.parent),
-            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            failure_config=tune.FailureConfig(max_failures=config.max_failures),
-            callbacks=[monitor, RecordLogger()],
-            verbose=0,
-        ),
+    config, num_trials = run.config, run.config.search.num_trials
+    monitor = SearchMonitor(record, num_trials=num_trials, algo=config.algo, seed=config.seed, address=run.address)
+    session.fit(
+        run,
+        scaler,
+        devices=devices,
+        monitor=monitor,
+        metric=SEARCH_SCORE,
+        mode="max",
+        num_samples=num_trials,
+        search_alg=RecordedSearch.of(config, record, study),
+        scheduler=scheduler,
+        trial_dirname_creator=session.trial_folder,
     )
-    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1" if config.checkpoint_on_signal else "0"
-    with stop_on_signal(folder, listens=config.checkpoint_on_signal), account_may_wait():
-        tuner.fit()
 
 
 def trial_rows(record: SearchRecord) -> list[dict[str, Any]]:

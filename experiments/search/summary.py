@@ -9,9 +9,10 @@ from typing import Any
 from experiments.recovery.checkpoints import TrialCheckpoints, read_meta
 from experiments.recovery.names import BEST_FOLDER
 from experiments.runs.repair import checkpoint_score
+from experiments.runs.summary import says_what_it_is, summary_of
 from experiments.search.reconcile import last_result
 from experiments.search.record import FAIL, SearchRecord, TrialRecord
-from experiments.tuning.monitor import RunMonitor, says_what_it_is, summary_of
+from experiments.tuning.monitor import RunMonitor
 
 
 class SearchMonitor(RunMonitor):

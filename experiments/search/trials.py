@@ -10,11 +10,12 @@ from ray.tune.experiment.config_parser import _create_trial_from_spec, _make_par
 from ray.tune.search.search_algorithm import SearchAlgorithm
 
 from experiments.recovery.signals import STOP_FILE
+from experiments.runs.repair import tidy
+from experiments.runs.summary import why_unsaved
 from experiments.search.record import FAIL, SearchRecord, TrialRecord, plain_figures
 from experiments.search.study import Study
 from experiments.settings.metric_names import SEARCH_SCORE
 from experiments.settings.run_config import RunConfig
-from experiments.tuning.monitor import tidy, why_unsaved
 
 
 class RecordedSearch(SearchAlgorithm):

@@ -5,7 +5,7 @@ Defaults, then the preset, then the config of an existing run folder, then ``--c
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -22,42 +22,19 @@ from algos.ppo.config import PPOSettings
 from algos.qmix.config import QMIXSettings
 from algos.sac.config import SACSettings, TQCSettings
 from algos.scaling import ScalingSettings
-from common.errors import InputError, nearest
 from common.strict import STRICT
 from envs.bars import DataConfig
 from envs.floor import FloorConfig
 from envs.mandates import DeskConfig
 from envs.market import FloorSpec
-from experiments.recovery.names import RECORD_FILE
-from experiments.remote.addresses import mirror_of, place_of, pulled, working_folder
-from experiments.remote.mirror import Mirror
-from experiments.remote.store import absolute
-from experiments.runs.folders import check_name, has_begun
-from experiments.runs.record import find_run_folder, name_of_run, read_run_record
-from experiments.settings.algorithm_flags import check_network, scan_algo_flags
-from experiments.settings.algorithm_names import RUNNER_OF_ALGO, SECTION_OF_ALGO, AlgoName
-from experiments.settings.arguments import build_settings, dump_settings, parse_flags, print_help
-from experiments.settings.fields import settings_of, value_of
-from experiments.settings.layers import check_keys, flatten, merge, read_yaml
-from experiments.settings.metric_names import check_metric_name
+from experiments.settings.algorithm_names import AlgoName
+from experiments.settings.arguments import build_settings, dump_settings
 
-PRESETS = Path(__file__).parents[1] / "presets"
 Metric = Literal["sharpe", "return", "calmar", "max_drawdown"]
 
 MOST_SEED = 2**31 - 1
 """Some of the generators that are seeded take 32 bits, and workers count on from the run's own seed."""
 MOST_EPISODES = 10**12
-
-ALIASES = {"capital": "floor.capital"}
-"""Flat names of nested settings."""
-SCHEDULER_OF = dict.fromkeys(("search.grace_episodes", "search.reduction_factor"), "asha") | dict.fromkeys(
-    ("search.perturbation_interval", "search.quantile_fraction", "search.resample_probability"), "pbt"
-)
-"""Settings of a search that only one scheduler uses."""
-PER_INVOCATION = ("config", "resume", "skip_training", "json")
-"""Settings that belong to one command and are not read back from a run folder."""
-FROM_MODEL = ("algo", "runner", "data", "desk", "floor", *dict.fromkeys(SECTION_OF_ALGO.values()), "scaling")
-"""Settings that a new run takes over from the run whose weights it loads."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -158,21 +135,6 @@ def floor_spec(config: RunConfig) -> FloorSpec:
     return FloorSpec(data=data, desk=config.desk, floor=config.floor)
 
 
-def run_name(config: RunConfig) -> str:
-    """Name of the run folder: as set, or made from preset and algorithm, or from the run that it comes from."""
-    return config.name or _default_name(config.preset, config.algo, config.load_model, config.branch_from)
-
-
-def run_folder(config: RunConfig) -> Path:
-    """Path of the run folder on this machine; for a run that is kept in a store, of its working folder."""
-    return working_folder(config.storage, run_name(config))
-
-
-def run_mirror(config: RunConfig) -> Mirror | None:
-    """The mirror of a run that is kept in a store; None where its storage is a folder."""
-    return mirror_of(config.storage, run_name(config))
-
-
 def config_to_json(config: RunConfig) -> dict[str, Any]:
     """Give every setting as nested plain values; ``config_from_json`` gives the same config back."""
     return dump_settings(config)
@@ -185,227 +147,3 @@ def config_from_json(values: Mapping[str, Any], *, where: str = "") -> RunConfig
         InputError: if a setting is unknown or its value not allowed.
     """
     return build_settings(RunConfig, values, where=where)
-
-
-def read_run_config(folder: str | Path) -> RunConfig:
-    """Read the config of a run folder.
-
-    Raises:
-        InputError: if ``config.json`` is missing, damaged, or does not fit this version.
-    """
-    record = read_run_record(folder)
-    return config_from_json(record.config, where=str(record.folder / RECORD_FILE))
-
-
-def parse_run(argv: Sequence[str], *, prog: str = "experiments/run.py") -> tuple[RunConfig, dict[str, Any]]:
-    """Read the settings of a run from its command line, and from the files and folders that it names.
-
-    Args:
-        argv: Words after the program's name; ``--help`` prints every flag and exits with 0.
-        prog: Name of the command, for the help.
-
-    Returns:
-        The config, with ``name`` filled in; and what the user set by hand, by flag or in the ``--config`` file, as
-        dotted name -> value. A run verb compares the latter with an existing run folder.
-
-    Raises:
-        InputError: one line for the first mistake.
-        SystemExit: code 0 after ``--help``.
-    """
-    if any(word in ("-h", "--help") for word in argv):
-        print_help(RunConfig, prog=prog, description=_DESCRIPTION)
-        raise SystemExit(0)
-    flags = scan_algo_flags(RunConfig, argv, RunConfig.algo, aliases=ALIASES)
-    asked = {name: words[0] for name, words in flags.items() if words[0] != "None"}
-    by_file = read_config_file(asked.get("config"))
-    asked = {name: str(value) for name, value in by_file.items() if value is not None} | asked
-    if "name" in asked:
-        check_name(asked["name"])
-    base = _preset_layer(asked.get("preset"))
-    of_run = _run_layer(asked, base)
-    if not of_run:  # a run that exists has taken over what it needs, and what it was made from may be gone
-        base = merge(merge(_branch_layer(asked.get("branch_from")), _model_layer(asked.get("load_model"))), base)
-    base = merge(merge(base, of_run), by_file)
-    algo = (flags["algo"][0] if "algo" in flags else None) or base.get("algo", RunConfig.algo)
-    flags = scan_algo_flags(RunConfig, argv, algo, aliases=ALIASES)  # only now is known whose network is meant
-    config = parse_flags(RunConfig, flags, base=base)
-    config = replace(config, name=run_name(config))
-    by_hand = {name: value_of(config, name) for name in (*flatten(by_file, settings_of(RunConfig)), *flags)}
-    check_combination(config, flags)
-    return config, by_hand
-
-
-def check_combination(config: RunConfig, by_flag: Collection[str]) -> None:
-    """Refuse flags that would have no effect; a file of settings may serve several algorithms and is not held to this.
-
-    Raises:
-        InputError: naming the setting and why it would be ignored.
-    """
-    section = SECTION_OF_ALGO[config.algo]
-    settings = settings_of(RunConfig)
-    for name in by_flag:
-        flag = settings[name].flag
-        group = name.split(".")[0]
-        if group in SECTION_OF_ALGO.values() and group != section:
-            raise InputError(f"{flag} has no effect on --algo {config.algo}, which uses the settings of {section}.*")
-        if name.startswith("data.synthetic.") and config.data.path is not None:
-            raise InputError(f"{flag} has no effect: prices come from {config.data.path}, not from the built-in market")
-        if group == "search" and name != "search.num_trials" and config.search.num_trials == 0:
-            raise InputError(f"{flag} has no effect without a search: give --search.num-trials as well")
-        if SCHEDULER_OF.get(name, config.search.scheduler) != config.search.scheduler:
-            needed = SCHEDULER_OF[name]
-            raise InputError(f"{flag} has no effect on --search.scheduler {config.search.scheduler}, only on {needed}")
-    if hasattr(getattr(config, section), "network"):
-        check_network(section, getattr(config, section), by_flag)
-    _check_population(config)
-    if "runner" in by_flag and config.runner != RUNNER_OF_ALGO.get(config.algo, config.runner):
-        raise InputError(f"--runner {config.runner} does not exist for --algo {config.algo}: leave it out")
-    check_metric_name(config.checkpoint_metric)
-    if section in ("ppo", "mappo"):
-        of_algo: PPOSettings | MAPPOSettings = getattr(config, section)
-        if of_algo.minibatch_size > of_algo.train_batch_size_per_learner:
-            raise InputError(
-                f"--{section}.minibatch-size is {of_algo.minibatch_size}, more than the batch that it is a part of: "
-                f"lower it, or raise --{section}.train-batch-size-per-learner above "
-                f"{of_algo.train_batch_size_per_learner}"
-            )
-    if config.branch_from is not None and config.load_model is not None:
-        raise InputError("--branch-from takes over weights too, so --load-model has no effect: leave one of them out")
-    if config.branch_from is not None and config.search.num_trials:
-        raise InputError("--branch-from goes on with one run, not with a search: leave out --search.num-trials")
-    if config.skip_training:
-        source = ("load_model",) if "load_model" in by_flag else ("name", "storage")
-        idle = [n for n in by_flag if n not in ("skip_training", "floor.capital", "json", *source)]
-        if idle:
-            raise InputError(
-                f"{settings[idle[0]].flag} has no effect with --skip-training, which tests a model as it was trained: "
-                "experiments/backtest.py takes other prices and folders"
-            )
-    if config.skip_training and "load_model" not in by_flag and config.resume == "never":
-        raise InputError(
-            "--skip-training needs a trained model: give --load-model PATH, or the --name of a finished run"
-        )
-
-
-def _check_population(config: RunConfig) -> None:
-    """Refuse a population that could never be compared.
-
-    Raises:
-        InputError: naming the setting.
-    """
-    if config.search.scheduler != "pbt" or not config.search.num_trials:
-        return
-    if config.search.num_trials == 1:
-        raise InputError("--search.num-trials is 1: --search.scheduler pbt needs a population of 2 or more")
-    if config.search.perturbation_interval >= config.episodes:
-        raise InputError(
-            f"--search.perturbation-interval is {config.search.perturbation_interval}, but trials end at --episodes "
-            f"{config.episodes}: lower it, or the population is never compared"
-        )
-
-
-def preset_names() -> list[str]:
-    """Names of the presets that come with the package."""
-    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
-
-
-def read_preset(name: str) -> dict[str, Any]:
-    """Read a preset's differences from the defaults.
-
-    Raises:
-        InputError: if there is no preset of that name (the nearest is named).
-    """
-    if name not in preset_names():
-        meant = nearest(name, preset_names()) or f": choose one of {', '.join(preset_names())}"
-        raise InputError(f"--preset {name} does not exist{meant}")
-    path = PRESETS / f"{name}.yaml"
-    values = check_keys(read_yaml(path), RunConfig, where=f"preset {name}", aliases=ALIASES)
-    build_settings(RunConfig, values, where=f"preset {name}")
-    return values
-
-
-def read_config_file(path: str | None) -> dict[str, Any]:
-    """Read a user's YAML file of settings; nothing where there is none.
-
-    Raises:
-        InputError: if it is missing, not YAML, or holds a setting or value that does not exist.
-    """
-    if path is None:
-        return {}
-    values = check_keys(read_yaml(path), RunConfig, where=path, aliases=ALIASES)
-    build_settings(RunConfig, values, where=path)
-    return values
-
-
-def _default_name(preset: str | None, algo: str, load_model: str | None, branch_from: str | None) -> str:
-    if branch_from is not None:
-        return f"branch-of-{name_of_run(branch_from)}"
-    if load_model is not None:
-        return f"from-{name_of_run(load_model)}"
-    return f"{preset or 'default'}-{algo}"
-
-
-def _preset_layer(name: str | None) -> dict[str, Any]:
-    return {} if name is None else read_preset(name) | {"preset": name}
-
-
-def _model_layer(path: str | None) -> dict[str, Any]:
-    """Settings that come with loaded weights: networks fit only the desk and algorithm they were trained with."""
-    if path is None:
-        return {}
-    config = read_run_record(find_run_folder(path)).config
-    return {name: config[name] for name in FROM_MODEL if name in config}
-
-
-def _branch_layer(path: str | None) -> dict[str, Any]:
-    """Settings of the run that a branch goes on from: all but what belongs to that run alone."""
-    if path is None:
-        return {}
-    config = config_to_json(read_run_config(find_run_folder(path)))
-    own = (*PER_INVOCATION, "name", "storage", "load_model", "branch_from")
-    return {name: value for name, value in config.items() if name not in own}
-
-
-def _run_layer(asked: Mapping[str, str], base: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of the run folder that the command carries on with, if there is one."""
-    resume = asked.get("resume", "auto")
-    storage = str(asked.get("storage", base.get("storage", RunConfig.storage)))
-    if resume == "never":
-        return {}
-    if resume != "auto":
-        folder = find_run_folder(resume, may_be_gone=True)  # the same command again outlives what it has named
-        storage, name = place_of(resume, folder)
-    else:
-        name = asked.get("name") or base.get("name") or ""
-        if not name:
-            name = _default_name(
-                asked.get("preset"),
-                asked.get("algo", base.get("algo", RunConfig.algo)),
-                asked.get("load_model"),
-                asked.get("branch_from"),
-            )
-        folder = pulled(storage, name)
-        if not (folder / RECORD_FILE).exists():
-            return {}
-    config = config_to_json(read_run_config(folder))
-    if not has_begun(folder) and _starts_from_other(asked, config):
-        return {}
-    return {key: value for key, value in config.items() if key not in PER_INVOCATION} | {
-        "storage": storage,
-        "name": name,
-    }
-
-
-def _starts_from_other(asked: Mapping[str, str], recorded: Mapping[str, Any]) -> bool:
-    """Whether a preset, weights or a parent are named that a run, which nothing has come of yet, was not given."""
-    sources = [name for name in ("load_model", "branch_from") if name in asked]
-    has_other = any(absolute(asked[name]) != recorded.get(name) for name in sources)
-    return has_other or asked.get("preset", recorded["preset"]) != recorded["preset"]
-
-
-_DESCRIPTION = (
-    "Train a desk of agents, evaluate it on the validation split, backtest it on the test split. "
-    "The same command run again carries on. --capital is short for --floor.capital, and "
-    "--network for that of the algorithm's group, as in --qmix.network. "
-    "Layers, the later wins: defaults, --preset, the run folder's config.json, --config, flags."
-)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from common.disk import to_disk
@@ -12,13 +13,13 @@ from common.errors import InputError
 from common.files import WriteError, read_json
 from envs.market import Market
 from experiments.recovery.checkpoints import TrialCheckpoints
+from experiments.recovery.copies import copy_into
 from experiments.recovery.manifests import find_damage
 from experiments.recovery.names import BRANCH_FOLDER, META_FILE, RECORD_FILE
 from experiments.runs.models import Model, find_model
 from experiments.settings.algorithm_names import SECTION_OF_ALGO
 from experiments.settings.fields import settings_of, value_of
-from experiments.settings.run_config import RunConfig, run_folder
-from experiments.tuning.monitor import copy_into
+from experiments.settings.run_config import RunConfig
 
 _OF_THE_RUN = (
     *("name", "storage", "preset", "config", "resume", "json", "skip_training", "load_model", "branch_from"),
@@ -125,13 +126,13 @@ def differences(parent: RunConfig, branch: RunConfig) -> list[str]:
     return found
 
 
-def adopt(config: RunConfig, model: Model) -> list[dict[str, Any]]:
+def adopt(folder: Path, model: Model) -> list[dict[str, Any]]:
     """Take the checkpoint into the branch's own folder, so that the parent may prune it or be deleted.
 
     Files are linked where the file system can, else copied. A kill leaves nothing under the final name.
 
     Args:
-        config: The branch's settings.
+        folder: The branch's run folder.
         model: The checkpoint.
 
     Returns:
@@ -141,7 +142,7 @@ def adopt(config: RunConfig, model: Model) -> list[dict[str, Any]]:
         InputError: if the checkpoint has vanished or changed in the meantime.
         WriteError: if it cannot be copied, as to a full disk.
     """
-    target = run_folder(config) / BRANCH_FOLDER
+    target = folder / BRANCH_FOLDER
     staged = target.with_name(f".{target.name}.new")
     for leftover in (staged, target):  # of an attempt that was killed before the run was recorded
         shutil.rmtree(leftover, ignore_errors=True)

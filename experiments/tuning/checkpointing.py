@@ -44,7 +44,7 @@ from experiments.runs.folders import lost_checkpoints
 from experiments.runs.models import find_sound_model
 from experiments.runs.repair import score_to_beat
 from experiments.settings.algorithm_names import SECTION_OF_ALGO
-from experiments.settings.run_config import RunConfig, config_to_json, run_name
+from experiments.settings.run_config import RunConfig, config_to_json
 
 _FAILING = {
     "settle": "the checkpoint's name may not last",
@@ -91,7 +91,7 @@ class CheckpointedRun(SnapshotAlgorithm):
         storage = kwargs.get("storage")
         self._run_folder = Path(storage.experiment_fs_path) if storage is not None else None
         self._checkpoints = TrialCheckpoints(Path(storage.trial_fs_path)) if storage is not None else None
-        self._mirror = mirror_of(run.storage, run_name(run)) if storage is not None else None
+        self._mirror = mirror_of(run.storage, str(run.name)) if storage is not None else None
         super().__init__(algo, **kwargs)
         if self.local_replay_buffer is not None:
             exact.seed_replay(self.local_replay_buffer, self.run.seed)

@@ -21,7 +21,7 @@ from envs.market import Market, build_floor
 from experiments.recovery.checkpoints import PREFIX
 from experiments.recovery.names import BEST_FOLDER
 from experiments.settings.algorithm_names import ON_POLICY, ONLY_CONTINUOUS, SECTION_OF_ALGO
-from experiments.settings.run_config import RunConfig, run_folder
+from experiments.settings.run_config import RunConfig
 from experiments.tuning.algorithms import algorithm_config, is_on_team_path, replicas
 
 _FIXED_BYTES = 26_000
@@ -61,16 +61,17 @@ class DiskUse:
         return f"checkpoints: about {size(self.each)} each, {size(self.total)} in all{free}"
 
 
-def predict_disk_use(config: RunConfig, market: Market) -> DiskUse:
+def predict_disk_use(config: RunConfig, market: Market, folder: Path) -> DiskUse:
     """Estimate the room from the networks themselves, their optimizers, the replay buffer and how many are kept.
 
     Args:
         config: The run's settings.
         market: What they make.
+        folder: The run folder.
     """
     episodes = _planned_checkpoints(config)
     parts = _Parts(config, market, episodes)
-    folder, base = run_folder(config), parts.base()
+    base = parts.base()
     trials = max(1, config.search.num_trials)
     kept = episodes[-config.keep :]
     if config.keep_every:

@@ -16,10 +16,10 @@ from experiments.command_line import FAILED, INTERRUPTED
 from experiments.recovery.checkpoints import rename_aside
 from experiments.recovery.names import RECORD_FILE
 from experiments.remote.lease import LostLeaseError
+from experiments.remote.mirror import Mirror
 from experiments.remote.store import first_line
 from experiments.reporting.tables import format_metric
 from experiments.runs.models import find_models
-from experiments.settings.run_config import RunConfig, run_mirror
 
 
 def backtest_run(source: str, *, capital: float | None = None, is_alone: bool = False) -> dict[str, Any]:
@@ -94,13 +94,13 @@ def _found_before(found: Mapping[str, Any]) -> str:
 _REPEATED = {"total_return": "return", "sharpe": "Sharpe", "max_drawdown": "drawdown", "num_trades": "trades"}
 
 
-def ended_in_store(config: RunConfig, work: Callable[[], int]) -> int:
+def ended_in_store(mirror: Mirror | None, work: Callable[[], int]) -> int:
     """Do what trains a run, and bring what is new into its store, where it has one, whichever way that ends.
 
     Of a failure, that is what the user is told, and what the store says is one line beside it.
 
     Args:
-        config: The settings.
+        mirror: The run's; None where it is kept in a folder.
         work: Returns an exit code.
 
     Returns:
@@ -112,29 +112,28 @@ def ended_in_store(config: RunConfig, work: Callable[[], int]) -> int:
     try:
         code = work()
     except Exception:
-        _bring_failed(config)
+        _bring_failed(mirror)
         raise
     if code == FAILED:
-        _bring_failed(config)
+        _bring_failed(mirror)
     else:
-        finish_in_store(config)
+        finish_in_store(mirror)
     return code
 
 
-def _bring_failed(config: RunConfig) -> None:
+def _bring_failed(mirror: Mirror | None) -> None:
     try:
-        finish_in_store(config)
+        finish_in_store(mirror)
     except WriteError as error:
         print(error.strerror, file=sys.stderr)
 
 
-def finish_in_store(config: RunConfig) -> None:
+def finish_in_store(mirror: Mirror | None) -> None:
     """Bring what is new in a run into its store, where it has one; of a run that has not begun, nothing.
 
     Raises:
         WriteError: if the store does not take it; the same command tries again, unless another machine has the run.
     """
-    mirror = run_mirror(config)
     if mirror is None or not (mirror.folder / RECORD_FILE).is_file():
         return
     try:

@@ -4,43 +4,46 @@ from __future__ import annotations
 
 from typing import Any
 
+from algos.scaling import ScalingSettings
 from envs.market import Market
-from experiments.settings.run_config import RunConfig, run_folder
+from experiments.runs.run import Run
+from experiments.settings.run_config import RunConfig
 from experiments.tuning import session
 from experiments.tuning.algorithms import replicas
 from experiments.tuning.disk_use import check_disk, predict_disk_use
-from experiments.tuning.resume import is_known, set_aside
+from experiments.tuning.resume import set_aside
 
 
-def open_run(config: RunConfig, market: Market) -> RunConfig:
+def open_run(run: Run, market: Market) -> ScalingSettings:
     """Start Ray, check the weights that are to be loaded, and move an earlier run aside where a new one is asked for.
 
     Returns:
-        The settings, with the devices that the run learns on.
+        The scaling settings, with the devices that the run learns on.
 
     Raises:
         InputError: if devices, weights, the folder or the room on the disk do not fit what is asked for.
     """
-    use = predict_disk_use(config, market)
+    config = run.config
+    use = predict_disk_use(config, market, run.folder)
     check_disk(config, use)
-    session.start_ray(config)
-    config = session.with_devices(config)
-    if config.load_model is not None and not is_known(config):
+    session.start_ray(config.scaling, num_trials=config.search.max_concurrent if run.is_search else 1)
+    devices = session.with_devices(config.scaling)
+    if config.load_model is not None and not run.is_known:
         session.check_fits(config, market)
     if config.resume == "never":
-        set_aside(config)
-    if config.search.num_trials:
+        set_aside(run)
+    if run.is_search:
         print(use)
-    return config
+    return devices
 
 
-def describe_run(config: RunConfig, market: Market) -> dict[str, Any]:
+def describe_run(run: Run, market: Market) -> dict[str, Any]:
     """What is about to be trained, on what prices, as plain JSON."""
     bars, splits = market.bars, market.splits
     return {
-        "folder": str(run_folder(config).absolute()),
-        "algo": config.algo,
-        "target_episodes": config.episodes,
+        "folder": str(run.folder.absolute()),
+        "algo": run.config.algo,
+        "target_episodes": run.config.episodes,
         "prices": {
             "source": bars.source,
             "assets": list(bars.assets),
@@ -61,13 +64,12 @@ def describe_run(config: RunConfig, market: Market) -> dict[str, Any]:
     }
 
 
-def announce(config: RunConfig, market: Market, *, is_known: bool) -> None:
+def announce(run: Run, market: Market) -> None:
     """Say what is about to be trained, on what prices."""
-    facts = describe_run(config, market)
+    facts, config = describe_run(run, market), run.config
     prices = facts["prices"]
-    print(
-        f"{'carrying on' if is_known else 'starting'} {run_folder(config)}: {config.algo}, {config.episodes} episodes"
-    )
+    begins = "carrying on" if run.is_known else "starting"
+    print(f"{begins} {run.folder}: {config.algo}, {config.episodes} episodes")
     print(f"prices: {prices['source']}, {len(prices['assets'])} assets, ", end="")
     print(f"{prices['num_bars']} bars of {prices['frequency']}, {prices['periods_per_year']:g} a year")
     for note in prices["notes"]:
@@ -83,7 +85,7 @@ def announce(config: RunConfig, market: Market, *, is_known: bool) -> None:
         print("--preset dow is meant for prices of your own: without --data.path FILE it runs on the built-in market")
     for line in _steps_of_the_clock(config):
         print(line)
-    print(predict_disk_use(config, market))
+    print(predict_disk_use(config, market, run.folder))
 
 
 def _steps_of_the_clock(config: RunConfig) -> list[str]:

@@ -10,26 +10,31 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 
+from algos.scaling import ScalingSettings
 from common.errors import InputError
 from common.files import WriteError
 from common.provenance import collect_provenance
 from envs.market import Market
 from experiments.backtesting.agents import check_agents, describe_agents
 from experiments.recovery.signals import stop_on_signal
-from experiments.recovery.tune_files import forget_copies, planned_scaling
+from experiments.recovery.tune_files import planned_for
 from experiments.runs.models import Model, find_model, find_sound_model
-from experiments.runs.record import read_run_record, write_run_record
-from experiments.settings.run_config import RunConfig, config_to_json, run_folder
+from experiments.runs.record import write_run_record
+from experiments.runs.run import Run
+from experiments.runs.summary import read_summary, why_unsaved, write_summary
+from experiments.settings.run_config import RunConfig, config_to_json
 from experiments.tuning.account import account_may_wait
 from experiments.tuning.branching import adopt
 from experiments.tuning.local_ray import start_local_ray
 from experiments.tuning.loggers import RecordLogger
-from experiments.tuning.monitor import RunMonitor, read_summary, why_unsaved, write_summary
-from experiments.tuning.resume import can_restore, is_known, monitored
+from experiments.tuning.monitor import RunMonitor
+
+if TYPE_CHECKING:
+    from ray import tune
 
 
 @dataclass(frozen=True)
@@ -45,21 +50,23 @@ class Outcome:
     error: BaseException | None = None
 
 
-def start_ray(config: RunConfig) -> None:
+def start_ray(s: ScalingSettings, *, num_trials: int = 1) -> None:
     """Join the cluster that RAY_ADDRESS names, or start a local one that is large enough for the run's processes.
 
     A session that is already open, as in a notebook, is used as it is.
+
+    Args:
+        s: What the run's processes are.
+        num_trials: Trials that run at the same time.
     """
     if ray.is_initialized():
         return
     address = os.environ.get("RAY_ADDRESS", "local")
-    s = config.scaling
     if address != "local":
         hash_seed = {"env_vars": {"PYTHONHASHSEED": os.environ.get("PYTHONHASHSEED", "0")}}
         ray.init(address=address, log_to_driver=False, logging_level="error", runtime_env=hash_seed)
         return
-    trials = config.search.max_concurrent if config.search.num_trials else 1
-    needed = trials * (1 + s.num_env_runners * s.num_cpus_per_env_runner + s.num_learners)
+    needed = num_trials * (1 + s.num_env_runners * s.num_cpus_per_env_runner + s.num_learners)
     # Ray gives its workers the lowest priority but one, and anything else on the machine brings a run to a standstill;
     # here it has the priority of its command, which ``nice`` lowers.
     os.environ.setdefault("RAY_worker_niceness", "0")
@@ -71,13 +78,13 @@ def start_ray(config: RunConfig) -> None:
     )
 
 
-def with_devices(config: RunConfig) -> RunConfig:
+def with_devices(s: ScalingSettings) -> ScalingSettings:
     """Say once where this session learns, so that whoever rebuilds its algorithm in it says the same.
 
     Raises:
         InputError: if more GPUs are asked for than a local machine has; a cluster may still start nodes.
     """
-    s, num_learners = config.scaling, max(1, config.scaling.num_learners)
+    num_learners = max(1, s.num_learners)
     found = float(ray.cluster_resources().get("GPU", 0.0))
     gpus = s.num_gpus_per_learner
     if gpus is None:
@@ -90,13 +97,14 @@ def with_devices(config: RunConfig) -> RunConfig:
             )
         if s.floor_device == "cuda" and not found:
             raise InputError("--scaling.floor-device is cuda, but this machine has no GPU: leave it out")
-    return replace(config, scaling=replace(s, num_gpus_per_learner=gpus))
+    return replace(s, num_gpus_per_learner=gpus)
 
 
 def record_run(
-    config: RunConfig,
+    run: Run,
     market: Market,
     *,
+    devices: ScalingSettings,
     resume_from: Mapping[str, str] | None = None,
     parent: Model | None = None,
     drawn_names: Sequence[str] | None = None,
@@ -106,8 +114,9 @@ def record_run(
     A run from given weights keeps the scaler that they were trained with: by another one they would see other numbers.
 
     Args:
-        config: The settings.
-        market: What they make.
+        run: The run.
+        market: What its settings make.
+        devices: Where it learns in this session.
         resume_from: The checkpoint that the user named, from ``named_checkpoint``.
         parent: The checkpoint that a new branch goes on from, from ``check_branch``; it is taken into the folder.
         drawn_names: Of a search, the settings that it is to draw; one that is carried on draws what it was begun with.
@@ -118,11 +127,11 @@ def record_run(
     Raises:
         InputError: if the prices are no longer those that the run was started with.
     """
-    folder, branch_of = run_folder(config), None
+    folder, config, branch_of = run.folder, run.config, None
     provenance = collect_provenance(data_fingerprint=market.bars.fingerprint)
+    provenance["num_gpus_per_learner"] = devices.num_gpus_per_learner
     scaler: dict[str, Any] = dict(market.scaler.to_json())
-    if is_known(config):
-        old = read_run_record(folder)
+    if (old := run.record) is not None:
         resume_from = resume_from or old.resume_from
         if old.provenance.get("data_fingerprint") != market.bars.fingerprint:
             raise InputError(
@@ -131,12 +140,14 @@ def record_run(
             )
         _tell_env_runners(old.config["scaling"]["num_env_runners"], config.scaling.num_env_runners)
         resumes = [*old.provenance.get("resumes", []), provenance]
+        before = resumes[-2] if len(resumes) > 1 else old.provenance
+        _tell_devices(before.get("num_gpus_per_learner"), devices.num_gpus_per_learner)
         provenance = {**old.provenance, "resumes": resumes}
         scaler, branch_of = dict(old.scaler or scaler), old.branch_of
         drawn_names = drawn_names if old.drawn_names is None else old.drawn_names
     elif parent is not None:
         scaler = dict(parent.record.scaler or scaler)
-        branch_of = adopt(config, parent)
+        branch_of = adopt(folder, parent)
     elif config.load_model is not None:
         model = find_model(config.load_model)
         if model.record.scaler is not None and dict(model.record.scaler) != scaler:
@@ -168,62 +179,72 @@ def _tell_devices(before: float | None, now: float | None) -> None:
         print(f"each learner had {before:g} GPUs in the session before, and has {now or 0:g} in this one")
 
 
-def train(config: RunConfig, scaler: dict[str, Any]) -> Outcome:
-    """Start or carry on the run's Tuner and wait for its end.
+def train(run: Run, scaler: dict[str, Any], *, devices: ScalingSettings) -> Outcome:
+    """Train a run by a new Tuner, which goes on from the newest whole checkpoint, and wait for its end.
 
     Args:
-        config: The settings, as they are written into the run folder, and the devices of this session.
+        run: The run.
         scaler: The feature scaler, as JSON.
+        devices: Where it learns in this session.
     """
-    from ray import tune
-    from ray.tune.tune_config import ResumeConfig
-
-    from experiments.tuning.trainables import trainable_class
-
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # how the run ended is ours to say, in one line
-    folder = run_folder(config).absolute()
-    trainable = trainable_class(config)
+    folder, episodes = run.folder.absolute(), run.config.episodes
     write_summary(
         folder,
-        {"status": "running", "algo": config.algo, "seed": config.seed, "target_episodes": config.episodes},
+        {"status": "running", "algo": run.config.algo, "seed": run.config.seed, "target_episodes": episodes},
     )
-    _tell_devices(planned_scaling(folder).get("num_gpus_per_learner"), config.scaling.num_gpus_per_learner)
-    if can_restore(config):
-        resume = ResumeConfig.ResumeType.RESUME
-        tuner = tune.Tuner.restore(
-            str(folder),
-            trainable=trainable,
-            _resume_config=ResumeConfig(finished=resume, unfinished=resume, errored=resume),
-        )
-    else:
-        forget_copies(folder)
-        tuner = tune.Tuner(
-            trainable,
-            param_space={"run": config_to_json(config), "scaler": scaler},
-            tune_config=tune.TuneConfig(trial_dirname_creator=single_trial_folder, num_samples=1),
-            run_config=tune.RunConfig(
-                name=folder.name,
-                storage_path=str(folder.parent),
-                # The trainable keeps its newest checkpoints itself (TrialCheckpoints): Tune could delete the one that
-                # its own state file still points at.
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                failure_config=tune.FailureConfig(max_failures=config.max_failures),
-                callbacks=[RunMonitor(**monitored(config)), RecordLogger()],
-                verbose=0,
-            ),
-        )
-    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1" if config.checkpoint_on_signal else "0"
+    plan = planned_for(config_to_json(run.config), run.address)
+    monitor = RunMonitor(algo=run.config.algo, seed=run.config.seed, address=run.address, plan=plan)
     try:
-        with stop_on_signal(folder, listens=config.checkpoint_on_signal), account_may_wait():
-            results = tuner.fit()
+        results = fit(run, scaler, devices=devices, monitor=monitor, trial_dirname_creator=single_trial_folder)
     except KeyboardInterrupt:  # before Tune listens for it, or a second time
         with suppress(WriteError):
             write_summary(folder, {"status": "interrupted"})
         return Outcome("interrupted")
-    return _outcome(results, folder, config)
+    return _outcome(results, folder, episodes)
 
 
-def _outcome(results: Any, folder: Path, config: RunConfig) -> Outcome:
+def fit(
+    run: Run, scaler: dict[str, Any], *, devices: ScalingSettings, monitor: RunMonitor, **planned: Any
+) -> tune.ResultGrid:
+    """Have Tune train what a run or a search still has to, by a new plan: our own records say where each trial stands.
+
+    Args:
+        run: The run.
+        scaler: The feature scaler, as JSON.
+        devices: Where it learns in this session.
+        monitor: What follows it.
+        planned: Of ``tune.TuneConfig``.
+
+    Raises:
+        KeyboardInterrupt: if it is interrupted before Tune listens, or a second time.
+    """
+    from ray import tune
+
+    from experiments.tuning.trainables import trainable_class
+
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # how the run ended is ours to say, in one line
+    folder, config = run.folder.absolute(), replace(run.config, scaling=devices)
+    tuner = tune.Tuner(
+        trainable_class(config),
+        param_space={"run": config_to_json(config), "scaler": scaler},
+        tune_config=tune.TuneConfig(**planned),
+        run_config=tune.RunConfig(
+            name=folder.name,
+            storage_path=str(folder.parent),
+            # The trainable keeps its newest checkpoints itself (TrialCheckpoints): Tune could delete the one that
+            # its own state file still points at.
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            failure_config=tune.FailureConfig(max_failures=config.max_failures),
+            callbacks=[monitor, RecordLogger()],
+            verbose=0,
+        ),
+    )
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1" if config.checkpoint_on_signal else "0"
+    with stop_on_signal(folder, listens=config.checkpoint_on_signal), account_may_wait():
+        return tuner.fit()
+
+
+def _outcome(results: Any, folder: Path, episodes: int) -> Outcome:
     if results.num_errors:
         write_summary(folder, {"status": "failed"})
         return Outcome("failed", results.errors[0])
@@ -237,9 +258,9 @@ def _outcome(results: Any, folder: Path, config: RunConfig) -> Outcome:
     if metrics.get("done") and (reason := why_unsaved(Path(results[0].path), int(metrics["episodes"]))) is not None:
         with suppress(WriteError):  # on a full disk what matters more is said below
             write_summary(folder, {"status": "failed"})
-        kept = f"{folder} keeps {done} of {config.episodes} episodes, and the same command trains the others again"
+        kept = f"{folder} keeps {done} of {episodes} episodes, and the same command trains the others again"
         return Outcome("failed", WriteError(errno.EIO, f"the last checkpoint could not be saved ({reason}): {kept}"))
-    if not metrics.get("done") or metrics.get("is_stopped") or done < config.episodes:
+    if not metrics.get("done") or metrics.get("is_stopped") or done < episodes:
         write_summary(folder, {"status": "interrupted"})
         return Outcome("interrupted")
     write_summary(folder, {"status": "complete"})

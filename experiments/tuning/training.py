@@ -4,68 +4,64 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from algos.scaling import ScalingSettings
 from envs.market import Market
 from experiments.command_line import DONE, is_disk_error, is_user_error, log_to, write_json_flag
 from experiments.recovery.lock import lock_if_there, run_lock
 from experiments.recovery.names import LOG_FILE
 from experiments.runs.models import Model
-from experiments.settings.run_config import RunConfig, run_folder, run_mirror
+from experiments.runs.repair import check_checkpoints
+from experiments.runs.run import Run
+from experiments.runs.summary import read_summary
 from experiments.tuning import session
 from experiments.tuning.branching import check_branch
 from experiments.tuning.ending import backtest_run, ended_in_store, last_line, say_failed, say_interrupted
-from experiments.tuning.monitor import read_summary
 from experiments.tuning.opening import announce, describe_run, open_run
-from experiments.tuning.resume import check_checkpoints, is_known
 
 
-def train_run(config: RunConfig, market: Market, resume_from: Mapping[str, str] | None) -> int:
+def train_run(run: Run, market: Market, resume_from: Mapping[str, str] | None) -> int:
     """Start a run or carry it on, and backtest what came of it.
 
     Args:
-        config: The settings.
-        market: What they make.
+        run: The run.
+        market: What its settings make.
         resume_from: The checkpoint that the user named, from ``named_checkpoint``.
 
     Returns:
         Exit code.
     """
-    folder, known = run_folder(config), is_known(config)
-    with lock_if_there(folder):
+    with lock_if_there(run.folder):
         is_named = resume_from is not None
-        reports = check_checkpoints(folder, is_named=is_named, mirror=run_mirror(config)) if known else []
-        parent = check_branch(config, market) if config.branch_from is not None and not known else None
-        opened = open_run(config, market)
-    with run_lock(folder):
-        return ended_in_store(
-            opened, lambda: _train_run(config, opened, market, resume_from, parent, reports, known=known)
-        )
+        reports = check_checkpoints(run.folder, is_named=is_named, mirror=run.mirror) if run.is_known else []
+        parent = check_branch(run.config, market) if run.config.branch_from is not None and not run.is_known else None
+        devices = open_run(run, market)
+    with run_lock(run.folder):
+        return ended_in_store(run.mirror, lambda: _train_run(run, market, devices, resume_from, parent, reports))
 
 
 def _train_run(
-    config: RunConfig,
-    opened: RunConfig,
+    run: Run,
     market: Market,
+    devices: ScalingSettings,
     resume_from: Mapping[str, str] | None,
     parent: Model | None,
     reports: Sequence[str],
-    *,
-    known: bool,
 ) -> int:
-    """Record the run as it was asked for, and train it as it was opened, on the devices that are there today."""
-    folder = run_folder(config)
+    """Record the run as it was asked for, and train it on the devices that are there today."""
+    folder, json = run.folder, run.config.json
     with log_to(folder / LOG_FILE):
-        scaler = session.record_run(config, market, resume_from=resume_from, parent=parent)
-        announce(config, market, is_known=known)
-        told = {"run": describe_run(config, market)}
+        scaler = session.record_run(run, market, devices=devices, resume_from=resume_from, parent=parent)
+        announce(run, market)
+        told = {"run": describe_run(run, market)}
         for report in reports:
             print(report)
         if resume_from is not None:
             print(f"from {resume_from['checkpoint']}, as asked")
         if parent is not None:
             print(f"branched off {parent.name}: {parent.checkpoint}")
-        outcome = session.train(opened, scaler)
+        outcome = session.train(run, scaler, devices=devices)
         if outcome.status != "complete":
-            write_json_flag(config.json, told | {"summary": read_summary(folder), "backtest": None})
+            write_json_flag(json, told | {"summary": read_summary(folder), "backtest": None})
         if outcome.status == "interrupted":
             return say_interrupted(folder)
         if outcome.status == "failed":
@@ -78,5 +74,5 @@ def _train_run(
             result = backtest_run(str(folder))
         except KeyboardInterrupt:
             return say_interrupted(folder)
-    write_json_flag(config.json, told | {"summary": read_summary(folder), "backtest": result})
+    write_json_flag(json, told | {"summary": read_summary(folder), "backtest": result})
     return DONE

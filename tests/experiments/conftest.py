@@ -7,12 +7,12 @@ from clocked import Clocked
 from machines import Machine
 from ray.rllib.algorithms.algorithm import Algorithm
 from sample_runs import config_of
-from tune_plans import write_config, write_tune_files
+from tune_plans import PLAN, write_config, write_tune_files
 
 from experiments.recovery.checkpoints import TrialCheckpoints
 from experiments.recovery.tune_files import keep_copies
 from experiments.recovery.writer import Scribe
-from experiments.remote.addresses import let_go
+from experiments.runs.restorable import let_go
 from experiments.tuning import trainables
 
 
@@ -77,5 +77,5 @@ def run(tmp_path):
     (staging / "tuner.pkl").unlink()
     write_tune_files(folder)
     write_config(folder)
-    assert keep_copies(staging, folder)
+    assert keep_copies(staging, folder, PLAN)
     return folder

@@ -10,6 +10,8 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.schedulers.trial_scheduler import TrialScheduler
 
 from experiments.recovery.checkpoints import TrialCheckpoints
+from experiments.recovery.copies import copy_folder
+from experiments.remote.addresses import mirror_of
 from experiments.remote.mirror import Mirror
 from experiments.search import population, reconcile, search, study
 from experiments.search import record as search_record
@@ -20,9 +22,7 @@ from experiments.search.record import SearchRecord
 from experiments.search.spaces import SPACES
 from experiments.search.study import Study
 from experiments.search.trials import RecordedSearch
-from experiments.settings.run_config import run_mirror
 from experiments.tuning.loggers import RecordLogger
-from experiments.tuning.monitor import copy_folder
 
 SPACE = {name: SPACES["ppo"][name] for name in ("ppo.lr", "ppo.clip_param")}
 TARGET, STEP, EVERY = 64, 8, 16
@@ -172,10 +172,11 @@ def rehearse(folder, scheduler, *, num_trials=3, clock=None, planned=tuple(SPACE
     Raises:
         Killed: when the clock says so.
     """
-    config = settings(scheduler, num_trials, storage)
-    with killing(clock or Clock()), mock.patch.object(Trial, "mirror", run_mirror(config)):
+    config, mirror = settings(scheduler, num_trials, storage), mirror_of(storage, "search")
+    run = SimpleNamespace(folder=folder, config=config, by_hand={}, mirror=mirror)
+    with killing(clock or Clock()), mock.patch.object(Trial, "mirror", mirror):
         with mock.patch.object(search, "search_space", return_value=SPACE):
-            record, drawn, chosen = search._prepare(config, folder, planned=planned, fixed=())
+            record, drawn, chosen = search._prepare(run, planned=planned)
         if type(chosen) is FIFOScheduler:
             chosen = SimpleNamespace(
                 on_trial_add=lambda *_: None,

@@ -12,13 +12,13 @@ from experiments.command_line import exit_code
 from experiments.recovery.checkpoints import TrialCheckpoints
 from experiments.recovery.lock import run_lock
 from experiments.recovery.manifests import seal
-from experiments.settings.run_config import run_folder
+from experiments.runs.run import Run
 
 
 @pytest.fixture
 def folder(tmp_path):
     """A run folder with checkpoints of 0, 10, 20 and 30 episodes; that of 10 was the best."""
-    folder = run_folder(make_run(tmp_path / "dow"))
+    folder = Run.of(make_run(tmp_path / "dow")).folder
     for path in folder.glob("checkpoint_*"):
         shutil.rmtree(path)
     for i in range(4):

@@ -276,7 +276,7 @@ def test_named_checkpoint_that_cannot_be_continued_is_refused(mistake, folder, w
 def test_weights_of_other_agents_are_refused(ray_session, mistake, folder, words, complaint, monkeypatch):
     from experiments.tuning import session
 
-    monkeypatch.setattr(session, "start_ray", lambda config: None)
+    monkeypatch.setattr(session, "start_ray", lambda *_, **__: None)
     assert complaint in mistake("--load-model", "results/old", "--name", "new", *words)
     assert not (folder.parent / "new").exists()
 
@@ -284,7 +284,7 @@ def test_weights_of_other_agents_are_refused(ray_session, mistake, folder, words
 def test_new_run_that_would_move_its_own_weights_aside_is_refused(ray_session, mistake, folder, monkeypatch):
     from experiments.tuning import session
 
-    monkeypatch.setattr(session, "start_ray", lambda config: None)
+    monkeypatch.setattr(session, "start_ray", lambda *_, **__: None)
     monkeypatch.setattr(session, "check_fits", lambda config, market: None)
     assert "choose another --name" in mistake("--load-model", folder, "--name", "old", "--resume", "never", *CLOCK)
     assert (folder / "config.json").exists()

@@ -43,9 +43,10 @@ def cluster(monkeypatch):
 )
 def test_learners_get_the_gpus_that_are_there(cluster, found, num_learners, asked, expected):
     cluster(found)
-    run = session.with_devices(scaled(num_learners=num_learners, num_gpus_per_learner=asked))
-    assert run.scaling.num_gpus_per_learner == expected
-    assert algorithm_config(run).num_gpus_per_learner == expected
+    run = scaled(num_learners=num_learners, num_gpus_per_learner=asked)
+    found_devices = session.with_devices(run.scaling)
+    assert found_devices.num_gpus_per_learner == expected
+    assert algorithm_config(replace(run, scaling=found_devices)).num_gpus_per_learner == expected
 
 
 @pytest.mark.parametrize(
@@ -55,7 +56,7 @@ def test_learners_get_the_gpus_that_are_there(cluster, found, num_learners, aske
 def test_gpus_that_are_not_there_are_refused(cluster, settings):
     cluster(0)
     with pytest.raises(InputError, match="GPU"):
-        session.with_devices(scaled(**settings))
+        session.with_devices(scaled(**settings).scaling)
 
 
 @pytest.mark.usefixtures("ray_session")

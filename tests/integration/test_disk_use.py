@@ -8,7 +8,8 @@ from commands import APPO, CLOCK, MADDPG, MAPPO, MARKET, PPO, QMIX, SAC, TQC, ru
 
 from common.errors import InputError
 from envs.market import build_market
-from experiments.settings.run_config import config_from_json, floor_spec, read_run_config
+from experiments.runs.run import read_run_config
+from experiments.settings.run_config import config_from_json, floor_spec
 from experiments.tuning.disk_use import DiskUse, check_disk, disk_bytes, predict_disk_use, size
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -37,7 +38,7 @@ def config_of(algo, **settings):
 
 
 def predicted(config):
-    return predict_disk_use(config, build_market(floor_spec(config)))
+    return predict_disk_use(config, build_market(floor_spec(config)), Path(config.storage) / str(config.name))
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in LONGER else n for n in RUNS])

@@ -7,7 +7,8 @@ import pytest
 from commands import MARKET, QMIX, SAC, checkpoints, run_here, summary
 
 from algos.policy import flat_weights
-from experiments.settings.run_config import config_to_json, read_run_config
+from experiments.runs.run import read_run_config
+from experiments.settings.run_config import config_to_json
 from experiments.tuning.trainables import trainable_class
 
 pytestmark = pytest.mark.usefixtures("ray_session")

@@ -7,7 +7,8 @@ from commands import QMIX, checkpoints, meta, run_here, summary
 
 from experiments.recovery.checkpoints import STAGED_PREFIX
 from experiments.runs.record import write_run_record
-from experiments.settings.run_config import config_to_json, parse_run
+from experiments.runs.run import find_run
+from experiments.settings.run_config import config_to_json
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -17,7 +18,7 @@ def test_run_whose_last_checkpoint_could_not_be_saved_has_failed_and_is_made_up_
     obstacle = folder / "trial_0" / f"{STAGED_PREFIX}checkpoint_000002"
     obstacle.parent.mkdir(parents=True)
     obstacle.write_text("in the way of the third checkpoint")
-    config, _ = parse_run(["--storage", str(folder.parent), "--name", folder.name, *QMIX])
+    config = find_run(["--storage", str(folder.parent), "--name", folder.name, *QMIX]).config
     write_run_record(folder, config=config_to_json(config), provenance={}, scaler=None, agents=None)
     assert run_here(folder, *QMIX, "--episodes", 24, "--json", tmp_path / "out.json") == 1
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]

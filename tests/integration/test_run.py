@@ -10,7 +10,7 @@ from algos.snapshots import read_module_states
 from experiments.command_line import exit_code
 from experiments.reporting.tables import format_metric
 from experiments.run import run
-from experiments.tuning.monitor import write_summary
+from experiments.runs.summary import write_summary
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 EPISODES = 40

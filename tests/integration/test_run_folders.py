@@ -9,7 +9,7 @@ from commands import MARKET, QMIX, run_here, summary, tree
 
 from experiments.run import run
 from experiments.runs.folders import has_begun
-from experiments.settings.run_config import parse_run
+from experiments.runs.run import find_run
 
 no_ray = pytest.mark.usefixtures("no_ray")
 NAMES = [
@@ -49,7 +49,7 @@ def test_name_in_a_file_of_settings_is_held_to_the_same(mistake, tmp_path):
 @no_ray
 @pytest.mark.parametrize("name", ["a b", "é", "x" * 100, "dow.2", "1"])
 def test_plain_names_are_fine(name):
-    assert parse_run(["--name", name])[0].name == name
+    assert find_run(["--name", name]).config.name == name
 
 
 @no_ray
@@ -114,8 +114,8 @@ def test_run_without_a_checkpoint_does_not_hold_its_settings(begun_by_nobody, wo
 
 @no_ray
 def test_run_without_a_checkpoint_is_read_back_where_nothing_else_is_asked_for(begun_by_nobody):
-    assert parse_run(["--name", "old"])[0].data.synthetic.num_assets == 3
-    assert parse_run(["--name", "old", "--preset", "demo"])[0].data.synthetic.num_assets != 3
+    assert find_run(["--name", "old"]).config.data.synthetic.num_assets == 3
+    assert find_run(["--name", "old", "--preset", "demo"]).config.data.synthetic.num_assets != 3
 
 
 @no_ray

@@ -11,8 +11,9 @@ from experiments.command_line import exit_code
 from experiments.recovery.checkpoints import TrialCheckpoints
 from experiments.recovery.names import SEARCH_FILE
 from experiments.run import run
+from experiments.runs.run import find_run
 from experiments.search.study import STUDY_FILE
-from experiments.settings.run_config import config_to_json, parse_run
+from experiments.settings.run_config import config_to_json
 from experiments.tuning.trainables import trainable_class
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -53,7 +54,7 @@ def test_every_trial_trains_with_what_was_drawn_for_it(searched):
 
 
 def test_best_settings_are_a_file_of_settings(searched):
-    config, _ = parse_run(["--config", str(searched / "best_config.yaml"), "--name", "new"])
+    config = find_run(["--config", str(searched / "best_config.yaml"), "--name", "new"]).config
     best = max(trials_of(searched), key=lambda row: row["score"])
     assert (config.algo, config.ppo.lr, config.ppo.lambda_) == ("ppo", best["ppo.lr"], best["ppo.lambda_"])
 
@@ -171,7 +172,7 @@ def test_killed_search_carries_on(tmp_path, capfd):
 @pytest.mark.filterwarnings("ignore:.*Overriding environment.*:UserWarning")  # gymnasium, at a second algorithm
 @pytest.mark.parametrize(("algo", "words"), [("ppo", PPO), ("qmix", QMIX), ("dqn", DQN)])
 def test_checkpoint_of_another_trial_brings_weights_and_not_its_settings(tmp_path, algo, words):
-    config, _ = parse_run(words)
+    config = find_run(words).config
     better, worse = (
         trainable_class(config)(
             {"run": config_to_json(config), "overrides": {f"{algo}.lr": lr, f"{algo}.gamma": gamma}}

@@ -11,7 +11,7 @@ from machines import objects
 from common.errors import InputError
 from experiments.recovery.manifests import MARKER_FILE, find_damage
 from experiments.remote import store as store_module
-from experiments.remote.addresses import bring_back, check_storage, find_mirror, mirror_of, place_of, working_folder
+from experiments.remote.addresses import bring_back, check_storage, find_mirror, mirror_of, storage_of, working_folder
 from experiments.remote.store import Store, is_remote, join
 
 
@@ -329,7 +329,7 @@ def test_a_path_in_the_store_is_brought_here(first, tmp_path, monkeypatch, addre
     assert (folder / "trial_0" / "checkpoint_000002" / "weights").read_text() == "weights of 3"
     older = bring_back(f"{address}/trial_0/checkpoint_000001")
     assert (older / "weights").read_text() == "weights of 2"
-    assert place_of(f"{address}/trial_0/checkpoint_000001", folder) == (address.removesuffix("/dow"), "dow")
+    assert storage_of(find_mirror(f"{address}/trial_0/checkpoint_000001")[0].address) == address.removesuffix("/dow")
     assert find_mirror(f"{address}/trial_0")[1] == "trial_0"
     with pytest.raises(InputError, match="neither a run folder nor a checkpoint"):
         bring_back(f"file://{tmp_path}/store/other")

@@ -7,11 +7,11 @@ import threading
 import pytest
 
 from common.errors import InputError
+from experiments.recovery.copies import copy_folder
 from experiments.recovery.manifests import find_damage
 from experiments.remote import mirror as mirror_module
 from experiments.remote.mirror import Mirror
 from experiments.runs.repair import newest_whole, restore_best
-from experiments.tuning.monitor import copy_folder
 
 
 @pytest.fixture

@@ -14,8 +14,9 @@ from experiments.remote import lease as lease_module
 from experiments.remote.mirror import Mirror
 from experiments.remote.store import Store
 from experiments.runs.record import write_run_record
+from experiments.runs.run import Run
 from experiments.search import search
-from experiments.settings.run_config import config_to_json, run_folder, run_mirror
+from experiments.settings.run_config import config_to_json
 from experiments.tuning import resume, session, training
 
 
@@ -31,12 +32,12 @@ def put_record(folder, config):
 
 
 def test_a_name_that_was_never_used_can_be_started_anew(config):
-    mirror = run_mirror(config)
-    with mirror.lease():
-        resume.set_aside(config)
-        mirror.store.put("config.json", b"{}")
+    run = Run.of(config)
+    with run.place.held():
+        resume.set_aside(run)
+        run.mirror.store.put("config.json", b"{}")
         with pytest.raises(InputError, match="exists, and a store cannot move it aside"):
-            resume.set_aside(config)
+            resume.set_aside(run)
 
 
 def test_what_another_machine_brings_until_the_run_is_held_counts(config, tmp_path, monkeypatch):
@@ -48,8 +49,8 @@ def test_what_another_machine_brings_until_the_run_is_held_counts(config, tmp_pa
             put_record(tmp_path / "store" / "dow", replace(config, seed=5))
             yield
 
-    def train(config, by_hand):
-        seen.append((config.seed, by_hand["name"], (run_folder(config) / "config.json").is_file()))
+    def train(run):
+        seen.append((run.config.seed, run.by_hand["name"], (run.folder / "config.json").is_file()))
         return DONE
 
     monkeypatch.setattr(Mirror, "lease", lease)
@@ -60,16 +61,16 @@ def test_what_another_machine_brings_until_the_run_is_held_counts(config, tmp_pa
 
 
 def test_the_store_says_of_a_run_that_has_failed_that_it_has(config, tmp_path, monkeypatch, capsys):
-    def train(config, scaler):
-        session.write_summary(run_folder(config), {"status": "failed"})
+    def train(run, scaler, *, devices):
+        session.write_summary(run.folder, {"status": "failed"})
         return session.Outcome("failed", RuntimeError("a worker has died"))
 
-    monkeypatch.setattr(training, "open_run", lambda config, market: config)
+    monkeypatch.setattr(training, "open_run", lambda run, market: run.config.scaling)
     monkeypatch.setattr(training, "announce", lambda *_, **__: None)
     monkeypatch.setattr(training, "describe_run", lambda *_: {})
-    monkeypatch.setattr(session, "record_run", lambda config, *_, **__: put_record(run_folder(config), config))
+    monkeypatch.setattr(session, "record_run", lambda run, *_, **__: put_record(run.folder, run.config))
     monkeypatch.setattr(session, "train", train)
-    assert training.train_run(config, SimpleNamespace(), None) == FAILED
+    assert training.train_run(Run.of(config), SimpleNamespace(), None) == FAILED
     assert "training failed: a worker has died" in capsys.readouterr().err
     assert session.read_summary(tmp_path / "store" / "dow")["status"] == "failed"
     assert "training failed: a worker has died" in (tmp_path / "store" / "dow" / "train.log").read_text()
@@ -77,25 +78,24 @@ def test_the_store_says_of_a_run_that_has_failed_that_it_has(config, tmp_path, m
 
 def test_a_run_is_recorded_as_it_was_asked_for_and_trained_on_the_devices_that_are_there(config, monkeypatch):
     recorded, trained = [], []
-    opened = replace(config, scaling=replace(config.scaling, num_gpus_per_learner=1.0))
-    monkeypatch.setattr(training, "open_run", lambda *_: opened)
+    monkeypatch.setattr(training, "open_run", lambda *_: replace(config.scaling, num_gpus_per_learner=1.0))
     monkeypatch.setattr(training, "announce", lambda *_, **__: None)
     monkeypatch.setattr(training, "describe_run", lambda *_: {})
-    monkeypatch.setattr(session, "record_run", lambda config, *_, **__: recorded.append(config))
+    monkeypatch.setattr(session, "record_run", lambda run, *_, **__: recorded.append(run.config.scaling))
     failed = session.Outcome("failed", RuntimeError("no"))
-    monkeypatch.setattr(session, "train", lambda config, scaler: (trained.append(config), failed)[1])
-    training.train_run(config, SimpleNamespace(), None)
-    assert [c.scaling.num_gpus_per_learner for c in (*recorded, *trained)] == [None, 1.0]
+    monkeypatch.setattr(session, "train", lambda run, scaler, *, devices: (trained.append(devices), failed)[1])
+    training.train_run(Run.of(config), SimpleNamespace(), None)
+    assert [s.num_gpus_per_learner for s in (*recorded, *trained)] == [None, 1.0]
 
 
 def test_the_store_says_of_a_search_that_has_failed_that_it_has(config, tmp_path, monkeypatch):
-    def record_run(config, *_, **__):
-        put_record(run_folder(config), config)
-        session.write_summary(run_folder(config), {"status": "failed"})
+    def record_run(run, *_, **__):
+        put_record(run.folder, run.config)
+        session.write_summary(run.folder, {"status": "failed"})
         raise RuntimeError("a worker has died")
 
-    monkeypatch.setattr(search, "open_run", lambda config, market: config)
+    monkeypatch.setattr(search, "open_run", lambda run, market: run.config.scaling)
     monkeypatch.setattr(session, "record_run", record_run)
     with pytest.raises(RuntimeError, match="a worker has died"):
-        search.search(config, SimpleNamespace(), fixed=())
+        search.search(Run.of(config), SimpleNamespace())
     assert session.read_summary(tmp_path / "store" / "dow")["status"] == "failed"

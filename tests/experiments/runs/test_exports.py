@@ -25,7 +25,7 @@ from experiments.command_line import exit_code
 from experiments.recovery.manifests import find_damage
 from experiments.runs import exports
 from experiments.runs.models import find_model, load_policy
-from experiments.settings.run_config import run_folder
+from experiments.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 SMALL_QMIX = {"hidden": [16], "num_envs_per_env_runner": 4, "learning_starts": 32, "train_batch_size": 16}
@@ -70,7 +70,7 @@ def exported(tmp_path_factory):
 
     def get(name):
         if name not in made:
-            folder = run_folder(train_run(tmp_path_factory.mktemp("runs") / name, RUNS[name]))
+            folder = Run.of(train_run(tmp_path_factory.mktemp("runs") / name, RUNS[name])).folder
             out = folder.parent / "exported"
             assert asked("export", folder, "--out", out) == 0
             made[name] = folder, out

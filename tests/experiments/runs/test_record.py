@@ -6,12 +6,12 @@ from sample_runs import make_run
 from common.errors import InputError
 from experiments.runs.models import find_model
 from experiments.runs.record import find_run_folder
-from experiments.settings.run_config import run_folder
+from experiments.runs.run import Run
 
 
 @pytest.fixture
 def folder(tmp_path):
-    return run_folder(make_run(tmp_path / "dow"))
+    return Run.of(make_run(tmp_path / "dow")).folder
 
 
 def foreign(path, content='{"format": 3, "model_type": "bert"}'):

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from experiments.recovery.checkpoints import TrialCheckpoints
+from experiments.recovery.copies import copy_folder
 from experiments.recovery.manifests import find_damage
 from experiments.runs.repair import restore_best, score_to_beat
-from experiments.tuning.monitor import copy_folder
 
 VALUES = (1.0, 3.0, -1.0, 2.0)
 

@@ -8,20 +8,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tune_plans import ENDED, NAMES, STATE, TRIAL, plan, write_config, write_tune_files
+from tune_plans import CONFIG, ENDED, NAMES, STATE, TRIAL, write_config
 
 from common.errors import InputError
-from common.files import write_json
 from experiments.recovery.checkpoints import TrialCheckpoints
 from experiments.recovery.signals import STOP_FILE
-from experiments.recovery.tune_files import COPIES_FILE, forget_copies
-from experiments.remote.addresses import let_go, restorable
+from experiments.recovery.tune_files import COPIES_FILE, keep_copies, planned_for
+from experiments.runs.restorable import let_go, restorable
 
 ROOT = Path(__file__).resolve().parents[3]
 HOLDER = """
 import atexit, sys
 atexit.register(lambda: print(places._held))  # the last thing of all
-from experiments.remote import addresses as places
+from experiments.runs import restorable as places
 places.restorable(sys.argv[1])
 print("held", flush=True)
 sys.stdin.read()
@@ -40,37 +39,31 @@ def another_process(path):
     assert process.returncode == 0
 
 
-def test_plain_tune_is_told_of_a_stale_account_too(run):
-    TrialCheckpoints(run / "trial_0").publish(lambda folder: write_json(folder / "run_state.json", {"iteration": 6}))
-    said = []
-    restorable(run, said.append)
-    assert f"kept as stale-{STATE}" in said[-1]
+def test_all_files_emptied_at_once_come_back(run):
+    before = {name: (run / name).read_bytes() for name in NAMES}
+    for name in NAMES:
+        os.truncate(run / name, 0)
+    assert restorable(run, [].append) == run
+    assert {name: (run / name).read_bytes() for name in NAMES} == before
 
 
 def test_plan_for_another_number_of_env_runners_is_refused(run):
     write_config(run, num_env_runners=3)
-    with pytest.raises(InputError, match=r"planned for 2 env runners and now has 3: carry it on with"):
+    with pytest.raises(InputError, match=r"planned for scaling .*2}, not .*3}\): carry it on with experiments/run"):
         restorable(run)
 
 
-@pytest.mark.parametrize("episodes", [16, 40])
-def test_run_that_was_interrupted_is_opened_again_and_a_complete_one_is_not(run, episodes):
-    (run / STATE).write_text(json.dumps({"trial_data": [ENDED]}))
-    (run / "summary.json").write_text(json.dumps({"status": "interrupted", "episodes": episodes}))
-    said = []
-    restorable(run, said.append)
-    trials = json.loads((run / STATE).read_text())["trial_data"]
-    assert trials == ([TRIAL] if episodes < 40 else [ENDED])
-    assert len(said) == len(list(run.glob(f"ended-{STATE}"))) == (episodes < 40)
+def test_run_that_was_interrupted_is_opened_again(run):
+    (run / STATE).write_text(json.dumps({"trial_data": [ENDED]}))  # as Tune takes it
+    restorable(run)
+    assert json.loads((run / STATE).read_text())["trial_data"] == [TRIAL]
 
 
-def test_interrupted_run_without_copies_is_refused_and_left_as_it_is(run):
-    forget_copies(run)
-    (run / STATE).write_text(json.dumps({"trial_data": [ENDED]}))
-    with pytest.raises(InputError, match="was interrupted, and Tune alone takes it for ended: carry it on with"):
+def test_run_without_copies_is_refused_and_left_as_it_is(run):
+    (run / COPIES_FILE).unlink()
+    with pytest.raises(InputError, match=r"cannot be restored by Tune alone .*: carry it on with experiments/run.py"):
         restorable(run)
-    assert json.loads((run / STATE).read_text())["trial_data"] == [ENDED]
-    assert not list(run.glob("ended-*"))
+    assert {*NAMES} < {path.name for path in run.iterdir()}
 
 
 def test_search_is_refused_and_left_as_it_is(run):
@@ -87,7 +80,7 @@ def address(run, tmp_path, monkeypatch):
     monkeypatch.setenv("TRADING_FLOOR_WORK", str(tmp_path / "work"))
     (tmp_path / "store").mkdir()
     address = f"file://{tmp_path}/store/dow"
-    (run / "tuner.pkl").write_bytes(plan(address=address))
+    assert keep_copies(run, run, planned_for(CONFIG, address))
     run.rename(tmp_path / "store" / "dow")
     return address
 
@@ -123,11 +116,11 @@ def test_run_is_held_while_plain_tune_may_be_writing_to_it(run):
 
 
 def test_run_that_is_refused_is_not_held(run):
-    forget_copies(run)
-    os.truncate(run / "tuner.pkl", 0)
+    copies = (run / COPIES_FILE).read_bytes()
+    (run / COPIES_FILE).unlink()
     with pytest.raises(InputError, match="cannot be restored by Tune alone"):
         restorable(run)
-    write_tune_files(run)
+    (run / COPIES_FILE).write_bytes(copies)
     with another_process(run):
         pass
 

@@ -9,6 +9,7 @@ from envs.market import build_market
 from experiments.recovery.lock import run_lock
 from experiments.recovery.names import SEARCH_FILE
 from experiments.runs.record import read_run_record
+from experiments.runs.run import Run
 from experiments.search import search
 from experiments.search.record import SearchRecord
 from experiments.settings.run_config import floor_spec
@@ -17,13 +18,13 @@ from experiments.settings.run_config import floor_spec
 @pytest.fixture
 def config(tmp_path, monkeypatch):
     """Of a search whose trials are never trained."""
-    monkeypatch.setattr(search, "open_run", lambda config, market: config)
+    monkeypatch.setattr(search, "open_run", lambda run, market: run.config.scaling)
     monkeypatch.setattr(search, "_fit", lambda *_: None)
     return config_of("qmix", search={"num_trials": 3}, storage=str(tmp_path), name="search")
 
 
 def names_drawn(config, folder, *, fixed):
-    search.search(config, build_market(floor_spec(config)), fixed=fixed)
+    search.search(Run.of(config, dict.fromkeys(fixed)), build_market(floor_spec(config)))
     return SearchRecord.read(folder).drawn_names
 
 

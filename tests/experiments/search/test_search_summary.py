@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import pytest
 from trials import report, trial_in
 
+from experiments.runs.summary import read_summary
 from experiments.search.record import SearchRecord, TrialRecord
 from experiments.search.summary import SearchMonitor, best_trial, describe_search
-from experiments.tuning.monitor import read_summary
 
 
 @pytest.fixture

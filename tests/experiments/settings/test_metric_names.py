@@ -1,8 +1,8 @@
 import pytest
 
 from common.errors import InputError
+from experiments.runs.run import find_run
 from experiments.settings.metric_names import FLAT_METRICS, check_metric_name, read_metric, unknown_metric
-from experiments.settings.run_config import parse_run
 
 RESULTS = {
     "sharpe": 1.5,
@@ -36,4 +36,4 @@ def test_names_that_no_result_will_have_are_refused_before_the_start():
         "env_runner/x": r"did you mean 'env_runners'",
     }.items():
         with pytest.raises(InputError, match=words):
-            parse_run(["--checkpoint-metric", name])
+            find_run(["--checkpoint-metric", name])

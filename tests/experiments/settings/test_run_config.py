@@ -9,18 +9,10 @@ from sample_runs import make_run
 from common.errors import InputError
 from experiments.command_line import exit_code
 from experiments.config import run as config_verb
+from experiments.runs.run import Run, find_run
+from experiments.settings.command import PRESETS, preset_names
 from experiments.settings.fields import settings_of, value_of
-from experiments.settings.run_config import (
-    PRESETS,
-    RunConfig,
-    config_from_json,
-    config_to_json,
-    floor_spec,
-    parse_run,
-    preset_names,
-    run_folder,
-    run_name,
-)
+from experiments.settings.run_config import RunConfig, config_from_json, config_to_json, floor_spec
 from experiments.settings.table import BEGIN, DOCS, END, render_settings, write_docs
 
 SEARCH = ["--search.num-trials", "4"]
@@ -38,14 +30,16 @@ def write(path, **settings):
 
 
 def test_no_arguments_give_the_defaults():
-    config, by_hand = parse_run([])
+    found = find_run([])
+    config, by_hand = found.config, found.by_hand
     assert config == replace(RunConfig(), name="default-qmix")
     assert by_hand == {}
 
 
 def test_flat_and_dotted_flags_are_read_and_reported():
     argv = ["--algo", "vdn", "--capital", "1e7", "--qmix.lr=0.1", "--search.num-trials", "3"]
-    config, by_hand = parse_run(argv)
+    found = find_run(argv)
+    config, by_hand = found.config, found.by_hand
     assert (config.algo, config.floor.capital, config.qmix.lr, config.search.num_trials) == ("vdn", 1e7, 0.1, 3)
     assert by_hand == {"algo": "vdn", "floor.capital": 1e7, "qmix.lr": 0.1, "search.num_trials": 3}
 
@@ -60,7 +54,8 @@ def test_flat_and_dotted_flags_are_read_and_reported():
     ],
 )
 def test_network_is_that_of_the_algorithm_that_is_asked_for(argv, name):
-    config, by_hand = parse_run(argv)
+    found = find_run(argv)
+    config, by_hand = found.config, found.by_hand
     wanted = next(word for word in ("gru", "transformer") if any(word in given for given in argv))
     assert value_of(config, name) == by_hand[name] == wanted
     others = [f"{group}.network" for group in ("qmix", "mappo", "maddpg", "ppo") if f"{group}.network" != name]
@@ -70,18 +65,18 @@ def test_network_is_that_of_the_algorithm_that_is_asked_for(argv, name):
 def test_network_is_that_of_the_algorithm_of_a_file(tmp_path):
     path = tmp_path / "own.yaml"
     path.write_text("algo: maddpg\n")
-    config, _ = parse_run(["--config", str(path), "--network", "gru"])
+    config = find_run(["--config", str(path), "--network", "gru"]).config
     assert (config.algo, config.maddpg.network, config.qmix.network) == ("maddpg", "gru", "mlp")
 
 
 @pytest.mark.parametrize("spelling", [["A", "B"], ["A,B"], ["A,", "B"]])
 def test_lists_may_be_divided_by_spaces_or_commas(spelling):
-    config, _ = parse_run(["--data.path", "x.csv", "--data.assets", *spelling])
+    config = find_run(["--data.path", "x.csv", "--data.assets", *spelling]).config
     assert config.data.assets == ("A", "B")
 
 
 def test_negative_numbers_are_values():
-    config, _ = parse_run(["--desk.ladder", "-1", "-0.5", "0", "1"])
+    config = find_run(["--desk.ladder", "-1", "-0.5", "0", "1"]).config
     assert config.desk.ladder == (-1.0, -0.5, 0.0, 1.0)
 
 
@@ -95,19 +90,20 @@ def test_negative_numbers_are_values():
     ],
 )
 def test_switches(argv, value):
-    config, by_hand = parse_run(argv)
+    found = find_run(argv)
+    config, by_hand = found.config, found.by_hand
     assert config.qmix.double_q is value
     assert by_hand == {"qmix.double_q": value}
 
 
 def test_a_flag_can_be_set_back_to_none(tmp_path):
     path = write(tmp_path / "mine.yaml", desk={"limit": 0.5})
-    assert parse_run(["--config", path])[0].desk.limit == 0.5
-    assert parse_run(["--config", path, "--desk.limit", "None"])[0].desk.limit is None
+    assert find_run(["--config", path]).config.desk.limit == 0.5
+    assert find_run(["--config", path, "--desk.limit", "None"]).config.desk.limit is None
 
 
 def test_flag_given_twice_counts_the_last_time():
-    assert parse_run(["--seed", "1", "--seed", "2"])[0].seed == 2
+    assert find_run(["--seed", "1", "--seed", "2"]).config.seed == 2
 
 
 @pytest.mark.parametrize(
@@ -172,7 +168,7 @@ def test_flag_given_twice_counts_the_last_time():
 )
 def test_mistake_is_named_in_one_line(argv, message):
     with pytest.raises(InputError, match=message) as caught:
-        parse_run(argv)
+        find_run(argv)
     assert "\n" not in str(caught.value)
 
 
@@ -194,14 +190,15 @@ def test_mistake_in_a_file_is_named_with_the_file(tmp_path, text, message):
     path = tmp_path / "mine.yaml"
     path.write_text(text)
     with pytest.raises(InputError, match=rf"mine\.yaml.*{message}") as caught:
-        parse_run(["--config", str(path)])
+        find_run(["--config", str(path)])
     assert "\n" not in str(caught.value)
 
 
 def test_file_of_settings_takes_hyphens_flat_names_and_exponents(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("capital: 5e6\ncheckpoint-interval: 7\nqmix:\n  lr: 1e-3\n")
-    config, by_hand = parse_run(["--config", str(path)])
+    found = find_run(["--config", str(path)])
+    config, by_hand = found.config, found.by_hand
     assert (config.floor.capital, config.checkpoint_interval, config.qmix.lr) == (5e6, 7, 1e-3)
     assert by_hand == {
         "floor.capital": 5e6,
@@ -216,7 +213,8 @@ def test_layers_win_in_the_stated_order(tmp_path):
         tmp_path / "results" / "dow", {"preset": "dow", "seed": 3, "keep": 3, "episodes": 30, "floor": {"capital": 3.0}}
     )
     file = write(tmp_path / "mine.yaml", keep=4, episodes=40)
-    config, by_hand = parse_run(["--preset", "dow", "--name", "dow", "--config", file, "--episodes", "50"])
+    found = find_run(["--preset", "dow", "--name", "dow", "--config", file, "--episodes", "50"])
+    config, by_hand = found.config, found.by_hand
     assert config.floor.capital == 3.0  # the run folder over the preset
     assert config.seed == 3  # the run folder over the defaults
     assert config.keep == 4  # the file over the run folder
@@ -228,27 +226,28 @@ def test_name_alone_reads_the_rest_from_the_run_folder(tmp_path):
     first = make_run(
         tmp_path / "results" / "dow", {"seed": 7, "qmix": {"lr": 0.25}, "data": {"synthetic": {"seed": 4}}}
     )
-    config, by_hand = parse_run(["--name", "dow", "--episodes", "800"])
+    found = find_run(["--name", "dow", "--episodes", "800"])
+    config, by_hand = found.config, found.by_hand
     assert config == replace(first, episodes=800, storage="results")
     assert by_hand == {"name": "dow", "episodes": 800}
 
 
 def test_settings_of_one_command_are_not_read_back(tmp_path):
     make_run(tmp_path / "results" / "dow", {"json": "old.json", "resume": "never", "skip_training": True})
-    config, _ = parse_run(["--name", "dow"])
+    config = find_run(["--name", "dow"]).config
     assert (config.json, config.resume, config.skip_training) == (None, "auto", False)
 
 
 def test_resume_never_does_not_read_the_run_folder(tmp_path):
     make_run(tmp_path / "results" / "dow", {"seed": 7})
-    assert parse_run(["--name", "dow", "--resume", "never"])[0].seed == 0
+    assert find_run(["--name", "dow", "--resume", "never"]).config.seed == 0
 
 
 def test_resume_from_a_checkpoint_reads_its_run(tmp_path):
     make_run(tmp_path / "results" / "dow", {"seed": 7})
-    config, _ = parse_run(["--resume", "results/dow/checkpoint_000001"])
+    config = find_run(["--resume", "results/dow/checkpoint_000001"]).config
     assert (config.seed, config.name) == (7, "dow")
-    assert run_folder(config).resolve() == (tmp_path / "results" / "dow").resolve()
+    assert Run.of(config).folder.resolve() == (tmp_path / "results" / "dow").resolve()
 
 
 def test_loaded_weights_bring_their_market_desk_and_algorithm_but_no_more(tmp_path):
@@ -256,7 +255,7 @@ def test_loaded_weights_bring_their_market_desk_and_algorithm_but_no_more(tmp_pa
         tmp_path / "results" / "dow",
         {"algo": "vdn", "seed": 7, "episodes": 30, "desk": {"ladder": [-1, 0, 1]}, "floor": {"capital": 3.0}},
     )
-    config, _ = parse_run(["--load-model", "results/dow", "--name", "dow2", "--episodes", "200"])
+    config = find_run(["--load-model", "results/dow", "--name", "dow2", "--episodes", "200"]).config
     assert (config.algo, config.desk.ladder, config.floor.capital) == ("vdn", (-1.0, 0.0, 1.0), 3.0)
     assert (config.name, config.seed, config.episodes) == ("dow2", 0, 200)
 
@@ -264,14 +263,12 @@ def test_loaded_weights_bring_their_market_desk_and_algorithm_but_no_more(tmp_pa
 def test_loaded_weights_without_a_name_do_not_meet_another_run(tmp_path):
     make_run(tmp_path / "results" / "dow", {"seed": 7})
     make_run(tmp_path / "results" / "default-qmix", {"seed": 8, "desk": {"ladder": [-1, 0, 1]}})
-    config, _ = parse_run(["--load-model", "results/dow"])
+    config = find_run(["--load-model", "results/dow"]).config
     assert (config.name, config.desk.ladder) == ("from-dow", RunConfig().desk.ladder)
 
 
 def test_default_name_tells_presets_and_algorithms_apart():
-    names = {
-        run_name(parse_run(argv)[0]) for argv in ([], ["--algo", "ppo"], ["--preset", "demo"], ["--preset", "dow"])
-    }
+    names = {find_run(argv).config.name for argv in ([], ["--algo", "ppo"], ["--preset", "demo"], ["--preset", "dow"])}
     assert len(names) == 4
 
 
@@ -280,10 +277,10 @@ def test_damaged_run_folder_is_refused(tmp_path):
     make_run(folder)
     (folder / "config.json").write_text('{"format": 1')
     with pytest.raises(InputError, match=r"config\.json is damaged"):
-        parse_run(["--name", "dow"])
+        find_run(["--name", "dow"])
     (folder / "config.json").write_text('{"format": 1, "config": {"colour": 1}}')
     with pytest.raises(InputError, match=r"config\.json: unknown setting 'colour'"):
-        parse_run(["--name", "dow"])
+        find_run(["--name", "dow"])
 
 
 def test_config_survives_json_exactly():
@@ -297,7 +294,7 @@ def test_config_survives_json_exactly():
         "--data.path",
         "x.csv",
     ]
-    config, _ = parse_run(argv)
+    config = find_run(argv).config
     assert config_from_json(json.loads(json.dumps(config_to_json(config)))) == config
 
 
@@ -307,7 +304,7 @@ def test_unknown_key_in_json_is_refused():
 
 
 def test_floor_spec_holds_an_absolute_path(tmp_path):
-    spec = floor_spec(parse_run(["--data.path", "x.csv"])[0])
+    spec = floor_spec(find_run(["--data.path", "x.csv"]).config)
     assert spec.data.path == str(tmp_path / "x.csv")
 
 
@@ -318,7 +315,7 @@ def test_presets_of_the_issue_exist():
 @pytest.mark.parametrize("name", preset_names())
 def test_preset_holds_differences_only(name):
     values = yaml.safe_load((PRESETS / f"{name}.yaml").read_text())
-    config, _ = parse_run(["--preset", name])
+    config = find_run(["--preset", name]).config
     assert config.preset == name
     for dotted, setting in settings_of(RunConfig).items():
         stated = values
@@ -334,7 +331,7 @@ def test_every_setting_has_help():
 
 def test_help_lists_every_flag(capsys):
     with pytest.raises(SystemExit) as caught:
-        parse_run(["--help"])
+        find_run(["--help"])
     assert caught.value.code == 0
     printed = capsys.readouterr().out
     missing = [

@@ -4,11 +4,10 @@ import errno
 import json
 import os
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sample_runs import config_of, make_run
+from sample_runs import make_run
 
 from common.errors import InputError
 from common.files import WriteError
@@ -33,7 +32,7 @@ def parent(tmp_path):
 
 @pytest.fixture
 def branch(tmp_path):
-    return replace(config_of("qmix"), storage=str(tmp_path), name="branch")
+    return tmp_path / "branch"
 
 
 @pytest.fixture

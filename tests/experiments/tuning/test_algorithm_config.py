@@ -1,14 +1,18 @@
 """From a run's settings, presets and search spaces to RLlib's."""
 
+from pathlib import Path
+
 import pytest
 from sample_runs import SMALL, config_of
 
 from common.errors import IncompatibleError, InputError
 from envs.market import build_market
+from experiments.runs.run import find_run
 from experiments.search.spaces import SPACES, search_space
+from experiments.settings.command import preset_names
 from experiments.settings.fields import settings_of
 from experiments.settings.layers import merge, nested
-from experiments.settings.run_config import RunConfig, config_from_json, floor_spec, parse_run, preset_names
+from experiments.settings.run_config import RunConfig, config_from_json, floor_spec
 from experiments.tuning.algorithms import MOST_STEPS, SHARED, algorithm_config, check_algorithm
 from experiments.tuning.disk_use import predict_disk_use
 
@@ -98,14 +102,14 @@ def test_agents_share_a_network_where_they_can(algo):
 
 @pytest.mark.parametrize("name", preset_names())
 def test_every_preset_builds(name):
-    config, _ = parse_run(["--preset", name])
+    config = find_run(["--preset", name]).config
     algorithm_config(config).validate()
-    predict_disk_use(config, build_market(floor_spec(config)))
+    predict_disk_use(config, build_market(floor_spec(config)), Path("results"))
 
 
 def test_preset_of_pymarl2_is_its_file_translated():
     """By src/config/algs/qmix.yaml; an episode is 128 bars, 8 of them are run side by side."""
-    config, _ = parse_run(["--preset", "pymarl2"])
+    config = find_run(["--preset", "pymarl2"]).config
     s, bars = config.qmix, config.floor.horizon_bars
     assert (config.algo, s.optimizer, s.lr, s.td_lambda, s.network) == ("qmix", "adam", 1e-3, 0.6, "gru")
     assert (s.epsilon_start, s.epsilon_end, s.epsilon_decay_steps) == (1.0, 0.05, 100_000)
@@ -117,7 +121,7 @@ def test_preset_of_pymarl2_is_its_file_translated():
 
 
 def test_preset_of_finsense_is_one_trader_at_a_brokers_costs():
-    config, _ = parse_run(["--preset", "finsense"])
+    config = find_run(["--preset", "finsense"]).config
     assert (config.algo, config.keep, config.data.train, config.data.test) == ("iql", 5, 0.6, 0.2)
     assert len(build_market(floor_spec(config)).mandates) == 1
     costs = config.floor.costs

@@ -11,8 +11,9 @@ from trials import lines_of, trial_in
 
 from common.errors import IncompatibleError, InputError
 from experiments.recovery.checkpoints import TrialCheckpoints
-from experiments.tuning.monitor import RunMonitor, write_summary
-from experiments.tuning.resume import check_checkpoints
+from experiments.runs.repair import check_checkpoints
+from experiments.runs.summary import write_summary
+from experiments.tuning.monitor import RunMonitor
 
 
 @pytest.fixture

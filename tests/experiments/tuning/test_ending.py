@@ -84,9 +84,7 @@ def mirror(tmp_path, monkeypatch):
                 raise self.answer
 
     (tmp_path / "config.json").write_text("{}")
-    mirror = Mirror()
-    monkeypatch.setattr(ending, "run_mirror", lambda config: mirror)
-    return mirror
+    return Mirror()
 
 
 def fail():
@@ -95,21 +93,21 @@ def fail():
 
 @pytest.mark.parametrize("code", [0, 1, 130])
 def test_all_is_brought_to_the_store_whichever_way_a_run_ends(mirror, code):
-    assert ended_in_store(None, lambda: code) == code
+    assert ended_in_store(mirror, lambda: code) == code
     assert mirror.pushed == 1
 
 
 def test_all_is_brought_to_the_store_after_an_error(mirror):
     with pytest.raises(RuntimeError, match="a worker has died"):
-        ended_in_store(None, fail)
+        ended_in_store(mirror, fail)
     assert mirror.pushed == 1
 
 
 def test_a_store_that_does_not_answer_does_not_hide_what_has_failed(mirror, capsys):
     mirror.answer = OSError("no answer\nand more")
     with pytest.raises(RuntimeError, match="a worker has died"):
-        ended_in_store(None, fail)
-    assert ended_in_store(None, lambda: 1) == 1
+        ended_in_store(mirror, fail)
+    assert ended_in_store(mirror, lambda: 1) == 1
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 2
     assert all("the store did not take the last files (no answer)" in line for line in said)
@@ -119,18 +117,18 @@ def test_a_store_that_does_not_answer_does_not_hide_what_has_failed(mirror, caps
 def test_a_store_that_does_not_answer_is_the_failure_where_nothing_else_has_failed(mirror, code):
     mirror.answer = OSError("no answer")
     with pytest.raises(WriteError, match=r"did not take the last files \(no answer\).* the same command brings them"):
-        ended_in_store(None, lambda: code)
+        ended_in_store(mirror, lambda: code)
 
 
 def test_a_run_that_another_machine_has_taken_over_says_so_at_the_end(mirror):
     mirror.answer = LostLeaseError("s3://b/dow has been taken over by process 7 on elsewhere")
     with pytest.raises(WriteError, match="taken over by process 7 on elsewhere; the last files are in") as caught:
-        ended_in_store(None, lambda: 130)
+        ended_in_store(mirror, lambda: 130)
     assert "the same command" not in str(caught.value)
 
 
 def test_of_a_run_that_was_refused_before_it_began_nothing_is_brought_to_the_store(mirror):
     (mirror.folder / "config.json").unlink()
     with pytest.raises(RuntimeError):
-        ended_in_store(None, fail)
+        ended_in_store(mirror, fail)
     assert mirror.pushed == 0

@@ -10,17 +10,14 @@ from trials import folder_of, go_on, lines_of, report, trial_in
 
 from common.errors import InputError
 from common.files import WriteError
+from experiments.recovery import copies
 from experiments.recovery.checkpoints import TrialCheckpoints
+from experiments.recovery.copies import copy_folder, mend_copy
+from experiments.runs import repair
+from experiments.runs.repair import mend_best
+from experiments.runs.summary import read_summary, why_unsaved, write_summary
 from experiments.tuning import monitor as monitor_module
-from experiments.tuning.monitor import (
-    RunMonitor,
-    copy_folder,
-    mend_best,
-    mend_copy,
-    read_summary,
-    why_unsaved,
-    write_summary,
-)
+from experiments.tuning.monitor import RunMonitor
 
 # --- the summary ------------------------------------------------------------------------------------------------------
 
@@ -64,7 +61,7 @@ def test_copy_replaces_the_whole_folder(tmp_path):
 @pytest.mark.parametrize("cut", ["fill_folder", "rename", "rename again"])
 def test_copy_that_is_cut_short_leaves_the_old_one(tmp_path, monkeypatch, cut):
     source, target = folder_of(tmp_path / "new", a="2"), folder_of(tmp_path / "best", a="1")
-    place, name = (monitor_module, "fill_folder") if cut == "fill_folder" else (monitor_module.os, "rename")
+    place, name = (copies, "fill_folder") if cut == "fill_folder" else (copies.os, "rename")
     real, calls = getattr(place, name), []
 
     def killed(*args, **kwargs):
@@ -108,7 +105,7 @@ def test_old_copy_goes_only_when_the_new_one_is_on_the_disk(tmp_path, monkeypatc
 
 def test_copy_for_which_there_is_no_room_shares_its_files(tmp_path, monkeypatch):
     source, target = folder_of(tmp_path / "new" / "below", a="2").parent, folder_of(tmp_path / "best", a="1")
-    real = monitor_module.fill_folder
+    real = copies.fill_folder
 
     def full(folder, contents, links):
         if contents:
@@ -116,7 +113,7 @@ def test_copy_for_which_there_is_no_room_shares_its_files(tmp_path, monkeypatch)
             raise OSError(errno.ENOSPC, "No space left on device")
         return real(folder, contents, links)
 
-    monkeypatch.setattr(monitor_module, "fill_folder", full)
+    monkeypatch.setattr(copies, "fill_folder", full)
     copy_folder(source, target)
     assert [path.relative_to(target).as_posix() for path in sorted(target.rglob("*"))] == ["below", "below/a"]
     assert os.stat(target / "below" / "a").st_ino == os.stat(source / "below" / "a").st_ino
@@ -162,7 +159,7 @@ def test_monitor_of_a_moved_folder_writes_where_it_now_is(tmp_path):
 def test_monitor_keeps_stale_copies_of_our_files_from_being_uploaded(tmp_path):
     trial = trial_in(tmp_path / "run")
     staging = trial.storage.experiment_driver_staging_path
-    kept = ("damaged-tuner.pkl", "stale-experiment_state-1.json", "ended-experiment_state-1.json")
+    kept = ("damaged-search.json",)
     for name in ("summary.json", "config.json", "experiment_state.json", *kept):
         (staging / name).write_text("{}")
     RunMonitor(algo="ppo", seed=4).on_step_begin(0, [trial])
@@ -274,7 +271,7 @@ def test_disk_that_takes_no_note_of_a_checkpoint_does_not_end_training(tmp_path,
         raise WriteError(errno.ENOSPC, "cannot write it: No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(monitor_module, failing, full)
+        patch.setattr(repair if failing == "copy_folder" else monitor_module, failing, full)
         report(monitor, trial, 1, sharpe=1.5, is_best=True)
         monitor.on_trial_result(2, [trial], trial, trial.last_result)
     told = "could not note checkpoint_000001 (cannot write it: No space left on device); training goes on\n"
@@ -294,7 +291,7 @@ def test_best_that_could_not_be_copied_is_copied_later_and_stays_until_then(tmp_
     report(monitor, trial, 1, sharpe=0.5, is_best=True)
     go_on(monitor, trial)
     with monkeypatch.context() as patch:
-        patch.setattr(monitor_module, "copy_folder", refuse)
+        patch.setattr(repair, "copy_folder", refuse)
         report(monitor, trial, 2, sharpe=1.5, is_best=True)
         report(monitor, trial, 3, sharpe=0.7, is_best=False)
         go_on(monitor, trial)
@@ -324,7 +321,7 @@ def test_owed_best_takes_the_place_of_a_whole_one_only_if_it_is_whole(tmp_path, 
     assert kept["metric_value"] == (0.5 if is_damaged else 1.5)
 
 
-class Vaulted:
+class FakeMirror:
     """A mirror that notes when it was asked for what."""
 
     def __init__(self, address, folder):
@@ -339,7 +336,7 @@ class Vaulted:
 
 @pytest.mark.parametrize(("is_done", "is_search"), [(False, False), (True, False), (False, True)])
 def test_store_is_written_to_by_one_of_the_two_at_a_time(tmp_path, monkeypatch, is_done, is_search):
-    monkeypatch.setattr(monitor_module, "Mirror", Vaulted)
+    monkeypatch.setattr(monitor_module, "Mirror", FakeMirror)
     trial, monitor = trial_in(tmp_path / "run"), RunMonitor(algo="ppo", seed=4, address="s3://b/results/run")
     monitor.is_search = is_search
     report(monitor, trial, 1, sharpe=1.5, is_best=True, before=lambda: trial.last_result.update(done=is_done))
@@ -356,8 +353,8 @@ def test_store_that_does_not_answer_is_told_and_asked_again(tmp_path, monkeypatc
         if error is not None:
             raise error
 
-    monkeypatch.setattr(Vaulted, "push_files", push_files)
-    monkeypatch.setattr(monitor_module, "Mirror", Vaulted)
+    monkeypatch.setattr(FakeMirror, "push_files", push_files)
+    monkeypatch.setattr(monitor_module, "Mirror", FakeMirror)
     trial, monitor = trial_in(tmp_path / "run"), RunMonitor(algo="ppo", seed=4, address="s3://b/results/run")
     report(monitor, trial, 1, sharpe=1.5, is_best=False, before=lambda: trial.last_result.update(done=True))
     wanted = "not brought to the store (no answer); training goes on\n" if error is not None else ""
@@ -390,7 +387,7 @@ def test_validation_is_shown_where_it_is_new(tmp_path, capsys):
 def test_first_result_of_a_session_keeps_copies_of_what_tune_has_written(tmp_path):
     folder = folder_of(tmp_path / "run", **{"config.json": "{}"})
     (folder / "tuner.pkl").write_bytes(pickle.dumps({}))  # Tune writes it there itself
-    trial, monitor = trial_in(folder), RunMonitor(algo="ppo", seed=4)
+    trial, monitor = trial_in(folder), RunMonitor(algo="ppo", seed=4, plan={"algo": "ppo"})
     shown = {"episodes": 1, "target_episodes": 3, "total_steps": 8}
     monitor.on_trial_result(0, [trial], trial, shown)
     assert not (folder / "tune_copies.zip").exists(), "there is no account yet"
@@ -399,10 +396,3 @@ def test_first_result_of_a_session_keeps_copies_of_what_tune_has_written(tmp_pat
     (staging / "basic-variant-state-1.json").write_bytes(pickle.dumps({}))
     monitor.on_trial_result(0, [trial], trial, shown)
     assert (folder / "tune_copies.zip").is_file()
-
-
-def test_monitor_that_an_older_version_has_left_in_tunes_plan_still_works(tmp_path):
-    trial = trial_in(folder_of(tmp_path / "run"))
-    old = RunMonitor.__new__(RunMonitor)
-    old.__dict__.update({k: v for k, v in RunMonitor(algo="ppo", seed=4).__dict__.items() if k != "_has_copied"})
-    old.on_trial_result(0, [trial], trial, {"episodes": 1, "target_episodes": 3, "total_steps": 8})

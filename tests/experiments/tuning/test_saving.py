@@ -12,7 +12,7 @@ from sample_runs import config_of
 from algos.learner import NonFiniteLossError
 from experiments.recovery.checkpoints import TrialCheckpoints
 from experiments.recovery.writer import Scribe
-from experiments.tuning.monitor import why_unsaved
+from experiments.runs.summary import why_unsaved
 
 
 @pytest.fixture(autouse=True)
