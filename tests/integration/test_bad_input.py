@@ -224,7 +224,8 @@ def test_results_that_could_not_be_written_are_refused_before_the_backtest(mista
     (folder / "backtest").write_text("mine")
     before = tree(folder)
     line = mistake(*words, "--skip-training")
-    assert "backtest, which is not a folder: choose another place; experiments/backtest.py --model results/old" in line
+    assert "backtest, which is not a folder: choose another place; experiments/backtest.py --model " in line
+    assert "results/old --out FOLDER writes elsewhere" in line
     assert tree(folder) == before
 
 

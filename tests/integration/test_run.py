@@ -185,14 +185,11 @@ def test_lost_plan_is_no_obstacle(finished, capsys):
         path.write_text(path.read_text()[:100])
     assert run_here(finished, "--episodes", EPISODES + 8) == 0
     shown = capsys.readouterr().out
-    assert "its tuner.pkl is damaged (UnpicklingError): set aside as damaged-tuner.pkl" in shown
     assert summary(finished)["episodes"] == EPISODES + 8
     assert min(episodes_shown(shown)) >= EPISODES
-    assert (finished / "damaged-tuner.pkl").read_bytes() == b"torn"
     drawn = max(finished.glob("basic-variant-state-*.json"))
     drawn.write_bytes(b"")  # Tune was killed while it wrote it, and would draw another trial
     assert run_here(finished, "--episodes", EPISODES + 16) == 0
-    assert f"its {drawn.name} is damaged (EOFError): set aside" in capsys.readouterr().out
     assert [path.name for path in finished.glob("trial_*")] == ["trial_0"]
     lines = (finished / "trial_0" / "result.json").read_text().splitlines()
     iterations = [json.loads(line)["training_iteration"] for line in lines]

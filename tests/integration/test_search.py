@@ -203,7 +203,8 @@ DAMAGE = {
     "study cut": lambda f: os.truncate(f / STUDY_FILE, 5000),
     "study gone": lambda f: (f / STUDY_FILE).unlink(),
 }
-SET_ASIDE = {"tuner.pkl cut": "tuner.pkl", "state cut": STATE, "record cut": SEARCH_FILE, "study cut": STUDY_FILE}
+SET_ASIDE = {"record cut": SEARCH_FILE, "study cut": STUDY_FILE}
+"""Our own files; Tune's are read by nobody."""
 
 
 @pytest.fixture
@@ -230,9 +231,9 @@ def test_damaged_files_of_a_search_are_set_aside_and_nothing_is_trained_again(se
         (t.state, t.params, t.values) for t in study_of(searched).trials
     ]
     shown = [line for line in capsys.readouterr().out.splitlines() if "is damaged" in line]
-    assert len(shown) == 1
-    assert "set aside as damaged-" in shown[0]
-    assert len(list(as_if_killed.glob(f"damaged-{SET_ASIDE[damage]}"))) == 1
+    aside = [f"damaged-{SET_ASIDE[damage]}"] if damage in SET_ASIDE else []
+    assert [path.name for path in as_if_killed.glob("damaged-*")] == aside
+    assert len(shown) == len(aside)
 
 
 @pytest.mark.slow
