@@ -40,10 +40,9 @@ def _train(asked: Run) -> int:
     """Train, carry on or search, unless all that is asked for is there; returns the exit code."""
     check_json_flag(asked.config.json)
     check_folder(asked.folder, is_moved_aside=asked.config.resume == "never")
-    from envs.market import build_floor, build_market
-    from experiments.settings.run_config import floor_spec
     from experiments.tuning import resume
     from experiments.tuning.algorithms import check_algorithm
+    from experiments.tuning.environments import environment_of
 
     config = asked.config
     if asked.is_known:
@@ -53,19 +52,18 @@ def _train(asked: Run) -> int:
     elif config.resume not in ("auto", "never"):
         raise resume.nothing_to_resume(asked)
     resume_from = resume.named_checkpoint(asked)
-    market = build_market(floor_spec(config))
+    environment = environment_of(config)
     check_algorithm(config)
-    build_floor(market)  # and this too
     if asked.is_search:
         # The checkpoint that is kept is the one that the search is after.
         if "checkpoint_metric" not in asked.by_hand and not asked.is_known:
             config = replace(config, checkpoint_metric=config.search.objective, checkpoint_mode="max")
         from experiments.search.search import search
 
-        return search(replace(asked, config=config), market)
+        return search(replace(asked, config=config), environment)
     from experiments.tuning.training import train_run
 
-    return train_run(asked, market, resume_from)
+    return train_run(asked, environment, resume_from)
 
 
 def _say_complete(asked: Run) -> int:

@@ -8,7 +8,6 @@ from dataclasses import field
 from functools import partial
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
@@ -21,7 +20,7 @@ from common.strict import STRICT
 from experiments.scoring.recipes import recipe
 from experiments.settings.algorithm_flags import check_network, scan_algo_flags
 from experiments.settings.algorithm_names import SECTION_OF_ALGO
-from experiments.settings.arguments import parse_flags
+from experiments.settings.arguments import named_values, parse_flags
 from experiments.settings.fields import settings_of
 from experiments.settings.run_config import MOST_SEED
 
@@ -139,7 +138,7 @@ def _whole_market(config: ScoreConfig) -> dict[str, Any]:
     from envs.optima.floor_merton import MARKET as FLOOR_MERTON
     from envs.optima.floor_merton import floor_merton_config
 
-    said = market_settings(config.settings)
+    said = named_values(config.settings, flag="--settings")
     if is_benchmark(config.market):
         return said
     make = floor_merton_config if config.market == FLOOR_MERTON else partial(problem_config, config.market)
@@ -149,24 +148,3 @@ def _whole_market(config: ScoreConfig) -> dict[str, Any]:
 def without_none(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings that are not None."""
     return {name: value for name, value in settings.items() if value is not None}
-
-
-def market_settings(words: Sequence[str]) -> dict[str, Any]:
-    """Read ``name=value`` words; values as YAML reads them.
-
-    Raises:
-        InputError: if a word is not of that form.
-    """
-    joined: list[str] = []  # the command line parts lists of values at their commas
-    for word in words:
-        joined[-1:] = [f"{joined[-1]},{word}"] if joined and "=" not in word else [*joined[-1:], word]
-    found = {}
-    for word in joined:
-        name, equals, text = word.partition("=")
-        if not equals or not name:
-            raise InputError(f"--settings {word}: give name=value, as in reward=team")
-        try:
-            found[name.replace("-", "_")] = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise InputError(f"--settings {word}: the value cannot be read") from None
-    return found

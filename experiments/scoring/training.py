@@ -12,9 +12,10 @@ from common.errors import InputError
 from common.files import plain, read_json, write_json
 from experiments.scoring.results import Learned, Scored, as_json, scored
 from experiments.scoring.seeds import keep, kept
-from experiments.scoring.settings import ScoreConfig, asked_for, market_settings, without_none
+from experiments.scoring.settings import ScoreConfig, asked_for, without_none
 from experiments.scoring.yardsticks import EQUILIBRIUM, Yardstick, make_yardstick
 from experiments.settings.algorithm_names import SECTION_OF_ALGO
+from experiments.settings.arguments import named_values
 from experiments.settings.run_config import RunConfig
 
 RESULT_FILE = "score.json"
@@ -93,7 +94,7 @@ def _write(out: Path, head: Mapping[str, Any], result: Scored) -> dict[str, Any]
 
 
 def _yardstick(config: ScoreConfig) -> Yardstick:
-    settings = market_settings(config.settings)
+    settings = named_values(config.settings, flag="--settings")
     return make_yardstick(config.market, config.algo, num_agents=config.agents, settings=settings)
 
 

@@ -12,7 +12,6 @@ from ray.tune.schedulers import FIFOScheduler
 from algos.scaling import ScalingSettings
 from common.errors import InputError
 from common.files import write_json, write_text
-from envs.market import Market
 from experiments.command_line import DONE, log_to, write_json_flag
 from experiments.recovery.lock import lock_if_there, run_lock
 from experiments.recovery.names import LOG_FILE, SEARCH_FILE
@@ -36,6 +35,7 @@ from experiments.settings.metric_names import BEST_SCORE, SEARCH_SCORE
 from experiments.settings.run_config import RunConfig
 from experiments.tuning import session
 from experiments.tuning.ending import backtest_run, ended_in_store, say_failed, say_interrupted
+from experiments.tuning.environments import Environment
 from experiments.tuning.opening import open_run
 
 BEST_FILE = "best_config.yaml"
@@ -43,29 +43,31 @@ TRIALS_FILE = "trials.json"
 SHOWN_STATES = {"RUNNING": "unfinished", "COMPLETE": "done", "PRUNED": "stopped early", "FAIL": "failed"}
 
 
-def search(run: Run, market: Market) -> int:
+def search(run: Run, environment: Environment) -> int:
     """Run the configured number of trials, save the best settings, and backtest the best trial.
 
     Settings that the user has set by hand are not drawn.
 
     Args:
         run: The search.
-        market: What the settings make that every trial shares.
+        environment: What every trial trains in.
 
     Returns:
         Exit code.
     """
     with lock_if_there(run.folder):
-        devices = open_run(run, market)
+        devices = open_run(run, environment)
     with run_lock(run.folder):
-        return ended_in_store(run.mirror, lambda: _search(run, market, devices))
+        return ended_in_store(run.mirror, lambda: _search(run, environment, devices))
 
 
-def _search(run: Run, market: Market, devices: ScalingSettings) -> int:
+def _search(run: Run, environment: Environment, devices: ScalingSettings) -> int:
     """Record the search as it was asked for, and run it on the devices that are there today."""
     folder, config = run.folder.absolute(), run.config
     with log_to(folder / LOG_FILE):
-        scaler = session.record_run(run, market, devices=devices, drawn_names=list(_space(config, fixed=run.by_hand)))
+        scaler = session.record_run(
+            run, environment, devices=devices, drawn_names=list(_space(config, fixed=run.by_hand))
+        )
         print(f"searching {folder}: {config.search.num_trials} trials of {config.algo}, by {config.search.objective}")
         record, study, scheduler = _prepare(run, planned=read_run_record(folder).drawn_names or ())
         print(f"drawn: {', '.join(record.drawn_names)}")
@@ -165,7 +167,12 @@ def _scheduler(config: RunConfig, record: SearchRecord, space: Mapping[str, Any]
 
 
 def _fit(
-    run: Run, scaler: dict[str, Any], devices: ScalingSettings, record: SearchRecord, study: Study, scheduler: Any
+    run: Run,
+    scaler: Mapping[str, Any] | None,
+    devices: ScalingSettings,
+    record: SearchRecord,
+    study: Study,
+    scheduler: Any,
 ) -> None:
     config, num_trials = run.config, run.config.search.num_trials
     monitor = SearchMonitor(record, num_trials=num_trials, algo=config.algo, seed=config.seed, address=run.address)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from types import NoneType
 from typing import Any, TypeVar, get_args
 
+import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from common.errors import InputError, nearest
@@ -141,6 +142,31 @@ def explain(error: ValidationError, cls: type, *, as_flags: Sequence[str] = ()) 
         return f"{message}{more}"
     message = message[0].lower() + message[1:]
     return f"{shown} is {given!r}: {message}{more}"
+
+
+def named_values(words: Sequence[str], *, flag: str) -> dict[str, Any]:
+    """Read ``name=value`` words; values as YAML reads them.
+
+    Args:
+        words: The words.
+        flag: The flag that they follow, for messages.
+
+    Raises:
+        InputError: if a word is not of that form.
+    """
+    joined: list[str] = []  # the command line parts lists of values at their commas
+    for word in words:
+        joined[-1:] = [f"{joined[-1]},{word}"] if joined and "=" not in word else [*joined[-1:], word]
+    found = {}
+    for word in joined:
+        name, equals, text = word.partition("=")
+        if not equals or not name:
+            raise InputError(f"{flag} {word}: give name=value, as in reward=team")
+        try:
+            found[name.replace("-", "_")] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise InputError(f"{flag} {word}: the value cannot be read") from None
+    return found
 
 
 def _resolve(flag: str, known: Mapping[str, str], settings: Mapping[str, Setting]) -> tuple[str, bool]:

@@ -12,8 +12,10 @@ from common.errors import InputError, nearest
 VALIDATION_METRICS = ("profit", "sharpe", "calmar", "max_drawdown", "num_trades", "turnover", "total_costs_usd")
 """What an evaluation on the validation split reports, flat at the top of a result (Tune ignores nested names); the
 floor's figures, which mean what they mean in a backtest."""
-FLAT_METRICS = (*VALIDATION_METRICS, "return", "episode_return")
-"""Every name without a slash: also the profit by its other name, and the recent mean return of training episodes."""
+RETURN = "return"
+"""What every evaluation reports: on the floor the profit by its other name, elsewhere the mean return of an episode."""
+FLAT_METRICS = (*VALIDATION_METRICS, RETURN, "episode_return")
+"""Every name without a slash; the last is the recent mean return of training episodes."""
 SEARCH_SCORE = "search_score"
 """What every result of a search reports, and by which trials are stopped early and populations compared."""
 BEST_SCORE = "best_score"

@@ -107,6 +107,16 @@ class RunConfig:
     """On Ctrl-C or SIGTERM write a checkpoint before ending; a second signal ends at once."""
     max_failures: int = Field(default=2, ge=0)
     """Times that a run is restarted from its last good checkpoint after a failure, before it fails."""
+    env: str | None = None
+    """Train in an environment of your own, named as module:object (a class, or a function that makes one): Gymnasium,
+    PettingZoo's ParallelEnv, RLlib's MultiAgentEnv, or a TeamEnv. None: the trading floor."""
+    env_settings: tuple[str, ...] = ()
+    """Settings of that environment, as name=value, or of RLlib's env_config where it takes one mapping."""
+    evaluation_episodes: int = Field(default=32, gt=0)
+    """Episodes of each evaluation in an environment of your own; the floor takes one pass over the validation split."""
+    clock: Literal["episodes", "steps", "updates"] = "episodes"
+    """What --episodes, --checkpoint-interval and --evaluation-interval count: finished episodes, environment steps, or
+    updates of the learners."""
     skip_training: bool = False
     """Backtest only."""
     json: str | None = None

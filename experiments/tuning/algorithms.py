@@ -27,19 +27,15 @@ from algos.mappo.algorithm import IPPOConfig, MAPPOConfig
 from algos.ppo.algorithm import TeamPPOConfig, apply_ppo_settings
 from algos.ppo.module import MaskedPPOModule
 from algos.qmix.algorithm import IQLConfig, QMIXConfig, VDNConfig
-from algos.runner import TeamEnvRunner
 from algos.sac.config import SoftActorCriticSettings
+from algos.team_env import TeamEnv
 from common.errors import IncompatibleError, InputError
-from envs.market import Market, build_floor, build_market, spec_to_json
-from envs.rllib import register
 from experiments.settings.algorithm_names import ONLY_CONTINUOUS, ONLY_ON_TEAM_PATH, SECTION_OF_ALGO
-from experiments.settings.run_config import RunConfig, floor_spec
+from experiments.settings.run_config import RunConfig
+from experiments.tuning.environments import acts_by, environment_of
 
 SHARED = "shared"
 """Module id of the one network that all agents act by."""
-NEVER = 10**9
-"""An interval that is never reached: the trainable evaluates by episodes, RLlib would by iterations."""
-
 MOST_STEPS = 1000
 """Environment steps in one iteration of RLlib's own algorithms but PPO, RLlib's own figure for DQN."""
 
@@ -53,29 +49,15 @@ def algorithm_config(run: RunConfig, *, scaler: dict[str, Any] | None = None) ->
     """
     for name in ("ray.rllib", "ray.tune"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    spec = floor_spec(run)
-    env = {"spec": spec_to_json(spec), "scaler": scaler}
-    masks = {
-        "use_action_mask": run.desk.action == "discrete" and not is_on_team_path(run)
-    }  # whose floor always has one
+    environment = environment_of(run)
+    acts = acts_by(environment.team)
     config = bare_config(run)
-    config.environment(register(), env_config={**env, **masks, "split": "train"}, disable_env_checking=True)
+    use_action_mask = acts == "discrete" and not is_on_team_path(run)  # whose floor always has one
+    environment.set_up(config, scaler, use_action_mask=use_action_mask)
     config.debugging(seed=run.seed, log_level="ERROR")
     config.reporting(metrics_num_episodes_for_smoothing=100, min_time_s_per_iteration=0)
     _scale(config, run)
-    _assign_networks(config, run, build_market(spec))
-    config.evaluation(
-        evaluation_interval=NEVER,
-        evaluation_duration=1,
-        evaluation_duration_unit="episodes",
-        evaluation_config=AlgorithmConfig.overrides(
-            env_runner_cls=TeamEnvRunner,
-            env_config={**env, "split": "validation", "start": "first"},
-            num_envs_per_env_runner=1,
-            explore=False,
-            metrics_num_episodes_for_smoothing=1,
-        ),
-    )
+    _assign_networks(config, run, environment.team, acts)
     return config
 
 
@@ -340,29 +322,28 @@ def _scale(config: AlgorithmConfig, run: RunConfig) -> None:
     config.floor_device = s.floor_device
 
 
-def _assign_networks(config: AlgorithmConfig, run: RunConfig, market: Market) -> None:
+def _assign_networks(config: AlgorithmConfig, run: RunConfig, team: TeamEnv, action: str) -> None:
     """Say which agent acts by which network.
 
     Raises:
         IncompatibleError: if the algorithm cannot take the desk's actions, or agents cannot share a network.
         InputError: if the algorithm needs continuous actions.
     """
-    action = run.desk.action
+    where = "desk.action is" if run.env is None else f"the actions of {run.env} are"
     if run.algo in ONLY_CONTINUOUS and action != "continuous":
         raise InputError(
-            f"--algo {run.algo} sets target weights, but desk.action is {action}: give --desk.action continuous, or "
-            "use dqn"
+            f"--algo {run.algo} sets numbers, but {where} {action}: "
+            f"{'give --desk.action continuous, or ' if run.env is None else ''}use dqn"
         )
     if run.algo in ("qmix", "vdn", "iql", "dqn") and action != "discrete":
         raise IncompatibleError(
-            f"--algo {run.algo} chooses among discrete actions, but desk.action is {action}: use ppo, mappo, ippo, "
+            f"--algo {run.algo} chooses among discrete actions, but {where} {action}: use ppo, mappo, ippo, "
             "maddpg, sac, tqc, impala or appo"
         )
     if run.algo in ONLY_ON_TEAM_PATH:
         return  # one module for the whole team, which pads observations itself
     settings: Any = getattr(run, SECTION_OF_ALGO[run.algo])
-    floor = build_floor(market)
-    kinds = {(floor.obs_dims[n], str(floor.action_spaces[a])) for n, a in enumerate(floor.agent_ids)}
+    kinds = {(team.obs_dims[n], str(team.action_spaces[a])) for n, a in enumerate(team.agent_ids)}
     if settings.use_shared_networks and len(kinds) > 1:
         raise IncompatibleError(
             f"--{run.algo}.use-shared-networks needs agents with equally wide observations and the same actions, but "
@@ -371,7 +352,7 @@ def _assign_networks(config: AlgorithmConfig, run: RunConfig, market: Market) ->
     if settings.use_shared_networks or (settings.use_shared_networks is None and len(kinds) == 1):
         config.multi_agent(policies={SHARED}, policy_mapping_fn=map_to_shared)
     else:
-        config.multi_agent(policies=set(floor.agent_ids), policy_mapping_fn=map_to_own)
+        config.multi_agent(policies=set(team.agent_ids), policy_mapping_fn=map_to_own)
 
 
 def map_to_shared(agent_id: str, episode: Any, **kwargs: Any) -> str:

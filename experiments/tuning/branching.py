@@ -11,7 +11,6 @@ from typing import Any
 from common.disk import to_disk
 from common.errors import InputError
 from common.files import WriteError, read_json
-from envs.market import Market
 from experiments.recovery.checkpoints import TrialCheckpoints
 from experiments.recovery.copies import copy_into
 from experiments.recovery.manifests import find_damage
@@ -20,6 +19,7 @@ from experiments.runs.models import Model, find_model
 from experiments.settings.algorithm_names import SECTION_OF_ALGO
 from experiments.settings.fields import settings_of, value_of
 from experiments.settings.run_config import RunConfig
+from experiments.tuning.environments import Environment
 
 _OF_THE_RUN = (
     *("name", "storage", "preset", "config", "resume", "json", "skip_training", "load_model", "branch_from"),
@@ -81,12 +81,12 @@ MAY_DIFFER = (*_OF_THE_RUN, *(f"{group}.{name}" for group, names in _OF_LEARNING
 missing here is in the weights, the optimizers, the replay buffer or the market that a branch takes over."""
 
 
-def check_branch(config: RunConfig, market: Market) -> Model:
+def check_branch(config: RunConfig, environment: Environment) -> Model:
     """Refuse a branch that could not go on exactly, before anything is written.
 
     Args:
         config: The branch's settings.
-        market: What they make.
+        environment: What it trains in.
 
     Returns:
         The checkpoint that it goes on from: the one that is named, or the newest whole one of a run folder.
@@ -104,7 +104,7 @@ def check_branch(config: RunConfig, market: Market) -> Model:
             f"--branch-from goes on exactly from {model.name}, so these cannot differ: {'; '.join(differing)}. Leave "
             f"them out, or start from its weights alone: {by_weights}"
         )
-    if model.record.provenance.get("data_fingerprint") != market.bars.fingerprint:
+    if model.record.provenance.get("data_fingerprint") != environment.fingerprint:
         raise InputError(
             f"the prices have changed since {model.record.folder} was started (their fingerprint differs): restore the "
             f"old file, or start from its weights alone: {by_weights}"

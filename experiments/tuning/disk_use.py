@@ -15,14 +15,15 @@ from ray.rllib.core.rl_module.apis import TargetNetworkAPI
 from algos.export import without_deprecations
 from algos.replay_files import segment_steps
 from algos.runner import TEAM_MODULE
+from algos.team_env import TeamEnv
 from algos.windows import with_windows
 from common.errors import InputError
-from envs.market import Market, build_floor
 from experiments.recovery.checkpoints import PREFIX
 from experiments.recovery.names import BEST_FOLDER
 from experiments.settings.algorithm_names import ON_POLICY, ONLY_CONTINUOUS, SECTION_OF_ALGO
 from experiments.settings.run_config import RunConfig
 from experiments.tuning.algorithms import algorithm_config, is_on_team_path, replicas
+from experiments.tuning.environments import Environment
 
 _FIXED_BYTES = 26_000
 """Counters and random states that RLlib and this program write into every checkpoint, whatever the networks are."""
@@ -61,16 +62,21 @@ class DiskUse:
         return f"checkpoints: about {size(self.each)} each, {size(self.total)} in all{free}"
 
 
-def predict_disk_use(config: RunConfig, market: Market, folder: Path) -> DiskUse:
+def predict_disk_use(config: RunConfig, environment: Environment, folder: Path) -> DiskUse | None:
     """Estimate the room from the networks themselves, their optimizers, the replay buffer and how many are kept.
 
     Args:
         config: The run's settings.
-        market: What they make.
+        environment: What it trains in.
         folder: The run folder.
+
+    Returns:
+        None where the lengths of episodes are not known, or the clock does not count them.
     """
+    if environment.episode_len is None or config.clock != "episodes":
+        return None
     episodes = _planned_checkpoints(config)
-    parts = _Parts(config, market, episodes)
+    parts = _Parts(config, environment.team, environment.episode_len, episodes)
     base = parts.base()
     trials = max(1, config.search.num_trials)
     kept = episodes[-config.keep :]
@@ -126,14 +132,14 @@ def size(num_bytes: float) -> str:
 class _Parts:
     """What the checkpoints of a run are made of."""
 
-    def __init__(self, config: RunConfig, market: Market, planned: list[int]) -> None:
+    def __init__(self, config: RunConfig, team: TeamEnv, episode_len: int, planned: list[int]) -> None:
         self.config, self.algo = config, algorithm_config(config)
-        self.floor = build_floor(market)
-        train = market.splits.train
-        self.episode_len = min(config.floor.horizon_bars or train.stop, train.stop - train.start - 1)
+        self.floor, self.episode_len = team, episode_len
         self.num_agents, self.width = len(self.floor.agent_ids), max(self.floor.obs_dims)
         spaces = list(self.floor.action_spaces.values())
-        self.actions = max(int(s.n) if isinstance(s, gym.spaces.Discrete) else int(s.shape[0]) for s in spaces)
+        self.actions = max(
+            int(s.n) if isinstance(s, gym.spaces.Discrete) else int((s.shape or (1,))[0]) for s in spaces
+        )
         desk = config.desk
         self.mask = self.actions if desk.max_rung_change is not None or not desk.allow_short else 0
         self.planned = planned

@@ -5,16 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from algos.scaling import ScalingSettings
-from envs.market import Market
 from experiments.runs.run import Run
 from experiments.settings.run_config import RunConfig
 from experiments.tuning import session
 from experiments.tuning.algorithms import replicas
 from experiments.tuning.disk_use import check_disk, predict_disk_use
+from experiments.tuning.environments import Environment
 from experiments.tuning.resume import set_aside
 
+NOT_KNOWN = "checkpoints: the room that they will take is not known before the first"
 
-def open_run(run: Run, market: Market) -> ScalingSettings:
+
+def open_run(run: Run, environment: Environment) -> ScalingSettings:
     """Start Ray, check the weights that are to be loaded, and move an earlier run aside where a new one is asked for.
 
     Returns:
@@ -24,72 +26,44 @@ def open_run(run: Run, market: Market) -> ScalingSettings:
         InputError: if devices, weights, the folder or the room on the disk do not fit what is asked for.
     """
     config = run.config
-    use = predict_disk_use(config, market, run.folder)
-    check_disk(config, use)
+    use = predict_disk_use(config, environment, run.folder)
+    if use is not None:
+        check_disk(config, use)
     session.start_ray(config.scaling, num_trials=config.search.max_concurrent if run.is_search else 1)
     devices = session.with_devices(config.scaling)
     if config.load_model is not None and not run.is_known:
-        session.check_fits(config, market)
+        session.check_fits(config, environment)
     if config.resume == "never":
         set_aside(run)
     if run.is_search:
-        print(use)
+        print(use or NOT_KNOWN)
     return devices
 
 
-def describe_run(run: Run, market: Market) -> dict[str, Any]:
-    """What is about to be trained, on what prices, as plain JSON."""
-    bars, splits = market.bars, market.splits
-    return {
-        "folder": str(run.folder.absolute()),
-        "algo": run.config.algo,
-        "target_episodes": run.config.episodes,
-        "prices": {
-            "source": bars.source,
-            "assets": list(bars.assets),
-            "num_bars": bars.num_bars,
-            "frequency": bars.frequency,
-            "periods_per_year": bars.periods_per_year,
-            "notes": list(bars.notes),
-        },
-        "splits": {
-            split.name: {
-                "start": str(bars.dates[split.start]),
-                "end": str(bars.dates[split.stop - 1]),
-                "num_bars": split.num_bars,
-            }
-            for split in (splits.train, splits.validation, splits.test)
-        },
-        "agents": {mandate.name: list(mandate.assets) for mandate in market.mandates},
-    }
+def describe_run(run: Run, environment: Environment) -> dict[str, Any]:
+    """What is about to be trained, and where, as plain JSON."""
+    told = {"folder": str(run.folder.absolute()), "algo": run.config.algo, "target_episodes": run.config.episodes}
+    return told | environment.facts()
 
 
-def announce(run: Run, market: Market) -> None:
-    """Say what is about to be trained, on what prices."""
-    facts, config = describe_run(run, market), run.config
-    prices = facts["prices"]
+def announce(run: Run, environment: Environment) -> None:
+    """Say what is about to be trained, and where."""
+    config = run.config
     begins = "carrying on" if run.is_known else "starting"
-    print(f"{begins} {run.folder}: {config.algo}, {config.episodes} episodes")
-    print(f"prices: {prices['source']}, {len(prices['assets'])} assets, ", end="")
-    print(f"{prices['num_bars']} bars of {prices['frequency']}, {prices['periods_per_year']:g} a year")
-    for note in prices["notes"]:
-        print(f"  {note}")
-    for name, split in facts["splits"].items():
-        print(f"  {name}: {split['start'][:10]} to {split['end'][:10]}, {split['num_bars']} bars")
-    agents = ", ".join(
-        f"{name} ({', '.join(assets[:3])}{', ...' if len(assets) > 3 else ''})"
-        for name, assets in facts["agents"].items()
-    )
-    print(f"agents: {agents}")
+    print(f"{begins} {run.folder}: {config.algo}, {config.episodes} {config.clock}")
+    for line in environment.lines():
+        print(line)
     if config.preset == "dow" and config.data.path is None:
         print("--preset dow is meant for prices of your own: without --data.path FILE it runs on the built-in market")
     for line in _steps_of_the_clock(config):
         print(line)
-    print(predict_disk_use(config, market, run.folder))
+    print(predict_disk_use(config, environment, run.folder) or NOT_KNOWN)
 
 
 def _steps_of_the_clock(config: RunConfig) -> list[str]:
     """Say once that replicas end together, where the target or the checkpoints do not fall on such an end."""
+    if config.clock != "episodes":
+        return []
     together, every = replicas(config), config.checkpoint_interval
     due, last = (-(-count // together) * together for count in (every, config.episodes))
     parts = [f"checkpoints come every {due}, not {every}"] if due != every else []

@@ -18,8 +18,6 @@ from algos.scaling import ScalingSettings
 from common.errors import InputError
 from common.files import WriteError
 from common.provenance import collect_provenance
-from envs.market import Market
-from experiments.backtesting.agents import check_agents, describe_agents
 from experiments.recovery.signals import stop_on_signal
 from experiments.recovery.tune_files import planned_for
 from experiments.runs.models import Model, find_model, find_sound_model
@@ -29,6 +27,7 @@ from experiments.runs.summary import read_summary, why_unsaved, write_summary
 from experiments.settings.run_config import RunConfig, config_to_json
 from experiments.tuning.account import account_may_wait
 from experiments.tuning.branching import adopt
+from experiments.tuning.environments import Environment
 from experiments.tuning.local_ray import start_local_ray
 from experiments.tuning.loggers import RecordLogger
 from experiments.tuning.monitor import RunMonitor
@@ -102,38 +101,38 @@ def with_devices(s: ScalingSettings) -> ScalingSettings:
 
 def record_run(
     run: Run,
-    market: Market,
+    environment: Environment,
     *,
     devices: ScalingSettings,
     resume_from: Mapping[str, str] | None = None,
     parent: Model | None = None,
     drawn_names: Sequence[str] | None = None,
-) -> dict[str, Any]:
+) -> Mapping[str, Any] | None:
     """Write ``config.json``; when a run is carried on, keep its first provenance and scaler and add the new start.
 
     A run from given weights keeps the scaler that they were trained with: by another one they would see other numbers.
 
     Args:
         run: The run.
-        market: What its settings make.
+        environment: What it trains in.
         devices: Where it learns in this session.
         resume_from: The checkpoint that the user named, from ``named_checkpoint``.
         parent: The checkpoint that a new branch goes on from, from ``check_branch``; it is taken into the folder.
         drawn_names: Of a search, the settings that it is to draw; one that is carried on draws what it was begun with.
 
     Returns:
-        The scaler, as JSON.
+        The scaler, as JSON; None where the environment has none.
 
     Raises:
         InputError: if the prices are no longer those that the run was started with.
     """
     folder, config, branch_of = run.folder, run.config, None
-    provenance = collect_provenance(data_fingerprint=market.bars.fingerprint)
+    provenance = collect_provenance(data_fingerprint=environment.fingerprint)
     provenance["num_gpus_per_learner"] = devices.num_gpus_per_learner
-    scaler: dict[str, Any] = dict(market.scaler.to_json())
+    scaler: Mapping[str, Any] | None = environment.scaler
     if (old := run.record) is not None:
         resume_from = resume_from or old.resume_from
-        if old.provenance.get("data_fingerprint") != market.bars.fingerprint:
+        if old.provenance.get("data_fingerprint") != environment.fingerprint:
             raise InputError(
                 f"the prices have changed since {folder} was started (their fingerprint differs): restore the old "
                 "file, or start a new run with another --name"
@@ -143,15 +142,15 @@ def record_run(
         before = resumes[-2] if len(resumes) > 1 else old.provenance
         _tell_devices(before.get("num_gpus_per_learner"), devices.num_gpus_per_learner)
         provenance = {**old.provenance, "resumes": resumes}
-        scaler, branch_of = dict(old.scaler or scaler), old.branch_of
+        scaler, branch_of = old.scaler or scaler, old.branch_of
         drawn_names = drawn_names if old.drawn_names is None else old.drawn_names
     elif parent is not None:
-        scaler = dict(parent.record.scaler or scaler)
+        scaler = parent.record.scaler or scaler
         branch_of = adopt(folder, parent)
     elif config.load_model is not None:
         model = find_model(config.load_model)
         if model.record.scaler is not None and dict(model.record.scaler) != scaler:
-            scaler = dict(model.record.scaler)
+            scaler = model.record.scaler
             print(f"features are scaled as {model.name} learned to see them, not anew on these prices")
     folder.mkdir(parents=True, exist_ok=True)
     write_run_record(
@@ -159,7 +158,7 @@ def record_run(
         config=config_to_json(config),
         provenance=provenance,
         scaler=scaler,
-        agents=describe_agents(market.mandates),
+        agents=environment.agents,
         resume_from=resume_from,
         branch_of=branch_of,
         drawn_names=drawn_names,
@@ -179,7 +178,7 @@ def _tell_devices(before: float | None, now: float | None) -> None:
         print(f"each learner had {before:g} GPUs in the session before, and has {now or 0:g} in this one")
 
 
-def train(run: Run, scaler: dict[str, Any], *, devices: ScalingSettings) -> Outcome:
+def train(run: Run, scaler: Mapping[str, Any] | None, *, devices: ScalingSettings) -> Outcome:
     """Train a run by a new Tuner, which goes on from the newest whole checkpoint, and wait for its end.
 
     Args:
@@ -204,7 +203,7 @@ def train(run: Run, scaler: dict[str, Any], *, devices: ScalingSettings) -> Outc
 
 
 def fit(
-    run: Run, scaler: dict[str, Any], *, devices: ScalingSettings, monitor: RunMonitor, **planned: Any
+    run: Run, scaler: Mapping[str, Any] | None, *, devices: ScalingSettings, monitor: RunMonitor, **planned: Any
 ) -> tune.ResultGrid:
     """Have Tune train what a run or a search still has to, by a new plan: our own records say where each trial stands.
 
@@ -267,7 +266,7 @@ def _outcome(results: Any, folder: Path, episodes: int) -> Outcome:
     return Outcome("complete")
 
 
-def check_fits(config: RunConfig, market: Market) -> None:
+def check_fits(config: RunConfig, environment: Environment) -> None:
     """Load the weights that a new run is to start from once, before anything is written.
 
     Raises:
@@ -280,10 +279,10 @@ def check_fits(config: RunConfig, market: Market) -> None:
     assert config.load_model is not None
     model = find_sound_model(config.load_model)
     if model.record.agents is not None:
-        check_agents(model.record.agents, describe_agents(market.mandates), model=model.name, prices=market.bars.source)
+        environment.check_agents(model.record.agents, model.name)
     alone = {"scaling.num_env_runners": 0, "scaling.num_learners": 0, "scaling.num_gpus_per_learner": 0.0}
     algorithm = trainable_class(config)(
-        {"run": config_to_json(config), "scaler": market.scaler.to_json(), "overrides": alone}
+        {"run": config_to_json(config), "scaler": environment.scaler, "overrides": alone}
     )
     try:
         load_weights(algorithm, str(model.checkpoint))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from algos.scaling import ScalingSettings
-from envs.market import Market
 from experiments.command_line import DONE, is_disk_error, is_user_error, log_to, write_json_flag
 from experiments.recovery.lock import lock_if_there, run_lock
 from experiments.recovery.names import LOG_FILE
@@ -16,15 +15,16 @@ from experiments.runs.summary import read_summary
 from experiments.tuning import session
 from experiments.tuning.branching import check_branch
 from experiments.tuning.ending import backtest_run, ended_in_store, last_line, say_failed, say_interrupted
+from experiments.tuning.environments import Environment
 from experiments.tuning.opening import announce, describe_run, open_run
 
 
-def train_run(run: Run, market: Market, resume_from: Mapping[str, str] | None) -> int:
+def train_run(run: Run, environment: Environment, resume_from: Mapping[str, str] | None) -> int:
     """Start a run or carry it on, and backtest what came of it.
 
     Args:
         run: The run.
-        market: What its settings make.
+        environment: What it trains in.
         resume_from: The checkpoint that the user named, from ``named_checkpoint``.
 
     Returns:
@@ -33,15 +33,17 @@ def train_run(run: Run, market: Market, resume_from: Mapping[str, str] | None) -
     with lock_if_there(run.folder):
         is_named = resume_from is not None
         reports = check_checkpoints(run.folder, is_named=is_named, mirror=run.mirror) if run.is_known else []
-        parent = check_branch(run.config, market) if run.config.branch_from is not None and not run.is_known else None
-        devices = open_run(run, market)
+        parent = (
+            check_branch(run.config, environment) if run.config.branch_from is not None and not run.is_known else None
+        )
+        devices = open_run(run, environment)
     with run_lock(run.folder):
-        return ended_in_store(run.mirror, lambda: _train_run(run, market, devices, resume_from, parent, reports))
+        return ended_in_store(run.mirror, lambda: _train_run(run, environment, devices, resume_from, parent, reports))
 
 
 def _train_run(
     run: Run,
-    market: Market,
+    environment: Environment,
     devices: ScalingSettings,
     resume_from: Mapping[str, str] | None,
     parent: Model | None,
@@ -50,9 +52,9 @@ def _train_run(
     """Record the run as it was asked for, and train it on the devices that are there today."""
     folder, json = run.folder, run.config.json
     with log_to(folder / LOG_FILE):
-        scaler = session.record_run(run, market, devices=devices, resume_from=resume_from, parent=parent)
-        announce(run, market)
-        told = {"run": describe_run(run, market)}
+        scaler = session.record_run(run, environment, devices=devices, resume_from=resume_from, parent=parent)
+        announce(run, environment)
+        told = {"run": describe_run(run, environment)}
         for report in reports:
             print(report)
         if resume_from is not None:

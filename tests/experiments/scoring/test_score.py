@@ -29,6 +29,7 @@ from experiments.scoring.recipes import SCORED
 from experiments.scoring.results import Learned, scored
 from experiments.scoring.seeds import code_digest, keep, kept
 from experiments.scoring.training import is_done
+from experiments.settings.arguments import named_values
 from experiments.settings.run_config import MOST_SEED, RunConfig
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -365,6 +366,6 @@ def test_interval_is_students():
 
 
 def test_settings_words():
-    assert settings.market_settings(["a-b=1", "c=x", "d=[1", " 2]"]) == {"a_b": 1, "c": "x", "d": [1, 2]}
+    assert named_values(["a-b=1", "c=x", "d=[1", " 2]"], flag="--settings") == {"a_b": 1, "c": "x", "d": [1, 2]}
     with pytest.raises(InputError):
-        settings.market_settings(["=3"])
+        named_values(["=3"], flag="--settings")

@@ -16,12 +16,12 @@ from experiments import score
 from experiments.reporting.intervals import interval
 from experiments.scoring import learning, settings, table, training
 from experiments.scoring.page import FROM, PAGE, TO, no_cells, publish, scores_page, settings_digest
-from experiments.scoring.settings import market_settings
 from experiments.scoring.standing import GAMES, KNOWN, SEEDS, STANDING, Goal, Row, judge
 from experiments.scoring.table import table_cells
 from experiments.scoring.training import RESULT_FILE, is_done
 from experiments.scoring.yardsticks import make_yardstick
 from experiments.settings.algorithm_names import SECTION_OF_ALGO
+from experiments.settings.arguments import named_values
 from experiments.settings.layers import merge
 
 
@@ -80,7 +80,7 @@ def test_seeds_that_meet_the_goal_by_themselves_are_counted():
 @pytest.mark.parametrize("row", [*GAMES, *KNOWN], ids=lambda row: row.slug)
 def test_every_row_can_be_run_and_its_command_says_how(row):
     config = settings.parse_score(row.words)
-    market = {"num_agents": config.agents, "settings": market_settings(config.settings)}
+    market = {"num_agents": config.agents, "settings": named_values(config.settings, flag="--settings")}
     assert math.isfinite(make_yardstick(config.market, config.algo, **market).optimum)
     assert row.command.startswith("python experiments/score.py --market ")
     assert row.command.endswith("--seeds 5")
