@@ -12,6 +12,7 @@ from trials import lines_of, trial_in
 from common.errors import IncompatibleError, InputError
 from experiments.recovery.checkpoints import TrialCheckpoints
 from experiments.tuning.monitor import RunMonitor, write_summary
+from experiments.tuning.progress import Progress
 from experiments.tuning.resume import check_checkpoints
 
 
@@ -28,7 +29,7 @@ def trainable(tmp_path, monkeypatch):
 
 def publish(trainable, name="checkpoint_000000", **state):
     def write(folder):
-        (folder / "run_state.json").write_text(json.dumps({"best": None, "iteration": 2, **state}))
+        (folder / "run_state.json").write_text(json.dumps(Progress(iteration=2, **state).to_json()))
         (folder / "checkpoint_meta.json").write_text('{"is_best": false}')
 
     return trainable._checkpoints.publish(write, path=trainable._checkpoints.folder / name)
