@@ -31,7 +31,7 @@ from ray.tune.result import TRAINING_ITERATION
 
 from algos.packing import metrics_state, modules_state, optimizers_state, pack
 from algos.replay_files import ReplaySnapshot
-from common.disk import Settled, fill_folder
+from common.disk import Written, fill_folder
 from common.errors import IncompatibleError
 
 ALGORITHM_FILE = "algorithm_state.pkl"
@@ -71,7 +71,7 @@ class Snapshot:
         if self.replay is not None:
             self.replay.loans.clear()
 
-    def write(self, folder: Path) -> dict[str, Settled]:
+    def write(self, folder: Path) -> dict[str, Written]:
         """Write all of it into an empty folder.
 
         Returns:
@@ -80,9 +80,9 @@ class Snapshot:
         Raises:
             OSError: if something cannot be written.
         """
-        settled = fill_folder(folder, self.contents(), self.links())
+        written = fill_folder(folder, self.contents(), self.links())
         self.release()
-        return settled
+        return written
 
 
 class SnapshotAlgorithm(Algorithm):

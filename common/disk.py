@@ -23,14 +23,14 @@ _PAST_CACHE = getattr(os, "O_DIRECT", 0)
 """Flag of a file that is written without a copy in the system's memory; 0 where the system has none."""
 
 
-class Settled(NamedTuple):
+class Written(NamedTuple):
     """What a file should hold that has been brought to the disk."""
 
     num_bytes: int
     sha256: str
 
 
-def fill_folder(folder: Path, contents: Mapping[str, Parts], links: Mapping[str, str]) -> dict[str, Settled]:
+def fill_folder(folder: Path, contents: Mapping[str, Parts], links: Mapping[str, str]) -> dict[str, Written]:
     """Write all that an empty folder is to hold.
 
     Args:
@@ -51,7 +51,7 @@ def fill_folder(folder: Path, contents: Mapping[str, Parts], links: Mapping[str,
     return write_files(folder, contents)
 
 
-def write_files(folder: Path, contents: Mapping[str, Parts]) -> dict[str, Settled]:
+def write_files(folder: Path, contents: Mapping[str, Parts]) -> dict[str, Written]:
     """Write new files to the disk itself.
 
     They are written first and waited for afterwards: what the file system has to put into its journal for all of them
@@ -69,7 +69,7 @@ def write_files(folder: Path, contents: Mapping[str, Parts]) -> dict[str, Settle
     Raises:
         OSError: if one cannot be written, or is not as long on the disk as it was written.
     """
-    settled = {}
+    written = {}
     names = iter(contents)
     while some := list(islice(names, _AT_ONCE)):
         with ExitStack() as stack:
@@ -77,12 +77,12 @@ def write_files(folder: Path, contents: Mapping[str, Parts]) -> dict[str, Settle
             for name in some:
                 handles[name] = os.open(f"{folder}/{name}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
                 stack.callback(os.close, handles[name])
-                settled[name] = _write(handles[name], contents[name])
+                written[name] = _write(handles[name], contents[name])
             for name, handle in handles.items():
                 os.fsync(handle)
-                if os.fstat(handle).st_size != settled[name].num_bytes:
+                if os.fstat(handle).st_size != written[name].num_bytes:
                     raise OSError(errno.EIO, f"the disk does not hold what was written: {folder / name}")
-    return settled
+    return written
 
 
 def to_disk(path: str | Path) -> None:
@@ -94,7 +94,7 @@ def to_disk(path: str | Path) -> None:
         os.close(handle)
 
 
-def _write(handle: int, parts: Parts) -> Settled:
+def _write(handle: int, parts: Parts) -> Written:
     digest, num_bytes = hashlib.sha256(), 0
 
     def counted() -> Iterator[bytes | memoryview]:
@@ -108,7 +108,7 @@ def _write(handle: int, parts: Parts) -> Settled:
         rest = part[_write_past_cache(handle, part) :]
         while rest:
             rest = rest[os.writev(handle, [rest]) :]
-    return Settled(num_bytes, digest.hexdigest())
+    return Written(num_bytes, digest.hexdigest())
 
 
 def _write_past_cache(handle: int, part: memoryview) -> int:

@@ -19,7 +19,7 @@ from experiments.run import run
 
 ROOT = Path(__file__).resolve().parents[1]
 MARKET = ["--data.synthetic.num-assets", "3", "--data.synthetic.num-bars", "600", "--floor.horizon-bars", "20"]
-CLOCK = ["--checkpoint-interval", "8", "--evaluation-interval", "8", "--keep", "2"]
+CLOCK = ["--checkpoint-interval", "8", "--evaluation-interval", "8", "--keep", "2", "--checkpoint-interval-s", "0"]
 QMIX = [*MARKET, *CLOCK, "--qmix.num-envs-per-env-runner", "8", "--qmix.learning-starts", "64"]
 PPO = [*MARKET, *CLOCK, "--algo", "ppo", "--ppo.num-envs-per-env-runner", "8"]
 PPO += ["--ppo.train-batch-size-per-learner", "256", "--ppo.minibatch-size", "128", "--ppo.num-epochs", "1"]

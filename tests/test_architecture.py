@@ -72,7 +72,6 @@ PURE = (
     "experiments/settings/layers.py",
     "experiments/settings/metric_names.py",
     "common/provenance.py",
-    "experiments/recovery/alone.py",
     "experiments/remote/lease.py",
     "experiments/recovery/lock.py",
     "experiments/recovery/manifests.py",

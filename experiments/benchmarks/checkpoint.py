@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -27,7 +26,7 @@ from experiments.benchmarks.timing import learner_gpus, measure, one_core
 from experiments.recovery.checkpoints import TrialCheckpoints
 from experiments.recovery.manifests import find_damage, folder_bytes
 from experiments.recovery.names import RESULT_FILE
-from experiments.recovery.writer import Draft, Scribe
+from experiments.recovery.writer import CheckpointWriter
 from experiments.reporting.intervals import CONFIDENCE
 from experiments.settings.run_config import RunConfig, config_to_json
 from experiments.threads import one_thread
@@ -35,12 +34,14 @@ from experiments.tuning.trainables import RunTrainable, trainable_class
 
 LARGE_HIDDEN = (950, 950)
 """Width that gives five separate agents and their mixer about five million weights."""
-INTERVALS = 150
+INTERVALS = 40
 """Pairs of intervals, with a save and without."""
 BESIDE = 2
 """Iterations that are timed with a save: while it is published, and after that."""
-PAIRS_OF_RUN = 75
+PAIRS_OF_RUN = 30
 """Pairs of intervals of a whole command."""
+INTERVALS_OF_RUN = 4
+"""Of so many times the default's episodes, which are over before the next save is due by the clock."""
 BESIDE_IN_RUN = 3
 """Iterations of a command that are timed after a save: it is published, and then noted as the best or the newest."""
 BUFFERS = (62_500, 250_000, 1_000_000)
@@ -125,82 +126,67 @@ def _bench_team(name: str, run: RunConfig, rounds: int) -> dict[str, Any]:
 
 
 def _bench_overhead(run: RunConfig) -> dict[str, Any]:
-    """What saving costs between two saves at the default interval, beside as much of a run without a save.
+    """What saving costs between two saves as a run takes them by default, beside as much of a run without a save.
 
-    A save is taken, then published by a process beside the training, on another core where there is one. So three
-    figures: how long training stands still; how much longer an interval takes with a save than without, which is all
-    that a user waits for; and the CPU time of saving, in both processes, beside that of training, which is what it
-    costs where there is but one core. All are shares of an interval as a run has it, its evaluation included; how much
-    longer, of its learning alone too.
+    A save is taken, then published by a thread beside the training. So three figures: how long training stands still;
+    how much longer an interval takes with a save than without, which is all that a user waits for; and the CPU time of
+    saving beside that of training, which is what it costs where there is but one core. All are shares of an interval as
+    a run has it, its evaluation included; how much longer, of its learning alone too.
 
     How much longer: once a checkpoint is published nothing of it is left, so a save where a run saves, with the
     iterations beside it, is timed against as many iterations at the same place of the interval before. Whole intervals
     differ by many times what a save costs.
     """
-    none = _cpu_of_ended()
-    Scribe().close()
-    idle = _cpu_of_ended()
     with one_thread(), _team(replace(run, episodes=10**9)) as (team, checkpoints):
         while len(team.replay) < 2 * run.qmix.learning_starts:
             team.train()
         before = team.num_episodes
         while team.num_episodes == before:  # as a run saves when episodes have ended
             team.train()
-        before, per_interval = team.num_episodes, 0
-        while team.num_episodes - before < run.checkpoint_interval:
+        before, per_interval, began = team.num_episodes, 0, time.perf_counter()
+        while (
+            team.num_episodes - before < run.checkpoint_interval
+            or time.perf_counter() - began < run.checkpoint_interval_s
+        ):
             team.train()
             per_interval += 1
         assert per_interval > 2 * BESIDE, "an interval is too short to be compared with the one before"
         episodes = team.num_episodes - before
-        team._checkpoints, finish, publish = checkpoints, team.finish_saving, team._publish
-        still, cpu = [0.0], [0.0]
+        team._checkpoints, finish, still = checkpoints, team.finish_saving, [0.0]
 
         def timed(what: Callable[[], Any]) -> None:
             start = time.perf_counter()
             what()
             still[0] += time.perf_counter() - start
 
-        def counted(draft: Draft) -> Any:
-            start = time.thread_time()
-            done = publish(draft)
-            cpu[0] += time.thread_time() - start
-            return done
-
         def window(iterations: int, *, saves: bool = False) -> tuple[float, float]:
-            """Seconds that it takes, and this process's CPU seconds."""
-            start, start_cpu, start_thread, still[0] = time.perf_counter(), time.process_time(), time.thread_time(), 0.0
+            """Seconds that it takes, and CPU seconds."""
+            start, start_cpu, still[0] = time.perf_counter(), time.process_time(), 0.0
             if saves:
                 timed(team.save)
-                cpu[0] += time.thread_time() - start_thread
             for _ in range(iterations):
                 team.train()
             return time.perf_counter() - start, time.process_time() - start_cpu
 
         team.finish_saving = lambda: timed(finish)  # type: ignore[method-assign]
-        pairs, rests, standing, training_cpu = [], [], [], 0.0
+        pairs, rests, standing, interval_cpu = [], [], [], []
         for i in range(INTERVALS + 1):
-            without, its_cpu = window(BESIDE)
+            without = window(BESIDE)
             team.save()  # outside the clock: a save that is timed writes what one interval has brought, not two
             for _ in range(per_interval - BESIDE):
                 team.train()
             team.finish_saving()
-            team._publish = counted  # type: ignore[method-assign]
-            with_save, _ = window(BESIDE, saves=True)
+            with_save = window(BESIDE, saves=True)
             stood = still[0]
-            team.finish_saving()
-            team._publish = publish  # type: ignore[method-assign]
-            rest, rest_cpu = window(per_interval - BESIDE)
+            rest = window(per_interval - BESIDE)
             if i:
                 pairs.append((with_save, without))
-                rests.append(rest)
+                rests.append(rest[0])
                 standing.append(stood)
-                training_cpu += its_cpu + rest_cpu
-            else:
-                cpu[0] = 0.0
-    learning = median(without for _, without in pairs) / BESIDE * per_interval
-    interval = median(without + rest for (_, without), rest in zip(pairs, rests, strict=True))
-    of_scribe = (_cpu_of_ended() - idle - (idle - none)) / (2 * INTERVALS + 2)
-    longer = [(with_save - without) / interval for with_save, without in pairs]
+                interval_cpu.append(without[1] + rest[1])
+    learning = median(without for _, (without, _) in pairs) / BESIDE * per_interval
+    interval = median(without + rest for (_, (without, _)), rest in zip(pairs, rests, strict=True))
+    longer = [(with_save - without) / interval for (with_save, _), (without, _) in pairs]
     sure = quantile_test(longer, p=0.5).confidence_interval(CONFIDENCE)
     return {
         "overhead": f"save every {episodes} episodes of {run.floor.horizon_bars} bars, "
@@ -213,41 +199,44 @@ def _bench_overhead(run: RunConfig) -> dict[str, Any]:
         "longer_low": float(sure.low),
         "longer_high": float(sure.high),
         "longer_of_learning": median(longer) * interval / learning,
-        "cpu_share": (cpu[0] / INTERVALS + of_scribe) / (training_cpu / INTERVALS),
+        "cpu_share": median(with_save - without for (_, with_save), (_, without) in pairs) / median(interval_cpu),
     }
 
 
 def _bench_run() -> dict[str, Any]:
     """What saving costs a whole command at the default interval: the process that Tune runs in, and the best, too.
 
-    The command evaluates where it would save by default, and saves at every second place: each pair of intervals then
-    has one of either kind, at the same place and with the same evaluation. A save writes what two intervals have
-    brought, and nearly each copies a best checkpoint at first: what a save costs by default is less than this.
+    The command evaluates after so many episodes, and saves at every second place: each pair of intervals then has one
+    of either kind, at the same place and with the same evaluation. A save writes what two intervals have brought, and
+    nearly each copies a best checkpoint at first: what a save costs by default is less than this.
     """
     run, command = RunConfig(algo="qmix"), str(Path(__file__).resolve().parents[1] / "run.py")
-    every, steps = run.checkpoint_interval, run.floor.horizon_bars
+    every, steps = INTERVALS_OF_RUN * run.checkpoint_interval, run.floor.horizon_bars
     assert steps is not None
     before = -(-run.qmix.learning_starts // (steps * every)) + 2
     words = ["--episodes", str((2 * PAIRS_OF_RUN + before) * every), "--checkpoint-interval", str(2 * every)]
-    words += ["--evaluation-interval", str(every)]
+    words += ["--checkpoint-interval-s", "0", "--evaluation-interval", str(every)]
     with tempfile.TemporaryDirectory() as place:
         words += ["--storage", place, "--name", "run"]
         subprocess.run([sys.executable, command, *words], check=True, stdout=subprocess.DEVNULL)
         lines = (Path(place) / "run" / "trial_0" / RESULT_FILE).read_text(encoding="utf-8").splitlines()
-    found = cost_in_run([json.loads(line) for line in lines], after=run.qmix.learning_starts)
+    records = [json.loads(line) for line in lines]
+    found = cost_in_run(records, after=run.qmix.learning_starts, every_s=run.checkpoint_interval_s)
     return {"run": f"run.py --checkpoint-interval {2 * every}, episodes of {steps} bars"} | found
 
 
-def cost_in_run(records: Sequence[Mapping[str, Any]], *, after: int = 0) -> dict[str, float]:
+def cost_in_run(records: Sequence[Mapping[str, Any]], *, after: int = 0, every_s: float = 0.0) -> dict[str, float]:
     """How much longer an interval of a command takes with a save than without.
 
     Args:
         records: What each iteration has reported, a save being due at every second evaluation.
         after: Environment steps before which nothing counts: nothing is learned yet.
+        every_s: Seconds between two saves of a run by default, at least.
 
     Returns:
         Seconds of an interval and of waiting between two iterations, with a save and without; how much longer an
-        interval is with one as a share of it, the median of pairs, with its interval of confidence.
+        interval is with one as a share of the time between two saves, the median of pairs, with its interval of
+        confidence.
     """
     spans: list[tuple[bool, list[Mapping[str, Any]]]] = []
     for record in records:
@@ -259,7 +248,7 @@ def cost_in_run(records: Sequence[Mapping[str, Any]], *, after: int = 0) -> dict
     ends = [_lasted(span[:BESIDE_IN_RUN]) for _, span in spans]
     saved = [i for i, (is_saved, _) in enumerate(spans) if is_saved and 0 < i < len(spans) - 1]
     interval = median(_lasted(span) for is_saved, span in spans if not is_saved)
-    longer = [(ends[i] - (ends[i - 1] + ends[i + 1]) / 2) / interval for i in saved]
+    longer = [(ends[i] - (ends[i - 1] + ends[i + 1]) / 2) / max(interval, every_s) for i in saved]
     sure = quantile_test(longer, p=0.5).confidence_interval(CONFIDENCE)
     waited = {k: median(s[0]["time_waited_s"] for is_saved, s in spans if is_saved == k) for k in (True, False)}
     return {
@@ -276,12 +265,6 @@ def _lasted(records: Sequence[Mapping[str, Any]]) -> float:
     return sum(float(record["time_waited_s"] + record["time_this_iter_s"]) for record in records)
 
 
-def _cpu_of_ended() -> float:
-    """CPU seconds of processes that this one has started and that have ended."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
-
-
 def _bench_buffers(rounds: int) -> list[dict[str, Any]]:
     """Save a buffer of each size, then save it again after so many new steps: only those are to cost anything."""
     rows: list[dict[str, Any]] = []
@@ -289,13 +272,15 @@ def _bench_buffers(rounds: int) -> list[dict[str, Any]]:
         replay = TeamReplay(capacity)
         while len(replay) < capacity - 128 * REPLICAS:
             replay.add(_rollout(128))
-        with tempfile.TemporaryDirectory() as place, closing(Scribe()) as scribe:
+        with tempfile.TemporaryDirectory() as place, closing(CheckpointWriter()) as writer:
             checkpoints, newest = TrialCheckpoints(Path(place) / "trial_0"), None
             first, again, new_mb = 0.0, [], []
             for i in range(rounds + 1):
                 start = time.perf_counter()
                 taken_over = Snapshot(replay=snapshot_replay(replay, previous=newest))
-                path, _ = scribe.publish(scribe.take(checkpoints, taken_over, previous=newest))
+                path = checkpoints.next_path()
+                writer.begin(checkpoints, taken_over, path=path, previous=newest)
+                writer.finish()
                 taken = time.perf_counter() - start
                 if i:
                     again.append(taken)

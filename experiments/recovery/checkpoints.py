@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from common.disk import Settled, to_disk
+from common.disk import Written, to_disk
 from experiments.recovery.manifests import find_damage, seal
 from experiments.recovery.names import BEST_FOLDER, META_FILE, PROGRESS_FILE, RECORD_FILE, RESULT_FILE, STATE_FILE
 
@@ -69,11 +69,10 @@ class TrialCheckpoints:
 
     def publish(
         self,
-        write: Callable[[Path], Mapping[str, Settled] | None],
+        write: Callable[[Path], Mapping[str, Written] | None],
         *,
         previous: Path | None = None,
         path: Path | None = None,
-        confirm: Callable[[], None] | None = None,
     ) -> Path:
         """Write a checkpoint aside, seal it, and give it its name in one step.
 
@@ -84,7 +83,6 @@ class TrialCheckpoints:
             write: Fills an empty folder, and may return what files hold that it has brought to the disk.
             previous: A checkpoint that it may hold links to.
             path: Its final name, which nothing has; by default the next one.
-            confirm: Called when all is written, before it gets its name; what it raises ends the publishing.
 
         Returns:
             The published folder.
@@ -98,19 +96,17 @@ class TrialCheckpoints:
         staged = self.folder / f"{STAGED_PREFIX}{final.name}"
         try:
             staged.mkdir()
-            settled = write(staged)
-            seal(staged, previous=previous, settled=settled)
+            written = write(staged)
+            seal(staged, previous=previous, written=written)
             for record in filter(Path.is_file, (self.folder / RESULT_FILE, self.folder / PROGRESS_FILE)):
                 to_disk(record)
-            if confirm is not None:
-                confirm()
             os.rename(staged, final)
         except BaseException:
             _delete(staged)
             raise
         return final
 
-    def settle(self) -> None:
+    def sync(self) -> None:
         """Bring the names of the checkpoints to disk: until then a power cut may take back the last ones.
 
         Raises:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.disk import Settled, to_disk, write_files
+from common.disk import Written, to_disk, write_files
 
 MANIFEST_FILE = "manifest.json"
 """Size and SHA-256 of every other file of the folder."""
@@ -41,19 +41,19 @@ class Damage:
         return f"{self.file}: {self.what}"
 
 
-def seal(folder: Path, *, previous: Path | None = None, settled: Mapping[str, Settled] | None = None) -> None:
+def seal(folder: Path, *, previous: Path | None = None, written: Mapping[str, Written] | None = None) -> None:
     """Bring every file of a folder to disk, then write its manifest, then its marker.
 
     Args:
         folder: A folder that nothing will be added to; one that was sealed before is sealed anew.
         previous: A sealed folder. A file of the same name that is a link to the same file there is on disk already, and
             what it should hold is what it was sealed with: it is neither read nor written again.
-        settled: What files should hold that are on disk already, by path in the folder.
+        written: What files should hold that are on disk already, by path in the folder.
 
     Raises:
         OSError: if something cannot be written, as on a full disk, or a file that was is not there.
     """
-    files = {name: {"bytes": size, "sha256": sha256} for name, (size, sha256) in (settled or {}).items()}
+    files = {name: {"bytes": size, "sha256": sha256} for name, (size, sha256) in (written or {}).items()}
     names, folders = _walk(folder)
     if lost := files.keys() - set(names):
         raise OSError(errno.EIO, f"the disk does not hold what was written: {folder / min(lost)}")

@@ -279,7 +279,7 @@ def copy_checkpoint(source: Path, target: TrialCheckpoints) -> Path:
         (folder / META_FILE).write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
 
     copy = target.publish(write, previous=source)
-    target.settle()
+    target.sync()
     return copy
 
 

@@ -23,7 +23,7 @@ from experiments.tuning.environments import Environment
 
 _OF_THE_RUN = (
     *("name", "storage", "preset", "config", "resume", "json", "skip_training", "load_model", "branch_from"),
-    *("episodes", "checkpoint_interval", "keep", "keep_every", "evaluation_interval"),
+    *("episodes", "checkpoint_interval", "checkpoint_interval_s", "keep", "keep_every", "evaluation_interval"),
     *("checkpoint_metric", "checkpoint_mode"),
     *("checkpoint_on_signal", "max_failures", "floor.capital", "floor.horizon_bars", "floor.costs."),
     *("scaling.num_gpus_", "scaling.num_cpus_", "scaling.floor_device", "search."),

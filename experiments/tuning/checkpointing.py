@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import math
 import sys
+import time
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,12 +32,12 @@ from algos.policy import (
 from algos.schedules import epsilon_at
 from algos.snapshots import Snapshot, SnapshotAlgorithm, read_module_states
 from common.errors import IncompatibleError
-from common.files import json_text, plain
+from common.files import json_text
 from common.provenance import utc_now
 from experiments.recovery.checkpoints import TrialCheckpoints
 from experiments.recovery.manifests import MANIFEST_FILE, MARKER_FILE, find_damage
 from experiments.recovery.names import BRANCH_FOLDER, EXACT_FILE, META_FILE, SAVE_ERROR_FILE, STATE_FILE, UNSAVED
-from experiments.recovery.writer import Draft, Scribe, Step
+from experiments.recovery.writer import CheckpointWriter, Step
 from experiments.remote.addresses import mirror_of
 from experiments.remote.mirror import Mirror
 from experiments.remote.store import first_line
@@ -45,9 +46,10 @@ from experiments.runs.models import find_sound_model
 from experiments.runs.repair import score_to_beat
 from experiments.settings.algorithm_names import SECTION_OF_ALGO
 from experiments.settings.run_config import RunConfig, config_to_json
+from experiments.tuning.progress import Progress
 
 _FAILING = {
-    "settle": "the checkpoint's name may not last",
+    "sync": "the checkpoint's name may not last",
     "store": "the checkpoint is not in the store yet",
     "prune": "could not delete old checkpoints",
 }
@@ -68,9 +70,9 @@ class CheckpointedRun(SnapshotAlgorithm):
     save_error: str | None = None
     """Why the checkpoint last tried could not be saved; None where it could."""
     _mirror: Mirror | None = None
-    _writer: ThreadPoolExecutor | None = None
-    _scribe: Scribe | None = None
-    _saving: Future[tuple[Path, str | None]] | None = None
+    _writer: CheckpointWriter | None = None
+    _saved_at = -math.inf
+    """When the last checkpoint was taken, by this process's clock."""
     _team_text: tuple[bytes, int] | None = None
     """What every checkpoint says of the team, and how many agents it has."""
     _ends = False
@@ -81,12 +83,9 @@ class CheckpointedRun(SnapshotAlgorithm):
         self._floor_settings = config_to_json(run)["floor"]
         self._resume_from: dict[str, str] | None = record.get("resume_from")
         self._is_branch = bool(record.get("branch_of"))
-        self._evaluated_at = self._checkpointed_at = self._steps_before = 0
-        self._last_metrics: dict[str, float] = {}
-        self._best: float | None = None
+        self._progress = Progress()
+        self._steps_before = 0
         self._best_before: float | None = None
-        self._recent_return: float | None = None
-        self._last_value: float | None = None
         self._is_best = self._has_loaded = False
         storage = kwargs.get("storage")
         self._run_folder = Path(storage.experiment_fs_path) if storage is not None else None
@@ -130,17 +129,19 @@ class CheckpointedRun(SnapshotAlgorithm):
             return super().save(checkpoint_dir)
         self.finish_saving()
         self.save_error = None
+        self._saved_at = time.monotonic()
         path = self._checkpoints.next_path()
-        self._writer = self._writer or ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._writer = self._writer or CheckpointWriter()
         try:
-            self._scribe = self._scribe or Scribe()
-            draft = self._scribe.take(self._checkpoints, self.snapshot(), path=path, previous=self.previous_checkpoint)
-            self._saving = self._writer.submit(self._publish, draft)
-        except OSError as error:  # of a learner on another machine; or no process can be started
+            taken = self.snapshot()
+        except OSError as error:  # of a learner on another machine
             self._could_not_save(error)
+        else:
+            then = self._after_saving(path)
+            self._writer.begin(self._checkpoints, taken, path=path, previous=self.previous_checkpoint, then=then)
         if self._ends or self.run.search.num_trials:
             self.finish_saving()
-        is_there = self._saving is not None or path.is_dir()
+        is_there = self._writer.is_saving or path.is_dir()
         return _TrainingResult(
             checkpoint=tune.Checkpoint.from_directory(str(path)) if is_there else None,
             metrics={"training_iteration": self.training_iteration, "episodes": self.num_episodes},
@@ -148,65 +149,56 @@ class CheckpointedRun(SnapshotAlgorithm):
 
     def finish_saving(self) -> None:
         """Wait until the checkpoint that is being published is there, or take in that it could not be."""
-        saving, self._saving = self._saving, None
-        if saving is None:
-            return
         try:
-            self.previous_checkpoint, self.save_error = saving.result()
+            saved = self._writer.finish() if self._writer is not None else None
         except OSError as error:
             self._could_not_save(error)
+            return
+        if saved is not None:
+            self.previous_checkpoint = saved.path
+            self.save_error = f"{saved.failed[0]} ({first_line(saved.failed[1])})" if saved.failed else None
 
     def _could_not_save(self, error: OSError) -> None:
         self.save_error = f"{UNSAVED} ({error})"
+        self._saved_at = -math.inf  # the next due one is not passed over
         with suppress(OSError):  # what is printed here goes into a file
             print(f"{self.save_error}; training goes on", file=sys.stderr, flush=True)
         if self._is_best:  # the best one is to be had, not to have been seen
-            self._best, self._is_best = self._best_before, False
+            self._progress.best, self._is_best = self._best_before, False
         assert self._checkpoints is not None
         with suppress(OSError):  # this process may have no screen; the one that has reads it there
             (self._checkpoints.folder / SAVE_ERROR_FILE).write_text(str(error), encoding="utf-8")
 
-    def _publish(self, draft: Draft) -> tuple[Path, str | None]:
-        """Have a checkpoint published, bring it into the run's store, and make room; runs beside the training.
+    def _after_saving(self, path: Path) -> list[Step]:
+        """What is done beside the training once a checkpoint is there: bring it into the run's store, and make room.
 
-        Returns:
-            The checkpoint, which is there whatever comes after it; and what could not be done after it.
-
-        Raises:
-            OSError: if it cannot be written.
+        After a step that fails nothing more is done: the next save, or the end, tries again.
         """
         assert self._checkpoints is not None
-        assert self._scribe is not None
         retention: dict[str, Any] = {"keep": self.run.keep, "keep_every": self.run.keep_every}
-        prune: Step = ("prune", retention)
-        after: list[Step] = [("settle", {}), *([prune] if self._mirror is None else [])]
-        path, failed = self._scribe.publish(draft, after)
-        if failed is None or failed[0] != "settle":
-            with suppress(OSError):  # it is only of use where there is no checkpoint
-                (self._checkpoints.folder / SAVE_ERROR_FILE).unlink(missing_ok=True)
-        if failed is not None:  # nothing more is done, by the scribe neither; the next save, or the end, tries again
-            return path, f"{_FAILING[failed[0]]} ({first_line(failed[1])})"
+        then: list[Step] = [(_FAILING["sync"], self._checkpoints.sync), (_FAILING["sync"], self._forget_save_error)]
         if self._mirror is not None:
-            for what, failing in (
-                (self._mirror.push_files, _FAILING["store"]),  # the records that belong to the checkpoint, before it
-                (partial(self._mirror.push_checkpoint, path), _FAILING["store"]),
-                (partial(self._scribe.ask, self._checkpoints, prune), _FAILING["prune"]),
-                (partial(self._mirror.prune, self._checkpoints.folder.name, **retention), _FAILING["prune"]),
-            ):
-                try:
-                    what()
-                except OSError as error:
-                    return path, f"{failing} ({first_line(error)})"
-        return path, None
+            then += [
+                (_FAILING["store"], self._mirror.push_files),  # the records that belong to the checkpoint, before it
+                (_FAILING["store"], partial(self._mirror.push_checkpoint, path)),
+            ]
+        then.append((_FAILING["prune"], partial(self._checkpoints.prune, **retention)))
+        if self._mirror is not None:
+            trial = self._checkpoints.folder.name
+            then.append((_FAILING["prune"], partial(self._mirror.prune, trial, **retention)))
+        return then
+
+    def _forget_save_error(self) -> None:
+        assert self._checkpoints is not None
+        with suppress(OSError):  # it is only of use where there is no checkpoint
+            (self._checkpoints.folder / SAVE_ERROR_FILE).unlink(missing_ok=True)
 
     def cleanup(self) -> None:
         """End: after the checkpoint that is being published."""
         with ExitStack() as last_first:
             last_first.callback(super().cleanup)
-            if self._scribe is not None:
-                last_first.callback(self._scribe.close)
             if self._writer is not None:
-                last_first.callback(self._writer.shutdown)
+                last_first.callback(self._writer.close)
             self.finish_saving()
 
     def restore(self, checkpoint_path: Any) -> None:
@@ -261,7 +253,7 @@ class CheckpointedRun(SnapshotAlgorithm):
         """
         assert self._run_folder is not None
         self._continue_from(_whole(self._run_folder / BRANCH_FOLDER, remedy="branch off anew"))
-        self._best = None
+        self._progress.best = None
 
     def snapshot(self) -> Snapshot:
         """What the algorithm's holds, what RLlib leaves out, who the team is, what it is worth, and the plan's state.
@@ -279,42 +271,36 @@ class CheckpointedRun(SnapshotAlgorithm):
             self._team_text = json_text(layout).encode(), len(layout["agent_ids"])
         taken.files[LAYOUT_FILE], num_agents = self._team_text
         taken.files[META_FILE] = json_text(self._meta(num_agents, weights_sha256(weights))).encode()
-        taken.files[STATE_FILE] = json.dumps(plain(self._plan()), allow_nan=False).encode()  # no person reads it
+        now = replace(
+            self._progress,
+            checkpointed_at=self.num_episodes,
+            floor=self._floor_settings,
+            resume_from=self._resume_from,
+            iteration=self.training_iteration,
+            time_total_s=self._time_total,
+        )
+        taken.files[STATE_FILE] = json.dumps(now.to_json(), allow_nan=False).encode()  # no person reads it
         return taken
 
     def _meta(self, num_agents: int, sha256: str) -> dict[str, Any]:
         """What people and other programs read of a checkpoint."""
+        progress = self._progress
         return {
             "episode": self.num_episodes,
             "total_steps": self.num_env_steps,
             "timestamp": utc_now(),
-            **{name: self._last_metrics.get(name) for name in ("profit", "sharpe", "max_drawdown", "num_trades")},
+            **{name: progress.last_metrics.get(name) for name in ("profit", "sharpe", "max_drawdown", "num_trades")},
             "epsilon": self.epsilon(),
             "is_best": self._is_best,
             "metric_name": self.run.checkpoint_metric,
-            "metric_value": self._last_value,
+            "metric_value": progress.last_value,
             "metric_mode": self.run.checkpoint_mode,
             "weights_sha256": sha256,
             "algo": self.run.algo,
             "seed": self.run.seed,
             "environment": self.config.env,
             "num_agents": num_agents,
-            "recent_mean_reward": self._recent_return,
-        }
-
-    def _plan(self) -> dict[str, Any]:
-        """What the run's own clock goes on from."""
-        return {
-            "evaluated_at": self._evaluated_at,
-            "checkpointed_at": self.num_episodes,
-            "last_metrics": self._last_metrics,
-            "best": self._best,
-            "recent_return": self._recent_return,
-            "last_value": self._last_value,
-            "floor": self._floor_settings,
-            "resume_from": self._resume_from,
-            "iteration": self.training_iteration,
-            "time_total_s": self._time_total,
+            "recent_mean_reward": progress.recent_return,
         }
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
@@ -324,13 +310,13 @@ class CheckpointedRun(SnapshotAlgorithm):
             IncompatibleError: if the named one is damaged, or agents, features or networks are not those of this run.
         """
         latest = Path(checkpoint_dir)
-        state = _read_state(latest)
-        if self._resume_from is None or self._resume_from == state.get("resume_from"):
+        found = _read_progress(latest)
+        if self._resume_from in (None, found.resume_from):
             self._continue_from(latest)
             return
         self._continue_from(self._named_checkpoint())
-        if state["best"] is not None and (self._best is None or state["best"] > self._best):
-            self._best = state["best"]  # best_checkpoint may be of the steps that are now left behind, and stays
+        if found.best is not None and (self._progress.best is None or found.best > self._progress.best):
+            self._progress.best = found.best  # best_checkpoint may be of the steps that are now left behind, and stays
 
     def _named_checkpoint(self) -> Path:
         """The checkpoint that the user has named.
@@ -344,22 +330,18 @@ class CheckpointedRun(SnapshotAlgorithm):
 
     def _continue_from(self, folder: Path) -> None:
         _require_fit(self, folder)
-        state = _read_state(folder)
+        self._progress = progress = _read_progress(folder)
         super().load_checkpoint(str(folder))
         exact.put_back(self, (folder / EXACT_FILE).read_bytes())
         # Optimizers come with the step sizes of the trial that saved them, which may be another.
         self.learner_group.foreach_learner(partial(use_scheduled_lr, timestep=self.num_env_steps))
-        self._iteration, self._time_total = state["iteration"], state["time_total_s"]
+        self._iteration, self._time_total = progress.iteration, progress.time_total_s
         self._steps_before = self.num_env_steps
-        self._evaluated_at, self._checkpointed_at = state["evaluated_at"], state["checkpointed_at"]
-        self._last_metrics = {name: math.nan if v is None else v for name, v in state["last_metrics"].items()}
-        self._best = state["best"]
         if self._checkpoints is not None:
-            self._best = score_to_beat(self._checkpoints.folder, self._best)
-        self._recent_return, self._last_value = state["recent_return"], state["last_value"]
+            progress.best = score_to_beat(self._checkpoints.folder, progress.best)
         self._is_best = False
         self._has_loaded = True
-        if state["floor"] != config_to_json(self.run)["floor"]:
+        if progress.floor != config_to_json(self.run)["floor"]:
             self.env_runner_group.foreach_env_runner(_begin_new_episodes, local_env_runner=True)
 
 
@@ -412,9 +394,8 @@ def _require_fit(algorithm: Any, checkpoint: Path) -> None:
     raise IncompatibleError(f"{checkpoint} does not fit this run: {'; '.join(differences)}")
 
 
-def _read_state(checkpoint: Path) -> dict[str, Any]:
-    state: dict[str, Any] = json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
-    return state
+def _read_progress(checkpoint: Path) -> Progress:
+    return Progress.from_json(json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8")))
 
 
 def _begin_new_episodes(runner: Any) -> None:

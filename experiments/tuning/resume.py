@@ -27,6 +27,7 @@ CHANGEABLE = (
     *CHANGEABLE_IN_SEARCH,
     "episodes",
     "checkpoint_interval",
+    "checkpoint_interval_s",
     "evaluation_interval",
     "keep",
     "keep_every",

@@ -123,11 +123,11 @@ class RunTrainable(CheckpointedRun):
         is_due = not was_over and (
             is_over
             or is_stopped
-            or episodes - self._checkpointed_at >= self.run.checkpoint_interval
+            or episodes - self._progress.checkpointed_at >= self.run.checkpoint_interval
             or self._ends_a_round(before, episodes)
         )
-        is_first = not self._last_metrics  # searchers want their metric in every result
-        is_evaluated = is_due or is_first or episodes - self._evaluated_at >= self.run.evaluation_interval
+        is_first = not self._progress.last_metrics  # searchers want their metric in every result
+        is_evaluated = is_due or is_first or episodes - self._progress.evaluated_at >= self.run.evaluation_interval
         if is_evaluated:
             self._evaluate_now()
             try:
@@ -137,7 +137,7 @@ class RunTrainable(CheckpointedRun):
         if is_due and (bad := non_finite_weights(flat_weights(self))):
             return self._fatal(NonFiniteLossError(bad))
         self._is_best = is_due and self._beats_the_best()
-        result.update(self._last_metrics)
+        result.update(self._progress.last_metrics)
         result.update(
             episodes=episodes,
             target_episodes=self.run.episodes,
@@ -151,14 +151,15 @@ class RunTrainable(CheckpointedRun):
             is_stopped=is_stopped and not is_over,
             time_waited_s=waited,
         )
-        result[BEST_SCORE] = self._best
+        result[BEST_SCORE] = self._progress.best
         self._ends = is_over or is_stopped
         if was_over:
             result["is_repeated"] = True
         result |= self._save_error()
         if is_due:
+            self._progress.checkpointed_at = episodes
+        if is_due and not self._may_pass_over():
             result["should_checkpoint"] = True
-            self._checkpointed_at = episodes
         self._stepped_at = time.perf_counter()
         return result
 
@@ -185,7 +186,7 @@ class RunTrainable(CheckpointedRun):
             "episodes": self.num_episodes,
             "target_episodes": self.run.episodes,
             "total_steps": self.num_env_steps,
-            **self._last_metrics,
+            **self._progress.last_metrics,
             **self._save_error(),
             "done": True,
         }
@@ -208,8 +209,8 @@ class RunTrainable(CheckpointedRun):
         values = {name: float(found[name]) for name in VALIDATION_METRICS}
         values["return"] = values["profit"]
         values[SEARCH_SCORE] = values[self.run.search.objective]
-        self._last_metrics = values
-        self._evaluated_at = self.num_episodes
+        self._progress.last_metrics = values
+        self._progress.evaluated_at = self.num_episodes
 
     def _score(self, result: Mapping[str, Any]) -> None:
         """Say what a checkpoint of now would be worth, more being better: by the metric that the user chose.
@@ -221,19 +222,19 @@ class RunTrainable(CheckpointedRun):
             InputError: if the metric is in no result.
         """
         name = self.run.checkpoint_metric
-        seen = {**result, EVALUATION_RESULTS: self._last_evaluation, **self._last_metrics}
+        seen = {**result, EVALUATION_RESULTS: self._last_evaluation, **self._progress.last_metrics}
         seen["episode_return"] = self._see_return(result)
-        self._last_value = read_metric(seen, name)
-        if self._last_value is None and self.num_episodes and result.get(LEARNER_RESULTS):
+        value = self._progress.last_value = read_metric(seen, name)
+        if value is None and self.num_episodes and result.get(LEARNER_RESULTS):
             raise unknown_metric(seen, name)
         sign = 1.0 if self.run.checkpoint_mode == "max" else -1.0
-        self._last_metrics["score"] = math.nan if self._last_value is None else sign * self._last_value
+        self._progress.last_metrics["score"] = math.nan if value is None else sign * value
 
     def _beats_the_best(self) -> bool:
         """Compare the checkpoint that is due with those before it; evaluations between checkpoints do not count."""
-        score = self._last_metrics["score"]
-        if math.isfinite(score) and (self._best is None or score > self._best):
-            self._best_before, self._best = self._best, score
+        score = self._progress.last_metrics["score"]
+        if math.isfinite(score) and (self._progress.best is None or score > self._progress.best):
+            self._best_before, self._progress.best = self._progress.best, score
             return True
         return False
 
@@ -244,8 +245,8 @@ class RunTrainable(CheckpointedRun):
         """
         found = result.get(ENV_RUNNER_RESULTS, {}).get(EPISODE_RETURN_MEAN)
         if found is not None and math.isfinite(found):
-            self._recent_return = float(found)
-        return math.nan if self._recent_return is None else self._recent_return
+            self._progress.recent_return = float(found)
+        return math.nan if self._progress.recent_return is None else self._progress.recent_return
 
     def _require_progress(self) -> None:
         """Fail loudly where RLlib would go on with counters that stand still, as when every runner is dead.
@@ -263,6 +264,17 @@ class RunTrainable(CheckpointedRun):
         s = self.run.search
         every = s.perturbation_interval if s.num_trials and s.scheduler == "pbt" else 0
         return bool(every) and before // every < episodes // every
+
+    def _may_pass_over(self) -> bool:
+        """Whether the checkpoint that is due need not be taken: so few seconds have gone by since the last one.
+
+        What hangs on it, the evaluation and the score to beat, has been done by then: what is trained and reported
+        depends on no clock. The last one, the best one, and those of a search, whose trials go on from one another, are
+        always taken.
+        """
+        if self._ends or self._is_best or self.run.search.num_trials:
+            return False
+        return time.monotonic() - self._saved_at < self.run.checkpoint_interval_s
 
     def _is_asked_to_stop(self) -> bool:
         """Whether a signal has asked the run to end after a checkpoint."""

@@ -128,10 +128,10 @@ def test_what_is_added_before_a_snapshot_is_written_does_not_change_it(
         now, late = (Snapshot(replay=replay_files.snapshot_replay(replay)) for _ in range(2))
         for name in ("now", "late"):
             (folder / name).mkdir()
-        settled = now.write(folder / "now")
+        written = now.write(folder / "now")
         for i, num in enumerate(meanwhile):
             fill(replay, num_rollouts=num, rng=rng, chance=0.3, start=100 * i)
-        assert late.write(folder / "late") == settled
+        assert late.write(folder / "late") == written
     for path in (folder / "now").rglob("*.*"):
         assert path.read_bytes() == (folder / "late" / path.relative_to(folder / "now")).read_bytes()
 

@@ -95,20 +95,20 @@ def test_snapshot_is_of_its_instant_although_training_goes_on_before_it_is_writt
         algorithm.train()
     later = tmp_path / "later"
     later.mkdir()
-    settled = taken.write(later)
+    written = taken.write(later)
     assert not same(flat_weights(algorithm), weights), "it has learned meanwhile"
     assert same(by_full_name(read_module_states(later)), weights)
     names = {path.relative_to(later).as_posix() for path in later.rglob("*") if path.is_file()}
     for name in names - {ALGORITHM_FILE}:  # that one holds times
         assert (later / name).read_bytes() == (tmp_path / "checkpoint" / name).read_bytes(), name
-    assert names == set(settled), "the first save links nothing"
+    assert names == set(written), "the first save links nothing"
     assert {path.stat().st_mode & 0o777 for path in later.rglob("*") if path.is_file()} == {0o666 & ~umask()}
     algorithm.stop()
 
 
 def test_what_was_written_through_is_what_its_hash_says(team, tmp_path):
-    settled = team.snapshot().write(tmp_path / "checkpoint")
-    for name, (size, sha256) in settled.items():
+    written = team.snapshot().write(tmp_path / "checkpoint")
+    for name, (size, sha256) in written.items():
         path = tmp_path / "checkpoint" / name
         assert (path.stat().st_size, file_sha256(path)) == (size, sha256)
 

@@ -13,11 +13,11 @@ from common.disk import BLOCK, SMALL, write_files
 
 
 def test_a_file_in_pieces_holds_them_one_after_the_other(tmp_path):
-    settled = write_files(tmp_path, {"file": [b"abc", memoryview(b""), memoryview(b"de")], "empty": []})
+    written = write_files(tmp_path, {"file": [b"abc", memoryview(b""), memoryview(b"de")], "empty": []})
     assert (tmp_path / "file").read_bytes() == b"abcde"
     assert (tmp_path / "empty").read_bytes() == b""
-    assert settled["file"] == (5, hashlib.sha256(b"abcde").hexdigest())
-    assert settled["empty"] == (0, hashlib.sha256(b"").hexdigest())
+    assert written["file"] == (5, hashlib.sha256(b"abcde").hexdigest())
+    assert written["empty"] == (0, hashlib.sha256(b"").hexdigest())
     with pytest.raises(FileExistsError):
         write_files(tmp_path, {"file": [b"other"]})
     assert (tmp_path / "file").read_bytes() == b"abcde"
@@ -32,11 +32,11 @@ def test_a_disk_that_takes_a_few_bytes_at_a_time_gets_all_of_them(tmp_path, monk
     monkeypatch.setattr(os, "writev", takes_few)
     monkeypatch.setattr(os, "fsync", fsynced.append)
     contents = {f"file{i}": [bytes([i]) * i, b"0123456789" * i, b"x"] for i in range(150)}
-    settled = write_files(tmp_path, contents)
+    written = write_files(tmp_path, contents)
     for name, parts in contents.items():
         whole = b"".join(parts)
         assert (tmp_path / name).read_bytes() == whole
-        assert settled[name] == (len(whole), hashlib.sha256(whole).hexdigest())
+        assert written[name] == (len(whole), hashlib.sha256(whole).hexdigest())
     assert len(fsynced) == 150
 
 
@@ -64,10 +64,10 @@ sizes = st.sampled_from([1, BLOCK, SMALL, SMALL + 1, SMALL + BLOCK, 3 * SMALL, 5
 def test_large_parts_are_whole_wherever_they_lie(tmp_path_factory, memory, parts):
     folder = tmp_path_factory.mktemp("folder")
     views = [memory[start : start + size] for start, size in parts]
-    settled = write_files(folder, {"file": views})
+    written = write_files(folder, {"file": views})
     whole = b"".join(views)
     assert (folder / "file").read_bytes() == whole
-    assert settled["file"] == (len(whole), hashlib.sha256(whole).hexdigest())
+    assert written["file"] == (len(whole), hashlib.sha256(whole).hexdigest())
 
 
 def test_large_part_is_written_before_the_next_is_asked_for(tmp_path):
@@ -152,10 +152,10 @@ def test_what_is_not_taken_past_the_cache_is_written_through_it(tmp_path, memory
 
     monkeypatch.setattr(os, "write", refuse)
     size = 2 * SMALL + 100
-    settled = write_files(tmp_path, {"file": [memory[:size], b"end"]})
+    written = write_files(tmp_path, {"file": [memory[:size], b"end"]})
     assert len(calls) == (2 if taken else 1)
     assert (tmp_path / "file").read_bytes() == bytes(memory[:size]) + b"end"
-    assert settled["file"].num_bytes == size + 3
+    assert written["file"].num_bytes == size + 3
 
 
 @pytest.mark.usefixtures("past_cache")

@@ -5,7 +5,20 @@ import json
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 
 from algos.snapshots import Snapshot
+from experiments.tuning.progress import Progress
 from experiments.tuning.trainables import RunTrainable
+
+
+class Slow(Snapshot):
+    """A snapshot that is written once the event is set, or at once where there is none."""
+
+    def __init__(self, files, may_be_written):
+        super().__init__(files)
+        self.may_be_written = may_be_written
+
+    def write(self, folder):
+        assert self.may_be_written is None or self.may_be_written.wait(60)
+        return super().write(folder)
 
 
 class Clocked(RunTrainable):
@@ -13,16 +26,15 @@ class Clocked(RunTrainable):
 
     def __init__(self, run, scores):
         self.run, self.scores, self.ended = run, list(scores), 0
-        self._evaluated_at = self._checkpointed_at = self._iteration = 0
-        self._last_metrics, self._best, self._is_best, self._has_loaded = {}, None, False, True
-        self._run_folder, self._steps_before, self._recent_return = None, 0, None
-        self._last_value = self._best_before = self.slow = None
+        self._progress, self._iteration, self._steps_before = Progress(), 0, 0
+        self._is_best, self._has_loaded, self._run_folder = False, True, None
+        self._floor_settings = self._resume_from = self._best_before = self.slow = None
 
     num_episodes = property(lambda self: self.ended)
 
     def _evaluate_now(self):
-        self._last_metrics, self._last_evaluation = {"sharpe": self.scores.pop(0)}, {}
-        self._evaluated_at = self.ended
+        self._progress.last_metrics, self._last_evaluation = {"sharpe": self.scores.pop(0)}, {}
+        self._progress.evaluated_at = self.ended
 
     def _peek(self, name, default=0):
         return 20 * self.ended if name == NUM_ENV_STEPS_SAMPLED_LIFETIME else default
@@ -32,9 +44,4 @@ class Clocked(RunTrainable):
 
     def snapshot(self):
         meta = json.dumps({"episode": self.ended}).encode()
-        return Snapshot({"weights": str(self.ended).encode(), "checkpoint_meta.json": meta})
-
-    def _publish(self, draft):
-        if self.slow is not None:
-            assert self.slow.wait(60)
-        return super()._publish(draft)
+        return Slow({"weights": str(self.ended).encode(), "checkpoint_meta.json": meta}, self.slow)

@@ -1,7 +1,5 @@
 """What several folders share: a trainable with a clock, checkpoints and who writes them, two machines and one store."""
 
-from contextlib import closing
-
 import pytest
 from clocked import Clocked
 from machines import Machine
@@ -11,7 +9,6 @@ from tune_plans import PLAN, write_config, write_tune_files
 
 from experiments.recovery.checkpoints import TrialCheckpoints
 from experiments.recovery.tune_files import keep_copies
-from experiments.recovery.writer import Scribe
 from experiments.runs.restorable import let_go
 from experiments.tuning import trainables
 
@@ -44,12 +41,6 @@ def _let_go():
 @pytest.fixture
 def checkpoints(tmp_path):
     return TrialCheckpoints(tmp_path / "trial_0")
-
-
-@pytest.fixture
-def scribe():
-    with closing(Scribe()) as made:
-        yield made
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from experiments.settings.layers import merge
 from experiments.settings.run_config import RunConfig, config_from_json, config_to_json, floor_spec
 
 SMALL = {
+    "checkpoint_interval_s": 0.0,
     "data": {"synthetic": {"num_assets": 4, "num_bars": 400}},
     "floor": {"capital": 1e6, "horizon_bars": 20},
 }

@@ -182,23 +182,6 @@ def killed_alone(folder: Path, reference: Path) -> str:
     return str(differences(folder, reference) or "")
 
 
-def killed_around_a_stopped_writer(folder: Path, reference: Path) -> str:
-    """Stop the process that writes checkpoints, and kill all others; empty where the same command is not held up."""
-    with Started(folder, *WORDS) as started:
-        started.wait_for_episodes(16)
-        (writer,) = [p for p in started.family() if any("scribe import serve" in word for word in p.cmdline())]
-        writer.suspend()
-        for process in started.family():
-            if process != writer:
-                with suppress(psutil.NoSuchProcess):
-                    process.kill()
-        started.process.wait(TIMEOUT_S)
-        code = run_command(folder, *WORDS).returncode
-    if code:
-        return "the same command failed"
-    return str(differences(folder, reference) or "")
-
-
 def written_by_two(folder: Path, reference: Path) -> str:
     """A second command on a folder is refused, and told who has it; the first goes on as if nothing had been."""
     with Started(folder, *WORDS) as started:

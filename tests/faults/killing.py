@@ -14,7 +14,7 @@ from common.files import read_json
 from experiments.recovery.manifests import find_damage
 from experiments.recovery.names import STATE_FILE
 
-CLOCK = ["--checkpoint-interval", "16", "--evaluation-interval", "16", "--keep", "2"]
+CLOCK = ["--checkpoint-interval", "16", "--evaluation-interval", "16", "--keep", "2", "--checkpoint-interval-s", "0"]
 TEAM = ["--qmix.num-envs-per-env-runner", "8", "--qmix.learning-starts", "64"]
 DISTRIBUTIONAL = ["--qmix.num-quantiles", "4", "--qmix.n-step", "3", "--qmix.prioritised-replay", "True"]
 BATCH = ["--ppo.train-batch-size-per-learner", "256", "--ppo.minibatch-size", "128", "--ppo.num-epochs", "1"]
@@ -67,12 +67,9 @@ PHASES = {
     "save": [
         f"{CHECKPOINTED}.save:before",
         "algos.exact:capture:before",
-        "experiments.recovery.writer:Scribe.take:after",
-        "experiments.recovery.writer:Scribe.publish:before",
-        "experiments.recovery.writer:Scribe.publish:after",
-        "experiments.recovery.writer:_start:after",
-        "experiments.recovery.writer:_done:before",
-        "experiments.recovery.writer:_done:after",
+        "experiments.recovery.writer:CheckpointWriter.begin:after",
+        "experiments.recovery.writer:_save:before",
+        "experiments.recovery.writer:_save:after",
         "common.disk:_write:before",
         "common.disk:_write_past_cache:after",
         "common.disk:write_files:after",

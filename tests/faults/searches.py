@@ -15,7 +15,7 @@ from experiments.recovery.manifests import find_damage
 from experiments.recovery.names import RESULT_FILE, SEARCH_FILE, STATE_FILE
 from experiments.search.study import STUDY_FILE
 
-CLOCK = ["--checkpoint-interval", "16", "--evaluation-interval", "16", "--keep", "2"]
+CLOCK = ["--checkpoint-interval", "16", "--evaluation-interval", "16", "--keep", "2", "--checkpoint-interval-s", "0"]
 PPO = [*MARKET, *CLOCK, "--algo", "ppo", *BATCH, "--ppo.num-envs-per-env-runner", "8"]
 QMIX = [*MARKET, *CLOCK, "--qmix.num-envs-per-env-runner", "8", "--qmix.learning-starts", "64"]
 ASHA = ["--search.grace-episodes", "16", "--search.reduction-factor", "2"]

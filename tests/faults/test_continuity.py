@@ -12,6 +12,7 @@ pytestmark = pytest.mark.faults
 PLANTED = ["--data.synthetic.num-assets", "3", "--data.synthetic.num-bars", "900"]
 PLANTED += ["--data.synthetic.signal-strength", "4", "--floor.horizon-bars", "40", "--seed", "3"]
 CLOCK = ["--checkpoint-interval", "32", "--evaluation-interval", "320", "--episodes", "1600"]
+CLOCK += ["--checkpoint-interval-s", "0"]
 LEARNER = ["--algo", "mappo", "--mappo.gamma", "0.9", "--mappo.lr", "2e-3", "--mappo.minibatch-size", "320"]
 LEARNER += ["--mappo.train-batch-size-per-learner", "1280", "--mappo.num-envs-per-env-runner", "16"]
 WORDS = [*PLANTED, *CLOCK, *LEARNER, "--scaling.num-env-runners", "2"]

@@ -68,11 +68,6 @@ def test_processes_of_a_command_that_is_killed_end_too(campaign, tmp_path):
 
 
 @pytest.mark.faults
-def test_a_writer_that_stands_still_holds_nobody_up(campaign, tmp_path):
-    assert accidents.killed_around_a_stopped_writer(tmp_path / "run", campaign.reference("qmix")) == ""
-
-
-@pytest.mark.faults
 def test_a_second_signal_stops_at_once(campaign, tmp_path):
     assert accidents.stopped_at_once(tmp_path / "run", campaign.reference("qmix")) == ""
 

@@ -14,9 +14,10 @@ from experiments.tuning.disk_use import DiskUse, check_disk, disk_bytes, predict
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 LONG = [*MARKET, "--qmix.num-envs-per-env-runner", "64", "--qmix.num-updates", "1", "--qmix.replay-capacity", "6000"]
+SAVES = ["--checkpoint-interval", "64", "--checkpoint-interval-s", "0"]
 RUNS = {
     "qmix": [*QMIX, "--episodes", "40"],
-    "qmix with a full buffer": [*LONG, "--checkpoint-interval", "64", "--keep", "3", "--episodes", "832"],
+    "qmix with a full buffer": [*LONG, *SAVES, "--keep", "3", "--episodes", "832"],
     "vdn": [*QMIX, "--algo", "vdn", "--keep", "4", "--qmix.optimizer", "rmsprop", "--episodes", "40"],
     "iql by priority": [*QMIX, "--algo", "iql", "--qmix.prioritised-replay", "True", "--keep", "4", "--episodes", "40"],
     "ppo": [*PPO, "--keep", "4", "--episodes", "64"],

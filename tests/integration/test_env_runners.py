@@ -13,7 +13,7 @@ from experiments.tuning.trainables import trainable_class
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 PPO = [*MARKET, "--algo", "ppo", "--runner", "rllib", "--checkpoint-interval", "8", "--evaluation-interval", "8"]
-PPO += ["--keep", "2", "--ppo.num-envs-per-env-runner", "2", "--ppo.num-epochs", "1"]
+PPO += ["--keep", "2", "--checkpoint-interval-s", "0", "--ppo.num-envs-per-env-runner", "2", "--ppo.num-epochs", "1"]
 PPO += ["--ppo.train-batch-size-per-learner", "128", "--ppo.minibatch-size", "64"]
 RUNS = {"qmix": QMIX, "sac": SAC, "ppo by rllib": PPO}
 

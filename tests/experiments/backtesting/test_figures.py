@@ -8,16 +8,15 @@ from envs.market import build_floor, build_market
 from experiments.backtesting.engine import PolicyTrader, run_backtest
 from experiments.settings.metric_names import VALIDATION_METRICS
 from experiments.settings.run_config import config_from_json, floor_spec
+from experiments.tuning.progress import Progress
 from experiments.tuning.trainables import RunTrainable
 
 
 class Evaluated(RunTrainable):
     """The trainable's evaluation alone, of a policy that follows a script."""
 
-    _recent_return = None
-
     def __init__(self, run, policy):
-        self.run, self.policy = run, policy
+        self.run, self.policy, self._progress = run, policy, Progress()
 
     num_episodes = 0
 
@@ -37,7 +36,8 @@ def both(desk, floor, policy):
     trainable._evaluate_now()
     trainable._score({})
     market = build_market(floor_spec(run))
-    return trainable._last_metrics, run_backtest(PolicyTrader(policy), market, name="strategy", split="validation")
+    tested = run_backtest(PolicyTrader(policy), market, name="strategy", split="validation")
+    return trainable._progress.last_metrics, tested
 
 
 def check(found, tested):

@@ -269,6 +269,8 @@ def test_a_walk_that_is_stopped_or_killed_ends_as_one_that_never_was(tmp_path, n
         "1200",
         "--checkpoint-interval",
         "400",
+        "--checkpoint-interval-s",
+        "0",
         "--folds",
         "1",
         "--seeds",

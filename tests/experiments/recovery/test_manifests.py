@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from common.disk import Settled
+from common.disk import Written
 from experiments.recovery import manifests
 from experiments.recovery.checkpoints import TrialCheckpoints
 from experiments.recovery.manifests import MANIFEST_FILE, MARKER_FILE, find_damage, folder_bytes, seal
@@ -168,9 +168,9 @@ def test_everything_is_brought_to_disk(tmp_path, calls):
     assert set(brought) == {"a", "a/b", ".", MANIFEST_FILE, MARKER_FILE}
 
 
-def test_settled_file_that_is_not_there_is_told(tmp_path):
+def test_written_file_that_is_not_there_is_told(tmp_path):
     with pytest.raises(OSError, match="the disk does not hold what was written"):
-        seal(tmp_path, settled={"lost": Settled(1, "0" * 64)})
+        seal(tmp_path, written={"lost": Written(1, "0" * 64)})
     assert not (tmp_path / MARKER_FILE).exists()
 
 

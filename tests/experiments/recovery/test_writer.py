@@ -1,21 +1,57 @@
 import errno
 import os
+import signal
 import subprocess
-from contextlib import closing
-from pathlib import Path
+import sys
+import time
+from contextlib import closing, suppress
+from threading import Event
 
+import numpy as np
 import pytest
-from drafts import LARGE, noise, snapshot
+from replays import fill
 
-from algos.replay_files import ReplaySnapshot
+from algos.replay import TeamReplay
+from algos.replay_files import ReplaySnapshot, load_replay, snapshot_replay
 from algos.snapshots import Snapshot
-from common.disk import BLOCK, fill_folder
-from experiments.recovery import writer as scribe_module
+from common import disk
 from experiments.recovery.checkpoints import TrialCheckpoints
 from experiments.recovery.manifests import find_damage
-from experiments.recovery.writer import Scribe
+from experiments.recovery.writer import CheckpointWriter
 
-FULL = scribe_module._WINDOW
+
+@pytest.fixture
+def writer():
+    with closing(CheckpointWriter()) as made:
+        yield made
+
+
+@pytest.fixture
+def slow_disk(monkeypatch):
+    """Nothing is written until this is set."""
+    may_write, real = Event(), disk._write
+
+    def write(handle, parts):
+        assert may_write.wait(60)
+        return real(handle, parts)
+
+    monkeypatch.setattr(disk, "_write", write)
+    yield may_write
+    may_write.set()
+
+
+def save(writer, checkpoints, snapshot, **settings):
+    """Publish under the next name, and wait for it."""
+    writer.begin(checkpoints, snapshot, path=checkpoints.next_path(), **settings)
+    return writer.finish()
+
+
+def snapshot(**contents):
+    return Snapshot({name.replace("__", "/"): content for name, content in contents.items()})
+
+
+def noise(num_bytes, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, num_bytes, dtype=np.uint8).tobytes()
 
 
 def files(folder):
@@ -23,181 +59,134 @@ def files(folder):
     return {name: path for name, path in found.items() if name not in ("manifest.json", "COMPLETE")}
 
 
-def test_checkpoint_holds_what_the_snapshot_held(scribe, checkpoints):
+def test_checkpoint_holds_what_the_snapshot_held(writer, checkpoints):
     contents = {"a": noise(200_000), "deep__er__b": b"", "deep__c": noise(70), "d": noise(1 << 20, 1)}
-    path, failed = scribe.publish(scribe.take(checkpoints, snapshot(**contents)))
+    path, failed = save(writer, checkpoints, snapshot(**contents))
     assert (path, failed) == (checkpoints.folder / "checkpoint_000000", None)
     assert {name: file.read_bytes() for name, file in files(path).items()} == {
         name.replace("__", "/"): content for name, content in contents.items()
     }
     assert find_damage(path) == []
+    assert writer.finish() is None, "it is told once"
 
 
-def test_it_is_what_writing_it_here_gives(scribe, checkpoints, tmp_path):
-    taken = snapshot(a=noise(3_000_000), deep__b=noise(10, 1))
-    here = tmp_path / "here"
-    here.mkdir()
-    settled = fill_folder(here, taken.contents(), taken.links())
-    path, _ = scribe.publish(scribe.take(checkpoints, taken))
-    assert {n: f.read_bytes() for n, f in files(path).items()} == {n: f.read_bytes() for n, f in files(here).items()}
-    assert {name: size for name, (size, _) in settled.items()} == {n: f.stat().st_size for n, f in files(path).items()}
+def test_training_goes_on_meanwhile(writer, checkpoints, slow_disk):
+    writer.begin(checkpoints, snapshot(a=b"1"), path=checkpoints.next_path())
+    assert writer.is_saving
+    assert checkpoints.published() == []
+    slow_disk.set()
+    assert writer.finish().path == checkpoints.published()[-1]
+    assert not writer.is_saving
 
 
-def test_files_of_the_checkpoint_before_are_linked(scribe, checkpoints):
-    first, _ = scribe.publish(scribe.take(checkpoints, snapshot(replay__x=noise(1000), y=b"1")))
+def test_what_the_buffer_takes_in_meanwhile_is_not_in_the_checkpoint(writer, checkpoints, slow_disk, tmp_path):
+    """Nothing is copied when the snapshot is taken, and the buffer is so small that it comes round."""
+    replay, rng = TeamReplay(32), np.random.default_rng(0)
+    fill(replay, num_rollouts=2, rng=rng)
+    wanted = tmp_path / "wanted"
+    wanted.mkdir()
+    slow_disk.set()
+    Snapshot(replay=snapshot_replay(replay)).write(wanted)
+    slow_disk.clear()
+    writer.begin(checkpoints, Snapshot(replay=snapshot_replay(replay)), path=checkpoints.next_path())
+    fill(replay, num_rollouts=9, rng=rng, start=100)
+    slow_disk.set()
+    path = writer.finish().path
+    assert {n: f.read_bytes() for n, f in files(path).items()} == {n: f.read_bytes() for n, f in files(wanted).items()}
+    loaded = TeamReplay(32)
+    load_replay(loaded, path)
+    assert loaded.num_added < replay.num_added
+
+
+def test_files_of_the_checkpoint_before_are_linked(writer, checkpoints):
+    first, _ = save(writer, checkpoints, snapshot(replay__x=noise(1000), y=b"1"))
     replay = ReplaySnapshot(index={}, new={}, known={"x": f"{first}/replay/x"})
-    second, _ = scribe.publish(scribe.take(checkpoints, Snapshot({"y": b"2"}, replay=replay), previous=first))
+    second, _ = save(writer, checkpoints, Snapshot({"y": b"2"}, replay=replay), previous=first)
     assert (first / "replay" / "x").stat().st_ino == (second / "replay" / "x").stat().st_ino
     assert find_damage(second) == []
     replay.known["gone"] = f"{first}/replay/gone"
     with pytest.raises(FileNotFoundError):
-        scribe.publish(scribe.take(checkpoints, Snapshot({"y": b"3"}, replay=replay), previous=first))
+        save(writer, checkpoints, Snapshot({"y": b"3"}, replay=replay), previous=first)
     assert checkpoints.published() == [first, second]
 
 
-def test_once_taken_over_it_does_not_change_with_the_memory_that_it_came_from(scribe, checkpoints):
-    memory = bytearray(noise(100_000))
-    before, taken = bytes(memory), snapshot(a=memory)
-    draft = scribe.take(checkpoints, taken)
-    assert taken.is_free
-    memory[:] = bytes(len(memory))
-    path, _ = scribe.publish(draft)
-    assert (path / "a").read_bytes() == before
+def test_steps_after_it_are_done_in_order(writer, checkpoints):
+    done = []
+    then = [("first", lambda: done.append(len(checkpoints.published()))), ("second", lambda: done.append("second"))]
+    assert save(writer, checkpoints, snapshot(a=b"1"), then=then).failed is None
+    assert done == [1, "second"]
 
 
-def test_checkpoint_larger_than_the_memory_is_handed_over_as_it_is_written(scribe, checkpoints):
-    contents = {
-        "a": noise(5_000_010),
-        "b": noise(LARGE),
-        "c": noise(30, 1),
-        "d": noise(LARGE, 2),
-        "e": noise(100_000, 3),
-    }
-    assert sum(map(len, contents.values())) > 2 * FULL
-    taken = snapshot(**contents)
-    draft = scribe.take(checkpoints, taken)
-    assert not taken.is_free, "the rest is still to be read"
-    path, _ = scribe.publish(draft)
-    assert taken.is_free
-    assert all((path / name).read_bytes() == content for name, content in contents.items())
-    assert find_damage(path) == []
-    path, _ = scribe.publish(scribe.take(checkpoints, snapshot(a=b"small")))
-    assert (path / "a").read_bytes() == b"small", "nothing of the large one is left over"
-
-
-@pytest.mark.parametrize("num_bytes", [FULL, FULL + 1, FULL + 2, 2 * FULL, FULL - BLOCK, FULL - BLOCK + 2])
-def test_checkpoint_that_just_fits(scribe, checkpoints, num_bytes):
-    path, _ = scribe.publish(scribe.take(checkpoints, snapshot(a=noise(num_bytes - 1), b=b"x", c=b"")))
-    assert (path / "a").read_bytes() == noise(num_bytes - 1)
-    assert ((path / "b").read_bytes(), (path / "c").read_bytes()) == (b"x", b"")
-
-
-def test_steps_after_it_are_done_in_order(scribe, checkpoints):
-    for number in range(3):
-        then = [("settle", {}), ("prune", {"keep": 2})]
-        assert scribe.publish(scribe.take(checkpoints, snapshot(a=b"%d" % number)), then)[1] is None
-    assert [path.name for path in checkpoints.published()] == ["checkpoint_000001", "checkpoint_000002"]
-    assert scribe.ask(checkpoints, ("prune", {"keep": 1})) == [checkpoints.folder / "checkpoint_000001"]
-
-
-def test_step_that_fails_after_it_is_named_and_nothing_more_is_done(scribe, checkpoints, tmp_path):
-    for _ in range(2):
-        scribe.publish(scribe.take(checkpoints, snapshot(a=b"1")))
-    (tmp_path / "damaged-nowhere").write_text("x")
-    then = [("set_aside", {"path": tmp_path / "nowhere"}), ("prune", {"keep": 1})]
-    path, failed = scribe.publish(scribe.take(checkpoints, snapshot(a=b"1")), then)
+def test_step_that_fails_after_it_is_named_and_nothing_more_is_done(writer, checkpoints):
+    done, error = [], OSError("busy")
+    then = [("no room", lambda: (_ for _ in ()).throw(error)), ("never", lambda: done.append(1))]
+    path, failed = save(writer, checkpoints, snapshot(a=b"1"), then=then)
     assert path.is_dir()
-    assert failed[0] == "set_aside"
-    assert isinstance(failed[1], FileNotFoundError)
-    assert len(checkpoints.published()) == 3, "nothing is pruned"
+    assert failed == ("no room", error)
+    assert done == []
 
 
-@pytest.mark.parametrize("size", [10, LARGE])
-def test_what_the_disk_says_is_raised_here_and_the_next_one_succeeds(scribe, tmp_path, size):
+def test_what_the_disk_says_is_raised_at_the_end_and_the_next_one_succeeds(writer, checkpoints, tmp_path):
     (tmp_path / "file").write_text("x")
-    taken = snapshot(a=noise(size))
+    broken = TrialCheckpoints(tmp_path / "file" / "trial_0")
+    writer.begin(broken, snapshot(a=b"1"), path=broken.folder / "checkpoint_000000")
     with pytest.raises(NotADirectoryError) as caught:
-        scribe.publish(scribe.take(TrialCheckpoints(tmp_path / "file" / "trial_0"), taken))
+        writer.finish()
     assert caught.value.errno == errno.ENOTDIR
     assert str(tmp_path / "file") in str(caught.value.filename)
-    assert taken.is_free
-    checkpoints = TrialCheckpoints(tmp_path / "trial_0")
-    path, _ = scribe.publish(scribe.take(checkpoints, snapshot(a=noise(size))))
-    assert (path / "a").stat().st_size == size
+    assert (save(writer, checkpoints, snapshot(a=b"2")).path / "a").read_bytes() == b"2"
 
 
-def test_mistake_in_it_is_no_error_of_the_disk(scribe, checkpoints):
-    with pytest.raises(RuntimeError, match=r"in the process that writes checkpoints:\n(?s:.)*unexpected keyword"):
-        scribe.ask(checkpoints, ("prune", {"keeps": 1}))
+@pytest.mark.parametrize("fails", [False, True])
+def test_buffer_may_change_again_whatever_has_become_of_the_checkpoint(writer, checkpoints, fails):
+    replay = TeamReplay(32)
+    fill(replay, num_rollouts=2, rng=np.random.default_rng(0))
+    taken = Snapshot(replay=snapshot_replay(replay))
+    assert taken.replay.loans
+    if fails:
+        checkpoints.folder.write_text("in the way")
+    writer.begin(checkpoints, taken, path=checkpoints.folder / "checkpoint_000000")
+    with suppress(OSError):
+        writer.finish()
+    assert not taken.replay.loans
 
 
-def test_one_that_cannot_be_started_leaves_nothing_open(monkeypatch):
-    def refuse(*args, **kwargs):
-        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
-
-    Scribe().close()
-    before = len(os.listdir("/proc/self/fd"))
-    monkeypatch.setattr(subprocess, "Popen", refuse)
-    for _ in range(3):
-        with pytest.raises(BlockingIOError):
-            Scribe()
-    assert len(os.listdir("/proc/self/fd")) == before
+def test_closed_one_has_published_what_was_begun(checkpoints, slow_disk):
+    writer = CheckpointWriter()
+    writer.begin(checkpoints, snapshot(a=b"1"), path=checkpoints.next_path())
+    slow_disk.set()
+    writer.close()
+    assert len(checkpoints.published()) == 1
 
 
-def test_closed_one_is_closed_once_and_can_be_asked_nothing(checkpoints, tmp_path):
-    scribe = Scribe()
-    scribe.close()
-    with (tmp_path / "other").open("w+b") as other:  # it may have the number that the memory had
-        other.write(b"other")
-        other.flush()
-        scribe.close()
-        for asked_late in (
-            lambda: scribe.take(checkpoints, snapshot(a=b"1")),
-            lambda: scribe.ask(checkpoints, ("settle", {})),
-        ):
-            with pytest.raises(ValueError, match="closed file"):
-                asked_late()
-        assert (tmp_path / "other").read_bytes() == b"other"
+TRAINING = """
+import sys
+from contextlib import closing
+from pathlib import Path
+from algos.snapshots import Snapshot
+from experiments.recovery.checkpoints import TrialCheckpoints
+from experiments.recovery.writer import CheckpointWriter
+checkpoints, previous = TrialCheckpoints(Path(sys.argv[1])), None
+with closing(CheckpointWriter()) as writer:
+    for number in range(10**9):
+        taken = Snapshot({f"{i}": bytes([number % 256]) * 40_000 for i in range(20)})
+        writer.begin(checkpoints, taken, path=checkpoints.next_path(), then=[("", lambda: checkpoints.prune(2))])
+        print(number, flush=True)
+        writer.finish()
+"""
 
 
-def test_paths_are_those_of_the_training_wherever_it_has_gone_since(scribe, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    path, _ = scribe.publish(scribe.take(TrialCheckpoints(Path("trial_0")), snapshot(a=b"1")))
-    assert path == tmp_path / "trial_0" / "checkpoint_000000"
-    assert (path / "a").read_bytes() == b"1"
-
-
-def test_without_memory_that_is_a_file_it_is_a_file_without_a_name(checkpoints, monkeypatch):
-    monkeypatch.delattr(os, "memfd_create")
-    with closing(Scribe()) as scribe:
-        path, _ = scribe.publish(scribe.take(checkpoints, snapshot(a=noise(LARGE))))
-    assert (path / "a").read_bytes() == noise(LARGE)
-
-
-def test_memory_is_asked_for_before_it_is_touched(scribe, checkpoints, monkeypatch):
-    """Touching what is not there ends a process by SIGBUS."""
-
-    def refuse(handle, content, at):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    scribe.publish(scribe.take(checkpoints, snapshot(a=noise(3 * BLOCK))))
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "pwrite", refuse)
-        with pytest.raises(OSError, match="No space left on device"):
-            scribe.take(checkpoints, snapshot(a=noise(3 * BLOCK + 1)))
-        path, _ = scribe.publish(scribe.take(checkpoints, snapshot(a=noise(3 * BLOCK, 1))))
-    assert (path / "a").read_bytes() == noise(3 * BLOCK, 1), "there is room for what there was room for"
-
-
-def test_memory_that_is_full_is_an_error_of_the_save_alone(scribe, checkpoints, monkeypatch):
-    draft = scribe.take(checkpoints, snapshot(a=noise(LARGE)))
-
-    def refuse(window):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(scribe._memory, "show", refuse)
-        with pytest.raises(OSError, match="No space left on device"):
-            scribe.publish(draft)
-    path, _ = scribe.publish(scribe.take(checkpoints, snapshot(a=b"2")))
-    assert (path / "a").read_bytes() == b"2"
+@pytest.mark.parametrize("after_s", [0.0, 0.003, 0.01, 0.02, 0.03, 0.05])
+def test_training_killed_at_any_instant_leaves_only_whole_checkpoints_and_nobody_who_writes(checkpoints, after_s):
+    words = [sys.executable, "-c", TRAINING, str(checkpoints.folder)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as training:
+        while int(training.stdout.readline()) < 3:
+            pass
+        time.sleep(after_s)
+        os.kill(training.pid, signal.SIGKILL)
+    published = checkpoints.published()
+    assert len(published) >= 2
+    assert [find_damage(path) for path in published] == [[]] * len(published)
+    with closing(CheckpointWriter()) as writer:
+        path = save(writer, checkpoints, snapshot(a=b"1")).path
+    assert sorted(p.name for p in checkpoints.folder.iterdir()) == [p.name for p in (*published, path)], "swept"

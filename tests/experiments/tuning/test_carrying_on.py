@@ -14,6 +14,7 @@ from experiments.recovery.checkpoints import TrialCheckpoints
 from experiments.runs.repair import check_checkpoints
 from experiments.runs.summary import write_summary
 from experiments.tuning.monitor import RunMonitor
+from experiments.tuning.progress import Progress
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def trainable(tmp_path, monkeypatch):
 
 def publish(trainable, name="checkpoint_000000", **state):
     def write(folder):
-        (folder / "run_state.json").write_text(json.dumps({"best": None, "iteration": 2, **state}))
+        (folder / "run_state.json").write_text(json.dumps(Progress(iteration=2, **state).to_json()))
         (folder / "checkpoint_meta.json").write_text('{"is_best": false}')
 
     return trainable._checkpoints.publish(write, path=trainable._checkpoints.folder / name)

@@ -1,5 +1,5 @@
 import errno
-import subprocess
+import threading
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from threading import Event, Thread
@@ -10,19 +10,11 @@ from ray.rllib.algorithms.algorithm import Algorithm
 from sample_runs import config_of
 
 from algos.learner import NonFiniteLossError
+from common import disk
 from experiments.recovery.checkpoints import TrialCheckpoints
-from experiments.recovery.writer import Scribe
+from experiments.recovery.signals import STOP_FILE
 from experiments.runs.summary import why_unsaved
-
-
-@pytest.fixture(autouse=True)
-def closed(monkeypatch):
-    """End the processes that write the checkpoints of a test."""
-    scribes, real = [], Scribe.__init__
-    monkeypatch.setattr(Scribe, "__init__", lambda self: (real(self), scribes.append(self))[0])
-    yield
-    for scribe in scribes:
-        scribe.close()
+from experiments.tuning import checkpointing
 
 
 @pytest.fixture
@@ -33,7 +25,7 @@ def full_disk(monkeypatch):
     def full():
         with monkeypatch.context() as patch:
             error = OSError(errno.ENOSPC, "No space left")
-            patch.setattr(Scribe, "publish", lambda *_: (_ for _ in ()).throw(error))
+            patch.setattr(disk, "_write", lambda *_: (_ for _ in ()).throw(error))
             yield
 
     return full
@@ -41,20 +33,12 @@ def full_disk(monkeypatch):
 
 @pytest.fixture
 def busy(monkeypatch):
-    """While it is entered, a step after a checkpoint is there fails, where it is done."""
+    """While it is entered, a step after a checkpoint is there fails."""
 
     @contextmanager
     def busy(step):
-        real = Scribe.publish
-
-        def publish(self, draft, then=()):
-            fails = ("set_aside", {"path": Path("/nowhere")})
-            path, failed = real(self, draft, [fails if asked[0] == step else asked for asked in then])
-            assert failed[0] == "set_aside"
-            return path, (step, OSError("busy"))
-
         with monkeypatch.context() as patch:
-            patch.setattr(Scribe, "publish", publish)
+            patch.setattr(TrialCheckpoints, step, lambda *_, **__: (_ for _ in ()).throw(OSError("busy")))
             yield
 
     return busy
@@ -165,13 +149,13 @@ def test_checkpoint_that_the_store_does_not_take_is_saved_all_the_same(clocked, 
         saved(trainable)
     assert [path.name for path in trainable._checkpoints.published()] == ["checkpoint_000000", "checkpoint_000001"]
     assert why_unsaved(tmp_path, 8) is None
-    assert trainable._best == 9.0
+    assert trainable._progress.best == 9.0
     assert trainable.step()["save_error"] == "the checkpoint is not in the store yet (no answer)"
 
 
 @pytest.mark.parametrize(
     ("step", "said"),
-    [("settle", "the checkpoint's name may not last (busy)"), ("prune", "could not delete old checkpoints (busy)")],
+    [("sync", "the checkpoint's name may not last (busy)"), ("prune", "could not delete old checkpoints (busy)")],
 )
 def test_what_fails_after_a_checkpoint_is_there_is_told_and_nothing_is_deleted(clocked, tmp_path, busy, step, said):
     trainable = Clocked(config_of("qmix", episodes=400, checkpoint_interval=4, keep=1), [5.0, 9.0, 7.0, 7.0])
@@ -197,7 +181,7 @@ def test_reason_of_a_failed_save_is_taken_back_although_old_checkpoints_cannot_b
     assert not (tmp_path / "save_error.txt").exists()
 
 
-def test_what_the_disk_refuses_the_process_that_writes_is_told_and_training_goes_on(clocked, tmp_path, capsys):
+def test_what_the_disk_refuses_is_told_and_training_goes_on(clocked, tmp_path, capsys):
     (tmp_path / "file").write_text("where the trial's folder should be")
     trainable = Clocked(config_of("qmix", episodes=400), [1.0] * 9)
     trainable._checkpoints = TrialCheckpoints(tmp_path / "file")
@@ -206,26 +190,16 @@ def test_what_the_disk_refuses_the_process_that_writes_is_told_and_training_goes
     assert "File exists" in trainable.step()["save_error"]
 
 
-def test_process_that_cannot_be_started_is_a_save_that_failed(clocked, tmp_path, monkeypatch, capsys):
-    trainable = Clocked(config_of("qmix", episodes=400), [1.0] * 9)
-    trainable._checkpoints = TrialCheckpoints(tmp_path)
-    with monkeypatch.context() as patch:
-        patch.setattr(subprocess, "Popen", lambda *_, **__: (_ for _ in ()).throw(BlockingIOError(11, "no process")))
-        assert trainable.save().checkpoint is None
-    assert "no process" in capsys.readouterr().err
-    assert saved(trainable).checkpoint.path == str(tmp_path / "checkpoint_000000")
-
-
-def test_process_that_writes_ends_with_the_trainable_that_can_be_stopped_twice(clocked, tmp_path, monkeypatch):
-    stopped = []
+def test_thread_that_writes_ends_with_the_trainable_that_can_be_stopped_twice(clocked, tmp_path, monkeypatch):
+    stopped, before = [], threading.active_count()
     monkeypatch.setattr(Algorithm, "cleanup", lambda self: stopped.append(self))
     trainable = Clocked(config_of("qmix", episodes=400), [1.0] * 9)
     trainable._checkpoints = TrialCheckpoints(tmp_path)
     trainable.save()
-    process = trainable._scribe._process
+    assert threading.active_count() == before + 1
     for _ in range(2):
         trainable.cleanup()
-    assert process.returncode == 0
+    assert threading.active_count() == before
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint_000000"]
     assert len(stopped) == 2
 
@@ -258,8 +232,69 @@ def test_error_in_training_is_not_hidden_by_one_in_saving(clocked, tmp_path, mon
     trainable = Clocked(config_of("qmix", episodes=400), [1.0] * 9)
     trainable._checkpoints = TrialCheckpoints(tmp_path)
     trainable.step()
-    monkeypatch.setattr(Scribe, "publish", lambda *_: (_ for _ in ()).throw(KeyError("saving")))
+    monkeypatch.setattr(TrialCheckpoints, "publish", lambda *_, **__: (_ for _ in ()).throw(KeyError("saving")))
     trainable.save()
     monkeypatch.setattr(Algorithm, "step", lambda self: (_ for _ in ()).throw(ZeroDivisionError("training")))
     with pytest.raises(ZeroDivisionError, match="training"):
         trainable.step()
+
+
+def passing(monkeypatch, seconds):
+    """The clock of saves goes on by so much at each reading."""
+    now = iter(range(0, 10**6, seconds))
+    monkeypatch.setattr(checkpointing.time, "monotonic", lambda: float(next(now)))
+
+
+@pytest.mark.parametrize(("every_s", "taken"), [(0, [4, 8, 12, 16, 20, 24]), (25, [4, 16, 24])])
+def test_checkpoint_that_is_due_too_soon_is_passed_over_but_for_the_last(clocked, monkeypatch, every_s, taken):
+    settings = {"episodes": 24, "checkpoint_interval": 4, "checkpoint_interval_s": every_s}
+    trainable = Clocked(config_of("qmix", **settings), [9.0, 8.0, 7.0, 6.0, 5.0, 4.0])
+    passing(monkeypatch, 10)
+    results = stepped(trainable)
+    assert [r["episodes"] for r in results if r.get("should_checkpoint")] == taken
+    assert [r["episodes"] for r in results if r["is_evaluated"]] == [4, 8, 12, 16, 20, 24]
+
+
+def stepped(trainable):
+    """All results of a run whose checkpoints are begun and not written."""
+    results = []
+    while not results or not results[-1]["done"]:
+        results.append(trainable.step())
+        if results[-1].get("should_checkpoint"):
+            trainable._saved_at = checkpointing.time.monotonic()
+    return results
+
+
+def test_whether_a_checkpoint_is_passed_over_changes_nothing_that_is_reported(clocked):
+    """Above all not which one is the best: that one is always taken."""
+    reported = []
+    for every_s in (0, 10**6):
+        settings = {"episodes": 32, "checkpoint_interval": 4, "checkpoint_interval_s": every_s}
+        results = stepped(Clocked(config_of("qmix", **settings), [3.0, 1.0, 5.0, 2.0, 4.0, 7.0, 6.0, 1.0]))
+        best = [r["episodes"] for r in results if r["is_best"]]
+        assert set(best) <= {r["episodes"] for r in results if r.get("should_checkpoint")}
+        reported.append(
+            [{k: v for k, v in r.items() if k not in ("should_checkpoint", "time_waited_s")} for r in results]
+        )
+    assert reported[0] == reported[1]
+    assert best == [4, 12, 24]
+    assert [r["episodes"] for r in results if r.get("should_checkpoint")] == [4, 12, 24, 32]
+
+
+@pytest.mark.parametrize("why", ["search", "signal", "failed"])
+def test_checkpoint_that_is_needed_is_never_passed_over(clocked, tmp_path, full_disk, why):
+    settings = {"episodes": 400, "checkpoint_interval": 4, "checkpoint_interval_s": 10**6}
+    settings |= {"search": {"num_trials": 2}} if why == "search" else {}
+    trainable = Clocked(config_of("qmix", **settings), [9.0] * 9)
+    trainable._checkpoints, trainable._run_folder = TrialCheckpoints(tmp_path / "trial_0"), tmp_path
+    trainable.step()
+    with full_disk() if why == "failed" else nullcontext():
+        saved(trainable)
+    if why == "signal":
+        (tmp_path / STOP_FILE).touch()
+    trainable.scores.insert(0, 1.0)
+    assert trainable.step()["should_checkpoint"]
+    if why == "signal":
+        (tmp_path / STOP_FILE).unlink()
+        saved(trainable)
+        assert "should_checkpoint" not in trainable.step(), "once it is there, there is no hurry"

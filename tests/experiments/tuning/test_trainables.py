@@ -46,7 +46,7 @@ def test_best_is_by_any_metric_of_a_result_and_by_its_smallest_value_where_asked
     results = [trainable.step() for _ in range(5)]
     assert [r["is_best"] for r in results] == [False, True, True, False, True]
     assert [r["score"] for r in results[1:]] == [-3.0, -2.0, -5.0, -1.0]
-    assert trainable._last_value == 1.0, "as it is, for people"
+    assert trainable._progress.last_value == 1.0, "as it is, for people"
 
 
 def test_metric_that_no_result_has_ends_the_run_with_the_nearest_names(clocked, monkeypatch):
@@ -94,8 +94,8 @@ def test_population_is_compared_by_fresh_checkpoints(clocked):
 
 def test_run_that_was_killed_after_its_last_checkpoint_trains_no_more(clocked, monkeypatch):
     trainable = Clocked(config_of("qmix", episodes=8), [])
-    trainable.ended, trainable._last_metrics = 8, {"score": 1.0}
-    trainable._evaluated_at = trainable._checkpointed_at = 8
+    trainable.ended, trainable._progress.last_metrics = 8, {"score": 1.0}
+    trainable._progress.evaluated_at = trainable._progress.checkpointed_at = 8
     result = trainable.step()
     assert (result["done"], result["episodes"], result["is_repeated"]) == (True, 8, True)
     assert "should_checkpoint" not in result

@@ -1,0 +1,50 @@
+"""Progress: what a run's own clock goes on from, as every checkpoint holds it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from common.files import plain
+
+
+@dataclass
+class Progress:
+    """How far a run is, and how well it has done.
+
+    Attributes:
+        evaluated_at: Episodes at the last evaluation.
+        checkpointed_at: Episodes when a checkpoint was last due, whether or not it was passed over.
+        last_metrics: Figures of the last evaluation, by name.
+        best: Score of the best checkpoint so far, higher is better; None where there is none.
+        recent_return: Mean return of recent training episodes; None where none has ended.
+        last_value: What the last evaluation was worth by the metric that the user chose.
+        iteration: Iterations done.
+        time_total_s: Seconds that they took.
+        floor: Settings of the floor that was trained on.
+        resume_from: The checkpoint that the user has named to go back to.
+    """
+
+    evaluated_at: int = 0
+    checkpointed_at: int = 0
+    last_metrics: dict[str, float] = field(default_factory=dict)
+    best: float | None = None
+    recent_return: float | None = None
+    last_value: float | None = None
+    iteration: int = 0
+    time_total_s: float = 0.0
+    floor: dict[str, Any] | None = None
+    resume_from: dict[str, str] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON, in which a figure that is no number is null."""
+        found: dict[str, Any] = plain(asdict(self))
+        return found
+
+    @classmethod
+    def from_json(cls, state: Mapping[str, Any]) -> Progress:
+        """Read what ``to_json`` gave."""
+        metrics = {name: math.nan if value is None else value for name, value in state["last_metrics"].items()}
+        return cls(**{**state, "last_metrics": metrics})
