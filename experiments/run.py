@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import experiments.interrupts  # noqa: F401  before what takes seconds to import
 from experiments.command_line import DONE, check_json_flag, main, write_json_flag
@@ -53,7 +54,7 @@ def _train(asked: Run) -> int:
         raise resume.nothing_to_resume(asked)
     resume_from = resume.named_checkpoint(asked)
     environment = environment_of(config)
-    check_algorithm(config)
+    check_algorithm(config, environment)
     if asked.is_search:
         # The checkpoint that is kept is the one that the search is after.
         if "checkpoint_metric" not in asked.by_hand and not asked.is_known:
@@ -74,8 +75,9 @@ def _say_complete(asked: Run) -> int:
     """
     from experiments.backtesting.results_folders import OWN
     from experiments.runs.summary import read_summary
+    from experiments.settings.metric_names import clock_of
     from experiments.tuning.algorithms import replicas
-    from experiments.tuning.ending import backtest_run, finish_in_store, repeat_backtest
+    from experiments.tuning.ending import backtest_run, conclude, finish_in_store, repeat_backtest
     from experiments.tuning.resume import check_of_use
 
     folder, config = asked.folder, asked.config
@@ -83,10 +85,13 @@ def _say_complete(asked: Run) -> int:
     if asked.is_search:
         print(f"search already complete: {folder} has its {config.search.num_trials} trials")
     else:
-        done = int(read_summary(folder)["episodes"])
+        done = clock_of(read_summary(folder))
         more = "" if done < config.episodes + replicas(config) else f", more than the {config.episodes} asked for"
-        print(f"training already complete: {folder} has {done} episodes{more} (raise --episodes for more)")
-    result = repeat_backtest(folder.absolute() / OWN) or backtest_run(str(folder), is_alone=True)
+        print(f"training already complete: {folder} has {done} {config.clock}{more} (raise --episodes for more)")
+    if config.env is None:
+        result: Any = repeat_backtest(folder.absolute() / OWN) or backtest_run(str(folder), is_alone=True)
+    else:
+        result = conclude(asked)
     finish_in_store(asked.mirror)
     write_json_flag(config.json, {"summary": read_summary(folder), "backtest": result})
     return DONE

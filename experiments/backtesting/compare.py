@@ -78,6 +78,9 @@ def backtest_models(
         InputError: if a model does not fit the prices, or the models cannot share a period or begin with different
             capital.
     """
+    for model in models:
+        if model.config.env is not None:
+            raise InputError(f"{model.name} was trained in {model.config.env}, which has no prices to backtest it on")
     markets = [build_market(_spec(model, models[0], capital=capital, data=data or {})) for model in models]
     _check_capital(models, markets)
     markets = _same_period(markets, split)

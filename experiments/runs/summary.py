@@ -11,6 +11,7 @@ from common.files import read_json, write_json
 from common.provenance import utc_now
 from experiments.recovery.checkpoints import TrialCheckpoints, read_meta, rename_aside
 from experiments.recovery.names import BEST_FOLDER, META_FILE, SAVE_ERROR_FILE, SUMMARY_FILE
+from experiments.settings.metric_names import CLOCK, clock_of
 
 SHOWN = ("profit", "sharpe", "max_drawdown", "calmar", "return", "num_trades", "turnover", "total_costs_usd", "score")
 """Figures of a trial's last result that a summary repeats."""
@@ -93,6 +94,7 @@ def summary_of(folder: Path, checkpoint: Path, result: Mapping[str, Any]) -> dic
         "latest_checkpoint": str(checkpoint.relative_to(folder)),
         "weights_sha256": meta["weights_sha256"],
         "episodes": meta["episode"],
+        CLOCK: clock_of(meta),
         "target_episodes": result.get("target_episodes"),
         "env_steps": meta["total_steps"],
         "agent_steps": result.get("agent_steps"),
@@ -109,15 +111,15 @@ def says_what_it_is(meta: Mapping[str, Any]) -> bool:
     return {"episode", "total_steps", "weights_sha256", "metric_name", "metric_value"} <= meta.keys()
 
 
-def why_unsaved(trial_folder: Path, episodes: int) -> str | None:
-    """Say why a trial's newest checkpoint is not that of so many episodes; None where it is.
+def why_unsaved(trial_folder: Path, clock: int) -> str | None:
+    """Say why a trial's newest checkpoint is not of a certain moment; None where it is.
 
     Args:
         trial_folder: The trial's folder.
-        episodes: Episodes at which a checkpoint was due.
+        clock: When a checkpoint was due, as the run's clock counts.
     """
     published = TrialCheckpoints(trial_folder).published()
-    if published and read_json(published[-1] / META_FILE)["episode"] == episodes:
+    if published and clock_of(read_json(published[-1] / META_FILE)) == clock:
         return None
     reason = trial_folder / SAVE_ERROR_FILE
     found = reason.read_text(encoding="utf-8") if reason.is_file() else ""

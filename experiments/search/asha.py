@@ -10,9 +10,9 @@ from ray.tune.schedulers import ASHAScheduler
 from ray.tune.schedulers.trial_scheduler import TrialScheduler
 
 from experiments.search.record import Rung, SearchRecord
-from experiments.settings.metric_names import SEARCH_SCORE
+from experiments.settings.metric_names import CLOCK, SEARCH_SCORE, clock_of
 
-TIME_ATTR = "episodes"
+TIME_ATTR = CLOCK
 
 
 class RecordedASHA(ASHAScheduler):
@@ -63,7 +63,8 @@ class RecordedASHA(ASHAScheduler):
             trial_id: The trial.
             result: Its last result.
         """
-        is_comparable = result.get(TIME_ATTR) is not None and result.get(SEARCH_SCORE) is not None
+        result = {**result, TIME_ATTR: clock_of(result)}  # one of an earlier version does not say it by that name
+        is_comparable = result.get(SEARCH_SCORE) is not None
         if is_comparable and not result.get("is_stopped"):
             self._brackets[0].on_result(
                 SimpleNamespace(trial_id=trial_id), result[TIME_ATTR], float(result[SEARCH_SCORE])

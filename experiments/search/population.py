@@ -36,7 +36,7 @@ from experiments.remote.mirror import Mirror
 from experiments.remote.store import first_line
 from experiments.runs.repair import brought_back
 from experiments.search.record import Exploit, SearchRecord, TrialRecord
-from experiments.settings.metric_names import SEARCH_SCORE
+from experiments.settings.metric_names import SEARCH_SCORE, clock_of
 
 PERTURBATION_FACTORS = (0.8, 1.2)
 _DRAWS = 2
@@ -87,7 +87,7 @@ class PopulationBasedTraining(FIFOScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Let a member that has come far enough wait for the others; Tune saves a checkpoint of it first."""
         self._waiting.pop(trial.trial_id, None)
-        return str(TrialScheduler.PAUSE if result["episodes"] >= self.boundary else TrialScheduler.CONTINUE)
+        return str(TrialScheduler.PAUSE if clock_of(result) >= self.boundary else TrialScheduler.CONTINUE)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
         """Compare the members once all of them wait; choose who trains next.
@@ -112,7 +112,7 @@ class PopulationBasedTraining(FIFOScheduler):
         """Whether a member's newest checkpoint is of the boundary: a save that failed is trained for again."""
         if trial.trial_id not in self._waiting:
             published = self._checkpoints(trial.trial_id).published()
-            self._waiting[trial.trial_id] = int(read_json(published[-1] / META_FILE)["episode"]) if published else 0
+            self._waiting[trial.trial_id] = clock_of(read_json(published[-1] / META_FILE)) if published else 0
         if self._waiting[trial.trial_id] < self.boundary:
             del self._waiting[trial.trial_id]
             return False

@@ -16,6 +16,7 @@ from experiments.runs.folders import lost_checkpoints, none_is_whole
 from experiments.runs.repair import mend_best, newest_whole, restore_best
 from experiments.search.population import apply_exploits
 from experiments.search.record import SearchRecord, TrialRecord
+from experiments.settings.metric_names import clock_of
 from experiments.tuning.loggers import PARAMS_FILE
 
 
@@ -53,7 +54,7 @@ def reconcile(record: SearchRecord, *, mirror: Mirror | None = None) -> list[Tri
         elif (wrong := none_is_whole(folder, reports) or lost_checkpoints(folder)) is not None:
             raise InputError(wrong)
         else:
-            saved = 0 if newest is None else int(read_json(newest / META_FILE)["episode"])
+            saved = 0 if newest is None else clock_of(read_json(newest / META_FILE))
             record.rungs = [r for r in record.rungs if r.trial_id != trial.trial_id or r.episodes <= saved]
     return ended
 

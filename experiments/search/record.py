@@ -22,6 +22,7 @@ from common.files import WriteError, read_json, write_json
 from common.provenance import utc_now
 from experiments.recovery.checkpoints import rename_aside
 from experiments.recovery.names import SEARCH_FILE
+from experiments.settings.metric_names import clock_of
 
 FORMAT = 1
 RUNNING, COMPLETE, PRUNED, FAIL = "RUNNING", "COMPLETE", "PRUNED", "FAIL"
@@ -242,7 +243,7 @@ class SearchRecord:
         if is_failed or "fatal" in figures or not figures:
             trial.state = FAIL
         else:
-            trial.state = COMPLETE if figures["episodes"] >= figures["target_episodes"] else PRUNED
+            trial.state = COMPLETE if clock_of(figures) >= figures["target_episodes"] else PRUNED
         trial.ended = utc_now()
 
 

@@ -34,7 +34,7 @@ from experiments.settings.layers import nested
 from experiments.settings.metric_names import BEST_SCORE, SEARCH_SCORE
 from experiments.settings.run_config import RunConfig
 from experiments.tuning import session
-from experiments.tuning.ending import backtest_run, ended_in_store, say_failed, say_interrupted
+from experiments.tuning.ending import conclude, ended_in_store, say_failed, say_interrupted
 from experiments.tuning.environments import Environment
 from experiments.tuning.opening import open_run
 
@@ -91,7 +91,7 @@ def _search(run: Run, environment: Environment, devices: ScalingSettings) -> int
         if best is None:
             write_summary(folder, {"status": "failed"})
             return say_failed(f"no trial finished; details in {folder}/trial_*/error.txt")
-        payload = _conclude(config, record, best, rows)
+        payload = _conclude(run, record, best, rows)
     write_json_flag(config.json, payload)
     return DONE
 
@@ -175,7 +175,7 @@ def _fit(
     scheduler: Any,
 ) -> None:
     config, num_trials = run.config, run.config.search.num_trials
-    monitor = SearchMonitor(record, num_trials=num_trials, algo=config.algo, seed=config.seed, address=run.address)
+    monitor = SearchMonitor(record, num_trials=num_trials, **session.followed(run))
     session.fit(
         run,
         scaler,
@@ -207,9 +207,9 @@ def _unsaved(record: SearchRecord) -> list[str]:
     return [trial_id for trial_id, result in last.items() if result.get("done") and not result.get("is_stopped")]
 
 
-def _conclude(config: RunConfig, record: SearchRecord, best: TrialRecord, rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _conclude(run: Run, record: SearchRecord, best: TrialRecord, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Save the best settings and backtest the best trial."""
-    folder, figures = record.folder, best.result or {}
+    folder, config, figures = record.folder, run.config, best.result or {}
     plain = {"algo": config.algo, **nested(best.overrides)}
     write_json(folder / TRIALS_FILE, rows)
     header = f"# Best of {len(rows)} trials by validation {config.search.objective}: {figures[BEST_SCORE]:.4f}\n"
@@ -219,4 +219,4 @@ def _conclude(config: RunConfig, record: SearchRecord, best: TrialRecord, rows: 
     status = {"status": "complete", "algo": config.algo, "seed": config.seed}
     summary = write_summary(folder, status | describe_search(record, num_trials=config.search.num_trials))
     print(f"best settings: {folder / BEST_FILE} (use them with --config)")
-    return {"summary": summary, "trials": rows, "best": plain, "backtest": backtest_run(str(folder))}
+    return {"summary": summary, "trials": rows, "best": plain, "backtest": conclude(run)}

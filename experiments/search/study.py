@@ -29,7 +29,7 @@ from common.files import WriteError
 from experiments.recovery.checkpoints import rename_aside
 from experiments.remote.store import first_line
 from experiments.search.record import COMPLETE, FAIL, PRUNED, RUNNING, SearchRecord, TrialRecord
-from experiments.settings.metric_names import BEST_SCORE, SEARCH_SCORE
+from experiments.settings.metric_names import BEST_SCORE, SEARCH_SCORE, clock_of
 
 STUDY_FILE = "optuna.db"
 MIN_STARTUP_TRIALS = 4
@@ -175,7 +175,7 @@ class Study:
             params=trial.drawn,
             distributions={name: self._distributions[name] for name in trial.drawn},
             value=value if state in (COMPLETE, PRUNED) else None,
-            intermediate_values={int(figures["episodes"]): float(value)} if is_pruned and value is not None else None,
+            intermediate_values={clock_of(figures): float(value)} if is_pruned and value is not None else None,
         )
         row.datetime_start = _local_time(trial.started)
         row.datetime_complete = _local_time(trial.ended) if trial.ended else None

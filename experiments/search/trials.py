@@ -14,7 +14,7 @@ from experiments.runs.repair import tidy
 from experiments.runs.summary import why_unsaved
 from experiments.search.record import FAIL, SearchRecord, TrialRecord, plain_figures
 from experiments.search.study import Study
-from experiments.settings.metric_names import SEARCH_SCORE
+from experiments.settings.metric_names import SEARCH_SCORE, clock_of
 from experiments.settings.run_config import RunConfig
 
 
@@ -113,7 +113,7 @@ class RecordedSearch(SearchAlgorithm):
         if not error and result is not None and "fatal" not in result:
             is_due = bool(result.get("should_checkpoint"))
             folder = self._record.folder / trial.folder_name
-            if result.get("is_stopped") or (is_due and why_unsaved(folder, int(result["episodes"])) is not None):
+            if result.get("is_stopped") or (is_due and why_unsaved(folder, clock_of(result)) is not None):
                 return
         self._record.end(trial, result or self._last.get(trial_id), is_failed=error)
         self._record.try_save()

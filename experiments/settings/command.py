@@ -20,7 +20,7 @@ from experiments.settings.algorithm_names import RUNNER_OF_ALGO, SECTION_OF_ALGO
 from experiments.settings.arguments import build_settings, parse_flags, print_help
 from experiments.settings.fields import settings_of, value_of
 from experiments.settings.layers import check_keys, flatten, merge, read_yaml
-from experiments.settings.metric_names import check_metric_name
+from experiments.settings.metric_names import RETURN, VALIDATION_METRICS, check_metric_name
 from experiments.settings.run_config import RunConfig
 
 PRESETS = Path(__file__).parents[1] / "presets"
@@ -107,6 +107,8 @@ def settle(command: Command, *, below: Mapping[str, Any], name: str) -> tuple[Ru
     config = parse_flags(RunConfig, flags, base=base)
     config = replace(config, name=config.name or name)
     by_hand = {n: value_of(config, n) for n in (*flatten(command.by_file, settings_of(RunConfig)), *flags)}
+    if config.env is not None:
+        config = _without_prices(config, by_hand)
     check_combination(config, flags)
     return config, by_hand
 
@@ -124,6 +126,8 @@ def check_combination(config: RunConfig, by_flag: Collection[str]) -> None:
         group = name.split(".")[0]
         if group in SECTION_OF_ALGO.values() and group != section:
             raise InputError(f"{flag} has no effect on --algo {config.algo}, which uses the settings of {section}.*")
+        if name in ("env_settings", "evaluation_episodes") and config.env is None:
+            raise InputError(f"{flag} has no effect without an environment of your own: give --env as well")
         if name.startswith("data.synthetic.") and config.data.path is not None:
             raise InputError(f"{flag} has no effect: prices come from {config.data.path}, not from the built-in market")
         if group == "search" and name != "search.num_trials" and config.search.num_trials == 0:
@@ -161,6 +165,27 @@ def check_combination(config: RunConfig, by_flag: Collection[str]) -> None:
         raise InputError(
             "--skip-training needs a trained model: give --load-model PATH, or the --name of a finished run"
         )
+
+
+def _without_prices(config: RunConfig, by_hand: Collection[str]) -> RunConfig:
+    """Judge policies by their return in an environment that has no figures of a floor.
+
+    Raises:
+        InputError: if a setting of the floor, or a figure of it, is asked for by hand.
+    """
+    for name in by_hand:
+        if name.split(".")[0] in ("data", "desk", "floor"):
+            flag = settings_of(RunConfig)[name].flag
+            raise InputError(f"{flag} has no effect with --env {config.env}: it is a setting of the trading floor")
+    for name in ("checkpoint_metric", "search.objective"):
+        value = value_of(config, name)
+        if value in VALIDATION_METRICS and name in by_hand:
+            flag = settings_of(RunConfig)[name].flag
+            raise InputError(
+                f"{flag} is {value!r}, a figure of the trading floor, which {config.env} has not: use return"
+            )
+    metric = RETURN if config.checkpoint_metric in VALIDATION_METRICS else config.checkpoint_metric
+    return replace(config, checkpoint_metric=metric, search=replace(config.search, objective="return"))
 
 
 def _check_population(config: RunConfig) -> None:

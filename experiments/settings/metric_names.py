@@ -20,9 +20,16 @@ SEARCH_SCORE = "search_score"
 """What every result of a search reports, and by which trials are stopped early and populations compared."""
 BEST_SCORE = "best_score"
 """What the best checkpoint of a trial reached: the trial that is kept is judged by the checkpoint that is kept."""
+CLOCK = "clock"
+"""What every result, checkpoint and summary says of how far the run is, in what the run's clock counts."""
 ROOTS = ("env_runners", "evaluation", "learners", "replay_buffer", "timers")
 """What the name of a nested metric begins with."""
 _MOST_SHOWN = 3
+
+
+def clock_of(found: Mapping[str, Any]) -> int:
+    """How far a run was, by a result, a checkpoint's own words or a summary; those of before count episodes alone."""
+    return int(found.get(CLOCK) or found.get("episodes") or found.get("episode") or 0)
 
 
 def check_metric_name(name: str) -> None:

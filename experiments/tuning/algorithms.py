@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import ray
@@ -32,7 +33,7 @@ from algos.team_env import TeamEnv
 from common.errors import IncompatibleError, InputError
 from experiments.settings.algorithm_names import ONLY_CONTINUOUS, ONLY_ON_TEAM_PATH, SECTION_OF_ALGO
 from experiments.settings.run_config import RunConfig
-from experiments.tuning.environments import acts_by, environment_of
+from experiments.tuning.environments import Environment, acts_by, environment_of
 
 SHARED = "shared"
 """Module id of the one network that all agents act by."""
@@ -40,16 +41,19 @@ MOST_STEPS = 1000
 """Environment steps in one iteration of RLlib's own algorithms but PPO, RLlib's own figure for DQN."""
 
 
-def algorithm_config(run: RunConfig, *, scaler: dict[str, Any] | None = None) -> AlgorithmConfig:
-    """Build the config of the run's algorithm on the trading floor.
+def algorithm_config(
+    run: RunConfig, environment: Environment | None = None, *, scaler: Mapping[str, Any] | None = None
+) -> AlgorithmConfig:
+    """Build the config of the run's algorithm in an environment.
 
     Args:
         run: The settings.
+        environment: What it trains in; None makes what the settings name.
         scaler: Feature scaler to use, as ``Scaler.to_json`` writes it; None fits one on the training split.
     """
     for name in ("ray.rllib", "ray.tune"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    environment = environment_of(run)
+    environment = environment or environment_of(run)
     acts = acts_by(environment.team)
     config = bare_config(run)
     use_action_mask = acts == "discrete" and not is_on_team_path(run)  # whose floor always has one
@@ -66,13 +70,13 @@ def bare_config(run: RunConfig) -> AlgorithmConfig:
     return _BUILDERS[(run.algo, run.runner if run.algo == "ppo" else "")](run)
 
 
-def check_algorithm(run: RunConfig) -> None:
+def check_algorithm(run: RunConfig, environment: Environment) -> None:
     """Refuse here, in one line, what a worker process would only fail on.
 
     Raises:
         InputError: if RLlib finds that the settings of the algorithm do not go together.
     """
-    check_config(algorithm_config(run), run.algo)
+    check_config(algorithm_config(run, environment), run.algo)
 
 
 def check_config(config: AlgorithmConfig, algo: str) -> None:

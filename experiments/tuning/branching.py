@@ -18,6 +18,7 @@ from experiments.recovery.names import BRANCH_FOLDER, META_FILE, RECORD_FILE
 from experiments.runs.models import Model, find_model
 from experiments.settings.algorithm_names import SECTION_OF_ALGO
 from experiments.settings.fields import settings_of, value_of
+from experiments.settings.metric_names import clock_of
 from experiments.settings.run_config import RunConfig
 from experiments.tuning.environments import Environment
 
@@ -109,9 +110,9 @@ def check_branch(config: RunConfig, environment: Environment) -> Model:
             f"the prices have changed since {model.record.folder} was started (their fingerprint differs): restore the "
             f"old file, or start from its weights alone: {by_weights}"
         )
-    episodes = int(read_json(model.checkpoint / META_FILE)["episode"])
-    if episodes >= config.episodes:
-        raise InputError(f"{model.checkpoint} has {episodes} episodes already: raise --episodes above that")
+    done = clock_of(read_json(model.checkpoint / META_FILE))
+    if done >= config.episodes:
+        raise InputError(f"{model.checkpoint} has {done} {config.clock} already: raise --episodes above that")
     return model
 
 

@@ -45,6 +45,7 @@ from experiments.runs.folders import lost_checkpoints
 from experiments.runs.models import find_sound_model
 from experiments.runs.repair import score_to_beat
 from experiments.settings.algorithm_names import SECTION_OF_ALGO
+from experiments.settings.metric_names import CLOCK
 from experiments.settings.run_config import RunConfig, config_to_json
 from experiments.tuning.progress import Progress
 
@@ -106,6 +107,16 @@ class CheckpointedRun(SnapshotAlgorithm):
     def num_env_steps(self) -> int:
         """Environment steps sampled in the whole life of the run."""
         return int(self._peek(NUM_ENV_STEPS_SAMPLED_LIFETIME))
+
+    @property
+    def clock(self) -> int:
+        """How far the run is, in what its clock counts."""
+        if self.run.clock == "episodes":
+            return self.num_episodes
+        if self.run.clock == "steps":
+            return self.num_env_steps
+        counts = self.learner_group.foreach_learner(lambda learner: learner._weights_seq_no)
+        return max(int(count.get()) for count in counts)
 
     def epsilon(self) -> float | None:
         """Chance of a random action now; None for policies that draw from a distribution."""
@@ -273,7 +284,7 @@ class CheckpointedRun(SnapshotAlgorithm):
         taken.files[META_FILE] = json_text(self._meta(num_agents, weights_sha256(weights))).encode()
         now = replace(
             self._progress,
-            checkpointed_at=self.num_episodes,
+            checkpointed_at=self.clock,
             floor=self._floor_settings,
             resume_from=self._resume_from,
             iteration=self.training_iteration,
@@ -287,6 +298,7 @@ class CheckpointedRun(SnapshotAlgorithm):
         progress = self._progress
         return {
             "episode": self.num_episodes,
+            CLOCK: self.clock,
             "total_steps": self.num_env_steps,
             "timestamp": utc_now(),
             **{name: progress.last_metrics.get(name) for name in ("profit", "sharpe", "max_drawdown", "num_trades")},

@@ -15,7 +15,6 @@ from ray.rllib.core.rl_module.apis import TargetNetworkAPI
 from algos.export import without_deprecations
 from algos.replay_files import segment_steps
 from algos.runner import TEAM_MODULE
-from algos.team_env import TeamEnv
 from algos.windows import with_windows
 from common.errors import InputError
 from experiments.recovery.checkpoints import PREFIX
@@ -76,7 +75,7 @@ def predict_disk_use(config: RunConfig, environment: Environment, folder: Path) 
     if environment.episode_len is None or config.clock != "episodes":
         return None
     episodes = _planned_checkpoints(config)
-    parts = _Parts(config, environment.team, environment.episode_len, episodes)
+    parts = _Parts(config, environment, environment.episode_len, episodes)
     base = parts.base()
     trials = max(1, config.search.num_trials)
     kept = episodes[-config.keep :]
@@ -132,9 +131,9 @@ def size(num_bytes: float) -> str:
 class _Parts:
     """What the checkpoints of a run are made of."""
 
-    def __init__(self, config: RunConfig, team: TeamEnv, episode_len: int, planned: list[int]) -> None:
-        self.config, self.algo = config, algorithm_config(config)
-        self.floor, self.episode_len = team, episode_len
+    def __init__(self, config: RunConfig, environment: Environment, episode_len: int, planned: list[int]) -> None:
+        self.config, self.algo = config, algorithm_config(config, environment)
+        self.floor, self.episode_len = environment.team, episode_len
         self.num_agents, self.width = len(self.floor.agent_ids), max(self.floor.obs_dims)
         spaces = list(self.floor.action_spaces.values())
         self.actions = max(

@@ -20,6 +20,8 @@ from experiments.remote.mirror import Mirror
 from experiments.remote.store import first_line
 from experiments.reporting.tables import format_metric
 from experiments.runs.models import find_models
+from experiments.runs.run import Run
+from experiments.runs.summary import read_summary
 
 
 def backtest_run(source: str, *, capital: float | None = None, is_alone: bool = False) -> dict[str, Any]:
@@ -55,6 +57,21 @@ def _check_writable(out: Path, source: str) -> None:
         check_folder_writable(out, setting="the folder of the results")
     except InputError as error:
         raise InputError(f"{error}; experiments/backtest.py --model {source} --out FOLDER writes elsewhere") from None
+
+
+def conclude(run: Run) -> dict[str, Any] | None:
+    """Backtest what came of a run; where it has trained without prices, say which checkpoint is its best.
+
+    Returns:
+        What ``backtest.json`` holds, and the ``folder`` that it lies in; None without prices.
+    """
+    if run.config.env is None:
+        return backtest_run(str(run.folder))
+    summary = read_summary(run.folder)
+    best = summary.get("best_metric") or {}
+    if best.get("value") is not None:
+        print(f"best {best['name']}: {best['value']:.4g}, {run.folder / str(summary['best_checkpoint'])}")
+    return None
 
 
 def repeat_backtest(out: Path) -> dict[str, Any] | None:

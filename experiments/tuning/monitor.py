@@ -25,6 +25,7 @@ from experiments.remote.mirror import Mirror
 from experiments.remote.store import first_line
 from experiments.runs.repair import keep_best, tidy
 from experiments.runs.summary import summary_of, write_summary
+from experiments.settings.metric_names import RETURN, clock_of
 
 SHOW_EVERY_S = 5.0
 
@@ -38,6 +39,7 @@ class RunMonitor(Callback):
         address: Of a run that is kept in a store.
         plan: What Tune's own files are planned for, of which copies are kept for plain ``Tuner.restore``; None keeps
             none: a search is carried on by its own command.
+        unit: What the run's clock counts.
     """
 
     is_search = False
@@ -50,9 +52,15 @@ class RunMonitor(Callback):
     """Trials that have reported in this step of Tune's, and train again at its end."""
 
     def __init__(
-        self, *, algo: str, seed: int, address: str | None = None, plan: Mapping[str, Any] | None = None
+        self,
+        *,
+        algo: str,
+        seed: int,
+        address: str | None = None,
+        plan: Mapping[str, Any] | None = None,
+        unit: str = "episodes",
     ) -> None:
-        self.algo, self.seed, self.address, self._plan = algo, seed, address, plan
+        self.algo, self.seed, self.address, self._plan, self._unit = algo, seed, address, plan, unit
         self._mirror: Mirror | None = None
         self._shown_at = 0.0
         self._has_cleaned = False
@@ -123,7 +131,7 @@ class RunMonitor(Callback):
         then, before = self._previous.get(trial.trial_id, (now, steps))
         self._previous[trial.trial_id] = (now, steps)
         speed = (steps - before) / (now - then) if now > then else math.nan
-        print(_line(trial.trial_id if self.is_search else None, result, speed), flush=True)
+        print(_line(trial.trial_id if self.is_search else None, result, speed, self._unit), flush=True)
 
     def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
         """Take in the checkpoints that are there since a trial has reported; it trains already, and does not wait."""
@@ -188,10 +196,10 @@ def _run_folder(trial: Any) -> Path:
     return Path(trial.storage.experiment_fs_path)
 
 
-def _line(trial: str | None, result: dict[str, Any], speed: float) -> str:
+def _line(trial: str | None, result: dict[str, Any], speed: float, unit: str) -> str:
     target = int(result["target_episodes"])
     parts = [
-        f"episodes {int(result['episodes']):>{len(str(target))}}/{target}",
+        f"{unit} {clock_of(result):>{len(str(target))}}/{target}",
         f"steps {int(result['total_steps']):,}",
     ]
     if not math.isnan(speed):
@@ -206,6 +214,8 @@ def _line(trial: str | None, result: dict[str, Any], speed: float) -> str:
             f"validation: profit {result['profit']:+.2%}, sharpe {result['sharpe']:+.2f}, "
             f"drawdown {result['max_drawdown']:.1%}, {int(result['num_trades'])} trades"
         )
+    elif result.get("is_evaluated", True) and RETURN in result:
+        parts.append(f"evaluation: return {result[RETURN]:+.4f}")
     if result.get("should_checkpoint"):
         parts.append("checkpoint (best)" if result.get("is_best") else "checkpoint")
     return "  ".join([f"[{trial}]", *parts] if trial else parts)

@@ -17,6 +17,7 @@ from experiments.runs.run import Run
 from experiments.runs.summary import read_summary
 from experiments.search.record import SearchRecord
 from experiments.settings.fields import settings_of
+from experiments.settings.metric_names import clock_of
 from experiments.settings.run_config import RunConfig, SearchConfig
 
 _OF_THE_COMMAND = ("storage", "name", "resume", "json", "config", "skip_training")
@@ -46,7 +47,7 @@ def is_complete(run: Run) -> bool:
         return False
     if run.is_search:
         return SearchRecord.num_begun(run.folder) >= run.config.search.num_trials
-    return int(summary.get("episodes") or 0) >= run.config.episodes
+    return clock_of(summary) >= run.config.episodes
 
 
 def _readable_summary(folder: Path) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from experiments.runs.models import Model, find_model, find_sound_model
 from experiments.runs.record import write_run_record
 from experiments.runs.run import Run
 from experiments.runs.summary import read_summary, why_unsaved, write_summary
+from experiments.settings.metric_names import clock_of
 from experiments.settings.run_config import RunConfig, config_to_json
 from experiments.tuning.account import account_may_wait
 from experiments.tuning.branching import adopt
@@ -186,20 +187,25 @@ def train(run: Run, scaler: Mapping[str, Any] | None, *, devices: ScalingSetting
         scaler: The feature scaler, as JSON.
         devices: Where it learns in this session.
     """
-    folder, episodes = run.folder.absolute(), run.config.episodes
+    folder = run.folder.absolute()
     write_summary(
         folder,
-        {"status": "running", "algo": run.config.algo, "seed": run.config.seed, "target_episodes": episodes},
+        {"status": "running", "algo": run.config.algo, "seed": run.config.seed, "target_episodes": run.config.episodes},
     )
     plan = planned_for(config_to_json(run.config), run.address)
-    monitor = RunMonitor(algo=run.config.algo, seed=run.config.seed, address=run.address, plan=plan)
+    monitor = RunMonitor(**followed(run), plan=plan)
     try:
         results = fit(run, scaler, devices=devices, monitor=monitor, trial_dirname_creator=single_trial_folder)
     except KeyboardInterrupt:  # before Tune listens for it, or a second time
         with suppress(WriteError):
             write_summary(folder, {"status": "interrupted"})
         return Outcome("interrupted")
-    return _outcome(results, folder, episodes)
+    return _outcome(results, folder, run.config)
+
+
+def followed(run: Run) -> dict[str, Any]:
+    """What whoever follows a run or a search is told of it."""
+    return {"algo": run.config.algo, "seed": run.config.seed, "address": run.address, "unit": run.config.clock}
 
 
 def fit(
@@ -243,7 +249,7 @@ def fit(
         return tuner.fit()
 
 
-def _outcome(results: Any, folder: Path, episodes: int) -> Outcome:
+def _outcome(results: Any, folder: Path, config: RunConfig) -> Outcome:
     if results.num_errors:
         write_summary(folder, {"status": "failed"})
         return Outcome("failed", results.errors[0])
@@ -253,13 +259,15 @@ def _outcome(results: Any, folder: Path, episodes: int) -> Outcome:
         if metrics.get("is_input_error"):
             return Outcome("failed", InputError(metrics["fatal"].partition(": ")[2]))
         return Outcome("failed", RuntimeError(metrics["fatal"]))
-    done = int(read_summary(folder).get("episodes") or 0)
-    if metrics.get("done") and (reason := why_unsaved(Path(results[0].path), int(metrics["episodes"]))) is not None:
+    done = clock_of(read_summary(folder))
+    if metrics.get("done") and (reason := why_unsaved(Path(results[0].path), clock_of(metrics))) is not None:
         with suppress(WriteError):  # on a full disk what matters more is said below
             write_summary(folder, {"status": "failed"})
-        kept = f"{folder} keeps {done} of {episodes} episodes, and the same command trains the others again"
+        kept = (
+            f"{folder} keeps {done} of {config.episodes} {config.clock}, and the same command trains the others again"
+        )
         return Outcome("failed", WriteError(errno.EIO, f"the last checkpoint could not be saved ({reason}): {kept}"))
-    if not metrics.get("done") or metrics.get("is_stopped") or done < episodes:
+    if not metrics.get("done") or metrics.get("is_stopped") or done < config.episodes:
         write_summary(folder, {"status": "interrupted"})
         return Outcome("interrupted")
     write_summary(folder, {"status": "complete"})

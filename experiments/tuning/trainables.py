@@ -42,10 +42,17 @@ from experiments.recovery.names import RECORD_FILE
 from experiments.recovery.signals import STOP_FILE
 from experiments.remote.store import is_remote
 from experiments.settings.layers import merge, nested
-from experiments.settings.metric_names import BEST_SCORE, SEARCH_SCORE, VALIDATION_METRICS, read_metric, unknown_metric
+from experiments.settings.metric_names import (
+    BEST_SCORE,
+    CLOCK,
+    SEARCH_SCORE,
+    read_metric,
+    unknown_metric,
+)
 from experiments.settings.run_config import RunConfig, config_from_json
 from experiments.tuning.algorithms import algorithm_config
 from experiments.tuning.checkpointing import CheckpointedRun, non_finite_weights
+from experiments.tuning.environments import environment_of
 
 HEAD_NODE = "node:__internal_head__"
 """Ray's resource of the machine that the cluster was started on, and commands are given on. It may have no CPUs to give
@@ -73,7 +80,8 @@ class RunTrainable(CheckpointedRun):
         record = _record_in(kwargs.get("storage"))
         self._overrides = dict(given.get("overrides") or {})
         run = config_from_json(merge(_settings(record, given), nested(self._overrides)))
-        algo = algorithm_config(run, scaler=record.get("scaler") or given.get("scaler"))
+        self.environment = environment_of(run)
+        algo = algorithm_config(run, self.environment, scaler=record.get("scaler") or given.get("scaler"))
         algo.algo_class = type(self)
         for key in (TRIAL_INFO, STDOUT_FILE, STDERR_FILE):
             if key in given:
@@ -85,7 +93,7 @@ class RunTrainable(CheckpointedRun):
         """Resources of the algorithm that the settings describe."""
         values = merge(config["run"], nested(config.get("overrides") or {}))
         run = config_from_json(values)
-        request = super().default_resource_request(algorithm_config(run))
+        request = super().default_resource_request(algorithm_config(run, environment_of(run)))
         if is_remote(run.storage) and HEAD_NODE in ray.cluster_resources():  # it works in a folder of that machine
             first, *others = request.bundles
             pinned = {name: amount for name, amount in first.items() if name != "CPU"} | {HEAD_NODE: 0.001}
@@ -99,11 +107,11 @@ class RunTrainable(CheckpointedRun):
         return filled
 
     def step(self) -> dict[str, Any]:
-        """Train one iteration; evaluate and ask for a checkpoint when enough episodes have ended."""
+        """Train one iteration; evaluate and ask for a checkpoint when the clock says so."""
         waited = 0.0 if self._stepped_at is None else time.perf_counter() - self._stepped_at
         if not self._has_loaded:
             self._carry_on()
-        before = self.num_episodes
+        before = self.clock
         self._ends, self._stands = False, (-1, math.inf)
         was_over = before >= self.run.episodes  # killed after its last checkpoint: nothing is left to train
         try:
@@ -116,18 +124,18 @@ class RunTrainable(CheckpointedRun):
                 self.finish_saving()
             raise
         self.finish_saving()  # no work is reported before the checkpoint that precedes it is there
-        episodes = self.num_episodes
+        now = self.clock
         if not was_over:
-            self._require_progress()
-        is_over, is_stopped = episodes >= self.run.episodes, self._is_asked_to_stop()
+            self._require_progress(before, now)
+        is_over, is_stopped = now >= self.run.episodes, self._is_asked_to_stop()
         is_due = not was_over and (
             is_over
             or is_stopped
-            or episodes - self._progress.checkpointed_at >= self.run.checkpoint_interval
-            or self._ends_a_round(before, episodes)
+            or now - self._progress.checkpointed_at >= self.run.checkpoint_interval
+            or self._ends_a_round(before, now)
         )
         is_first = not self._progress.last_metrics  # searchers want their metric in every result
-        is_evaluated = is_due or is_first or episodes - self._progress.evaluated_at >= self.run.evaluation_interval
+        is_evaluated = is_due or is_first or now - self._progress.evaluated_at >= self.run.evaluation_interval
         if is_evaluated:
             self._evaluate_now()
             try:
@@ -139,7 +147,8 @@ class RunTrainable(CheckpointedRun):
         self._is_best = is_due and self._beats_the_best()
         result.update(self._progress.last_metrics)
         result.update(
-            episodes=episodes,
+            episodes=self.num_episodes,
+            clock=now,
             target_episodes=self.run.episodes,
             total_steps=self.num_env_steps,
             agent_steps=self._agent_steps(),
@@ -157,7 +166,7 @@ class RunTrainable(CheckpointedRun):
             result["is_repeated"] = True
         result |= self._save_error()
         if is_due:
-            self._progress.checkpointed_at = episodes
+            self._progress.checkpointed_at = now
         if is_due and not self._may_pass_over():
             result["should_checkpoint"] = True
         self._stepped_at = time.perf_counter()
@@ -174,7 +183,7 @@ class RunTrainable(CheckpointedRun):
         steps, now = self.num_env_steps, time.monotonic()
         if steps != self._stands[0]:
             self._stands = steps, now
-        elif now - self._stands[1] > IDLE_LIMIT_S:
+        elif now - self._stands[1] > IDLE_LIMIT_S and self.run.clock != "updates":
             raise StalledError(f"nothing was sampled for {IDLE_LIMIT_S:.0f} s: environment steps stand at {steps}")
         return done
 
@@ -184,6 +193,7 @@ class RunTrainable(CheckpointedRun):
             "fatal": f"{type(error).__name__}: {error}",
             "is_input_error": isinstance(error, InputError),
             "episodes": self.num_episodes,
+            CLOCK: self.clock,
             "target_episodes": self.run.episodes,
             "total_steps": self.num_env_steps,
             **self._progress.last_metrics,
@@ -203,14 +213,12 @@ class RunTrainable(CheckpointedRun):
         return int(sum(float(v) for v in by_agent.values())) if isinstance(by_agent, Mapping) else int(by_agent)
 
     def _evaluate_now(self) -> None:
-        """Run the greedy policy once over the validation split."""
+        """Value the greedy policy: by one pass over the validation split, or by episodes of the user's environment."""
         self._last_evaluation = self.evaluate()
-        found = self._last_evaluation[ENV_RUNNER_RESULTS]["floor"]
-        values = {name: float(found[name]) for name in VALIDATION_METRICS}
-        values["return"] = values["profit"]
+        values = self.environment.figures(self._last_evaluation)
         values[SEARCH_SCORE] = values[self.run.search.objective]
         self._progress.last_metrics = values
-        self._progress.evaluated_at = self.num_episodes
+        self._progress.evaluated_at = self.clock
 
     def _score(self, result: Mapping[str, Any]) -> None:
         """Say what a checkpoint of now would be worth, more being better: by the metric that the user chose.
@@ -248,22 +256,27 @@ class RunTrainable(CheckpointedRun):
             self._progress.recent_return = float(found)
         return math.nan if self._progress.recent_return is None else self._progress.recent_return
 
-    def _require_progress(self) -> None:
+    def _require_progress(self, before: int, now: int) -> None:
         """Fail loudly where RLlib would go on with counters that stand still, as when every runner is dead.
+
+        A run that counts updates may sample nothing on purpose, and learn from what is there: then these have to move.
 
         Raises:
             StalledError: Tune then restarts the trial from its last good checkpoint, as often as ``max_failures`` says.
         """
         steps = self.num_env_steps
-        if steps <= self._steps_before:
+        if self.run.clock == "updates":
+            if now <= before:
+                raise StalledError(f"an iteration learned nothing: updates stand at {now}")
+        elif steps <= self._steps_before:
             raise StalledError(f"an iteration sampled nothing: environment steps stand at {steps}; are runners alive?")
         self._steps_before = steps
 
-    def _ends_a_round(self, before: int, episodes: int) -> bool:
+    def _ends_a_round(self, before: int, now: int) -> bool:
         """Whether a population is compared now, by a fresh evaluation and a checkpoint of every member."""
         s = self.run.search
         every = s.perturbation_interval if s.num_trials and s.scheduler == "pbt" else 0
-        return bool(every) and before // every < episodes // every
+        return bool(every) and before // every < now // every
 
     def _may_pass_over(self) -> bool:
         """Whether the checkpoint that is due need not be taken: so few seconds have gone by since the last one.

@@ -14,7 +14,7 @@ from experiments.runs.run import Run
 from experiments.runs.summary import read_summary
 from experiments.tuning import session
 from experiments.tuning.branching import check_branch
-from experiments.tuning.ending import backtest_run, ended_in_store, last_line, say_failed, say_interrupted
+from experiments.tuning.ending import conclude, ended_in_store, last_line, say_failed, say_interrupted
 from experiments.tuning.environments import Environment
 from experiments.tuning.opening import announce, describe_run, open_run
 
@@ -73,7 +73,7 @@ def _train_run(
             kept = f"the last good checkpoint is kept; details in {folder}/trial_*/error.txt"
             return say_failed(f"training failed: {last_line(outcome.error)}", kept=kept)
         try:
-            result = backtest_run(str(folder))
+            result = conclude(run)
         except KeyboardInterrupt:
             return say_interrupted(folder)
     write_json_flag(json, told | {"summary": read_summary(folder), "backtest": result})
