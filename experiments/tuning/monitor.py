@@ -311,7 +311,7 @@ def mend_best(folder: Path) -> Path | None:
         The trial's newest whole checkpoint.
     """
     mend_copy(folder / BEST_FOLDER)
-    newest = TrialCheckpoints(folder).newest_valid()
+    newest = TrialCheckpoints(folder).newest_whole()
     if newest is not None:
         keep_best(newest)  # a kill may have come between the two
     return newest
