@@ -99,7 +99,7 @@ def _bench_team(name: str, run: RunConfig, rounds: int) -> dict[str, Any]:
             team.finish_saving()
 
         def restore() -> None:
-            newest = checkpoints.newest_valid()
+            newest = checkpoints.newest_whole()
             assert newest is not None
             team.load_checkpoint(str(newest))
 

@@ -114,24 +114,31 @@ class TrialCheckpoints:
         """
         to_disk(self.folder)
 
-    def newest_valid(self, report: Callable[[str], None] = print) -> Path | None:
-        """Verify from the newest down; set damaged folders aside, and return the first that is whole.
+    def newest_whole(
+        self,
+        report: Callable[[str], None] | None = print,
+        *,
+        may_rename: bool = True,
+        bring_back: Callable[[Path], bool] | None = None,
+    ) -> Path | None:
+        """Verify from the newest down, and return the first that is whole; the one place where that is decided.
 
         Args:
-            report: Told one line about each damaged folder.
+            report: Told one line about each that is damaged; None: nobody is.
+            may_rename: Set damaged folders aside; else they are left where they are, as where others write to them.
+            bring_back: Called with the path of a damaged one; puts one that is whole there, and says whether it could.
         """
+        brought_back = None
         for path in reversed(self.published()):
-            damage = find_damage(path)
-            if not damage:
-                return path
-            aside = self.set_aside(path)
-            more = f" (and {len(damage) - 1} more)" if len(damage) > 1 else ""
-            report(f"checkpoint {path.name} is damaged, {damage[0]}{more}: set aside as {aside.name}")
-        return None
-
-    def set_aside(self, path: Path, *, prefix: str = DAMAGED_PREFIX) -> Path:
-        """Rename a folder so that its name says what is wrong with it; nothing is deleted."""
-        return rename_aside(path, prefix=prefix)
+            if not (damage := find_damage(path)):
+                return brought_back or path
+            done = f"set aside as {rename_aside(path).name}" if may_rename else "passed over"
+            if report is not None:
+                more = f" (and {len(damage) - 1} more)" if len(damage) > 1 else ""
+                report(f"checkpoint {path.name} is damaged, {damage[0]}{more}: {done}")
+            if brought_back is None and bring_back is not None and bring_back(path):
+                brought_back = path
+        return brought_back
 
     def owed_best(self) -> Path | None:
         """The checkpoint that ``best_checkpoint`` should be a copy of and is not yet; None where it is.

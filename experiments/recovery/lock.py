@@ -1,4 +1,4 @@
-"""RunLock: one writer for one run folder."""
+"""Locks: one writer for one run folder; the system releases them when their process ends, however it ends."""
 
 from __future__ import annotations
 
@@ -14,6 +14,22 @@ from common.errors import InputError
 from common.provenance import utc_now
 
 LOCK_FILE = "run.lock"
+
+
+@contextmanager
+def file_lock(path: Path) -> Iterator[None]:
+    """Hold a file while the block runs, after whoever holds it now.
+
+    Args:
+        path: The file; made, with its folder, where it is missing.
+
+    Raises:
+        OSError: if it cannot be opened, or its file system has no locks.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager

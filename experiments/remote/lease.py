@@ -28,7 +28,7 @@ LEASE_FILE = "lease.json"
 LEASE_S = 60.0
 """How long a lease holds that is not renewed."""
 _RENEWED_S = LEASE_S / 4
-_SETTLED_S = 1.0
+_DECIDED_S = 1.0
 """After this long, two that have taken a lease at the same time see whose it is."""
 
 
@@ -100,7 +100,7 @@ def _take(store: Store, me: Mapping[str, Any]) -> None:
     found = store.get_json(LEASE_FILE)
     if not found or _is_stale(found):
         store.put(LEASE_FILE, _lease(me))
-        time.sleep(_SETTLED_S)
+        time.sleep(_DECIDED_S)
         found = store.get_json(LEASE_FILE)
         if not _is_lost(found, me["owner"]):
             return

@@ -13,14 +13,13 @@ that needs them.
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,7 @@ from experiments.recovery.checkpoints import (
     rename_aside,
     superfluous,
 )
-from experiments.recovery.lock import is_held_by_another
+from experiments.recovery.lock import file_lock, is_held_by_another
 from experiments.recovery.manifests import MANIFEST_FILE, MARKER_FILE, file_sha256, find_damage
 from experiments.recovery.names import BEST_FOLDER, BRANCH_FOLDER, META_FILE, RECORD_FILE, SUMMARY_FILE
 from experiments.remote.lease import LostLeaseError, check_lease, hold_lease
@@ -119,7 +118,7 @@ class Mirror:
             InputError: if the store holds a run but not its record.
             OSError: if the store does not answer.
         """
-        with self._alone():
+        with self._lock_here():
             self._pull(report)
 
     def _pull(self, report: Callable[[str], None]) -> None:
@@ -257,7 +256,7 @@ class Mirror:
             InputError: if it is not there, or damaged.
         """
         target = self.folder / name
-        with self._alone():
+        with self._lock_here():
             if target.is_dir() and not find_damage(target):
                 return target
             damage = self._fetch(name)
@@ -298,7 +297,7 @@ class Mirror:
                 if may_mend:
                     self.store.delete_all(f"{trial}/{name}")  # an upload that was cut: it never was a checkpoint
                 continue
-            done = f"set aside as {self._set_aside(trial, name)}" if may_mend else "left out"
+            done = f"set aside as {self._set_aside_there(trial, name)}" if may_mend else "left out"
             told.append(f"{name} in the store is damaged, {damage}: {done}")
             report(told[-1])
         else:
@@ -382,15 +381,15 @@ class Mirror:
 
     def _set_aside_overtaken(self, trial: str, stored: list[str], report: Callable[[str], None]) -> None:
         """Set aside what this machine has made of the run and another one has not gone on with."""
-        checkpoints = TrialCheckpoints(self.folder / trial)
-        for path in checkpoints.published():
+        for path in TrialCheckpoints(self.folder / trial).published():
             marker = self._read_marker(f"{trial}/{path.name}") if path.name in stored else None
             is_newer = bool(stored) and checkpoint_number(path.name) > checkpoint_number(stored[-1])
             if is_newer or (marker is not None and not self._has(f"{trial}/{path.name}", marker["seal"])):
-                aside = checkpoints.set_aside(path, prefix=OVERTAKEN_PREFIX)
+                aside = rename_aside(path, prefix=OVERTAKEN_PREFIX)
                 report(f"{path.name} here is not what another machine has gone on with: set aside as {aside.name}")
 
-    def _set_aside(self, trial: str, name: str) -> str:
+    def _set_aside_there(self, trial: str, name: str) -> str:
+        """Copy a checkpoint in the store, which cannot rename, to a name that says that it is damaged."""
         names, count = self.store.names(trial), 1
         aside = f"{DAMAGED_PREFIX}{name}"
         while any(n.startswith(f"{aside}/") for n in names):
@@ -419,13 +418,9 @@ class Mirror:
         marker = self.store.get_json(f"{name}/{MARKER_FILE}") or {}
         return marker if {"seal", "pack", "bytes", "sha256", "segments"} <= marker.keys() else None
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _lock_here(self) -> AbstractContextManager[None]:
         """Wait until no other process of this machine brings anything of the run here."""
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
-        with self.folder.with_name(f".{self.folder.name}.lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+        return file_lock(self.folder.with_name(f".{self.folder.name}.lock"))
 
 
 def _needs(name: str, marker: Mapping[str, Any]) -> set[str]:

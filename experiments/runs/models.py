@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.errors import IncompatibleError, InputError
 from common.files import read_json
-from experiments.recovery.checkpoints import DAMAGED_PREFIX, TrialCheckpoints, read_meta
+from experiments.recovery.checkpoints import DAMAGED_PREFIX, TrialCheckpoints, read_meta, rename_aside
 from experiments.recovery.lock import run_lock
 from experiments.recovery.manifests import MANIFEST_FILE, MARKER_FILE, find_damage
 from experiments.recovery.names import BEST_FOLDER, META_FILE, RECORD_FILE, SUMMARY_FILE
@@ -139,7 +139,7 @@ def _set_aside(model: Model) -> str:
     """Rename a damaged checkpoint where that is ours to do; returns what was done, in words."""
     try:
         with run_lock(model.record.folder):
-            aside = TrialCheckpoints(model.checkpoint.parent).set_aside(model.checkpoint)
+            aside = rename_aside(model.checkpoint)
     except (InputError, OSError):
         return "left where it is, and passed over"
     return f"set aside as {aside.name}"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from common.errors import InputError
 from common.files import read_json
-from experiments.recovery.checkpoints import TrialCheckpoints, checkpoint_number, read_meta
+from experiments.recovery.checkpoints import TrialCheckpoints, checkpoint_number, read_meta, rename_aside
 from experiments.recovery.copies import copy_folder, mend_copy
 from experiments.recovery.manifests import find_damage
 from experiments.recovery.names import BEST_FOLDER, META_FILE, STATE_FILE
@@ -33,15 +33,7 @@ def newest_whole(trial: Path, report: Callable[[str], None], *, mirror: Mirror |
     Raises:
         InputError: if the store does not answer.
     """
-    checkpoints = TrialCheckpoints(trial)
-    published = checkpoints.published()
-    newest = checkpoints.newest_valid(report)
-    for path in reversed(published if mirror is not None else []):
-        if path == newest:
-            break
-        if brought_back(path, report, mirror):
-            return path
-    return newest
+    return TrialCheckpoints(trial).newest_whole(report, bring_back=lambda path: brought_back(path, report, mirror))
 
 
 def restore_best(trial: Path, report: Callable[[str], None], *, mirror: Mirror | None = None) -> None:
@@ -61,7 +53,7 @@ def restore_best(trial: Path, report: Callable[[str], None], *, mirror: Mirror |
         damage = find_damage(best)
         if not damage:
             return
-        report(f"{BEST_FOLDER} is damaged, {damage[0]}: set aside as {checkpoints.set_aside(best).name}")
+        report(f"{BEST_FOLDER} is damaged, {damage[0]}: set aside as {rename_aside(best).name}")
     beaten = checkpoint_score(best) if brought_back(best, report, mirror) else None
     own = [path for path in checkpoints.published() if "copied_from" not in read_meta(path)]  # and no other trial's
     left = [(value, path) for path in own if (value := checkpoint_score(path)) is not None]
@@ -191,7 +183,7 @@ def mend_best(folder: Path) -> Path | None:
         The trial's newest whole checkpoint.
     """
     mend_copy(folder / BEST_FOLDER)
-    newest = TrialCheckpoints(folder).newest_valid()
+    newest = TrialCheckpoints(folder).newest_whole()
     if newest is not None:
         keep_best(newest)  # a kill may have come between the two
     return newest

@@ -222,7 +222,7 @@ def apply_exploits(record: SearchRecord, *, mirror: Mirror | None = None) -> Non
     folders = {}
     for exploit in record.exploits[-record.num_pending :]:
         target = folders[exploit.trial_id] = TrialCheckpoints(record.folder / f"trial_{exploit.trial_id}")
-        newest = _newest_undamaged(target)
+        newest = target.newest_whole(None, may_rename=False)  # what was copied, or what it has trained to since
         if newest is None or checkpoint_number(newest.name) < checkpoint_number(exploit.checkpoint):
             source = record.folder / f"trial_{exploit.source}" / exploit.source_checkpoint
             if (damage := find_damage(source)) and not brought_back(source, print, mirror):
@@ -234,11 +234,6 @@ def apply_exploits(record: SearchRecord, *, mirror: Mirror | None = None) -> Non
         record.save()
 
 
-def _newest_undamaged(checkpoints: TrialCheckpoints) -> Path | None:
-    """A trial's newest checkpoint without damage: what was copied, or what it has trained to since."""
-    return next((path for path in reversed(checkpoints.published()) if not find_damage(path)), None)
-
-
 def _are_stored(mirror: Mirror, folders: Collection[TrialCheckpoints]) -> bool:
     """Bring what was decided into the store, then the copies; whether the store has taken them.
 
@@ -246,8 +241,9 @@ def _are_stored(mirror: Mirror, folders: Collection[TrialCheckpoints]) -> bool:
     """
     try:
         mirror.push_files()
-        for path in filter(None, map(_newest_undamaged, folders)):
-            mirror.push_checkpoint(path)
+        for checkpoints in folders:
+            if (newest := checkpoints.newest_whole(None, may_rename=False)) is not None:
+                mirror.push_checkpoint(newest)
     except OSError as error:  # the next comparison, or the next start, tries again
         print(f"not brought to the store ({first_line(error)}); training goes on", file=sys.stderr, flush=True)
         return False

@@ -85,7 +85,7 @@ class RunConfig:
     """Target: finished replica episodes over the whole life of the run. It can be raised later."""
     checkpoint_interval: int = Field(default=10, gt=0)
     """Episodes between two checkpoints that are due."""
-    checkpoint_interval_s: float = Field(default=3.0, ge=0)
+    checkpoint_interval_s: float = Field(default=5.0, ge=0)
     """Seconds between two checkpoints, at least: one that is due sooner is passed over, unless it is the best, the last
     or a search's. What is trained and evaluated does not depend on it. 0: every one that is due is taken."""
     keep: int = Field(default=5, gt=0)

@@ -186,9 +186,8 @@ def _newest_of(model: Model) -> Model:
     if model.which == "named":
         return model
     for trial in sorted(model.record.folder.glob("trial_*")):
-        for path in reversed(TrialCheckpoints(trial).published()):
-            if not find_damage(path):
-                return replace(model, checkpoint=path, which="latest")
+        if (newest := TrialCheckpoints(trial).newest_whole(None, may_rename=False)) is not None:
+            return replace(model, checkpoint=newest, which="latest")
     return model
 
 

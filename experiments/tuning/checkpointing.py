@@ -239,7 +239,7 @@ class CheckpointedRun(SnapshotAlgorithm):
                 are gone.
         """
         self.finish_saving()
-        newest = self._checkpoints.newest_valid() if self._checkpoints is not None else None
+        newest = self._checkpoints.newest_whole() if self._checkpoints is not None else None
         if newest is not None:
             self.load_checkpoint(str(newest))
         elif self._resume_from is not None:

@@ -55,7 +55,7 @@ class Machine:
         return told
 
     def newest(self):
-        path = self.checkpoints.newest_valid()
+        path = self.checkpoints.newest_whole()
         return int((path / "weights").read_text().split()[-1]) if path else None
 
 

@@ -114,7 +114,7 @@ class Trial:
 
     def start(self, logger):
         logger.log_trial_start(self)
-        newest = self.checkpoints.newest_valid()
+        newest = self.checkpoints.newest_whole()
         state = json.loads((newest / "run_state.json").read_text()) if newest else {}
         self.iteration, self.best = state.get("iteration", 0), state.get("best")
         self.weights = state.get("weights", 0.0)

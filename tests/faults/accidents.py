@@ -167,7 +167,7 @@ def carried_on_by_tune(folder: Path, reference: Path) -> str:
     return str(differences(folder, reference) or "")
 
 
-def killed_alone(folder: Path, reference: Path) -> str:
+def killed_by_itself(folder: Path, reference: Path) -> str:
     """Kill the command's own process, and none of those that it has started; empty where they end too."""
     with Started(folder, *WORDS) as started:
         started.wait_for_episodes(32)

@@ -58,7 +58,7 @@ def other_accidents(place: Path, reference: Path, interrupted: Path) -> dict[str
             signal.SIGTERM, place / "everyone", reference, everyone=True
         ),
         "SIGKILL, then plain Tune": lambda: accidents.carried_on_by_tune(place / "plain", reference),
-        "SIGKILL to the command alone": lambda: accidents.killed_alone(place / "alone", reference),
+        "SIGKILL to the command alone": lambda: accidents.killed_by_itself(place / "alone", reference),
         "SIGINT twice": lambda: accidents.stopped_at_once(place / "twice", reference),
         "two writers": lambda: accidents.written_by_two(place / "two", reference),
         "dead env runners": lambda: accidents.with_dead_workers(place / "runners", "TeamEnvRunner", accidents.SCALED),

@@ -64,7 +64,7 @@ def test_plain_tune_carries_on_exactly(campaign, tmp_path):
 
 @pytest.mark.faults
 def test_processes_of_a_command_that_is_killed_end_too(campaign, tmp_path):
-    assert accidents.killed_alone(tmp_path / "run", campaign.reference("qmix")) == ""
+    assert accidents.killed_by_itself(tmp_path / "run", campaign.reference("qmix")) == ""
 
 
 @pytest.mark.faults

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from experiments.recovery import checkpoints as checkpoints_module
-from experiments.recovery.checkpoints import TrialCheckpoints
+from experiments.recovery.checkpoints import TrialCheckpoints, rename_aside
 from experiments.recovery.manifests import MARKER_FILE, find_damage
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -46,7 +46,7 @@ def numbers(checkpoints):
 def test_checkpoints_beyond_six_digits_go_on_by_number(checkpoints):
     for number in (999_998, 999_999, 1_000_000):
         checkpoints.publish(fill(str(number)), path=checkpoints.folder / f"checkpoint_{number:06d}")
-    assert names(checkpoints.published())[-1] == checkpoints.newest_valid().name == "checkpoint_1000000"
+    assert names(checkpoints.published())[-1] == checkpoints.newest_whole().name == "checkpoint_1000000"
     assert checkpoints.publish(fill()).name == "checkpoint_1000001"
     assert names(checkpoints.prune(2)) == ["checkpoint_999998", "checkpoint_999999"]
     assert names(checkpoints.published()) == ["checkpoint_1000000", "checkpoint_1000001"]
@@ -58,7 +58,7 @@ def test_checkpoints_beyond_six_digits_go_on_by_number(checkpoints):
 def test_published_checkpoint_is_whole_and_numbered(full):
     assert names(full.published()) == [f"checkpoint_{i:06d}" for i in range(4)]
     assert all(find_damage(path) == [] for path in full.published())
-    assert (full.newest_valid() / "state").read_text() == "3"
+    assert (full.newest_whole() / "state").read_text() == "3"
     assert sorted(names(full.folder.iterdir())) == sorted(names(full.folder.glob("checkpoint_*"))), (
         "nothing is left beside them"
     )
@@ -85,7 +85,7 @@ def test_publishing_that_fails_leaves_what_was_there(full, monkeypatch, moment, 
         with pytest.raises(type(error)):
             full.publish(write)
     assert sorted(names(full.folder.iterdir())) == names(full.published())
-    assert full.newest_valid().name == "checkpoint_000003"
+    assert full.newest_whole().name == "checkpoint_000003"
     assert full.publish(fill()).name == "checkpoint_000004", "the next one succeeds"
 
 
@@ -113,7 +113,7 @@ def test_leftovers_of_a_kill_are_neither_listed_nor_kept(full):
     deleting = full.folder / ".publishing-deleting-checkpoint_000000"
     deleting.mkdir()
     assert numbers(full) == [0, 1, 2, 3]
-    assert full.newest_valid().name == "checkpoint_000003"
+    assert full.newest_whole().name == "checkpoint_000003"
     full.publish(fill())
     assert not staged.exists()
     assert not deleting.exists()
@@ -164,7 +164,7 @@ def test_damaged_ones_are_set_aside_until_one_is_whole(full):
     (newest / "more").write_text("x")
     os.truncate(before / "state", 0)
     lines = []
-    assert full.newest_valid(lines.append).name == "checkpoint_000001"
+    assert full.newest_whole(lines.append).name == "checkpoint_000001"
     assert names(full.damaged()) == ["damaged-checkpoint_000002", "damaged-checkpoint_000003"]
     assert lines == [
         "checkpoint checkpoint_000003 is damaged, part/weights: is missing (and 1 more): "
@@ -175,33 +175,59 @@ def test_damaged_ones_are_set_aside_until_one_is_whole(full):
     assert (full.folder / "damaged-checkpoint_000003" / "more").read_text() == "x", "nothing is deleted"
 
 
-def test_none_is_valid_where_all_are_damaged(full):
+def test_none_is_whole_where_all_are_damaged(full):
     for path in full.published():
         (path / MARKER_FILE).unlink()
-    assert full.newest_valid(lambda line: None) is None
+    assert full.newest_whole(lambda line: None) is None
     assert len(full.damaged()) == 4
     assert full.published() == []
+
+
+def test_damaged_ones_of_somebody_who_writes_to_them_are_passed_over_and_stay(full):
+    before = full.published()
+    (before[-1] / MARKER_FILE).unlink()
+    lines = []
+    assert full.newest_whole(lines.append, may_rename=False) == before[-2]
+    assert full.newest_whole(None, may_rename=False) == before[-2]
+    assert full.published() == before
+    assert [line.rsplit(": ", 1)[1] for line in lines] == ["passed over"]
+
+
+def test_damaged_one_that_can_be_brought_back_is_the_newest(full, tmp_path):
+    newest, asked = full.published()[-1], []
+    copy = shutil.copytree(newest, tmp_path / "elsewhere")
+    for path in full.published()[-2:]:
+        (path / MARKER_FILE).unlink()
+
+    def bring_back(path):
+        asked.append(path)
+        return bool(path == newest and shutil.copytree(copy, path))
+
+    assert full.newest_whole(lambda line: None, bring_back=bring_back) == newest
+    assert asked == [newest], "older ones are not asked for"
+    assert names(full.damaged()) == ["damaged-checkpoint_000002", "damaged-checkpoint_000003"]
+    assert full.newest_whole(lambda line: None, bring_back=lambda path: False) == newest
 
 
 def test_numbers_are_never_used_twice(full):
     for _ in range(2):
         newest = full.published()[-1]
         shutil.rmtree(newest / "part")
-        full.newest_valid(lambda line: None)
+        full.newest_whole(lambda line: None)
     assert names(full.damaged()) == ["damaged-checkpoint_000002", "damaged-checkpoint_000003"]
     assert full.publish(fill()).name == "checkpoint_000004"
 
 
 def test_two_damaged_ones_of_one_name_both_stay(full):
     path = full.published()[0]
-    first = full.set_aside(path)
+    first = rename_aside(path)
     shutil.copytree(first, path)
-    assert full.set_aside(path).name == "damaged-checkpoint_000000-2"
+    assert rename_aside(path).name == "damaged-checkpoint_000000-2"
     assert len(full.damaged()) == 2
 
 
 def test_empty_or_missing_folder_has_none(checkpoints):
-    assert (checkpoints.published(), checkpoints.damaged(), checkpoints.newest_valid()) == ([], [], None)
+    assert (checkpoints.published(), checkpoints.damaged(), checkpoints.newest_whole()) == ([], [], None)
     assert checkpoints.next_path().name == "checkpoint_000000"
 
 

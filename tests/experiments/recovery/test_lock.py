@@ -5,11 +5,12 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
 from common.errors import InputError
-from experiments.recovery.lock import LOCK_FILE, is_held_by_another, run_lock
+from experiments.recovery.lock import LOCK_FILE, file_lock, is_held_by_another, run_lock
 
 ROOT = Path(__file__).resolve().parents[3]
 HOLDER = """
@@ -100,3 +101,19 @@ def test_who_holds_a_folder_is_told_from_who_has_died(holder):
     assert not is_held_by_another(folder / "nowhere")
     (folder / LOCK_FILE).write_text(f'{{"pid": {os.getppid()}}}')
     assert not is_held_by_another(folder), "a process of that number lives, and holds nothing"
+
+
+def test_file_lock_waits_for_who_holds_it(tmp_path):
+    path, done = tmp_path / "new" / "lock", []
+
+    def second():
+        with file_lock(path):
+            done.append("second")
+
+    with file_lock(path):
+        waiting = Thread(target=second)
+        waiting.start()
+        waiting.join(0.2)
+        done.append("first")
+    waiting.join()
+    assert done == ["first", "second"]

@@ -129,8 +129,8 @@ def test_what_cannot_be_read_now_is_neither_damaged_nor_set_aside(sealed, monkey
     with monkeypatch.context() as patch:
         patch.setattr(manifests, place, unread)
         with pytest.raises(OSError, match=re.escape(os.strerror(code))):
-            TrialCheckpoints(sealed.parent).newest_valid()
-    assert TrialCheckpoints(sealed.parent).newest_valid() == sealed
+            TrialCheckpoints(sealed.parent).newest_whole()
+    assert TrialCheckpoints(sealed.parent).newest_whole() == sealed
 
 
 @pytest.fixture

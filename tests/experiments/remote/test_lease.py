@@ -20,7 +20,7 @@ OTHER = {"owner": "x", "host": "elsewhere", "pid": 7}
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(lease_module, "_SETTLED_S", 0.0)
+    monkeypatch.setattr(lease_module, "_DECIDED_S", 0.0)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from experiments.tuning import resume, session, training
 @pytest.fixture
 def config(tmp_path, monkeypatch):
     monkeypatch.setenv("TRADING_FLOOR_WORK", str(tmp_path / "work"))
-    monkeypatch.setattr(lease_module, "_SETTLED_S", 0.0)
+    monkeypatch.setattr(lease_module, "_DECIDED_S", 0.0)
     return replace(config_of("qmix"), storage=f"file://{tmp_path}/store", name="dow")
 
 

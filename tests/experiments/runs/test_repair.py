@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from experiments.recovery.checkpoints import TrialCheckpoints
+from experiments.recovery.checkpoints import TrialCheckpoints, rename_aside
 from experiments.recovery.copies import copy_folder
 from experiments.recovery.manifests import find_damage
 from experiments.runs.repair import restore_best, score_to_beat
@@ -85,12 +85,12 @@ def test_trial_without_a_score_has_no_best(tmp_path):
 
 def test_score_of_a_checkpoint_that_is_gone_does_not_hide_later_ones(trial):
     assert score_to_beat(trial, 3.0) == 3.0
-    TrialCheckpoints(trial).set_aside(trial / "best_checkpoint")
+    rename_aside(trial / "best_checkpoint")
     assert score_to_beat(trial, 3.0) == 3.0, "its original is still there"
-    TrialCheckpoints(trial).set_aside(trial / "checkpoint_000001")
+    rename_aside(trial / "checkpoint_000001")
     assert score_to_beat(trial, 3.0) == 2.0
     for path in TrialCheckpoints(trial).published():
-        TrialCheckpoints(trial).set_aside(path)
+        rename_aside(path)
     assert score_to_beat(trial, 3.0) is None
 
 
