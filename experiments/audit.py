@@ -12,10 +12,9 @@ from pydantic.dataclasses import dataclass
 import experiments.interrupts  # noqa: F401  before what takes seconds to import
 from common.strict import STRICT
 from envs.audit import AuditResult, AuditRow, audit_books, audit_lookahead
-from envs.bars import DataConfig
-from envs.floor import FloorConfig
-from envs.mandates import DeskConfig
-from envs.market import Market, build_floor, build_market
+from envs.floor import build_floor
+from envs.market import Market, build_market
+from envs.settings import DataConfig, DeskConfig, FloorConfig
 from experiments.backtesting.words import fill_in_words
 from experiments.command_line import DONE, FAILED, check_json_flag, main, write_json_flag
 from experiments.reporting.tables import checks_table, pairs_table, show

@@ -14,8 +14,7 @@ import experiments.interrupts  # noqa: F401  before what takes seconds to import
 from common.errors import InputError
 from common.files import check_folder_writable
 from common.strict import STRICT
-from envs.bars import DataConfig
-from envs.trading import MOST_CAPITAL_USD
+from envs.settings import MOST_CAPITAL_USD, DataConfig
 from experiments.backtesting.compare import backtest_models, print_backtest, write_backtest
 from experiments.backtesting.results_folders import results_folder
 from experiments.command_line import check_json_flag, main, write_json_flag

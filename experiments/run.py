@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 import experiments.interrupts  # noqa: F401  before what takes seconds to import
-from envs.market import build_floor, build_market
+from envs.floor import build_floor
+from envs.market import build_market
 from experiments.backtesting.results_folders import OWN
 from experiments.command_line import DONE, check_json_flag, write_json_flag
 from experiments.remote.addresses import check_storage

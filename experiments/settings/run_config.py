@@ -24,10 +24,7 @@ from algos.sac.config import SACSettings, TQCSettings
 from algos.scaling import ScalingSettings
 from common.errors import InputError, nearest
 from common.strict import STRICT
-from envs.bars import DataConfig
-from envs.floor import FloorConfig
-from envs.mandates import DeskConfig
-from envs.market import FloorSpec
+from envs.settings import DataConfig, DeskConfig, FloorConfig, FloorSpec
 from experiments.recovery.names import RECORD_FILE
 from experiments.remote.addresses import mirror_of, place_of, pulled, working_folder
 from experiments.remote.mirror import Mirror

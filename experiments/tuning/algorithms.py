@@ -30,7 +30,8 @@ from algos.qmix.algorithm import IQLConfig, QMIXConfig, VDNConfig
 from algos.runner import TeamEnvRunner
 from algos.sac.config import SoftActorCriticSettings
 from common.errors import IncompatibleError, InputError
-from envs.market import Market, build_floor, build_market, spec_to_json
+from envs.floor import build_floor
+from envs.market import Market, build_market, spec_to_json
 from envs.rllib import register
 from experiments.settings.algorithm_names import ONLY_CONTINUOUS, ONLY_ON_TEAM_PATH, SECTION_OF_ALGO
 from experiments.settings.run_config import RunConfig, floor_spec

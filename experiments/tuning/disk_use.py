@@ -17,7 +17,8 @@ from algos.replay_files import segment_steps
 from algos.runner import TEAM_MODULE
 from algos.windows import with_windows
 from common.errors import InputError
-from envs.market import Market, build_floor
+from envs.floor import build_floor
+from envs.market import Market
 from experiments.recovery.checkpoints import PREFIX
 from experiments.recovery.names import BEST_FOLDER
 from experiments.settings.algorithm_names import ON_POLICY, ONLY_CONTINUOUS, SECTION_OF_ALGO
