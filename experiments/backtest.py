@@ -10,12 +10,11 @@ from typing import Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-import experiments.interrupts  # noqa: F401  before what takes seconds to import
+import experiments.interrupts  # before what takes seconds to import
 from common.errors import InputError
 from common.files import check_folder_writable
 from common.strict import STRICT
 from envs.settings import MOST_CAPITAL_USD, DataConfig
-from experiments.backtesting.compare import backtest_models, print_backtest, write_backtest
 from experiments.backtesting.results_folders import results_folder
 from experiments.command_line import check_json_flag, main, write_json_flag
 from experiments.runs.folders import check_results_folder
@@ -67,7 +66,9 @@ def run(argv: Sequence[str]) -> int:
     check_folder_writable(out, setting="--out")
     check_results_folder(out, setting="--out")
 
-    from algos.policy import load_policy  # only now: torch and RLlib take seconds to import
+    with experiments.interrupts.leaving_at_once():  # only now: torch and RLlib take seconds to import
+        from algos.policy import load_policy
+        from experiments.backtesting.compare import backtest_models, print_backtest, write_backtest
 
     backtest = backtest_models(models, load=load_policy, **asked)
     summary = write_backtest(backtest, out)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-import experiments.interrupts  # noqa: F401  before what takes seconds to import
+import experiments.interrupts  # before what takes seconds to import
 from common.errors import InputError, nearest
 from common.strict import STRICT
 from experiments.command_line import DONE, check_json_flag, write_json_flag
@@ -90,7 +90,8 @@ def _measure(config: BenchConfig) -> list[dict[str, Any]]:
 
 
 def _require(device: str) -> None:
-    import torch
+    with experiments.interrupts.leaving_at_once():  # only now: torch takes seconds to import
+        import torch
 
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: torch sees no GPU on this machine; leave the flag out")

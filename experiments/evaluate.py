@@ -7,25 +7,24 @@ import sys
 from collections.abc import Sequence
 from dataclasses import field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-import experiments.interrupts  # noqa: F401  before what takes seconds to import
+import experiments.interrupts  # before what takes seconds to import
 from common.errors import InputError
 from common.files import check_folder_writable
 from common.strict import STRICT
-from envs.market import build_market
 from experiments.command_line import DONE, INTERRUPTED, check_json_flag, main, write_json_flag
-from experiments.evaluation.folds import walk_forward
-from experiments.evaluation.report import print_evaluation, write_evaluation
-from experiments.evaluation.results import STRATEGY, evaluated, stitched
-from experiments.evaluation.runs import Job, equity_table, jobs, run_jobs, trial_sharpes
 from experiments.remote.store import is_remote
 from experiments.settings.algorithm_flags import scan_algo_flags
 from experiments.settings.arguments import parse_flags, print_help, scan_flags
 from experiments.settings.fields import settings_of
 from experiments.settings.run_config import ALIASES, MOST_SEED, RunConfig, floor_spec, parse_run, run_name
+
+if TYPE_CHECKING:
+    from experiments.evaluation.runs import Job
 
 SET_HERE = (
     "resume", "load_model", "branch_from", "skip_training", "data.validation_start", "data.test_start", "data.end"
@@ -82,6 +81,12 @@ def run(argv: Sequence[str]) -> int:
     own, asked = split_words(argv)
     walk = parse_flags(WalkConfig, scan_flags(WalkConfig, own), base={})
     config, folder = _check(walk, asked)
+    with experiments.interrupts.leaving_at_once():  # only now: torch and RLlib take seconds to import
+        from envs.market import build_market
+        from experiments.evaluation.folds import walk_forward
+        from experiments.evaluation.report import print_evaluation, write_evaluation
+        from experiments.evaluation.results import STRATEGY, evaluated, stitched
+        from experiments.evaluation.runs import equity_table, jobs, run_jobs, trial_sharpes
     market = build_market(floor_spec(config))
     folds = walk_forward(
         market.bars,
@@ -149,6 +154,9 @@ def _words_of_runs(asked: Sequence[str]) -> list[str]:
 
 
 def _baselines(job: Job) -> list[str]:
+    from experiments.evaluation.results import STRATEGY
+    from experiments.evaluation.runs import equity_table
+
     return [name for name in dict.fromkeys(equity_table(job)["series"]) if name != STRATEGY]
 
 

@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import experiments.interrupts  # noqa: F401  before what takes seconds to import
-from envs.floor import build_floor
-from envs.market import build_market
+import experiments.interrupts  # before what takes seconds to import
 from experiments.backtesting.results_folders import OWN
 from experiments.command_line import DONE, check_json_flag, write_json_flag
 from experiments.remote.addresses import check_storage
@@ -16,7 +14,6 @@ from experiments.remote.store import absolute
 from experiments.runs.folders import check_folder
 from experiments.settings.fields import value_of
 from experiments.settings.run_config import RunConfig, floor_spec, parse_run, run_folder, run_mirror
-from experiments.tuning.ending import backtest_run, finish_in_store, repeat_backtest
 
 
 def run(argv: Sequence[str]) -> int:
@@ -24,6 +21,8 @@ def run(argv: Sequence[str]) -> int:
     config, by_hand = parse_run(argv)
     check_json_flag(config.json)
     if config.skip_training:
+        from experiments.tuning.ending import backtest_run  # only now: torch takes seconds to import
+
         source = str(by_hand.get("load_model") or run_folder(config))
         result = backtest_run(source, capital=by_hand.get("floor.capital"), is_alone=True)
         write_json_flag(config.json, {"backtest": result})
@@ -40,8 +39,11 @@ def _train(config: RunConfig, by_hand: dict[str, Any]) -> int:
     """Train, carry on or search, unless all that is asked for is there; returns the exit code."""
     check_folder(run_folder(config), is_moved_aside=config.resume == "never")
     config = _with_absolute_paths(config, by_hand)
-    from experiments.tuning import resume
-    from experiments.tuning.algorithms import check_algorithm
+    with experiments.interrupts.leaving_at_once():  # only now: torch and RLlib take seconds to import
+        from envs.floor import build_floor
+        from envs.market import build_market
+        from experiments.tuning import resume
+        from experiments.tuning.algorithms import check_algorithm
 
     if resume.is_known(config):
         resume.check_changes(config, by_hand)
@@ -72,6 +74,7 @@ def _say_complete(config: RunConfig, by_hand: Mapping[str, Any]) -> int:
         InputError: if something else is asked for that only more episodes could use.
     """
     from experiments.tuning.algorithms import replicas
+    from experiments.tuning.ending import backtest_run, finish_in_store, repeat_backtest
     from experiments.tuning.monitor import read_summary
     from experiments.tuning.resume import check_of_use
 

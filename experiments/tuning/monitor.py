@@ -15,7 +15,7 @@ from typing import Any
 
 from ray.tune import Callback
 
-from algos.replay_files import FOLDER as REPLAY_FOLDER
+from algos.replay_settings import REPLAY_FOLDER
 from common.disk import fill_folder, to_disk
 from common.errors import InputError
 from common.files import read_json, write_json
