@@ -14,7 +14,8 @@ from common.strict import STRICT
 from envs.settings import DataConfig, DeskConfig, FloorConfig
 from experiments.command_line import DONE, FAILED, check_json_flag, main, write_json_flag
 from experiments.reporting.tables import checks_table, pairs_table, show
-from experiments.settings.arguments import parse_flags, print_help, scan_flags
+from experiments.settings.arguments import parse_flags, scan_flags
+from experiments.settings.help import asks_for_help, print_help
 from experiments.settings.layers import merge
 from experiments.settings.run_config import ALIASES, MOST_SEED, RunConfig, floor_spec, read_config_file, read_preset
 
@@ -98,8 +99,8 @@ def run(argv: Sequence[str]) -> int:
     Raises:
         InputError: if prices or settings cannot be used.
     """
-    if any(word in ("-h", "--help") for word in argv):
-        print_help(AuditConfig, prog="experiments/audit.py", description=__doc__ or "")
+    if asks_for_help(argv):
+        print_help(AuditConfig, argv, prog="experiments/audit.py", description=__doc__ or "")
         return DONE
     config = parse_audit(argv)
     check_json_flag(config.json)

@@ -19,8 +19,9 @@ from experiments.backtesting.results_folders import results_folder
 from experiments.command_line import check_json_flag, main, write_json_flag
 from experiments.runs.folders import check_results_folder
 from experiments.runs.models import find_models
-from experiments.settings.arguments import parse_flags, print_help, scan_flags
+from experiments.settings.arguments import parse_flags, scan_flags
 from experiments.settings.fields import value_of
+from experiments.settings.help import asks_for_help, print_help
 from experiments.settings.layers import nested
 
 
@@ -49,8 +50,8 @@ def run(argv: Sequence[str]) -> int:
     Raises:
         InputError: if a model, the prices or the output folder cannot be used.
     """
-    if any(word in ("-h", "--help") for word in argv):
-        print_help(BacktestConfig, prog="experiments/backtest.py", description=__doc__ or "")
+    if asks_for_help(argv):
+        print_help(BacktestConfig, argv, prog="experiments/backtest.py", description=__doc__ or "")
         return 0
     flags = scan_flags(BacktestConfig, argv)
     config = parse_flags(BacktestConfig, flags, base={})

@@ -16,7 +16,8 @@ from common.errors import InputError, nearest
 from common.strict import STRICT
 from experiments.command_line import DONE, check_json_flag, write_json_flag
 from experiments.reporting.tables import rows_table, show
-from experiments.settings.arguments import parse_flags, print_help, scan_flags
+from experiments.settings.arguments import parse_flags, scan_flags
+from experiments.settings.help import asks_for_help, print_help
 
 SUBJECTS = ("floor", "games", "sampling", "training", "checkpoint")
 
@@ -43,8 +44,8 @@ class BenchConfig:
 def run(argv: Sequence[str]) -> int:
     """Measure one subject and print its rows."""
     words = list(argv)
-    if any(word in ("-h", "--help") for word in words):
-        print_help(BenchConfig, prog="experiments/bench.py", description=f"Usage: bench.py {'|'.join(SUBJECTS)}")
+    if asks_for_help(words):
+        print_help(BenchConfig, words, prog="experiments/bench.py", description=f"Usage: bench.py {'|'.join(SUBJECTS)}")
         return DONE
     if words and not words[0].startswith("-"):
         if words[0] not in SUBJECTS:

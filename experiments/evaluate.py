@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,9 +18,18 @@ from common.strict import STRICT
 from experiments.command_line import DONE, INTERRUPTED, check_json_flag, main, write_json_flag
 from experiments.remote.store import is_remote
 from experiments.settings.algorithm_flags import scan_algo_flags
-from experiments.settings.arguments import parse_flags, print_help, scan_flags
+from experiments.settings.arguments import parse_flags, scan_flags
 from experiments.settings.fields import settings_of
-from experiments.settings.run_config import ALIASES, MOST_SEED, RunConfig, floor_spec, parse_run, run_name
+from experiments.settings.help import asks_for_help
+from experiments.settings.run_config import (
+    ALIASES,
+    MOST_SEED,
+    RunConfig,
+    floor_spec,
+    parse_run,
+    print_run_help,
+    run_name,
+)
 
 if TYPE_CHECKING:
     from experiments.evaluation.runs import Job
@@ -48,14 +56,6 @@ class WalkConfig:
     """Runs at once."""
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class EvaluateConfig:
-    """Everything that can be asked for, for the help."""
-
-    walk: WalkConfig = field(default_factory=WalkConfig)
-    run: RunConfig = field(default_factory=RunConfig)
-
-
 def split_words(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     """Tell the words of the walk from those of its runs."""
     own: list[str] = []
@@ -75,8 +75,8 @@ def run(argv: Sequence[str]) -> int:
     Raises:
         InputError: if a setting cannot be used.
     """
-    if any(word in ("-h", "--help") for word in argv):
-        print_help(EvaluateConfig, prog="experiments/evaluate.py", description=__doc__ or "")
+    if asks_for_help(argv):
+        print_run_help(argv, prog="experiments/evaluate.py", description=__doc__ or "", own=WalkConfig)
         return DONE
     own, asked = split_words(argv)
     walk = parse_flags(WalkConfig, scan_flags(WalkConfig, own), base={})

@@ -11,7 +11,7 @@ from common.files import check_folder_writable
 from experiments.command_line import DONE, check_json_flag, main, write_json_flag
 from experiments.reporting.tables import rows_table, show
 from experiments.scoring.settings import ScoreConfig, parse_score
-from experiments.settings.arguments import print_help
+from experiments.settings.help import asks_for_help, print_help
 
 if TYPE_CHECKING:
     from experiments.scoring.results import Scored
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 def run(argv: Sequence[str]) -> int:
     """Train each seed, value it, and show what it reached beside the best; or do so for every row of the table."""
-    if any(word in ("-h", "--help") for word in argv):
-        print_help(ScoreConfig, prog="experiments/score.py", description=ScoreConfig.__doc__ or "")
+    if asks_for_help(argv):
+        print_help(ScoreConfig, argv, prog="experiments/score.py", description=ScoreConfig.__doc__ or "")
         return DONE
     config = parse_score(argv)
     check_json_flag(config.json)

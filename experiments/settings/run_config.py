@@ -31,10 +31,11 @@ from experiments.remote.mirror import Mirror
 from experiments.remote.store import absolute
 from experiments.runs.folders import check_name, has_begun
 from experiments.runs.record import find_run_folder, name_of_run, read_run_record
-from experiments.settings.algorithm_flags import check_network, scan_algo_flags
+from experiments.settings.algorithm_flags import OF_ALGO, check_network, scan_algo_flags
 from experiments.settings.algorithm_names import RUNNER_OF_ALGO, SECTION_OF_ALGO, AlgoName
-from experiments.settings.arguments import build_settings, dump_settings, parse_flags, print_help
+from experiments.settings.arguments import build_settings, dump_settings, parse_flags
 from experiments.settings.fields import settings_of, value_of
+from experiments.settings.help import asks_for_help, print_help
 from experiments.settings.layers import check_keys, flatten, merge, read_yaml
 from experiments.settings.metric_names import check_metric_name
 
@@ -45,8 +46,14 @@ MOST_SEED = 2**31 - 1
 """Some of the generators that are seeded take 32 bits, and workers count on from the run's own seed."""
 MOST_EPISODES = 10**12
 
-ALIASES = {"capital": "floor.capital"}
+ALIASES = {"capital": "floor.capital", "gpu": "scaling.num_gpus_per_learner"}
 """Flat names of nested settings."""
+MAIN_SETTINGS = (
+    "name", "storage", "preset", "config", "algo", "qmix.network", "episodes", "data.path", "floor.capital", "seed",
+    "resume", "load_model", "branch_from", "skip_training", "checkpoint_interval", "evaluation_interval", "keep",
+    "search.num_trials", "scaling.num_env_runners", "scaling.num_gpus_per_learner", "json",
+)  # fmt: skip
+"""Settings that ``--help`` shows; the others it names by their groups."""
 SCHEDULER_OF = dict.fromkeys(("search.grace_episodes", "search.reduction_factor"), "asha") | dict.fromkeys(
     ("search.perturbation_interval", "search.quantile_fraction", "search.resample_probability"), "pbt"
 )
@@ -209,8 +216,8 @@ def parse_run(argv: Sequence[str], *, prog: str = "experiments/run.py") -> tuple
         InputError: one line for the first mistake.
         SystemExit: code 0 after ``--help``.
     """
-    if any(word in ("-h", "--help") for word in argv):
-        print_help(RunConfig, prog=prog, description=_DESCRIPTION)
+    if asks_for_help(argv):
+        print_run_help(argv, prog=prog, description=_DESCRIPTION)
         raise SystemExit(0)
     flags = scan_algo_flags(RunConfig, argv, RunConfig.algo, aliases=ALIASES)
     asked = {name: words[0] for name, words in flags.items() if words[0] != "None"}
@@ -230,6 +237,12 @@ def parse_run(argv: Sequence[str], *, prog: str = "experiments/run.py") -> tuple
     by_hand = {name: value_of(config, name) for name in (*flatten(by_file, settings_of(RunConfig)), *flags)}
     check_combination(config, flags)
     return config, by_hand
+
+
+def print_run_help(argv: Sequence[str], *, prog: str, description: str, own: type | None = None) -> None:
+    """Print what can be set for a run (see ``print_help``)."""
+    aliases = ALIASES | {name: f"{SECTION_OF_ALGO[RunConfig.algo]}.{name}" for name in OF_ALGO}
+    print_help(RunConfig, argv, prog=prog, description=description, main=MAIN_SETTINGS, aliases=aliases, own=own)
 
 
 def check_combination(config: RunConfig, by_flag: Collection[str]) -> None:
@@ -402,7 +415,6 @@ def _starts_from_other(asked: Mapping[str, str], recorded: Mapping[str, Any]) ->
 
 _DESCRIPTION = (
     "Train a desk of agents, evaluate it on the validation split, backtest it on the test split. "
-    "The same command run again carries on. --capital is short for --floor.capital, and "
-    "--network for that of the algorithm's group, as in --qmix.network. "
+    "The same command run again carries on. --network is that of the chosen algorithm's group, as in --qmix.network. "
     "Layers, the later wins: defaults, --preset, the run folder's config.json, --config, flags."
 )
