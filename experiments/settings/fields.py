@@ -15,6 +15,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 _NEAR = 0.65
 """Likeness above which a name is offered as a guess: below it are words that share letters by chance."""
+_OF_LEAF = 0.92
+"""What likeness to the last part of a dotted name counts: a flat name that is as near comes first."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +86,7 @@ def nearest_setting(name: str, known: Iterable[str]) -> str:
     best, meant = _NEAR, ""
     for item in known:
         leaf = item.rpartition(".")[2]
-        likeness = max(_likeness(name, item), 0.0 if "." in name else _likeness(name, leaf))
+        likeness = max(_likeness(name, item), 0.0 if "." in name else _OF_LEAF * _likeness(name, leaf))
         if likeness > best:
             best, meant = likeness, f" (did you mean {item!r}?)"
     return meant
@@ -92,11 +94,10 @@ def nearest_setting(name: str, known: Iterable[str]) -> str:
 
 def _likeness(name: str, other: str) -> float:
     """How near two names are, 0 to 1: by their least like word where they have as many words."""
-    words, others = (re.split("[.-]", canonical(item).replace("_", "-").lower()) for item in (name, other))
-    pairs = (
-        list(zip(words, others, strict=True)) if len(words) == len(others) else [("-".join(words), "-".join(others))]
-    )
-    return min(difflib.SequenceMatcher(None, *pair).ratio() for pair in pairs)
+    words, others = (re.split("[._]", canonical(item).lower()) for item in (name, other))
+    if len(words) != len(others):
+        words, others = ["_".join(words)], ["_".join(others)]
+    return min(difflib.SequenceMatcher(None, *pair).ratio() for pair in zip(words, others, strict=True))
 
 
 def canonical(name: str) -> str:

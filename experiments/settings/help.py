@@ -1,4 +1,4 @@
-"""``--help``: the flags that matter and the groups, one group whole, or everything; plain text as wide as the screen."""
+"""``--help``: the flags that matter and the groups, one group, or everything; plain text as wide as the screen."""
 
 from __future__ import annotations
 
@@ -49,31 +49,23 @@ def print_help(
     settings, groups = settings_of(cls), groups_of(cls)
     short = {name: alias for alias, name in (aliases or {}).items()}
     asked = _asked(argv)
+    named = asked if asked in (None, _ALL) else _named(asked, [*groups, *settings], short)
     print(f"usage: {prog} [--name value ...]\n\n{_wrapped(' '.join(description.split()))}\n")
-    if asked is None:
-        if own is not None:
-            _print_flags(settings_of(own).values(), {})
+    if own is not None and named in (None, _ALL):
+        _print_flags(settings_of(own).values(), short)
+    if named is None:
         _print_flags([item for name, item in settings.items() if (name in main if main else "." not in name)], short)
         if groups:
             print("\ngroups, each with flags of its own (--help GROUP shows them):")
             for name, group in groups.items():
-                print(_row(name, _first_sentence(group)))
-        if groups or main:
+                print(_row(name, _first_paragraph(group)))
             print(f"\n--help {_ALL} shows every flag.")
-    elif asked == _ALL:
-        if own is not None:
-            _print_flags(settings_of(own).values(), {})
+    elif named == _ALL:
         _print_flags(settings.values(), short)
     else:
-        known = {canonical(name): name for name in (*groups, *settings)}
-        known |= {canonical(alias): name for name, alias in short.items()}
-        name = known.get(canonical(asked.removeprefix("--")))
-        if name is None:
-            hint = nearest_setting(asked, [hyphens(item) for item in (*groups, *settings)])
-            raise InputError(f"--help {asked}: there is no such group or flag{hint}; --help lists the groups")
-        if name in groups:
-            print(f"{_wrapped(f'{name}: {_first_sentence(groups[name])}')}\n")
-        _print_flags([item for key, item in settings.items() if key == name or key.startswith(f"{name}.")], short)
+        if named in groups:
+            print(f"{_wrapped(f'{named}: {_first_paragraph(groups[named])}')}\n")
+        _print_flags([item for key, item in settings.items() if key == named or key.startswith(f"{named}.")], short)
 
 
 def groups_of(cls: type, head: str = "") -> dict[str, type]:
@@ -91,6 +83,19 @@ def _asked(argv: Sequence[str]) -> str | None:
     """The word after ``--help``, if there is one."""
     after = next(i for i, word in enumerate(argv) if word in ("-h", "--help")) + 1
     return argv[after] if after < len(argv) and not argv[after].startswith("--") else None
+
+
+def _named(asked: str, names: Sequence[str], short: Mapping[str, str]) -> str:
+    """The group or setting of a name, or of one that is short for it.
+
+    Raises:
+        InputError: if there is none; the nearest is named.
+    """
+    known = {canonical(name): name for name in names} | {canonical(alias): name for name, alias in short.items()}
+    if canonical(asked) not in known:
+        hint = nearest_setting(asked, map(hyphens, known.values()))
+        raise InputError(f"--help {asked}: there is no such group or flag{hint}; --help lists the groups")
+    return known[canonical(asked)]
 
 
 def _print_flags(settings: Collection[Setting], short: Mapping[str, str]) -> None:
@@ -117,5 +122,5 @@ def _columns() -> int:
     return min(shutil.get_terminal_size().columns, _WIDEST)
 
 
-def _first_sentence(cls: type) -> str:
+def _first_paragraph(cls: type) -> str:
     return " ".join((inspect.getdoc(cls) or "").partition("\n\n")[0].split())
