@@ -38,7 +38,7 @@ def _run_one(config: ScoreConfig) -> dict[str, Any]:
     out = Path(config.out or f"results/score-{config.market.replace(':', '-')}-{config.algo}")
     check_folder_writable(out, setting="--out")
     with experiments.interrupts.leaving_at_once():  # only now: torch and RLlib take seconds to import
-        from experiments.reporting.score_plots import PICTURE_FILE, plot_score
+        from experiments.scoring.plots import PICTURE_FILE, plot_score
         from experiments.scoring.training import RESULT_FILE, score_learner
     yardstick, result, record = score_learner(config, out)
     best = record["best_is"]
