@@ -19,12 +19,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from algos.replay import TeamReplay
+from algos.replay_settings import REPLAY_FOLDER, SHARED_ENDING
 from algos.ring import Loan, Ring
 from common.errors import IncompatibleError
 
-FOLDER = "replay"
 INDEX_FILE = "index.json"
-SHARED_ENDING, OPEN_ENDING = ".safetensors", ".open"
+OPEN_ENDING = ".open"
 """Of segments that are finished, and of the one that is still written to."""
 PRIORITIES_FILE = f"priorities{OPEN_ENDING}"
 """Priorities of the steps that each ring holds, by its number: one float32 for each joint step."""
@@ -57,13 +57,13 @@ class ReplaySnapshot:
     def contents(self) -> dict[str, Sequence[bytes | memoryview]]:
         """What is new, by path in the checkpoint, in parts that follow one another."""
         found: dict[str, Sequence[bytes | memoryview]] = {
-            f"{FOLDER}/{name}": safetensors_parts(new) for name, new in self.new.items()
+            f"{REPLAY_FOLDER}/{name}": safetensors_parts(new) for name, new in self.new.items()
         }
-        return found | {f"{FOLDER}/{INDEX_FILE}": [json.dumps(self.index).encode()]}
+        return found | {f"{REPLAY_FOLDER}/{INDEX_FILE}": [json.dumps(self.index).encode()]}
 
     def links(self) -> dict[str, str]:
         """Where the files lie that are known, by path in the checkpoint."""
-        return {f"{FOLDER}/{name}": source for name, source in self.known.items()}
+        return {f"{REPLAY_FOLDER}/{name}": source for name, source in self.known.items()}
 
 
 def segment_steps(capacity: int) -> int:
@@ -94,7 +94,7 @@ def snapshot_replay(replay: TeamReplay, *, previous: Path | None = None) -> Repl
             is_finished = ring.written >= (j + 1) * rows
             name = f"{source}-{ring.number}-{rows}-{j:08d}{SHARED_ENDING if is_finished else OPEN_ENDING}"
             if is_finished and name in held:
-                known[name] = f"{previous}/{FOLDER}/{name}"
+                known[name] = f"{previous}/{REPLAY_FOLDER}/{name}"
             else:
                 first, last = max(j * rows, ring.oldest), min((j + 1) * rows, ring.written + 1)
                 new[name] = _segment(ring, first, last)
@@ -120,7 +120,7 @@ def _names_in(checkpoint: Path | None) -> set[str]:
     if checkpoint is None:
         return set()
     try:
-        return set(os.listdir(checkpoint / FOLDER))
+        return set(os.listdir(checkpoint / REPLAY_FOLDER))
     except (FileNotFoundError, NotADirectoryError):
         return set()
 
@@ -131,7 +131,7 @@ def load_replay(replay: TeamReplay, checkpoint: Path) -> None:
     Raises:
         IncompatibleError: if a file of it is missing or cannot be read.
     """
-    folder = checkpoint / FOLDER
+    folder = checkpoint / REPLAY_FOLDER
     try:
         index = json.loads((folder / INDEX_FILE).read_text(encoding="utf-8"))
         rings = {int(source): _read_ring(folder, entry) for source, entry in index["rings"].items()}

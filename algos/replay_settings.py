@@ -6,6 +6,11 @@ from pydantic.dataclasses import dataclass
 from algos.step_size import StepSizeSettings
 from common.strict import STRICT
 
+REPLAY_FOLDER = "replay"
+"""Folder of a checkpoint that holds the buffer."""
+SHARED_ENDING = ".safetensors"
+"""Ending of finished segments, which checkpoints share and a store keeps once."""
+
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ReplaySettings(StepSizeSettings):

@@ -29,5 +29,6 @@ def nearest(name: str, known: Iterable[str]) -> str:
         ``" (did you mean 'close'?)"`` where a known name is near, ignoring case, else an empty string.
     """
     by_lower = {item.lower(): item for item in known}
-    found = difflib.get_close_matches(name.lower(), list(by_lower), n=1, cutoff=0.6)
+    alike = [item for item in by_lower if abs(len(item) - len(name)) <= max(1, len(name) // 3)]  # not floor for foo
+    found = difflib.get_close_matches(name.lower(), alike, n=1, cutoff=0.6)
     return f" (did you mean {by_lower[found[0]]!r}?)" if found else ""

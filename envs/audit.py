@@ -16,9 +16,10 @@ from envs.audit_draws import perturb_after, random_actions, random_costs
 from envs.bar_data import Bars
 from envs.bars import Split
 from envs.features import Scaler, compute_features
-from envs.floor import FloorStep, TradingFloor
+from envs.floor import FloorStep, TradingFloor, build_floor
 from envs.identities import TOLERANCE, Array, check_step
-from envs.market import FloorSpec, Market, build_floor, build_market
+from envs.market import Market, build_market
+from envs.settings import FloorSpec
 from envs.trading import Detail
 
 __all__ = [

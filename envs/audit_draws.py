@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from envs.bar_data import PRICE_FIELDS, Bars
-from envs.execution import CostConfig
+from envs.settings import CostConfig
 
 if TYPE_CHECKING:
     from envs.floor import TradingFloor

@@ -37,7 +37,7 @@ class Bars:
         periods_per_year: Bars in a year, for annualising.
         source: Where the bars come from: a path, or ``"synthetic"``.
         notes: What was inferred, filled or dropped on the way, one sentence each, to be shown to the user.
-        regimes: Index into ``envs.synthetic.REGIMES`` of each bar, [T] int64; None where unknown.
+        regimes: Index into ``envs.settings.REGIMES`` of each bar, [T] int64; None where unknown.
         signal: Planted signal visible at each bar, [T, A] float64, about unit variance; None where none was planted.
     """
 

@@ -4,55 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass as plain_dataclass
-from dataclasses import field, replace
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
-from pydantic.dataclasses import dataclass
 
 from common.errors import InputError
-from common.strict import STRICT
 from envs.bar_data import Bars
-from envs.calendars import CalendarPolicy
 from envs.frequencies import settle_frequency
 from envs.price_files import load_bars
-from envs.synthetic import SyntheticConfig, generate_bars
+from envs.settings import DataConfig
+from envs.synthetic import generate_bars
 
-__all__ = ["Bars", "DataConfig", "Split", "Splits", "build_bars", "load_bars", "split_bars"]
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class DataConfig:
-    """Where prices come from and how their history is divided."""
-
-    path: str | None = None
-    """Price file: CSV, Parquet or feather, long or wide. None: the built-in synthetic market."""
-    assets: tuple[str, ...] | None = None
-    """Assets to keep, in this order. None: all of them."""
-    calendar: CalendarPolicy = "intersect"
-    """Dates that some assets lack: drop them (intersect), carry the last close forward (fill), or refuse the file
-    (strict)."""
-    frequency: str | None = None
-    """Spacing of the bars: 5min, 1h, 1d, 1w, 1mo, 3mo, 1y. None: inferred from the dates, and shown. Set it where that
-    goes wrong, as with many holes."""
-    periods_per_year: float | None = None
-    """Bars in a year, for annualising. None: what frequency and dates make of it (252 or 365 days), and shown."""
-    train: float = 0.6
-    """Share of the usable bars for training."""
-    validation: float = 0.2
-    """Share of the usable bars for validation."""
-    test: float = 0.2
-    """Share of the usable bars for the final test."""
-    validation_start: str | None = None
-    """First date of the validation split (2017-01-01). With test_start it replaces the three shares."""
-    test_start: str | None = None
-    """First date of the test split."""
-    end: str | None = None
-    """Bars from this date on are left out (2018-01-01). None: the history goes to its last bar."""
-    embargo_bars: int | None = None
-    """Bars left out between splits. None: what the features and the observation window look back on."""
-    synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
-    """The built-in market; used where path is None."""
+__all__ = ["Bars", "Split", "Splits", "build_bars", "load_bars", "split_bars"]
 
 
 @plain_dataclass(frozen=True)

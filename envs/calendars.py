@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InputError
-
-CalendarPolicy = Literal["intersect", "fill", "strict"]
+from envs.settings import CalendarPolicy
 
 
 def align_calendars(

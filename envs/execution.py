@@ -9,61 +9,18 @@ through the bar.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
-from pydantic import Field
-from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from common.strict import STRICT
 from envs.accounts import Layout, number
+from envs.settings import CostConfig
 
 MAX_IMPACT = 0.5
 """Largest move of the price by one bar's flow, temporary and permanent each, so that prices stay above zero."""
 _MARGIN = 1e-12  # of purchases, kept back so that rounding cannot take cash below zero
 _LOT_ERROR, _LOT_ROUNDING = 1e-9, 1e-14  # of a lot, and of all lots of an order
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class CostConfig:
-    """What trading and holding cost. A cost of zero costs no time either."""
-
-    commission_bps: float = Field(default=1.0, ge=0, lt=5_000)
-    """Commission, in basis points of the traded value."""
-    commission_min_usd: float = Field(default=0.0, ge=0)
-    """Smallest commission of an order."""
-    commission_fixed_usd: float = Field(default=0.0, ge=0)
-    """Added to the commission of every order."""
-    half_spread_bps: float = Field(default=2.0, ge=0, lt=5_000)
-    """Half of the bid-ask spread, in basis points of the price, paid on every share."""
-    temporary_impact: float = Field(default=0.5, ge=0)
-    """Price concession in daily (bar) volatilities of an order as large as an average bar's volume. 0: none."""
-    impact_law: Literal["square_root", "linear"] = "square_root"
-    """How the concession grows with participation."""
-    permanent_impact: float = Field(default=0.003, ge=0)
-    """Lasting move of the log price by a flow as large as an average bar's volume. 0: none."""
-    borrow_rate_annual: float = Field(default=0.005, ge=0)
-    """Yearly rate paid on the value of short positions, and on borrowed cash."""
-    cash_rate_annual: float = Field(default=0.0, ge=0)
-    """Yearly rate earned on cash."""
-    lot_size: float = Field(default=0.0, ge=0)
-    """Shares in a lot; orders are rounded toward zero to whole lots. 0: any fraction of a share."""
-
-    @property
-    def proportional(self) -> float:
-        """Commission and half spread together, as a fraction of the traded value."""
-        return (self.commission_bps + self.half_spread_bps) * 1e-4
-
-    @property
-    def has_order_fee(self) -> bool:
-        """Whether small orders pay more than in proportion."""
-        return self.commission_min_usd > 0 or self.commission_fixed_usd > 0
-
-    @property
-    def needs_volume(self) -> bool:
-        """Whether prices alone are not enough."""
-        return self.temporary_impact > 0 or self.permanent_impact > 0
 
 
 class Quotes(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -17,16 +17,13 @@ from envs.accounts import Books, Layout, number, open_books
 from envs.actions import ActionRules
 from envs.bars import Split
 from envs.features import Scaler
+from envs.market import Market, build_market
 from envs.metrics import CurveSums, performance_of_sums
 from envs.observations import Observer
+from envs.settings import FloorSpec
 from envs.states import require_same_parts
 from envs.tape import Tape
-from envs.trading import Detail, FloorConfig, Shown, Tally, Trading, total
-
-if TYPE_CHECKING:
-    from envs.market import Market
-
-__all__ = ["Detail", "FloorConfig", "FloorStep", "TradingFloor"]
+from envs.trading import Detail, Shown, Tally, Trading, total
 
 Start = Literal["random", "first"]
 
@@ -369,3 +366,49 @@ class TradingFloor:
         self._private, self._weights = tensors["private"], tensors["weights"]
         self._state_rows, self._rung = tensors.get("state_rows"), tensors.get("rung")
         self.detail = None
+
+
+def build_floor(
+    source: FloorSpec | Market,
+    *,
+    split: str = "train",
+    num_replicas: int = 1,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+    start: Start = "random",
+    record: bool = False,
+    use_compile: bool = False,
+    with_state: bool = False,
+    scaler: Scaler | None = None,
+) -> TradingFloor:
+    """Make a floor over one split of a market.
+
+    Args:
+        source: A spec, or a market that was built from one.
+        split: ``"train"``, ``"validation"`` or ``"test"``.
+        num_replicas: B.
+        device: Where the floor is stepped.
+        seed: Of the counted draws of start bars.
+        start: ``"random"``: episodes of ``horizon_bars`` that start anywhere in the split; ``"first"``: one pass over
+            the whole split.
+        record: Keep the books of the last step in ``detail``.
+        use_compile: Compile the step (pays for itself over thousands of steps of many replicas).
+        with_state: Return the global state.
+        scaler: Use this scaler, for instance a trained model's, instead of the market's.
+
+    Raises:
+        InputError: if prices, settings or the split cannot be used.
+    """
+    market = source if isinstance(source, Market) else build_market(source)
+    return TradingFloor(
+        market,
+        split=market.splits[split],
+        num_replicas=num_replicas,
+        scaler=scaler or market.scaler,
+        device=device,
+        seed=seed,
+        start=start,
+        record=record,
+        use_compile=use_compile,
+        with_state=with_state,
+    )

@@ -6,64 +6,17 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, fields
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from common.errors import InputError, nearest
 from common.strict import STRICT
 from envs.bar_data import Bars
 from envs.features import FEATURE_GROUPS, default_groups
-
-ActionKind = Literal["discrete", "continuous"]
-BookRule = Literal["equal", "inverse_volatility"]
-Preset = Literal["desk", "roles", "rivals"]
+from envs.settings import AgentConfig, DeskConfig
 
 _MOST_DEFAULT_AGENTS = 5
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class AgentConfig:
-    """How an agent sees, acts, is limited and is paid: set for all agents of a desk, settled in a mandate."""
-
-    action: ActionKind = "discrete"
-    """discrete: one step of the ladder for the whole book. continuous: a weight for each asset of the book."""
-    ladder: tuple[float, ...] = (-1.0, -0.5, 0.0, 0.5, 1.0)
-    """Target exposures of a discrete agent, as multiples of its limit, rising and within -1 and 1."""
-    limit: float | None = Field(default=None, gt=0)
-    """Largest gross exposure of one agent, as a fraction of its account's equity. None: the floor's leverage divided by
-    the agents on the account."""
-    book_rule: BookRule = "equal"
-    """How a discrete agent's exposure is spread over its book: equally, or by inverse volatility."""
-    observe: Literal["book", "each"] = "book"
-    """Features averaged over the book, or those of each asset side by side."""
-    feature_groups: tuple[str, ...] | None = None
-    """Feature groups that every agent sees. None: all that the prices can feed (desk, rivals), or those of its role."""
-    max_rung_change: int | None = Field(default=None, gt=0)
-    """Most steps of the ladder in one bar. None: any."""
-    allow_short: bool = True
-    """Whether agents may hold less than nothing."""
-    team_share: float = 1.0
-    """Weight of the account's reward in each agent's reward."""
-    own_share: float = 0.0
-    """Weight of the profit of the agent's own book in its reward."""
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class Roster:
-    """How many agents there are, and what divides assets, roles and capital among them."""
-
-    preset: Preset = "desk"
-    """desk: an agent for each asset or group of assets, one account. roles: five roles on the same assets and one
-    account. rivals: each agent its own account, all assets, one impacted market."""
-    num_agents: int | None = None
-    """Number of agents. None: one for each asset up to 5 (desk), 5 (roles), 4 (rivals)."""
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class DeskConfig(AgentConfig, Roster):
-    """Who trades. A preset divides assets, roles and capital among agents; other settings hold for every agent."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -1,4 +1,4 @@
-"""FloorSpec: everything from which a floor can be built again in any process; and the building."""
+"""Market: prices, features, agents and splits, made from a FloorSpec once in a process, from which floors are made."""
 
 from __future__ import annotations
 
@@ -7,30 +7,15 @@ from collections import OrderedDict
 from dataclasses import dataclass as plain_dataclass
 from typing import Any
 
-import torch
-from pydantic import Field, TypeAdapter
-from pydantic.dataclasses import dataclass
+from pydantic import TypeAdapter
 
-from common.strict import STRICT
 from envs.bar_data import Bars
-from envs.bars import DataConfig, Splits, build_bars, split_bars
+from envs.bars import Splits, build_bars, split_bars
 from envs.features import Features, Scaler, compute_features
-from envs.floor import FloorConfig, Start, TradingFloor
-from envs.mandates import DeskConfig, Mandate, build_mandates
+from envs.mandates import Mandate, build_mandates
+from envs.settings import FloorSpec
 
 _MOST_CACHED = 4
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class FloorSpec:
-    """A trading floor in settings: its prices, its agents and its rules."""
-
-    data: DataConfig = Field(default_factory=DataConfig)
-    """Where prices come from and how history is divided."""
-    desk: DeskConfig = Field(default_factory=DeskConfig)
-    """Who trades."""
-    floor: FloorConfig = Field(default_factory=FloorConfig)
-    """Capital, time, costs and rewards."""
 
 
 _SPEC = TypeAdapter(FloorSpec)
@@ -108,49 +93,3 @@ def _make_market(spec: FloorSpec, bars: Bars) -> Market:
         bars, spec.data, lookback_bars=lookback, embargo_bars=lookback, horizon_bars=spec.floor.horizon_bars or 1
     )
     return Market(bars, features, Scaler.fit(features, splits.train), splits, mandates, spec)
-
-
-def build_floor(
-    source: FloorSpec | Market,
-    *,
-    split: str = "train",
-    num_replicas: int = 1,
-    device: torch.device | str = "cpu",
-    seed: int = 0,
-    start: Start = "random",
-    record: bool = False,
-    use_compile: bool = False,
-    with_state: bool = False,
-    scaler: Scaler | None = None,
-) -> TradingFloor:
-    """Make a floor over one split of a market.
-
-    Args:
-        source: A spec, or a market that was built from one.
-        split: ``"train"``, ``"validation"`` or ``"test"``.
-        num_replicas: B.
-        device: Where the floor is stepped.
-        seed: Of the counted draws of start bars.
-        start: ``"random"``: episodes of ``horizon_bars`` that start anywhere in the split; ``"first"``: one pass over
-            the whole split.
-        record: Keep the books of the last step in ``detail``.
-        use_compile: Compile the step (pays for itself over thousands of steps of many replicas).
-        with_state: Return the global state.
-        scaler: Use this scaler, for instance a trained model's, instead of the market's.
-
-    Raises:
-        InputError: if prices, settings or the split cannot be used.
-    """
-    market = source if isinstance(source, Market) else build_market(source)
-    return TradingFloor(
-        market,
-        split=market.splits[split],
-        num_replicas=num_replicas,
-        scaler=scaler or market.scaler,
-        device=device,
-        seed=seed,
-        start=start,
-        record=record,
-        use_compile=use_compile,
-        with_state=with_state,
-    )

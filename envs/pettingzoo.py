@@ -8,8 +8,9 @@ from typing import Any
 from gymnasium import spaces
 from pettingzoo import ParallelEnv
 
-from envs.market import FloorSpec, spec_to_json
+from envs.market import spec_to_json
 from envs.rllib import TradingEnv
+from envs.settings import FloorSpec
 
 
 class TradingParallelEnv(ParallelEnv):

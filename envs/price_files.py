@@ -24,10 +24,11 @@ from numpy.typing import NDArray
 
 from common.errors import InputError, nearest
 from envs.bar_data import PRICE_FIELDS, Bars
-from envs.calendars import CalendarPolicy, align_calendars
+from envs.calendars import align_calendars
 from envs.frequencies import settle_frequency
 from envs.price_dates import parse_dates
 from envs.price_tables import ASSET_NAMES, PriceTable, missing_column, plain_name, read_table
+from envs.settings import CalendarPolicy
 
 DATE_NAMES = ("date", "datetime", "timestamp", "time")
 FIELD_NAMES = (*PRICE_FIELDS, "volume")

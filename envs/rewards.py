@@ -2,39 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from pydantic import Field
-from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from common.strict import STRICT
 from envs.accounts import number
+from envs.settings import RewardConfig
 
 _LEAST_RATIO = 1e-6  # log growth of an account that has lost everything (or more) stays finite
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class RewardConfig:
-    """What is rewarded at every bar. Without penalties the rewards of an episode sum to the account's gain."""
-
-    kind: Literal["profit", "log_growth"] = "profit"
-    """profit: change of equity over initial capital. log_growth: log of equity over the equity before."""
-    scale: float = Field(default=1.0, gt=0)
-    """Factor on the whole reward."""
-    lambda_cvar: float = Field(default=0.0, ge=0)
-    """Weight of the tail-loss penalty."""
-    cvar_level: float = Field(default=0.95, gt=0, lt=1)
-    """Level of the conditional value at risk that the penalty stands for."""
-    cvar_threshold: float = Field(default=0.02, ge=0)
-    """Loss of a bar, as a fraction of equity, beyond which the penalty counts: the value at risk."""
-    lambda_turn: float = Field(default=0.0, ge=0)
-    """Weight of the turnover penalty: traded value over equity."""
-
-    @property
-    def has_penalty(self) -> bool:
-        """Whether rewards are more than the gain."""
-        return self.lambda_cvar > 0 or self.lambda_turn > 0
 
 
 def gain(change: Tensor, equity: Tensor, capital: float, kind: str) -> Tensor:

@@ -13,8 +13,9 @@ from ray.tune.registry import register_env
 
 from common.errors import InputError, nearest
 from envs.features import Scaler
-from envs.floor import FloorStep, TradingFloor
-from envs.market import FloorSpec, build_floor, build_market, spec_from_json
+from envs.floor import FloorStep, TradingFloor, build_floor
+from envs.market import build_market, spec_from_json
+from envs.settings import FloorSpec
 
 ENV_NAME = "trading-floor"
 

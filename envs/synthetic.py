@@ -25,61 +25,20 @@ The best portfolio is known there; see ``envs.optima.floor_merton``.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic.dataclasses import dataclass
 from scipy.special import erfcx
 
 from common.errors import InputError
-from common.strict import STRICT
 from envs.bar_data import Bars
-
-Law = Literal["stylised", "brownian"]
-Regime = Literal["calm", "volatile", "crisis"]
-REGIMES: tuple[Regime, ...] = ("calm", "volatile", "crisis")
+from envs.settings import REGIMES, SyntheticConfig
 
 ASSET_NAMES = (
     "ALFA", "BRAV", "CHAR", "DELT", "ECHO", "FOXT", "GOLF", "HOTL", "INDI", "JULI", "KILO", "LIMA", "MIKE",
     "NOVE", "OSCR", "PAPA", "QUEB", "ROME", "SIER", "TANG", "UNIF", "VICT", "WHSK", "XRAY", "YANK", "ZULU",
 )  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class SyntheticConfig:
-    """The built-in daily market. The defaults meet the statistics of real stocks; a test holds them to it."""
-
-    law: Law = "stylised"
-    """stylised: regimes, clustered volatility, fat tails. brownian: geometric Brownian motion, without overnight gaps;
-    settings of regimes do nothing."""
-    num_assets: int = 8
-    """Assets in the market."""
-    num_bars: int = 1_512
-    """Length of the history in business days; 252 are a year."""
-    seed: int = 0
-    """The same seed gives the same prices, to the last bit."""
-    start_date: str = "2015-01-02"
-    """Date of the first bar, or the first business day after it."""
-    annual_volatility: float = 0.24
-    """Volatility of a typical asset over all regimes, as a fraction a year."""
-    annual_drift: float = 0.08
-    """Expected return of a typical asset, as a fraction a year, outside of any planted signal."""
-    correlation: float = 0.34
-    """Share of variance that all assets have in common."""
-    regimes: tuple[Regime, ...] = REGIMES
-    """Regimes that occur: one of calm, volatile, crisis, or several."""
-    regime_bars: tuple[float, float, float] = (120.0, 50.0, 20.0)
-    """Mean stay in calm, volatile and crisis, in bars."""
-    regime_volatility: tuple[float, float, float] = (0.82, 1.2, 1.95)
-    """Volatility in calm, volatile and crisis, as a multiple of the typical one."""
-    dollar_volume_usd: float = 250e6
-    """Typical value traded in an asset a day, in US dollars."""
-    signal_strength: float = 0.0
-    """Best Sharpe ratio a year that the planted signal allows on one asset, before costs and beside the drift; 0 plants
-    none."""
-    signal_half_life_bars: float = 10.0
-    """Bars after which a forecast of the planted signal has lost half its size."""
 
 
 # Shape of the market, fitted once to the acceptance table (real daily stocks) and not meant to be set.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 import torch
@@ -13,10 +12,9 @@ from torch import Tensor
 from common.errors import InputError
 from envs.accounts import Layout
 from envs.bar_data import Bars
-from envs.execution import CostConfig, Quotes
+from envs.execution import Quotes
 from envs.mandates import Mandate
-
-FillRule = Literal["next_open", "next_vwap", "next_close", "same_close_unsafe"]
+from envs.settings import CostConfig, FillRule
 
 IMPACT_BARS = 20
 """Bars over which volatility and average volume are measured for impact, up to and including the decision bar."""

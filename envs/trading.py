@@ -6,56 +6,15 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from pydantic import Field
-from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from common.strict import STRICT
 from envs.accounts import Books, Layout, agent_profit, marked, number, positions
-from envs.execution import (
-    CostConfig,
-    Fills,
-    Quotes,
-    clearing_price,
-    commission,
-    execute,
-    half_spread,
-    permanent_impact,
-)
+from envs.execution import Fills, Quotes, clearing_price, commission, execute, half_spread, permanent_impact
 from envs.mandates import Mandate
-from envs.rewards import RewardConfig, reward
-from envs.tape import FillRule
+from envs.rewards import reward
+from envs.settings import FloorConfig
 
 _ROUNDING = 1e-12  # of the orders that cross; a net order below it is a rounding error, and no order
-
-MOST_CAPITAL_USD = 1e13
-"""Ten trillion US dollars: of larger sums a float64 keeps no mills, and books would not balance to the cent."""
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class FloorConfig:
-    """Capital, time, costs and rewards of a trading floor."""
-
-    capital: float = Field(default=1_000_000.0, gt=0, le=MOST_CAPITAL_USD)
-    """Cash of each account at the start of an episode."""
-    horizon_bars: int | None = Field(default=128, gt=0)
-    """Decisions in an episode. None: the whole split."""
-    window: int = Field(default=1, gt=0)
-    """Bars of market features in an observation."""
-    fill: FillRule = "next_open"
-    """Price at which orders fill: the next bar's open, its typical price (high + low + close) / 3, or its close.
-    same_close_unsafe fills at the price that was seen when deciding: it looks ahead, and exists to show by how much."""
-    max_leverage: float = Field(default=1.0, gt=0)
-    """Largest gross exposure of an account's targets, as a multiple of its equity; cash may fall to minus (this - 1)
-    times equity."""
-    min_order: float = Field(default=1e-9, ge=0, lt=1)
-    """Orders of an agent below this fraction of its account's equity are not sent."""
-    ruin_fraction: float = Field(default=0.1, gt=0, lt=1)
-    """An episode ends when some account's equity falls to this fraction of its capital."""
-    costs: CostConfig = Field(default_factory=CostConfig)
-    """What trading and holding cost."""
-    reward: RewardConfig = Field(default_factory=RewardConfig)
-    """What agents are paid for."""
 
 
 class Tally(NamedTuple):

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-import experiments.interrupts  # noqa: F401  before what takes seconds to import
+import experiments.interrupts  # before what takes seconds to import
 from common.strict import STRICT
-from envs.audit import AuditResult, AuditRow, audit_books, audit_lookahead
-from envs.bars import DataConfig
-from envs.floor import FloorConfig
-from envs.mandates import DeskConfig
-from envs.market import Market, build_floor, build_market
-from experiments.backtesting.words import fill_in_words
+from envs.settings import DataConfig, DeskConfig, FloorConfig
 from experiments.command_line import DONE, FAILED, check_json_flag, main, write_json_flag
 from experiments.reporting.tables import checks_table, pairs_table, show
-from experiments.settings.arguments import parse_flags, print_help, scan_flags
+from experiments.settings.arguments import parse_flags, scan_flags
 from experiments.settings.command import ALIASES, read_config_file, read_preset
+from experiments.settings.help import asks_for_help, print_help
 from experiments.settings.layers import merge
 from experiments.settings.run_config import MOST_SEED, RunConfig, floor_spec
+
+if TYPE_CHECKING:
+    from envs.audit import AuditResult, AuditRow
+    from envs.market import Market
 
 EQUAL = ("numbers compared", "equal to the last bit", "largest difference {worst:.1e}")
 """Looked at; found where it held; found where it did not: for checks that two numbers are equal."""
@@ -86,6 +86,8 @@ def parse_audit(argv: Sequence[str]) -> AuditConfig:
 
 def audit(market: Market, config: AuditConfig) -> list[AuditResult]:
     """Run every audit on a market."""
+    from envs.audit import audit_books, audit_lookahead
+
     return [
         audit_lookahead(market, num_bars_checked=config.num_bars_checked, seed=config.seed),
         audit_books(market, num_settings=config.num_settings, seed=config.seed),
@@ -98,11 +100,15 @@ def run(argv: Sequence[str]) -> int:
     Raises:
         InputError: if prices or settings cannot be used.
     """
-    if any(word in ("-h", "--help") for word in argv):
-        print_help(AuditConfig, prog="experiments/audit.py", description=__doc__ or "")
+    if asks_for_help(argv):
+        print_help(AuditConfig, argv, prog="experiments/audit.py", description=__doc__ or "")
         return DONE
     config = parse_audit(argv)
     check_json_flag(config.json)
+    with experiments.interrupts.leaving_at_once():  # only now: torch takes seconds to import
+        from envs.floor import build_floor
+        from envs.market import build_market
+        from experiments.backtesting.words import fill_in_words
     market = build_market(floor_spec(RunConfig(data=config.data, desk=config.desk, floor=config.floor)))
     build_floor(market)  # refuses what cannot be traded before anything is shown
     bars = market.bars

@@ -10,19 +10,18 @@ from typing import Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-import experiments.interrupts  # noqa: F401  before what takes seconds to import
+import experiments.interrupts  # before what takes seconds to import
 from common.errors import InputError
 from common.files import check_folder_writable
 from common.strict import STRICT
-from envs.bars import DataConfig
-from envs.trading import MOST_CAPITAL_USD
-from experiments.backtesting.compare import backtest_models, print_backtest, write_backtest
+from envs.settings import MOST_CAPITAL_USD, DataConfig
 from experiments.backtesting.results_folders import results_folder
 from experiments.command_line import check_json_flag, main, write_json_flag
 from experiments.runs.folders import check_results_folder
 from experiments.runs.models import find_models
-from experiments.settings.arguments import parse_flags, print_help, scan_flags
+from experiments.settings.arguments import parse_flags, scan_flags
 from experiments.settings.fields import value_of
+from experiments.settings.help import asks_for_help, print_help
 from experiments.settings.layers import nested
 
 
@@ -51,8 +50,8 @@ def run(argv: Sequence[str]) -> int:
     Raises:
         InputError: if a model, the prices or the output folder cannot be used.
     """
-    if any(word in ("-h", "--help") for word in argv):
-        print_help(BacktestConfig, prog="experiments/backtest.py", description=__doc__ or "")
+    if asks_for_help(argv):
+        print_help(BacktestConfig, argv, prog="experiments/backtest.py", description=__doc__ or "")
         return 0
     flags = scan_flags(BacktestConfig, argv)
     config = parse_flags(BacktestConfig, flags, base={})
@@ -68,7 +67,9 @@ def run(argv: Sequence[str]) -> int:
     check_folder_writable(out, setting="--out")
     check_results_folder(out, setting="--out")
 
-    from algos.policy import load_policy  # only now: torch and RLlib take seconds to import
+    with experiments.interrupts.leaving_at_once():  # only now: torch and RLlib take seconds to import
+        from algos.policy import load_policy
+        from experiments.backtesting.compare import backtest_models, print_backtest, write_backtest
 
     backtest = backtest_models(models, load=load_policy, **asked)
     summary = write_backtest(backtest, out)

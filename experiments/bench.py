@@ -11,12 +11,13 @@ from typing import Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-import experiments.interrupts  # noqa: F401  before what takes seconds to import
+import experiments.interrupts  # before what takes seconds to import
 from common.errors import InputError, nearest
 from common.strict import STRICT
 from experiments.command_line import DONE, check_json_flag, write_json_flag
 from experiments.reporting.tables import rows_table, show
-from experiments.settings.arguments import parse_flags, print_help, scan_flags
+from experiments.settings.arguments import parse_flags, scan_flags
+from experiments.settings.help import asks_for_help, print_help
 
 SUBJECTS = ("floor", "games", "sampling", "training", "checkpoint")
 
@@ -43,8 +44,8 @@ class BenchConfig:
 def run(argv: Sequence[str]) -> int:
     """Measure one subject and print its rows."""
     words = list(argv)
-    if any(word in ("-h", "--help") for word in words):
-        print_help(BenchConfig, prog="experiments/bench.py", description=f"Usage: bench.py {'|'.join(SUBJECTS)}")
+    if asks_for_help(words):
+        print_help(BenchConfig, words, prog="experiments/bench.py", description=f"Usage: bench.py {'|'.join(SUBJECTS)}")
         return DONE
     if words and not words[0].startswith("-"):
         if words[0] not in SUBJECTS:
@@ -90,7 +91,8 @@ def _measure(config: BenchConfig) -> list[dict[str, Any]]:
 
 
 def _require(device: str) -> None:
-    import torch
+    with experiments.interrupts.leaving_at_once():  # only now: torch takes seconds to import
+        import torch
 
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: torch sees no GPU on this machine; leave the flag out")

@@ -25,8 +25,9 @@ from experiments.remote.store import is_remote, join
 from experiments.reporting.tables import rows_table, show
 from experiments.runs.exports import SUMMARY_TEXT, export_model
 from experiments.runs.record import find_run_folder, read_run_record
-from experiments.settings.arguments import parse_flags, print_help, scan_flags
+from experiments.settings.arguments import parse_flags, scan_flags
 from experiments.settings.fields import settings_of
+from experiments.settings.help import asks_for_help, print_help
 
 ACTIONS = ("list", "verify", "prune", "export")
 _ACTION_OF = {"keep": "prune", "keep_every": "prune", "yes": "prune", "out": "export"}
@@ -63,8 +64,8 @@ def run(argv: Sequence[str]) -> int:
         InputError: if the words cannot be understood, or the path holds no run.
     """
     words = list(argv)
-    if any(word in ("-h", "--help") for word in words):
-        print_help(CheckpointsConfig, prog="experiments/checkpoints.py", description=USAGE)
+    if asks_for_help(words):
+        print_help(CheckpointsConfig, words, prog="experiments/checkpoints.py", description=USAGE)
         return DONE
     for at, name in ((0, "action"), (2, "path")):
         if len(words) > at and not words[at].startswith("-"):

@@ -9,7 +9,8 @@ from pydantic.dataclasses import dataclass
 import experiments.interrupts  # noqa: F401  before what takes seconds to import
 from common.strict import STRICT
 from experiments.command_line import DONE, check_json_flag, main, write_json_flag
-from experiments.settings.arguments import parse_flags, print_help, scan_flags
+from experiments.settings.arguments import parse_flags, scan_flags
+from experiments.settings.help import asks_for_help, print_help
 from experiments.settings.table import DOCS, list_settings, render_settings, write_docs
 
 
@@ -25,8 +26,8 @@ class TableConfig:
 
 def run(argv: Sequence[str]) -> int:
     """Print the table of settings, or write it into docs/configuration.md with ``--write-docs``."""
-    if any(word in ("-h", "--help") for word in argv):
-        print_help(TableConfig, prog="experiments/config.py", description=str(run.__doc__))
+    if asks_for_help(argv):
+        print_help(TableConfig, argv, prog="experiments/config.py", description=str(run.__doc__))
         return DONE
     config = parse_flags(TableConfig, scan_flags(TableConfig, argv), base={})
     check_json_flag(config.json)

@@ -5,29 +5,28 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-import experiments.interrupts  # noqa: F401  before what takes seconds to import
+import experiments.interrupts  # before what takes seconds to import
 from common.errors import InputError
 from common.files import check_folder_writable
 from common.strict import STRICT
-from envs.market import build_market
 from experiments.command_line import DONE, INTERRUPTED, check_json_flag, main, write_json_flag
-from experiments.evaluation.folds import walk_forward
-from experiments.evaluation.report import print_evaluation, write_evaluation
-from experiments.evaluation.results import STRATEGY, evaluated, stitched
-from experiments.evaluation.runs import Job, equity_table, jobs, run_jobs, trial_sharpes
 from experiments.remote.store import is_remote
 from experiments.runs.run import find_run
 from experiments.settings.algorithm_flags import scan_algo_flags
-from experiments.settings.arguments import parse_flags, print_help, scan_flags
-from experiments.settings.command import ALIASES
+from experiments.settings.arguments import parse_flags, scan_flags
+from experiments.settings.command import ALIASES, print_run_help
 from experiments.settings.fields import settings_of
+from experiments.settings.help import asks_for_help
 from experiments.settings.run_config import MOST_SEED, RunConfig, floor_spec
+
+if TYPE_CHECKING:
+    from experiments.evaluation.runs import Job
 
 SET_HERE = (
     "resume", "load_model", "branch_from", "skip_training", "data.validation_start", "data.test_start", "data.end"
@@ -51,14 +50,6 @@ class WalkConfig:
     """Runs at once."""
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class EvaluateConfig:
-    """Everything that can be asked for, for the help."""
-
-    walk: WalkConfig = field(default_factory=WalkConfig)
-    run: RunConfig = field(default_factory=RunConfig)
-
-
 def split_words(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     """Tell the words of the walk from those of its runs."""
     own: list[str] = []
@@ -78,12 +69,18 @@ def run(argv: Sequence[str]) -> int:
     Raises:
         InputError: if a setting cannot be used.
     """
-    if any(word in ("-h", "--help") for word in argv):
-        print_help(EvaluateConfig, prog="experiments/evaluate.py", description=__doc__ or "")
+    if asks_for_help(argv):
+        print_run_help(argv, prog="experiments/evaluate.py", description=__doc__ or "", own=WalkConfig)
         return DONE
     own, asked = split_words(argv)
     walk = parse_flags(WalkConfig, scan_flags(WalkConfig, own), base={})
     config, folder = _check(walk, asked)
+    with experiments.interrupts.leaving_at_once():  # only now: torch and RLlib take seconds to import
+        from envs.market import build_market
+        from experiments.evaluation.folds import walk_forward
+        from experiments.evaluation.report import print_evaluation, write_evaluation
+        from experiments.evaluation.results import STRATEGY, evaluated, stitched
+        from experiments.evaluation.runs import equity_table, jobs, run_jobs, trial_sharpes
     market = build_market(floor_spec(config))
     folds = walk_forward(
         market.bars,
@@ -151,6 +148,9 @@ def _words_of_runs(asked: Sequence[str]) -> list[str]:
 
 
 def _baselines(job: Job) -> list[str]:
+    from experiments.evaluation.results import STRATEGY
+    from experiments.evaluation.runs import equity_table
+
     return [name for name in dict.fromkeys(equity_table(job)["series"]) if name != STRATEGY]
 
 

@@ -1,6 +1,7 @@
 """Ctrl-C while a verb's imports still run, which take seconds: one word and exit code 130 instead of a traceback.
 
-A verb imports this module before the heavy ones; ``experiments.command_line`` takes over when they are done.
+A verb imports this module first, and ``experiments.command_line`` takes over when its imports are done. What takes
+seconds, such as torch, a verb imports only when the work begins, in ``leaving_at_once``.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -24,6 +27,19 @@ def end_of_imports() -> None:
     """Let an interrupt be a KeyboardInterrupt again."""
     if signal.getsignal(signal.SIGINT) is _leave:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextmanager
+def leaving_at_once() -> Iterator[None]:
+    """End at once on an interrupt while the imports in the block run, where an interrupt is a KeyboardInterrupt."""
+    is_ours = _is_verb and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if is_ours:
+        signal.signal(signal.SIGINT, _leave)
+    try:
+        yield
+    finally:
+        if is_ours:
+            end_of_imports()
 
 
 _started = getattr(sys.modules.get("__main__"), "__file__", None)

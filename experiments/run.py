@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import experiments.interrupts  # noqa: F401  before what takes seconds to import
+import experiments.interrupts  # before what takes seconds to import
 from experiments.command_line import DONE, check_json_flag, main, write_json_flag
 from experiments.remote.addresses import check_storage
 from experiments.runs.folders import check_folder
@@ -41,9 +41,10 @@ def _train(asked: Run) -> int:
     """Train, carry on or search, unless all that is asked for is there; returns the exit code."""
     check_json_flag(asked.config.json)
     check_folder(asked.folder, is_moved_aside=asked.config.resume == "never")
-    from experiments.tuning import resume
-    from experiments.tuning.algorithms import check_algorithm
-    from experiments.tuning.environments import environment_of
+    with experiments.interrupts.leaving_at_once():  # only now: torch and RLlib take seconds to import
+        from experiments.tuning import resume
+        from experiments.tuning.algorithms import check_algorithm
+        from experiments.tuning.environments import environment_of
 
     config = asked.config
     if asked.is_known:

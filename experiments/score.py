@@ -4,28 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import experiments.interrupts  # noqa: F401  before what takes seconds to import
+import experiments.interrupts  # before what takes seconds to import
 from common.files import check_folder_writable
 from experiments.command_line import DONE, check_json_flag, main, write_json_flag
 from experiments.reporting.tables import rows_table, show
-from experiments.scoring.results import Scored
 from experiments.scoring.settings import ScoreConfig, parse_score
-from experiments.scoring.training import RESULT_FILE, score_learner
-from experiments.settings.arguments import print_help
+from experiments.settings.help import asks_for_help, print_help
+
+if TYPE_CHECKING:
+    from experiments.scoring.results import Scored
 
 
 def run(argv: Sequence[str]) -> int:
     """Train each seed, value it, and show what it reached beside the best; or do so for every row of the table."""
-    if any(word in ("-h", "--help") for word in argv):
-        print_help(ScoreConfig, prog="experiments/score.py", description=ScoreConfig.__doc__ or "")
+    if asks_for_help(argv):
+        print_help(ScoreConfig, argv, prog="experiments/score.py", description=ScoreConfig.__doc__ or "")
         return DONE
     config = parse_score(argv)
     check_json_flag(config.json)
     if config.table:
-        from experiments.scoring.table import run_table
-
+        with experiments.interrupts.leaving_at_once():  # only now: torch and RLlib take seconds to import
+            from experiments.scoring.table import run_table
         record = run_table(config, argv)
     else:
         record = _run_one(config)
@@ -36,8 +37,9 @@ def run(argv: Sequence[str]) -> int:
 def _run_one(config: ScoreConfig) -> dict[str, Any]:
     out = Path(config.out or f"results/score-{config.market.replace(':', '-')}-{config.algo}")
     check_folder_writable(out, setting="--out")
-    from experiments.reporting.score_plots import PICTURE_FILE, plot_score
-
+    with experiments.interrupts.leaving_at_once():  # only now: torch and RLlib take seconds to import
+        from experiments.scoring.plots import PICTURE_FILE, plot_score
+        from experiments.scoring.training import RESULT_FILE, score_learner
     yardstick, result, record = score_learner(config, out)
     best = record["best_is"]
     agents = f"{yardstick.num_agents} agent" + "s" * (yardstick.num_agents > 1)

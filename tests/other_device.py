@@ -19,7 +19,8 @@ from torch.utils._pytree import tree_iter, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
 from algos.policy import flat_weights
-from envs.market import FloorSpec, build_floor
+from envs.floor import build_floor
+from envs.settings import FloorSpec
 from experiments.settings.run_config import RunConfig
 from experiments.tuning.algorithms import algorithm_config
 

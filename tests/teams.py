@@ -17,12 +17,9 @@ from algos.ppo.algorithm import TeamPPOConfig
 from algos.qmix.algorithm import QMIXConfig
 from algos.qmix.config import QMIXSettings
 from algos.rollout import Rollout
-from envs.bars import DataConfig
-from envs.floor import FloorConfig
-from envs.mandates import DeskConfig
-from envs.market import FloorSpec, spec_to_json
+from envs.market import spec_to_json
 from envs.rllib import register
-from envs.synthetic import SyntheticConfig
+from envs.settings import DataConfig, DeskConfig, FloorConfig, FloorSpec, SyntheticConfig
 
 WIDTHS = {"zoe": 3, "abe": 2}
 """Agents in an order that is not the alphabet's, with observations of different width."""

@@ -15,15 +15,11 @@ from torch import Tensor
 
 from common.errors import InputError
 from common.strict import STRICT
-from envs.bars import DataConfig
-from envs.execution import CostConfig
-from envs.mandates import DeskConfig
-from envs.market import FloorSpec
 from envs.optima.catalog import check_said_once, refused_setting
 from envs.optima.merton import equicorrelated, merton_weights
-from envs.rewards import RewardConfig, gain
-from envs.synthetic import PERIODS_PER_YEAR, SyntheticConfig
-from envs.trading import FloorConfig
+from envs.rewards import gain
+from envs.settings import CostConfig, DataConfig, DeskConfig, FloorConfig, FloorSpec, RewardConfig, SyntheticConfig
+from envs.synthetic import PERIODS_PER_YEAR
 
 Array = NDArray[np.float64]
 

@@ -14,8 +14,9 @@ from common.errors import InputError
 from common.files import read_json, write_json, write_parquet
 from envs.bars import Split
 from envs.features import Scaler
-from envs.floor import TradingFloor
-from envs.market import FloorSpec, Market, build_floor, build_market
+from envs.floor import TradingFloor, build_floor
+from envs.market import Market, build_market
+from envs.settings import FloorSpec
 from experiments.backtesting.agents import check_agents, describe_agents
 from experiments.backtesting.baselines import run_baselines
 from experiments.backtesting.engine import Policy, PolicyTrader, run_backtest

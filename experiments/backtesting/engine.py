@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from envs.features import Scaler
-from envs.floor import Detail, FloorStep, TradingFloor
-from envs.market import Market, build_floor
+from envs.floor import FloorStep, TradingFloor, build_floor
+from envs.market import Market
 from envs.metrics import annual_turnover, performance
+from envs.trading import Detail
 from experiments.backtesting.result import COST_COLUMNS, TRADE_COLUMNS, BacktestResult
 
 

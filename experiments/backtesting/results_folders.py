@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from envs.bars import DataConfig
+from envs.settings import DataConfig
 from experiments.runs.models import Model
 from experiments.settings.arguments import dump_settings
 from experiments.settings.fields import settings_of

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from envs.floor import FloorConfig, TradingFloor
-from envs.mandates import DeskConfig
-from envs.market import FloorSpec, build_floor, spec_to_json
+from envs.floor import TradingFloor, build_floor
+from envs.market import spec_to_json
 from envs.rllib import TradingEnv
+from envs.settings import DeskConfig, FloorConfig, FloorSpec
 from experiments.benchmarks.timing import measure, one_core
 
 Row = dict[str, Any]

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from algos.replay_files import FOLDER as REPLAY_FOLDER
+from algos.replay_settings import REPLAY_FOLDER
 from common.disk import fill_folder, to_disk
 
 _AT_ONCE = 1 << 20

@@ -23,8 +23,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from algos.replay_files import FOLDER as SHARED_FOLDER
-from algos.replay_files import SHARED_ENDING
+from algos.replay_settings import REPLAY_FOLDER, SHARED_ENDING
 from common.errors import InputError
 from experiments.recovery.checkpoints import (
     DAMAGED_PREFIX,
@@ -178,7 +177,7 @@ class Mirror:
         if known is not None and known["seal"] == seal:
             return
         files = json.loads((checkpoint / MANIFEST_FILE).read_bytes())["files"]
-        shared = {n: e for n, e in files.items() if n.startswith(f"{SHARED_FOLDER}/") and n.endswith(SHARED_ENDING)}
+        shared = {n: e for n, e in files.items() if n.startswith(f"{REPLAY_FOLDER}/") and n.endswith(SHARED_ENDING)}
         trial = name.rsplit("/", 1)[0]
         for file, entry in shared.items():
             target = f"{trial}/{SEGMENTS}/{entry['sha256']}"

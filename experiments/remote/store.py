@@ -10,8 +10,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pyarrow import fs
-
 from common.errors import InputError
 from common.files import whole_file
 
@@ -44,6 +42,8 @@ class Store:
     """
 
     def __init__(self, address: str, *, patience_s: float = PATIENCE_S) -> None:
+        from pyarrow import fs  # only now: most commands open no store
+
         self.address, self.patience_s = address, patience_s
         try:
             self._fs, self._root = fs.FileSystem.from_uri(address)
@@ -72,12 +72,16 @@ class Store:
 
     def names(self, below: str = "") -> set[str]:
         """Names of all objects below a folder of the run, relative to it."""
+        from pyarrow import fs
+
         base = self._at(below)
         found = self._try(lambda: self._fs.get_file_info(fs.FileSelector(base, recursive=True, allow_not_found=True)))
         return {info.path[len(base) + 1 :] for info in found if info.type == fs.FileType.File}
 
     def size(self, name: str) -> int | None:
         """Bytes of an object; None where it is missing."""
+        from pyarrow import fs
+
         info = self._try(lambda: self._fs.get_file_info(self._at(name)))
         return info.size if info.type == fs.FileType.File else None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
@@ -18,8 +18,10 @@ from matplotlib.transforms import Bbox
 
 from common.files import WriteError
 from envs.metrics import drawdowns, total_return
-from experiments.backtesting.result import BacktestResult
 from experiments.reporting.tables import METRIC_COLUMNS, format_metric, money, title_case
+
+if TYPE_CHECKING:
+    from experiments.backtesting.result import BacktestResult
 
 STYLE: dict[Any, Any] = {
     "axes.grid": True,

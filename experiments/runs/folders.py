@@ -111,6 +111,19 @@ def has_begun(folder: Path) -> bool:
     return any(saved_after(trial) is not None for trial in folder.glob("trial_*"))
 
 
+def num_trials_begun(folder: Path) -> int:
+    """How many trials of a search have begun, by its record or, where that is lost, by their folders.
+
+    Args:
+        folder: The run folder; nothing in it is touched.
+    """
+    try:
+        recorded = len(read_json(folder / SEARCH_FILE)["trials"])
+    except (InputError, KeyError, TypeError):
+        recorded = 0
+    return max(recorded, sum(path.is_dir() for path in folder.glob("trial_*")))
+
+
 def none_is_whole(trial: Path, reports: Sequence[str]) -> str | None:
     """Say what is wrong with a trial all of whose checkpoints were set aside as damaged, and what to do.
 

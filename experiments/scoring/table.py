@@ -8,9 +8,9 @@ from typing import Any
 
 from common.errors import InputError
 from common.files import check_folder_writable
-from experiments.reporting.score_plots import PICTURE_FILE, plot_table
 from experiments.reporting.tables import rows_table, show
 from experiments.scoring.page import PAGE, no_cells, publish
+from experiments.scoring.plots import PICTURE_FILE, plot_table
 from experiments.scoring.settings import OF_TABLE, ScoreConfig, parse_score
 from experiments.scoring.standing import SEEDS, STANDING, Row, judge
 from experiments.scoring.training import is_done, read_record, score_learner

@@ -17,7 +17,8 @@ from common.errors import InputError
 from envs import rllib as trading_floors
 from envs.benchmarks import rllib as benchmarks
 from envs.benchmarks.handwritten import handwritten
-from envs.market import build_floor, spec_to_json
+from envs.floor import build_floor
+from envs.market import spec_to_json
 from envs.optima import rllib as known_markets
 from envs.optima.batched import OptimaEnv
 from envs.optima.catalog import CATALOG, make_problem

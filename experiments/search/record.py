@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -173,18 +172,6 @@ class SearchRecord:
         self.boundary = int(content["population"]["boundary"])
         self.exploits = [Exploit(**_decode(entry)) for entry in content["population"]["exploits"]]
         self.num_pending = int(content["population"]["num_pending"])
-
-    @classmethod
-    def num_begun(cls, folder: Path) -> int:
-        """How many trials a run folder knows of, by its record or, where that is lost, by their folders.
-
-        Args:
-            folder: The run folder; nothing in it is touched.
-        """
-        record = cls(folder)
-        with suppress(*_DAMAGES):
-            record._fill(read_json(folder / SEARCH_FILE))
-        return max(len(record.trials), sum(path.is_dir() for path in folder.glob("trial_*")))
 
     def save(self) -> None:
         """Write the record whole.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from types import NoneType
 from typing import Any, TypeVar, get_args
@@ -33,7 +32,8 @@ def scan_flags(cls: type, argv: Sequence[str], *, aliases: Mapping[str, str] | N
             or one too many.
     """
     settings, aliases = settings_of(cls), dict(aliases or {})
-    known = {canonical(name): name for name in settings} | {canonical(key): name for key, name in aliases.items()}
+    known = {canonical(name): name for name in settings}
+    known |= {canonical(key): name for key, name in aliases.items() if name in settings}
     found: dict[str, list[str]] = {}
     current: str | None = None
     for word in argv:
@@ -80,14 +80,6 @@ def parse_flags(cls: type[T], flags: Mapping[str, Sequence[str]], *, base: Mappi
     settings = settings_of(cls)  # type: ignore[arg-type]
     given = nested({name: _raw(settings[name], words) for name, words in flags.items()})
     return build_settings(cls, merge(base, given), where="", as_flags=flags.keys())
-
-
-def print_help(cls: type, *, prog: str, description: str) -> None:
-    """Print every flag with its meaning and default."""
-    import tyro  # only now: it takes a tenth of a second to import
-
-    with contextlib.suppress(SystemExit):
-        tyro.cli(cls, args=["--help"], prog=prog, description=description, default=build_settings(cls, {}, where=""))
 
 
 def build_settings(cls: type[T], values: Mapping[str, Any], *, where: str, as_flags: Sequence[str] | Any = ()) -> T:

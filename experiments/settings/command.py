@@ -15,25 +15,31 @@ from typing import Any
 from algos.mappo.config import MAPPOSettings
 from algos.ppo.config import PPOSettings
 from common.errors import InputError, nearest
-from experiments.settings.algorithm_flags import check_network, scan_algo_flags
+from experiments.settings.algorithm_flags import OF_ALGO, check_network, scan_algo_flags
 from experiments.settings.algorithm_names import RUNNER_OF_ALGO, SECTION_OF_ALGO
-from experiments.settings.arguments import build_settings, parse_flags, print_help
+from experiments.settings.arguments import build_settings, parse_flags
 from experiments.settings.fields import settings_of, value_of
+from experiments.settings.help import asks_for_help, print_help
 from experiments.settings.layers import check_keys, flatten, merge, read_yaml
 from experiments.settings.metric_names import RETURN, VALIDATION_METRICS, check_metric_name
 from experiments.settings.run_config import RunConfig
 
 PRESETS = Path(__file__).parents[1] / "presets"
-ALIASES = {"capital": "floor.capital"}
+ALIASES = {"capital": "floor.capital", "gpu": "scaling.num_gpus_per_learner"}
 """Flat names of nested settings."""
+MAIN_SETTINGS = (
+    "name", "storage", "preset", "config", "algo", "qmix.network", "episodes", "data.path", "floor.capital", "seed",
+    "resume", "load_model", "branch_from", "skip_training", "checkpoint_interval", "evaluation_interval", "keep",
+    "search.num_trials", "scaling.num_env_runners", "scaling.num_gpus_per_learner", "env", "json",
+)  # fmt: skip
+"""Settings that ``--help`` shows; the others it names by their groups."""
 SCHEDULER_OF = dict.fromkeys(("search.grace_episodes", "search.reduction_factor"), "asha") | dict.fromkeys(
     ("search.perturbation_interval", "search.quantile_fraction", "search.resample_probability"), "pbt"
 )
 """Settings of a search that only one scheduler uses."""
 _DESCRIPTION = (
     "Train a desk of agents, evaluate it on the validation split, backtest it on the test split. "
-    "The same command run again carries on. --capital is short for --floor.capital, and "
-    "--network for that of the algorithm's group, as in --qmix.network. "
+    "The same command run again carries on. --network is that of the chosen algorithm's group, as in --qmix.network. "
     "Layers, the later wins: defaults, --preset, the run folder's config.json, --config, flags."
 )
 
@@ -76,8 +82,8 @@ def read_command(argv: Sequence[str], *, prog: str = "experiments/run.py") -> Co
         InputError: one line for the first mistake.
         SystemExit: code 0 after ``--help``.
     """
-    if any(word in ("-h", "--help") for word in argv):
-        print_help(RunConfig, prog=prog, description=_DESCRIPTION)
+    if asks_for_help(argv):
+        print_run_help(argv, prog=prog, description=_DESCRIPTION)
         raise SystemExit(0)
     flags = scan_algo_flags(RunConfig, argv, RunConfig.algo, aliases=ALIASES)
     by_file = read_config_file(flags["config"][0] if flags.get("config", ["None"]) != ["None"] else None)
@@ -111,6 +117,12 @@ def settle(command: Command, *, below: Mapping[str, Any], name: str) -> tuple[Ru
         config = _without_prices(config, by_hand)
     check_combination(config, flags)
     return config, by_hand
+
+
+def print_run_help(argv: Sequence[str], *, prog: str, description: str, own: type | None = None) -> None:
+    """Print what can be set for a run (see ``print_help``)."""
+    aliases = ALIASES | {name: f"{SECTION_OF_ALGO[RunConfig.algo]}.{name}" for name in OF_ALGO}
+    print_help(RunConfig, argv, prog=prog, description=description, main=MAIN_SETTINGS, aliases=aliases, own=own)
 
 
 def check_combination(config: RunConfig, by_flag: Collection[str]) -> None:

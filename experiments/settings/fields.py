@@ -6,13 +6,17 @@ import ast
 import dataclasses
 import difflib
 import inspect
+import re
 import textwrap
 from collections.abc import Iterable
 from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from common.errors import nearest
+_NEAR = 0.65
+"""Likeness above which a name is offered as a guess: below it are words that share letters by chance."""
+_OF_LEAF = 0.92
+"""What likeness to the last part of a dotted name counts: a flat name that is as near comes first."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,14 +79,25 @@ def settings_of(cls: type) -> dict[str, Setting]:
 
 
 def nearest_setting(name: str, known: Iterable[str]) -> str:
-    """Say which setting was probably meant; a bare name is also compared with the last parts of dotted ones."""
-    names = list(known)
-    whole = nearest(name, names)
-    if whole:
-        return whole
-    leaves = {item.rpartition(".")[2]: item for item in reversed(names)}
-    close = difflib.get_close_matches(name.rpartition(".")[2].lower(), list(leaves), n=1, cutoff=0.7)
-    return f" (did you mean {leaves[close[0]]!r}?)" if close else ""
+    """Say which setting was probably meant; a bare name is also compared with the last parts of dotted ones.
+
+    Every word of a name must be near, so that a group that is right does not make a guess of what is wrong in it.
+    """
+    best, meant = _NEAR, ""
+    for item in known:
+        leaf = item.rpartition(".")[2]
+        likeness = max(_likeness(name, item), 0.0 if "." in name else _OF_LEAF * _likeness(name, leaf))
+        if likeness > best:
+            best, meant = likeness, f" (did you mean {item!r}?)"
+    return meant
+
+
+def _likeness(name: str, other: str) -> float:
+    """How near two names are, 0 to 1: by their least like word where they have as many words."""
+    words, others = (re.split("[._]", canonical(item).lower()) for item in (name, other))
+    if len(words) != len(others):
+        words, others = ["_".join(words)], ["_".join(others)]
+    return min(difflib.SequenceMatcher(None, *pair).ratio() for pair in zip(words, others, strict=True))
 
 
 def canonical(name: str) -> str:
@@ -91,7 +106,7 @@ def canonical(name: str) -> str:
 
 
 def hyphens(name: str) -> str:
-    """Write a name as tyro does: hyphens inside, underscores kept at a part's end (``lambda_``)."""
+    """Write a name as a flag has it: hyphens inside, underscores kept at a part's end (``lambda_``)."""
     return ".".join(
         part.rstrip("_").replace("_", "-") + "_" * (len(part) - len(part.rstrip("_"))) for part in name.split(".")
     )

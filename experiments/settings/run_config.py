@@ -23,10 +23,7 @@ from algos.qmix.config import QMIXSettings
 from algos.sac.config import SACSettings, TQCSettings
 from algos.scaling import ScalingSettings
 from common.strict import STRICT
-from envs.bars import DataConfig
-from envs.floor import FloorConfig
-from envs.mandates import DeskConfig
-from envs.market import FloorSpec
+from envs.settings import DataConfig, DeskConfig, FloorConfig, FloorSpec
 from experiments.settings.algorithm_names import AlgoName
 from experiments.settings.arguments import build_settings, dump_settings
 

@@ -18,7 +18,8 @@ from algos.any_env import as_multi_agent_env
 from algos.runner import TeamEnvRunner
 from algos.team_env import TeamEnv, make_team_env
 from common.errors import IncompatibleError, InputError
-from envs.market import Market, build_floor, build_market, spec_to_json
+from envs.floor import build_floor
+from envs.market import Market, build_market, spec_to_json
 from envs.rllib import register
 from experiments.backtesting.agents import check_agents, describe_agents
 from experiments.settings.arguments import named_values

@@ -12,10 +12,10 @@ from common.errors import InputError
 from experiments.recovery.manifests import find_damage
 from experiments.remote.addresses import place_here
 from experiments.remote.lease import LEASE_FILE
+from experiments.runs.folders import num_trials_begun
 from experiments.runs.models import find_model
 from experiments.runs.run import Run
 from experiments.runs.summary import read_summary
-from experiments.search.record import SearchRecord
 from experiments.settings.fields import settings_of
 from experiments.settings.metric_names import clock_of
 from experiments.settings.run_config import RunConfig, SearchConfig
@@ -46,7 +46,7 @@ def is_complete(run: Run) -> bool:
     if summary.get("status") != "complete":
         return False
     if run.is_search:
-        return SearchRecord.num_begun(run.folder) >= run.config.search.num_trials
+        return num_trials_begun(run.folder) >= run.config.search.num_trials
     return clock_of(summary) >= run.config.episodes
 
 
@@ -126,7 +126,7 @@ def _check_num_trials(folder: Path, search: SearchConfig, *, was: int) -> None:
         InputError: if more trials have begun, or it is a population, whose members are compared from their start.
     """
     asked = search.num_trials
-    begun = SearchRecord.num_begun(folder)
+    begun = num_trials_begun(folder)
     if asked == was or not begun:
         return
     if search.scheduler == "pbt":

@@ -9,12 +9,9 @@ import numpy as np
 import torch
 
 from envs.bar_data import Bars
-from envs.bars import DataConfig
-from envs.execution import CostConfig
-from envs.floor import FloorConfig, TradingFloor
-from envs.mandates import DeskConfig
-from envs.market import FloorSpec, Market, build_floor, build_market
-from envs.synthetic import SyntheticConfig
+from envs.floor import TradingFloor, build_floor
+from envs.market import Market, build_market
+from envs.settings import CostConfig, DataConfig, DeskConfig, FloorConfig, FloorSpec, SyntheticConfig
 
 FREE = CostConfig(
     commission_bps=0,

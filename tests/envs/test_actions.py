@@ -7,7 +7,7 @@ import pytest
 import torch
 from floors import floor_of, market_of
 
-from envs.market import build_floor
+from envs.floor import build_floor
 
 
 def targets(floor, actions) -> list[float]:

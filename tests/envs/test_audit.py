@@ -15,9 +15,8 @@ from common.errors import InputError
 from envs import accounts, execution
 from envs.audit import AuditResult, audit_books, audit_lookahead, perturb_after, random_costs
 from envs.bar_data import Bars
-from envs.bars import DataConfig
-from envs.mandates import DeskConfig
-from envs.market import FloorSpec, Market, build_market
+from envs.market import Market, build_market
+from envs.settings import DataConfig, DeskConfig, FloorSpec
 from envs.trading import Trading
 
 DESKS = (

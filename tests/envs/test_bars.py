@@ -7,8 +7,9 @@ import pytest
 from price_samples import long_table, write
 
 from common.errors import InputError
-from envs.bars import Bars, DataConfig, Split, build_bars, split_bars
-from envs.synthetic import SyntheticConfig, generate_bars
+from envs.bars import Bars, Split, build_bars, split_bars
+from envs.settings import DataConfig, SyntheticConfig
+from envs.synthetic import generate_bars
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from envs.accounts import Layout
 from envs.execution import (
     MAX_IMPACT,
-    CostConfig,
     Quotes,
     clearing_price,
     commission,
@@ -20,6 +19,7 @@ from envs.execution import (
     whole_lots,
 )
 from envs.mandates import Mandate
+from envs.settings import CostConfig
 
 
 def column(*values: float) -> torch.Tensor:

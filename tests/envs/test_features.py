@@ -10,7 +10,8 @@ import pytest
 from common.errors import InputError
 from envs.bars import Bars, Split
 from envs.features import FEATURE_GROUPS, Features, Scaler, compute_features, default_groups
-from envs.synthetic import SyntheticConfig, generate_bars
+from envs.settings import SyntheticConfig
+from envs.synthetic import generate_bars
 
 ALL = tuple(FEATURE_GROUPS)
 ARRAYS = ("open", "high", "low", "close", "volume", "signal")

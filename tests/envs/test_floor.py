@@ -10,7 +10,8 @@ from floors import FREE, equal_steps, floor_of, spec_of
 
 from common.errors import InputError
 from envs.audit import random_actions
-from envs.market import build_floor, build_market, spec_from_json, spec_to_json
+from envs.floor import build_floor
+from envs.market import build_market, spec_from_json, spec_to_json
 
 PRESETS = (
     {"preset": "desk", "num_agents": 3},

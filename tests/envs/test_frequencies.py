@@ -6,8 +6,8 @@ import pytest
 from price_samples import write
 
 from common.errors import InputError
-from envs.bars import DataConfig, build_bars, load_bars
-from envs.synthetic import SyntheticConfig
+from envs.bars import build_bars, load_bars
+from envs.settings import DataConfig, SyntheticConfig
 
 WEEKDAYS = pd.bdate_range("2020-01-06", periods=60)
 EVERY_DAY = pd.date_range("2020-01-01", periods=60, freq="D")

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envs.audit_draws import random_actions
-from envs.execution import CostConfig
+from envs.floor import build_floor
 from envs.identities import TOLERANCE, check_step
-from envs.market import build_floor
+from envs.settings import CostConfig
 
 NUM_STEPS = 10
 

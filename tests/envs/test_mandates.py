@@ -7,9 +7,11 @@ from floors import flat_bars, spec_of
 from pydantic import ValidationError
 
 from common.errors import InputError
-from envs.mandates import ROLES, AgentConfig, DeskConfig, build_mandates
-from envs.market import build_floor, build_market
-from envs.synthetic import SyntheticConfig, generate_bars
+from envs.floor import build_floor
+from envs.mandates import ROLES, build_mandates
+from envs.market import build_market
+from envs.settings import AgentConfig, DeskConfig, SyntheticConfig
+from envs.synthetic import generate_bars
 
 
 def bars_of(num_assets: int):

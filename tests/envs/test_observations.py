@@ -5,7 +5,7 @@ import pytest
 from floors import floor_of, market_of
 
 from envs.audit import random_actions
-from envs.market import build_floor
+from envs.floor import build_floor
 from envs.observations import PRIVATE_NAMES, observation_names
 
 DESKS = (

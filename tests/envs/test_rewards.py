@@ -5,7 +5,8 @@ import pytest
 import torch
 from scipy.optimize import minimize_scalar
 
-from envs.rewards import RewardConfig, gain, reward, tail_shortfall
+from envs.rewards import gain, reward, tail_shortfall
+from envs.settings import RewardConfig
 
 
 def row(*values: float) -> torch.Tensor:

@@ -7,7 +7,8 @@ import pytest
 from scipy.stats import spearmanr
 
 from common.errors import InputError
-from envs.synthetic import REGIMES, SyntheticConfig, best_sharpe, generate_bars, signal_edge
+from envs.settings import REGIMES, SyntheticConfig
+from envs.synthetic import best_sharpe, generate_bars, signal_edge
 
 SEEDS = range(8)
 

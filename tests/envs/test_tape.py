@@ -6,7 +6,7 @@ import torch
 from floors import market_of
 
 from envs.accounts import Layout
-from envs.execution import CostConfig
+from envs.settings import CostConfig
 from envs.tape import Tape, trailing_volatility, trailing_volume
 
 

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envs.audit import random_actions, random_costs
-from envs.execution import CostConfig
-from envs.market import build_floor, build_market
-from envs.rewards import RewardConfig
+from envs.floor import build_floor
+from envs.market import build_market
+from envs.settings import CostConfig, RewardConfig
 
 PRESETS = (
     {"preset": "desk", "num_agents": 3},

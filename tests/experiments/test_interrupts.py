@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize("verb", ["run", "backtest", "audit"])
+@pytest.mark.parametrize("verb", ["run", "bench", "audit"])
 def test_interrupt_while_imports_run_says_one_word(verb, tmp_path):
     script = (
         "import builtins, os, runpy, sys, time\n"

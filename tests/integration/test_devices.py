@@ -158,7 +158,8 @@ def test_a_team_trains_on_the_gpu(algo):
 @pytest.mark.gpu
 @needs_gpu
 def test_the_floor_keeps_the_same_books_on_the_gpu():
-    from envs.market import FloorSpec, build_floor
+    from envs.floor import build_floor
+    from envs.settings import FloorSpec
 
     on_cpu, on_gpu = (build_floor(FloorSpec(), num_replicas=64, device=d, seed=3) for d in ("cpu", "cuda"))
     on_cpu.reset(3), on_gpu.reset(3)

@@ -9,10 +9,8 @@ from ray.rllib.env.multi_agent_env import MultiAgentEnv
 from teams import maddpg_config, mappo_config
 
 from algos.mappo.algorithm import IPPOConfig, MAPPOConfig
-from envs.bars import DataConfig
-from envs.floor import FloorConfig
-from envs.market import FloorSpec, spec_to_json
-from envs.synthetic import SyntheticConfig
+from envs.market import spec_to_json
+from envs.settings import DataConfig, FloorConfig, FloorSpec, SyntheticConfig
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 

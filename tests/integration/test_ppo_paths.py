@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from envs.bars import DataConfig
-from envs.synthetic import SyntheticConfig
+from envs.settings import DataConfig, SyntheticConfig
 from experiments.settings.run_config import RunConfig
 from experiments.tuning.algorithms import algorithm_config
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from common.errors import InputError
-from envs.market import build_floor, build_market
+from envs.floor import build_floor
+from envs.market import build_market
 from envs.optima import floor_merton as module
 from envs.optima.floor_merton import FloorMertonConfig, floor_merton
 

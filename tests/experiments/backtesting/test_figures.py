@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from sample_runs import SMALL, ScriptedPolicy
 
-from envs.market import build_floor, build_market
+from envs.floor import build_floor
+from envs.market import build_market
 from experiments.backtesting.engine import PolicyTrader, run_backtest
 from experiments.settings.metric_names import VALIDATION_METRICS
 from experiments.settings.run_config import config_from_json, floor_spec

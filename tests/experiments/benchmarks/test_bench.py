@@ -9,9 +9,7 @@ from teams import TwoStepGame, maddpg_config, qmix_config
 
 from common.errors import InputError
 from common.files import read_json
-from envs.floor import FloorConfig
-from envs.mandates import DeskConfig
-from envs.market import FloorSpec
+from envs.settings import DeskConfig, FloorConfig, FloorSpec
 from experiments import bench
 from experiments.benchmarks import checkpoint, games, sampling, training
 from experiments.benchmarks import floor as floor_benchmark

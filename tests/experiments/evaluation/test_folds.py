@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 
 from common.errors import InputError
 from envs.bar_data import Bars
-from envs.bars import DataConfig, split_bars
+from envs.bars import split_bars
+from envs.settings import DataConfig
 from experiments.evaluation.folds import walk_forward
 
 

@@ -8,7 +8,7 @@ import torch
 from test_score import QUICK, SHORT, asked
 
 from common.errors import InputError
-from envs.market import build_floor
+from envs.floor import build_floor
 from experiments import score
 from experiments.command_line import exit_code
 from experiments.scoring import yardsticks

@@ -1,0 +1,240 @@
+"""What can be set for a floor: prices, agents, costs, rewards and rules; plain values, without what they set up.
+
+They stand in one file that imports nothing heavy, so that a command line is read, and refused, before torch is loaded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import field
+from typing import Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from common.strict import STRICT
+
+FillRule = Literal["next_open", "next_vwap", "next_close", "same_close_unsafe"]
+CalendarPolicy = Literal["intersect", "fill", "strict"]
+ActionKind = Literal["discrete", "continuous"]
+BookRule = Literal["equal", "inverse_volatility"]
+Preset = Literal["desk", "roles", "rivals"]
+Law = Literal["stylised", "brownian"]
+Regime = Literal["calm", "volatile", "crisis"]
+REGIMES: tuple[Regime, ...] = ("calm", "volatile", "crisis")
+MOST_CAPITAL_USD = 1e13
+"""Ten trillion US dollars: of larger sums a float64 keeps no mills, and books would not balance to the cent."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class SyntheticConfig:
+    """The built-in daily market. The defaults meet the statistics of real stocks; a test holds them to it."""
+
+    law: Law = "stylised"
+    """stylised: regimes, clustered volatility, fat tails. brownian: geometric Brownian motion, without overnight gaps;
+    settings of regimes do nothing."""
+    num_assets: int = 8
+    """Assets in the market."""
+    num_bars: int = 1_512
+    """Length of the history in business days; 252 are a year."""
+    seed: int = 0
+    """The same seed gives the same prices, to the last bit."""
+    start_date: str = "2015-01-02"
+    """Date of the first bar, or the first business day after it."""
+    annual_volatility: float = 0.24
+    """Volatility of a typical asset over all regimes, as a fraction a year."""
+    annual_drift: float = 0.08
+    """Expected return of a typical asset, as a fraction a year, outside of any planted signal."""
+    correlation: float = 0.34
+    """Share of variance that all assets have in common."""
+    regimes: tuple[Regime, ...] = REGIMES
+    """Regimes that occur: one of calm, volatile, crisis, or several."""
+    regime_bars: tuple[float, float, float] = (120.0, 50.0, 20.0)
+    """Mean stay in calm, volatile and crisis, in bars."""
+    regime_volatility: tuple[float, float, float] = (0.82, 1.2, 1.95)
+    """Volatility in calm, volatile and crisis, as a multiple of the typical one."""
+    dollar_volume_usd: float = 250e6
+    """Typical value traded in an asset a day, in US dollars."""
+    signal_strength: float = 0.0
+    """Best Sharpe ratio a year that the planted signal allows on one asset, before costs and beside the drift; 0 plants
+    none."""
+    signal_half_life_bars: float = 10.0
+    """Bars after which a forecast of the planted signal has lost half its size."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class DataConfig:
+    """Where prices come from and how their history is divided."""
+
+    path: str | None = None
+    """Price file: CSV, Parquet or feather, long or wide. None: the built-in synthetic market."""
+    assets: tuple[str, ...] | None = None
+    """Assets to keep, in this order. None: all of them."""
+    calendar: CalendarPolicy = "intersect"
+    """Dates that some assets lack: drop them (intersect), carry the last close forward (fill), or refuse the file
+    (strict)."""
+    frequency: str | None = None
+    """Spacing of the bars: 5min, 1h, 1d, 1w, 1mo, 3mo, 1y. None: inferred from the dates, and shown. Set it where that
+    goes wrong, as with many holes."""
+    periods_per_year: float | None = None
+    """Bars in a year, for annualising. None: what frequency and dates make of it (252 or 365 days), and shown."""
+    train: float = 0.6
+    """Share of the usable bars for training."""
+    validation: float = 0.2
+    """Share of the usable bars for validation."""
+    test: float = 0.2
+    """Share of the usable bars for the final test."""
+    validation_start: str | None = None
+    """First date of the validation split (2017-01-01). With test_start it replaces the three shares."""
+    test_start: str | None = None
+    """First date of the test split."""
+    end: str | None = None
+    """Bars from this date on are left out (2018-01-01). None: the history goes to its last bar."""
+    embargo_bars: int | None = None
+    """Bars left out between splits. None: what the features and the observation window look back on."""
+    synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
+    """The built-in market; used where path is None."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class AgentConfig:
+    """How an agent sees, acts, is limited and is paid: set for all agents of a desk, settled in a mandate."""
+
+    action: ActionKind = "discrete"
+    """discrete: one step of the ladder for the whole book. continuous: a weight for each asset of the book."""
+    ladder: tuple[float, ...] = (-1.0, -0.5, 0.0, 0.5, 1.0)
+    """Target exposures of a discrete agent, as multiples of its limit, rising and within -1 and 1."""
+    limit: float | None = Field(default=None, gt=0)
+    """Largest gross exposure of one agent, as a fraction of its account's equity. None: the floor's leverage divided by
+    the agents on the account."""
+    book_rule: BookRule = "equal"
+    """How a discrete agent's exposure is spread over its book: equally, or by inverse volatility."""
+    observe: Literal["book", "each"] = "book"
+    """Features averaged over the book, or those of each asset side by side."""
+    feature_groups: tuple[str, ...] | None = None
+    """Feature groups that every agent sees. None: all that the prices can feed (desk, rivals), or those of its role."""
+    max_rung_change: int | None = Field(default=None, gt=0)
+    """Most steps of the ladder in one bar. None: any."""
+    allow_short: bool = True
+    """Whether agents may hold less than nothing."""
+    team_share: float = 1.0
+    """Weight of the account's reward in each agent's reward."""
+    own_share: float = 0.0
+    """Weight of the profit of the agent's own book in its reward."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Roster:
+    """How many agents there are, and what divides assets, roles and capital among them."""
+
+    preset: Preset = "desk"
+    """desk: an agent for each asset or group of assets, one account. roles: five roles on the same assets and one
+    account. rivals: each agent its own account, all assets, one impacted market."""
+    num_agents: int | None = None
+    """Number of agents. None: one for each asset up to 5 (desk), 5 (roles), 4 (rivals)."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class DeskConfig(AgentConfig, Roster):
+    """Who trades. A preset divides assets, roles and capital among agents; other settings hold for every agent."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class CostConfig:
+    """What trading and holding cost. A cost of zero costs no time either."""
+
+    commission_bps: float = Field(default=1.0, ge=0, lt=5_000)
+    """Commission, in basis points of the traded value."""
+    commission_min_usd: float = Field(default=0.0, ge=0)
+    """Smallest commission of an order."""
+    commission_fixed_usd: float = Field(default=0.0, ge=0)
+    """Added to the commission of every order."""
+    half_spread_bps: float = Field(default=2.0, ge=0, lt=5_000)
+    """Half of the bid-ask spread, in basis points of the price, paid on every share."""
+    temporary_impact: float = Field(default=0.5, ge=0)
+    """Price concession in daily (bar) volatilities of an order as large as an average bar's volume. 0: none."""
+    impact_law: Literal["square_root", "linear"] = "square_root"
+    """How the concession grows with participation."""
+    permanent_impact: float = Field(default=0.003, ge=0)
+    """Lasting move of the log price by a flow as large as an average bar's volume. 0: none."""
+    borrow_rate_annual: float = Field(default=0.005, ge=0)
+    """Yearly rate paid on the value of short positions, and on borrowed cash."""
+    cash_rate_annual: float = Field(default=0.0, ge=0)
+    """Yearly rate earned on cash."""
+    lot_size: float = Field(default=0.0, ge=0)
+    """Shares in a lot; orders are rounded toward zero to whole lots. 0: any fraction of a share."""
+
+    @property
+    def proportional(self) -> float:
+        """Commission and half spread together, as a fraction of the traded value."""
+        return (self.commission_bps + self.half_spread_bps) * 1e-4
+
+    @property
+    def has_order_fee(self) -> bool:
+        """Whether small orders pay more than in proportion."""
+        return self.commission_min_usd > 0 or self.commission_fixed_usd > 0
+
+    @property
+    def needs_volume(self) -> bool:
+        """Whether prices alone are not enough."""
+        return self.temporary_impact > 0 or self.permanent_impact > 0
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class RewardConfig:
+    """What is rewarded at every bar. Without penalties the rewards of an episode sum to the account's gain."""
+
+    kind: Literal["profit", "log_growth"] = "profit"
+    """profit: change of equity over initial capital. log_growth: log of equity over the equity before."""
+    scale: float = Field(default=1.0, gt=0)
+    """Factor on the whole reward."""
+    lambda_cvar: float = Field(default=0.0, ge=0)
+    """Weight of the tail-loss penalty."""
+    cvar_level: float = Field(default=0.95, gt=0, lt=1)
+    """Level of the conditional value at risk that the penalty stands for."""
+    cvar_threshold: float = Field(default=0.02, ge=0)
+    """Loss of a bar, as a fraction of equity, beyond which the penalty counts: the value at risk."""
+    lambda_turn: float = Field(default=0.0, ge=0)
+    """Weight of the turnover penalty: traded value over equity."""
+
+    @property
+    def has_penalty(self) -> bool:
+        """Whether rewards are more than the gain."""
+        return self.lambda_cvar > 0 or self.lambda_turn > 0
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class FloorConfig:
+    """Capital, time, costs and rewards of a trading floor."""
+
+    capital: float = Field(default=1_000_000.0, gt=0, le=MOST_CAPITAL_USD)
+    """Cash of each account at the start of an episode."""
+    horizon_bars: int | None = Field(default=128, gt=0)
+    """Decisions in an episode. None: the whole split."""
+    window: int = Field(default=1, gt=0)
+    """Bars of market features in an observation."""
+    fill: FillRule = "next_open"
+    """Price at which orders fill: the next bar's open, its typical price (high + low + close) / 3, or its close.
+    same_close_unsafe fills at the price that was seen when deciding: it looks ahead, and exists to show by how much."""
+    max_leverage: float = Field(default=1.0, gt=0)
+    """Largest gross exposure of an account's targets, as a multiple of its equity; cash may fall to minus (this - 1)
+    times equity."""
+    min_order: float = Field(default=1e-9, ge=0, lt=1)
+    """Orders of an agent below this fraction of its account's equity are not sent."""
+    ruin_fraction: float = Field(default=0.1, gt=0, lt=1)
+    """An episode ends when some account's equity falls to this fraction of its capital."""
+    costs: CostConfig = Field(default_factory=CostConfig)
+    """What trading and holding cost."""
+    reward: RewardConfig = Field(default_factory=RewardConfig)
+    """What agents are paid for."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class FloorSpec:
+    """A trading floor in settings: its prices, its agents and its rules."""
+
+    data: DataConfig = Field(default_factory=DataConfig)
+    """Where prices come from and how history is divided."""
+    desk: DeskConfig = Field(default_factory=DeskConfig)
+    """Who trades."""
+    floor: FloorConfig = Field(default_factory=FloorConfig)
+    """Capital, time, costs and rewards."""
