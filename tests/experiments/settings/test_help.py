@@ -6,11 +6,12 @@ import pytest
 
 from common.errors import InputError, nearest
 from experiments.evaluate import run as evaluate
+from experiments.runs.run import find_run
 from experiments.settings.algorithm_flags import OF_ALGO
 from experiments.settings.command import ALIASES, MAIN_SETTINGS
 from experiments.settings.fields import hyphens, nearest_setting, settings_of
 from experiments.settings.help import groups_of
-from experiments.settings.run_config import RunConfig, parse_run
+from experiments.settings.run_config import RunConfig
 
 FLAGS = [hyphens(name) for name in settings_of(RunConfig)] + [*ALIASES, *OF_ALGO]
 
@@ -18,7 +19,7 @@ FLAGS = [hyphens(name) for name in settings_of(RunConfig)] + [*ALIASES, *OF_ALGO
 def shown(capsys, *words):
     """Flags that begin a row of the help."""
     with pytest.raises(SystemExit) as caught:
-        parse_run(["--help", *words])
+        find_run(["--help", *words])
     assert caught.value.code == 0
     out = capsys.readouterr().out
     return {word for line in re.findall(r"^  (--\S.*)", out, re.MULTILINE) for word in re.findall(r"--[\w.-]+", line)}
@@ -30,7 +31,7 @@ def test_help_shows_what_matters_and_names_the_groups(capsys):
     assert shown(capsys) - {"--help"} == flags | {f"--{name}" for name in (*ALIASES, *OF_ALGO)}
     assert len(MAIN_SETTINGS) <= 22
     with pytest.raises(SystemExit):
-        parse_run(["--help"])
+        find_run(["--help"])
     out = capsys.readouterr().out
     assert [
         name for name in groups_of(RunConfig) if not re.search(rf"^  {re.escape(name)} +\w", out, re.MULTILINE)
@@ -50,7 +51,7 @@ def test_help_shows_everything(capsys):
 def test_help_of_a_flag_has_its_default_and_meaning(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "60")
     with pytest.raises(SystemExit):
-        parse_run(["--help", "capital"])
+        find_run(["--help", "capital"])
     out = capsys.readouterr().out
     assert "--capital, --floor.capital" in out
     assert "default: 1000000.0" in " ".join(out.split())
@@ -59,7 +60,7 @@ def test_help_of_a_flag_has_its_default_and_meaning(capsys, monkeypatch):
 
 def test_help_refuses_a_group_that_does_not_exist(capsys):
     with pytest.raises(InputError, match=r"--help floor\.cost: .*did you mean 'floor\.costs'"):
-        parse_run(["--help", "floor.cost"])
+        find_run(["--help", "floor.cost"])
     assert capsys.readouterr().out == ""
 
 
@@ -71,7 +72,7 @@ def test_help_of_a_verb_around_runs_shows_its_own_flags_by_their_names(capsys):
 
 
 def test_alias_of_the_gpus_sets_them():
-    config, by_hand = parse_run(["--gpu", "0.5", "--resume", "never"])
+    config, by_hand = find_run(["--gpu", "0.5", "--resume", "never"])
     assert config.scaling.num_gpus_per_learner == 0.5
     assert "scaling.num_gpus_per_learner" in by_hand
 
