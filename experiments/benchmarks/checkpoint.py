@@ -144,12 +144,13 @@ def _bench_overhead(run: RunConfig) -> dict[str, Any]:
         while team.num_episodes == before:  # as a run saves when episodes have ended
             team.train()
         before, per_interval, began = team.num_episodes, 0, time.perf_counter()
-        while (
-            team.num_episodes - before < run.checkpoint_interval
-            or time.perf_counter() - began < run.checkpoint_interval_s
-        ):
+        is_due = False
+        while not is_due:
+            known = team.num_episodes
             team.train()
             per_interval += 1
+            is_due = team.num_episodes > max(known, before + run.checkpoint_interval - 1)
+            is_due = is_due and time.perf_counter() - began >= run.checkpoint_interval_s
         assert per_interval > 2 * BESIDE, "an interval is too short to be compared with the one before"
         episodes = team.num_episodes - before
         team._checkpoints, finish, still = checkpoints, team.finish_saving, [0.0]

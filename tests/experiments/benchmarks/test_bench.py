@@ -218,7 +218,7 @@ def test_ppo_and_mappo_are_measured_beside_rllibs_ppo(monkeypatch, ray_session):
 @pytest.mark.filterwarnings("ignore:.*Overriding environment")  # RLlib registers it for every runner
 def test_overhead_of_saves_is_counted_at_the_place_of_a_save(monkeypatch, ray_session):
     monkeypatch.setattr(checkpoint, "INTERVALS", 8)
-    run = RunConfig(algo="qmix", checkpoint_interval=8, evaluation_interval=8)
+    run = RunConfig(algo="qmix", checkpoint_interval=8, checkpoint_interval_s=0.0, evaluation_interval=8)
     run = replace(
         run,
         data=replace(run.data, synthetic=replace(run.data.synthetic, num_assets=3, num_bars=600)),
