@@ -127,8 +127,8 @@ def rllib_ppo(settings: PPOSettings, *, steps_per_iteration: int) -> PPOConfig:
     """
     if settings.network != "mlp":
         raise InputError(
-            f"--ppo.network {settings.network} needs --runner team: RLlib's own does not say where the bars of a window "
-            "stand"
+            f"--ppo.network {settings.network} needs --runner team: RLlib's own does not say where the bars of a "
+            "window stand"
         )
     config = apply_ppo_settings(PPOConfig(), settings)
     config.rl_module(rl_module_spec=RLModuleSpec(module_class=MaskedPPOModule))

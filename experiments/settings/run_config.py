@@ -10,17 +10,11 @@ from dataclasses import field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic.dataclasses import dataclass
 
 import experiments.interrupts  # noqa: F401  before what takes seconds to import
-from algos.dqn.config import DQNSettings
-from algos.impala.config import APPOSettings, IMPALASettings
-from algos.maddpg.config import MADDPGSettings
-from algos.mappo.config import MAPPOSettings
-from algos.ppo.config import PPOSettings
-from algos.qmix.config import QMIXSettings
-from algos.sac.config import SACSettings, TQCSettings
+from algos.registry import algorithm, groups
 from algos.scaling import ScalingSettings
 from common.errors import InputError, nearest
 from common.strict import STRICT
@@ -35,9 +29,9 @@ from experiments.remote.store import absolute
 from experiments.runs.folders import check_name, has_begun
 from experiments.runs.record import find_run_folder, name_of_run, read_run_record
 from experiments.settings.algorithm_flags import check_network, scan_algo_flags
-from experiments.settings.algorithm_names import RUNNER_OF_ALGO, SECTION_OF_ALGO, AlgoName
 from experiments.settings.arguments import build_settings, dump_settings, parse_flags, print_help
 from experiments.settings.fields import settings_of, value_of
+from experiments.settings.groups import check_groups, settings_of_algo, with_groups
 from experiments.settings.layers import check_keys, flatten, merge, read_yaml
 from experiments.settings.metric_names import check_metric_name
 
@@ -56,7 +50,7 @@ SCHEDULER_OF = dict.fromkeys(("search.grace_episodes", "search.reduction_factor"
 """Settings of a search that only one scheduler uses."""
 PER_INVOCATION = ("config", "resume", "skip_training", "json")
 """Settings that belong to one command and are not read back from a run folder."""
-FROM_MODEL = ("algo", "runner", "data", "desk", "floor", *dict.fromkeys(SECTION_OF_ALGO.values()), "scaling")
+FROM_MODEL = ("algo", "runner", "data", "desk", "floor", *groups(), "scaling")
 """Settings that a new run takes over from the run whose weights it loads."""
 
 
@@ -85,6 +79,7 @@ class SearchConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+@with_groups()
 class RunConfig:
     """Everything that can be set for a run. Its values are written into the run folder as config.json."""
 
@@ -98,7 +93,7 @@ class RunConfig:
     """YAML file of your own with differences from the defaults; flags win over it."""
     seed: int = Field(default=0, ge=0, le=MOST_SEED)
     """Seed of weights, exploration and floor. The built-in market has its own: data.synthetic.seed."""
-    algo: AlgoName = "qmix"
+    algo: str = "qmix"
     """Learning algorithm. vdn and iql (independent Q-learning: DQN for teams) take their settings from the qmix group,
     ippo from the mappo group; sac and tqc need --desk.action continuous."""
     runner: Literal["team", "rllib"] = "team"
@@ -137,17 +132,13 @@ class RunConfig:
     data: DataConfig = field(default_factory=DataConfig)
     desk: DeskConfig = field(default_factory=DeskConfig)
     floor: FloorConfig = field(default_factory=FloorConfig)
-    qmix: QMIXSettings = field(default_factory=QMIXSettings)
-    mappo: MAPPOSettings = field(default_factory=MAPPOSettings)
-    maddpg: MADDPGSettings = field(default_factory=MADDPGSettings)
-    ppo: PPOSettings = field(default_factory=PPOSettings)
-    dqn: DQNSettings = field(default_factory=DQNSettings)
-    sac: SACSettings = field(default_factory=SACSettings)
-    tqc: TQCSettings = field(default_factory=TQCSettings)
-    impala: IMPALASettings = field(default_factory=IMPALASettings)
-    appo: APPOSettings = field(default_factory=APPOSettings)
     scaling: ScalingSettings = field(default_factory=ScalingSettings)
     search: SearchConfig = field(default_factory=SearchConfig)
+
+    @field_validator("algo")
+    @classmethod
+    def _check_algo(cls, name: str) -> str:
+        return algorithm(name).name
 
 
 def floor_spec(config: RunConfig) -> FloorSpec:
@@ -241,13 +232,12 @@ def check_combination(config: RunConfig, by_flag: Collection[str]) -> None:
     Raises:
         InputError: naming the setting and why it would be ignored.
     """
-    section = SECTION_OF_ALGO[config.algo]
+    chosen, own = algorithm(config.algo), settings_of_algo(config)
     settings = settings_of(RunConfig)
+    check_groups(config.algo, by_flag)
     for name in by_flag:
         flag = settings[name].flag
         group = name.split(".")[0]
-        if group in SECTION_OF_ALGO.values() and group != section:
-            raise InputError(f"{flag} has no effect on --algo {config.algo}, which uses the settings of {section}.*")
         if name.startswith("data.synthetic.") and config.data.path is not None:
             raise InputError(f"{flag} has no effect: prices come from {config.data.path}, not from the built-in market")
         if group == "search" and name != "search.num_trials" and config.search.num_trials == 0:
@@ -255,20 +245,17 @@ def check_combination(config: RunConfig, by_flag: Collection[str]) -> None:
         if SCHEDULER_OF.get(name, config.search.scheduler) != config.search.scheduler:
             needed = SCHEDULER_OF[name]
             raise InputError(f"{flag} has no effect on --search.scheduler {config.search.scheduler}, only on {needed}")
-    if hasattr(getattr(config, section), "network"):
-        check_network(section, getattr(config, section), by_flag)
+    if hasattr(own, "network"):
+        check_network(chosen.group, own, by_flag)
     _check_population(config)
-    if "runner" in by_flag and config.runner != RUNNER_OF_ALGO.get(config.algo, config.runner):
+    if "runner" in by_flag and config.runner not in chosen.configs:
         raise InputError(f"--runner {config.runner} does not exist for --algo {config.algo}: leave it out")
     check_metric_name(config.checkpoint_metric)
-    if section in ("ppo", "mappo"):
-        of_algo: PPOSettings | MAPPOSettings = getattr(config, section)
-        if of_algo.minibatch_size > of_algo.train_batch_size_per_learner:
-            raise InputError(
-                f"--{section}.minibatch-size is {of_algo.minibatch_size}, more than the batch that it is a part of: "
-                f"lower it, or raise --{section}.train-batch-size-per-learner above "
-                f"{of_algo.train_batch_size_per_learner}"
-            )
+    if hasattr(own, "minibatch_size") and own.minibatch_size > own.train_batch_size_per_learner:
+        raise InputError(
+            f"--{chosen.group}.minibatch-size is {own.minibatch_size}, more than the batch that it is a part of: "
+            f"lower it, or raise --{chosen.group}.train-batch-size-per-learner above {own.train_batch_size_per_learner}"
+        )
     if config.branch_from is not None and config.load_model is not None:
         raise InputError("--branch-from takes over weights too, so --load-model has no effect: leave one of them out")
     if config.branch_from is not None and config.search.num_trials:

@@ -5,6 +5,7 @@ import math
 from types import SimpleNamespace
 
 import pytest
+from experiments.settings.algorithm_names import SECTION_OF_ALGO
 
 from common.errors import InputError
 from common.files import write_json
@@ -21,7 +22,6 @@ from experiments.scoring.standing import GAMES, KNOWN, SEEDS, STANDING, Goal, Ro
 from experiments.scoring.table import table_cells
 from experiments.scoring.training import RESULT_FILE, is_done
 from experiments.scoring.yardsticks import make_yardstick
-from experiments.settings.algorithm_names import SECTION_OF_ALGO
 from experiments.settings.layers import merge
 
 
