@@ -64,7 +64,8 @@ def bench_checkpoint(*, device: str = "cpu", rounds: int = 5) -> list[dict[str, 
     """
     scaling = replace(RunConfig().scaling, num_gpus_per_learner=learner_gpus(device))
     small = RunConfig(algo="qmix", scaling=scaling)
-    large = replace(small, qmix=replace(settings_of_algo(small), hidden=LARGE_HIDDEN, use_shared_networks=False))
+    wide: dict[str, Any] = {"qmix": replace(settings_of_algo(small), hidden=LARGE_HIDDEN, use_shared_networks=False)}
+    large = replace(small, **wide)
     rows: list[dict[str, Any]] = [_bench_team("small", small, rounds), _bench_team("5 M parameters", large, rounds)]
     return [*rows, _bench_overhead(small), _bench_run(), *_bench_buffers(rounds), _bench_restart(rounds)]
 
@@ -82,7 +83,8 @@ def _team(run: RunConfig) -> Iterator[tuple[RunTrainable, TrialCheckpoints]]:
 def _bench_team(name: str, run: RunConfig, rounds: int) -> dict[str, Any]:
     """Save and verified restore of a team without a buffer, beside ``torch.save`` of weights and moments."""
     early = replace(settings_of_algo(run), learning_starts=settings_of_algo(run).train_batch_size)
-    with one_core(), _team(replace(run, qmix=early)) as (team, checkpoints):
+    settings: dict[str, Any] = {"qmix": early}
+    with one_core(), _team(replace(run, **settings)) as (team, checkpoints):
         for _ in range(5):
             team.train()
         team.replay = TeamReplay(settings_of_algo(run).replay_capacity)

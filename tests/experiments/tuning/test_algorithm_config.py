@@ -3,9 +3,10 @@
 import pytest
 from sample_runs import SMALL, config_of
 
+from algos.registry import algorithms
 from common.errors import IncompatibleError, InputError
 from envs.market import build_market
-from experiments.search.spaces import SPACES, search_space
+from experiments.search.spaces import search_space
 from experiments.settings.fields import settings_of
 from experiments.settings.layers import merge, nested
 from experiments.settings.run_config import RunConfig, config_from_json, floor_spec, parse_run, preset_names
@@ -13,10 +14,10 @@ from experiments.tuning.algorithms import MOST_STEPS, SHARED, algorithm_config, 
 from experiments.tuning.disk_use import predict_disk_use
 
 
-@pytest.mark.parametrize("algo", sorted(SPACES))
+@pytest.mark.parametrize("algo", sorted(algorithms()))
 def test_search_draws_settings_that_exist_for_that_algorithm(algo):
     settings = settings_of(RunConfig)
-    for name, domain in SPACES[algo].items():
+    for name, domain in search_space(algo, fixed=(), network="mlp").items():
         assert name in settings
         value = domain.sample()
         config_from_json(merge({"algo": algo}, nested({name: value})))
