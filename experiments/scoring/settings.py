@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, field_validator
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from algos.registry import TEAM, algorithm
@@ -70,13 +70,6 @@ class ScoreConfig:
     """Folder for picture and figures. None: results/score-MARKET-ALGO, for the table results/scores."""
     json: str | None = None
     """File for what is printed, as plain JSON."""
-
-    @field_validator("algo")
-    @classmethod
-    def _check_algo(cls, name: str) -> str:
-        if TEAM not in algorithm(name).configs:
-            raise ValueError("only what the batched team runner samples for can be scored")
-        return name
 
 
 def parse_score(argv: Sequence[str]) -> ScoreConfig:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Callable, Collection
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
-from algos.registry import algorithm, algorithms, groups
+from algos.registry import algorithm, algorithms
 from common.errors import InputError
 from experiments.settings.fields import hyphens
 
@@ -14,14 +15,20 @@ C = TypeVar("C", bound=type)
 
 
 def with_groups(*, runner: str | None = None) -> Callable[[C], C]:
-    """Add a field for each group of settings to a class that is about to become a dataclass.
+    """Add a field for each group of settings to a class that is about to become a dataclass, and say what algo may be.
 
     Args:
         runner: Name of a runner, for the groups of the algorithms alone that it samples for.
     """
 
     def add(cls: C) -> C:
-        for name, settings in groups(runner).items():
+        try:
+            found = [a for a in algorithms().values() if runner is None or runner in a.configs]
+        except InputError as error:  # while modules are imported, where no verb can catch it and say it in one line
+            print(f"error: {error}", file=sys.stderr)
+            raise SystemExit(2) from None
+        cls.__annotations__["algo"] = Literal[tuple(a.name for a in found)]  # type: ignore[valid-type]
+        for name, settings in {a.group: a.settings for a in found}.items():
             cls.__annotations__[name] = settings
             setattr(cls, name, dataclasses.field(default_factory=settings))
         return cls

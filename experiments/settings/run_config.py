@@ -10,7 +10,7 @@ from dataclasses import field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 import experiments.interrupts  # noqa: F401  before what takes seconds to import
@@ -50,8 +50,6 @@ SCHEDULER_OF = dict.fromkeys(("search.grace_episodes", "search.reduction_factor"
 """Settings of a search that only one scheduler uses."""
 PER_INVOCATION = ("config", "resume", "skip_training", "json")
 """Settings that belong to one command and are not read back from a run folder."""
-FROM_MODEL = ("algo", "runner", "data", "desk", "floor", *groups(), "scaling")
-"""Settings that a new run takes over from the run whose weights it loads."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -135,10 +133,9 @@ class RunConfig:
     scaling: ScalingSettings = field(default_factory=ScalingSettings)
     search: SearchConfig = field(default_factory=SearchConfig)
 
-    @field_validator("algo")
-    @classmethod
-    def _check_algo(cls, name: str) -> str:
-        return algorithm(name).name
+
+FROM_MODEL = ("algo", "runner", "data", "desk", "floor", *groups(), "scaling")
+"""Settings that a new run takes over from the run whose weights it loads."""
 
 
 def floor_spec(config: RunConfig) -> FloorSpec:

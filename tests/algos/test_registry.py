@@ -185,3 +185,12 @@ def test_a_folder_that_is_no_package_is_named(folders, tmp_path):
     folders(tmp_path)
     with pytest.raises(InputError, match=r"is no package: it has no __init__\.py"):
         algorithms()
+
+
+def test_a_verb_names_a_broken_folder_in_one_line(tmp_path):
+    folder = write(tmp_path / "broken", "1 / 0")
+    code = "import experiments.settings.run_config"
+    environment = os.environ | {FOLDERS: str(folder)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.returncode == 2
+    assert done.stderr == f"error: {folder} cannot be used: ZeroDivisionError: division by zero\n"
