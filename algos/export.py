@@ -18,22 +18,16 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
-from ray.rllib.algorithms.sac.torch.default_sac_torch_rl_module import DefaultSACTorchRLModule
-from ray.rllib.algorithms.tqc.torch.default_tqc_torch_rl_module import DefaultTQCTorchRLModule
 from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_LEARNER_GROUP, COMPONENT_OPTIMIZER
 from ray.rllib.core.rl_module.rl_module import RLModule, RLModuleSpec
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from algos.dqn.module import MaskedDQNModule
-from algos.impala.module import MaskedAPPOModule
-from algos.maddpg.module import TeamDDPGModule
-from algos.mappo.module import TeamActorCritic
-from algos.ppo.module import MaskedPPOModule
-from algos.qmix.module import TeamQModule
+from algos.registry import Algorithm, algorithms, load
 from algos.runner import TEAM_MODULE
 from algos.snapshots import MODULES_FOLDER, read_algorithm_state, read_module_states
+from algos.team_module import TeamModule
 from algos.windows import WindowBox
 from common.errors import IncompatibleError
 
@@ -43,30 +37,9 @@ FORMAT = 1
 MIXER, CRITIC = "mixer", "critic"
 SHARED_PARTS = (MIXER, CRITIC)
 """What a team's module has beside its agents: QMIX's mixer, MAPPO's value function, MADDPG's critics."""
-TEAM_CLASSES = (TeamQModule, TeamActorCritic, TeamDDPGModule)
-"""Modules of a whole team, which keep each agent's weights along the first axis where they are not shared."""
 KINDS = {"networks": "", "targets": ".targets", "optimizers": ".optimizers"}
 """What is exported, and what a file of it has in its name after its owner."""
-MODULE_CLASSES: dict[str, type[RLModule]] = {
-    c.__name__: c
-    for c in (
-        *TEAM_CLASSES,
-        MaskedPPOModule,
-        MaskedAPPOModule,
-        MaskedDQNModule,
-        DefaultSACTorchRLModule,
-        DefaultTQCTorchRLModule,
-    )
-}
 _TARGETS = ("_target_", "target_", "_old_")
-_PARTS_OF_OPTIMIZER = {
-    "qf": ("qf_encoder.", "qf.", "qf_encoders.", "qf_heads."),
-    "qf_twin": ("qf_twin_encoder.", "qf_twin."),
-    "policy": ("pi_encoder.", "pi."),
-    "actor": ("agents.",),
-    "critic": ("critic.",),
-}
-"""Beginnings of the names of the weights that an optimizer was given, in their order; one not named here has all."""
 _TEMPERATURE = "log_alpha"
 """SAC's and TQC's one weight that is in no network, and its place in a learner's state; its optimizer is ``alpha``."""
 
@@ -106,7 +79,10 @@ def export_networks(
         named = [("networks", name, torch.as_tensor(np.asarray(value))) for name, value in weights.items()]
         trained = [n for n, p in module.named_parameters() if p.requires_grad and not n.startswith(_TARGETS)]
         try:
-            named += [("optimizers", *item) for item in _optimizer_tensors(learner, module_id, trained, weights)]
+            named += [
+                ("optimizers", *item)
+                for item in _optimizer_tensors(learner, module_id, trained, weights, _parts(module))
+            ]
         except IncompatibleError as error:
             raise IncompatibleError(f"{checkpoint}: {error}") from None
         for kind, name, value in named:
@@ -139,25 +115,29 @@ def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
 
 def _divide(module: Any, name: str, value: Tensor, agents: list[str]) -> Iterator[tuple[str, str, Tensor]]:
     """Yield who owns a tensor, by what name, and which part of it: every agent its own, or all the same."""
-    if not isinstance(module, TEAM_CLASSES):
+    if not isinstance(module, TeamModule):
         yield from ((agent, name, value) for agent in agents)
         return
     part, _, local = name.partition(".")
     if part != "agents":
-        yield MIXER if isinstance(module, TeamQModule) else CRITIC, local, value
+        yield part if part in SHARED_PARTS else CRITIC, local, value
         return
     is_own = value.dim() > 0 and _is_own(local.partition("/")[0], module)
     for n, agent in enumerate(agents):
         yield agent, local, value[n : n + 1] if is_own else value
 
 
-def _is_own(name: str, module: TeamQModule | TeamActorCritic | TeamDDPGModule) -> bool:
+def _is_own(name: str, module: Any) -> bool:
     """Whether each agent has its own slice of a weight, along the first axis."""
     return not module.settings.use_shared_networks or name.endswith("agent_offset")
 
 
 def _optimizer_tensors(
-    learner: Mapping[str, Any], module_id: str, trained: list[str], weights: Mapping[str, Any]
+    learner: Mapping[str, Any],
+    module_id: str,
+    trained: list[str],
+    weights: Mapping[str, Any],
+    parts: Mapping[str, tuple[str, ...]],
 ) -> Iterator[tuple[str, Tensor]]:
     """Yield what a network's optimizers remember, as ``WEIGHT/exp_avg``; a checkpoint counts weights, this names them.
 
@@ -168,7 +148,7 @@ def _optimizer_tensors(
         if saved["module_id"] != module_id:
             continue
         optimizer = full_name.removeprefix(f"{module_id}_")
-        names = [n for start in _PARTS_OF_OPTIMIZER.get(optimizer, ("",)) for n in trained if n.startswith(start)]
+        names = [n for start in parts.get(optimizer, ("",)) for n in trained if n.startswith(start)]
         if optimizer == "alpha":
             names, weights = [_TEMPERATURE], {**weights, _TEMPERATURE: learner[_TEMPERATURE][module_id]}
             yield _TEMPERATURE, torch.as_tensor(weights[_TEMPERATURE])
@@ -254,12 +234,22 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 def _join(module: Any, weights: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     """Undo ``_divide``."""
-    if not isinstance(module, TEAM_CLASSES):
+    if not isinstance(module, TeamModule):
         return weights[0]
     return {
         f"agents.{name}": torch.cat([w[name] for w in weights]) if _is_own(name, module) else value
         for name, value in weights[0].items()
     }
+
+
+def _having(class_name: str) -> list[Algorithm]:
+    """The algorithms that have networks of a class."""
+    return [a for a in algorithms().values() if any(path.endswith(f":{class_name}") for path in a.modules)]
+
+
+def _parts(module: Any) -> Mapping[str, tuple[str, ...]]:
+    """For each optimizer of a network the beginnings of the names of its weights."""
+    return next((declared.optimizers for declared in _having(type(module).__name__)), {})
 
 
 def _describe(module: Any) -> dict[str, Any]:
@@ -274,10 +264,11 @@ def _describe(module: Any) -> dict[str, Any]:
 
 def _build(description: Mapping[str, Any], *, is_team: bool) -> Any:
     name = description["class"]
-    if name not in MODULE_CLASSES:
+    paths = [path for declared in _having(name) for path in declared.modules if path.endswith(f":{name}")]
+    if not paths:
         raise IncompatibleError(f"networks of class {name!r} are not known to this version")
     spec = RLModuleSpec(
-        module_class=MODULE_CLASSES[name],
+        module_class=load(paths[0]),
         observation_space=space_from_json(description["observation_space"]),
         action_space=space_from_json(description["action_space"]),
         inference_only=is_team,  # what values a team has a file of its own and is not needed for acting

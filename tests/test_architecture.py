@@ -93,7 +93,6 @@ PURE = (
     "experiments/runs/models.py",
     "experiments/runs/record.py",
     "experiments/settings/algorithm_flags.py",
-    "experiments/settings/algorithm_names.py",
     "experiments/settings/arguments.py",
     "experiments/settings/fields.py",
     "experiments/settings/help.py",

@@ -62,3 +62,8 @@ class MADDPG(OffPolicyTeam):
     def get_default_config(cls) -> MADDPGConfig:
         """Return the default config."""
         return MADDPGConfig()
+
+
+def maddpg(settings: MADDPGSettings, *, steps_per_iteration: int) -> MADDPGConfig:
+    """Config of MADDPG; an iteration is one sampled fragment."""
+    return MADDPGConfig().use_settings(settings)

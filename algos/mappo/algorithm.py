@@ -128,3 +128,13 @@ class IPPO(MAPPO):
     def get_default_config(cls) -> IPPOConfig:
         """Return the default config."""
         return IPPOConfig()
+
+
+def mappo(settings: MAPPOSettings, *, steps_per_iteration: int) -> MAPPOConfig:
+    """Config of MAPPO; an iteration is one sampled fragment."""
+    return MAPPOConfig().use_settings(settings)
+
+
+def ippo(settings: MAPPOSettings, *, steps_per_iteration: int) -> MAPPOConfig:
+    """Config of IPPO; an iteration is one sampled fragment."""
+    return IPPOConfig().use_settings(settings)

@@ -1,4 +1,4 @@
-"""PPO on the team path: RLlib's algorithm with sampling and data path replaced."""
+"""PPO on the team path, RLlib's algorithm with sampling and data path replaced; and RLlib's own."""
 
 from dataclasses import asdict
 from typing import Any
@@ -9,13 +9,14 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from algos.acting import agents_by_module
 from algos.algorithm import TeamAlgorithm, on_team_path
+from algos.learner_state import WholePPOLearner
 from algos.ppo.catalog import NETWORK_KEYS
 from algos.ppo.config import PPOSettings
 from algos.ppo.learner import TeamPPOLearner
 from algos.ppo.module import MaskedPPOModule
 from algos.rollout import concatenate
 from algos.step_size import step_size_schedule
-from common.errors import IncompatibleError
+from common.errors import IncompatibleError, InputError
 
 
 class TeamPPOConfig(PPOConfig):
@@ -108,4 +109,29 @@ def apply_ppo_settings(config: PPOConfig, settings: PPOSettings) -> PPOConfig:
     model = DefaultModelConfig(fcnet_hiddens=list(settings.hidden), fcnet_activation=settings.activation)
     own = {} if settings.network == "mlp" else {key: getattr(settings, key) for key in NETWORK_KEYS}
     config.rl_module(model_config={**asdict(model), **own} if own else model)
+    return config
+
+
+def team_ppo(settings: PPOSettings, *, steps_per_iteration: int) -> PPOConfig:
+    """Config of PPO whose runners return arrays."""
+    config = apply_ppo_settings(TeamPPOConfig(), settings)
+    config.env_runners(num_envs_per_env_runner=settings.num_envs_per_env_runner)
+    return config
+
+
+def rllib_ppo(settings: PPOSettings, *, steps_per_iteration: int) -> PPOConfig:
+    """RLlib's own PPO, from sampling to learning.
+
+    Raises:
+        InputError: for a network that attends over bars.
+    """
+    if settings.network != "mlp":
+        raise InputError(
+            f"--ppo.network {settings.network} needs --runner team: RLlib's own does not say where the bars of a "
+            "window stand"
+        )
+    config = apply_ppo_settings(PPOConfig(), settings)
+    config.rl_module(rl_module_spec=RLModuleSpec(module_class=MaskedPPOModule))
+    config.learners(learner_class=WholePPOLearner)
+    config.env_runners(num_envs_per_env_runner=settings.num_envs_per_env_runner)
     return config

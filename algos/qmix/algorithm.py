@@ -118,3 +118,18 @@ class IQL(QMIX):
     def get_default_config(cls) -> IQLConfig:
         """Return the default config."""
         return IQLConfig()
+
+
+def qmix(settings: QMIXSettings, *, steps_per_iteration: int) -> QMIXConfig:
+    """Config of QMIX; an iteration is one sampled fragment."""
+    return QMIXConfig().use_settings(settings)
+
+
+def vdn(settings: QMIXSettings, *, steps_per_iteration: int) -> QMIXConfig:
+    """Config of VDN; an iteration is one sampled fragment."""
+    return VDNConfig().use_settings(settings)
+
+
+def iql(settings: QMIXSettings, *, steps_per_iteration: int) -> QMIXConfig:
+    """Config of IQL; an iteration is one sampled fragment."""
+    return IQLConfig().use_settings(settings)

@@ -28,6 +28,7 @@ from experiments.recovery.manifests import find_damage, folder_bytes
 from experiments.recovery.names import RESULT_FILE
 from experiments.recovery.writer import CheckpointWriter
 from experiments.reporting.intervals import CONFIDENCE
+from experiments.settings.groups import settings_of_algo
 from experiments.settings.run_config import RunConfig, config_to_json
 from experiments.threads import one_thread
 from experiments.tuning.trainables import RunTrainable, trainable_class
@@ -64,7 +65,8 @@ def bench_checkpoint(*, device: str = "cpu", rounds: int = 5) -> list[dict[str, 
     """
     scaling = replace(RunConfig().scaling, num_gpus_per_learner=learner_gpus(device))
     small = RunConfig(algo="qmix", scaling=scaling)
-    large = replace(small, qmix=replace(small.qmix, hidden=LARGE_HIDDEN, use_shared_networks=False))
+    wide: dict[str, Any] = {"qmix": replace(settings_of_algo(small), hidden=LARGE_HIDDEN, use_shared_networks=False)}
+    large = replace(small, **wide)
     rows: list[dict[str, Any]] = [_bench_team("small", small, rounds), _bench_team("5 M parameters", large, rounds)]
     return [*rows, _bench_overhead(small), _bench_run(), *_bench_buffers(rounds), _bench_restart(rounds)]
 
@@ -81,11 +83,12 @@ def _team(run: RunConfig) -> Iterator[tuple[RunTrainable, TrialCheckpoints]]:
 
 def _bench_team(name: str, run: RunConfig, rounds: int) -> dict[str, Any]:
     """Save and verified restore of a team without a buffer, beside ``torch.save`` of weights and moments."""
-    early = replace(run.qmix, learning_starts=run.qmix.train_batch_size)
-    with one_core(), _team(replace(run, qmix=early)) as (team, checkpoints):
+    early = replace(settings_of_algo(run), learning_starts=settings_of_algo(run).train_batch_size)
+    settings: dict[str, Any] = {"qmix": early}
+    with one_core(), _team(replace(run, **settings)) as (team, checkpoints):
         for _ in range(5):
             team.train()
-        team.replay = TeamReplay(run.qmix.replay_capacity)
+        team.replay = TeamReplay(settings_of_algo(run).replay_capacity)
         team._checkpoints = checkpoints
         learner = team.learner_group._learner
         state = {
@@ -138,7 +141,7 @@ def _bench_overhead(run: RunConfig) -> dict[str, Any]:
     differ by many times what a save costs.
     """
     with one_thread(), _team(replace(run, episodes=10**9)) as (team, checkpoints):
-        while len(team.replay) < 2 * run.qmix.learning_starts:
+        while len(team.replay) < 2 * settings_of_algo(run).learning_starts:
             team.train()
         before = team.num_episodes
         while team.num_episodes == before:  # as a run saves when episodes have ended
@@ -191,7 +194,7 @@ def _bench_overhead(run: RunConfig) -> dict[str, Any]:
     sure = quantile_test(longer, p=0.5).confidence_interval(CONFIDENCE)
     return {
         "overhead": f"save every {episodes} episodes of {run.floor.horizon_bars} bars, "
-        f"{run.qmix.num_envs_per_env_runner} replicas",
+        f"{settings_of_algo(run).num_envs_per_env_runner} replicas",
         "interval_s": interval,
         "learning_s": learning,
         "standing_still_s": median(standing),
@@ -214,7 +217,7 @@ def _bench_run() -> dict[str, Any]:
     run, command = RunConfig(algo="qmix"), str(Path(__file__).resolve().parents[1] / "run.py")
     every, steps = INTERVALS_OF_RUN * run.checkpoint_interval, run.floor.horizon_bars
     assert steps is not None
-    before = -(-run.qmix.learning_starts // (steps * every)) + 2
+    before = -(-settings_of_algo(run).learning_starts // (steps * every)) + 2
     words = ["--episodes", str((2 * PAIRS_OF_RUN + before) * every), "--checkpoint-interval", str(2 * every)]
     words += ["--checkpoint-interval-s", "0", "--evaluation-interval", str(every)]
     with tempfile.TemporaryDirectory() as place:
@@ -222,7 +225,7 @@ def _bench_run() -> dict[str, Any]:
         subprocess.run([sys.executable, command, *words], check=True, stdout=subprocess.DEVNULL)
         lines = (Path(place) / "run" / "trial_0" / RESULT_FILE).read_text(encoding="utf-8").splitlines()
     records = [json.loads(line) for line in lines]
-    found = cost_in_run(records, after=run.qmix.learning_starts, every_s=run.checkpoint_interval_s)
+    found = cost_in_run(records, after=settings_of_algo(run).learning_starts, every_s=run.checkpoint_interval_s)
     return {"run": f"run.py --checkpoint-interval {2 * every}, episodes of {steps} bars"} | found
 
 

@@ -12,7 +12,9 @@ from ray.rllib.algorithms.ppo import PPO
 
 from algos.maddpg.algorithm import MADDPG
 from algos.mappo.algorithm import MAPPO
+from algos.mappo.config import MAPPOSettings
 from algos.ppo.algorithm import TeamPPO
+from algos.ppo.config import PPOSettings
 from algos.qmix.algorithm import QMIX
 from algos.replay import TeamReplay
 from algos.runner import TEAM_MODULE
@@ -62,12 +64,11 @@ def _bench_ppo(device: str, rounds: int) -> list[dict[str, Any]]:
     """PPO on both runners and MAPPO: as many agent steps in a batch and in a minibatch, and as many epochs."""
     run = RunConfig(algo="ppo")
     batch: dict[str, Any] = {"train_batch_size_per_learner": BATCH_AGENT_STEPS // AGENTS, "num_epochs": EPOCHS}
-    run = replace(
-        run,
-        desk=replace(run.desk, num_agents=AGENTS),
-        ppo=replace(run.ppo, minibatch_size=MINIBATCH, **batch),
-        mappo=replace(run.mappo, minibatch_size=-(-MINIBATCH // AGENTS), **batch),  # of steps with all their agents
-    )
+    groups: dict[str, Any] = {
+        "ppo": PPOSettings(minibatch_size=MINIBATCH, **batch),
+        "mappo": MAPPOSettings(minibatch_size=-(-MINIBATCH // AGENTS), **batch),  # of steps with all their agents
+    }
+    run = replace(run, desk=replace(run.desk, num_agents=AGENTS), **groups)
     algos = {
         "team": TeamPPO(algorithm_config(_on(run, device, TEAM_ENVS))),
         "mappo": MAPPO(algorithm_config(_on(replace(run, algo="mappo"), device, TEAM_ENVS))),

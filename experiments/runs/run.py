@@ -13,6 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from algos.registry import groups
 from common.errors import InputError
 from experiments.recovery.names import RECORD_FILE
 from experiments.remote.addresses import find_mirror, mirror_of, place_here, storage_of, working_folder
@@ -20,7 +21,6 @@ from experiments.remote.mirror import Mirror
 from experiments.remote.store import absolute, first_line, is_remote
 from experiments.runs.folders import check_name, has_begun
 from experiments.runs.record import RunRecord, find_run_folder, name_of_run, read_run_record
-from experiments.settings.algorithm_names import SECTION_OF_ALGO
 from experiments.settings.arguments import build_settings
 from experiments.settings.command import Command, read_command, settle
 from experiments.settings.fields import value_of
@@ -30,7 +30,7 @@ from experiments.settings.run_config import RunConfig, config_from_json, config_
 _OF_THE_COMMAND = ("config", "resume", "skip_training", "json")
 """Settings that belong to one command and are not read back from a run folder."""
 _NOT_OF_A_PARENT = (*_OF_THE_COMMAND, "name", "storage", "load_model", "branch_from")
-_FROM_MODEL = ("algo", "runner", "data", "desk", "floor", *dict.fromkeys(SECTION_OF_ALGO.values()), "scaling")
+_FROM_MODEL = ("algo", "runner", "data", "desk", "floor", *groups(), "scaling")
 """Settings that a new run takes over from the run whose weights it loads."""
 _PATHS = ("load_model", "branch_from", "data.path")
 """Settings that are made absolute: workers run elsewhere, and later commands too."""

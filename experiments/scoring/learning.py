@@ -14,11 +14,12 @@ from typing import Any
 import ray
 
 from algos.policy import TeamPolicy, team_layout
+from algos.registry import CONTINUOUS, algorithm
 from common.errors import InputError
 from experiments.scoring.results import Learned
 from experiments.scoring.settings import NUM_POINTS
 from experiments.scoring.yardsticks import Yardstick
-from experiments.settings.algorithm_names import SECTION_OF_ALGO
+from experiments.settings.groups import settings_of_algo
 from experiments.settings.run_config import RunConfig
 from experiments.threads import one_thread
 from experiments.tuning.algorithms import SHARED, bare_config, check_config, map_to_own, map_to_shared
@@ -193,16 +194,16 @@ def _config(run: RunConfig, yardstick: Yardstick) -> Any:
     Raises:
         InputError: if the algorithm cannot take the market's actions, or RLlib refuses its settings.
     """
-    if SECTION_OF_ALGO[run.algo] == "qmix" and not yardstick.has_choices:
+    if CONTINUOUS not in algorithm(run.algo).actions and not yardstick.has_choices:
         raise InputError(f"--algo {run.algo} chooses among actions, but this market's are numbers: use maddpg or mappo")
     config = bare_config(run)
     config.environment(yardstick.env_name, env_config=dict(yardstick.env_config), disable_env_checking=True)
     config.debugging(seed=run.seed, log_level="ERROR")
     config.env_runners(num_env_runners=0)  # RLlib's PPO would sample in two processes of its own
-    if run.algo == "ppo":
-        if run.ppo.use_shared_networks and not yardstick.is_uniform:
-            raise InputError("--ppo.use-shared-networks True: the agents of this market have different spaces")
-        if run.ppo.use_shared_networks is False or not yardstick.is_uniform:
+    if not algorithm(run.algo).is_joint:
+        if settings_of_algo(run).use_shared_networks and not yardstick.is_uniform:
+            raise InputError(f"--{run.algo}.use-shared-networks True: the agents of this market have different spaces")
+        if settings_of_algo(run).use_shared_networks is False or not yardstick.is_uniform:
             config.multi_agent(policies=list(yardstick.agent_ids), policy_mapping_fn=map_to_own)
         else:
             config.multi_agent(policies={SHARED}, policy_mapping_fn=map_to_shared)

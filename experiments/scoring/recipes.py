@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from experiments.settings.algorithm_names import SECTION_OF_ALGO
+from algos.registry import algorithm
 from experiments.settings.layers import merge
 
 SCORED = ("qmix", "vdn", "iql", "maddpg", "mappo", "ippo", "ppo")
@@ -317,7 +317,7 @@ def recipe(market: str, algo: str, steps: int | None = None) -> Recipe:
         algo: One of ``SCORED``.
         steps: In place of its own; None leaves them.
     """
-    section = SECTION_OF_ALGO[algo]
+    section = algorithm(algo).group
     general = _OF_SECTION[section]
     names = [(name, by) for name in (market, market.partition(":")[0]) for by in (algo, section)]
     own = next((_OF_MARKET[name] for name in names if name in _OF_MARKET), general)

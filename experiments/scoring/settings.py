@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import field
 from functools import partial
 from typing import Any, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from algos.maddpg.config import MADDPGSettings
-from algos.mappo.config import MAPPOSettings
-from algos.ppo.config import PPOSettings
-from algos.qmix.config import QMIXSettings
+from algos.registry import TEAM, algorithm
 from common.errors import InputError
 from common.strict import STRICT
 from experiments.scoring.recipes import recipe
 from experiments.settings.algorithm_flags import check_network, scan_algo_flags
-from experiments.settings.algorithm_names import SECTION_OF_ALGO
 from experiments.settings.arguments import named_values, parse_flags
-from experiments.settings.fields import settings_of
+from experiments.settings.groups import check_groups, settings_of_algo, with_groups
 from experiments.settings.run_config import MOST_SEED
 
 OF_TABLE = ("table", "only", "out", "seeds", "seed", "jobs", "json")
@@ -34,6 +29,7 @@ NUM_POINTS = 20
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+@with_groups(runner=TEAM)
 class ScoreConfig:
     """What is learned, by what, how often."""
 
@@ -51,7 +47,7 @@ class ScoreConfig:
     """How many agents, where that can be chosen; None takes the market's own number."""
     settings: tuple[str, ...] = ()
     """Settings of the market, as name=value: reward=team num_steps=20. Those of a benchmark are the package's."""
-    algo: Literal["qmix", "vdn", "iql", "maddpg", "mappo", "ippo", "ppo"] = "mappo"
+    algo: str = "mappo"
     """Learning algorithm. vdn and iql take their settings from the qmix group, ippo from the mappo group."""
     seeds: int = Field(default=5, gt=0)
     """How many runs."""
@@ -73,10 +69,6 @@ class ScoreConfig:
     """Folder for picture and figures. None: results/score-MARKET-ALGO, for the table results/scores."""
     json: str | None = None
     """File for what is printed, as plain JSON."""
-    qmix: QMIXSettings = field(default_factory=QMIXSettings)
-    maddpg: MADDPGSettings = field(default_factory=MADDPGSettings)
-    mappo: MAPPOSettings = field(default_factory=MAPPOSettings)
-    ppo: PPOSettings = field(default_factory=PPOSettings)
 
 
 def parse_score(argv: Sequence[str]) -> ScoreConfig:
@@ -88,17 +80,13 @@ def parse_score(argv: Sequence[str]) -> ScoreConfig:
     named = scan_algo_flags(ScoreConfig, argv, ScoreConfig.algo).get("algo", [ScoreConfig.algo])[0]
     flags = scan_algo_flags(ScoreConfig, argv, named)
     plain = parse_flags(ScoreConfig, flags, base={})
-    section = SECTION_OF_ALGO[plain.algo]
+    section = algorithm(plain.algo).group
     base = recipe(plain.market, plain.algo, plain.steps).settings
     if any(f"{section}.{name}" in flags for name in _SHARING):  # who says one of them means none of the recipe's
         base = {name: value for name, value in base.items() if name not in _SHARING}
     if plain.seed + plain.seeds - 1 > MOST_SEED:
         raise InputError(f"--seed {plain.seed} leaves no room for --seeds {plain.seeds}: the largest is {MOST_SEED}")
-    for name in flags:
-        group = name.split(".")[0]
-        if group in SECTION_OF_ALGO.values() and group != section:
-            flag = settings_of(ScoreConfig)[name].flag
-            raise InputError(f"{flag} has no effect on --algo {plain.algo}, which uses the settings of {section}.*")
+    check_groups(plain.algo, flags)
     config = parse_flags(ScoreConfig, flags, base={section: base})
     most = config.num_episodes or recipe(config.market, config.algo).num_episodes
     if (config.num_evaluation_episodes or 0) > most:
@@ -125,7 +113,7 @@ def asked_for(config: ScoreConfig) -> dict[str, Any]:
         "algo": config.algo,
         "steps": rule.steps,
         "select": config.select,
-        "algo_settings": without_none(dataclasses.asdict(getattr(config, SECTION_OF_ALGO[config.algo]))),
+        "algo_settings": without_none(dataclasses.asdict(settings_of_algo(config))),
         "num_episodes": num_episodes,
         "num_evaluation_episodes": min(config.num_evaluation_episodes or rule.num_evaluation_episodes, num_episodes),
     }

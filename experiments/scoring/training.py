@@ -8,13 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from algos.registry import TEAM, groups
 from common.errors import InputError
 from common.files import plain, read_json, write_json
 from experiments.scoring.results import Learned, Scored, as_json, scored
 from experiments.scoring.seeds import keep, kept
 from experiments.scoring.settings import ScoreConfig, asked_for, without_none
 from experiments.scoring.yardsticks import EQUILIBRIUM, Yardstick, make_yardstick
-from experiments.settings.algorithm_names import SECTION_OF_ALGO
 from experiments.settings.arguments import named_values
 from experiments.settings.run_config import RunConfig
 
@@ -60,8 +60,8 @@ def _learn(seeds: Sequence[int], config: ScoreConfig, head: Mapping[str, Any]) -
     from experiments.scoring.learning import Progress, learn_seeds
     from experiments.tuning.session import start_ray
 
-    groups = {name: getattr(config, name) for name in dict.fromkeys(SECTION_OF_ALGO.values()) if hasattr(config, name)}
-    runs = [RunConfig(algo=config.algo, seed=seed, **groups) for seed in seeds]
+    own = {name: getattr(config, name) for name in groups(TEAM)}
+    runs = [RunConfig(algo=config.algo, seed=seed, **own) for seed in seeds]
     start_ray(runs[0].scaling)
     steps = head["steps"]
     for one in learn_seeds(

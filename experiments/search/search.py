@@ -28,8 +28,8 @@ from experiments.search.spaces import search_space
 from experiments.search.study import Study
 from experiments.search.summary import SearchMonitor, best_trial, describe_search
 from experiments.search.trials import RecordedSearch
-from experiments.settings.algorithm_names import SECTION_OF_ALGO
 from experiments.settings.fields import settings_of
+from experiments.settings.groups import settings_of_algo
 from experiments.settings.layers import nested
 from experiments.settings.metric_names import BEST_SCORE, SEARCH_SCORE
 from experiments.settings.run_config import RunConfig
@@ -98,7 +98,7 @@ def _search(run: Run, environment: Environment, devices: ScalingSettings) -> int
 
 def _space(config: RunConfig, *, fixed: Collection[str] = ()) -> dict[str, Any]:
     """What a search with these settings draws; those that the user has fixed are left out."""
-    own = getattr(config, SECTION_OF_ALGO[config.algo])
+    own = settings_of_algo(config)
     return search_space(
         config.algo,
         fixed=fixed,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from algos.registry import algorithms
 from common.errors import InputError
-from experiments.settings.algorithm_names import SECTION_OF_ALGO
 from experiments.settings.arguments import scan_flags
 from experiments.settings.fields import hyphens, settings_of
 
@@ -30,7 +30,7 @@ def scan_algo_flags(
     Raises:
         InputError: as ``scan_flags`` does; or if the algorithm has no such setting.
     """
-    group, settings = SECTION_OF_ALGO.get(algo, "qmix"), settings_of(cls)
+    group, settings = algorithms()[algo if algo in algorithms() else "qmix"].group, settings_of(cls)
     own = {name: f"{group}.{name}" for name in OF_ALGO if f"{group}.{name}" in settings}
     for name in OF_ALGO:
         if name not in own and any(word.partition("=")[0] == f"--{name}" for word in argv):

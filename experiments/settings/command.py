@@ -12,13 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from algos.mappo.config import MAPPOSettings
-from algos.ppo.config import PPOSettings
+from algos.registry import algorithm
 from common.errors import InputError, nearest
 from experiments.settings.algorithm_flags import OF_ALGO, check_network, scan_algo_flags
-from experiments.settings.algorithm_names import RUNNER_OF_ALGO, SECTION_OF_ALGO
 from experiments.settings.arguments import build_settings, parse_flags
 from experiments.settings.fields import settings_of, value_of
+from experiments.settings.groups import check_groups, settings_of_algo
 from experiments.settings.help import asks_for_help, print_help
 from experiments.settings.layers import check_keys, flatten, merge, read_yaml
 from experiments.settings.metric_names import RETURN, VALIDATION_METRICS, check_metric_name
@@ -121,7 +120,7 @@ def settle(command: Command, *, below: Mapping[str, Any], name: str) -> tuple[Ru
 
 def print_run_help(argv: Sequence[str], *, prog: str, description: str, own: type | None = None) -> None:
     """Print what can be set for a run (see ``print_help``)."""
-    aliases = ALIASES | {name: f"{SECTION_OF_ALGO[RunConfig.algo]}.{name}" for name in OF_ALGO}
+    aliases = ALIASES | {name: f"{algorithm(RunConfig.algo).group}.{name}" for name in OF_ALGO}
     print_help(RunConfig, argv, prog=prog, description=description, main=MAIN_SETTINGS, aliases=aliases, own=own)
 
 
@@ -131,13 +130,12 @@ def check_combination(config: RunConfig, by_flag: Collection[str]) -> None:
     Raises:
         InputError: naming the setting and why it would be ignored.
     """
-    section = SECTION_OF_ALGO[config.algo]
+    chosen, own = algorithm(config.algo), settings_of_algo(config)
     settings = settings_of(RunConfig)
+    check_groups(config.algo, by_flag)
     for name in by_flag:
         flag = settings[name].flag
         group = name.split(".")[0]
-        if group in SECTION_OF_ALGO.values() and group != section:
-            raise InputError(f"{flag} has no effect on --algo {config.algo}, which uses the settings of {section}.*")
         if name in ("env_settings", "evaluation_episodes") and config.env is None:
             raise InputError(f"{flag} has no effect without an environment of your own: give --env as well")
         if name.startswith("data.synthetic.") and config.data.path is not None:
@@ -147,20 +145,17 @@ def check_combination(config: RunConfig, by_flag: Collection[str]) -> None:
         if SCHEDULER_OF.get(name, config.search.scheduler) != config.search.scheduler:
             needed = SCHEDULER_OF[name]
             raise InputError(f"{flag} has no effect on --search.scheduler {config.search.scheduler}, only on {needed}")
-    if hasattr(getattr(config, section), "network"):
-        check_network(section, getattr(config, section), by_flag)
+    if hasattr(own, "network"):
+        check_network(chosen.group, own, by_flag)
     _check_population(config)
-    if "runner" in by_flag and config.runner != RUNNER_OF_ALGO.get(config.algo, config.runner):
+    if "runner" in by_flag and config.runner not in chosen.configs:
         raise InputError(f"--runner {config.runner} does not exist for --algo {config.algo}: leave it out")
     check_metric_name(config.checkpoint_metric)
-    if section in ("ppo", "mappo"):
-        of_algo: PPOSettings | MAPPOSettings = getattr(config, section)
-        if of_algo.minibatch_size > of_algo.train_batch_size_per_learner:
-            raise InputError(
-                f"--{section}.minibatch-size is {of_algo.minibatch_size}, more than the batch that it is a part of: "
-                f"lower it, or raise --{section}.train-batch-size-per-learner above "
-                f"{of_algo.train_batch_size_per_learner}"
-            )
+    if hasattr(own, "minibatch_size") and own.minibatch_size > own.train_batch_size_per_learner:
+        raise InputError(
+            f"--{chosen.group}.minibatch-size is {own.minibatch_size}, more than the batch that it is a part of: "
+            f"lower it, or raise --{chosen.group}.train-batch-size-per-learner above {own.train_batch_size_per_learner}"
+        )
     if config.branch_from is not None and config.load_model is not None:
         raise InputError("--branch-from takes over weights too, so --load-model has no effect: leave one of them out")
     if config.branch_from is not None and config.search.num_trials:

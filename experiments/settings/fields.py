@@ -13,6 +13,8 @@ from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from common.strict import Range, about
+
 _NEAR = 0.65
 """Likeness above which a name is offered as a guess: below it are words that share letters by chance."""
 _OF_LEAF = 0.92
@@ -28,12 +30,16 @@ class Setting:
         kind: Its type annotation, resolved.
         default: Its default.
         help: The docstring under the field.
+        search: What a search draws it from, where it does.
+        may_change: Whether it may differ where training goes on exactly, as in a branch.
     """
 
     name: str
     kind: Any
     default: Any
     help: str
+    search: Range | None = None
+    may_change: bool = False
 
     @property
     def flag(self) -> str:
@@ -65,6 +71,7 @@ def settings_of(cls: type) -> dict[str, Setting]:
     for item in dataclasses.fields(cls):
         kind = hints[item.name]
         default: Any = item.default
+        said = about(default)
         if item.default_factory is not dataclasses.MISSING:
             default = item.default_factory()
         if hasattr(default, "default_factory") or hasattr(default, "get_default"):  # pydantic's Field(...)
@@ -74,7 +81,9 @@ def settings_of(cls: type) -> dict[str, Setting]:
             for name, setting in nested.items():
                 found[f"{item.name}.{name}"] = dataclasses.replace(setting, name=f"{item.name}.{name}")
         else:
-            found[item.name] = Setting(item.name, kind, default, help_texts.get(item.name, ""))
+            found[item.name] = Setting(
+                item.name, kind, default, help_texts.get(item.name, ""), said.search, said.may_change
+            )
     return found
 
 

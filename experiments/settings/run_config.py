@@ -14,18 +14,12 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 import experiments.interrupts  # noqa: F401  before what takes seconds to import
-from algos.dqn.config import DQNSettings
-from algos.impala.config import APPOSettings, IMPALASettings
-from algos.maddpg.config import MADDPGSettings
-from algos.mappo.config import MAPPOSettings
-from algos.ppo.config import PPOSettings
-from algos.qmix.config import QMIXSettings
-from algos.sac.config import SACSettings, TQCSettings
+from algos.registry import groups
 from algos.scaling import ScalingSettings
 from common.strict import STRICT
 from envs.settings import DataConfig, DeskConfig, FloorConfig, FloorSpec
-from experiments.settings.algorithm_names import AlgoName
 from experiments.settings.arguments import build_settings, dump_settings
+from experiments.settings.groups import with_groups
 
 Metric = Literal["sharpe", "return", "calmar", "max_drawdown"]
 
@@ -59,6 +53,7 @@ class SearchConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+@with_groups()
 class RunConfig:
     """Everything that can be set for a run. Its values are written into the run folder as config.json."""
 
@@ -72,7 +67,7 @@ class RunConfig:
     """YAML file of your own with differences from the defaults; flags win over it."""
     seed: int = Field(default=0, ge=0, le=MOST_SEED)
     """Seed of weights, exploration and floor. The built-in market has its own: data.synthetic.seed."""
-    algo: AlgoName = "qmix"
+    algo: str = "qmix"
     """Learning algorithm. vdn and iql (independent Q-learning: DQN for teams) take their settings from the qmix group,
     ippo from the mappo group; sac and tqc need --desk.action continuous."""
     runner: Literal["team", "rllib"] = "team"
@@ -124,17 +119,12 @@ class RunConfig:
     data: DataConfig = field(default_factory=DataConfig)
     desk: DeskConfig = field(default_factory=DeskConfig)
     floor: FloorConfig = field(default_factory=FloorConfig)
-    qmix: QMIXSettings = field(default_factory=QMIXSettings)
-    mappo: MAPPOSettings = field(default_factory=MAPPOSettings)
-    maddpg: MADDPGSettings = field(default_factory=MADDPGSettings)
-    ppo: PPOSettings = field(default_factory=PPOSettings)
-    dqn: DQNSettings = field(default_factory=DQNSettings)
-    sac: SACSettings = field(default_factory=SACSettings)
-    tqc: TQCSettings = field(default_factory=TQCSettings)
-    impala: IMPALASettings = field(default_factory=IMPALASettings)
-    appo: APPOSettings = field(default_factory=APPOSettings)
     scaling: ScalingSettings = field(default_factory=ScalingSettings)
     search: SearchConfig = field(default_factory=SearchConfig)
+
+
+FROM_MODEL = ("algo", "runner", "data", "desk", "floor", *groups(), "scaling")
+"""Settings that a new run takes over from the run whose weights it loads."""
 
 
 def floor_spec(config: RunConfig) -> FloorSpec:

@@ -8,30 +8,11 @@ from typing import Any
 
 import ray
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
-from ray.rllib.algorithms.appo import APPOConfig
-from ray.rllib.algorithms.dqn import DQNConfig
-from ray.rllib.algorithms.impala import IMPALAConfig
-from ray.rllib.algorithms.ppo import PPOConfig
-from ray.rllib.algorithms.sac import SACConfig
-from ray.rllib.algorithms.tqc import TQCConfig
-from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
-from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
-from algos.dqn.config import DQNSettings
-from algos.dqn.module import MaskedDQNModule
-from algos.impala.config import IMPALASettings
-from algos.impala.learner import WholeAPPOLearner, WholeIMPALALearner
-from algos.impala.module import MaskedAPPOModule
-from algos.learner_state import WholeDQNLearner, WholePPOLearner, WholeSACLearner, WholeTQCLearner
-from algos.maddpg.algorithm import MADDPGConfig
-from algos.mappo.algorithm import IPPOConfig, MAPPOConfig
-from algos.ppo.algorithm import TeamPPOConfig, apply_ppo_settings
-from algos.ppo.module import MaskedPPOModule
-from algos.qmix.algorithm import IQLConfig, QMIXConfig, VDNConfig
-from algos.sac.config import SoftActorCriticSettings
+from algos.registry import CONTINUOUS, DISCRETE, TEAM, algorithm, algorithms
 from algos.team_env import TeamEnv
 from common.errors import IncompatibleError, InputError
-from experiments.settings.algorithm_names import ONLY_CONTINUOUS, ONLY_ON_TEAM_PATH, SECTION_OF_ALGO
+from experiments.settings.groups import settings_of_algo
 from experiments.settings.run_config import RunConfig
 from experiments.tuning.environments import Environment, acts_by, environment_of
 
@@ -67,7 +48,11 @@ def algorithm_config(
 
 def bare_config(run: RunConfig) -> AlgorithmConfig:
     """The config of the run's algorithm with its settings, and no environment yet."""
-    return _BUILDERS[(run.algo, run.runner if run.algo == "ppo" else "")](run)
+    declared = algorithm(run.algo)
+    config: AlgorithmConfig = declared.config(
+        settings_of_algo(run), runner=declared.runner(run.runner), steps_per_iteration=_steps_of_iteration(run)
+    )
+    return config
 
 
 def check_algorithm(run: RunConfig, environment: Environment) -> None:
@@ -94,217 +79,19 @@ def check_config(config: AlgorithmConfig, algo: str) -> None:
         raise InputError(f"RLlib refuses these settings of {algo}: {reason}") from None
 
 
-def _qmix(run: RunConfig) -> AlgorithmConfig:
-    return QMIXConfig().use_settings(run.qmix)
-
-
-def _vdn(run: RunConfig) -> AlgorithmConfig:
-    return VDNConfig().use_settings(run.qmix)
-
-
-def _iql(run: RunConfig) -> AlgorithmConfig:
-    return IQLConfig().use_settings(run.qmix)
-
-
-def _mappo(run: RunConfig) -> AlgorithmConfig:
-    return MAPPOConfig().use_settings(run.mappo)
-
-
-def _ippo(run: RunConfig) -> AlgorithmConfig:
-    return IPPOConfig().use_settings(run.mappo)
-
-
-def _maddpg(run: RunConfig) -> AlgorithmConfig:
-    return MADDPGConfig().use_settings(run.maddpg)
-
-
-def _team_ppo(run: RunConfig) -> AlgorithmConfig:
-    config = apply_ppo_settings(TeamPPOConfig(), run.ppo)
-    config.env_runners(num_envs_per_env_runner=run.ppo.num_envs_per_env_runner)
-    return config
-
-
-def _rllib_ppo(run: RunConfig) -> AlgorithmConfig:
-    if run.ppo.network != "mlp":
-        raise InputError(
-            f"--ppo.network {run.ppo.network} needs --runner team: RLlib's own does not say where the bars of a window "
-            "stand"
-        )
-    config = apply_ppo_settings(PPOConfig(), run.ppo)
-    config.rl_module(rl_module_spec=RLModuleSpec(module_class=MaskedPPOModule))
-    config.learners(learner_class=WholePPOLearner)
-    config.env_runners(num_envs_per_env_runner=run.ppo.num_envs_per_env_runner)
-    return config
-
-
-def _dqn(run: RunConfig) -> AlgorithmConfig:
-    s: DQNSettings = run.dqn
-    config = DQNConfig()
-    config.training(
-        lr=s.lr,
-        gamma=s.gamma,
-        train_batch_size_per_learner=s.train_batch_size_per_learner,
-        training_intensity=s.training_intensity,
-        num_steps_sampled_before_learning_starts=s.learning_starts,
-        n_step=s.n_step,
-        double_q=s.double_q,
-        dueling=s.dueling,
-        target_network_update_freq=s.target_network_update_freq,
-        epsilon=[(0, s.epsilon_start), (s.epsilon_decay_steps, s.epsilon_end)],
-        replay_buffer_config={"type": "MultiAgentEpisodeReplayBuffer", "capacity": s.replay_capacity},
-    )
-    config.env_runners(
-        num_envs_per_env_runner=s.num_envs_per_env_runner, rollout_fragment_length=s.rollout_fragment_length
-    )
-    config.rl_module(
-        rl_module_spec=RLModuleSpec(module_class=MaskedDQNModule),
-        model_config=DefaultModelConfig(fcnet_hiddens=list(s.hidden), fcnet_activation="relu"),
-    )
-    config.learners(learner_class=WholeDQNLearner)
-    config.reporting(min_sample_timesteps_per_iteration=_steps_of_iteration(run))
-    return config
-
-
-def _sac(run: RunConfig) -> AlgorithmConfig:
-    config = SACConfig()
-    _use_soft_actor_critic(config, run, run.sac)
-    config.training(twin_q=run.sac.twin_q)
-    config.learners(learner_class=WholeSACLearner)
-    return config
-
-
-def _tqc(run: RunConfig) -> AlgorithmConfig:
-    s = run.tqc
-    config = TQCConfig()
-    _use_soft_actor_critic(config, run, s)
-    config.training(
-        n_quantiles=s.n_quantiles,
-        n_critics=s.n_critics,
-        top_quantiles_to_drop_per_net=s.top_quantiles_to_drop_per_net,
-    )
-    config.learners(learner_class=WholeTQCLearner)
-    return config
-
-
-def _use_soft_actor_critic(config: SACConfig, run: RunConfig, s: SoftActorCriticSettings) -> None:
-    """Write into a config what SAC and TQC share.
-
-    Raises:
-        InputError: if returns of several steps are longer than what is sampled at once.
-    """
-    if s.n_step > s.rollout_fragment_length:
-        raise InputError(
-            f"--{run.algo}.n-step is {s.n_step}, longer than the {s.rollout_fragment_length} bars of "
-            f"--{run.algo}.rollout-fragment-length: lower the first or raise the second"
-        )
-    config.training(
-        actor_lr=s.actor_lr,
-        critic_lr=s.critic_lr,
-        alpha_lr=s.alpha_lr,
-        gamma=s.gamma,
-        train_batch_size_per_learner=s.train_batch_size_per_learner,
-        training_intensity=s.training_intensity,
-        num_steps_sampled_before_learning_starts=s.learning_starts,
-        n_step=s.n_step,
-        tau=s.tau,
-        target_network_update_freq=s.target_network_update_freq,
-        initial_alpha=s.initial_alpha,
-        target_entropy="auto" if s.target_entropy is None else s.target_entropy,
-        replay_buffer_config={"type": "MultiAgentEpisodeReplayBuffer", "capacity": s.replay_capacity},
-    )
-    config.env_runners(
-        num_envs_per_env_runner=s.num_envs_per_env_runner, rollout_fragment_length=s.rollout_fragment_length
-    )
-    hidden = list(s.hidden)
-    config.rl_module(
-        model_config=DefaultModelConfig(
-            fcnet_hiddens=hidden, fcnet_activation="relu", fusionnet_hiddens=hidden, fusionnet_activation="relu"
-        )
-    )
-    config.reporting(min_sample_timesteps_per_iteration=_steps_of_iteration(run))
-
-
-def _impala(run: RunConfig) -> AlgorithmConfig:
-    config = IMPALAConfig()
-    _use_impala(config, run, run.impala)
-    config.rl_module(rl_module_spec=RLModuleSpec(module_class=MaskedPPOModule))
-    config.learners(learner_class=WholeIMPALALearner)
-    return config
-
-
-def _appo(run: RunConfig) -> AlgorithmConfig:
-    s = run.appo
-    config = APPOConfig()
-    _use_impala(config, run, s)
-    config.training(
-        clip_param=s.clip_param,
-        use_kl_loss=s.use_kl_loss,
-        kl_coeff=s.kl_coeff,
-        kl_target=s.kl_target,
-        tau=s.tau,
-        target_network_update_freq=s.target_network_update_freq,
-        circular_buffer_num_batches=s.circular_buffer_num_batches,
-        circular_buffer_iterations_per_batch=s.circular_buffer_iterations_per_batch,
-    )
-    config.rl_module(rl_module_spec=RLModuleSpec(module_class=MaskedAPPOModule))
-    config.learners(learner_class=WholeAPPOLearner)
-    return config
-
-
-def _use_impala(config: IMPALAConfig, run: RunConfig, s: IMPALASettings) -> None:
-    """Write into a config what IMPALA and APPO share."""
-    config.training(
-        lr=s.lr,
-        gamma=s.gamma,
-        train_batch_size_per_learner=s.train_batch_size_per_learner,
-        vtrace_clip_rho_threshold=s.vtrace_clip_rho_threshold,
-        vtrace_clip_pg_rho_threshold=s.vtrace_clip_pg_rho_threshold,
-        vf_loss_coeff=s.vf_loss_coeff,
-        entropy_coeff=s.entropy_coeff,
-        grad_clip=s.grad_clip,
-        grad_clip_by="global_norm",
-    )
-    config.env_runners(
-        num_envs_per_env_runner=s.num_envs_per_env_runner, rollout_fragment_length=s.rollout_fragment_length
-    )
-    config.rl_module(
-        model_config=DefaultModelConfig(
-            fcnet_hiddens=list(s.hidden), fcnet_activation=s.activation, vf_share_layers=s.vf_share_layers
-        )
-    )
-    config.reporting(min_sample_timesteps_per_iteration=_steps_of_iteration(run))
-
-
 def _steps_of_iteration(run: RunConfig) -> int:
     """Environment steps in an iteration of RLlib's own algorithms but PPO; by default checkpoints would come late."""
     return min(MOST_STEPS, run.checkpoint_interval * (run.floor.horizon_bars or MOST_STEPS))
 
 
-_BUILDERS = {
-    ("qmix", ""): _qmix,
-    ("vdn", ""): _vdn,
-    ("iql", ""): _iql,
-    ("mappo", ""): _mappo,
-    ("ippo", ""): _ippo,
-    ("maddpg", ""): _maddpg,
-    ("ppo", "team"): _team_ppo,
-    ("ppo", "rllib"): _rllib_ppo,
-    ("dqn", ""): _dqn,
-    ("sac", ""): _sac,
-    ("tqc", ""): _tqc,
-    ("impala", ""): _impala,
-    ("appo", ""): _appo,
-}
-
-
 def is_on_team_path(run: RunConfig) -> bool:
     """Whether the batched team runner samples, or RLlib's own."""
-    return run.algo in ONLY_ON_TEAM_PATH or (run.algo == "ppo" and run.runner == "team")
+    return algorithm(run.algo).runner(run.runner) == TEAM
 
 
 def replicas(run: RunConfig) -> int:
     """Replicas that one runner steps at once: as scaled, or the algorithm's own default."""
-    own: Any = getattr(run, SECTION_OF_ALGO[run.algo])
+    own = settings_of_algo(run)
     return run.scaling.num_envs_per_env_runner or int(own.num_envs_per_env_runner)
 
 
@@ -333,20 +120,21 @@ def _assign_networks(config: AlgorithmConfig, run: RunConfig, team: TeamEnv, act
         IncompatibleError: if the algorithm cannot take the desk's actions, or agents cannot share a network.
         InputError: if the algorithm needs continuous actions.
     """
+    declared = algorithm(run.algo)
     where = "desk.action is" if run.env is None else f"the actions of {run.env} are"
-    if run.algo in ONLY_CONTINUOUS and action != "continuous":
+    if DISCRETE not in declared.actions and action != CONTINUOUS:
         raise InputError(
             f"--algo {run.algo} sets numbers, but {where} {action}: "
             f"{'give --desk.action continuous, or ' if run.env is None else ''}use dqn"
         )
-    if run.algo in ("qmix", "vdn", "iql", "dqn") and action != "discrete":
+    if CONTINUOUS not in declared.actions and action != DISCRETE:
+        *others, last = (name for name, a in algorithms().items() if CONTINUOUS in a.actions)
         raise IncompatibleError(
-            f"--algo {run.algo} chooses among discrete actions, but {where} {action}: use ppo, mappo, ippo, "
-            "maddpg, sac, tqc, impala or appo"
+            f"--algo {run.algo} chooses among discrete actions, but {where} {action}: use {', '.join(others)} or {last}"
         )
-    if run.algo in ONLY_ON_TEAM_PATH:
+    if declared.is_joint:
         return  # one module for the whole team, which pads observations itself
-    settings: Any = getattr(run, SECTION_OF_ALGO[run.algo])
+    settings = settings_of_algo(run)
     kinds = {(team.obs_dims[n], str(team.action_spaces[a])) for n, a in enumerate(team.agent_ids)}
     if settings.use_shared_networks and len(kinds) > 1:
         raise IncompatibleError(

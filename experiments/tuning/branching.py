@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from algos.registry import algorithm, groups
 from common.disk import to_disk
 from common.errors import InputError
 from common.files import WriteError, read_json
@@ -16,70 +17,21 @@ from experiments.recovery.copies import copy_into
 from experiments.recovery.manifests import find_damage
 from experiments.recovery.names import BRANCH_FOLDER, META_FILE, RECORD_FILE
 from experiments.runs.models import Model, find_model
-from experiments.settings.algorithm_names import SECTION_OF_ALGO
 from experiments.settings.fields import settings_of, value_of
 from experiments.settings.metric_names import clock_of
 from experiments.settings.run_config import RunConfig
 from experiments.tuning.environments import Environment
 
-_OF_THE_RUN = (
+MAY_DIFFER = (
     *("name", "storage", "preset", "config", "resume", "json", "skip_training", "load_model", "branch_from"),
     *("episodes", "checkpoint_interval", "checkpoint_interval_s", "keep", "keep_every", "evaluation_interval"),
     *("checkpoint_metric", "checkpoint_mode"),
     *("checkpoint_on_signal", "max_failures", "floor.capital", "floor.horizon_bars", "floor.costs."),
     *("scaling.num_gpus_", "scaling.num_cpus_", "scaling.floor_device", "search."),
 )
-_OF_SOFT_ACTOR_CRITIC = (
-    *("actor_lr", "critic_lr", "alpha_lr", "gamma", "train_batch_size_per_learner", "training_intensity"),
-    *("rollout_fragment_length", "learning_starts", "n_step", "tau", "target_network_update_freq", "target_entropy"),
-)
-_OF_IMPALA = (
-    *("lr", "gamma", "train_batch_size_per_learner", "rollout_fragment_length", "vtrace_clip_rho_threshold"),
-    *("vtrace_clip_pg_rho_threshold", "vf_loss_coeff", "entropy_coeff", "grad_clip"),
-)
-_OF_LEARNING = {
-    "qmix": (
-        *("lr", "gamma", "train_batch_size", "num_updates", "rollout_fragment_length", "learning_starts", "n_step"),
-        *(
-            "double_q",
-            "tau",
-            "target_network_update_freq",
-            "sequence_length",
-            "use_reward_standardisation",
-            "grad_clip",
-        ),
-        *("td_lambda", "huber_kappa", "prioritised_replay", "priority_alpha", "priority_beta", "priority_beta_steps"),
-        *("epsilon_start", "epsilon_end", "epsilon_decay_steps"),
-    ),
-    "mappo": (
-        *("lr", "critic_lr", "gamma", "lambda_", "train_batch_size_per_learner", "minibatch_size", "num_epochs"),
-        *("clip_param", "vf_clip_param", "huber_delta", "entropy_coeff", "entropy_decay_steps"),
-        *("use_advantage_normalisation", "grad_clip"),
-    ),
-    "maddpg": (
-        *("actor_lr", "critic_lr", "gamma", "train_batch_size", "num_updates", "rollout_fragment_length"),
-        *("learning_starts", "n_step", "tau", "target_network_update_freq", "use_reward_standardisation"),
-        *("target_noise", "target_noise_clip", "policy_delay", "use_centralised_gradient"),
-        *("noise_start", "noise_end", "noise_decay_steps"),
-        *("ou_theta", "temperature", "logit_penalty", "grad_clip", "sequence_length"),
-    ),
-    "ppo": (
-        *("lr", "gamma", "lambda_", "train_batch_size_per_learner", "minibatch_size", "num_epochs", "clip_param"),
-        *("vf_clip_param", "vf_loss_coeff", "entropy_coeff", "kl_target", "grad_clip"),
-    ),
-    "dqn": (
-        *("lr", "gamma", "train_batch_size_per_learner", "training_intensity", "rollout_fragment_length"),
-        *("learning_starts", "n_step", "double_q", "target_network_update_freq"),
-        *("epsilon_start", "epsilon_end", "epsilon_decay_steps"),
-    ),
-    "sac": _OF_SOFT_ACTOR_CRITIC,
-    "tqc": (*_OF_SOFT_ACTOR_CRITIC, "top_quantiles_to_drop_per_net"),
-    "impala": _OF_IMPALA,
-    "appo": (*_OF_IMPALA, "clip_param", "kl_target", "tau", "target_network_update_freq", "circular_buffer_"),
-}
-MAY_DIFFER = (*_OF_THE_RUN, *(f"{group}.{name}" for group, names in _OF_LEARNING.items() for name in names))
-"""Settings that a branch may have of its own; a name that ends in ``.`` or ``_`` stands for all that begin so. What is
-missing here is in the weights, the optimizers, the replay buffer or the market that a branch takes over."""
+"""Settings beside those of the algorithms that a branch may have of its own; a name that ends in ``.`` or ``_`` stands
+for all that begin so. An algorithm's settings say it themselves. All else is in the weights, the optimizers, the replay
+buffer or the market that a branch takes over."""
 
 
 def check_branch(config: RunConfig, environment: Environment) -> Model:
@@ -121,7 +73,9 @@ def differences(parent: RunConfig, branch: RunConfig) -> list[str]:
     found = []
     for name, setting in settings_of(RunConfig).items():
         old, new = value_of(parent, name), value_of(branch, name)
-        may = any(name == allowed or (allowed[-1] in "._" and name.startswith(allowed)) for allowed in MAY_DIFFER)
+        may = setting.may_change or any(
+            name == allowed or (allowed[-1] in "._" and name.startswith(allowed)) for allowed in MAY_DIFFER
+        )
         if old != new and not may and not _is_idle(name, branch):
             found.append(f"{setting.flag} was {_shown(old)} and is now {_shown(new)}")
     return found
@@ -194,7 +148,7 @@ def _newest_of(model: Model) -> Model:
 def _is_idle(name: str, config: RunConfig) -> bool:
     """Whether a setting belongs to an algorithm that is not used."""
     group = name.split(".")[0]
-    return group in SECTION_OF_ALGO.values() and group != SECTION_OF_ALGO[config.algo]
+    return group in groups() and group != algorithm(config.algo).group
 
 
 def _shown(value: Any) -> str:

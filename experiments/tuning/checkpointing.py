@@ -44,7 +44,7 @@ from experiments.remote.store import first_line
 from experiments.runs.folders import lost_checkpoints
 from experiments.runs.models import find_sound_model
 from experiments.runs.repair import score_to_beat
-from experiments.settings.algorithm_names import SECTION_OF_ALGO
+from experiments.settings.groups import settings_of_algo
 from experiments.settings.metric_names import CLOCK
 from experiments.settings.run_config import RunConfig, config_to_json
 from experiments.tuning.progress import Progress
@@ -120,7 +120,7 @@ class CheckpointedRun(SnapshotAlgorithm):
 
     def epsilon(self) -> float | None:
         """Chance of a random action now; None for policies that draw from a distribution."""
-        settings = getattr(self.run, SECTION_OF_ALGO[self.run.algo])
+        settings = settings_of_algo(self.run)
         return epsilon_at(settings, self.num_env_steps) if hasattr(settings, "epsilon_start") else None
 
     def _peek(self, name: str, default: float = 0) -> float:

@@ -13,13 +13,14 @@ import numpy as np
 from ray.rllib.core.rl_module.apis import TargetNetworkAPI
 
 from algos.export import without_deprecations
+from algos.registry import DISCRETE, algorithm
 from algos.replay_files import segment_steps
 from algos.runner import TEAM_MODULE
 from algos.windows import with_windows
 from common.errors import InputError
 from experiments.recovery.checkpoints import PREFIX
 from experiments.recovery.names import BEST_FOLDER
-from experiments.settings.algorithm_names import ON_POLICY, ONLY_CONTINUOUS, SECTION_OF_ALGO
+from experiments.settings.groups import settings_of_algo
 from experiments.settings.run_config import RunConfig
 from experiments.tuning.algorithms import algorithm_config, is_on_team_path, replicas
 from experiments.tuning.environments import Environment
@@ -102,7 +103,8 @@ def check_disk(config: RunConfig, use: DiskUse) -> None:
     needed = use.total + use.in_flight
     if use.free is None or needed - use.used <= use.free:
         return
-    buffer = "" if config.algo in ON_POLICY else f"--{SECTION_OF_ALGO[config.algo]}.replay-capacity, "
+    declared = algorithm(config.algo)
+    buffer = f"--{declared.group}.replay-capacity, " if declared.has_replay else ""
     raise InputError(
         f"the checkpoints need about {size(needed)} in {config.storage}, which has {size(use.free)} free: lower "
         f"--keep, {buffer}or choose another --storage"
@@ -142,8 +144,8 @@ class _Parts:
         desk = config.desk
         self.mask = self.actions if desk.max_rung_change is not None or not desk.allow_short else 0
         self.planned = planned
-        self.own: Any = getattr(config, SECTION_OF_ALGO[config.algo])
-        self.state = self.floor.state_dim if config.algo == "qmix" else 0
+        self.declared, self.own = algorithm(config.algo), settings_of_algo(config)
+        self.state = self.floor.state_dim if getattr(self.algo, "use_global_state", False) else 0
 
     def base(self) -> int:
         """A checkpoint without its replay buffer."""
@@ -157,8 +159,7 @@ class _Parts:
                 module.make_target_networks()
             tensors = [*module.parameters(), *module.buffers()]
             learned = sum(p.numel() for p in module.parameters() if p.requires_grad)
-            is_of_qmix = SECTION_OF_ALGO[self.config.algo] == "qmix"
-            moments = _MOMENTS[self.config.qmix.optimizer] if is_of_qmix else 2
+            moments = _MOMENTS[getattr(self.own, "optimizer", "adam")]
             found += sum(t.numel() * t.element_size() for t in tensors) + 4 * moments * learned
             found += _BYTES_PER_MODULE + _BYTES_PER_TENSOR * len(tensors)
         under_way = replicas(self.config) * self.num_agents * (self.width * 6 + 8 * self.actions + 64)
@@ -166,7 +167,7 @@ class _Parts:
 
     def replay_bytes(self, episodes: list[int]) -> int:
         """Room of the replay buffers of the checkpoints of so many episodes, what they share counted once."""
-        if self.config.algo in ON_POLICY:
+        if not self.declared.has_replay:
             return 0
         if not is_on_team_path(self.config):
             return sum(map(self.new_bytes, episodes))
@@ -178,7 +179,7 @@ class _Parts:
 
     def new_bytes(self, episodes: int) -> int:
         """Room of what a checkpoint shares with no other: the segment that is being filled, or the whole buffer."""
-        if self.config.algo in ON_POLICY:
+        if not self.declared.has_replay:
             return 0
         if is_on_team_path(self.config):
             capacity, steps = self.own.replay_capacity, self._steps(episodes)
@@ -191,7 +192,7 @@ class _Parts:
         steps = min(capacity, episodes * self.episode_len)
         per_episode = _BYTES_PER_EPISODE // self.episode_len
         drawn = (
-            12 if self.config.algo in ONLY_CONTINUOUS else 1
+            1 if DISCRETE in self.declared.actions else 12
         ) * self.actions  # weights, means and deviations; or a mask
         return steps * self.num_agents * (4 * self.width + drawn + 40 + per_episode)
 

@@ -11,16 +11,11 @@ import math
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import cache
 from typing import Any
 
 import ray
 from ray import tune
-from ray.rllib.algorithms.appo import APPO
-from ray.rllib.algorithms.dqn import DQN
-from ray.rllib.algorithms.impala import IMPALA
-from ray.rllib.algorithms.ppo import PPO
-from ray.rllib.algorithms.sac import SAC
-from ray.rllib.algorithms.tqc import TQC
 from ray.rllib.utils.metrics import (
     ENV_RUNNER_RESULTS,
     EPISODE_RETURN_MEAN,
@@ -32,11 +27,8 @@ from ray.tune.result import STDERR_FILE, STDOUT_FILE, TRIAL_INFO
 
 from algos.algorithm import IDLE_LIMIT_S
 from algos.learner import NonFiniteLossError
-from algos.maddpg.algorithm import MADDPG
-from algos.mappo.algorithm import IPPO, MAPPO
 from algos.policy import flat_weights
-from algos.ppo.algorithm import TeamPPO
-from algos.qmix.algorithm import IQL, QMIX, VDN
+from algos.registry import RLLIB, Algorithm, algorithm, algorithms
 from common.errors import InputError
 from experiments.recovery.names import RECORD_FILE
 from experiments.recovery.signals import STOP_FILE
@@ -294,66 +286,35 @@ class RunTrainable(CheckpointedRun):
         return self._run_folder is not None and (self._run_folder / STOP_FILE).exists()
 
 
-class FloorQMIX(RunTrainable, QMIX):
-    """QMIX on the trading floor."""
-
-
-class FloorVDN(RunTrainable, VDN):
-    """VDN on the trading floor."""
-
-
-class FloorIQL(RunTrainable, IQL):
-    """IQL on the trading floor."""
-
-
-class FloorMAPPO(RunTrainable, MAPPO):
-    """MAPPO on the trading floor."""
-
-
-class FloorIPPO(RunTrainable, IPPO):
-    """IPPO on the trading floor."""
-
-
-class FloorMADDPG(RunTrainable, MADDPG):
-    """MADDPG on the trading floor."""
-
-
-class FloorPPO(RunTrainable, TeamPPO):
-    """PPO on the trading floor, sampled by the team runner."""
-
-
-class FloorRLlibPPO(RunTrainable, PPO):
-    """RLlib's own PPO on the trading floor, sampled by RLlib's own runner."""
-
-
-class FloorDQN(RunTrainable, DQN):
-    """RLlib's own DQN on the trading floor."""
-
-
-class FloorSAC(RunTrainable, SAC):
-    """RLlib's own SAC on the trading floor."""
-
-
-class FloorTQC(RunTrainable, TQC):
-    """RLlib's own TQC on the trading floor."""
-
-
-class FloorIMPALA(RunTrainable, IMPALA):
-    """RLlib's own IMPALA on the trading floor."""
-
-
-class FloorAPPO(RunTrainable, APPO):
-    """RLlib's own APPO on the trading floor."""
-
-
 def trainable_class(run: RunConfig) -> type[RunTrainable]:
     """The trainable of a run."""
-    if run.algo == "ppo":
-        return FloorPPO if run.runner == "team" else FloorRLlibPPO
-    classes: dict[str, type[RunTrainable]] = {"qmix": FloorQMIX, "vdn": FloorVDN, "dqn": FloorDQN, "sac": FloorSAC}
-    classes |= {"iql": FloorIQL, "mappo": FloorMAPPO, "ippo": FloorIPPO, "maddpg": FloorMADDPG}
-    classes |= {"tqc": FloorTQC, "impala": FloorIMPALA, "appo": FloorAPPO}
-    return classes[run.algo]
+    declared = algorithm(run.algo)
+    return _trainable(_name(declared, declared.runner(run.runner)))
+
+
+def __getattr__(name: str) -> Any:
+    """Give a trainable by its name, by which Ray's workers and ``Tuner.restore`` find it."""
+    if name.startswith("Floor"):
+        return _trainable(name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _name(declared: Algorithm, runner: str) -> str:
+    """Name of a trainable: FloorQMIX; where there is a choice of runners, FloorPPO of ours and FloorRLlibPPO."""
+    is_other = len(declared.configs) > 1 and runner == RLLIB
+    return f"Floor{'RLlib' if is_other else ''}{declared.name.upper()}"
+
+
+@cache
+def _trainable(name: str) -> type[RunTrainable]:
+    """Make a trainable, once, of the algorithm that it is named after; no other algorithm is imported."""
+    for declared in algorithms().values():
+        for runner in declared.configs:
+            if _name(declared, runner) == name:
+                config = declared.config(declared.settings(), runner=runner, steps_per_iteration=1)
+                about = {"__module__": __name__, "__doc__": f"{declared.name} on the trading floor."}
+                return type(name, (RunTrainable, config.algo_class), about)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}: there is no algorithm of that name")
 
 
 def _settings(record: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,12 +19,13 @@ from experiments.search import trials as recorded_search
 from experiments.search.asha import RecordedASHA
 from experiments.search.population import PopulationBasedTraining
 from experiments.search.record import SearchRecord
-from experiments.search.spaces import SPACES
+from experiments.search.spaces import search_space
 from experiments.search.study import Study
 from experiments.search.trials import RecordedSearch
 from experiments.tuning.loggers import RecordLogger
 
-SPACE = {name: SPACES["ppo"][name] for name in ("ppo.lr", "ppo.clip_param")}
+_WHOLE = search_space("ppo", fixed=(), network="mlp")
+SPACE = {name: _WHOLE[name] for name in ("ppo.lr", "ppo.clip_param")}
 TARGET, STEP, EVERY = 64, 8, 16
 """Episodes of a trial, of an iteration, and between checkpoints."""
 

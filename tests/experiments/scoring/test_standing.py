@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from algos.registry import algorithm
 from common.errors import InputError
 from common.files import write_json
 from envs.optima.catalog import make_problem
@@ -20,7 +21,6 @@ from experiments.scoring.standing import GAMES, KNOWN, SEEDS, STANDING, Goal, Ro
 from experiments.scoring.table import table_cells
 from experiments.scoring.training import RESULT_FILE, is_done
 from experiments.scoring.yardsticks import make_yardstick
-from experiments.settings.algorithm_names import SECTION_OF_ALGO
 from experiments.settings.arguments import named_values
 from experiments.settings.layers import merge
 
@@ -230,7 +230,7 @@ def test_what_was_found_with_longer_evaluations_on_the_way_is_another_row(tmp_pa
 def test_whoever_has_learned_nothing_meets_no_goal(row, tmp_path):
     """Where a policy's middle action happens to be the best one, a score says nothing of the learner."""
     rates = {"qmix": ["lr"], "maddpg": ["actor-lr", "critic-lr"], "mappo": ["lr"], "ppo": ["lr"]}
-    section = SECTION_OF_ALGO[row.algo]
+    section = algorithm(row.algo).group
     none = [word for name in rates[section] for word in (f"--{section}.{name}", "1e-9")]
     asked = settings.parse_score([*row.words, "--seeds", "1", "--steps", "1", "--num-episodes", "256", *none])
     _, _, record = training.score_learner(asked, tmp_path)

@@ -5,9 +5,10 @@ import optuna
 import pytest
 from rehearsal import outcome, rehearse
 
+from algos.registry import algorithms
 from common.files import WriteError
 from experiments.search.record import SearchRecord, TrialRecord
-from experiments.search.spaces import SPACES
+from experiments.search.spaces import search_space
 from experiments.search.study import STUDY_FILE, Study
 from experiments.settings.metric_names import SEARCH_SCORE
 
@@ -15,7 +16,7 @@ from experiments.settings.metric_names import SEARCH_SCORE
 def open_study(folder, *, seed=0, num_trials=6):
     folder.mkdir(exist_ok=True)
     record = SearchRecord.read(folder)
-    study = Study(folder, SPACES["ppo"], seed=seed, num_trials=num_trials)
+    study = Study(folder, search_space("ppo", fixed=(), network="mlp"), seed=seed, num_trials=num_trials)
     study.sync(record)
     return record, study
 
@@ -51,11 +52,11 @@ def test_a_process_of_its_own_for_every_draw_draws_the_same(tmp_path):
     assert len({trial["ppo.lr"] for trial in drawn[0]}) == 6
 
 
-@pytest.mark.parametrize("algo", sorted(SPACES))
+@pytest.mark.parametrize("algo", sorted(algorithms()))
 def test_seed_decides_what_is_drawn(tmp_path, algo):
     def draws(name, seed):
         (tmp_path / name).mkdir()
-        study = Study(tmp_path / name, SPACES[algo], seed=seed, num_trials=3)
+        study = Study(tmp_path / name, search_space(algo, fixed=(), network="mlp"), seed=seed, num_trials=3)
         study.sync(SearchRecord(tmp_path / name))
         return [study.draw(i) for i in range(3)]
 
@@ -166,7 +167,7 @@ def test_study_that_takes_no_draw_says_which_file_and_why(tmp_path):
     with pytest.raises(WriteError, match=r"^cannot write .*optuna.db: attempt to write a readonly database$"):
         study.draw(1)
     with pytest.raises(WriteError, match=r"^cannot write .*gone/optuna.db: unable to open database file$"):
-        Study(tmp_path / "gone", SPACES["ppo"], seed=0, num_trials=6).draw(0)
+        Study(tmp_path / "gone", search_space("ppo", fixed=(), network="mlp"), seed=0, num_trials=6).draw(0)
 
 
 def test_study_that_cannot_be_written_anew_says_which_file_and_why(tmp_path, monkeypatch):

@@ -114,8 +114,8 @@ def test_flag_given_twice_counts_the_last_time():
         (["--algo", "qmi"], r"^--algo is 'qmi', which does not exist \(did you mean 'qmix'\?\)$"),
         (
             ["--algo", "sarsa"],
-            r"^--algo is 'sarsa', which does not exist: choose one of qmix, vdn, iql, mappo, ippo, maddpg, ppo, dqn, "
-            r"sac, tqc, impala, appo$",
+            r"^--algo is 'sarsa', which does not exist: choose one of dqn, impala, appo, maddpg, mappo, ippo, ppo, "
+            r"qmix, vdn, iql, sac, tqc$",
         ),
         (["--algo", "sac", "--network", "gru"], r"^--network has no effect on --algo sac, which leaves no choice: "),
         (["--network", "lstm"], r"^--qmix\.network is 'lstm', which does not exist: choose one of mlp, gru, transf"),

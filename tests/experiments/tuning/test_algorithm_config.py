@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 from sample_runs import SMALL, config_of
 
+from algos.registry import algorithms
 from common.errors import IncompatibleError, InputError
 from envs.market import build_market
 from experiments.runs.run import find_run
-from experiments.search.spaces import SPACES, search_space
+from experiments.search.spaces import search_space
 from experiments.settings.command import preset_names
 from experiments.settings.fields import settings_of
 from experiments.settings.layers import merge, nested
@@ -17,10 +18,10 @@ from experiments.tuning.algorithms import MOST_STEPS, SHARED, algorithm_config, 
 from experiments.tuning.disk_use import predict_disk_use
 
 
-@pytest.mark.parametrize("algo", sorted(SPACES))
+@pytest.mark.parametrize("algo", sorted(algorithms()))
 def test_search_draws_settings_that_exist_for_that_algorithm(algo):
     settings = settings_of(RunConfig)
-    for name, domain in SPACES[algo].items():
+    for name, domain in search_space(algo, fixed=(), network="mlp").items():
         assert name in settings
         value = domain.sample()
         config_from_json(merge({"algo": algo}, nested({name: value})))
