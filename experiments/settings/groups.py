@@ -28,6 +28,8 @@ def with_groups(*, runner: str | None = None) -> Callable[[C], C]:
             print(f"error: {error}", file=sys.stderr)
             raise SystemExit(2) from None
         cls.__annotations__["algo"] = Literal[tuple(a.name for a in found)]  # type: ignore[valid-type]
+        first = algorithm(cls.__dict__["algo"]).group  # a bare name that several groups have means the default's
+        found.sort(key=lambda a: a.group != first)
         for name, settings in {a.group: a.settings for a in found}.items():
             cls.__annotations__[name] = settings
             setattr(cls, name, dataclasses.field(default_factory=settings))

@@ -135,6 +135,7 @@ class Trial:
             "trial_id": self.trial_id,
             "training_iteration": self.iteration,
             "episodes": episodes,
+            "clock": episodes,
             "target_episodes": TARGET,
             "search_score": score,
             "best_score": self.best,

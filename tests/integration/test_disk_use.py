@@ -7,10 +7,10 @@ import pytest
 from commands import APPO, CLOCK, MADDPG, MAPPO, MARKET, PPO, QMIX, SAC, TQC, run_here
 
 from common.errors import InputError
-from envs.market import build_market
 from experiments.runs.run import read_run_config
-from experiments.settings.run_config import config_from_json, floor_spec
+from experiments.settings.run_config import config_from_json
 from experiments.tuning.disk_use import DiskUse, check_disk, disk_bytes, predict_disk_use, size
+from experiments.tuning.environments import environment_of
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 LONG = [*MARKET, "--qmix.num-envs-per-env-runner", "64", "--qmix.num-updates", "1", "--qmix.replay-capacity", "6000"]
@@ -39,7 +39,7 @@ def config_of(algo, **settings):
 
 
 def predicted(config):
-    return predict_disk_use(config, build_market(floor_spec(config)), Path(config.storage) / str(config.name))
+    return predict_disk_use(config, environment_of(config), Path(config.storage) / str(config.name))
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in LONGER else n for n in RUNS])

@@ -15,6 +15,7 @@ from experiments.backtesting.words import books_in_words, capital_in_words, cost
 from experiments.reporting.plots import _DatesWithYear, _draw_equity
 from experiments.runs.run import Run
 from experiments.settings.run_config import floor_spec
+from experiments.tuning.environments import environment_of
 from experiments.tuning.opening import announce
 
 
@@ -53,16 +54,16 @@ def test_books(sizes, words):
 
 def test_planted_signal_is_announced_with_what_it_is_worth(capsys):
     config = config_of("qmix", data={"synthetic": {"signal_strength": 3.0}})
-    announce(Run.of(config), build_market(floor_spec(config)))
+    announce(Run.of(config), environment_of(config))
     assert "the best Sharpe ratio is 3 an asset and year before costs" in capsys.readouterr().out
     plain = config_of("qmix")
-    announce(Run.of(plain), build_market(floor_spec(plain)))
+    announce(Run.of(plain), environment_of(plain))
     assert "planted" not in capsys.readouterr().out
 
 
 def test_preset_without_its_prices_and_steps_of_the_clock_are_announced(capsys):
     config = config_of("qmix", preset="dow", episodes=60, checkpoint_interval=10, qmix={"num_envs_per_env_runner": 16})
-    announce(Run.of(config), build_market(floor_spec(config)))
+    announce(Run.of(config), environment_of(config))
     shown = capsys.readouterr().out
     assert "without --data.path FILE it runs on the built-in market" in shown
     assert "16 replicas end their episodes together: checkpoints come every 16, not 10; the run ends at 64" in shown

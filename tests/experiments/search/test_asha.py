@@ -6,7 +6,7 @@ from ray.tune.schedulers import ASHAScheduler
 
 from experiments.search.asha import RecordedASHA
 from experiments.search.record import SearchRecord
-from experiments.settings.metric_names import SEARCH_SCORE
+from experiments.settings.metric_names import CLOCK, SEARCH_SCORE
 
 LIMITS = {"max_t": 64, "grace_period": 4, "reduction_factor": 2}
 
@@ -17,7 +17,7 @@ def trial(number):
 
 def results(number, *, steps=(4, 8, 16, 32)):
     rng = np.random.default_rng(number)
-    return [{"episodes": episodes, SEARCH_SCORE: float(rng.normal())} for episodes in steps]
+    return [{CLOCK: episodes, SEARCH_SCORE: float(rng.normal())} for episodes in steps]
 
 
 def play(scheduler, number, given):
@@ -34,7 +34,7 @@ def play(scheduler, number, given):
 
 @pytest.mark.parametrize("steps", [(4, 8, 16, 32), (3, 9, 21, 40, 63), (20, 40, 60)])
 def test_decides_as_tune_does_whoever_asks_and_however_often_it_is_restarted(tmp_path, steps):
-    tunes = ASHAScheduler(time_attr="episodes", metric=SEARCH_SCORE, mode="max", **LIMITS)
+    tunes = ASHAScheduler(time_attr=CLOCK, metric=SEARCH_SCORE, mode="max", **LIMITS)
     record = SearchRecord(tmp_path)
     for number in range(12):
         ours = RecordedASHA(record, **LIMITS)
@@ -48,7 +48,7 @@ def test_comparison_is_on_disk_before_it_is_acted_on(tmp_path):
     record = SearchRecord(tmp_path)
     scheduler = RecordedASHA(record, **LIMITS)
     scheduler.on_trial_add(None, trial(0))
-    scheduler.on_trial_result(None, trial(0), {"episodes": 5, SEARCH_SCORE: 0.5})
+    scheduler.on_trial_result(None, trial(0), {CLOCK: 5, SEARCH_SCORE: 0.5})
     (rung,) = SearchRecord.read(tmp_path).rungs
     assert (rung.milestone, rung.trial_id, rung.episodes, rung.score, rung.is_stopped) == (4, "00000", 5, 0.5, False)
 
@@ -58,17 +58,17 @@ def test_trial_that_was_told_to_stop_is_told_again(tmp_path):
     scheduler = RecordedASHA(record, **LIMITS)
     for number, score in ((0, 1.0), (1, -1.0)):
         scheduler.on_trial_add(None, trial(number))
-        action = scheduler.on_trial_result(None, trial(number), {"episodes": 4, SEARCH_SCORE: score})
+        action = scheduler.on_trial_result(None, trial(number), {CLOCK: 4, SEARCH_SCORE: score})
     assert action == "STOP"
     again = RecordedASHA(SearchRecord.read(tmp_path), **LIMITS)
     for number in (0, 1):
         again.on_trial_add(None, trial(number))
-    assert again.on_trial_result(None, trial(1), {"episodes": 6, SEARCH_SCORE: 9.0}) == "STOP"
-    assert again.on_trial_result(None, trial(0), {"episodes": 6, SEARCH_SCORE: 1.0}) == "CONTINUE"
+    assert again.on_trial_result(None, trial(1), {CLOCK: 6, SEARCH_SCORE: 9.0}) == "STOP"
+    assert again.on_trial_result(None, trial(0), {CLOCK: 6, SEARCH_SCORE: 1.0}) == "CONTINUE"
 
 
 def test_trial_that_a_signal_ended_is_not_compared(tmp_path):
     record = SearchRecord(tmp_path)
-    RecordedASHA(record, **LIMITS).count_last("00000", {"episodes": 9, SEARCH_SCORE: 0.5, "is_stopped": True})
-    RecordedASHA(record, **LIMITS).count_last("00001", {"fatal": "NaN", "episodes": 9})
+    RecordedASHA(record, **LIMITS).count_last("00000", {CLOCK: 9, SEARCH_SCORE: 0.5, "is_stopped": True})
+    RecordedASHA(record, **LIMITS).count_last("00001", {"fatal": "NaN", CLOCK: 9})
     assert record.rungs == []

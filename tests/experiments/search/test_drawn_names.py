@@ -5,14 +5,13 @@ from rehearsal import SPACE, Clock, Killed, rehearse
 from sample_runs import config_of
 
 from common.errors import InputError
-from envs.market import build_market
 from experiments.recovery.lock import run_lock
 from experiments.recovery.names import SEARCH_FILE
 from experiments.runs.record import read_run_record
 from experiments.runs.run import Run
 from experiments.search import search
 from experiments.search.record import SearchRecord
-from experiments.settings.run_config import floor_spec
+from experiments.tuning.environments import environment_of
 
 
 @pytest.fixture
@@ -24,7 +23,7 @@ def config(tmp_path, monkeypatch):
 
 
 def names_drawn(config, folder, *, fixed):
-    search.search(Run.of(config, dict.fromkeys(fixed)), build_market(floor_spec(config)))
+    search.search(Run.of(config, dict.fromkeys(fixed)), environment_of(config))
     return SearchRecord.read(folder).drawn_names
 
 

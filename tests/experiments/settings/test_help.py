@@ -72,7 +72,8 @@ def test_help_of_a_verb_around_runs_shows_its_own_flags_by_their_names(capsys):
 
 
 def test_alias_of_the_gpus_sets_them():
-    config, by_hand = find_run(["--gpu", "0.5", "--resume", "never"])
+    found = find_run(["--gpu", "0.5", "--resume", "never"])
+    config, by_hand = found.config, found.by_hand
     assert config.scaling.num_gpus_per_learner == 0.5
     assert "scaling.num_gpus_per_learner" in by_hand
 

@@ -16,6 +16,7 @@ from experiments.settings.layers import merge, nested
 from experiments.settings.run_config import RunConfig, config_from_json, floor_spec
 from experiments.tuning.algorithms import MOST_STEPS, SHARED, algorithm_config, check_algorithm
 from experiments.tuning.disk_use import predict_disk_use
+from experiments.tuning.environments import environment_of
 
 
 @pytest.mark.parametrize("algo", sorted(algorithms()))
@@ -68,7 +69,7 @@ def test_continuous_actions_need_ppo(algo):
 @pytest.mark.parametrize("algo", ["sac", "tqc"])
 def test_sac_needs_continuous_actions_and_says_which_setting_gives_them(algo):
     told = (
-        f"^--algo {algo} sets target weights, but desk.action is discrete: give --desk.action continuous, or use dqn$"
+        f"^--algo {algo} sets numbers, but desk.action is discrete: give --desk.action continuous, or use dqn$"
     )
     with pytest.raises(InputError, match=told):
         algorithm_config(config_of(algo))
@@ -86,7 +87,7 @@ def test_steps_of_sac_are_not_longer_than_what_is_sampled_at_once(algo):
 def test_quantiles_that_are_dropped_are_fewer_than_there_are():
     run = config_of("tqc", desk={"action": "continuous"}, tqc={"n_quantiles": 3, "top_quantiles_to_drop_per_net": 3})
     with pytest.raises(InputError, match=r"^RLlib refuses these settings of tqc: Cannot drop 6 quantiles"):
-        check_algorithm(run)
+        check_algorithm(run, environment_of(run))
 
 
 @pytest.mark.parametrize("algo", ["ppo", "dqn", "impala", "appo"])
@@ -105,7 +106,7 @@ def test_agents_share_a_network_where_they_can(algo):
 def test_every_preset_builds(name):
     config = find_run(["--preset", name]).config
     algorithm_config(config).validate()
-    predict_disk_use(config, build_market(floor_spec(config)), Path("results"))
+    predict_disk_use(config, environment_of(config), Path("results"))
 
 
 def test_preset_of_pymarl2_is_its_file_translated():
