@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 import gymnasium as gym
 import numpy as np
 import torch
+from pettingzoo import ParallelEnv
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 from torch import Tensor
 
@@ -179,7 +180,7 @@ class MultiAgentTeamEnv:
         self._width = max(self.obs_dims)
         self._kind, self._num_actions, self._action_dims = _action_kind(self.action_spaces)
         self._with_state = with_state
-        self._has_state = with_state and callable(getattr(_bare(first), "state", None))
+        self._has_state = with_state and _tells_state(_bare(first))
         self._acting: list[set[Any]] = [set() for _ in self.envs]
         self._left: list[dict[Any, bool]] = [{} for _ in self.envs]
         self.state_dim = 0
@@ -315,6 +316,12 @@ class MultiAgentTeamEnv:
 def _bare(env: Any) -> Any:
     """The environment inside RLlib's PettingZoo wrapper, or itself."""
     return getattr(env, "par_env", env)
+
+
+def _tells_state(env: Any) -> bool:
+    """Whether an environment has a global state; PettingZoo's base class has the method, which raises."""
+    method = getattr(env, "state", None)
+    return callable(method) and getattr(method, "__func__", None) is not ParallelEnv.state
 
 
 def _action_kind(spaces: dict[str, gym.Space]) -> tuple[str, int, list[int]]:

@@ -81,7 +81,10 @@ def check_config(config: AlgorithmConfig, algo: str) -> None:
 
 def _steps_of_iteration(run: RunConfig) -> int:
     """Environment steps in an iteration of RLlib's own algorithms but PPO; by default checkpoints would come late."""
-    return min(MOST_STEPS, run.checkpoint_interval * (run.floor.horizon_bars or MOST_STEPS))
+    if run.clock == "steps":
+        return min(MOST_STEPS, run.checkpoint_interval)
+    of_episode = run.floor.horizon_bars if run.env is None else None
+    return min(MOST_STEPS, run.checkpoint_interval * (of_episode or MOST_STEPS))
 
 
 def is_on_team_path(run: RunConfig) -> bool:

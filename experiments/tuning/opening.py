@@ -62,7 +62,7 @@ def announce(run: Run, environment: Environment) -> None:
 
 def _steps_of_the_clock(config: RunConfig) -> list[str]:
     """Say once that replicas end together, where the target or the checkpoints do not fall on such an end."""
-    if config.clock != "episodes":
+    if config.clock != "episodes" or config.env is not None:  # elsewhere episodes may be of any length
         return []
     together, every = replicas(config), config.checkpoint_interval
     due, last = (-(-count // together) * together for count in (every, config.episodes))

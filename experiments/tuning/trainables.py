@@ -251,16 +251,14 @@ class RunTrainable(CheckpointedRun):
     def _require_progress(self, before: int, now: int) -> None:
         """Fail loudly where RLlib would go on with counters that stand still, as when every runner is dead.
 
-        A run that counts updates may sample nothing on purpose, and learn from what is there: then these have to move.
+        A run that counts updates may sample nothing on purpose, and learn from what is there.
 
         Raises:
             StalledError: Tune then restarts the trial from its last good checkpoint, as often as ``max_failures`` says.
         """
         steps = self.num_env_steps
-        if self.run.clock == "updates":
-            if now <= before:
-                raise StalledError(f"an iteration learned nothing: updates stand at {now}")
-        elif steps <= self._steps_before:
+        learns = self.run.clock == "updates" and now > before
+        if steps <= self._steps_before and not learns:
             raise StalledError(f"an iteration sampled nothing: environment steps stand at {steps}; are runners alive?")
         self._steps_before = steps
 

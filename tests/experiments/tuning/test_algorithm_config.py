@@ -68,9 +68,7 @@ def test_continuous_actions_need_ppo(algo):
 
 @pytest.mark.parametrize("algo", ["sac", "tqc"])
 def test_sac_needs_continuous_actions_and_says_which_setting_gives_them(algo):
-    told = (
-        f"^--algo {algo} sets numbers, but desk.action is discrete: give --desk.action continuous, or use dqn$"
-    )
+    told = f"^--algo {algo} sets numbers, but desk.action is discrete: give --desk.action continuous, or use dqn$"
     with pytest.raises(InputError, match=told):
         algorithm_config(config_of(algo))
 
