@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
-import copy
+import json
 import math
+import shutil
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import ray
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.train._internal.storage import StorageContext
+from ray.tune.registry import ENV_CREATOR, _global_registry
 
-from algos.policy import TeamPolicy, team_layout
-from algos.registry import CONTINUOUS, algorithm
-from common.errors import InputError
+from algos.policy import TeamPolicy, load_policy, team_layout
+from algos.team_env import TeamEnv, make_team_env
+from common.files import plain
+from experiments.recovery.checkpoints import TrialCheckpoints
+from experiments.recovery.names import BEST_FOLDER, RECORD_FILE, RESULT_FILE
+from experiments.recovery.records import append, read_line, truncate_records
+from experiments.runs.record import read_run_record, write_run_record
+from experiments.runs.repair import keep_best
 from experiments.scoring.results import Learned
+from experiments.scoring.seeds import code_digest
 from experiments.scoring.settings import NUM_POINTS
 from experiments.scoring.yardsticks import Yardstick
-from experiments.settings.groups import settings_of_algo
-from experiments.settings.run_config import RunConfig
+from experiments.settings.metric_names import RETURN
+from experiments.settings.run_config import RunConfig, SearchConfig, config_to_json
 from experiments.threads import one_thread
-from experiments.tuning.algorithms import SHARED, bare_config, check_config, map_to_own, map_to_shared
+from experiments.tuning.algorithms import check_algorithm
+from experiments.tuning.trainables import trainable_class
 
+TRIAL = "trial_0"
 _DISTANCE_EPISODES = 256
 """By which the distance from the best actions is measured."""
 _VALUED_FROM = 1 << 32
@@ -46,7 +60,7 @@ class Progress:
 
 
 def learn_seeds(
-    runs: Sequence[RunConfig], make: Callable[[], Yardstick], *, jobs: int, **wanted: Any
+    runs: Sequence[RunConfig], make: Callable[[], Yardstick], folder: Path, *, jobs: int, **wanted: Any
 ) -> Iterator[Progress | Learned]:
     """Train several learners, and value the greedy policy of each.
 
@@ -56,6 +70,7 @@ def learn_seeds(
     Args:
         runs: Algorithm, its settings and the seed of each.
         make: Makes the market, in each process its own.
+        folder: In which each has a folder of its own while it learns, named by its seed.
         jobs: How many learn at once, each in a process and on a CPU of its own; where that is one, it learns in this
             process.
         wanted: See ``learn``.
@@ -71,7 +86,7 @@ def learn_seeds(
     if min(jobs, len(runs)) == 1:
         yardstick = make()
         for run in runs:
-            yield from learn(run, yardstick, **wanted)
+            yield from learn(run, yardstick, folder / str(run.seed), **wanted)
         return
     aside = ray.remote(num_cpus=1, max_retries=0)(_learn_quietly)
     waiting, learning = list(runs), dict[Any, int]()
@@ -80,7 +95,7 @@ def learn_seeds(
         while waiting or learning:
             while waiting and len(learning) < jobs:
                 run = waiting.pop(0)
-                learning[aside.remote(run, make, **wanted)] = run.seed
+                learning[aside.remote(run, make, folder / str(run.seed), **wanted)] = run.seed
             (ready, *_), _ = ray.wait(list(learning), num_returns=1, fetch_local=False)
             try:
                 yield ray.get(next(ready))
@@ -111,14 +126,17 @@ def _reason(error: ray.exceptions.RayError, seed: int) -> BaseException:
     return cause
 
 
-def _learn_quietly(run: RunConfig, make: Callable[[], Yardstick], **wanted: Any) -> Iterator[Progress | Learned]:
+def _learn_quietly(
+    run: RunConfig, make: Callable[[], Yardstick], folder: Path, **wanted: Any
+) -> Iterator[Progress | Learned]:
     warnings.simplefilter("ignore")
-    yield from learn(run, make(), **wanted)
+    yield from learn(run, make(), folder, **wanted)
 
 
 def learn(
     run: RunConfig,
     yardstick: Yardstick,
+    folder: Path,
     *,
     steps: int,
     num_episodes: int,
@@ -130,6 +148,7 @@ def learn(
     Args:
         run: Algorithm, its settings and the seed.
         yardstick: The market.
+        folder: Of this seed; what a killed process has left there is gone on from.
         steps: Environment steps.
         num_episodes: By which the chosen policy is valued.
         num_evaluation_episodes: By which it is valued on the way.
@@ -143,29 +162,29 @@ def learn(
         InputError: if the algorithm cannot take the market's actions.
     """
     start = time.monotonic()
-    with one_thread(), built(run, yardstick) as algorithm:
-        found: list[int] = []
-        curve: list[float] = []
-        best: TeamPolicy | None = None
-        taken = 0
-        while taken < steps:
-            algorithm.train()
-            taken = algorithm.env_runner.num_env_steps_sampled_lifetime
-            if taken >= steps * (len(found) + 1) / NUM_POINTS:
-                mean = yardstick.value(greedy(algorithm), num_episodes=num_evaluation_episodes).team_mean
-                if takes_best and mean >= max(curve, default=-math.inf):
-                    best = copy.deepcopy(greedy(algorithm))
-                found.append(taken)
-                curve.append(mean)
-                yield Progress(run.seed, taken, mean)
-        team = best or greedy(algorithm)
+    run = replace(run, **_paced(steps))
+    with one_thread(), started(run, yardstick, folder, num_evaluation_episodes) as trainable:
+        trial, result = folder / TRIAL, dict[str, Any](done=False)
+        while not result["done"]:
+            is_new = not trainable.iteration
+            result = trainable.train()
+            if is_new:
+                truncate_records(trial, result["training_iteration"] - 1)
+            _note(trial, trainable, result)
+            if result["is_evaluated"]:
+                yield Progress(run.seed, result["total_steps"], result[RETURN])
+        points = list(_points(trial))
+        if takes_best:
+            team: TeamPolicy = load_policy(trial / BEST_FOLDER)
+        else:
+            team = greedy(trainable)
         value = yardstick.value(team, num_episodes=num_episodes, seed=_VALUED_FROM + run.seed)
         distance = yardstick.distance(team, num_episodes=_DISTANCE_EPISODES)
         shown = yardstick.shown(team)
     yield Learned(
         seed=run.seed,
-        steps=found,
-        curve=curve,
+        steps=[steps for steps, _ in points],
+        curve=[mean for _, mean in points],
         of_each_agent=value.mean.tolist(),
         standard_error=value.team_standard_error,
         distance=None if distance is None else distance.tolist(),
@@ -174,41 +193,104 @@ def learn(
     )
 
 
+def _paced(steps: int) -> dict[str, Any]:
+    """Settings of a run that is evaluated, and may be chosen from, so many times on its way."""
+    every = math.ceil(steps / NUM_POINTS)
+    clock = {"clock": "steps", "episodes": steps, "evaluation_interval": every, "checkpoint_interval": every}
+    return clock | {"checkpoint_metric": RETURN, "keep": 1, "search": SearchConfig(objective="return")}
+
+
 @contextmanager
-def built(run: RunConfig, yardstick: Yardstick) -> Iterator[Any]:
-    """The algorithm on the market, stopped at the end.
+def started(run: RunConfig, yardstick: Yardstick, folder: Path, num_episodes: int) -> Iterator[Any]:
+    """A trainable of the run on the market, which goes on from what its folder holds; stopped at the end.
 
     Raises:
         InputError: if the algorithm cannot take the market's actions.
     """
-    algorithm: Any = _config(run, yardstick).build_algo()
+    environment = YardstickEnvironment(yardstick, num_episodes=num_episodes)
+    check_algorithm(run, environment)
+    config, code = config_to_json(run), {"code": code_digest(), "environment": plain(yardstick.env_config)}
+    if (folder / RECORD_FILE).is_file():
+        record = read_run_record(folder)
+        if (record.config, record.provenance) != (config, code):  # it was asked for something else
+            shutil.rmtree(folder)
+    if not (folder / RECORD_FILE).is_file():
+        write_run_record(folder, config=config, provenance=code, scaler=None, agents=None)
+    (folder / TRIAL).mkdir(exist_ok=True)
+    storage = StorageContext(str(folder.parent.absolute()), folder.name, trial_dir_name=TRIAL)
+    given = {"run": config, "environment": environment}
+    trainable = trainable_class(run)(given, storage=storage)
     try:
-        yield algorithm
+        yield trainable
     finally:
-        algorithm.stop()
+        trainable.stop()
 
 
-def _config(run: RunConfig, yardstick: Yardstick) -> Any:
-    """The algorithm's config on the market.
+def _note(trial: Path, trainable: Any, result: dict[str, Any]) -> None:
+    """Write down an iteration and, where one is due, its checkpoint; the best one is kept."""
+    kept = {name: result[name] for name in ("training_iteration", "total_steps", "is_evaluated", RETURN)}
+    append(trial / RESULT_FILE, json.dumps(kept) + "\n")
+    if result.get("should_checkpoint"):
+        trainable.save()
+        trainable.finish_saving()
+        keep_best(TrialCheckpoints(trial).published()[-1])
 
-    Raises:
-        InputError: if the algorithm cannot take the market's actions, or RLlib refuses its settings.
+
+def _points(trial: Path) -> Iterator[tuple[int, float]]:
+    """Steps and mean objective of each evaluation."""
+    for line in (trial / RESULT_FILE).read_bytes().splitlines():
+        if (found := read_line(line)) is not None and found["is_evaluated"]:
+            yield found["total_steps"], found[RETURN]
+
+
+class YardstickEnvironment:
+    """What a learner is scored on, as a run's environment.
+
+    Args:
+        yardstick: Values policies.
+        num_episodes: By which a policy is valued on the way.
     """
-    if CONTINUOUS not in algorithm(run.algo).actions and not yardstick.has_choices:
-        raise InputError(f"--algo {run.algo} chooses among actions, but this market's are numbers: use maddpg or mappo")
-    config = bare_config(run)
-    config.environment(yardstick.env_name, env_config=dict(yardstick.env_config), disable_env_checking=True)
-    config.debugging(seed=run.seed, log_level="ERROR")
-    config.env_runners(num_env_runners=0)  # RLlib's PPO would sample in two processes of its own
-    if not algorithm(run.algo).is_joint:
-        if settings_of_algo(run).use_shared_networks and not yardstick.is_uniform:
-            raise InputError(f"--{run.algo}.use-shared-networks True: the agents of this market have different spaces")
-        if settings_of_algo(run).use_shared_networks is False or not yardstick.is_uniform:
-            config.multi_agent(policies=list(yardstick.agent_ids), policy_mapping_fn=map_to_own)
-        else:
-            config.multi_agent(policies={SHARED}, policy_mapping_fn=map_to_shared)
-    check_config(config, run.algo)
-    return config
+
+    has_prices = False
+    fingerprint: str | None = None
+    scaler: dict[str, Any] | None = None
+    episode_len: int | None = None
+    prefers_later = True
+
+    def __init__(self, yardstick: Yardstick, *, num_episodes: int) -> None:
+        self._yardstick, self._num_episodes = yardstick, num_episodes
+        self.source = yardstick.env_name
+
+    @cached_property
+    def team(self) -> TeamEnv:
+        """One replica."""
+        create = _global_registry.get(ENV_CREATOR, self.source)
+        made = partial(create, dict(self._yardstick.env_config))
+        return make_team_env(made, 1, device="cpu", seed=0, with_state=False)
+
+    @property
+    def agents(self) -> list[dict[str, Any]]:
+        """Their names."""
+        return [{"name": name} for name in self._yardstick.agent_ids]
+
+    def facts(self) -> dict[str, Any]:
+        """Environment and agents."""
+        return {"environment": self.source, "agents": list(self._yardstick.agent_ids)}
+
+    def lines(self) -> list[str]:
+        """The same in words."""
+        return [f"environment: {self.source}"]
+
+    def set_up(self, config: AlgorithmConfig, scaler: Mapping[str, Any] | None, *, use_action_mask: bool) -> None:
+        """Train on it; it values policies itself."""
+        config.environment(self.source, env_config=dict(self._yardstick.env_config), disable_env_checking=True)
+
+    def evaluate(self, algorithm: Any) -> tuple[dict[str, Any], dict[str, float]]:
+        """The mean objective over agents under the greedy policy."""
+        return {}, {RETURN: self._yardstick.value(greedy(algorithm), num_episodes=self._num_episodes).team_mean}
+
+    def check_agents(self, trained: Sequence[Mapping[str, Any]], model: str) -> None:
+        """No weights are brought here."""
 
 
 def greedy(algorithm: Any) -> TeamPolicy:

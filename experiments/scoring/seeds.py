@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -34,6 +35,7 @@ def keep(folder: Path, head: Mapping[str, Any], one: Learned) -> None:
     """
     text = json.dumps({"head": head, "code": code_digest(), "learned": dataclasses.asdict(one)})
     write_text(_path(folder, one.seed), text + "\n")
+    shutil.rmtree(seeds_folder(folder) / str(one.seed), ignore_errors=True)  # what it went on from
 
 
 def kept(folder: Path, head: Mapping[str, Any], seed: int) -> Learned | None:
@@ -68,5 +70,10 @@ def code_digest() -> str:
     return digest.hexdigest()
 
 
+def seeds_folder(folder: Path) -> Path:
+    """Where what each seed has learned is kept, and what those that learn go on from."""
+    return folder / "seeds"
+
+
 def _path(folder: Path, seed: int) -> Path:
-    return folder / "seeds" / f"{seed}.json"
+    return seeds_folder(folder) / f"{seed}.json"

@@ -12,7 +12,7 @@ from algos.registry import TEAM, groups
 from common.errors import InputError
 from common.files import plain, read_json, write_json
 from experiments.scoring.results import Learned, Scored, as_json, scored
-from experiments.scoring.seeds import keep, kept
+from experiments.scoring.seeds import keep, kept, seeds_folder
 from experiments.scoring.settings import ScoreConfig, asked_for, without_none
 from experiments.scoring.yardsticks import EQUILIBRIUM, Yardstick, make_yardstick
 from experiments.settings.arguments import named_values
@@ -45,7 +45,7 @@ def score_learner(config: ScoreConfig, out: Path) -> tuple[Yardstick, Scored, di
         done = ", ".join(map(str, learned))
         print(f"done before: seed {done} (in {out}; another --out has them learn again)", flush=True)
     baseline = yardstick.baseline(head["num_episodes"])
-    for one in _learn([seed for seed in seeds if seed not in learned], config, head):
+    for one in _learn([seed for seed in seeds if seed not in learned], config, head, out):
         learned[one.seed] = one
         keep(out, head, one)
         _write(out, head, _scored(learned, yardstick, baseline))  # what is done stays, whatever comes after it
@@ -53,7 +53,7 @@ def score_learner(config: ScoreConfig, out: Path) -> tuple[Yardstick, Scored, di
     return yardstick, result, _write(out, head, result)
 
 
-def _learn(seeds: Sequence[int], config: ScoreConfig, head: Mapping[str, Any]) -> Iterator[Learned]:
+def _learn(seeds: Sequence[int], config: ScoreConfig, head: Mapping[str, Any], out: Path) -> Iterator[Learned]:
     """Have these seeds learn, and say how they do."""
     if not seeds:
         return
@@ -67,6 +67,7 @@ def _learn(seeds: Sequence[int], config: ScoreConfig, head: Mapping[str, Any]) -
     for one in learn_seeds(
         runs,
         partial(_yardstick, config),
+        seeds_folder(out),
         jobs=config.jobs,
         steps=steps,
         num_episodes=head["num_episodes"],

@@ -10,7 +10,6 @@ import ray
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from algos.registry import CONTINUOUS, DISCRETE, TEAM, algorithm, algorithms
-from algos.team_env import TeamEnv
 from common.errors import IncompatibleError, InputError
 from experiments.settings.groups import settings_of_algo
 from experiments.settings.run_config import RunConfig
@@ -42,7 +41,7 @@ def algorithm_config(
     config.debugging(seed=run.seed, log_level="ERROR")
     config.reporting(metrics_num_episodes_for_smoothing=100, min_time_s_per_iteration=0)
     _scale(config, run)
-    _assign_networks(config, run, environment.team, acts)
+    _assign_networks(config, run, environment, acts)
     return config
 
 
@@ -116,7 +115,7 @@ def _scale(config: AlgorithmConfig, run: RunConfig) -> None:
     config.floor_device = s.floor_device
 
 
-def _assign_networks(config: AlgorithmConfig, run: RunConfig, team: TeamEnv, action: str) -> None:
+def _assign_networks(config: AlgorithmConfig, run: RunConfig, environment: Environment, action: str) -> None:
     """Say which agent acts by which network.
 
     Raises:
@@ -124,11 +123,12 @@ def _assign_networks(config: AlgorithmConfig, run: RunConfig, team: TeamEnv, act
         InputError: if the algorithm needs continuous actions.
     """
     declared = algorithm(run.algo)
-    where = "desk.action is" if run.env is None else f"the actions of {run.env} are"
+    is_floor, team = environment.has_prices, environment.team
+    where = "desk.action is" if is_floor else f"the actions of {environment.source} are"
     if DISCRETE not in declared.actions and action != CONTINUOUS:
         raise InputError(
             f"--algo {run.algo} sets numbers, but {where} {action}: "
-            f"{'give --desk.action continuous, or ' if run.env is None else ''}use dqn"
+            f"{'give --desk.action continuous, or ' if is_floor else ''}use dqn"
         )
     if CONTINUOUS not in declared.actions and action != DISCRETE:
         *others, last = (name for name, a in algorithms().items() if CONTINUOUS in a.actions)

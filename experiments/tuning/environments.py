@@ -37,11 +37,13 @@ class Environment(Protocol):
         source: Where it comes from, for messages.
         fingerprint: Of its data; None where it has none.
         has_prices: Whether a policy can be backtested on it.
+        prefers_later: Whether of policies that are worth the same the latest is the best, or the first.
     """
 
     source: str
     fingerprint: str | None
     has_prices: bool
+    prefers_later: bool
 
     @property
     def scaler(self) -> dict[str, Any] | None:
@@ -68,8 +70,8 @@ class Environment(Protocol):
     def set_up(self, config: AlgorithmConfig, scaler: Mapping[str, Any] | None, *, use_action_mask: bool) -> None:
         """Tell RLlib how to make it, for training and for evaluation."""
 
-    def figures(self, evaluation: Mapping[str, Any]) -> dict[str, float]:
-        """What RLlib's results of an evaluation say of the greedy policy; ``return`` is always among them."""
+    def evaluate(self, algorithm: Any) -> tuple[dict[str, Any], dict[str, float]]:
+        """Value the greedy policy: RLlib's results, and their figures by name; ``return`` is always among these."""
 
     def check_agents(self, trained: Sequence[Mapping[str, Any]], model: str) -> None:
         """Refuse agents that are others than a model was trained with.
@@ -96,6 +98,7 @@ class FloorEnvironment:
     """
 
     has_prices = True
+    prefers_later = False
 
     def __init__(self, market: Market) -> None:
         self.market, self.source = market, market.bars.source
@@ -165,11 +168,11 @@ class FloorEnvironment:
         config.environment(register(), env_config=trained, disable_env_checking=True)
         _evaluate(config, {**env, "split": "validation", "start": "first"}, num_episodes=1)
 
-    def figures(self, evaluation: Mapping[str, Any]) -> dict[str, float]:
+    def evaluate(self, algorithm: Any) -> tuple[dict[str, Any], dict[str, float]]:
         """The floor's own figures; ``return`` is the profit by its other name."""
-        found = evaluation[ENV_RUNNER_RESULTS]["floor"]
-        values = {name: float(found[name]) for name in VALIDATION_METRICS}
-        return values | {RETURN: values["profit"]}
+        found: dict[str, Any] = algorithm.evaluate()
+        values = {name: float(found[ENV_RUNNER_RESULTS]["floor"][name]) for name in VALIDATION_METRICS}
+        return found, values | {RETURN: values["profit"]}
 
     def check_agents(self, trained: Sequence[Mapping[str, Any]], model: str) -> None:
         """Refuse other mandates."""
@@ -187,6 +190,7 @@ class NamedEnvironment:
     """
 
     has_prices = False
+    prefers_later = False
     fingerprint: str | None = None
     scaler: dict[str, Any] | None = None
     episode_len: int | None = None
@@ -232,9 +236,10 @@ class NamedEnvironment:
         config.environment(self.source, disable_env_checking=True)
         _evaluate(config, {}, num_episodes=self._num_episodes)
 
-    def figures(self, evaluation: Mapping[str, Any]) -> dict[str, float]:
+    def evaluate(self, algorithm: Any) -> tuple[dict[str, Any], dict[str, float]]:
         """The mean return of an episode, summed over agents."""
-        return {RETURN: float(evaluation[ENV_RUNNER_RESULTS].get(EPISODE_RETURN_MEAN, math.nan))}
+        found: dict[str, Any] = algorithm.evaluate()
+        return found, {RETURN: float(found[ENV_RUNNER_RESULTS].get(EPISODE_RETURN_MEAN, math.nan))}
 
     def check_agents(self, trained: Sequence[Mapping[str, Any]], model: str) -> None:
         """Refuse other agents."""

@@ -1,7 +1,8 @@
 """What Tune trains: our algorithms, which read their plan from the run folder and say how far they are.
 
-A trainable's ``config`` is a plain dict: ``run`` (the settings, as JSON) and ``overrides`` (what a search draws for one
-trial, by dotted name). The run folder's ``config.json`` wins over ``run``, so that targets can change between resumes.
+A trainable's ``config`` is a plain dict: ``run`` (the settings, as JSON), ``overrides`` (what a search draws for one
+trial, by dotted name), and ``environment`` where the settings do not name what it trains in. The run folder's
+``config.json`` wins over ``run``, so that targets can change between resumes.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ from experiments.settings.metric_names import (
 from experiments.settings.run_config import RunConfig, config_from_json
 from experiments.tuning.algorithms import algorithm_config
 from experiments.tuning.checkpointing import CheckpointedRun, non_finite_weights
-from experiments.tuning.environments import environment_of
+from experiments.tuning.environments import Environment, environment_of
 
 HEAD_NODE = "node:__internal_head__"
 """Ray's resource of the machine that the cluster was started on, and commands are given on. It may have no CPUs to give
@@ -72,7 +73,7 @@ class RunTrainable(CheckpointedRun):
         record = _record_in(kwargs.get("storage"))
         self._overrides = dict(given.get("overrides") or {})
         run = config_from_json(merge(_settings(record, given), nested(self._overrides)))
-        self.environment = environment_of(run)
+        self.environment: Environment = given.get("environment") or environment_of(run)
         algo = algorithm_config(run, self.environment, scaler=record.get("scaler") or given.get("scaler"))
         algo.algo_class = type(self)
         for key in (TRIAL_INFO, STDOUT_FILE, STDERR_FILE):
@@ -206,8 +207,7 @@ class RunTrainable(CheckpointedRun):
 
     def _evaluate_now(self) -> None:
         """Value the greedy policy: by one pass over the validation split, or by episodes of the user's environment."""
-        self._last_evaluation = self.evaluate()
-        values = self.environment.figures(self._last_evaluation)
+        self._last_evaluation, values = self.environment.evaluate(self)
         values[SEARCH_SCORE] = values[self.run.search.objective]
         self._progress.last_metrics = values
         self._progress.evaluated_at = self.clock
@@ -232,8 +232,9 @@ class RunTrainable(CheckpointedRun):
 
     def _beats_the_best(self) -> bool:
         """Compare the checkpoint that is due with those before it; evaluations between checkpoints do not count."""
-        score = self._progress.last_metrics["score"]
-        if math.isfinite(score) and (self._progress.best is None or score > self._progress.best):
+        score, best = self._progress.last_metrics["score"], self._progress.best
+        is_level = score == best and self.environment.prefers_later
+        if math.isfinite(score) and (best is None or score > best or is_level):
             self._best_before, self._progress.best = self._progress.best, score
             return True
         return False

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -31,6 +32,7 @@ from experiments.scoring.seeds import code_digest, keep, kept
 from experiments.scoring.training import is_done
 from experiments.settings.arguments import named_values
 from experiments.settings.run_config import MOST_SEED, RunConfig
+from experiments.tuning.algorithms import algorithm_config
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -230,16 +232,19 @@ def test_networks_of_their_own_learn_the_same_in_every_process(tmp_path):
 @pytest.mark.parametrize("algo", SCORED)
 def test_a_seed_samples_in_the_process_that_it_learns_in(algo):
     yardstick = yardsticks.make_yardstick("almgren-chriss", algo, num_agents=2, settings={"actions": "ladder"})
-    config = learning._config(RunConfig(algo=algo), yardstick)
+    environment = learning.YardstickEnvironment(yardstick, num_episodes=64)
+    config = algorithm_config(RunConfig(algo=algo), environment)
     assert (config.num_env_runners, config.num_learners) == (0, 0)
 
 
-def test_seeds_whose_command_has_ended_do_not_learn_on():
+def test_seeds_whose_command_has_ended_do_not_learn_on(tmp_path):
     config = settings.parse_score(["--market", "kyle", "--mappo.train-batch-size-per-learner", "16384"])
     runs = [RunConfig(seed=seed, algo="mappo", mappo=config.mappo) for seed in (0, 1)]
     make = partial(yardsticks.make_yardstick, "kyle", "mappo", num_agents=None, settings={})
     free = ray.available_resources()["CPU"]
-    found = learning.learn_seeds(runs, make, jobs=2, steps=20 * 16_384, num_episodes=64, num_evaluation_episodes=64)
+    found = learning.learn_seeds(
+        runs, make, tmp_path, jobs=2, steps=20 * 16_384, num_episodes=64, num_evaluation_episodes=64
+    )
     assert next(found).steps == 16_384, "the first of twenty evaluations"
     assert ray.available_resources()["CPU"] < free
     found.close()
@@ -247,6 +252,22 @@ def test_seeds_whose_command_has_ended_do_not_learn_on():
     while ray.available_resources()["CPU"] < free:
         assert time.monotonic() < deadline, "a seed learns on"
         time.sleep(0.2)
+
+
+def test_a_seed_that_was_killed_goes_on_from_its_checkpoint(tmp_path):
+    """What it had learned is not learned again, and its figures are those of one that never stopped."""
+    config = settings.parse_score(["--market", "kyle", *QUICK["mappo"]])
+    run = replace(RunConfig(seed=3, algo="mappo", mappo=config.mappo), checkpoint_interval_s=0.0)
+    yardstick = yardsticks.make_yardstick("kyle", "mappo", num_agents=None, settings={})
+    wanted = {"steps": 6_000, "num_episodes": 64, "num_evaluation_episodes": 64, "takes_best": False}
+    *_, unbroken = learning.learn(run, yardstick, tmp_path / "one", **wanted)
+    killed = learning.learn(run, yardstick, tmp_path / "two", **wanted)
+    reached = [next(killed).steps for _ in range(3)]
+    killed.close()
+    *way, found = learning.learn(run, yardstick, tmp_path / "two", **wanted)
+    assert way[0].steps >= reached[-2], "the last one reported may have had no checkpoint yet"
+    same = {"seconds": 0.0}
+    assert replace(found, **same) == replace(unbroken, **same)
 
 
 def test_seeds_beside_one_whose_process_dies_learn_to_their_end(tmp_path):
@@ -259,7 +280,8 @@ def test_seeds_beside_one_whose_process_dies_learn_to_their_end(tmp_path):
             os.kill(os.getpid(), signal.SIGKILL)
         return yardsticks.make_yardstick("kyle", "mappo", num_agents=None, settings={})
 
-    found, ended = learning.learn_seeds(runs, make, jobs=2, steps=600, num_episodes=64, num_evaluation_episodes=64), []
+    wanted = {"steps": 600, "num_episodes": 64, "num_evaluation_episodes": 64}
+    found, ended = learning.learn_seeds(runs, make, tmp_path, jobs=2, **wanted), []
     with pytest.raises(learning.SeedFailedError, match="its process died") as failed:
         ended.extend(one.seed for one in found if isinstance(one, Learned))
     assert len(ended) == 1
@@ -322,10 +344,10 @@ def test_where_the_simple_policy_is_as_good_as_the_best_there_is_no_score():
     [
         (["--market", "merten"], "market 'merten' does not exist.*'merton'"),
         (["--market", "two-step", "--agents", "3"], "market two-step has 2 agents with these settings, not 3"),
-        (["--market", "merton", "--algo", "iql"], "--algo iql chooses among actions, but this market's are numbers"),
+        (["--market", "merton", "--algo", "iql"], "--algo iql chooses among discrete actions"),
         (
             ["--market", "merton", "--algo", "qmix", "--jobs", "2"],
-            "--algo qmix chooses among actions, but this market's are numbers",
+            "--algo qmix chooses among discrete actions",
         ),
         (["--algo", "dreamer"], "--algo is 'dreamer', which does not exist"),
         (["--algo", "mappo", "--qmix.lr", "1"], "--qmix.lr has no effect on --algo mappo"),

@@ -98,7 +98,10 @@ def test_learners_are_trained_valued_and_shown(tmp_path, capsys, algo, num_agent
     ("words", "message"),
     [
         (["--market", "floor:kyle"], "with a colon there are floor:merton, lbf:ID and mpe:ID"),
-        (["--market", FLOOR_MERTON, "--algo", "qmix"], "this market's are numbers: use maddpg or mappo"),
+        (
+            ["--market", FLOOR_MERTON, "--algo", "qmix"],
+            "--algo qmix chooses among discrete actions, but the actions of",
+        ),
         (["--market", FLOOR_MERTON, "--agents", "6"], "setting 'num_assets': "),
         (["--market", FLOOR_MERTON, "--agents", "2", "--settings", "num_assets=2"], "which num_agents says already"),
         (["--market", FLOOR_MERTON, "--settings", "sigma=2"], "setting 'sigma': "),
