@@ -1,6 +1,7 @@
 """What the algorithms on the team path share: one way to sample, to hand arrays to learners, and to sync weights."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ class TeamAlgorithm(SnapshotAlgorithm):
 
     previous_checkpoint: Path | None = None
     """The checkpoint last saved or loaded, where what has not changed since need not be written again."""
+    on_rollout: Callable[[Rollout], None] | None = None
+    """What is shown every rollout before it is learned from; None where nobody wants to see them."""
     _idle_since: float | None = None
 
     def sample_rollouts(self) -> list[Rollout]:
@@ -53,6 +56,9 @@ class TeamAlgorithm(SnapshotAlgorithm):
             if rollouts:
                 self.metrics.aggregate(results, key=ENV_RUNNER_RESULTS)
         self._wait_for_runners(has_sampled=bool(rollouts))
+        if self.on_rollout is not None:
+            for rollout in rollouts:
+                self.on_rollout(rollout)
         return list(rollouts)
 
     def _wait_for_runners(self, *, has_sampled: bool) -> None:

@@ -24,11 +24,13 @@ class EpisodesUnderWay:
     Attributes:
         returns: Rewards summed so far, [B, N] float64 on the CPU.
         lens: Steps so far, [B] int64 on the CPU.
+        ended: Episodes of each replica that have ended, [B] int64 on the CPU.
     """
 
     def __init__(self, num_replicas: int, num_agents: int) -> None:
         self.returns = torch.zeros(num_replicas, num_agents, dtype=torch.float64)
         self.lens = torch.zeros(num_replicas, dtype=torch.int64)
+        self.ended = torch.zeros(num_replicas, dtype=torch.int64)
 
     def add(self, step: TeamStep) -> Tensor | None:
         """Add a step; returns which replicas' episodes it ended, [B] bool on the CPU, or None where it ended none."""
@@ -40,6 +42,7 @@ class EpisodesUnderWay:
         """Begin the replicas of ``over``, [B] bool, anew."""
         self.returns[over] = 0.0
         self.lens[over] = 0
+        self.ended[over] += 1
 
     def log(self, metrics: Any, step: TeamStep, over: Tensor, agent_ids: Sequence[Any], *, window: int) -> None:
         """Log the episodes that ended together as one mean each; a per-episode loop would cost more than the market.
@@ -67,9 +70,11 @@ class EpisodesUnderWay:
             log(("floor", name), float(values[over.to(values.device)].double().mean()), window=batches)
 
     def get_state(self) -> dict[str, Tensor]:
-        """Both arrays."""
-        return {"returns": self.returns, "lens": self.lens}
+        """All three arrays."""
+        return {"returns": self.returns, "lens": self.lens, "ended": self.ended}
 
     def set_state(self, state: dict[str, Tensor]) -> None:
         """Continue from a state."""
         self.returns, self.lens = state["returns"].clone(), state["lens"].clone()
+        if "ended" in state:  # not in checkpoints of before
+            self.ended = state["ended"].clone()

@@ -16,6 +16,7 @@ import torch
 from ray import cloudpickle
 from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
 
+from algos.hooks import ENDED_OF_REPLICAS
 from algos.learner_state import WholeState, left_out, put_in
 from algos.packing import metrics_state, pack
 
@@ -115,6 +116,7 @@ def _runner_state(runner: MultiAgentEnvRunner) -> dict[str, Any]:
         "fields": {name: getattr(runner, name) for name in _RUNNER_FIELDS},
         "vector": {name: getattr(runner.env, name) for name in _VECTOR_FIELDS},
         "envs": [env.get_state() if hasattr(env, "get_state") else None for env in envs],
+        "ended": vars(runner).get(ENDED_OF_REPLICAS, {}),
     }
 
 
@@ -126,6 +128,7 @@ def _set_runner_state(runner: MultiAgentEnvRunner, state: dict[str, Any]) -> Non
         setattr(runner, name, value)
     for name, value in state["vector"].items():
         setattr(runner.env, name, value)
+    setattr(runner, ENDED_OF_REPLICAS, dict(state.get("ended", {})))  # not in checkpoints of before
     for env, env_state in zip(runner.env.envs, saved, strict=True):
         env.unwrapped.set_state(env_state)
         _mark_as_reset(env)

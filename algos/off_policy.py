@@ -176,13 +176,24 @@ class OffPolicyTeam(TeamAlgorithm):
         super().load_checkpoint(checkpoint_dir)
         folder = Path(checkpoint_dir)
         load_replay(self.replay, folder)
-        try:
-            state = json.loads((folder / DRAWS_FILE).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise IncompatibleError(f"{folder} is no checkpoint of {type(self).__name__} ({error})") from error
-        self.reward_scale.set_state(state["scale"])
-        self._num_draws = state["num_draws"]
+        self.load_reward_scale(folder)
+        self._num_draws = self._read_draws(folder)["num_draws"]
         self.previous_checkpoint = folder
+
+    def load_reward_scale(self, checkpoint: Path) -> None:
+        """Take over the scale of rewards that the values of a checkpoint's networks are in units of.
+
+        Raises:
+            IncompatibleError: if the checkpoint does not hold it.
+        """
+        self.reward_scale.set_state(self._read_draws(checkpoint)["scale"])
+
+    def _read_draws(self, checkpoint: Path) -> dict[str, Any]:
+        try:
+            state: dict[str, Any] = json.loads((checkpoint / DRAWS_FILE).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise IncompatibleError(f"{checkpoint} is no checkpoint of {type(self).__name__} ({error})") from error
+        return state
 
 
 def _td_errors(learner: Any, **_: Any) -> list[np.ndarray]:

@@ -30,6 +30,7 @@ from torch import Tensor
 
 from algos.acting import Acted, ModuleActor, agents_by_module
 from algos.episodes import EpisodesUnderWay
+from algos.hooks import EndedEpisodes, ended_together
 from algos.recording import Recording
 from algos.rollout import Rollout
 from algos.team_env import Step, TeamEnv, TeamStep, make_team_env
@@ -50,7 +51,8 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
     config without a seed means seed 0.
 
     The config may carry ``use_global_state`` (the learner wants ``state``), ``stored_columns`` (which of ``logp``,
-    ``dist_inputs`` and ``memory`` the learner wants), and ``floor_device``.
+    ``dist_inputs`` and ``memory`` the learner wants), ``floor_device``, and ``collect_episodes`` (keep what
+    ended for hooks).
     """
 
     def __init__(self, *, config: Any, **kwargs: Any) -> None:
@@ -68,6 +70,8 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
         self._carry: Any = None
         self._episodes: EpisodesUnderWay | None = None
         self._generator = torch.Generator(device=self._device)
+        self._collects = bool(getattr(self.config, "collect_episodes", False)) and not self.config.in_evaluation
+        self.ended_episodes: list[EndedEpisodes] = []
 
     # -- building ------------------------------------------------------------------------------------------------------
 
@@ -232,6 +236,9 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
             return 0
         window = max(1, math.ceil(self.config.metrics_num_episodes_for_smoothing / max(1, self.config.num_env_runners)))
         self._episodes.log(self.metrics, step, over, self.env.agent_ids, window=window)
+        if self._collects:
+            agent_ids, counted = tuple(self.env.agent_ids), self._episodes.get_state()
+            self.ended_episodes.append(ended_together(agent_ids, self.worker_index, over, counted, step.stats or {}))
         self._episodes.close(over)
         if carry is not None:
             carry[over.to(carry.device)] = 0.0

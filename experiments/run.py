@@ -45,6 +45,7 @@ def _train(asked: Run) -> int:
         from experiments.tuning import resume
         from experiments.tuning.algorithms import check_algorithm
         from experiments.tuning.environments import environment_of
+        from experiments.tuning.hooks import hooks_of
 
     config = asked.config
     if asked.is_known:
@@ -56,6 +57,7 @@ def _train(asked: Run) -> int:
     resume_from = resume.named_checkpoint(asked)
     environment = environment_of(config)
     check_algorithm(config, environment)
+    hooks_of(config)
     if asked.is_search:
         # The checkpoint that is kept is the one that the search is after.
         if "checkpoint_metric" not in asked.by_hand and not asked.is_known:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping, Sequence
 from types import NoneType
 from typing import Any, TypeVar, get_args
@@ -134,6 +135,31 @@ def explain(error: ValidationError, cls: type, *, as_flags: Sequence[str] = ()) 
         return f"{message}{more}"
     message = message[0].lower() + message[1:]
     return f"{shown} is {given!r}: {message}{more}"
+
+
+def import_object(name: str, *, flag: str, example: str) -> Any:
+    """Import what the user has named as ``module:object``, a class or a function.
+
+    Args:
+        name: What was given.
+        flag: The flag that it follows, for messages.
+        example: One that would do, for messages.
+
+    Raises:
+        InputError: if it cannot be imported or called.
+    """
+    module, colon, attribute = name.partition(":")
+    if not colon or not module or not attribute:
+        raise InputError(f"{flag} is {name!r}: give module:object, as in {example}")
+    try:
+        found: Any = importlib.import_module(module)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"{flag} {name} cannot be imported ({error}): is its folder on PYTHONPATH?") from None
+    if not callable(found):
+        raise InputError(f"{flag} {name} is {type(found).__name__}: name a class or a function")
+    return found
 
 
 def named_values(words: Sequence[str], *, flag: str) -> dict[str, Any]:

@@ -112,6 +112,8 @@ class RunConfig:
     clock: Literal["episodes", "steps", "updates"] = "episodes"
     """What --episodes, --checkpoint-interval and --evaluation-interval count: finished episodes, environment steps, or
     updates of the learners."""
+    hooks: tuple[str, ...] = ()
+    """What watches the run while it trains: names, or module:object for subclasses of algos.hooks.Hook of your own."""
     skip_training: bool = False
     """Backtest only."""
     json: str | None = None

@@ -6,7 +6,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
@@ -20,7 +20,9 @@ from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LI
 from ray.train._internal.session import _TrainingResult
 
 from algos import exact
+from algos.hooks import HookContext, Hooks
 from algos.learner import NonFiniteLossError, use_scheduled_lr
+from algos.off_policy import OffPolicyTeam
 from algos.policy import (
     LAYOUT_FILE,
     by_full_name,
@@ -29,6 +31,7 @@ from algos.policy import (
     team_layout,
     weights_sha256,
 )
+from algos.rollout import Rollout
 from algos.schedules import epsilon_at
 from algos.snapshots import Snapshot, SnapshotAlgorithm, read_module_states
 from common.errors import IncompatibleError
@@ -47,6 +50,7 @@ from experiments.runs.repair import score_to_beat
 from experiments.settings.groups import settings_of_algo
 from experiments.settings.metric_names import CLOCK
 from experiments.settings.run_config import RunConfig, config_to_json
+from experiments.tuning.hooks import hooks_of, set_up_collecting
 from experiments.tuning.progress import Progress
 
 _FAILING = {
@@ -76,12 +80,14 @@ class CheckpointedRun(SnapshotAlgorithm):
     """When the last checkpoint was taken, by this process's clock."""
     _team_text: tuple[bytes, int] | None = None
     """What every checkpoint says of the team, and how many agents it has."""
+    on_rollout: Callable[[Rollout], None] | None = None
+    _hooks = Hooks({})
     _ends = False
     """Whether the iteration that has just been done is the last one of this process."""
 
     def __init__(self, algo: Any, *, run: RunConfig, record: Mapping[str, Any], **kwargs: Any) -> None:
         self.run = run
-        self._floor_settings = config_to_json(run)["floor"]
+        self._settings = config_to_json(run)
         self._resume_from: dict[str, str] | None = record.get("resume_from")
         self._is_branch = bool(record.get("branch_of"))
         self._progress = Progress()
@@ -92,6 +98,10 @@ class CheckpointedRun(SnapshotAlgorithm):
         self._run_folder = Path(storage.experiment_fs_path) if storage is not None else None
         self._checkpoints = TrialCheckpoints(Path(storage.trial_fs_path)) if storage is not None else None
         self._mirror = mirror_of(run.storage, str(run.name)) if storage is not None else None
+        self._hooks = hooks_of(run)
+        set_up_collecting(algo, self._hooks, run)
+        if self._hooks.wanting("on_step"):
+            self.on_rollout = partial(self._call_hooks, "on_step")
         super().__init__(algo, **kwargs)
         if self.local_replay_buffer is not None:
             exact.seed_replay(self.local_replay_buffer, self.run.seed)
@@ -126,6 +136,20 @@ class CheckpointedRun(SnapshotAlgorithm):
     def _peek(self, name: str, default: float = 0) -> float:
         return float(self.metrics.peek((ENV_RUNNER_RESULTS, name), default=default))
 
+    def _call_hooks(self, method: str, value: Any, *, is_done: bool = False) -> None:
+        """Call a method of the hooks, in an iteration or once it ``is_done``."""
+        if not self._hooks.wanting(method):
+            return
+        context = HookContext(
+            run_folder=self._run_folder,
+            trial_folder=None if self._checkpoints is None else self._checkpoints.folder,
+            settings=self._settings,
+            iteration=self.training_iteration + (not is_done),
+            env_steps=self.num_env_steps,
+            episodes=self.num_episodes,
+        )
+        self._hooks.call(method, context, value)
+
     # -- saving and going on ------------------------------------------------------------------------------------------
 
     def save(self, checkpoint_dir: str | None = None) -> Any:
@@ -143,6 +167,7 @@ class CheckpointedRun(SnapshotAlgorithm):
         self._saved_at = time.monotonic()
         path = self._checkpoints.next_path()
         self._writer = self._writer or CheckpointWriter()
+        self._call_hooks("on_checkpoint", path, is_done=True)
         try:
             taken = self.snapshot()
         except OSError as error:  # of a learner on another machine
@@ -285,8 +310,9 @@ class CheckpointedRun(SnapshotAlgorithm):
         now = replace(
             self._progress,
             checkpointed_at=self.clock,
-            floor=self._floor_settings,
+            floor=self._settings["floor"],
             resume_from=self._resume_from,
+            hooks=self._hooks.get_state(),
             iteration=self.training_iteration,
             time_total_s=self._time_total,
         )
@@ -347,18 +373,22 @@ class CheckpointedRun(SnapshotAlgorithm):
         exact.put_back(self, (folder / EXACT_FILE).read_bytes())
         # Optimizers come with the step sizes of the trial that saved them, which may be another.
         self.learner_group.foreach_learner(partial(use_scheduled_lr, timestep=self.num_env_steps))
+        self._hooks = hooks_of(self.run)  # none of what the old ones have seen has happened
+        self._hooks.set_state(progress.hooks)
         self._iteration, self._time_total = progress.iteration, progress.time_total_s
         self._steps_before = self.num_env_steps
         if self._checkpoints is not None:
             progress.best = score_to_beat(self._checkpoints.folder, progress.best)
         self._is_best = False
         self._has_loaded = True
-        if progress.floor != config_to_json(self.run)["floor"]:
+        if progress.floor != self._settings["floor"]:
             self.env_runner_group.foreach_env_runner(_begin_new_episodes, local_env_runner=True)
 
 
 def load_weights(algorithm: Algorithm, source: str) -> None:
-    """Take over the weights of a trained run; optimisers, counters and buffers start anew.
+    """Take over the weights of a trained run, and the scale of rewards that its values are in units of.
+
+    Optimisers, counters and buffers start anew.
 
     Args:
         algorithm: The fresh algorithm.
@@ -371,6 +401,8 @@ def load_weights(algorithm: Algorithm, source: str) -> None:
     _require_fit(algorithm, folder)
     state = read_module_states(folder)
     algorithm.learner_group.set_state({"learner": {"rl_module": state}})
+    if isinstance(algorithm, OffPolicyTeam):
+        algorithm.load_reward_scale(folder)
     algorithm.env_runner_group.sync_weights(from_worker_or_learner_group=algorithm.learner_group, inference_only=True)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +21,7 @@ from envs.floor import build_floor
 from envs.market import Market, build_market, spec_to_json
 from envs.rllib import register
 from experiments.backtesting.agents import check_agents, describe_agents
-from experiments.settings.arguments import named_values
+from experiments.settings.arguments import import_object, named_values
 from experiments.settings.metric_names import RETURN, VALIDATION_METRICS
 from experiments.settings.run_config import RunConfig, floor_spec
 
@@ -262,19 +261,7 @@ def maker_of(name: str, words: Sequence[str]) -> Callable[..., Any]:
     Raises:
         InputError: if it cannot be imported, or does not take the settings.
     """
-    module, colon, attribute = name.partition(":")
-    if not colon or not module or not attribute:
-        raise InputError(f"--env is {name!r}: give module:object, as in my_package.markets:make_env")
-    try:
-        found: Any = importlib.import_module(module)
-        for part in attribute.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
-        raise InputError(f"--env {name} cannot be imported ({error}): is its folder on PYTHONPATH?") from None
-    if not callable(found):
-        raise InputError(
-            f"--env {name} is {type(found).__name__}: name a class or a function that makes an environment"
-        )
+    found = import_object(name, flag="--env", example="my_package.markets:make_env")
     settings = named_values(words, flag="--env-settings")
     if _takes_one_config(found):
         return partial(found, settings)

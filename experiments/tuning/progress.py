@@ -25,6 +25,7 @@ class Progress:
         time_total_s: Seconds that they took.
         floor: Settings of the floor that was trained on.
         resume_from: The checkpoint that the user has named to go back to.
+        hooks: States of the hooks, by name.
     """
 
     evaluated_at: int = 0
@@ -37,6 +38,7 @@ class Progress:
     time_total_s: float = 0.0
     floor: dict[str, Any] | None = None
     resume_from: dict[str, str] | None = None
+    hooks: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON, in which a figure that is no number is null."""

@@ -27,6 +27,7 @@ from ray.rllib.utils.metrics import (
 from ray.tune.result import STDERR_FILE, STDOUT_FILE, TRIAL_INFO
 
 from algos.algorithm import IDLE_LIMIT_S
+from algos.hooks import HookError
 from algos.learner import NonFiniteLossError
 from algos.policy import flat_weights
 from algos.registry import RLLIB, Algorithm, algorithm, algorithms
@@ -46,6 +47,7 @@ from experiments.settings.run_config import RunConfig, config_from_json
 from experiments.tuning.algorithms import algorithm_config
 from experiments.tuning.checkpointing import CheckpointedRun, non_finite_weights
 from experiments.tuning.environments import Environment, environment_of
+from experiments.tuning.hooks import collected_episodes
 
 HEAD_NODE = "node:__internal_head__"
 """Ray's resource of the machine that the cluster was started on, and commands are given on. It may have no CPUs to give
@@ -100,7 +102,13 @@ class RunTrainable(CheckpointedRun):
         return filled
 
     def step(self) -> dict[str, Any]:
-        """Train one iteration; evaluate and ask for a checkpoint when the clock says so."""
+        """Train one iteration; evaluate and ask for a checkpoint when the clock says so; hooks see all of it."""
+        try:
+            return self._iterate()
+        except HookError as error:
+            return self._fatal(error)
+
+    def _iterate(self) -> dict[str, Any]:
         waited = 0.0 if self._stepped_at is None else time.perf_counter() - self._stepped_at
         if not self._has_loaded:
             self._carry_on()
@@ -120,6 +128,8 @@ class RunTrainable(CheckpointedRun):
         now = self.clock
         if not was_over:
             self._require_progress(before, now)
+        if self._hooks.wanting("on_episode") and (episodes := collected_episodes(self)):
+            self._call_hooks("on_episode", episodes)
         is_over, is_stopped = now >= self.run.episodes, self._is_asked_to_stop()
         is_due = not was_over and (
             is_over
@@ -135,6 +145,7 @@ class RunTrainable(CheckpointedRun):
                 self._score(result)
             except InputError as error:
                 return self._fatal(error)
+            self._call_hooks("on_evaluation", self._progress.last_metrics)
         if is_due and (bad := non_finite_weights(flat_weights(self))):
             return self._fatal(NonFiniteLossError(bad))
         self._is_best = is_due and self._beats_the_best()
@@ -162,6 +173,8 @@ class RunTrainable(CheckpointedRun):
             self._progress.checkpointed_at = now
         if is_due and not self._may_pass_over():
             result["should_checkpoint"] = True
+        if not was_over:
+            self._call_hooks("on_iteration", result)
         self._stepped_at = time.perf_counter()
         return result
 
