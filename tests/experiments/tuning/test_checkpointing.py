@@ -1,12 +1,15 @@
 """A run of RLlib's own algorithms that is loaded from a checkpoint goes on as the one that was never interrupted."""
 
+import json
+
 import numpy as np
 import pytest
 from comparing import flat
-from sample_runs import config_of
+from sample_runs import config_of, train_run
 
 from algos.policy import flat_weights
 from experiments.settings.run_config import config_to_json
+from experiments.tuning.checkpointing import load_weights
 from experiments.tuning.trainables import trainable_class
 
 pytestmark = [
@@ -91,3 +94,15 @@ def test_loaded_run_of_rllibs_own_algorithm_is_the_unbroken_one(name, tmp_path):
     assert any(not np.array_equal(after[n], before[n]) for n in after), "it learns"
     for trainable in (unbroken, loaded):
         trainable.stop()
+
+
+def test_weights_that_are_loaded_bring_the_scale_of_rewards(tmp_path):
+    """By another scale the networks' values would be in other units than the targets that they are held against."""
+    own = {"hidden": [8], "num_envs_per_env_runner": 4, "learning_starts": 16, "replay_capacity": 256}
+    train_run(tmp_path / "dow", config_of("qmix", qmix=own))
+    saved = json.loads(next((tmp_path / "dow").glob("trial_0/checkpoint_*/draws.json")).read_text())["scale"]
+    fresh = built(config_of("qmix", qmix=own))
+    assert fresh.reward_scale.get_state() != saved
+    load_weights(fresh, str(tmp_path / "dow"))
+    assert fresh.reward_scale.get_state() == saved
+    fresh.stop()
