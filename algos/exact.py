@@ -19,19 +19,7 @@ from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
 from algos.hooks import ENDED_OF_REPLICAS
 from algos.learner_state import WholeState, left_out, put_in
 from algos.packing import metrics_state, pack
-
-_RUNNER_FIELDS = (
-    "_ongoing_episodes",
-    "_done_episodes_for_metrics",
-    "_ongoing_episodes_for_metrics",
-    "_cached_to_module",
-    "_shared_data",
-    "_needs_initial_reset",
-)
-_VECTOR_FIELDS = ("_observations", "_rewards", "_terminations", "_truncations", "_infos", "_autoreset_envs")
-
-_PACKS = "_episode_packs_being_built"
-"""Where IMPALA and APPO keep what has been sampled and is not yet a whole batch."""
+from algos.ray_internals import PACKS, RUNNER_FIELDS, VECTOR_FIELDS, local_learner
 
 
 def capture(algorithm: Any) -> bytes:
@@ -49,13 +37,13 @@ def capture(algorithm: Any) -> bytes:
         state["runner"] = _runner_state(runner)
     if runner is not None:
         state["runner_metrics"] = metrics_state(runner.metrics)
-    if algorithm.config.num_env_runners == 0 and getattr(algorithm, _PACKS, None):
-        state["packs"] = ray.get(getattr(algorithm, _PACKS))
+    if algorithm.config.num_env_runners == 0 and getattr(algorithm, PACKS, None):
+        state["packs"] = ray.get(getattr(algorithm, PACKS))
     if algorithm.local_replay_buffer is not None:
         state["replay"] = algorithm.local_replay_buffer.get_state()
         state["replay_rng"] = _replay_generators(algorithm.local_replay_buffer)
         state["replay_metrics"] = metrics_state(algorithm.local_replay_buffer.metrics)
-    learner = getattr(algorithm.learner_group, "_learner", None)
+    learner = local_learner(algorithm.learner_group)
     if learner is not None:
         state["learner"] = _learner_state(learner)
     return pack(state)
@@ -75,15 +63,15 @@ def put_back(algorithm: Any, packed: bytes) -> None:
         _set_runner_state(runner, state["runner"])
     if "runner_metrics" in state and runner is not None:
         runner.metrics.set_state(state["runner_metrics"])
-    if hasattr(algorithm, _PACKS):
-        setattr(algorithm, _PACKS, [ray.put(episodes) for episodes in state.get("packs", [])])
+    if hasattr(algorithm, PACKS):
+        setattr(algorithm, PACKS, [ray.put(episodes) for episodes in state.get("packs", [])])
     if "replay" in state and algorithm.local_replay_buffer is not None:
         algorithm.local_replay_buffer.episodes.clear()  # RLlib's buffers keep episodes that they have
         algorithm.local_replay_buffer.set_state(state["replay"])
         _set_replay_generators(algorithm.local_replay_buffer, state["replay_rng"])
         if "replay_metrics" in state:  # not in checkpoints of before
             algorithm.local_replay_buffer.metrics.set_state(state["replay_metrics"])
-    learner = getattr(algorithm.learner_group, "_learner", None)
+    learner = local_learner(algorithm.learner_group)
     if learner is not None and "learner" in state:
         _set_learner_state(learner, state["learner"])
     _set_random_state(state["random"])
@@ -113,8 +101,8 @@ def _set_random_state(state: dict[str, Any]) -> None:
 def _runner_state(runner: MultiAgentEnvRunner) -> dict[str, Any]:
     envs = [env.unwrapped for env in runner.env.envs]
     return {
-        "fields": {name: getattr(runner, name) for name in _RUNNER_FIELDS},
-        "vector": {name: getattr(runner.env, name) for name in _VECTOR_FIELDS},
+        "fields": {name: getattr(runner, name) for name in RUNNER_FIELDS},
+        "vector": {name: getattr(runner.env, name) for name in VECTOR_FIELDS},
         "envs": [env.get_state() if hasattr(env, "get_state") else None for env in envs],
         "ended": vars(runner).get(ENDED_OF_REPLICAS, {}),
     }
@@ -143,14 +131,10 @@ def _mark_as_reset(env: Any) -> None:
 
 
 def _generator_places(buffer: Any) -> list[tuple[Any, str]]:
-    """Where a buffer, and the buffers in it, keep their NumPy generators."""
+    """Where a buffer keeps its NumPy generators."""
     slots = [name for cls in type(buffer).__mro__ for name in getattr(cls, "__slots__", ())]  # as RLlib's have
     names = dict.fromkeys([*vars(buffer), *slots])
-    places = [(buffer, name) for name in names if isinstance(getattr(buffer, name, None), np.random.Generator)]
-    inner = getattr(buffer, "_module_to_buffer", None) or {}
-    for part in inner.values():
-        places.extend(_generator_places(part))
-    return places
+    return [(buffer, name) for name in names if isinstance(getattr(buffer, name, None), np.random.Generator)]
 
 
 def _replay_generators(buffer: Any) -> list[Any]:

@@ -24,6 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from algos.ray_internals import DEPRECATION_LOGGER
 from algos.registry import Algorithm, algorithms, load
 from algos.runner import TEAM_MODULE
 from algos.snapshots import MODULES_FOLDER, read_algorithm_state, read_module_states
@@ -281,7 +282,7 @@ def _build(description: Mapping[str, Any], *, is_team: bool) -> Any:
 @contextmanager
 def without_deprecations() -> Iterator[None]:
     """Keep RLlib's complaint about its own RLModule off the screen."""
-    logger = logging.getLogger("ray._common.deprecation")
+    logger = logging.getLogger(DEPRECATION_LOGGER)
     before = logger.level
     logger.setLevel(logging.ERROR)
     try:

@@ -17,6 +17,7 @@ from ray.rllib.utils.metrics import (
 )
 from torch import Tensor
 
+from algos.ray_internals import use_scheduled_lr
 from algos.replay import TeamBatch
 from algos.step_size import step_size_schedule
 from common.errors import IncompatibleError
@@ -127,15 +128,6 @@ class TargetLearner(TeamLearner):
         """Take over RLlib's state and the count of gradient steps."""
         super().set_state(state)
         self._num_updates = int(state.get(NUM_UPDATES, self._num_updates))
-
-
-def use_scheduled_lr(learner: Any, timestep: int) -> None:
-    """Give every optimizer the step size that its schedule has for this many environment steps.
-
-    RLlib does so after an update, so that the first one after a restore would be by the step size of the start.
-    """
-    for optimizer, schedule in learner._optimizer_lr_schedules.items():
-        learner._set_optimizer_lr(optimizer, float(schedule.update(timestep=timestep)))
 
 
 def learner_rank() -> int:

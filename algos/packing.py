@@ -9,6 +9,8 @@ from ray.cloudpickle import Pickler
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from torch import Tensor
 
+from algos.ray_internals import named_optimizers
+
 
 def pack(state: Any) -> bytes:
     """Pickle a state; any ``pickle.loads`` reads it.
@@ -69,8 +71,8 @@ def optimizers_state(learner: Any) -> dict[str, Any]:
         digits; the arrays are the learner's own memory where it learns on the CPU.
     """
     return {
-        name: {"module_id": learner._optimizer_name_to_module[name], "state": _as_arrays(optimizer.state_dict())}
-        for name, optimizer in learner._named_optimizers.items()
+        name: {"module_id": module_id, "state": _as_arrays(optimizer.state_dict())}
+        for name, (module_id, optimizer) in named_optimizers(learner).items()
     }
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from algos.acting import ModuleActor, agents_by_module
 from algos.export import NETWORKS_FILE, load_module, load_networks
 from algos.masks import ACTION_MASK, OBSERVATIONS, bare_space
+from algos.ray_internals import DEPRECATION_LOGGER
 from algos.runner import TEAM_MODULE, TeamEnvRunner
 from common.errors import IncompatibleError
 
@@ -108,7 +109,7 @@ def load_policy(checkpoint: str | Path) -> TeamPolicy:
         return TeamPolicy(*load_networks(folder))
     layout = read_layout(folder)
     modules = {}
-    logging.getLogger("ray._common.deprecation").setLevel(logging.ERROR)  # Ray warns of what its own RLModule does
+    logging.getLogger(DEPRECATION_LOGGER).setLevel(logging.ERROR)  # Ray warns of what its own RLModule does
     for module_id in sorted(set(layout["modules"])):
         modules[module_id] = load_module(folder, module_id)
         modules[module_id].eval()

@@ -25,12 +25,12 @@ from ray.rllib.utils.metrics import (
     SAMPLE_TIMER,
     WEIGHTS_SEQ_NO,
 )
-from ray.tune.registry import ENV_CREATOR, _global_registry
 from torch import Tensor
 
 from algos.acting import Acted, ModuleActor, agents_by_module
 from algos.episodes import EpisodesUnderWay
 from algos.hooks import EndedEpisodes, ended_together
+from algos.ray_internals import environment_creator
 from algos.recording import Recording
 from algos.rollout import Rollout
 from algos.team_env import Step, TeamEnv, TeamStep, make_team_env
@@ -93,7 +93,7 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
             dict(self.config.env_config), worker_index=self.worker_index, num_workers=self.config.num_env_runners
         )
         env = self.config.env
-        create = _global_registry.get(ENV_CREATOR, env) if isinstance(env, str) else env
+        create = environment_creator(env) if isinstance(env, str) else env
         self.env = make_team_env(
             lambda: create(context),
             self.config.num_envs_per_env_runner,

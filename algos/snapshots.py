@@ -30,6 +30,7 @@ from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LI
 from ray.tune.result import TRAINING_ITERATION
 
 from algos.packing import metrics_state, modules_state, optimizers_state, pack
+from algos.ray_internals import local_learner
 from algos.replay_files import ReplaySnapshot
 from common.disk import Written, fill_folder
 from common.errors import IncompatibleError
@@ -103,7 +104,7 @@ class SnapshotAlgorithm(Algorithm):
 
     def _whole_state(self) -> dict[str, Any]:
         """What ``get_state`` tells, in half the time: parts of a learner that is in this process are asked directly."""
-        learner = getattr(self.learner_group, "_learner", None)
+        learner = local_learner(self.learner_group)
         if learner is None:
             return dict(self.get_state())
         state: dict[str, Any] = self._runner_states()

@@ -16,10 +16,9 @@ from typing import Any
 
 import ray
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
-from ray.train._internal.storage import StorageContext
-from ray.tune.registry import ENV_CREATOR, _global_registry
 
 from algos.policy import TeamPolicy, load_policy, team_layout
+from algos.ray_internals import environment_creator
 from algos.team_env import TeamEnv, make_team_env
 from common.files import plain
 from experiments.recovery.checkpoints import TrialCheckpoints
@@ -35,6 +34,7 @@ from experiments.settings.metric_names import RETURN
 from experiments.settings.run_config import RunConfig, SearchConfig, config_to_json
 from experiments.threads import one_thread
 from experiments.tuning.algorithms import check_algorithm
+from experiments.tuning.ray_internals import StorageContext
 from experiments.tuning.trainables import trainable_class
 
 TRIAL = "trial_0"
@@ -264,8 +264,7 @@ class YardstickEnvironment:
     @cached_property
     def team(self) -> TeamEnv:
         """One replica."""
-        create = _global_registry.get(ENV_CREATOR, self.source)
-        made = partial(create, dict(self._yardstick.env_config))
+        made = partial(environment_creator(self.source), dict(self._yardstick.env_config))
         return make_team_env(made, 1, device="cpu", seed=0, with_state=False)
 
     @property

@@ -6,7 +6,6 @@ import copy
 from typing import Any
 
 from ray.tune.experiment import Trial
-from ray.tune.experiment.config_parser import _create_trial_from_spec, _make_parser
 from ray.tune.search.search_algorithm import SearchAlgorithm
 
 from experiments.recovery.signals import STOP_FILE
@@ -16,6 +15,7 @@ from experiments.search.record import FAIL, SearchRecord, TrialRecord, plain_fig
 from experiments.search.study import Study
 from experiments.settings.metric_names import SEARCH_SCORE, clock_of
 from experiments.settings.run_config import RunConfig
+from experiments.tuning.ray_internals import trial_from_spec
 
 
 class RecordedSearch(SearchAlgorithm):
@@ -126,9 +126,8 @@ class RecordedSearch(SearchAlgorithm):
         self._handed.add(known.trial_id)
         spec = copy.deepcopy(self._experiment.spec)
         spec["config"] = {**spec["config"], "overrides": dict(known.overrides)}
-        trial = _create_trial_from_spec(
+        trial = trial_from_spec(
             spec,
-            _make_parser(),
             evaluated_params=dict(known.overrides),
             experiment_tag=known.trial_id,
             trial_id=known.trial_id,

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ray.tune.execution.tune_controller import TuneController
+from experiments.tuning.ray_internals import TuneController
 
 
 @contextmanager

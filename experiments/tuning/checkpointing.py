@@ -17,11 +17,10 @@ import numpy as np
 from ray import tune
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME, NUM_EPISODES_LIFETIME
-from ray.train._internal.session import _TrainingResult
 
 from algos import exact
 from algos.hooks import HookContext, Hooks
-from algos.learner import NonFiniteLossError, use_scheduled_lr
+from algos.learner import NonFiniteLossError
 from algos.off_policy import OffPolicyTeam
 from algos.policy import (
     LAYOUT_FILE,
@@ -31,6 +30,7 @@ from algos.policy import (
     team_layout,
     weights_sha256,
 )
+from algos.ray_internals import num_updates, use_scheduled_lr
 from algos.rollout import Rollout
 from algos.schedules import epsilon_at
 from algos.snapshots import Snapshot, SnapshotAlgorithm, read_module_states
@@ -52,6 +52,7 @@ from experiments.settings.metric_names import CLOCK
 from experiments.settings.run_config import RunConfig, config_to_json
 from experiments.tuning.hooks import hooks_of, set_up_collecting
 from experiments.tuning.progress import Progress
+from experiments.tuning.ray_internals import training_result
 
 _FAILING = {
     "sync": "the checkpoint's name may not last",
@@ -125,7 +126,7 @@ class CheckpointedRun(SnapshotAlgorithm):
             return self.num_episodes
         if self.run.clock == "steps":
             return self.num_env_steps
-        counts = self.learner_group.foreach_learner(lambda learner: learner._weights_seq_no)
+        counts = self.learner_group.foreach_learner(num_updates)
         return max(int(count.get()) for count in counts)
 
     def epsilon(self) -> float | None:
@@ -178,7 +179,7 @@ class CheckpointedRun(SnapshotAlgorithm):
         if self._ends or self.run.search.num_trials:
             self.finish_saving()
         is_there = self._writer.is_saving or path.is_dir()
-        return _TrainingResult(
+        return training_result(
             checkpoint=tune.Checkpoint.from_directory(str(path)) if is_there else None,
             metrics={"training_iteration": self.training_iteration, "episodes": self.num_episodes},
         )

@@ -12,9 +12,9 @@ from typing import Any
 
 import psutil
 import ray
-from ray._private.node import Node
 
 from common.errors import InputError
+from experiments.tuning.ray_internals import SERVANTS, Node, local_node
 
 _LEFT_TO_THE_COMMAND = {signal.SIGTERM}
 """Sent to all processes of a group, of a unit or of a machine that stops. Ray blocks SIGINT in its processes itself."""
@@ -46,7 +46,7 @@ def start_local_ray(**settings: Any) -> None:
         ) from None
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    node = ray._private.worker._global_node
+    node = local_node()
     # Else a shutdown would ask each of them by SIGTERM, and wait a second for it.
     node.kill_all_processes = partial(_kill_all, node.kill_all_processes)
     atexit.register(stop_local_ray)
@@ -58,7 +58,7 @@ def _without_servants() -> Iterator[None]:
 
     They serve the dashboard, the autoscaler, and what workers print on the screen of the command.
     """
-    own = {name: getattr(Node, name) for name in ("start_api_server", "start_monitor", "start_log_monitor")}
+    own = {name: getattr(Node, name) for name in SERVANTS}
 
     def start_api_server(node: Node, **_: Any) -> None:
         node._webui_url = None  # as where it could not be started

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ray.tune.logger import LoggerCallback
-from ray.tune.utils.util import SafeFallbackEncoder
 
 from experiments.recovery.names import PROGRESS_FILE, RESULT_FILE
 from experiments.recovery.records import append, columns_of, table_rows, truncate_records
+from experiments.tuning.ray_internals import SafeFallbackEncoder
 
 PARAMS_FILE = "params.json"
 

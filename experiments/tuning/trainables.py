@@ -48,10 +48,7 @@ from experiments.tuning.algorithms import algorithm_config
 from experiments.tuning.checkpointing import CheckpointedRun, non_finite_weights
 from experiments.tuning.environments import Environment, environment_of
 from experiments.tuning.hooks import collected_episodes
-
-HEAD_NODE = "node:__internal_head__"
-"""Ray's resource of the machine that the cluster was started on, and commands are given on. It may have no CPUs to give
-away; whatever coordinates a run runs there all the same."""
+from experiments.tuning.ray_internals import HEAD_NODE
 
 
 class StalledError(RuntimeError):

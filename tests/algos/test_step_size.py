@@ -2,7 +2,7 @@ import pytest
 import torch
 from ray.rllib.utils.schedules.scheduler import Scheduler
 
-from algos.learner import use_scheduled_lr
+from algos.ray_internals import use_scheduled_lr
 from algos.step_size import StepSizeSettings, step_size_schedule
 
 

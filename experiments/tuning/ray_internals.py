@@ -1,0 +1,46 @@
+"""What Ray 2.60 and Tune keep to themselves and this room uses all the same: each name stands here.
+
+A test says when one goes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ray
+from ray._private.node import Node
+from ray.train._internal.session import _TrainingResult
+from ray.train._internal.storage import StorageContext
+from ray.tune.execution.tune_controller import TuneController
+from ray.tune.experiment.config_parser import _create_trial_from_spec, _make_parser
+from ray.tune.utils.util import SafeFallbackEncoder
+
+__all__ = ["Node", "SafeFallbackEncoder", "StorageContext", "TuneController"]
+
+HEAD_NODE = "node:__internal_head__"
+"""Ray's resource of the machine that the cluster was started on, and commands are given on. It may have no CPUs to give
+away; whatever coordinates a run runs there all the same."""
+SERVANTS = ("start_api_server", "start_monitor", "start_log_monitor")
+"""Methods of a node that start processes which a run on one machine has no use for."""
+PRIVATE_NAMES: dict[str, tuple[str, ...]] = {
+    "ray._private.node:Node": (*SERVANTS, "kill_all_processes", "_webui_url"),
+    "ray._private.worker:init": (),
+    "ray.tune.execution.tune_controller:TuneController": ("save_to_dir", "_set_trial_status"),
+    "ray.tune.schedulers.async_hyperband:AsyncHyperBandScheduler": ("_brackets", "_trial_info"),
+    "ray.tune.experiment.trial:Trial": ("init_local_path", "update_last_result", "set_status"),
+}
+
+
+def local_node() -> Any:
+    """The node that ``ray.init`` has started in this process."""
+    return ray._private.worker._global_node
+
+
+def training_result(checkpoint: Any, metrics: dict[str, Any]) -> Any:
+    """What a trainable's ``save`` returns to Tune."""
+    return _TrainingResult(checkpoint=checkpoint, metrics=metrics)
+
+
+def trial_from_spec(spec: dict[str, Any], **settings: Any) -> Any:
+    """A trial of an experiment, as Tune's own searchers make it."""
+    return _create_trial_from_spec(spec, _make_parser(), **settings)
