@@ -74,7 +74,7 @@ class Hook:
         """A runner has sampled; called once for each runner's rollout, before it is learned from.
 
         Args:
-            context: Counters include these steps.
+            context: Counters include these steps, and those of the other runners that sampled with it.
             rollout: T steps of B replicas and N agents, [T, B, N, ...]; see ``Rollout`` for each array. RLlib's own
                 runners give none.
         """

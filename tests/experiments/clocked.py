@@ -28,7 +28,7 @@ class Clocked(RunTrainable):
         self.run, self.scores, self.ended = run, list(scores), 0
         self._progress, self._iteration, self._steps_before = Progress(), 0, 0
         self._is_best, self._has_loaded, self._run_folder = False, True, None
-        self._floor_settings = self._resume_from = self._best_before = self.slow = None
+        self._settings = self._resume_from = self._best_before = self.slow = None
 
     num_episodes = property(lambda self: self.ended)
 
