@@ -23,6 +23,7 @@ from experiments.backtesting.engine import Policy, PolicyTrader, run_backtest
 from experiments.backtesting.networks import check_networks
 from experiments.backtesting.overlap import any_overlap, last_date_seen, overlap_notes, overlaps
 from experiments.backtesting.result import BacktestResult
+from experiments.backtesting.results_folders import RESULTS_FILE
 from experiments.backtesting.words import books_in_words, capital_in_words, costs_in_words, period_in_words
 from experiments.recovery.names import META_FILE
 from experiments.reporting.plots import plot_backtest
@@ -33,7 +34,6 @@ from experiments.settings.layers import merge
 from experiments.settings.run_config import floor_spec
 
 PICTURE = "backtest_results.png"
-RESULTS_FILE = "backtest.json"
 FILES = (PICTURE, RESULTS_FILE, "equity.parquet", "trades.parquet", "weights.parquet", "costs.parquet")
 
 

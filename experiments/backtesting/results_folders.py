@@ -14,6 +14,7 @@ from experiments.settings.arguments import dump_settings
 from experiments.settings.fields import settings_of
 from experiments.settings.layers import flatten
 
+RESULTS_FILE = "backtest.json"
 OWN = "backtest"
 """In the run folder: the run's own checkpoint on its own test split, at its own capital and prices."""
 _MOST_CHARACTERS = 80

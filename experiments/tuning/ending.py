@@ -10,8 +10,7 @@ from typing import Any
 
 from common.errors import InputError
 from common.files import WriteError, check_folder_writable, read_json
-from experiments.backtesting.compare import RESULTS_FILE, backtest_models, print_backtest, write_backtest
-from experiments.backtesting.results_folders import results_folder
+from experiments.backtesting.results_folders import RESULTS_FILE, results_folder
 from experiments.command_line import FAILED, INTERRUPTED
 from experiments.recovery.checkpoints import rename_aside
 from experiments.recovery.names import RECORD_FILE
@@ -40,7 +39,8 @@ def backtest_run(source: str, *, capital: float | None = None, is_alone: bool = 
         InputError: if the model cannot be tested, or alone, its folder not be written to.
         WriteError: if the results cannot be written after all.
     """
-    from algos.policy import load_policy  # only now: torch and RLlib take seconds to import
+    from algos.policy import load_policy  # only now: a run that begins has no use for tables and pictures
+    from experiments.backtesting.compare import backtest_models, print_backtest, write_backtest
 
     models = find_models([source])
     out = results_folder(models, capital=capital)

@@ -70,6 +70,8 @@ def start_ray(s: ScalingSettings, *, num_trials: int = 1) -> None:
     # Ray gives its workers the lowest priority but one, and anything else on the machine brings a run to a standstill;
     # here it has the priority of its command, which ``nice`` lowers.
     os.environ.setdefault("RAY_worker_niceness", "0")
+    for prestart in ("RAY_prestart_worker_first_driver", "RAY_enable_worker_prestart"):
+        os.environ.setdefault(prestart, "0")  # workers that nobody has asked for cost the start of a run its time
     start_local_ray(
         include_dashboard=False,
         log_to_driver=False,
