@@ -13,39 +13,33 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from ray import tune
-from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME, NUM_EPISODES_LIFETIME
 
 from algos import exact
 from algos.hooks import HookContext, Hooks
 from algos.learner import NonFiniteLossError
-from algos.off_policy import OffPolicyTeam
 from algos.policy import (
     LAYOUT_FILE,
     by_full_name,
-    layout_differences,
-    read_layout,
     team_layout,
     weights_sha256,
 )
 from algos.ray_internals import num_updates, use_scheduled_lr
 from algos.rollout import Rollout
 from algos.schedules import epsilon_at
-from algos.snapshots import Snapshot, SnapshotAlgorithm, read_module_states
+from algos.snapshots import Snapshot, SnapshotAlgorithm
 from common.errors import IncompatibleError
 from common.files import json_text
 from common.provenance import utc_now
 from experiments.recovery.checkpoints import TrialCheckpoints
-from experiments.recovery.manifests import MANIFEST_FILE, MARKER_FILE, find_damage
+from experiments.recovery.manifests import MANIFEST_FILE, MARKER_FILE
 from experiments.recovery.names import BRANCH_FOLDER, EXACT_FILE, META_FILE, SAVE_ERROR_FILE, STATE_FILE, UNSAVED
 from experiments.recovery.writer import CheckpointWriter, Step
 from experiments.remote.addresses import mirror_of
 from experiments.remote.mirror import Mirror
 from experiments.remote.store import first_line
 from experiments.runs.folders import lost_checkpoints
-from experiments.runs.models import find_sound_model
 from experiments.runs.repair import score_to_beat
 from experiments.settings.groups import settings_of_algo
 from experiments.settings.metric_names import CLOCK
@@ -53,6 +47,7 @@ from experiments.settings.run_config import RunConfig, config_to_json
 from experiments.tuning.hooks import hooks_of, set_up_collecting
 from experiments.tuning.progress import Progress
 from experiments.tuning.ray_internals import training_result
+from experiments.tuning.weights import load_weights, non_finite_weights, require_fit, require_whole
 
 _FAILING = {
     "sync": "the checkpoint's name may not last",
@@ -251,7 +246,7 @@ class CheckpointedRun(SnapshotAlgorithm):
         source = Path(getattr(checkpoint, "path", checkpoint))
         if self._checkpoints is None or source.parent != self._checkpoints.folder:
             if any((source / name).exists() for name in (MANIFEST_FILE, MARKER_FILE)):
-                _whole(source, remedy="name another one")
+                require_whole(source, remedy="name another one")
             super().restore(checkpoint_path)
             self.previous_checkpoint = None  # another trial's, which may be gone when this one saves
         else:
@@ -289,7 +284,7 @@ class CheckpointedRun(SnapshotAlgorithm):
             IncompatibleError: if it has been damaged since it was taken over.
         """
         assert self._run_folder is not None
-        self._continue_from(_whole(self._run_folder / BRANCH_FOLDER, remedy="branch off anew"))
+        self._continue_from(require_whole(self._run_folder / BRANCH_FOLDER, remedy="branch off anew"))
         self._progress.best = None
 
     def snapshot(self) -> Snapshot:
@@ -365,10 +360,12 @@ class CheckpointedRun(SnapshotAlgorithm):
         """
         assert self._resume_from is not None
         assert self._run_folder is not None
-        return _whole(self._run_folder / self._resume_from["checkpoint"], remedy="name another one with --resume")
+        return require_whole(
+            self._run_folder / self._resume_from["checkpoint"], remedy="name another one with --resume"
+        )
 
     def _continue_from(self, folder: Path) -> None:
-        _require_fit(self, folder)
+        require_fit(self, folder)
         self._progress = progress = _read_progress(folder)
         super().load_checkpoint(str(folder))
         exact.put_back(self, (folder / EXACT_FILE).read_bytes())
@@ -384,59 +381,6 @@ class CheckpointedRun(SnapshotAlgorithm):
         self._has_loaded = True
         if progress.floor != self._settings["floor"]:
             self.env_runner_group.foreach_env_runner(_begin_new_episodes, local_env_runner=True)
-
-
-def load_weights(algorithm: Algorithm, source: str) -> None:
-    """Take over the weights of a trained run, and the scale of rewards that its values are in units of.
-
-    Optimisers, counters and buffers start anew.
-
-    Args:
-        algorithm: The fresh algorithm.
-        source: Run folder or checkpoint.
-
-    Raises:
-        IncompatibleError: if the trained team differs from this one.
-    """
-    folder = find_sound_model(source).checkpoint
-    _require_fit(algorithm, folder)
-    state = read_module_states(folder)
-    algorithm.learner_group.set_state({"learner": {"rl_module": state}})
-    if isinstance(algorithm, OffPolicyTeam):
-        algorithm.load_reward_scale(folder)
-    algorithm.env_runner_group.sync_weights(from_worker_or_learner_group=algorithm.learner_group, inference_only=True)
-
-
-def non_finite_weights(weights: Mapping[str, Any]) -> str:
-    """Say which weights are NaN or infinite; empty where none is."""
-    bad = [name for name, value in sorted(weights.items()) if not np.isfinite(value).all()]
-    return f"{len(bad)} weights are NaN or infinite, the first of them {bad[0]}; lower lr" if bad else ""
-
-
-def _whole(checkpoint: Path, *, remedy: str) -> Path:
-    """Give back a checkpoint of which every byte is as written.
-
-    Raises:
-        IncompatibleError: if it is damaged, with what to do.
-    """
-    if damage := find_damage(checkpoint):
-        raise IncompatibleError(f"{checkpoint} is damaged, {damage[0]}: {remedy}")
-    return checkpoint
-
-
-def _require_fit(algorithm: Any, checkpoint: Path) -> None:
-    """Refuse a checkpoint of another team.
-
-    Raises:
-        IncompatibleError: saying what differs, the algorithm first.
-    """
-    differences = layout_differences(read_layout(checkpoint), team_layout(algorithm))
-    if not differences:
-        return
-    trained_by = json.loads((checkpoint / META_FILE).read_text(encoding="utf-8")).get("algo")
-    if trained_by not in (None, algorithm.run.algo):
-        differences.insert(0, f"it was trained by {trained_by}, this run trains by {algorithm.run.algo}")
-    raise IncompatibleError(f"{checkpoint} does not fit this run: {'; '.join(differences)}")
 
 
 def _read_progress(checkpoint: Path) -> Progress:

@@ -283,8 +283,8 @@ def check_fits(config: RunConfig, environment: Environment) -> None:
         InputError: if the trained agents are not the market's, saying what differs.
         IncompatibleError: if the networks differ, saying which.
     """
-    from experiments.tuning.checkpointing import load_weights
     from experiments.tuning.trainables import trainable_class
+    from experiments.tuning.weights import load_weights
 
     assert config.load_model is not None
     model = find_sound_model(config.load_model)

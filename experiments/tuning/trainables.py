@@ -45,10 +45,11 @@ from experiments.settings.metric_names import (
 )
 from experiments.settings.run_config import RunConfig, config_from_json
 from experiments.tuning.algorithms import algorithm_config
-from experiments.tuning.checkpointing import CheckpointedRun, non_finite_weights
+from experiments.tuning.checkpointing import CheckpointedRun
 from experiments.tuning.environments import Environment, environment_of
 from experiments.tuning.hooks import collected_episodes
 from experiments.tuning.ray_internals import HEAD_NODE
+from experiments.tuning.weights import non_finite_weights
 
 
 class StalledError(RuntimeError):

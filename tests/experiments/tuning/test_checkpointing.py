@@ -9,8 +9,8 @@ from sample_runs import config_of, train_run
 
 from algos.policy import flat_weights
 from experiments.settings.run_config import config_to_json
-from experiments.tuning.checkpointing import load_weights
 from experiments.tuning.trainables import trainable_class
+from experiments.tuning.weights import load_weights
 
 pytestmark = [
     pytest.mark.usefixtures("ray_session"),
