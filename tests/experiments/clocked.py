@@ -1,6 +1,7 @@
 """A run's trainable without an algorithm: its clock, and how it saves."""
 
 import json
+from types import SimpleNamespace
 
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 
@@ -30,6 +31,7 @@ class Clocked(RunTrainable):
         self._is_best, self._has_loaded, self._run_folder = False, True, None
         self._settings = self._resume_from = self._best_before = self.slow = None
 
+    environment = SimpleNamespace(prefers_later=False)
     num_episodes = property(lambda self: self.ended)
 
     def _evaluate_now(self):
