@@ -29,6 +29,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
         ``" (did you mean 'close'?)"`` where a known name is near, ignoring case, else an empty string.
     """
     by_lower = {item.lower(): item for item in known}
-    alike = [item for item in by_lower if abs(len(item) - len(name)) <= max(1, len(name) // 3)]  # not floor for foo
-    found = difflib.get_close_matches(name.lower(), alike, n=1, cutoff=0.6)
+    word = name.lower()
+    alike = [  # not floor for foo, but 5min for 5m
+        item
+        for item in by_lower
+        if abs(len(item) - len(word)) <= max(1, len(word) // 3) or (word and item.startswith(word))
+    ]
+    found = difflib.get_close_matches(word, alike, n=1, cutoff=0.6)
     return f" (did you mean {by_lower[found[0]]!r}?)" if found else ""

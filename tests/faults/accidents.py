@@ -1,8 +1,6 @@
 """Everything but a kill that can happen to a run: damaged files, full disks, signals, a second writer, dead workers."""
 
-import json
 import os
-import pickle
 import shutil
 import signal
 import subprocess
@@ -42,20 +40,6 @@ def state_file(folder: Path) -> Path:
     return sorted(folder.glob("experiment_state-*.json"))[-1]
 
 
-def of_another_seed(plan: Path) -> bytes:
-    """Tune's plan of another run."""
-    content = pickle.loads(plan.read_bytes())
-    content["_run_config"].callbacks[0].seed += 1
-    return pickle.dumps(content)
-
-
-def age(account: Path) -> None:
-    """Make Tune's account what it was before the run's first result."""
-    content = json.loads(account.read_text())
-    content["trial_data"][0][1] = json.dumps(json.loads(content["trial_data"][0][1]) | {"last_result": {}})
-    account.write_text(json.dumps(content))
-
-
 def half_delete(checkpoint: Path) -> None:
     for path in sorted(p for p in checkpoint.rglob("*") if p.is_file())[::2]:
         path.unlink()
@@ -72,20 +56,17 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "half-deleted checkpoint": lambda f: half_delete(newest(f)),
     "truncated tuner.pkl": lambda f: os.truncate(f / "tuner.pkl", 100),
     "missing tuner.pkl": lambda f: (f / "tuner.pkl").unlink(),
-    "stale tuner.pkl": lambda f: (f / "tuner.pkl").write_bytes(of_another_seed(f / "tuner.pkl")),
     "truncated experiment state": lambda f: os.truncate(state_file(f), 500),
     "missing experiment state": lambda f: [p.unlink() for p in f.glob("experiment_state-*.json")],
-    "stale experiment state": lambda f: age(state_file(f)),
     "damaged summary.json": lambda f: os.truncate(f / "summary.json", 20),
     "half a line in result.json": lambda f: (f / "trial_0" / "result.json").open("a").write('{"training_iter'),
     "everything of Tune's": lambda f: [p.unlink() for p in (f / "tuner.pkl", *f.glob("experiment_state-*.json"))],
 }
-SET_ASIDE = {"stale tuner.pkl": "stale-tuner.pkl", "stale experiment state": "stale-experiment_state-*.json"} | {
-    name: ""
-    for name in DAMAGE
-    if name.startswith(("missing tuner", "missing exp", "missing folder", "half a line", "everything"))
-}
-"""What is set aside, where it is not called damaged; nothing where nothing is left that could be."""
+NOT_SET_ASIDE = (
+    *("truncated tuner.pkl", "missing tuner.pkl", "truncated experiment state", "missing experiment state"),
+    *("missing folder", "half a line in result.json", "everything of Tune's"),
+)
+"""Where nothing is left that could be, or it is Tune's, which nobody reads."""
 
 
 def interrupted_run(folder: Path, words: list[str] = WORDS) -> Path:
@@ -107,15 +88,13 @@ def carry_on_after(damage: str, interrupted: Path, folder: Path, reference: Path
     found.pop("summary latest_checkpoint", None)  # the number of one that was set aside is not used again
     if found:
         return f"not exact: {found}"
-    pattern = SET_ASIDE.get(damage, "damaged-*")
-    for kind in ("damaged-*", *filter(None, SET_ASIDE.values())):
-        aside = [*folder.glob(kind), *folder.glob(f"trial_0/{kind}")]
-        if kind == pattern and not aside:
-            return "nothing was set aside"
-        if kind != pattern and aside and not kind.startswith("stale-experiment"):  # as after any kill
-            return f"{aside[0].name} was set aside for no reason"
-        if any(f"as {path.name}" not in ended.stdout for path in aside):
-            return "nothing was said"
+    aside = [*folder.glob("damaged-*"), *folder.glob("trial_0/damaged-*")]
+    if damage not in NOT_SET_ASIDE and not aside:
+        return "nothing was set aside"
+    if damage in NOT_SET_ASIDE and aside:
+        return f"{aside[0].name} was set aside for no reason"
+    if any(f"as {path.name}" not in ended.stdout for path in aside):
+        return "nothing was said"
     if damage == "missing folder" and "is gone: the newest that is left" not in ended.stdout:
         return "nothing was said"
     return ""

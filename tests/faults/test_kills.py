@@ -28,7 +28,7 @@ def test_kills_in_a_save_and_in_a_restore_change_nothing(campaign):
     assert faults_of(campaign) == []
 
 
-@pytest.mark.parametrize("kind", ["flipped byte", "stale experiment state"])
+@pytest.mark.parametrize("kind", ["flipped byte", "truncated experiment state"])
 def test_damage_changes_nothing(campaign, interrupted, tmp_path, kind):
     assert accidents.carry_on_after(kind, interrupted, tmp_path / "damaged", campaign.reference("qmix")) == ""
 

@@ -104,7 +104,7 @@ def test_calendars_that_differ_are_refused_where_that_was_asked_for(mistake, tmp
         (["--algo", "qmixx"], "did you mean 'qmix'"),
         (["--data.synthetic.num-bars", "100"], "bars"),
         (["--floor.horizon-bars", "100000"], "bars"),
-        (["--desk.action", "continuous"], "use ppo"),
+        (["--desk.action", "continuous"], "use impala, appo, maddpg, mappo, ippo, ppo, sac or tqc"),
         (["--preset", "roles", "--algo", "ppo", "--ppo.use-shared-networks"], "--ppo.use-shared-networks"),
         (["--qmix.hidden", "64", "0"], "--qmix.hidden is '0'"),
         (["--algo", "ppo", "--ppo.hidden", "-5"], "--ppo.hidden is '-5'"),

@@ -88,7 +88,7 @@ def test_search_by_return_ends_well(tmp_path):
         (["--env", "foreign_envs"], "--env is 'foreign_envs': give module:object"),
         (["--env", "no_such_module:Env"], "--env no_such_module:Env cannot be imported"),
         (["--env", "foreign_envs:Walk"], "--env foreign_envs:Walk cannot be imported"),
-        (["--env", "foreign_envs:NOT_CALLABLE"], "name a class or a function that makes an environment"),
+        (["--env", "foreign_envs:NOT_CALLABLE"], "name a class or a function"),
         (
             ["--env", "foreign_envs:GymWalk", "--env-settings", "pays=2"],
             "--env-settings do not fit foreign_envs:GymWalk",

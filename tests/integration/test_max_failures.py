@@ -14,12 +14,12 @@ def no_samples(monkeypatch):
 
     def stalling(run):
         class FloorQMIX(trainables.FloorQMIX):  # in a function, so that workers get it by value
-            def _require_progress(self):
+            def _require_progress(self, before, now):
                 if self.num_episodes > 8:
                     with (self._run_folder / "tries").open("a") as file:
                         file.write("x")
                     self._steps_before = self.num_env_steps
-                super()._require_progress()
+                super()._require_progress(before, now)
 
         return FloorQMIX
 

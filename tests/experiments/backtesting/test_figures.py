@@ -9,6 +9,7 @@ from envs.market import build_market
 from experiments.backtesting.engine import PolicyTrader, run_backtest
 from experiments.settings.metric_names import VALIDATION_METRICS
 from experiments.settings.run_config import config_from_json, floor_spec
+from experiments.tuning.environments import environment_of
 from experiments.tuning.progress import Progress
 from experiments.tuning.trainables import RunTrainable
 
@@ -18,6 +19,7 @@ class Evaluated(RunTrainable):
 
     def __init__(self, run, policy):
         self.run, self.policy, self._progress = run, policy, Progress()
+        self.environment = environment_of(run)
 
     num_episodes = 0
 
