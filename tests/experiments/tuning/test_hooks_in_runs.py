@@ -1,10 +1,11 @@
 """Hooks of a run: found by name, exact under resume, and without a trace in what is trained."""
 
 import json
+import os
 
 import pytest
 from clocked import Clocked
-from commands import QMIX, Started, checkpoints, run_command, summary
+from commands import QMIX, ROOT, Started, checkpoints, run_command, summary
 from ray.rllib.algorithms.algorithm import Algorithm
 from sample_runs import config_of
 
@@ -123,7 +124,8 @@ def test_without_hooks_nothing_is_collected():
 
 
 @pytest.mark.slow
-def test_run_that_was_killed_has_seen_what_an_unbroken_one_has(tmp_path):
+def test_run_that_was_killed_has_seen_what_an_unbroken_one_has(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests" / "experiments")]))
     words = [*QMIX, "--hooks", STEPS, "--episodes"]
     folder = tmp_path / "killed"
     with Started(folder, *words, 400) as started:
