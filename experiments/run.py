@@ -42,9 +42,9 @@ def _train(asked: Run) -> int:
     check_json_flag(asked.config.json)
     check_folder(asked.folder, is_moved_aside=asked.config.resume == "never")
     with experiments.interrupts.leaving_at_once():  # only now: torch and RLlib take seconds to import
+        from experiments.builders.algorithms import check_algorithm
+        from experiments.builders.environments import environment_of
         from experiments.tuning import resume
-        from experiments.tuning.algorithms import check_algorithm
-        from experiments.tuning.environments import environment_of
         from experiments.tuning.hooks import hooks_of
 
     config = asked.config
@@ -77,9 +77,9 @@ def _say_complete(asked: Run) -> int:
         InputError: if something else is asked for that only more episodes could use.
     """
     from experiments.backtesting.results_folders import OWN
+    from experiments.builders.algorithms import replicas
     from experiments.runs.summary import read_summary
     from experiments.settings.metric_names import clock_of
-    from experiments.tuning.algorithms import replicas
     from experiments.tuning.ending import backtest_run, conclude, finish_in_store, repeat_backtest
     from experiments.tuning.resume import check_of_use
 

@@ -21,8 +21,8 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 from algos.policy import flat_weights
 from envs.floor import build_floor
 from envs.settings import FloorSpec
+from experiments.builders.algorithms import algorithm_config
 from experiments.settings.run_config import RunConfig
-from experiments.tuning.algorithms import algorithm_config
 
 NAME = "other"
 _aten = torch.ops.aten

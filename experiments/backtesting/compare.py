@@ -17,7 +17,6 @@ from envs.features import Scaler
 from envs.floor import TradingFloor, build_floor
 from envs.market import Market, build_market
 from envs.settings import FloorSpec
-from experiments.backtesting.agents import check_agents, describe_agents
 from experiments.backtesting.baselines import run_baselines
 from experiments.backtesting.engine import Policy, PolicyTrader, run_backtest
 from experiments.backtesting.networks import check_networks
@@ -25,6 +24,7 @@ from experiments.backtesting.overlap import any_overlap, last_date_seen, overlap
 from experiments.backtesting.result import BacktestResult
 from experiments.backtesting.results_folders import RESULTS_FILE
 from experiments.backtesting.words import books_in_words, capital_in_words, costs_in_words, period_in_words
+from experiments.builders.agents import check_agents, describe_agents
 from experiments.recovery.names import META_FILE
 from experiments.reporting.plots import plot_backtest
 from experiments.reporting.tables import metrics_table, money, pairs_table, show, title_case

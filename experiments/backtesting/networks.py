@@ -27,7 +27,7 @@ def check_networks(policy: Policy, model: Model, market: Market) -> None:
     modules = getattr(policy, "modules", None)
     if modules is None:
         return
-    from experiments.tuning.algorithms import algorithm_config  # only now: RLlib's algorithms take seconds to import
+    from experiments.builders.algorithms import algorithm_config  # only now: RLlib's algorithms take seconds to import
 
     spec, floor = market.spec, build_floor(market)
     config = algorithm_config(replace(model.config, data=spec.data, desk=spec.desk, floor=spec.floor))

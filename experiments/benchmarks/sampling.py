@@ -9,8 +9,8 @@ from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
 
 from algos.runner import TeamEnvRunner
 from experiments.benchmarks.timing import measure, one_core
+from experiments.builders.algorithms import algorithm_config
 from experiments.settings.run_config import RunConfig
-from experiments.tuning.algorithms import algorithm_config
 
 RLLIB_ENVS = 32
 TEAM_ENVS = 1024

@@ -22,8 +22,8 @@ from experiments.benchmarks.bare import bare_update
 from experiments.benchmarks.benchmarl import bench_benchmarl
 from experiments.benchmarks.sampling import RLLIB_ENVS
 from experiments.benchmarks.timing import Measured, learner_gpus, measure, one_core, stopwatch
+from experiments.builders.algorithms import algorithm_config
 from experiments.settings.run_config import RunConfig
-from experiments.tuning.algorithms import algorithm_config
 
 BATCH_AGENT_STEPS = 20_000
 AGENTS = 5

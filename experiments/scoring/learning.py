@@ -21,6 +21,7 @@ from algos.policy import TeamPolicy, load_policy, team_layout
 from algos.ray_internals import environment_creator
 from algos.team_env import TeamEnv, make_team_env
 from common.files import plain
+from experiments.builders.algorithms import check_algorithm
 from experiments.recovery.checkpoints import TrialCheckpoints
 from experiments.recovery.names import BEST_FOLDER, RECORD_FILE, RESULT_FILE
 from experiments.recovery.records import append, read_line, truncate_records
@@ -33,7 +34,6 @@ from experiments.scoring.yardsticks import Yardstick
 from experiments.settings.metric_names import RETURN
 from experiments.settings.run_config import RunConfig, SearchConfig, config_to_json
 from experiments.threads import one_thread
-from experiments.tuning.algorithms import check_algorithm
 from experiments.tuning.ray_internals import StorageContext
 from experiments.tuning.trainables import trainable_class
 

@@ -12,6 +12,7 @@ from ray.tune.schedulers import FIFOScheduler
 from algos.scaling import ScalingSettings
 from common.errors import InputError
 from common.files import write_json, write_text
+from experiments.builders.environments import Environment
 from experiments.command_line import DONE, log_to, write_json_flag
 from experiments.recovery.lock import lock_if_there, run_lock
 from experiments.recovery.names import LOG_FILE, SEARCH_FILE
@@ -35,7 +36,6 @@ from experiments.settings.metric_names import BEST_SCORE, SEARCH_SCORE
 from experiments.settings.run_config import RunConfig
 from experiments.tuning import session
 from experiments.tuning.ending import conclude, ended_in_store, say_failed, say_interrupted
-from experiments.tuning.environments import Environment
 from experiments.tuning.opening import open_run
 
 BEST_FILE = "best_config.yaml"

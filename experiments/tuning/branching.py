@@ -12,6 +12,7 @@ from algos.registry import algorithm, groups
 from common.disk import to_disk
 from common.errors import InputError
 from common.files import WriteError, read_json
+from experiments.builders.environments import Environment
 from experiments.recovery.checkpoints import TrialCheckpoints
 from experiments.recovery.copies import copy_into
 from experiments.recovery.manifests import find_damage
@@ -20,7 +21,6 @@ from experiments.runs.models import Model, find_model
 from experiments.settings.fields import settings_of, value_of
 from experiments.settings.metric_names import clock_of
 from experiments.settings.run_config import RunConfig
-from experiments.tuning.environments import Environment
 
 MAY_DIFFER = (
     *("name", "storage", "preset", "config", "resume", "json", "skip_training", "load_model", "branch_from", "hooks"),

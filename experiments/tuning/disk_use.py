@@ -18,12 +18,12 @@ from algos.replay_files import segment_steps
 from algos.runner import TEAM_MODULE
 from algos.windows import with_windows
 from common.errors import InputError
+from experiments.builders.algorithms import algorithm_config, is_on_team_path, replicas
+from experiments.builders.environments import Environment
 from experiments.recovery.checkpoints import PREFIX
 from experiments.recovery.names import BEST_FOLDER
 from experiments.settings.groups import settings_of_algo
 from experiments.settings.run_config import RunConfig
-from experiments.tuning.algorithms import algorithm_config, is_on_team_path, replicas
-from experiments.tuning.environments import Environment
 
 _FIXED_BYTES = 26_000
 """Counters and random states that RLlib and this program write into every checkpoint, whatever the networks are."""

@@ -8,9 +8,9 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from algos.hooks import HOOKS, Hook, Hooks, keep_episode, take_episodes
 from common.errors import InputError, nearest
+from experiments.builders.algorithms import is_on_team_path
 from experiments.settings.arguments import import_object
 from experiments.settings.run_config import RunConfig
-from experiments.tuning.algorithms import is_on_team_path
 
 
 def hooks_of(run: RunConfig) -> Hooks:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from algos.scaling import ScalingSettings
+from experiments.builders.algorithms import replicas
+from experiments.builders.environments import Environment
 from experiments.runs.run import Run
 from experiments.settings.run_config import RunConfig
 from experiments.tuning import session
-from experiments.tuning.algorithms import replicas
 from experiments.tuning.disk_use import check_disk, predict_disk_use
-from experiments.tuning.environments import Environment
 from experiments.tuning.resume import set_aside
 
 NOT_KNOWN = "checkpoints: the room that they will take is not known before the first"

@@ -18,6 +18,7 @@ from algos.scaling import ScalingSettings
 from common.errors import InputError
 from common.files import WriteError
 from common.provenance import collect_provenance
+from experiments.builders.environments import Environment
 from experiments.recovery.signals import stop_on_signal
 from experiments.recovery.tune_files import planned_for
 from experiments.runs.models import Model, find_model, find_sound_model
@@ -28,7 +29,6 @@ from experiments.settings.metric_names import clock_of
 from experiments.settings.run_config import RunConfig, config_to_json
 from experiments.tuning.account import account_may_wait
 from experiments.tuning.branching import adopt
-from experiments.tuning.environments import Environment
 from experiments.tuning.local_ray import start_local_ray
 from experiments.tuning.loggers import RecordLogger
 from experiments.tuning.monitor import RunMonitor

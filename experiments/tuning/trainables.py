@@ -32,6 +32,8 @@ from algos.learner import NonFiniteLossError
 from algos.policy import flat_weights
 from algos.registry import RLLIB, Algorithm, algorithm, algorithms
 from common.errors import InputError
+from experiments.builders.algorithms import algorithm_config
+from experiments.builders.environments import Environment, environment_of
 from experiments.recovery.names import RECORD_FILE
 from experiments.recovery.signals import STOP_FILE
 from experiments.remote.store import is_remote
@@ -44,9 +46,7 @@ from experiments.settings.metric_names import (
     unknown_metric,
 )
 from experiments.settings.run_config import RunConfig, config_from_json
-from experiments.tuning.algorithms import algorithm_config
 from experiments.tuning.checkpointing import CheckpointedRun
-from experiments.tuning.environments import Environment, environment_of
 from experiments.tuning.hooks import collected_episodes
 from experiments.tuning.ray_internals import HEAD_NODE
 from experiments.tuning.weights import non_finite_weights

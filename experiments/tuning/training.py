@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from algos.scaling import ScalingSettings
+from experiments.builders.environments import Environment
 from experiments.command_line import DONE, is_disk_error, is_user_error, log_to, write_json_flag
 from experiments.recovery.lock import lock_if_there, run_lock
 from experiments.recovery.names import LOG_FILE
@@ -15,7 +16,6 @@ from experiments.runs.summary import read_summary
 from experiments.tuning import session
 from experiments.tuning.branching import check_branch
 from experiments.tuning.ending import conclude, ended_in_store, last_line, say_failed, say_interrupted
-from experiments.tuning.environments import Environment
 from experiments.tuning.opening import announce, describe_run, open_run
 
 

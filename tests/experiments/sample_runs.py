@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from envs.market import build_market
-from experiments.backtesting.agents import describe_agents
+from experiments.builders.agents import describe_agents
 from experiments.recovery.checkpoints import TrialCheckpoints
 from experiments.recovery.manifests import seal
 from experiments.runs.record import write_run_record

@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from envs.market import build_market
-from experiments.backtesting.agents import describe_agents
+from experiments.builders.agents import describe_agents
 from experiments.command_line import exit_code
 from experiments.recovery.manifests import seal
 from experiments.run import run

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from experiments.builders.algorithms import algorithm_config
 from experiments.settings.run_config import RunConfig
-from experiments.tuning.algorithms import algorithm_config
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 

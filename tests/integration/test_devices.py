@@ -13,9 +13,9 @@ from commands import MADDPG, QMIX, ROOT, TIMEOUT_S, Started, checkpoints, meta, 
 
 from algos.runner import TeamEnvRunner
 from common.errors import InputError
+from experiments.builders.algorithms import algorithm_config
 from experiments.settings.run_config import RunConfig, config_to_json
 from experiments.tuning import session
-from experiments.tuning.algorithms import algorithm_config
 from experiments.tuning.trainables import HEAD_NODE, trainable_class
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")

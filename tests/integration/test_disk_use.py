@@ -7,10 +7,10 @@ import pytest
 from commands import APPO, CLOCK, MADDPG, MAPPO, MARKET, PPO, QMIX, SAC, TQC, run_here
 
 from common.errors import InputError
+from experiments.builders.environments import environment_of
 from experiments.runs.run import read_run_config
 from experiments.settings.run_config import config_from_json
 from experiments.tuning.disk_use import DiskUse, check_disk, disk_bytes, predict_disk_use, size
-from experiments.tuning.environments import environment_of
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 LONG = [*MARKET, "--qmix.num-envs-per-env-runner", "64", "--qmix.num-updates", "1", "--qmix.replay-capacity", "6000"]

@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 
 from envs.settings import DataConfig, SyntheticConfig
+from experiments.builders.algorithms import algorithm_config
 from experiments.settings.run_config import RunConfig
-from experiments.tuning.algorithms import algorithm_config
 
 SEEDS = (0, 1, 2, 3, 4)
 ITERATIONS = 20

@@ -7,9 +7,9 @@ from sample_runs import SMALL, ScriptedPolicy
 from envs.floor import build_floor
 from envs.market import build_market
 from experiments.backtesting.engine import PolicyTrader, run_backtest
+from experiments.builders.environments import environment_of
 from experiments.settings.metric_names import VALIDATION_METRICS
 from experiments.settings.run_config import config_from_json, floor_spec
-from experiments.tuning.environments import environment_of
 from experiments.tuning.progress import Progress
 from experiments.tuning.trainables import RunTrainable
 

@@ -22,6 +22,7 @@ from envs.optima.evaluation import Value
 from envs.optima.evaluation import score as score_of
 from envs.optima.kyle import KyleConfig
 from experiments import score
+from experiments.builders.algorithms import algorithm_config
 from experiments.command_line import exit_code
 from experiments.reporting.intervals import interval
 from experiments.scoring import learning, settings, yardsticks
@@ -32,7 +33,6 @@ from experiments.scoring.seeds import code_digest, keep, kept
 from experiments.scoring.training import is_done
 from experiments.settings.arguments import named_values
 from experiments.settings.run_config import MOST_SEED, RunConfig
-from experiments.tuning.algorithms import algorithm_config
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 

@@ -5,13 +5,13 @@ from rehearsal import SPACE, Clock, Killed, rehearse
 from sample_runs import config_of
 
 from common.errors import InputError
+from experiments.builders.environments import environment_of
 from experiments.recovery.lock import run_lock
 from experiments.recovery.names import SEARCH_FILE
 from experiments.runs.record import read_run_record
 from experiments.runs.run import Run
 from experiments.search import search
 from experiments.search.record import SearchRecord
-from experiments.tuning.environments import environment_of
 
 
 @pytest.fixture

@@ -8,15 +8,15 @@ from sample_runs import SMALL, config_of
 from algos.registry import algorithms
 from common.errors import IncompatibleError, InputError
 from envs.market import build_market
+from experiments.builders.algorithms import MOST_STEPS, SHARED, algorithm_config, check_algorithm
+from experiments.builders.environments import environment_of
 from experiments.runs.run import find_run
 from experiments.search.spaces import search_space
 from experiments.settings.command import preset_names
 from experiments.settings.fields import settings_of
 from experiments.settings.layers import merge, nested
 from experiments.settings.run_config import RunConfig, config_from_json, floor_spec
-from experiments.tuning.algorithms import MOST_STEPS, SHARED, algorithm_config, check_algorithm
 from experiments.tuning.disk_use import predict_disk_use
-from experiments.tuning.environments import environment_of
 
 
 @pytest.mark.parametrize("algo", sorted(algorithms()))

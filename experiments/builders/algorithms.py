@@ -11,9 +11,9 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from algos.registry import CONTINUOUS, DISCRETE, TEAM, algorithm, algorithms
 from common.errors import IncompatibleError, InputError
+from experiments.builders.environments import Environment, acts_by, environment_of
 from experiments.settings.groups import settings_of_algo
 from experiments.settings.run_config import RunConfig
-from experiments.tuning.environments import Environment, acts_by, environment_of
 
 SHARED = "shared"
 """Module id of the one network that all agents act by."""

@@ -20,7 +20,7 @@ from common.errors import IncompatibleError, InputError
 from envs.floor import build_floor
 from envs.market import Market, build_market, spec_to_json
 from envs.rllib import register
-from experiments.backtesting.agents import check_agents, describe_agents
+from experiments.builders.agents import check_agents, describe_agents
 from experiments.settings.arguments import import_object, named_values
 from experiments.settings.metric_names import RETURN, VALIDATION_METRICS
 from experiments.settings.run_config import RunConfig, floor_spec
