@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from algos.registry import algorithm
+from algos.registry import TEAM, algorithm, algorithms
 from experiments.settings.layers import merge
 
-SCORED = ("qmix", "vdn", "iql", "maddpg", "mappo", "ippo", "ppo")
+SCORED = tuple(known.name for known in algorithms().values() if TEAM in known.configs)
 """Algorithms that can be scored: those that the batched team runner samples for."""
 GAMES = ("two-step", "climbing", "penalty")
 _STEP_SIZES = MappingProxyType({"lr_decay_steps": 1.0})
@@ -188,6 +188,8 @@ _OF_SECTION: Mapping[str, Recipe] = MappingProxyType(
         "ppo": Recipe(200_000, _ON_POLICY),
     }
 )
+_OF_ANY = Recipe(200_000, {}, falling={})
+"""For an algorithm of your own: its defaults, as nothing is known of its settings."""
 _OF_BENCHMARK: Mapping[str, Recipe] = MappingProxyType(
     {
         "qmix": Recipe(
@@ -318,7 +320,7 @@ def recipe(market: str, algo: str, steps: int | None = None) -> Recipe:
         steps: In place of its own; None leaves them.
     """
     section = algorithm(algo).group
-    general = _OF_SECTION[section]
+    general = _OF_SECTION.get(section, _OF_ANY)
     names = [(name, by) for name in (market, market.partition(":")[0]) for by in (algo, section)]
     own = next((_OF_MARKET[name] for name in names if name in _OF_MARKET), general)
     total = steps or own.steps

@@ -1,8 +1,13 @@
 """Recipes: what is set for an algorithm on a market, and how what the command says changes it."""
 
+import dataclasses
+
+import pytest
+
 from algos.maddpg.config import MADDPGSettings
+from algos.registry import algorithm
 from envs.optima.catalog import CATALOG
-from experiments.scoring import settings
+from experiments.scoring import recipes, settings
 from experiments.scoring.recipes import SCORED, Recipe, recipe
 
 
@@ -76,3 +81,9 @@ def test_a_recipe_made_of_another_changes_what_is_named_alone():
     assert own.but(num_evaluation_episodes=9) == own._replace(num_evaluation_episodes=9)
     assert own.but(falling={"entropy_decay_steps": 0.5}) == own._replace(falling={"entropy_decay_steps": 0.5})
     assert own.settings["lr"] == 0.1
+
+
+def test_an_algorithm_of_your_own_is_scored_with_its_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = dataclasses.replace(algorithm("qmix"), name="mine", group="mine")
+    monkeypatch.setattr(recipes, "algorithm", {"mine": mine}.__getitem__)
+    assert recipe("merton", "mine", 1_000) == Recipe(1_000, {}, falling={})
