@@ -5,14 +5,12 @@ import pickle
 import shutil
 
 import pytest
+from sample_runs import write_record
 
-from envs.market import build_market
-from experiments.builders.agents import describe_agents
 from experiments.command_line import exit_code
 from experiments.recovery.manifests import seal
 from experiments.run import run
-from experiments.runs.record import write_run_record
-from experiments.settings.run_config import config_from_json, config_to_json, floor_spec
+from experiments.settings.run_config import config_from_json
 
 TINY = {"data": {"synthetic": {"num_assets": 3, "num_bars": 600}}, "floor": {"horizon_bars": 20}}
 
@@ -50,14 +48,7 @@ def folder(tmp_path):
     """A run that was killed: its settings, a whole and a damaged checkpoint, and what Tune knows of it."""
     folder = tmp_path / "results" / "old"
     config = config_from_json(TINY | {"name": "old"})
-    market = build_market(floor_spec(config))
-    write_run_record(
-        folder,
-        config=config_to_json(config),
-        provenance={"data_fingerprint": market.bars.fingerprint},
-        scaler=market.scaler.to_json(),
-        agents=describe_agents(market.mandates),
-    )
+    write_record(folder, config)
     checkpoint = folder / "trial_0" / "checkpoint_000000"
     checkpoint.mkdir(parents=True)
     (checkpoint / "checkpoint_meta.json").write_text(json.dumps({"total_steps": 10, "is_best": True}))

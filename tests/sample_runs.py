@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from envs.market import build_market
+from envs.market import Market, build_market
 from experiments.builders.agents import describe_agents
 from experiments.recovery.checkpoints import TrialCheckpoints
 from experiments.recovery.manifests import seal
@@ -44,11 +44,8 @@ def config_of(algo: str, **settings) -> RunConfig:
     return config_from_json(merge(merge(SMALL, {"algo": algo}), settings))
 
 
-def train_run(folder: Path, config: RunConfig, *, iterations: int = 3) -> RunConfig:
-    """Train a little without Tune, and write a run folder with one checkpoint, which is the best."""
-    from experiments.tuning.trainables import trainable_class
-
-    config = replace(config, name=folder.name, storage=str(folder.parent))
+def write_record(folder: Path, config: RunConfig) -> Market:
+    """Write the record of a run of a config, as a command does that starts it; returns its market."""
     market = build_market(floor_spec(config))
     write_run_record(
         folder,
@@ -57,6 +54,15 @@ def train_run(folder: Path, config: RunConfig, *, iterations: int = 3) -> RunCon
         scaler=market.scaler.to_json(),
         agents=describe_agents(market.mandates),
     )
+    return market
+
+
+def train_run(folder: Path, config: RunConfig, *, iterations: int = 3) -> RunConfig:
+    """Train a little without Tune, and write a run folder with one checkpoint, which is the best."""
+    from experiments.tuning.trainables import trainable_class
+
+    config = replace(config, name=folder.name, storage=str(folder.parent))
+    market = write_record(folder, config)
     trainable = trainable_class(config)({"run": config_to_json(config), "scaler": market.scaler.to_json()})
     for _ in range(iterations):
         trainable.train()
@@ -72,14 +78,7 @@ def train_run(folder: Path, config: RunConfig, *, iterations: int = 3) -> RunCon
 def make_run(folder: Path, settings: dict | None = None, *, best: str | None = "checkpoint_000002") -> RunConfig:
     """Write a run folder with two checkpoints that hold nothing but their meta."""
     config = config_from_json((settings or SMALL) | {"name": folder.name, "storage": str(folder.parent)})
-    market = build_market(floor_spec(config))
-    write_run_record(
-        folder,
-        config=config_to_json(config),
-        provenance={"data_fingerprint": market.bars.fingerprint},
-        scaler=market.scaler.to_json(),
-        agents=describe_agents(market.mandates),
-    )
+    write_record(folder, config)
     for i in (1, 2, 3):
         checkpoint = folder / f"checkpoint_{i:06d}"
         checkpoint.mkdir()
