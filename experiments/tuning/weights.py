@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from algos.off_policy import OffPolicyTeam
 from algos.policy import layout_differences, read_layout, team_layout
 from algos.snapshots import read_module_states
 from common.errors import IncompatibleError
+from common.files import read_json
 from experiments.recovery.manifests import find_damage
 from experiments.recovery.names import META_FILE
 from experiments.runs.models import find_sound_model
@@ -55,7 +55,7 @@ def require_fit(algorithm: Any, checkpoint: Path) -> None:
     differences = layout_differences(read_layout(checkpoint), team_layout(algorithm))
     if not differences:
         return
-    trained_by = json.loads((checkpoint / META_FILE).read_text(encoding="utf-8")).get("algo")
+    trained_by = read_json(checkpoint / META_FILE).get("algo")
     if trained_by not in (None, algorithm.run.algo):
         differences.insert(0, f"it was trained by {trained_by}, this run trains by {algorithm.run.algo}")
     raise IncompatibleError(f"{checkpoint} does not fit this run: {'; '.join(differences)}")
