@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from common.imports import quick_imports
+
 EXIT_CODE = 130
 
 
@@ -31,12 +33,13 @@ def end_of_imports() -> None:
 
 @contextmanager
 def leaving_at_once() -> Iterator[None]:
-    """End at once on an interrupt while the imports in the block run, where an interrupt is a KeyboardInterrupt."""
+    """Import quickly in the block; end at once on an interrupt there, where it is a KeyboardInterrupt otherwise."""
     is_ours = _is_verb and signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if is_ours:
         signal.signal(signal.SIGINT, _leave)
     try:
-        yield
+        with quick_imports():
+            yield
     finally:
         if is_ours:
             end_of_imports()

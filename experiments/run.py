@@ -47,6 +47,11 @@ def _train(asked: Run) -> int:
         from experiments.tuning import resume
         from experiments.tuning.hooks import hooks_of
 
+        if asked.is_search:
+            from experiments.search.search import search
+        else:
+            from experiments.tuning.training import train_run
+
     config = asked.config
     if asked.is_known:
         resume.check_changes(asked)
@@ -62,11 +67,7 @@ def _train(asked: Run) -> int:
         # The checkpoint that is kept is the one that the search is after.
         if "checkpoint_metric" not in asked.by_hand and not asked.is_known:
             config = replace(config, checkpoint_metric=config.search.objective, checkpoint_mode="max")
-        from experiments.search.search import search
-
         return search(replace(asked, config=config), environment)
-    from experiments.tuning.training import train_run
-
     return train_run(asked, environment, resume_from)
 
 

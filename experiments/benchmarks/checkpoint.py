@@ -31,7 +31,8 @@ from experiments.reporting.intervals import CONFIDENCE
 from experiments.settings.groups import settings_of_algo
 from experiments.settings.run_config import RunConfig, config_to_json
 from experiments.threads import one_thread
-from experiments.tuning.trainables import RunTrainable, trainable_class
+from experiments.tuning.run_trainable import RunTrainable
+from experiments.tuning.trainables import trainable_class
 
 LARGE_HIDDEN = (950, 950)
 """Width that gives five separate agents and their mixer about five million weights."""

@@ -7,7 +7,7 @@ from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 
 from algos.snapshots import Snapshot
 from experiments.tuning.progress import Progress
-from experiments.tuning.trainables import RunTrainable
+from experiments.tuning.run_trainable import RunTrainable
 
 
 class Slow(Snapshot):

@@ -10,7 +10,7 @@ from tune_plans import PLAN, write_config, write_tune_files
 from experiments.recovery.checkpoints import TrialCheckpoints
 from experiments.recovery.tune_files import keep_copies
 from experiments.runs.restorable import let_go
-from experiments.tuning import trainables
+from experiments.tuning import run_trainable
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def clocked(monkeypatch):
         return {}
 
     monkeypatch.setattr(Algorithm, "step", step)
-    monkeypatch.setattr(trainables, "flat_weights", lambda algorithm: {})
+    monkeypatch.setattr(run_trainable, "flat_weights", lambda algorithm: {})
 
     def steps(scores, **settings):
         trainable, results = Clocked(config_of("qmix", **settings), scores), []

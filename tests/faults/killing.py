@@ -43,7 +43,7 @@ PATIENCE_S = 180
 RUNNER = {"ppo-rllib": "ray.rllib.env.multi_agent_env_runner:MultiAgentEnvRunner.sample"}
 RUNNER |= dict.fromkeys(("dqn", "sac", "tqc", "impala", "appo"), RUNNER["ppo-rllib"])
 TEAM_RUNNER = "algos.runner:TeamEnvRunner.sample"
-TRAINABLE = "experiments.tuning.trainables:RunTrainable"
+TRAINABLE = "experiments.tuning.run_trainable:RunTrainable"
 CHECKPOINTED = "experiments.tuning.checkpointing:CheckpointedRun"
 PHASES = {
     "start-up": [

@@ -42,7 +42,7 @@ PHASES = {
         f"{STUDY}._write:before",
         "experiments.search.study:os.replace:before",
         f"{STUDY}.draw:before",
-        "experiments.tuning.trainables:RunTrainable.__init__:after",
+        "experiments.tuning.run_trainable:RunTrainable.__init__:after",
     ],
     "a draw": [
         "optuna.storages._rdb.storage:RDBStorage._set_trial_param:after",
@@ -58,7 +58,7 @@ PHASES = {
         "ray.tune.impl.tuner_internal:pickle.dumps:after",
     ],
     "a trial": [
-        "experiments.tuning.trainables:RunTrainable.step:after",
+        "experiments.tuning.run_trainable:RunTrainable.step:after",
         "experiments.recovery.checkpoints:seal:after",
         "experiments.recovery.checkpoints:TrialCheckpoints.publish:after",
         f"{LOGGER}.log_trial_result:before",

@@ -16,7 +16,8 @@ from common.errors import InputError
 from experiments.builders.algorithms import algorithm_config
 from experiments.settings.run_config import RunConfig, config_to_json
 from experiments.tuning import session
-from experiments.tuning.trainables import HEAD_NODE, trainable_class
+from experiments.tuning.ray_internals import HEAD_NODE
+from experiments.tuning.trainables import trainable_class
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
 

@@ -33,7 +33,7 @@ def test_run_that_has_used_up_its_failures_has_failed_loudly_and_is_made_up_for(
     words = [*QMIX, "--episodes", 24, "--max-failures", 2]
     assert run_here(folder, *words) == 1
     shown = capsys.readouterr()
-    wanted = "error: training failed: experiments.tuning.trainables.StalledError: an iteration sampled nothing"
+    wanted = "error: training failed: experiments.tuning.run_trainable.StalledError: an iteration sampled nothing"
     (error,) = [line for line in shown.err.splitlines() if line.startswith("error: ")]
     assert error.startswith(wanted)
     assert "the last good checkpoint is kept; details in" in shown.err

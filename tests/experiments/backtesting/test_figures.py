@@ -11,7 +11,7 @@ from experiments.builders.environments import environment_of
 from experiments.settings.metric_names import VALIDATION_METRICS
 from experiments.settings.run_config import config_from_json, floor_spec
 from experiments.tuning.progress import Progress
-from experiments.tuning.trainables import RunTrainable
+from experiments.tuning.run_trainable import RunTrainable
 
 
 class Evaluated(RunTrainable):

@@ -16,7 +16,7 @@ from experiments.benchmarks import floor as floor_benchmark
 from experiments.benchmarks.bare import bare_update
 from experiments.benchmarks.timing import measure, one_core, stopwatch
 from experiments.settings.run_config import RunConfig
-from experiments.tuning.trainables import RunTrainable
+from experiments.tuning.run_trainable import RunTrainable
 
 PARTS = [
     "sampling",

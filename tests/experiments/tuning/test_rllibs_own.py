@@ -8,8 +8,9 @@ import pytest
 from sample_runs import config_of, train_run
 
 from experiments.settings.run_config import config_to_json
-from experiments.tuning import trainables
-from experiments.tuning.trainables import StalledError, trainable_class
+from experiments.tuning import run_trainable
+from experiments.tuning.run_trainable import StalledError
+from experiments.tuning.trainables import trainable_class
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 DQN = {"learning_starts": 64, "num_envs_per_env_runner": 2, "rollout_fragment_length": 4}
@@ -44,7 +45,7 @@ def test_episodes_begin_anew_with_another_capital_and_else_go_on(tmp_path, capit
 
 @pytest.mark.slow
 def test_runners_that_answer_no_more_are_a_failure(monkeypatch):
-    monkeypatch.setattr(trainables, "IDLE_LIMIT_S", 5.0)
+    monkeypatch.setattr(run_trainable, "IDLE_LIMIT_S", 5.0)
     run = config_of("dqn", dqn=DQN)
     algorithm = made(replace(run, scaling=replace(run.scaling, num_env_runners=1)))
     (pid,) = algorithm.env_runner_group.foreach_env_runner(lambda runner: os.getpid(), local_env_runner=False)

@@ -9,8 +9,8 @@ from sample_runs import config_of
 from algos.learner import NonFiniteLossError, require_finite
 from experiments.recovery.signals import STOP_FILE
 from experiments.settings.run_config import config_to_json
-from experiments.tuning import trainables
-from experiments.tuning.trainables import StalledError
+from experiments.tuning import run_trainable
+from experiments.tuning.run_trainable import StalledError
 
 # --- weights ----------------------------------------------------------------------------------------------------------
 
@@ -122,8 +122,8 @@ def test_runners_that_sample_nothing_within_an_iteration_are_a_failure(clocked, 
     """As RLlib's own algorithms, which go on with an iteration until what is due has been sampled."""
     clock, ended = SimpleNamespace(now=0.0), [4, 4, 0, 4, 0, 0, 0, 0, 4]
     clock.monotonic, clock.perf_counter = (lambda: clock.now), (lambda: clock.now)
-    monkeypatch.setattr(trainables, "time", clock)
-    monkeypatch.setattr(trainables, "IDLE_LIMIT_S", 250.0)
+    monkeypatch.setattr(run_trainable, "time", clock)
+    monkeypatch.setattr(run_trainable, "IDLE_LIMIT_S", 250.0)
 
     def train_once(self):
         clock.now += 100.0
@@ -154,6 +154,6 @@ def test_devices_are_those_of_the_session_unless_the_run_asks_for_some(asked, fo
         config_to_json(config_of("qmix", seed=seed, scaling={"num_gpus_per_learner": gpus}))
         for seed, gpus in ((3, asked), (4, found))
     )
-    settings = trainables._settings({"config": record}, {"run": plan})
+    settings = run_trainable._settings({"config": record}, {"run": plan})
     assert (settings["seed"], settings["scaling"]["num_gpus_per_learner"]) == (3, used)
-    assert trainables._settings({}, {"run": plan})["seed"] == 4
+    assert run_trainable._settings({}, {"run": plan})["seed"] == 4
