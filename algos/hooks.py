@@ -1,16 +1,20 @@
 """Hooks: what watches a run while it trains. The runner collects, the trainable calls."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
-from algos.rollout import Rollout
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from algos.rollout import Rollout
 
 
 class HookError(RuntimeError):

@@ -42,8 +42,7 @@ def _train(asked: Run) -> int:
     check_json_flag(asked.config.json)
     check_folder(asked.folder, is_moved_aside=asked.config.resume == "never")
     with experiments.interrupts.leaving_at_once():  # only now: torch and RLlib take seconds to import
-        from experiments.builders.algorithms import check_algorithm
-        from experiments.builders.environments import environment_of
+        from experiments.builders.environments import check_actions, environment_of
         from experiments.tuning import resume
         from experiments.tuning.hooks import hooks_of
 
@@ -61,7 +60,7 @@ def _train(asked: Run) -> int:
         raise resume.nothing_to_resume(asked)
     resume_from = resume.named_checkpoint(asked)
     environment = environment_of(config)
-    check_algorithm(config, environment)
+    check_actions(config, environment)
     hooks_of(config)
     if asked.is_search:
         # The checkpoint that is kept is the one that the search is after.
@@ -78,8 +77,8 @@ def _say_complete(asked: Run) -> int:
         InputError: if something else is asked for that only more episodes could use.
     """
     from experiments.backtesting.results_folders import OWN
-    from experiments.builders.algorithms import replicas
     from experiments.runs.summary import read_summary
+    from experiments.settings.groups import replicas
     from experiments.settings.metric_names import clock_of
     from experiments.tuning.ending import backtest_run, conclude, finish_in_store, repeat_backtest
     from experiments.tuning.resume import check_of_use

@@ -59,11 +59,11 @@ def write_record(folder: Path, config: RunConfig) -> Market:
 
 def train_run(folder: Path, config: RunConfig, *, iterations: int = 3) -> RunConfig:
     """Train a little without Tune, and write a run folder with one checkpoint, which is the best."""
-    from experiments.tuning.trainables import trainable_class
+    from experiments.tuning.run_trainable import algorithm_class
 
     config = replace(config, name=folder.name, storage=str(folder.parent))
     market = write_record(folder, config)
-    trainable = trainable_class(config)({"run": config_to_json(config), "scaler": market.scaler.to_json()})
+    trainable = algorithm_class(config)({"run": config_to_json(config), "scaler": market.scaler.to_json()})
     for _ in range(iterations):
         trainable.train()
     trainable._is_best = True

@@ -31,8 +31,7 @@ from experiments.reporting.intervals import CONFIDENCE
 from experiments.settings.groups import settings_of_algo
 from experiments.settings.run_config import RunConfig, config_to_json
 from experiments.threads import one_thread
-from experiments.tuning.run_trainable import RunTrainable
-from experiments.tuning.trainables import trainable_class
+from experiments.tuning.run_trainable import RunTrainable, algorithm_class
 
 LARGE_HIDDEN = (950, 950)
 """Width that gives five separate agents and their mixer about five million weights."""
@@ -74,7 +73,7 @@ def bench_checkpoint(*, device: str = "cpu", rounds: int = 5) -> list[dict[str, 
 
 @contextmanager
 def _team(run: RunConfig) -> Iterator[tuple[RunTrainable, TrialCheckpoints]]:
-    team = trainable_class(run)({"run": config_to_json(run)})
+    team = algorithm_class(run)({"run": config_to_json(run)})
     with tempfile.TemporaryDirectory() as folder:
         try:
             yield team, TrialCheckpoints(Path(folder) / "trial_0")

@@ -9,10 +9,10 @@ from typing import Any
 import ray
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
-from algos.registry import CONTINUOUS, DISCRETE, TEAM, algorithm, algorithms
+from algos.registry import DISCRETE, algorithm
 from common.errors import IncompatibleError, InputError
-from experiments.builders.environments import Environment, acts_by, environment_of
-from experiments.settings.groups import settings_of_algo
+from experiments.builders.environments import Environment, check_actions, environment_of
+from experiments.settings.groups import is_on_team_path, settings_of_algo
 from experiments.settings.run_config import RunConfig
 
 SHARED = "shared"
@@ -34,14 +34,14 @@ def algorithm_config(
     for name in ("ray.rllib", "ray.tune"):
         logging.getLogger(name).setLevel(logging.ERROR)
     environment = environment or environment_of(run)
-    acts = acts_by(environment.team)
+    check_actions(run, environment)
     config = bare_config(run)
-    use_action_mask = acts == "discrete" and not is_on_team_path(run)  # whose floor always has one
+    use_action_mask = environment.acts == DISCRETE and not is_on_team_path(run)  # whose floor always has one
     environment.set_up(config, scaler, use_action_mask=use_action_mask)
     config.debugging(seed=run.seed, log_level="ERROR")
     config.reporting(metrics_num_episodes_for_smoothing=100, min_time_s_per_iteration=0)
     _scale(config, run)
-    _assign_networks(config, run, environment, acts)
+    _assign_networks(config, run, environment)
     return config
 
 
@@ -86,17 +86,6 @@ def _steps_of_iteration(run: RunConfig) -> int:
     return min(MOST_STEPS, run.checkpoint_interval * (of_episode or MOST_STEPS))
 
 
-def is_on_team_path(run: RunConfig) -> bool:
-    """Whether the batched team runner samples, or RLlib's own."""
-    return algorithm(run.algo).runner(run.runner) == TEAM
-
-
-def replicas(run: RunConfig) -> int:
-    """Replicas that one runner steps at once: as scaled, or the algorithm's own default."""
-    own = settings_of_algo(run)
-    return run.scaling.num_envs_per_env_runner or int(own.num_envs_per_env_runner)
-
-
 def _scale(config: AlgorithmConfig, run: RunConfig) -> None:
     """Processes, replicas and devices."""
     s = run.scaling
@@ -115,26 +104,13 @@ def _scale(config: AlgorithmConfig, run: RunConfig) -> None:
     config.floor_device = s.floor_device
 
 
-def _assign_networks(config: AlgorithmConfig, run: RunConfig, environment: Environment, action: str) -> None:
+def _assign_networks(config: AlgorithmConfig, run: RunConfig, environment: Environment) -> None:
     """Say which agent acts by which network.
 
     Raises:
-        IncompatibleError: if the algorithm cannot take the desk's actions, or agents cannot share a network.
-        InputError: if the algorithm needs continuous actions.
+        IncompatibleError: if agents cannot share a network.
     """
-    declared = algorithm(run.algo)
-    is_floor, team = environment.has_prices, environment.team
-    where = "desk.action is" if is_floor else f"the actions of {environment.source} are"
-    if DISCRETE not in declared.actions and action != CONTINUOUS:
-        raise InputError(
-            f"--algo {run.algo} sets numbers, but {where} {action}: "
-            f"{'give --desk.action continuous, or ' if is_floor else ''}use dqn"
-        )
-    if CONTINUOUS not in declared.actions and action != DISCRETE:
-        *others, last = (name for name, a in algorithms().items() if CONTINUOUS in a.actions)
-        raise IncompatibleError(
-            f"--algo {run.algo} chooses among discrete actions, but {where} {action}: use {', '.join(others)} or {last}"
-        )
+    declared, team = algorithm(run.algo), environment.team
     if declared.is_joint:
         return  # one module for the whole team, which pads observations itself
     settings = settings_of_algo(run)

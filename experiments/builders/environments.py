@@ -1,4 +1,7 @@
-"""What a run trains in: the trading floor, or any environment that the user names."""
+"""What a run trains in: the trading floor, or any environment that the user names.
+
+Until one is made, neither torch nor RLlib is imported: the process that Tune runs in does without.
+"""
 
 from __future__ import annotations
 
@@ -6,24 +9,20 @@ import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import gymnasium as gym
-from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
-from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, EPISODE_RETURN_MEAN
-from ray.tune.registry import register_env
-
-from algos.any_env import as_multi_agent_env
-from algos.runner import TeamEnvRunner
-from algos.team_env import TeamEnv, make_team_env
+from algos.registry import CONTINUOUS, DISCRETE, algorithm, algorithms
 from common.errors import IncompatibleError, InputError
-from envs.floor import build_floor
 from envs.market import Market, build_market, spec_to_json
-from envs.rllib import register
 from experiments.builders.agents import check_agents, describe_agents
 from experiments.settings.arguments import import_object, named_values
 from experiments.settings.metric_names import RETURN, VALIDATION_METRICS
 from experiments.settings.run_config import RunConfig, floor_spec
+
+if TYPE_CHECKING:
+    from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+
+    from algos.team_env import TeamEnv
 
 NEVER = 10**9
 """An interval that is never reached: the trainable evaluates by its own clock, RLlib would by iterations."""
@@ -43,6 +42,10 @@ class Environment(Protocol):
     fingerprint: str | None
     has_prices: bool
     prefers_later: bool
+
+    @property
+    def acts(self) -> str:
+        """Whether its agents choose (``discrete``) or set numbers (``continuous``)."""
 
     @property
     def scaler(self) -> dict[str, Any] | None:
@@ -89,6 +92,35 @@ def environment_of(run: RunConfig) -> Environment:
     return FloorEnvironment(build_market(floor_spec(run))) if run.env is None else NamedEnvironment(run)
 
 
+def check_actions(run: RunConfig, environment: Environment) -> None:
+    """Refuse an algorithm that cannot act as its environment asks.
+
+    Raises:
+        IncompatibleError: if it chooses, and numbers are asked for.
+        InputError: if it sets numbers, and choices are asked for.
+    """
+    kinds, acts, is_floor = algorithm(run.algo).actions, environment.acts, environment.has_prices
+    where = "desk.action is" if is_floor else f"the actions of {environment.source} are"
+    if DISCRETE not in kinds and acts != CONTINUOUS:
+        raise InputError(
+            f"--algo {run.algo} sets numbers, but {where} {acts}: "
+            f"{'give --desk.action continuous, or ' if is_floor else ''}use dqn"
+        )
+    if CONTINUOUS not in kinds and acts != DISCRETE:
+        *others, last = (name for name, a in algorithms().items() if CONTINUOUS in a.actions)
+        raise IncompatibleError(
+            f"--algo {run.algo} chooses among discrete actions, but {where} {acts}: use {', '.join(others)} or {last}"
+        )
+
+
+def acts_by(team: TeamEnv) -> str:
+    """Whether a team chooses (``discrete``) or sets numbers (``continuous``)."""
+    import gymnasium as gym
+
+    spaces = team.action_spaces.values()
+    return DISCRETE if all(isinstance(space, gym.spaces.Discrete) for space in spaces) else CONTINUOUS
+
+
 class FloorEnvironment:
     """The trading floor.
 
@@ -104,6 +136,11 @@ class FloorEnvironment:
         self.fingerprint: str | None = market.bars.fingerprint
         self.agents = describe_agents(market.mandates)
 
+    @property
+    def acts(self) -> str:
+        """Whether its agents choose or set numbers, as the desk says."""
+        return DISCRETE if all(mandate.is_discrete for mandate in self.market.mandates) else CONTINUOUS
+
     @cached_property
     def scaler(self) -> dict[str, Any] | None:
         """Of its features, as fitted on the training split."""
@@ -112,6 +149,8 @@ class FloorEnvironment:
     @cached_property
     def team(self) -> TeamEnv:
         """One replica."""
+        from envs.floor import build_floor
+
         return build_floor(self.market)
 
     @property
@@ -162,6 +201,8 @@ class FloorEnvironment:
 
     def set_up(self, config: AlgorithmConfig, scaler: Mapping[str, Any] | None, *, use_action_mask: bool) -> None:
         """Train on random episodes of the training split; evaluate by one pass over the validation split."""
+        from envs.rllib import register
+
         env = {"spec": spec_to_json(self.market.spec), "scaler": scaler}
         trained = {**env, "use_action_mask": use_action_mask, "split": "train"}
         config.environment(register(), env_config=trained, disable_env_checking=True)
@@ -169,6 +210,8 @@ class FloorEnvironment:
 
     def evaluate(self, algorithm: Any) -> tuple[dict[str, Any], dict[str, float]]:
         """The floor's own figures; ``return`` is the profit by its other name."""
+        from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS
+
         found: dict[str, Any] = algorithm.evaluate()
         values = {name: float(found[ENV_RUNNER_RESULTS]["floor"][name]) for name in VALIDATION_METRICS}
         return found, values | {RETURN: values["profit"]}
@@ -203,12 +246,20 @@ class NamedEnvironment:
     @cached_property
     def team(self) -> TeamEnv:
         """One replica."""
+        from algos.any_env import as_multi_agent_env
+        from algos.team_env import make_team_env
+
         try:
             return make_team_env(partial(as_multi_agent_env, self._make), 1, device="cpu", seed=0, with_state=True)
         except (InputError, IncompatibleError):
             raise
         except Exception as error:  # whatever the user's own code raises
             raise InputError(f"--env {self.source} cannot be made: {type(error).__name__}: {error}") from error
+
+    @property
+    def acts(self) -> str:
+        """Whether its agents choose or set numbers, as their spaces say."""
+        return acts_by(self.team)
 
     @property
     def agents(self) -> list[dict[str, Any]]:
@@ -231,12 +282,18 @@ class NamedEnvironment:
 
     def set_up(self, config: AlgorithmConfig, scaler: Mapping[str, Any] | None, *, use_action_mask: bool) -> None:
         """Train on it, and evaluate by episodes of it."""
+        from ray.tune.registry import register_env
+
+        from algos.any_env import as_multi_agent_env
+
         register_env(self.source, lambda _: as_multi_agent_env(self._make))
         config.environment(self.source, disable_env_checking=True)
         _evaluate(config, {}, num_episodes=self._num_episodes)
 
     def evaluate(self, algorithm: Any) -> tuple[dict[str, Any], dict[str, float]]:
         """The mean return of an episode, summed over agents."""
+        from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, EPISODE_RETURN_MEAN
+
         found: dict[str, Any] = algorithm.evaluate()
         return found, {RETURN: float(found[ENV_RUNNER_RESULTS].get(EPISODE_RETURN_MEAN, math.nan))}
 
@@ -285,11 +342,13 @@ def _takes_one_config(maker: Callable[..., Any]) -> bool:
 
 def _evaluate(config: AlgorithmConfig, env_config: Mapping[str, Any], *, num_episodes: int) -> None:
     """Let RLlib evaluate the greedy policy when the trainable asks for it."""
+    from algos.runner import TeamEnvRunner
+
     config.evaluation(
         evaluation_interval=NEVER,
         evaluation_duration=num_episodes,
         evaluation_duration_unit="episodes",
-        evaluation_config=AlgorithmConfig.overrides(
+        evaluation_config=config.overrides(
             env_runner_cls=TeamEnvRunner,
             env_config=dict(env_config),
             num_envs_per_env_runner=1,
@@ -297,9 +356,3 @@ def _evaluate(config: AlgorithmConfig, env_config: Mapping[str, Any], *, num_epi
             metrics_num_episodes_for_smoothing=num_episodes,
         ),
     )
-
-
-def acts_by(env: TeamEnv) -> str:
-    """Whether a team chooses (``discrete``) or sets numbers (``continuous``)."""
-    spaces = env.action_spaces.values()
-    return "discrete" if all(isinstance(space, gym.spaces.Discrete) for space in spaces) else "continuous"

@@ -22,6 +22,7 @@ from algos.ray_internals import environment_creator
 from algos.team_env import TeamEnv, make_team_env
 from common.files import plain
 from experiments.builders.algorithms import check_algorithm
+from experiments.builders.environments import acts_by
 from experiments.recovery.checkpoints import TrialCheckpoints
 from experiments.recovery.names import BEST_FOLDER, RECORD_FILE, RESULT_FILE
 from experiments.recovery.records import append, read_line, truncate_records
@@ -35,7 +36,7 @@ from experiments.settings.metric_names import RETURN
 from experiments.settings.run_config import RunConfig, SearchConfig, config_to_json
 from experiments.threads import one_thread
 from experiments.tuning.ray_internals import StorageContext
-from experiments.tuning.trainables import trainable_class
+from experiments.tuning.run_trainable import algorithm_class
 
 TRIAL = "trial_0"
 _DISTANCE_EPISODES = 256
@@ -219,7 +220,7 @@ def started(run: RunConfig, yardstick: Yardstick, folder: Path, num_episodes: in
     (folder / TRIAL).mkdir(exist_ok=True)
     storage = StorageContext(str(folder.parent.absolute()), folder.name, trial_dir_name=TRIAL)
     given = {"run": config, "environment": environment}
-    trainable = trainable_class(run)(given, storage=storage)
+    trainable = algorithm_class(run)(given, storage=storage)
     try:
         yield trainable
     finally:
@@ -266,6 +267,11 @@ class YardstickEnvironment:
         """One replica."""
         made = partial(environment_creator(self.source), dict(self._yardstick.env_config))
         return make_team_env(made, 1, device="cpu", seed=0, with_state=False)
+
+    @property
+    def acts(self) -> str:
+        """Whether its agents choose or set numbers."""
+        return acts_by(self.team)
 
     @property
     def agents(self) -> list[dict[str, Any]]:

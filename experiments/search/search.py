@@ -12,6 +12,7 @@ from ray.tune.schedulers import FIFOScheduler
 from algos.scaling import ScalingSettings
 from common.errors import InputError
 from common.files import write_json, write_text
+from experiments.builders.algorithms import check_algorithm
 from experiments.builders.environments import Environment
 from experiments.command_line import DONE, log_to, write_json_flag
 from experiments.recovery.lock import lock_if_there, run_lock
@@ -35,6 +36,7 @@ from experiments.settings.layers import nested
 from experiments.settings.metric_names import BEST_SCORE, SEARCH_SCORE
 from experiments.settings.run_config import RunConfig
 from experiments.tuning import session
+from experiments.tuning.disk_use import told_disk_use
 from experiments.tuning.ending import conclude, ended_in_store, say_failed, say_interrupted
 from experiments.tuning.opening import open_run
 
@@ -56,7 +58,10 @@ def search(run: Run, environment: Environment) -> int:
         Exit code.
     """
     with lock_if_there(run.folder):
-        devices = open_run(run, environment)
+        check_algorithm(run.config, environment)
+        room = told_disk_use(run.config, environment, run.folder)
+        devices, _ = open_run(run, environment)
+        print(room)
     with run_lock(run.folder):
         return ended_in_store(run.mirror, lambda: _search(run, environment, devices))
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Collection
 from typing import Any, Literal, TypeVar
 
-from algos.registry import algorithm, algorithms
+from algos.registry import TEAM, algorithm, algorithms
 from common.errors import InputError
 from experiments.settings.fields import hyphens
 
@@ -41,6 +41,17 @@ def with_groups(*, runner: str | None = None) -> Callable[[C], C]:
 def settings_of_algo(config: Any) -> Any:
     """The settings of the algorithm that a config names in ``algo``."""
     return getattr(config, algorithm(config.algo).group)
+
+
+def is_on_team_path(config: Any) -> bool:
+    """Whether the batched team runner samples for the algorithm that a config names, or RLlib's own runner."""
+    return algorithm(config.algo).runner(config.runner) == TEAM
+
+
+def replicas(config: Any) -> int:
+    """Replicas that one runner steps at once: as scaled, or the algorithm's own default."""
+    own = settings_of_algo(config)
+    return config.scaling.num_envs_per_env_runner or int(own.num_envs_per_env_runner)
 
 
 def check_groups(algo: str, by_flag: Collection[str]) -> None:

@@ -22,6 +22,10 @@ BEST_SCORE = "best_score"
 """What the best checkpoint of a trial reached: the trial that is kept is judged by the checkpoint that is kept."""
 CLOCK = "clock"
 """What every result, checkpoint and summary says of how far the run is, in what the run's clock counts."""
+REFUSED = "refused"
+"""In place of all else, why a run is not trained at all."""
+DISK_USE = "disk_use"
+"""What a session's first result says of the room that checkpoints will need, in words."""
 ROOTS = ("env_runners", "evaluation", "learners", "replay_buffer", "timers")
 """What the name of a nested metric begins with."""
 _MOST_SHOWN = 3

@@ -18,11 +18,11 @@ from algos.replay_files import segment_steps
 from algos.runner import TEAM_MODULE
 from algos.windows import with_windows
 from common.errors import InputError
-from experiments.builders.algorithms import algorithm_config, is_on_team_path, replicas
+from experiments.builders.algorithms import algorithm_config
 from experiments.builders.environments import Environment
 from experiments.recovery.checkpoints import PREFIX
 from experiments.recovery.names import BEST_FOLDER
-from experiments.settings.groups import settings_of_algo
+from experiments.settings.groups import is_on_team_path, replicas, settings_of_algo
 from experiments.settings.run_config import RunConfig
 
 _FIXED_BYTES = 26_000
@@ -109,6 +109,24 @@ def check_disk(config: RunConfig, use: DiskUse) -> None:
         f"the checkpoints need about {size(needed)} in {config.storage}, which has {size(use.free)} free: lower "
         f"--keep, {buffer}or choose another --storage"
     )
+
+
+def told_disk_use(config: RunConfig, environment: Environment, folder: Path) -> str:
+    """Say in a line how much room the checkpoints will need, unless they do not fit.
+
+    Args:
+        config: The run's settings.
+        environment: What it trains in.
+        folder: The run folder.
+
+    Raises:
+        InputError: if they do not fit, saying which settings need less.
+    """
+    use = predict_disk_use(config, environment, folder)
+    if use is None:
+        return "checkpoints: the room that they will take is not known before the first"
+    check_disk(config, use)
+    return str(use)
 
 
 def disk_bytes(*folders: Path) -> int:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from typing import TYPE_CHECKING, Any
 
 from algos.hooks import HOOKS, Hook, Hooks, keep_episode, take_episodes
 from common.errors import InputError, nearest
-from experiments.builders.algorithms import is_on_team_path
 from experiments.settings.arguments import import_object
+from experiments.settings.groups import is_on_team_path
 from experiments.settings.run_config import RunConfig
+
+if TYPE_CHECKING:
+    from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 
 def hooks_of(run: RunConfig) -> Hooks:

@@ -11,6 +11,7 @@ from ray.tune.logger import LoggerCallback
 
 from experiments.recovery.names import PROGRESS_FILE, RESULT_FILE
 from experiments.recovery.records import append, columns_of, table_rows, truncate_records
+from experiments.settings.metric_names import DISK_USE, REFUSED
 from experiments.tuning.ray_internals import SafeFallbackEncoder
 
 PARAMS_FILE = "params.json"
@@ -42,8 +43,9 @@ class RecordLogger(LoggerCallback):
 
     def log_trial_result(self, iteration: int, trial: Any, result: dict[str, Any]) -> None:
         """Append one iteration; one that is reported again after a failure replaces what it was."""
-        if result.get("is_repeated"):
+        if result.get("is_repeated") or REFUSED in result:
             return
+        result = {name: value for name, value in result.items() if name != DISK_USE}
         owed = [r for r in self._owed.pop(trial.trial_id, []) if r["training_iteration"] < result["training_iteration"]]
         try:
             self._write(trial, [*owed, result], is_mended=bool(owed))

@@ -25,7 +25,7 @@ from experiments.remote.mirror import Mirror
 from experiments.remote.store import first_line
 from experiments.runs.repair import keep_best, tidy
 from experiments.runs.summary import summary_of, write_summary
-from experiments.settings.metric_names import RETURN, clock_of
+from experiments.settings.metric_names import DISK_USE, REFUSED, RETURN, clock_of
 
 SHOW_EVERY_S = 5.0
 
@@ -109,6 +109,10 @@ class RunMonitor(Callback):
 
     def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
         """Print how far the trial is, at most every few seconds and whenever a checkpoint is due."""
+        if REFUSED in result:
+            return
+        if DISK_USE in result:
+            print(result[DISK_USE], flush=True)
         if self._plan is not None and not self._has_copied:
             staging = Path(trial.storage.experiment_driver_staging_path)
             with suppress(OSError):  # the next result tries again

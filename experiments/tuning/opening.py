@@ -1,43 +1,62 @@
-"""What comes before training: room on the disk, Ray, devices, a free folder, and lines that say what is trained."""
+"""What comes before training: Ray, devices, a free folder, and lines that say what is trained."""
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 from algos.scaling import ScalingSettings
-from experiments.builders.algorithms import replicas
+from common.files import whole_file
 from experiments.builders.environments import Environment
+from experiments.recovery.names import RECORD_FILE, SUMMARY_FILE
 from experiments.runs.run import Run
+from experiments.settings.groups import replicas
 from experiments.settings.run_config import RunConfig
 from experiments.tuning import session
-from experiments.tuning.disk_use import check_disk, predict_disk_use
 from experiments.tuning.resume import set_aside
 
-NOT_KNOWN = "checkpoints: the room that they will take is not known before the first"
 
-
-def open_run(run: Run, environment: Environment) -> ScalingSettings:
+def open_run(run: Run, environment: Environment) -> tuple[ScalingSettings, Path | None]:
     """Start Ray, check the weights that are to be loaded, and move an earlier run aside where a new one is asked for.
 
     Returns:
-        The scaling settings, with the devices that the run learns on.
+        The scaling settings, with the devices that the run learns on; and where an earlier run is now.
 
     Raises:
-        InputError: if devices, weights, the folder or the room on the disk do not fit what is asked for.
+        InputError: if devices, weights or the folder do not fit what is asked for.
     """
     config = run.config
-    use = predict_disk_use(config, environment, run.folder)
-    if use is not None:
-        check_disk(config, use)
     session.start_ray(config.scaling, num_trials=config.search.max_concurrent if run.is_search else 1)
     devices = session.with_devices(config.scaling)
     if config.load_model is not None and not run.is_known:
         session.check_fits(config, environment)
-    if config.resume == "never":
-        set_aside(run)
-    if run.is_search:
-        print(use or NOT_KNOWN)
-    return devices
+    return devices, set_aside(run) if config.resume == "never" else None
+
+
+class BeforeRun:
+    """A run folder as it is before a command writes to it.
+
+    Args:
+        folder: The run folder, which need not be there.
+        aside: Where an earlier run has been moved to.
+    """
+
+    def __init__(self, folder: Path, aside: Path | None = None) -> None:
+        self._folder, self._aside = folder, aside
+        paths = [folder / name for name in (RECORD_FILE, SUMMARY_FILE)]
+        self._records = {path: path.read_bytes() for path in paths if path.is_file()}
+
+    def put_back(self) -> None:
+        """Undo what a command has written that has trained nothing."""
+        if self._folder / RECORD_FILE in self._records:
+            for path, content in self._records.items():
+                with whole_file(path) as staged:
+                    staged.write_bytes(content)
+            return
+        shutil.rmtree(self._folder)
+        if self._aside is not None:
+            self._aside.rename(self._folder)
 
 
 def describe_run(run: Run, environment: Environment) -> dict[str, Any]:
@@ -57,7 +76,6 @@ def announce(run: Run, environment: Environment) -> None:
         print("--preset dow is meant for prices of your own: without --data.path FILE it runs on the built-in market")
     for line in _steps_of_the_clock(config):
         print(line)
-    print(predict_disk_use(config, environment, run.folder) or NOT_KNOWN)
 
 
 def _steps_of_the_clock(config: RunConfig) -> list[str]:

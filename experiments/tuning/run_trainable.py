@@ -12,10 +12,10 @@ import math
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import cache
+from pathlib import Path
 from typing import Any
 
-import ray
-from ray import tune
 from ray.rllib.utils.metrics import (
     ENV_RUNNER_RESULTS,
     EPISODE_RETURN_MEAN,
@@ -30,23 +30,24 @@ from algos.hooks import HookError
 from algos.learner import NonFiniteLossError
 from algos.policy import flat_weights
 from common.errors import InputError
-from experiments.builders.algorithms import algorithm_config
+from experiments.builders.algorithms import algorithm_config, check_config
 from experiments.builders.environments import Environment, environment_of
 from experiments.recovery.names import RECORD_FILE
 from experiments.recovery.signals import STOP_FILE
-from experiments.remote.store import is_remote
-from experiments.settings.layers import merge, nested
+from experiments.settings.layers import merge
 from experiments.settings.metric_names import (
     BEST_SCORE,
     CLOCK,
+    DISK_USE,
     SEARCH_SCORE,
     read_metric,
     unknown_metric,
 )
-from experiments.settings.run_config import config_from_json
+from experiments.settings.run_config import RunConfig
 from experiments.tuning.checkpointing import CheckpointedRun
+from experiments.tuning.disk_use import told_disk_use
 from experiments.tuning.hooks import collected_episodes
-from experiments.tuning.ray_internals import HEAD_NODE
+from experiments.tuning.trainable_names import declared_as, name_of, run_of
 from experiments.tuning.weights import non_finite_weights
 
 
@@ -63,6 +64,8 @@ class RunTrainable(CheckpointedRun):
 
     _stepped_at: float | None = None
     """When this process ended its last iteration."""
+    _disk_use: str | None = None
+    """What is to be told, once, of the room that checkpoints will need."""
     _stands: tuple[int, float] = -1, math.inf
     """Environment steps in this iteration, and since when there are no more of them."""
 
@@ -70,9 +73,13 @@ class RunTrainable(CheckpointedRun):
         given = dict(config or {})
         record = _record_in(kwargs.get("storage"))
         self._overrides = dict(given.get("overrides") or {})
-        run = config_from_json(merge(_settings(record, given), nested(self._overrides)))
+        run = run_of({**given, "run": _settings(record, given)})
         self.environment: Environment = given.get("environment") or environment_of(run)
         algo = algorithm_config(run, self.environment, scaler=record.get("scaler") or given.get("scaler"))
+        check_config(algo, run.algo)
+        if kwargs.get("storage") is not None and not run.search.num_trials:  # of a search the command has said it
+            folder = Path(kwargs["storage"].experiment_fs_path)
+            self._disk_use = told_disk_use(run, self.environment, folder)
         algo.algo_class = type(self)
         for key in (TRIAL_INFO, STDOUT_FILE, STDERR_FILE):
             if key in given:
@@ -82,14 +89,8 @@ class RunTrainable(CheckpointedRun):
     @classmethod
     def default_resource_request(cls, config: Any) -> Any:
         """Resources of the algorithm that the settings describe."""
-        values = merge(config["run"], nested(config.get("overrides") or {}))
-        run = config_from_json(values)
-        request = super().default_resource_request(algorithm_config(run, environment_of(run)))
-        if is_remote(run.storage) and HEAD_NODE in ray.cluster_resources():  # it works in a folder of that machine
-            first, *others = request.bundles
-            pinned = {name: amount for name, amount in first.items() if name != "CPU"} | {HEAD_NODE: 0.001}
-            request = tune.PlacementGroupFactory([pinned, *others], strategy=request.strategy)
-        return request
+        run = run_of(config)
+        return super().default_resource_request(algorithm_config(run, environment_of(run)))
 
     def get_auto_filled_metrics(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Tune's own figures, with only what a search drew for a config: the rest stands once, in config.json."""
@@ -164,6 +165,8 @@ class RunTrainable(CheckpointedRun):
         self._ends = is_over or is_stopped
         if was_over:
             result["is_repeated"] = True
+        if self._disk_use is not None:
+            result[DISK_USE], self._disk_use = self._disk_use, None
         result |= self._save_error()
         if is_due:
             self._progress.checkpointed_at = now
@@ -292,6 +295,27 @@ class RunTrainable(CheckpointedRun):
     def _is_asked_to_stop(self) -> bool:
         """Whether a signal has asked the run to end after a checkpoint."""
         return self._run_folder is not None and (self._run_folder / STOP_FILE).exists()
+
+
+def algorithm_class(run: RunConfig) -> type[RunTrainable]:
+    """The algorithm of a run as a trainable."""
+    return _made(name_of(run))
+
+
+def __getattr__(name: str) -> Any:
+    """Give such an algorithm by its name, by which checkpoints refer to it."""
+    if name.startswith("Floor"):
+        return _made(name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+@cache
+def _made(name: str) -> type[RunTrainable]:
+    """Make the trainable of a name, once; no other algorithm is imported."""
+    declared, runner = declared_as(name)
+    config = declared.config(declared.settings(), runner=runner, steps_per_iteration=1)
+    about = {"__module__": __name__, "__doc__": f"{declared.name} on the trading floor."}
+    return type(name, (RunTrainable, config.algo_class), about)
 
 
 def _settings(record: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from experiments.runs.models import Model, find_model, find_sound_model
 from experiments.runs.record import write_run_record
 from experiments.runs.run import Run
 from experiments.runs.summary import read_summary, why_unsaved, write_summary
-from experiments.settings.metric_names import clock_of
+from experiments.settings.metric_names import REFUSED, clock_of
 from experiments.settings.run_config import RunConfig, config_to_json
 from experiments.tuning.account import account_may_wait
 from experiments.tuning.branching import adopt
@@ -42,7 +42,7 @@ class Outcome:
     """How a session ended.
 
     Attributes:
-        status: ``complete``, ``interrupted`` or ``failed``.
+        status: ``complete``, ``interrupted``, ``failed`` or, where nothing was trained at all, ``refused``.
         error: What went wrong, where something did.
     """
 
@@ -256,6 +256,8 @@ def _outcome(results: Any, folder: Path, config: RunConfig) -> Outcome:
         write_summary(folder, {"status": "failed"})
         return Outcome("failed", results.errors[0])
     metrics = results[0].metrics or {} if len(results) else {}
+    if REFUSED in metrics:
+        return Outcome("refused", InputError(metrics[REFUSED]))
     if "fatal" in metrics:
         write_summary(folder, {"status": "failed"})
         if metrics.get("is_input_error"):
@@ -283,7 +285,7 @@ def check_fits(config: RunConfig, environment: Environment) -> None:
         InputError: if the trained agents are not the market's, saying what differs.
         IncompatibleError: if the networks differ, saying which.
     """
-    from experiments.tuning.trainables import trainable_class
+    from experiments.tuning.run_trainable import algorithm_class
     from experiments.tuning.weights import load_weights
 
     assert config.load_model is not None
@@ -291,7 +293,7 @@ def check_fits(config: RunConfig, environment: Environment) -> None:
     if model.record.agents is not None:
         environment.check_agents(model.record.agents, model.name)
     alone = {"scaling.num_env_runners": 0, "scaling.num_learners": 0, "scaling.num_gpus_per_learner": 0.0}
-    algorithm = trainable_class(config)(
+    algorithm = algorithm_class(config)(
         {"run": config_to_json(config), "scaler": environment.scaler, "overrides": alone}
     )
     try:

@@ -1,47 +1,111 @@
-"""What Tune trains, by name: a trainable of each algorithm. Nothing large is imported before one is asked for."""
+"""What Tune trains: a stand-in for each algorithm, which makes it in the process that trains.
+
+So the process that Tune runs in imports neither torch nor RLlib. What is refused is told by the first result.
+"""
 
 from __future__ import annotations
 
+import os
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from algos.registry import RLLIB, Algorithm, algorithm, algorithms
+import ray
+
+from common.errors import IncompatibleError, InputError
 from common.imports import quick_imports
+from experiments.remote.store import is_remote
+from experiments.settings.metric_names import CLOCK, REFUSED
 from experiments.settings.run_config import RunConfig
+from experiments.tuning.ray_internals import HEAD_NODE
+from experiments.tuning.trainable_names import declared_as, name_of, run_of
 
-if TYPE_CHECKING:
-    from experiments.tuning.run_trainable import RunTrainable
+with quick_imports():
+    from ray import tune
 
 
-def trainable_class(run: RunConfig) -> type[RunTrainable]:
-    """The trainable of a run."""
-    declared = algorithm(run.algo)
-    return _trainable(_name(declared, declared.runner(run.runner)))
+class StandIn(tune.Trainable):
+    """Hands all that Tune asks for to the algorithm of its name.
+
+    Args:
+        config: ``run``: the run's settings, as JSON; ``overrides``: what a search draws, by dotted name; ``scaler``.
+        kwargs: Tune's.
+    """
+
+    def __init__(self, config: Any = None, **kwargs: Any) -> None:
+        self._refusal: Exception | None = None
+        try:
+            self._algorithm = self.make(config, **kwargs)
+        except (InputError, IncompatibleError) as error:
+            self._refusal = error
+
+    @classmethod
+    def make(cls, config: Any, **kwargs: Any) -> Any:
+        """Make the algorithm."""
+        with quick_imports():
+            from experiments.tuning.run_trainable import algorithm_class
+        return algorithm_class(run_of(config))(config, **kwargs)
+
+    @classmethod
+    def default_resource_request(cls, config: Any) -> Any:
+        """Resources of a run: one bundle where it is one process, and else as RLlib has it."""
+        run = run_of(config)
+        scaling = run.scaling
+        if scaling.num_env_runners or scaling.num_learners:
+            from experiments.tuning.run_trainable import algorithm_class
+
+            request = algorithm_class(run).default_resource_request(config)
+        else:
+            request = tune.PlacementGroupFactory([{"CPU": 1, "GPU": scaling.num_gpus_per_learner or 0}])
+        if is_remote(run.storage) and HEAD_NODE in ray.cluster_resources():  # it works in a folder of that machine
+            first, *others = request.bundles
+            pinned = {name: amount for name, amount in first.items() if name != "CPU"} | {HEAD_NODE: 0.001}
+            request = tune.PlacementGroupFactory([pinned, *others], strategy=request.strategy)
+        return request
+
+    def train(self) -> dict[str, Any]:
+        """Train one iteration, or say why none will be."""
+        if self._refusal is not None:
+            nothing = {"training_iteration": 0, "time_total_s": 0.0, "episodes": 0, CLOCK: 0, "total_steps": 0}
+            return {REFUSED: str(self._refusal), "fatal": str(self._refusal), **nothing, "done": True}
+        result: dict[str, Any] = self._algorithm.train()
+        return result
+
+    def save(self, checkpoint_dir: str | None = None) -> Any:
+        """Take a checkpoint."""
+        return self._algorithm.save(checkpoint_dir)
+
+    def restore(self, checkpoint_path: Any) -> None:
+        """Go on from a checkpoint."""
+        self._algorithm.restore(checkpoint_path)
+
+    def stop(self) -> None:
+        """End the algorithm."""
+        if self._refusal is None:
+            self._algorithm.stop()
+
+    def get_current_ip_pid(self) -> tuple[str, int]:
+        """Address and number of this process."""
+        return ray.util.get_node_ip_address(), os.getpid()
+
+    def get_auto_filled_metrics(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """What Tune knows of a trial before its first result."""
+        return {} if self._refusal is not None else self._algorithm.get_auto_filled_metrics(*args, **kwargs)
+
+
+def trainable_class(run: RunConfig) -> type[StandIn]:
+    """What Tune trains of a run."""
+    return _stand_in(name_of(run))
 
 
 def __getattr__(name: str) -> Any:
-    """Give a trainable by its name, by which Ray's workers and ``Tuner.restore`` find it."""
+    """Give a stand-in by its name, by which Ray's workers and ``Tuner.restore`` find it."""
     if name.startswith("Floor"):
-        return _trainable(name)
+        return _stand_in(name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def _name(declared: Algorithm, runner: str) -> str:
-    """Name of a trainable: FloorQMIX; where there is a choice of runners, FloorPPO of ours and FloorRLlibPPO."""
-    is_other = len(declared.configs) > 1 and runner == RLLIB
-    return f"Floor{'RLlib' if is_other else ''}{declared.name.upper()}"
-
-
 @cache
-def _trainable(name: str) -> type[RunTrainable]:
-    """Make a trainable, once, of the algorithm that it is named after; no other algorithm is imported."""
-    for declared in algorithms().values():
-        for runner in declared.configs:
-            if _name(declared, runner) == name:
-                with quick_imports():
-                    from experiments.tuning.run_trainable import RunTrainable
-
-                    config = declared.config(declared.settings(), runner=runner, steps_per_iteration=1)
-                about = {"__module__": __name__, "__doc__": f"{declared.name} on the trading floor."}
-                return type(name, (RunTrainable, config.algo_class), about)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}: there is no algorithm of that name")
+def _stand_in(name: str) -> type[StandIn]:
+    """Make a stand-in, once."""
+    declared, _ = declared_as(name)
+    return type(name, (StandIn,), {"__module__": __name__, "__doc__": f"{declared.name} on the trading floor."})

@@ -16,7 +16,7 @@ from experiments.runs.summary import read_summary
 from experiments.tuning import session
 from experiments.tuning.branching import check_branch
 from experiments.tuning.ending import conclude, ended_in_store, last_line, say_failed, say_interrupted
-from experiments.tuning.opening import announce, describe_run, open_run
+from experiments.tuning.opening import BeforeRun, announce, describe_run, open_run
 
 
 def train_run(run: Run, environment: Environment, resume_from: Mapping[str, str] | None) -> int:
@@ -36,9 +36,12 @@ def train_run(run: Run, environment: Environment, resume_from: Mapping[str, str]
         parent = (
             check_branch(run.config, environment) if run.config.branch_from is not None and not run.is_known else None
         )
-        devices = open_run(run, environment)
+        devices, aside = open_run(run, environment)
+    before = BeforeRun(run.folder, aside)
     with run_lock(run.folder):
-        return ended_in_store(run.mirror, lambda: _train_run(run, environment, devices, resume_from, parent, reports))
+        return ended_in_store(
+            run.mirror, lambda: _train_run(run, environment, devices, resume_from, parent, reports, before)
+        )
 
 
 def _train_run(
@@ -48,6 +51,7 @@ def _train_run(
     resume_from: Mapping[str, str] | None,
     parent: Model | None,
     reports: Sequence[str],
+    before: BeforeRun,
 ) -> int:
     """Record the run as it was asked for, and train it on the devices that are there today."""
     folder, json = run.folder, run.config.json
@@ -62,6 +66,10 @@ def _train_run(
         if parent is not None:
             print(f"branched off {parent.name}: {parent.checkpoint}")
         outcome = session.train(run, scaler, devices=devices)
+        if outcome.status == "refused":
+            before.put_back()
+            assert outcome.error is not None
+            raise outcome.error
         if outcome.status != "complete":
             write_json_flag(json, told | {"summary": read_summary(folder), "backtest": None})
         if outcome.status == "interrupted":

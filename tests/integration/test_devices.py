@@ -11,12 +11,15 @@ import pytest
 import torch
 from commands import MADDPG, QMIX, ROOT, TIMEOUT_S, Started, checkpoints, meta, run_command
 
+from algos.registry import DISCRETE, algorithms
 from algos.runner import TeamEnvRunner
 from common.errors import InputError
+from envs.settings import DeskConfig
 from experiments.builders.algorithms import algorithm_config
 from experiments.settings.run_config import RunConfig, config_to_json
 from experiments.tuning import session
 from experiments.tuning.ray_internals import HEAD_NODE
+from experiments.tuning.run_trainable import algorithm_class
 from experiments.tuning.trainables import trainable_class
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
@@ -66,6 +69,18 @@ def test_a_trial_asks_ray_for_what_its_learners_need(num_learners, gpus):
     run = scaled(num_learners=num_learners, num_gpus_per_learner=gpus)
     request = trainable_class(run).default_resource_request({"run": config_to_json(run)})
     assert request.required_resources.get("GPU", 0.0) == gpus * max(1, num_learners)
+
+
+@pytest.mark.usefixtures("ray_session")
+@pytest.mark.parametrize("algo", algorithms())
+@pytest.mark.parametrize("gpus", [0.0, 1.0])
+def test_a_run_in_one_process_asks_for_what_rllib_would(algo, gpus):
+    action = "continuous" if DISCRETE not in algorithms()[algo].actions else "discrete"
+    run = replace(scaled(num_gpus_per_learner=gpus), algo=algo, desk=DeskConfig(action=action))
+    config = {"run": config_to_json(run)}
+    own, rllibs = (cls.default_resource_request(config) for cls in (trainable_class(run), algorithm_class(run)))
+    assert own.required_resources == rllibs.required_resources
+    assert len(own.bundles) == len(rllibs.bundles)
 
 
 @pytest.mark.usefixtures("ray_session")

@@ -9,7 +9,7 @@ from commands import MARKET, QMIX, SAC, checkpoints, run_here, summary
 from algos.policy import flat_weights
 from experiments.runs.run import read_run_config
 from experiments.settings.run_config import config_to_json
-from experiments.tuning.trainables import trainable_class
+from experiments.tuning.run_trainable import algorithm_class
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 PPO = [*MARKET, "--algo", "ppo", "--runner", "rllib", "--checkpoint-interval", "8", "--evaluation-interval", "8"]
@@ -84,7 +84,7 @@ def test_weights_optimizers_and_replay_come_back_for_any_number_of_env_runners(t
     assert run_here(folder, *RUNS[name], *words) == 0
     run, made = read_run_config(folder), []
     for count in (before, after):
-        algorithm = trainable_class(run)({"run": config_to_json(run), "overrides": {"scaling.num_env_runners": count}})
+        algorithm = algorithm_class(run)({"run": config_to_json(run), "overrides": {"scaling.num_env_runners": count}})
         algorithm.load_checkpoint(str(checkpoints(folder)[-1]))
         made.append((flat_weights(algorithm), optimizer_steps(algorithm), replay_size(algorithm)))
         algorithm.stop()

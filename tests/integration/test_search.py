@@ -14,7 +14,7 @@ from experiments.run import run
 from experiments.runs.run import find_run
 from experiments.search.study import STUDY_FILE
 from experiments.settings.run_config import config_to_json
-from experiments.tuning.trainables import trainable_class
+from experiments.tuning.run_trainable import algorithm_class
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 DQN = [*MARKET, "--algo", "dqn", "--dqn.learning-starts", "64"]
@@ -174,7 +174,7 @@ def test_killed_search_carries_on(tmp_path, capfd):
 def test_checkpoint_of_another_trial_brings_weights_and_not_its_settings(tmp_path, algo, words):
     config = find_run(words).config
     better, worse = (
-        trainable_class(config)(
+        algorithm_class(config)(
             {"run": config_to_json(config), "overrides": {f"{algo}.lr": lr, f"{algo}.gamma": gamma}}
         )
         for lr, gamma in ((1e-3, 0.9), (2e-4, 0.97))

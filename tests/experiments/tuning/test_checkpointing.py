@@ -9,7 +9,7 @@ from sample_runs import config_of, train_run
 
 from algos.policy import flat_weights
 from experiments.settings.run_config import config_to_json
-from experiments.tuning.trainables import trainable_class
+from experiments.tuning.run_trainable import algorithm_class
 from experiments.tuning.weights import load_weights
 
 pytestmark = [
@@ -66,7 +66,7 @@ RUNS = {
 
 
 def built(run):
-    return trainable_class(run)({"run": config_to_json(run)})
+    return algorithm_class(run)({"run": config_to_json(run)})
 
 
 def trained(trainable, iterations):

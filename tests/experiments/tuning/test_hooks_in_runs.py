@@ -15,7 +15,7 @@ from common.errors import InputError
 from experiments.settings.run_config import config_to_json
 from experiments.tuning.hooks import hooks_of
 from experiments.tuning.progress import Progress
-from experiments.tuning.trainables import trainable_class
+from experiments.tuning.run_trainable import algorithm_class
 
 COUNTER, STEPS = "counting_hooks:Counter", "counting_hooks:StepCounter"
 QUICK = {"checkpoint_interval": 4, "evaluation_interval": 4, "episodes": 1000}
@@ -31,7 +31,7 @@ def run_of(algo, *hooks, **settings):
 
 
 def made(run):
-    return trainable_class(run)({"run": config_to_json(run)})
+    return algorithm_class(run)({"run": config_to_json(run)})
 
 
 def trained(run, count, *, save=None, load=None):

@@ -9,15 +9,14 @@ from sample_runs import config_of, train_run
 
 from experiments.settings.run_config import config_to_json
 from experiments.tuning import run_trainable
-from experiments.tuning.run_trainable import StalledError
-from experiments.tuning.trainables import trainable_class
+from experiments.tuning.run_trainable import StalledError, algorithm_class
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 DQN = {"learning_starts": 64, "num_envs_per_env_runner": 2, "rollout_fragment_length": 4}
 
 
 def made(run):
-    return trainable_class(run)({"run": config_to_json(run)})
+    return algorithm_class(run)({"run": config_to_json(run)})
 
 
 def floors(algorithm):

@@ -1,0 +1,39 @@
+"""What the name and the config of a trainable stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from algos.registry import RLLIB, Algorithm, algorithm, algorithms
+from experiments.settings.layers import merge, nested
+from experiments.settings.run_config import RunConfig, config_from_json
+
+
+def run_of(config: Mapping[str, Any]) -> RunConfig:
+    """The settings of a trainable: its run's, and what a search has drawn for it."""
+    return config_from_json(merge(config["run"], nested(config.get("overrides") or {})))
+
+
+def name_of(run: RunConfig) -> str:
+    """Name of a run's trainable: FloorQMIX; where runners can be chosen, FloorPPO of ours and FloorRLlibPPO."""
+    declared = algorithm(run.algo)
+    return _name(declared, declared.runner(run.runner))
+
+
+def declared_as(name: str) -> tuple[Algorithm, str]:
+    """The algorithm and the runner of a trainable's name.
+
+    Raises:
+        AttributeError: if there is none.
+    """
+    for declared in algorithms().values():
+        for runner in declared.configs:
+            if _name(declared, runner) == name:
+                return declared, runner
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}: there is no algorithm of that name")
+
+
+def _name(declared: Algorithm, runner: str) -> str:
+    is_other = len(declared.configs) > 1 and runner == RLLIB
+    return f"Floor{'RLlib' if is_other else ''}{declared.name.upper()}"
