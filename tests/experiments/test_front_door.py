@@ -59,6 +59,26 @@ def test_front_door_opens_without_what_is_heavy(door, some_run):
     assert "Traceback" not in done.stderr
 
 
+BEFORE_TRAINING = """
+import sys
+from experiments.builders.environments import check_actions, environment_of
+from experiments.settings.run_config import RunConfig, config_to_json
+from experiments.tuning import session, training, trainables
+
+run = RunConfig()
+environment = environment_of(run)
+check_actions(run, environment)
+assert environment.scaler and environment.agents and environment.lines()
+trainables.trainable_class(run).default_resource_request({"run": config_to_json(run)})
+print(*sorted({"torch", "ray.rllib", "ray.tune"} & set(sys.modules)))
+"""
+
+
+def test_the_process_that_tune_runs_in_imports_neither_torch_nor_rllib():
+    done = subprocess.run([sys.executable, "-c", BEFORE_TRAINING], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.split() == ["ray.tune"]
+
+
 def cpu_s(words, folder):
     """CPU time, user and system, of one Python process with all its children."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
