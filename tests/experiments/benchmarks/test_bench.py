@@ -1,7 +1,5 @@
 import os
-from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from ray.rllib.core.learner.training_data import TrainingData
@@ -16,7 +14,6 @@ from experiments.benchmarks import floor as floor_benchmark
 from experiments.benchmarks.bare import bare_update
 from experiments.benchmarks.timing import measure, one_core, stopwatch
 from experiments.settings.run_config import RunConfig
-from experiments.tuning.trainables import RunTrainable
 
 PARTS = [
     "sampling",
@@ -213,40 +210,6 @@ def test_ppo_and_mappo_are_measured_beside_rllibs_ppo(monkeypatch, ray_session):
     for ours, row in zip((team, mappo), ratios, strict=True):
         assert row["ratio"] == pytest.approx(rllib["iteration_s"] / ours["iteration_s"])
         assert row["ratio_of_cpu"] == pytest.approx(ours["agent_steps_per_cpu_s"] / rllib["agent_steps_per_cpu_s"])
-
-
-@pytest.mark.filterwarnings("ignore:.*Overriding environment")  # RLlib registers it for every runner
-def test_overhead_of_saves_is_counted_at_the_place_of_a_save(monkeypatch, ray_session):
-    monkeypatch.setattr(checkpoint, "INTERVALS", 8)
-    run = RunConfig(algo="qmix", checkpoint_interval=8, checkpoint_interval_s=0.0, evaluation_interval=8)
-    run = replace(
-        run,
-        data=replace(run.data, synthetic=replace(run.data.synthetic, num_assets=3, num_bars=600)),
-        floor=replace(run.floor, horizon_bars=48),
-        qmix=replace(run.qmix, num_envs_per_env_runner=8, rollout_fragment_length=8, learning_starts=256),
-    )
-    seen = {"save": [], "_evaluate_now": []}
-
-    def note(name):
-        real = getattr(RunTrainable, name)
-
-        def noted(team):
-            seen[name].append(team.num_env_steps)
-            return real(team)
-
-        monkeypatch.setattr(RunTrainable, name, noted)
-
-    for name in seen:
-        note(name)
-    row = checkpoint._bench_overhead(run)
-    assert row["overhead"] == "save every 8 episodes of 48 bars, 8 replicas"
-    saved, evaluated = seen.values()
-    assert len(saved) == 2 * 9, "one that is timed and one that is not, at each of eight pairs and one before"
-    assert np.diff(saved[1::2]).tolist() == [2 * 8 * 48] * 8, "two intervals for each pair"
-    assert set(saved[1::2]) < set(evaluated), "at the step where a run evaluates and saves, not an iteration later"
-    assert not set(saved[::2]) & set(evaluated)
-    assert row["longer_low"] <= row["longer"] <= row["longer_high"]
-    assert min(row["interval_s"], row["learning_s"], row["share"], row["cpu_share"]) > 0
 
 
 def test_cost_of_saves_in_a_command_is_what_they_add_at_their_place():
