@@ -5,8 +5,9 @@ All but ``random`` are one continuous agent that trades the strategy's assets wi
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
@@ -14,123 +15,110 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from envs.bar_data import Bars
 from envs.floor import FloorStep, TradingFloor
 from envs.mandates import Mandate
 from envs.market import Market
-from experiments.backtesting.engine import Trader, run_backtest
+from experiments.backtesting.engine import Decide, Trader, run_backtest
 from experiments.backtesting.result import BacktestResult
 
 Weights = NDArray[np.float64]
+Rule = Callable[[Weights], Weights]
 MONTH_BARS = 21
 MOMENTUM_BARS = 126
 COVARIANCE_BARS = 252
 
 
-@dataclass
-class RuleTrader:
+def rule_trader(rule: Rule, every_bars: int | None) -> Trader:
     """A rule that sets target weights at some bars and leaves the positions alone in between.
 
-    Attributes:
-        rule: (bars, asset columns, decision bar, whether shorts are allowed) -> weights [A], |weights| summing to at
-            most 1. It may look at bars up to the decision bar only.
+    Args:
+        rule: From closes up to the decision bar, [T, A], to weights [A], |weights| summing to at most 1; negative ones
+            are left out where shorts are not allowed.
         every_bars: Bars between two rebalances; None: only at the start.
     """
 
-    rule: Callable[[Bars, list[int], int, bool], Weights]
-    every_bars: int | None
-    _floor: TradingFloor = field(init=False)
-    _market: Market = field(init=False)
-    _columns: list[int] = field(init=False)
-    _step: int = field(init=False, default=0)
+    def begin(floor: TradingFloor, market: Market) -> Decide:
+        mandate, bars = floor.mandates[0], itertools.count()
+        columns = [market.bars.assets.index(name) for name in mandate.assets]
 
-    def begin(self, floor: TradingFloor, market: Market) -> None:
-        """Find the strategy's assets in the market."""
-        self._floor, self._market, self._step = floor, market, 0
-        self._columns = [market.bars.assets.index(name) for name in floor.mandates[0].assets]
+        def decide(step: FloorStep) -> Tensor:
+            """Target weights, [1, 1, A] float64; between rebalances those that the positions have now: no orders."""
+            bar = next(bars)
+            if bar == 0 or (every_bars is not None and bar % every_bars == 0):
+                weights = rule(market.bars.close[: floor.split.start + bar + 1, columns])
+                weights = weights if mandate.allow_short else np.maximum(weights, 0.0)
+            else:
+                weights = current_weights(floor)
+            return torch.as_tensor(weights, dtype=torch.float64)[None, None]
 
-    def decide(self, step: FloorStep) -> Tensor:
-        """Target weights, [1, 1, A] float64; between rebalances those that the positions have now: no orders."""
-        is_due = self._step == 0 or (self.every_bars is not None and self._step % self.every_bars == 0)
-        bar = self._floor.split.start + self._step
-        self._step += 1
-        if is_due:
-            weights = self.rule(self._market.bars, self._columns, bar, self._floor.mandates[0].allow_short)
-        else:
-            weights = current_weights(self._floor)
-        return torch.as_tensor(weights, dtype=torch.float64)[None, None]
+        return decide
+
+    return begin
 
 
-class RandomTrader:
+def random_trader(seed: int = 0) -> Trader:
     """Uniform draws from the strategy's own actions, counted: what is drawn at a bar depends on seed and bar alone."""
 
-    def __init__(self, seed: int = 0):
-        self._seed = seed
+    def begin(floor: TradingFloor, market: Market) -> Decide:
+        mandates, bars = floor.mandates, itertools.count()
 
-    def begin(self, floor: TradingFloor, market: Market) -> None:
-        """Take the agents from the floor."""
-        self._floor, self._step = floor, 0
-
-    def decide(self, step: FloorStep) -> Tensor:
-        """A random allowed rung for each discrete agent, a random weight for each asset of a continuous one."""
-        rng = np.random.default_rng([self._seed, self._step])
-        self._step += 1
-        mandates = self._floor.mandates
-        rungs = np.array([rng.integers(len(m.ladder)) if m.is_discrete else 0 for m in mandates], dtype=np.int64)
-        if step.action_mask is not None:
-            mask = step.action_mask[0].cpu().numpy()
+        def decide(step: FloorStep) -> Tensor:
+            """A random allowed rung for each discrete agent, a random weight for each asset of a continuous one."""
+            rng = np.random.default_rng([seed, next(bars)])
+            rungs = [rng.integers(len(mandate.ladder)) if mandate.is_discrete else 0 for mandate in mandates]
+            if step.action_mask is not None:
+                for n, (mandate, mask) in enumerate(zip(mandates, step.action_mask[0].cpu().numpy(), strict=True)):
+                    allowed = np.flatnonzero(mask[: len(mandate.ladder)])
+                    if mandate.is_discrete and len(allowed):
+                        rungs[n] = rng.choice(allowed)
+            if all(mandate.is_discrete for mandate in mandates):
+                return torch.tensor(rungs)[None]
+            actions = np.zeros((1, len(mandates), max(len(mandate.assets) for mandate in mandates)))
             for n, mandate in enumerate(mandates):
-                allowed = np.flatnonzero(mask[n, : len(mandate.ladder)])
-                if mandate.is_discrete and len(allowed):
-                    rungs[n] = rng.choice(allowed)
-        if all(mandate.is_discrete for mandate in mandates):
-            return torch.from_numpy(rungs)[None]
-        actions = np.zeros((1, len(mandates), max(len(m.assets) for m in mandates)))
-        for n, mandate in enumerate(mandates):
-            if mandate.is_discrete:
-                actions[0, n, 0] = rungs[n]
-            else:
-                low = -1.0 if mandate.allow_short else 0.0
-                actions[0, n, : len(mandate.assets)] = rng.uniform(low, 1.0, len(mandate.assets))
-        return torch.from_numpy(actions)
+                if mandate.is_discrete:
+                    actions[0, n, 0] = rungs[n]
+                else:
+                    low = -1.0 if mandate.allow_short else 0.0
+                    actions[0, n, : len(mandate.assets)] = rng.uniform(low, 1.0, len(mandate.assets))
+            return torch.from_numpy(actions)
+
+        return decide
+
+    return begin
 
 
 def current_weights(floor: TradingFloor) -> Weights:
-    """Weights of the floor's only agent at the last mark, [A] float64; zeros before it has traded."""
+    """Weights of the floor's only agent at the last mark, [A] float64."""
     detail = floor.detail
-    if detail is None:
-        return np.zeros(floor.layout.num_slots)
+    assert detail is not None, "asked for after a first step only"
     value = detail.after.holdings * floor.layout.at_slots_from_assets(detail.mark_after)
     return (value / detail.after.equity)[:, 0].cpu().numpy()
 
 
-def nothing(bars: Bars, columns: list[int], bar: int, allow_short: bool) -> Weights:
+def nothing(closes: Weights) -> Weights:
     """Hold cash."""
-    return np.zeros(len(columns))
+    return np.zeros(closes.shape[1])
 
 
-def equal(bars: Bars, columns: list[int], bar: int, allow_short: bool) -> Weights:
+def equal(closes: Weights) -> Weights:
     """The same weight in every asset (DeMiguel, Garlappi and Uppal 2009)."""
-    return np.full(len(columns), 1.0 / len(columns))
+    return np.full(closes.shape[1], 1.0 / closes.shape[1])
 
 
-def momentum(bars: Bars, columns: list[int], bar: int, allow_short: bool) -> Weights:
-    """Long what rose over the last 126 bars, short (or without) what fell, in equal parts (Moskowitz et al. 2012).
+def momentum(closes: Weights) -> Weights:
+    """Long what rose over the last 126 bars, short what fell, in equal parts (Moskowitz et al. 2012).
 
     Where shorts have grown past the floor's leverage, the floor trims them between rebalances.
     """
-    start = max(0, bar - MOMENTUM_BARS)
-    signs = np.sign(bars.close[bar, columns] / bars.close[start, columns] - 1.0)
-    return (signs if allow_short else np.maximum(signs, 0.0)) / len(columns)
+    return np.sign(closes[-1] / closes[-1 - MOMENTUM_BARS :][0] - 1.0) / closes.shape[1]
 
 
-def minimum_variance(bars: Bars, columns: list[int], bar: int, allow_short: bool) -> Weights:
+def minimum_variance(closes: Weights) -> Weights:
     """The long-only portfolio of least variance, by the shrunk covariance of the last 252 bars."""
-    closes = bars.close[max(0, bar - COVARIANCE_BARS) : bar + 1, columns]
-    returns = closes[1:] / closes[:-1] - 1.0
-    if len(returns) < 2:
-        return equal(bars, columns, bar, allow_short)
-    return least_variance_weights(shrunk_covariance(returns))
+    recent = closes[-1 - COVARIANCE_BARS :]
+    if len(recent) < 3:
+        return equal(closes)
+    return least_variance_weights(shrunk_covariance(recent[1:] / recent[:-1] - 1.0))
 
 
 def shrunk_covariance(returns: Weights) -> Weights:
@@ -171,13 +159,13 @@ def least_variance_weights(covariance: Weights) -> Weights:
     return weights / weights.sum()
 
 
-BASELINES: Mapping[str, Callable[[], RuleTrader]] = MappingProxyType(
+BASELINES: Mapping[str, Trader] = MappingProxyType(
     {
-        "cash": lambda: RuleTrader(nothing, None),
-        "buy_and_hold": lambda: RuleTrader(equal, None),
-        "equal_weight": lambda: RuleTrader(equal, 1),
-        "minimum_variance": lambda: RuleTrader(minimum_variance, MONTH_BARS),
-        "momentum": lambda: RuleTrader(momentum, MONTH_BARS),
+        "cash": rule_trader(nothing, None),
+        "buy_and_hold": rule_trader(equal, None),
+        "equal_weight": rule_trader(equal, 1),
+        "minimum_variance": rule_trader(minimum_variance, MONTH_BARS),
+        "momentum": rule_trader(momentum, MONTH_BARS),
     }
 )
 """Rules that trade all assets of the strategy as one agent; ``random`` stands beside them with its agents."""
@@ -205,6 +193,5 @@ def baseline_market(market: Market) -> Market:
 def run_baselines(market: Market, *, split: str, seed: int = 0) -> list[BacktestResult]:
     """Run every baseline through a split of the strategy's market."""
     alone = baseline_market(market)
-    traders: list[tuple[str, Trader, Market]] = [(name, make(), alone) for name, make in BASELINES.items()]
-    traders.append(("random", RandomTrader(seed), market))
+    traders = [(name, trader, alone) for name, trader in BASELINES.items()] + [("random", random_trader(seed), market)]
     return [run_backtest(trader, where, name=name, split=split, seed=seed) for name, trader, where in traders]

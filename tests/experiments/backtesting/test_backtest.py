@@ -12,7 +12,7 @@ from envs.market import build_market
 from envs.metrics import METRIC_NAMES
 from experiments.backtesting import baselines
 from experiments.backtesting.compare import backtest_models, print_backtest, summarise, write_backtest
-from experiments.backtesting.engine import PolicyTrader, run_backtest
+from experiments.backtesting.engine import policy_trader, run_backtest
 from experiments.runs.models import find_model, find_models
 from experiments.settings.run_config import config_from_json, floor_spec
 
@@ -30,7 +30,7 @@ def market_of(**floor):
 
 def rule_result(name, market, split="test"):
     alone = baselines.baseline_market(market)
-    return run_backtest(baselines.BASELINES[name](), alone, name=name, split=split)
+    return run_backtest(baselines.BASELINES[name], alone, name=name, split=split)
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def run_folder(tmp_path):
 @pytest.mark.parametrize("fill", ["next_open", "next_close"])
 def test_trades_reproduce_the_equity_curve(fill):
     market = market_of(fill=fill, costs={"permanent_impact": 0.0, "commission_fixed_usd": 1.0})
-    result = run_backtest(PolicyTrader(ScriptedPolicy()), market, name="strategy")
+    result = run_backtest(policy_trader(ScriptedPolicy()), market, name="strategy")
     close = pd.DataFrame(market.bars.close, index=market.bars.dates, columns=market.bars.assets)
     trades = result.trades
     paid = trades["shares"] * trades["price"] + trades["commission"] + trades["spread"]
@@ -55,7 +55,7 @@ def test_trades_reproduce_the_equity_curve(fill):
 
 
 def test_costs_of_trades_sum_to_the_costs_table_and_the_metric():
-    result = run_backtest(PolicyTrader(ScriptedPolicy()), market_of(), name="strategy")
+    result = run_backtest(policy_trader(ScriptedPolicy()), market_of(), name="strategy")
     for kind in ("commission", "spread", "impact"):
         assert result.trades[kind].sum() == pytest.approx(result.costs[kind].sum(), rel=1e-12)
         assert result.costs[kind].sum() > 0
@@ -64,13 +64,13 @@ def test_costs_of_trades_sum_to_the_costs_table_and_the_metric():
 
 
 def test_agents_profits_sum_to_the_change_of_equity():
-    result = run_backtest(PolicyTrader(ScriptedPolicy()), market_of(), name="strategy")
+    result = run_backtest(policy_trader(ScriptedPolicy()), market_of(), name="strategy")
     np.testing.assert_allclose(result.agent_profit.sum(axis=1), result.equity[1:] - result.equity[0], atol=1e-6)
 
 
 def test_trades_are_dated_on_the_bar_after_the_decision():
     market = market_of()
-    result = run_backtest(PolicyTrader(ScriptedPolicy()), market, name="strategy")
+    result = run_backtest(policy_trader(ScriptedPolicy()), market, name="strategy")
     split = market.splits.test
     assert result.dates[0] == market.bars.dates[split.start]
     assert result.trades["date"].min() == market.bars.dates[split.start + 1]
@@ -79,7 +79,7 @@ def test_trades_are_dated_on_the_bar_after_the_decision():
 
 def test_fills_lie_at_the_next_open_where_there_is_no_impact():
     market = market_of(costs={"temporary_impact": 0.0, "permanent_impact": 0.0})
-    trades = run_backtest(PolicyTrader(ScriptedPolicy()), market, name="strategy").trades
+    trades = run_backtest(policy_trader(ScriptedPolicy()), market, name="strategy").trades
     opens = pd.DataFrame(market.bars.open, index=market.bars.dates, columns=market.bars.assets)
     expected = [opens.loc[date, asset] for date, asset in zip(trades["date"], trades["asset"], strict=True)]
     np.testing.assert_allclose(trades["price"], expected, rtol=1e-14)
@@ -132,32 +132,46 @@ def test_shrunk_covariance_lies_between_sample_and_identity():
     assert np.trace(shrunk) == pytest.approx(np.trace(sample))
 
 
-@pytest.mark.parametrize("name", NAMES[1:-1])
-def test_rule_does_not_look_ahead(name):
-    market = market_of()
-    bar = market.splits.test.start + 30
-    later = {key: getattr(market.bars, key).copy() for key in ("open", "high", "low", "close")}
-    for values in later.values():
-        values[bar + 1 :] *= 1.5
-    changed = replace(market.bars, **later)
-    rule, columns = baselines.BASELINES[name]().rule, list(range(4))
-    np.testing.assert_array_equal(rule(market.bars, columns, bar, True), rule(changed, columns, bar, True))
+def test_rule_is_shown_closes_up_to_the_decision_bar_only():
+    market, seen = market_of(), []
+
+    def rule(closes):
+        seen.append(closes)
+        return np.zeros(closes.shape[1])
+
+    run_backtest(baselines.rule_trader(rule, 1), baselines.baseline_market(market), name="watcher")
+    split = market.splits.test
+    assert [len(closes) for closes in seen] == list(range(split.start + 1, split.stop))
+    np.testing.assert_array_equal(seen[-1], market.bars.close[: split.stop - 1])
+
+
+@pytest.mark.parametrize(("every_bars", "asked"), [(None, 1), (7, 7)])
+def test_rule_is_asked_as_often_as_it_is_due(every_bars, asked):
+    alone, seen = baselines.baseline_market(market_of()), []
+    trader = baselines.rule_trader(lambda closes: seen.append(closes) or np.zeros(4), every_bars)
+    assert alone.splits.test.num_decisions == 43
+    run_backtest(trader, alone, name="watcher")
+    assert len(seen) == asked
 
 
 def test_momentum_is_long_what_rose_and_short_what_fell():
-    market = market_of()
-    bar = market.splits.test.start
-    close = market.bars.close
-    rose = close[bar] > close[bar - baselines.MOMENTUM_BARS]
-    weights = baselines.momentum(market.bars, [0, 1, 2, 3], bar, True)
-    np.testing.assert_array_equal(weights > 0, rose)
+    close = market_of().bars.close[:200]
+    weights = baselines.momentum(close)
+    np.testing.assert_array_equal(weights > 0, close[-1] > close[-1 - baselines.MOMENTUM_BARS])
     assert np.abs(weights).sum() == pytest.approx(1.0)
-    assert baselines.momentum(market.bars, [0, 1, 2, 3], bar, False).min() >= 0
+
+
+@pytest.mark.parametrize("allow_short", [True, False])
+def test_momentum_is_short_only_where_that_is_allowed(allow_short):
+    market = market_of()
+    mandates = tuple(replace(mandate, allow_short=allow_short) for mandate in market.mandates)
+    result = rule_result("momentum", replace(market, mandates=mandates))
+    assert (result.weights.to_numpy().min() < -0.01) == allow_short
 
 
 def test_random_repeats_with_its_seed_and_differs_with_another():
     market = market_of()
-    one, two, other = (run_backtest(baselines.RandomTrader(seed), market, name="random").equity for seed in (3, 3, 4))
+    one, two, other = (run_backtest(baselines.random_trader(seed), market, name="random").equity for seed in (3, 3, 4))
     np.testing.assert_array_equal(one, two)
     assert (one != other).any()
 
@@ -175,7 +189,7 @@ def test_baselines_pay_the_strategys_costs_and_have_all_its_capital():
 
 def test_ruined_account_stays_closed_to_the_end():
     market = market_of(ruin_fraction=0.97, costs={"commission_bps": 200.0})
-    result = run_backtest(baselines.RandomTrader(0), market, name="random")
+    result = run_backtest(baselines.random_trader(0), market, name="random")
     assert result.ruined
     assert len(result.equity) == market.splits.test.num_bars
     assert result.equity[-1] <= 0.97e6
