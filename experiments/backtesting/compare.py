@@ -19,7 +19,7 @@ from envs.settings import FloorSpec
 from experiments.backtesting.baselines import run_baselines
 from experiments.backtesting.engine import Policy, policy_trader, run_backtest
 from experiments.backtesting.networks import check_networks
-from experiments.backtesting.overlap import any_overlap, last_date_seen, overlap_notes, overlaps
+from experiments.backtesting.overlap import last_date_seen, overlap_notes, overlaps
 from experiments.backtesting.result import BacktestResult
 from experiments.backtesting.results_folders import RESULTS_FILE
 from experiments.backtesting.words import books_in_words, capital_in_words, costs_in_words, period_in_words
@@ -110,6 +110,7 @@ def summarise(backtest: Backtest) -> dict[str, Any]:
     """Give a backtest as ``backtest.json`` holds it."""
     strategies, market = backtest.strategies, backtest.market
     first, bars, rules = strategies[0], market.bars, market.spec.floor
+    overlapping = [overlaps(first.dates[0], date) for date in backtest.seen]
     summary: dict[str, Any] = {
         "period": {
             "split": backtest.split,
@@ -119,7 +120,7 @@ def summarise(backtest: Backtest) -> dict[str, Any]:
             "frequency": bars.frequency,
             "periods_per_year": bars.periods_per_year,
         },
-        "overlaps_training": any_overlap(first.dates[0], backtest.seen),
+        "overlaps_training": True if True in overlapping else None if None in overlapping else False,
         "costs": dump_settings(rules.costs) | {"fill": rules.fill, "max_leverage": rules.max_leverage},
         "capital": float(first.equity[0]),
         "strategy": dict(first.metrics),
@@ -138,9 +139,9 @@ def summarise(backtest: Backtest) -> dict[str, Any]:
                 "which": model.which,
                 **_worth(model),
                 "last_date_seen": None if date is None else str(date),
-                "overlaps_training": overlaps(first.dates[0], date),
+                "overlaps_training": overlaps_it,
             }
-            for model, date in zip(backtest.models, backtest.seen, strict=True)
+            for model, date, overlaps_it in zip(backtest.models, backtest.seen, overlapping, strict=True)
         ],
     }
     if len(strategies) > 1:
