@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,9 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from algos.policy import TeamPolicy, load_policy, team_layout
 from algos.ray_internals import environment_creator
-from algos.team_env import TeamEnv, make_team_env
 from common.files import plain
 from experiments.builders.algorithms import check_algorithm
+from experiments.builders.environments import NamedEnvironment
 from experiments.recovery.checkpoints import TrialCheckpoints
 from experiments.recovery.names import BEST_FOLDER, RECORD_FILE, RESULT_FILE
 from experiments.recovery.records import append, read_line, truncate_records
@@ -243,7 +243,7 @@ def _points(trial: Path) -> Iterator[tuple[int, float]]:
             yield found["total_steps"], found[RETURN]
 
 
-class YardstickEnvironment:
+class YardstickEnvironment(NamedEnvironment):
     """What a learner is scored on, as a run's environment.
 
     Args:
@@ -251,34 +251,12 @@ class YardstickEnvironment:
         num_episodes: By which a policy is valued on the way.
     """
 
-    has_prices = False
-    fingerprint: str | None = None
-    scaler: dict[str, Any] | None = None
-    episode_len: int | None = None
     prefers_later = True
 
     def __init__(self, yardstick: Yardstick, *, num_episodes: int) -> None:
         self._yardstick, self._num_episodes = yardstick, num_episodes
         self.source = yardstick.env_name
-
-    @cached_property
-    def team(self) -> TeamEnv:
-        """One replica."""
-        made = partial(environment_creator(self.source), dict(self._yardstick.env_config))
-        return make_team_env(made, 1, device="cpu", seed=0, with_state=False)
-
-    @property
-    def agents(self) -> list[dict[str, Any]]:
-        """Their names."""
-        return [{"name": name} for name in self._yardstick.agent_ids]
-
-    def facts(self) -> dict[str, Any]:
-        """Environment and agents."""
-        return {"environment": self.source, "agents": list(self._yardstick.agent_ids)}
-
-    def lines(self) -> list[str]:
-        """The same in words."""
-        return [f"environment: {self.source}"]
+        self._make = partial(environment_creator(self.source), dict(yardstick.env_config))
 
     def set_up(self, config: AlgorithmConfig, scaler: Mapping[str, Any] | None, *, use_action_mask: bool) -> None:
         """Train on it; it values policies itself."""
@@ -287,9 +265,6 @@ class YardstickEnvironment:
     def evaluate(self, algorithm: Any) -> tuple[dict[str, Any], dict[str, float]]:
         """The mean objective over agents under the greedy policy."""
         return {}, {RETURN: self._yardstick.value(greedy(algorithm), num_episodes=self._num_episodes).team_mean}
-
-    def check_agents(self, trained: Sequence[Mapping[str, Any]], model: str) -> None:
-        """No weights are brought here."""
 
 
 def greedy(algorithm: Any) -> TeamPolicy:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from functools import cached_property, partial
 from typing import Any, Literal, Protocol
 
@@ -50,47 +51,49 @@ class Team(Protocol):
         """Choose [B, N] or [B, N, D] actions by [B, N, F] observations and [B, N, K] what is allowed."""
 
 
-class Yardstick(Protocol):
-    """A problem on which policies are valued.
+class Yardstick(ABC):
+    """A problem on which policies are valued; what nobody knows of it is None.
 
     Attributes:
         num_agents: N.
-        agent_ids: Their names.
         has_choices: Whether actions are choices, not numbers.
-        is_uniform: Whether all agents have the same spaces.
         best_is: What results are held against is called so.
-        optimum: Mean objective of the best policy over agents; None where none is known.
+        optimum: Mean objective of the best policy over agents.
         env_name: As RLlib knows the environment.
         env_config: Its settings.
     """
 
     num_agents: int
-    agent_ids: Sequence[str]
     has_choices: bool
-    is_uniform: bool
     best_is: str
-    optimum: float | None
+    optimum: float | None = None
     env_name: str
     env_config: Mapping[str, Any]
 
     @property
     def reference(self) -> float | None:
-        """A return in the same units that is published, or that of a policy written by hand; None without either."""
+        """A return in the same units that is published, or that of a policy written by hand."""
+        return None
 
+    @abstractmethod
     def head(self) -> dict[str, Any]:
         """What of a record is its own and known before anything is learned."""
 
+    @abstractmethod
     def baseline(self, num_episodes: int) -> float:
         """Mean objective of a simple policy over agents."""
 
+    @abstractmethod
     def value(self, team: Team, *, num_episodes: int, seed: int = CHOOSING) -> Value:
         """Value a policy on episodes that the seed chooses, none of which is trained on."""
 
     def distance(self, team: Team, *, num_episodes: int) -> Tensor | None:
-        """Distance from the best actions, [N, D], or None where they are not known."""
+        """Distance from the best actions, [N, D]."""
+        return None
 
     def shown(self, team: Team) -> Shown | None:
-        """Best and chosen actions side by side, or None where the best are not known."""
+        """Best and chosen actions side by side."""
+        return None
 
 
 def make_yardstick(market: str, algo: str, *, num_agents: int | None, settings: Mapping[str, Any]) -> Yardstick:
@@ -114,21 +117,17 @@ def make_yardstick(market: str, algo: str, *, num_agents: int | None, settings: 
     return KnownMarket(market, num_agents=num_agents, settings=settings)
 
 
-class KnownMarket:
+class KnownMarket(Yardstick):
     """A market or game of ``envs.optima``; arguments as of ``make_yardstick``."""
-
-    reference: float | None = None
-    is_uniform = True
 
     def __init__(self, market: str, *, num_agents: int | None, settings: Mapping[str, Any]) -> None:
         self.problem: Problem = make_problem(market, num_agents=num_agents, settings=settings)
         self.num_agents = self.problem.num_agents
-        self.agent_ids: Sequence[str] = self.problem.agent_ids
         self.has_choices = bool(self.problem.num_actions)
         self.best_is = EQUILIBRIUM if self.problem.is_nash else "optimum"
-        self.optimum: float | None = float(self.problem.optimal_value.mean())
+        self.optimum = float(self.problem.optimal_value.mean())
         self.env_name = known_markets.register()
-        self.env_config: Mapping[str, Any] = {"market": market, "num_agents": num_agents, "settings": settings}
+        self.env_config = {"market": market, "num_agents": num_agents, "settings": settings}
 
     def head(self) -> dict[str, Any]:
         """What of a record is its own."""
@@ -181,7 +180,7 @@ class KnownMarket:
         return act
 
 
-class FloorMarket:
+class FloorMarket(Yardstick):
     """Merton's problem on the trading floor itself (``envs.optima.floor_merton``); arguments as of ``make_yardstick``.
 
     Objective: the growth that may be expected of the weights that a policy holds, per cent a year; what prices then do
@@ -189,17 +188,14 @@ class FloorMarket:
     """
 
     best_is = "optimum"
-    reference: float | None = None
     has_choices = False
-    is_uniform = True
 
     def __init__(self, *, num_agents: int | None, settings: Mapping[str, Any]) -> None:
         self.problem = floor_merton(settings, num_agents=num_agents)
         self.num_agents = self.problem.config.num_assets
-        self.optimum: float | None = self.problem.optimal_value
-        self.agent_ids: Sequence[str] = build_floor(self.problem.spec).agent_ids
+        self.optimum = self.problem.optimal_value
         self.env_name = trading_floors.register()
-        self.env_config: Mapping[str, Any] = {"spec": spec_to_json(self.problem.spec)}
+        self.env_config = {"spec": spec_to_json(self.problem.spec)}
 
     def head(self) -> dict[str, Any]:
         """What of a record is its own."""
@@ -249,32 +245,25 @@ class FloorMarket:
         return torch.stack(held)
 
 
-class Benchmark:
+class Benchmark(Yardstick):
     """A benchmark of ``envs.benchmarks``, whose best policy nobody knows; arguments as of ``make_yardstick``.
 
     It is held against what others have published, and where there is nothing, against a policy written by hand.
     """
 
-    optimum: float | None = None
-
     def __init__(self, market: str, algo: str, *, num_agents: int | None, settings: Mapping[str, Any]) -> None:
-        self.env_config: Mapping[str, Any] = {"market": market, "settings": dict(settings)}
+        self.env_config = {"market": market, "settings": dict(settings)}
         first = benchmarks.BenchmarkEnv(self.env_config)
-        self.agent_ids: Sequence[str] = first.possible_agents
-        self.num_agents = len(self.agent_ids)
+        self.num_agents = len(first.possible_agents)
         if num_agents not in (None, self.num_agents):
             raise InputError(f"market {market} has {self.num_agents} agents with these settings, not {num_agents}")
-        actions = list(first.action_spaces.values())
-        spaces = list(zip(first.observation_spaces.values(), actions, strict=True))
-        self.has_choices = all(isinstance(space, gym.spaces.Discrete) for space in actions)
-        self.is_uniform = all(pair == spaces[0] for pair in spaces)
+        self.has_choices = all(isinstance(space, gym.spaces.Discrete) for space in first.action_spaces.values())
         # With other settings it is another environment than the one that was published.
         self._published = None if settings else PUBLISHED.get((market, algo))
         widths = [math.prod(space.shape or ()) for space in first.observation_spaces.values()]
         self._handwritten = None if self._published else handwritten(market, settings, widths)
         self.best_is = "published" if self._handwritten is None else "hand-written"
         self.env_name = benchmarks.register()
-        self._env: TeamEnv | None = None
 
     @cached_property
     def reference(self) -> float | None:
@@ -290,26 +279,17 @@ class Benchmark:
 
     def baseline(self, num_episodes: int) -> float:
         """Mean return of random actions."""
-        return self.value(RandomTeam(self._replicas()), num_episodes=num_episodes).team_mean
+        return self.value(RandomTeam(self._replicas), num_episodes=num_episodes).team_mean
 
     def value(self, team: Team, *, num_episodes: int, seed: int = CHOOSING) -> Value:
         """Play episodes, each from its start."""
-        return play(self._replicas(), team, num_episodes=num_episodes, seed=seed)
+        return play(self._replicas, team, num_episodes=num_episodes, seed=seed)
 
-    def distance(self, team: Team, *, num_episodes: int) -> Tensor | None:
-        """Unknown."""
-        return None
-
-    def shown(self, team: Team) -> Shown | None:
-        """Unknown."""
-        return None
-
+    @cached_property
     def _replicas(self) -> TeamEnv:
-        """Replicas for valuing, made once."""
-        if self._env is None:
-            made = partial(benchmarks.BenchmarkEnv, self.env_config)
-            self._env = make_team_env(made, _REPLICAS, device="cpu", seed=0, with_state=False)
-        return self._env
+        """Replicas for valuing."""
+        made = partial(benchmarks.BenchmarkEnv, self.env_config)
+        return make_team_env(made, _REPLICAS, device="cpu", seed=0, with_state=False)
 
 
 def play(env: TeamEnv, team: Team, *, num_episodes: int, seed: int) -> Value:

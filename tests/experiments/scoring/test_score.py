@@ -30,7 +30,7 @@ from experiments.scoring import seeds as keeping
 from experiments.scoring.recipes import SCORED
 from experiments.scoring.results import Learned, scored
 from experiments.scoring.seeds import code_digest, keep, kept
-from experiments.scoring.training import is_done
+from experiments.scoring.training import finished_record
 from experiments.settings.arguments import named_values
 from experiments.settings.run_config import MOST_SEED, RunConfig
 
@@ -205,13 +205,13 @@ def test_interrupted_score_carries_on_with_the_seeds_that_are_not_done(tmp_path,
     with pytest.raises(KeyboardInterrupt):
         asked(tmp_path, *words)
     assert figures(tmp_path) == figures(tmp_path / "unbroken")[:1]
-    assert not is_done(settings.parse_score(list(map(str, words))), tmp_path / "out")
+    assert not finished_record(settings.parse_score(list(map(str, words))), tmp_path / "out")
     capsys.readouterr()
     assert asked(tmp_path, *words, "--jobs", 2) == 0
     assert started == [0, 1], "the others have learned in processes of their own"
     assert figures(tmp_path) == figures(tmp_path / "unbroken")
     assert (tmp_path / "out" / "score.png").read_bytes() == (tmp_path / "unbroken" / "out" / "score.png").read_bytes()
-    assert is_done(settings.parse_score(list(map(str, words))), tmp_path / "out")
+    assert finished_record(settings.parse_score(list(map(str, words))), tmp_path / "out")
     printed = capsys.readouterr().out
     assert "done before: seed 0 (in" in printed
     assert {line.split()[1] for line in printed.splitlines() if line.startswith("seed ")} == {"1", "2"}
@@ -336,7 +336,7 @@ def test_where_the_simple_policy_is_as_good_as_the_best_there_is_no_score():
     best = float(make_problem("merton").optimal_value)
     one = Learned(0, [1], [0.0], [3.0], 0.0, [[1.0]], ([[0.0]], [[0.0]]), 1.0)
     found = scored([one], baseline=best, optimum=best)
-    assert (found.score, found.scores, found.learned.mean) == (None, [], 3.0)
+    assert (found["score"], found["seeds"][0]["score"], found["learned"]["mean"]) == (None, None, 3.0)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from experiments.scoring import settings
 from experiments.scoring.published import PUBLISHED
 from experiments.scoring.recipes import SCORED, recipe
 from experiments.scoring.standing import BENCHMARKS, STANDING, judge
-from experiments.scoring.training import is_done
+from experiments.scoring.training import finished_record
 from experiments.scoring.yardsticks import RandomTeam, make_yardstick, play
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -222,8 +222,8 @@ def test_foraging_is_to_eat_nearly_all_of_the_food():
 def test_record_is_known_again_until_something_differs(tmp_path):
     words = ["--market", "lbf:5x5-2p-1f-coop", "--algo", "mappo", "--seeds", "1", *SHORT, *QUICK["mappo"]]
     assert asked(tmp_path, *words) == 0
-    assert is_done(settings.parse_score(words), tmp_path / "out")
-    assert not is_done(settings.parse_score([*words, "--settings", "sight=2"]), tmp_path / "out")
+    assert finished_record(settings.parse_score(words), tmp_path / "out")
+    assert not finished_record(settings.parse_score([*words, "--settings", "sight=2"]), tmp_path / "out")
 
 
 def test_every_learner_has_a_recipe_of_existing_settings():
