@@ -186,8 +186,8 @@ def _draw_costs(axis: Axes, strategies: Sequence[BacktestResult]) -> None:
         axis.set_ylim(bottom=0)
     else:
         sums = [total.sum(axis=1) for total in totals]
-        for one, total, colour in zip(strategies, sums, cycle(STRATEGY_COLOURS), strict=False):
-            handles += axis.plot(one.dates[1:], total, color=colour, linewidth=1.6)
+        for one, paid, colour in zip(strategies, sums, cycle(STRATEGY_COLOURS), strict=False):
+            handles += axis.plot(one.dates[1:], paid, color=colour, linewidth=1.6)
         labels = [f"{title_case(one.name)} {money(s.iloc[-1])}" for one, s in zip(strategies, sums, strict=True)]
     _finish(axis, "Cumulative costs", handles, labels, _in_dollars)
 
