@@ -26,6 +26,16 @@ class Measured:
     cpu_s: float
 
 
+def rates(name: str, count: float, taken: Measured) -> dict[str, float]:
+    """How many of something a second, by the clock and by the processor, as columns of a row."""
+    return {f"{name}_per_s": count / taken.wall_s, f"{name}_per_cpu_s": count / taken.cpu_s}
+
+
+def ratios(of: Measured, to: Measured) -> dict[str, float]:
+    """How many times as long one took as the other, by the clock and by the processor, as columns of a row."""
+    return {"ratio": of.wall_s / to.wall_s, "ratio_of_cpu": of.cpu_s / to.cpu_s}
+
+
 def measure(calls: Mapping[str, Callable[[], Any]], *, rounds: int = 5, warm_ups: int = 1) -> dict[str, Measured]:
     """Time several calls in turn, A B A B, so that a machine whose speed drifts treats all alike.
 
