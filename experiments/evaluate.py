@@ -74,8 +74,8 @@ def run(argv: Sequence[str]) -> int:
     walk = parse_flags(WalkConfig, scan_flags(WalkConfig, ours), base={})
     config, folder = _check(walk, asked)
     with experiments.interrupts.leaving_at_once():  # only now: torch and RLlib take seconds to import
+        from envs.folds import walk_forward
         from envs.market import build_market
-        from experiments.evaluation.folds import walk_forward
         from experiments.evaluation.report import Walk, print_evaluation, write_evaluation
         from experiments.evaluation.results import STRATEGY, evaluated, stitched
         from experiments.evaluation.runs import equity_table, jobs, run_jobs, trial_sharpes

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from common.files import write_json, write_text
 from common.provenance import collect_provenance
 from envs.bar_data import Bars
-from experiments.evaluation.folds import Fold
+from envs.folds import Fold
 from experiments.evaluation.results import FIGURES, Course
 from experiments.reporting.plots import BASELINE_COLOURS, STRATEGY_COLOURS, STYLE, save_figure
 from experiments.reporting.tables import format_metric, markdown_table, rows_table, show, title_case

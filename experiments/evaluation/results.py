@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from common.intervals import interval
 from envs.metrics import (
     annual_return,
     annual_volatility,
@@ -23,7 +24,6 @@ from envs.metrics import (
     simple_returns,
     total_return,
 )
-from experiments.reporting.intervals import interval
 
 Array = NDArray[np.float64]
 STRATEGY = "strategy"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
@@ -17,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from matplotlib.transforms import Bbox
 
-from common.files import WriteError
+from common.files import whole_file
 from envs.metrics import drawdowns, total_return
 from experiments.reporting.tables import METRIC_COLUMNS, format_metric, money, title_case
 
@@ -246,11 +245,6 @@ def save_figure(figure: Figure, path: Path) -> Path:
     Raises:
         WriteError: if it cannot be written.
     """
-    temporary = path.with_name(f".{path.stem}.tmp.png")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(temporary, dpi=110)  # a Figure made without pyplot draws with Agg: no display, no global state
-        os.replace(temporary, path)
-    except OSError as error:
-        raise WriteError(error.errno, f"cannot write {path}: {error.strerror or error}") from error
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, dpi=110)  # a Figure without pyplot draws with Agg: no global state
     return path

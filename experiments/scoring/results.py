@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from common.intervals import interval
 from envs.optima.evaluation import score
-from experiments.reporting.intervals import interval
 
 Shown = tuple[list[list[float]], list[list[float]]]
 """Optimal and chosen actions of the first agent, rows of each."""

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from common.intervals import Interval, interval
+from envs.benchmarks.published import PUBLISHED
 from envs.optima.evaluation import score
-from experiments.reporting.intervals import Interval, interval
-from experiments.scoring.published import PUBLISHED
 
 SEEDS = 5
 """Seeds of every row."""

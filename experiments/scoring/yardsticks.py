@@ -18,6 +18,7 @@ from common.errors import InputError
 from envs import rllib as trading_floors
 from envs.benchmarks import rllib as benchmarks
 from envs.benchmarks.handwritten import handwritten
+from envs.benchmarks.published import PUBLISHED
 from envs.floor import build_floor
 from envs.market import spec_to_json
 from envs.optima import rllib as known_markets
@@ -27,7 +28,6 @@ from envs.optima.evaluation import Value, action_distance, best_action_size, val
 from envs.optima.floor_merton import MARKET as FLOOR_MERTON
 from envs.optima.floor_merton import floor_merton
 from envs.optima.problem import Policy, Problem
-from experiments.scoring.published import PUBLISHED
 from experiments.scoring.results import Shown
 
 EQUILIBRIUM = "equilibrium"

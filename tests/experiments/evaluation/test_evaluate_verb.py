@@ -13,10 +13,10 @@ import pandas as pd
 import pytest
 
 from common.files import read_json
+from envs.folds import Fold
 from experiments import evaluate
 from experiments.command_line import exit_code
 from experiments.evaluation import runs
-from experiments.evaluation.folds import Fold
 from experiments.evaluation.runs import Job, jobs, run_jobs
 from experiments.recovery.signals import AGAIN_S
 from experiments.runs.record import read_run_record

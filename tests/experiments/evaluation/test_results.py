@@ -3,9 +3,9 @@ import pandas as pd
 import pytest
 from scipy.stats import norm
 
+from common.intervals import interval
 from envs.metrics import expected_max_sharpe, sharpe_ratio, sharpe_standard_error
 from experiments.evaluation.results import Course, evaluated, stitched
-from experiments.reporting.intervals import interval
 
 YEAR = 252
 

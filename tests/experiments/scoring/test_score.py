@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import ray
 import torch
-from scipy import stats
 
 from common.errors import InputError
 from envs.optima.catalog import CATALOG, make_problem
@@ -24,7 +23,6 @@ from envs.optima.kyle import KyleConfig
 from experiments import score
 from experiments.builders.algorithms import algorithm_config
 from experiments.command_line import exit_code
-from experiments.reporting.intervals import interval
 from experiments.scoring import learning, settings, yardsticks
 from experiments.scoring import seeds as keeping
 from experiments.scoring.recipes import SCORED
@@ -377,14 +375,6 @@ def test_help_names_every_market_and_algorithm(capsys):
     assert score.run(["--help"]) == 0
     printed = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert all(name in printed for name in (*CATALOG, *SCORED))
-
-
-def test_interval_is_students():
-    values = [0.1, 0.5, 0.2, 0.9, 0.4]
-    found = interval(values)
-    wanted = stats.t.interval(0.95, 4, loc=np.mean(values), scale=stats.sem(values))
-    assert (found.mean, found.low, found.high) == pytest.approx((np.mean(values), *wanted))
-    assert math.isnan(interval([1.0]).low)
 
 
 def test_settings_words():

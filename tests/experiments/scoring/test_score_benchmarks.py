@@ -11,11 +11,11 @@ from test_score import QUICK, SHORT, asked
 
 from algos.team_env import MultiAgentTeamEnv
 from common.counted import counted_seed
+from envs.benchmarks.published import PUBLISHED
 from envs.benchmarks.rllib import BenchmarkEnv
 from experiments import score
 from experiments.command_line import exit_code
 from experiments.scoring import settings
-from experiments.scoring.published import PUBLISHED
 from experiments.scoring.recipes import SCORED, recipe
 from experiments.scoring.standing import BENCHMARKS, STANDING, judge
 from experiments.scoring.training import finished_record

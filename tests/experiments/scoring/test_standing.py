@@ -9,12 +9,12 @@ import pytest
 from algos.registry import algorithm
 from common.errors import InputError
 from common.files import write_json
+from common.intervals import interval
 from envs.optima.catalog import make_problem
 from envs.optima.evaluation import best_action_size
 from envs.optima.floor_merton import FloorMertonConfig
 from envs.optima.merton import MertonConfig
 from experiments import score
-from experiments.reporting.intervals import interval
 from experiments.scoring import learning, settings, table, training
 from experiments.scoring.page import FROM, PAGE, TO, no_cells, publish, scores_page, settings_digest
 from experiments.scoring.standing import GAMES, KNOWN, SEEDS, STANDING, Goal, Row, judge
