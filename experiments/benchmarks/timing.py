@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from experiments.threads import one_thread
+from common.threads import one_thread
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,10 @@ from typing import Any
 import ray
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
-from algos.policy import TeamPolicy, load_policy, team_layout
+from algos.policy import TeamPolicy, load_policy, policy_of
 from algos.ray_internals import environment_creator
 from common.files import plain
+from common.threads import one_thread
 from experiments.builders.algorithms import check_algorithm
 from experiments.builders.environments import NamedEnvironment
 from experiments.recovery.checkpoints import TrialCheckpoints
@@ -33,7 +34,6 @@ from experiments.scoring.settings import NUM_POINTS
 from experiments.scoring.yardsticks import Yardstick
 from experiments.settings.metric_names import RETURN
 from experiments.settings.run_config import RunConfig, SearchConfig, config_to_json
-from experiments.threads import one_thread
 from experiments.tuning.ray_internals import StorageContext
 from experiments.tuning.trainables import trainable_class
 
@@ -177,7 +177,7 @@ def learn(
         if takes_best:
             team: TeamPolicy = load_policy(trial / BEST_FOLDER)
         else:
-            team = greedy(trainable)
+            team = policy_of(trainable)
         value = yardstick.value(team, num_episodes=num_episodes, seed=_VALUED_FROM + run.seed)
         distance = yardstick.distance(team, num_episodes=_DISTANCE_EPISODES)
         shown = yardstick.shown(team)
@@ -264,10 +264,4 @@ class YardstickEnvironment(NamedEnvironment):
 
     def evaluate(self, algorithm: Any) -> tuple[dict[str, Any], dict[str, float]]:
         """The mean objective over agents under the greedy policy."""
-        return {}, {RETURN: self._yardstick.value(greedy(algorithm), num_episodes=self._num_episodes).team_mean}
-
-
-def greedy(algorithm: Any) -> TeamPolicy:
-    """The greedy policy of an algorithm."""
-    modules = {module_id: algorithm.env_runner.module[module_id] for module_id in algorithm.env_runner.module.keys()}  # noqa: SIM118
-    return TeamPolicy(modules, team_layout(algorithm))
+        return {}, {RETURN: self._yardstick.value(policy_of(algorithm), num_episodes=self._num_episodes).team_mean}

@@ -19,7 +19,7 @@ from experiments.scoring import settings
 from experiments.scoring.recipes import SCORED, recipe
 from experiments.scoring.standing import BENCHMARKS, STANDING, judge
 from experiments.scoring.training import finished_record
-from experiments.scoring.yardsticks import RandomTeam, make_yardstick, play
+from experiments.scoring.yardsticks import make_yardstick, play
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -140,23 +140,6 @@ def test_values_of_different_seeds_are_of_different_episodes():
     first, again, other = (yardstick.value(Repeating(0, 0), num_episodes=40, seed=s).returns for s in (1, 1, 2))
     assert torch.equal(first, again)
     assert not set(first[:, 0].tolist()) & set(other[:, 0].tolist())
-
-
-def test_random_actions_are_allowed_ones_and_all_of_them():
-    for market in ({"market": "mpe:simple_speaker_listener"}, {"market": "mpe:simple_spread"}):
-        env = MultiAgentTeamEnv([BenchmarkEnv(market) for _ in range(50)])
-        step = env.reset(0)
-        team = RandomTeam(env)
-        team.reset()
-        drawn = torch.cat([team.act(step.obs, step.action_mask) for _ in range(4)])
-        for n, agent in enumerate(env.agent_ids):
-            assert set(drawn[:, n].tolist()) == set(range(env.action_spaces[agent].n))
-    box = {"market": "mpe:simple_spread", "settings": {"continuous_actions": True}}
-    env = MultiAgentTeamEnv([BenchmarkEnv(box) for _ in range(50)])
-    assert isinstance(env.action_spaces["agent_0"], gym.spaces.Box)
-    drawn = RandomTeam(env).act(env.reset(0).obs)
-    assert drawn.shape == (50, 3, 5)
-    assert 0 <= drawn.min() < 0.05 < 0.95 < drawn.max() <= 1
 
 
 def test_published_spread_is_in_the_units_of_the_package():
