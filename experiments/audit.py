@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -19,10 +19,6 @@ from experiments.settings.command import ALIASES, read_config_file, read_preset
 from experiments.settings.help import asks_for_help, print_help
 from experiments.settings.layers import merge
 from experiments.settings.run_config import MOST_SEED, RunConfig, floor_spec
-
-if TYPE_CHECKING:
-    from envs.audit import AuditResult
-    from envs.market import Market
 
 TITLES = {"lookahead": "Nothing looks ahead", "books": "The books balance"}
 
@@ -62,16 +58,6 @@ def parse_audit(argv: Sequence[str]) -> AuditConfig:
     return parse_flags(AuditConfig, flags, base=base)
 
 
-def audit(market: Market, config: AuditConfig) -> list[AuditResult]:
-    """Run every audit on a market."""
-    from envs.audit import audit_books, audit_lookahead
-
-    return [
-        audit_lookahead(market, num_bars_checked=config.num_bars_checked, seed=config.seed),
-        audit_books(market, num_settings=config.num_settings, seed=config.seed),
-    ]
-
-
 def run(argv: Sequence[str]) -> int:
     """Audit what the command line names, and print a table of the checks; 1 if any failed.
 
@@ -84,6 +70,7 @@ def run(argv: Sequence[str]) -> int:
     config = parse_audit(argv)
     check_json_flag(config.json)
     with experiments.interrupts.leaving_at_once():  # only now: torch takes seconds to import
+        from envs.audit import audit_books, audit_lookahead
         from envs.floor import build_floor
         from envs.market import build_market
         from experiments.backtesting.words import fill_in_words
@@ -97,7 +84,10 @@ def run(argv: Sequence[str]) -> int:
     }
     facts |= {f"note {i + 1}": note for i, note in enumerate(bars.notes)}
     show(pairs_table(facts, title="What is audited"))
-    results = audit(market, config)
+    results = [
+        audit_lookahead(market, num_bars_checked=config.num_bars_checked, seed=config.seed),
+        audit_books(market, num_settings=config.num_settings, seed=config.seed),
+    ]
     for result in results:
         rows = [(row.check, row.passed and row.tried > 0, row.says()) for row in result.rows]
         show(checks_table(rows, title=TITLES.get(result.name, result.name)))

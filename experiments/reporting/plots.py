@@ -108,13 +108,16 @@ class _DatesWithYear(ConciseDateFormatter):
 
 def _draw_equity(axis: Axes, strategies: Sequence[BacktestResult], baselines: Sequence[BacktestResult]) -> None:
     drawn: list[tuple[BacktestResult, Any]] = []
-    thin, thick = {"linewidth": 1.1}, {"linewidth": 2.2, "zorder": 5}
-    for results, colours, look in ((baselines, BASELINE_COLOURS, thin), (strategies, STRATEGY_COLOURS, thick)):
+    for results, colours, width, order in (
+        (baselines, BASELINE_COLOURS, 1.1, 2),
+        (strategies, STRATEGY_COLOURS, 2.2, 5),
+    ):
         for result, colour in zip(results, cycle(colours), strict=False):
             style = _line_style(result, [other for other, _ in drawn])
             label = f"{title_case(result.name)} {total_return(result.equity):+.1%}"
-            line = axis.plot(result.dates, result.equity, color=colour, linestyle=style, label=label, **look)  # type: ignore[arg-type]
-            drawn.append((result, line[0]))
+            (line,) = axis.plot(result.dates, result.equity, color=colour, linestyle=style, label=label)
+            line.set(linewidth=width, zorder=order)
+            drawn.append((result, line))
     axis.axhline(strategies[0].equity[0], color="black", linewidth=0.6, alpha=0.5)
     lines = [line for _, line in sorted(drawn, key=lambda one: -one[0].equity[-1])]
     _finish(axis, "Equity", lines, [line.get_label() for line in lines], _in_dollars, legend="total return")
@@ -131,15 +134,17 @@ def _line_style(result: BacktestResult, drawn: Sequence[BacktestResult]) -> Any:
 
 def _draw_drawdown(axis: Axes, strategies: Sequence[BacktestResult], baselines: Sequence[BacktestResult]) -> None:
     handles, labels = [], []
-    thin, thick = {"linewidth": 1.0}, {"linewidth": 1.4, "zorder": 5}
-    for results, colours, look in ((strategies, STRATEGY_COLOURS, thick), (baselines, BASELINE_COLOURS, thin)):
+    for results, colours, width, order in (
+        (strategies, STRATEGY_COLOURS, 1.4, 5),
+        (baselines, BASELINE_COLOURS, 1.0, 2),
+    ):
         for result, colour in zip(results, cycle(colours), strict=False):
             if results is baselines and result.name not in ("buy_and_hold", "equal_weight"):
                 continue
             depth = drawdowns(result.equity)
             if results is strategies and len(strategies) == 1:
                 axis.fill_between(result.dates, depth, 0, color=colour, alpha=0.25, linewidth=0)
-            handles += axis.plot(result.dates, depth, color=colour, **look)  # type: ignore[arg-type]
+            handles += axis.plot(result.dates, depth, color=colour, linewidth=width, zorder=order)
             labels.append(f"{title_case(result.name)} {depth.min():.1%}")
     axis.set_ylim(top=0)
     _finish(axis, "Drawdown", handles, labels, PercentFormatter(1.0, decimals=None), legend="deepest")

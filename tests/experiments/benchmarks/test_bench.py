@@ -59,10 +59,12 @@ def test_subject_is_the_first_word_or_a_flag_and_json_holds_what_is_printed(monk
     assert read_json(tmp_path / "bench.json") == expected
 
 
-def test_neighbouring_rows_with_the_same_columns_share_a_table():
-    a, b, c, d = {"x": 1, "y": 2}, {"x": 3, "y": 4}, {"y": 5}, {"x": 6, "y": 7}
-    assert bench._alike([a, b, c, d]) == [[a, b], [c], [d]]
-    assert bench._alike([]) == []
+def test_neighbouring_rows_with_the_same_columns_share_a_table(monkeypatch, capsys):
+    a, b, c, d = {"x": 11, "y": 12}, {"x": 13, "y": 14}, {"y": 15}, {"x": 16, "y": 17}
+    monkeypatch.setattr(bench, "_measure", lambda config: [a, b, c, d])
+    assert bench.run([]) == 0
+    _, *lines = (line.split() for line in capsys.readouterr().out.splitlines() if line.strip(" ─"))
+    assert lines == [["x", "y"], ["11", "12"], ["13", "14"], ["y"], ["15"], ["x", "y"], ["16", "17"]]
 
 
 def test_calls_are_timed_in_turn_and_warm_ups_do_not_count(monkeypatch):
