@@ -12,15 +12,14 @@ import pandas as pd
 
 from common.errors import InputError
 from common.files import read_json, write_json, write_parquet
+from envs.backtest import BacktestResult, Policy, policy_trader, run_backtest
 from envs.bars import Split
+from envs.baselines import run_baselines
 from envs.features import Scaler
 from envs.market import Market, build_market
 from envs.settings import FloorSpec
-from experiments.backtesting.baselines import run_baselines
-from experiments.backtesting.engine import Policy, policy_trader, run_backtest
 from experiments.backtesting.networks import check_networks
 from experiments.backtesting.overlap import last_date_seen, overlap_notes, overlaps
-from experiments.backtesting.result import BacktestResult
 from experiments.backtesting.results_folders import RESULTS_FILE
 from experiments.backtesting.words import books_in_words, capital_in_words, costs_in_words, period_in_words
 from experiments.builders.agents import check_agents, describe_agents

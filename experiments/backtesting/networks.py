@@ -8,9 +8,9 @@ from typing import Any
 
 from algos.policy import layout_differences
 from common.errors import InputError
+from envs.backtest import Policy
 from envs.floor import build_floor
 from envs.market import Market
-from experiments.backtesting.engine import Policy
 from experiments.runs.models import Model
 
 

@@ -21,7 +21,7 @@ from envs.metrics import drawdowns, total_return
 from experiments.reporting.tables import METRIC_COLUMNS, format_metric, money, title_case
 
 if TYPE_CHECKING:
-    from experiments.backtesting.result import BacktestResult
+    from envs.backtest import BacktestResult
 
 STYLE: dict[Any, Any] = {
     "axes.grid": True,

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from sample_runs import SMALL, ScriptedPolicy
 
+from envs.backtest import policy_trader, run_backtest
 from envs.floor import build_floor
 from envs.market import build_market
-from experiments.backtesting.engine import policy_trader, run_backtest
 from experiments.builders.environments import environment_of
 from experiments.settings.metric_names import VALIDATION_METRICS
 from experiments.settings.run_config import config_from_json, floor_spec

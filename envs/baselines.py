@@ -15,11 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from envs.backtest import BacktestResult, Decide, Trader, run_backtest
 from envs.floor import FloorStep, TradingFloor
 from envs.mandates import Mandate
 from envs.market import Market
-from experiments.backtesting.engine import Decide, Trader, run_backtest
-from experiments.backtesting.result import BacktestResult
 
 Weights = NDArray[np.float64]
 Rule = Callable[[Weights], Weights]
