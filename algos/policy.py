@@ -116,6 +116,12 @@ def load_policy(checkpoint: str | Path) -> TeamPolicy:
     return TeamPolicy(modules, layout)
 
 
+def policy_of(algorithm: Any) -> TeamPolicy:
+    """The greedy policy of an algorithm as it is now, with the networks that sample."""
+    module = algorithm.env_runner.module
+    return TeamPolicy({name: module[name] for name in module.keys()}, team_layout(algorithm))  # noqa: SIM118
+
+
 def read_layout(checkpoint: str | Path) -> dict[str, Any]:
     """Read who the agents of a checkpoint are.
 

@@ -36,6 +36,30 @@ RUN_IN_BARS = 32
 """Bars that are traded before a bar whose future is perturbed: enough to fill books, too few to be ruined."""
 
 
+EQUAL = ("numbers compared", "equal to the last bit", "largest difference {worst:.1e}")
+"""Looked at; found where it held; found where it did not: for checks that two numbers are equal."""
+WORDS = {
+    "orders fill at prices not seen when deciding": (
+        "fill prices",
+        "every one moved with the future",
+        "some of them known when deciding",
+    ),
+    "the perturbation is visible one bar later": (
+        "perturbed bars",
+        "every one seen a bar later",
+        "some of them not seen a bar later",
+    ),
+    "impact never favours the side that causes it": (
+        "prices after impact",
+        "none better than before it (beyond rounding)",
+        "some better by up to {worst:.1e} of the price",
+    ),
+    "cash is never negative without leverage": ("cash balances", "none below zero", "as low as $-{worst:,.2f}"),
+    "nothing is short where shorts are not allowed": ("holdings", "none below zero", "as low as -{worst:g} shares"),
+}
+"""The same for the other checks."""
+
+
 @dataclass
 class AuditRow:
     """One property and how it fared.
@@ -65,6 +89,16 @@ class AuditRow:
             self.first_failure = self.first_failure or where()
             self.passed = False
         self.worst = max(self.worst, worst) if np.isfinite(worst) else float("inf")
+
+    def says(self) -> str:
+        """What was looked at, and what was found, in words that are true of the check."""
+        if not self.tried:
+            return "never tried"
+        looked, held, failed = WORDS.get(self.check, EQUAL)
+        if self.check not in WORDS and self.worst > 0:
+            held = failed
+        found = f"{self.tried:,} {looked}, {(held if self.passed else failed).format(worst=self.worst)}"
+        return f"{found}; first at {self.first_failure}" if self.first_failure else found
 
 
 @dataclass

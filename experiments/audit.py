@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -20,32 +20,6 @@ from experiments.settings.help import asks_for_help, print_help
 from experiments.settings.layers import merge
 from experiments.settings.run_config import MOST_SEED, RunConfig, floor_spec
 
-if TYPE_CHECKING:
-    from envs.audit import AuditResult, AuditRow
-    from envs.market import Market
-
-EQUAL = ("numbers compared", "equal to the last bit", "largest difference {worst:.1e}")
-"""Looked at; found where it held; found where it did not: for checks that two numbers are equal."""
-WORDS = {
-    "orders fill at prices not seen when deciding": (
-        "fill prices",
-        "every one moved with the future",
-        "some of them known when deciding",
-    ),
-    "the perturbation is visible one bar later": (
-        "perturbed bars",
-        "every one seen a bar later",
-        "some of them not seen a bar later",
-    ),
-    "impact never favours the side that causes it": (
-        "prices after impact",
-        "none better than before it (beyond rounding)",
-        "some better by up to {worst:.1e} of the price",
-    ),
-    "cash is never negative without leverage": ("cash balances", "none below zero", "as low as $-{worst:,.2f}"),
-    "nothing is short where shorts are not allowed": ("holdings", "none below zero", "as low as -{worst:g} shares"),
-}
-"""The same for the other checks."""
 TITLES = {"lookahead": "Nothing looks ahead", "books": "The books balance"}
 
 
@@ -84,16 +58,6 @@ def parse_audit(argv: Sequence[str]) -> AuditConfig:
     return parse_flags(AuditConfig, flags, base=base)
 
 
-def audit(market: Market, config: AuditConfig) -> list[AuditResult]:
-    """Run every audit on a market."""
-    from envs.audit import audit_books, audit_lookahead
-
-    return [
-        audit_lookahead(market, num_bars_checked=config.num_bars_checked, seed=config.seed),
-        audit_books(market, num_settings=config.num_settings, seed=config.seed),
-    ]
-
-
 def run(argv: Sequence[str]) -> int:
     """Audit what the command line names, and print a table of the checks; 1 if any failed.
 
@@ -106,6 +70,7 @@ def run(argv: Sequence[str]) -> int:
     config = parse_audit(argv)
     check_json_flag(config.json)
     with experiments.interrupts.leaving_at_once():  # only now: torch takes seconds to import
+        from envs.audit import audit_books, audit_lookahead
         from envs.floor import build_floor
         from envs.market import build_market
         from experiments.backtesting.words import fill_in_words
@@ -119,9 +84,12 @@ def run(argv: Sequence[str]) -> int:
     }
     facts |= {f"note {i + 1}": note for i, note in enumerate(bars.notes)}
     show(pairs_table(facts, title="What is audited"))
-    results = audit(market, config)
+    results = [
+        audit_lookahead(market, num_bars_checked=config.num_bars_checked, seed=config.seed),
+        audit_books(market, num_settings=config.num_settings, seed=config.seed),
+    ]
     for result in results:
-        rows = [(row.check, row.passed and row.tried > 0, _detail(row)) for row in result.rows]
+        rows = [(row.check, row.passed and row.tried > 0, row.says()) for row in result.rows]
         show(checks_table(rows, title=TITLES.get(result.name, result.name)))
     passed = all(result.passed for result in results)
     show("every check passed" if passed else "an audit FAILED: results on this floor mean nothing until it is mended")
@@ -136,17 +104,6 @@ def run(argv: Sequence[str]) -> int:
         },
     )
     return DONE if passed else FAILED
-
-
-def _detail(row: AuditRow) -> str:
-    """What was looked at, and what was found, in words that are true of the check."""
-    if not row.tried:
-        return "never tried"
-    looked, held, failed = WORDS.get(row.check, EQUAL)
-    if row.check not in WORDS and row.worst > 0:
-        held = failed
-    found = f"{row.tried:,} {looked}, {(held if row.passed else failed).format(worst=row.worst)}"
-    return f"{found}; first at {row.first_failure}" if row.first_failure else found
 
 
 if __name__ == "__main__":

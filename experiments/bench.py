@@ -6,6 +6,7 @@ import logging
 import os
 import warnings
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any, Literal
 
 from pydantic import Field
@@ -56,8 +57,8 @@ def run(argv: Sequence[str]) -> int:
     _require(config.device)
     print(f"measuring {config.subject} on {config.device}, medians of {config.rounds} rounds, one core", flush=True)
     rows = _measure(config)
-    for group in _alike(rows):
-        show(rows_table(group, title=""))
+    for _, group in groupby(rows, key=list):  # neighbours with the same columns share a table
+        show(rows_table(list(group), title=""))
     write_json_flag(config.json, {"subject": config.subject, "device": config.device, "rows": rows})
     return DONE
 
@@ -96,17 +97,6 @@ def _require(device: str) -> None:
 
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: torch sees no GPU on this machine; leave the flag out")
-
-
-def _alike(rows: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """Neighbouring rows with the same columns, as one table each."""
-    groups: list[list[dict[str, Any]]] = []
-    for row in rows:
-        if groups and list(groups[-1][0]) == list(row):
-            groups[-1].append(row)
-        else:
-            groups.append([row])
-    return groups
 
 
 if __name__ == "__main__":

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -25,13 +24,13 @@ from experiments.settings.fields import settings_of
 from experiments.settings.help import asks_for_help
 from experiments.settings.run_config import MOST_SEED, RunConfig, floor_spec
 
-if TYPE_CHECKING:
-    from experiments.evaluation.runs import Job
-
 SET_HERE = (
     "resume", "load_model", "branch_from", "skip_training", "data.validation_start", "data.test_start", "data.end"
 )  # fmt: skip
 """Settings of a run that a walk-forward sets itself, or that make no sense for many runs."""
+
+OF_EACH_RUN = ("--name", "--storage", "--seed", "--json")
+"""Flags that differ from run to run, or are of the walk."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -50,11 +49,10 @@ class WalkConfig:
     """Runs at once."""
 
 
-def split_words(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Tell the words of the walk from those of its runs."""
+def split_words(argv: Sequence[str], names: Collection[str]) -> tuple[list[str], list[str]]:
+    """Tell the words of some flags from all others."""
     own: list[str] = []
     rest: list[str] = []
-    names = {setting.flag for setting in settings_of(WalkConfig).values()}
     current = rest
     for word in argv:
         if word.startswith("--"):
@@ -72,13 +70,13 @@ def run(argv: Sequence[str]) -> int:
     if asks_for_help(argv):
         print_run_help(argv, prog="experiments/evaluate.py", description=__doc__ or "", own=WalkConfig)
         return DONE
-    own, asked = split_words(argv)
-    walk = parse_flags(WalkConfig, scan_flags(WalkConfig, own), base={})
+    ours, asked = split_words(argv, [setting.flag for setting in settings_of(WalkConfig).values()])
+    walk = parse_flags(WalkConfig, scan_flags(WalkConfig, ours), base={})
     config, folder = _check(walk, asked)
     with experiments.interrupts.leaving_at_once():  # only now: torch and RLlib take seconds to import
+        from envs.folds import walk_forward
         from envs.market import build_market
-        from experiments.evaluation.folds import walk_forward
-        from experiments.evaluation.report import print_evaluation, write_evaluation
+        from experiments.evaluation.report import Walk, print_evaluation, write_evaluation
         from experiments.evaluation.results import STRATEGY, evaluated, stitched
         from experiments.evaluation.runs import equity_table, jobs, run_jobs, trial_sharpes
     market = build_market(floor_spec(config))
@@ -91,7 +89,7 @@ def run(argv: Sequence[str]) -> int:
         embargo_bars=market.splits.embargo_bars,
     )
     todo = jobs(folder, folds, range(config.seed, config.seed + walk.seeds))
-    words = _words_of_runs(asked)
+    _, words = split_words(asked, OF_EACH_RUN)
     try:
         for i, (job, seconds) in enumerate(run_jobs(todo, words, at_once=walk.jobs)):
             tested = f"{job.fold.test_start[:10]} to {(job.fold.end or str(market.bars.dates[-1]))[:10]}"
@@ -100,16 +98,20 @@ def run(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print(f"interrupted; the same command carries on: {folder}")
         return INTERRUPTED
-    by_seed = {seed: [j for j in todo if j.seed == seed] for seed in dict.fromkeys(j.seed for j in todo)}
+    of_seed = {seed: [job for job in todo if job.seed == seed] for seed in dict.fromkeys(job.seed for job in todo)}
+    courses = {seed: stitched([equity_table(job) for job in own]) for seed, own in of_seed.items()}
+    seeds = {seed: found.pop(STRATEGY) for seed, found in courses.items()}
+    baselines = courses[config.seed]
     found = evaluated(
-        {seed: stitched([equity_table(j) for j in of_seed], STRATEGY) for seed, of_seed in by_seed.items()},
-        {name: stitched([equity_table(j) for j in by_seed[config.seed]], name) for name in _baselines(todo[0])},
+        seeds,
+        baselines,
         periods_per_year=market.bars.periods_per_year,
-        trial_sharpes={seed: [s for j in of_seed for s in trial_sharpes(j)] for seed, of_seed in by_seed.items()},
+        trial_sharpes={seed: [s for job in own for s in trial_sharpes(job)] for seed, own in of_seed.items()},
     )
-    command = shlex.join(["python", "experiments/evaluate.py", *argv])
-    record = write_evaluation(found, folder, config=config, folds=folds, bars=market.bars, command=command)
-    print_evaluation(found, folder, config=config, folds=folds, bars=market.bars)
+    shown = baselines | {str(seed): course for seed, course in seeds.items()}
+    done = Walk(config, folds, market.bars, found, shown)
+    record = write_evaluation(done, folder, command=shlex.join(["python", "experiments/evaluate.py", *argv]))
+    print_evaluation(done, folder)
     write_json_flag(config.json, record)
     return DONE
 
@@ -134,24 +136,6 @@ def _check(walk: WalkConfig, asked: Sequence[str]) -> tuple[RunConfig, Path]:
         raise InputError(f"{folder} is a run: choose another --name for the walk-forward")
     check_folder_writable(folder, setting="the folder of the walk-forward")
     return config, folder
-
-
-def _words_of_runs(asked: Sequence[str]) -> list[str]:
-    """What every run is asked for: all but what differs from run to run."""
-    kept, keeps = [], True
-    for word in asked:
-        if word.startswith("--"):
-            keeps = word.partition("=")[0] not in ("--name", "--storage", "--seed", "--json")
-        if keeps:
-            kept.append(word)
-    return kept
-
-
-def _baselines(job: Job) -> list[str]:
-    from experiments.evaluation.results import STRATEGY
-    from experiments.evaluation.runs import equity_table
-
-    return [name for name in dict.fromkeys(equity_table(job)["series"]) if name != STRATEGY]
 
 
 if __name__ == "__main__":

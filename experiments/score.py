@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from statistics import fmean
+from typing import Any
 
 import experiments.interrupts  # before what takes seconds to import
 from common.files import check_folder_writable
@@ -12,9 +14,6 @@ from experiments.command_line import DONE, check_json_flag, main, write_json_fla
 from experiments.reporting.tables import rows_table, show
 from experiments.scoring.settings import ScoreConfig, parse_score
 from experiments.settings.help import asks_for_help, print_help
-
-if TYPE_CHECKING:
-    from experiments.scoring.results import Scored
 
 
 def run(argv: Sequence[str]) -> int:
@@ -40,41 +39,36 @@ def _run_one(config: ScoreConfig) -> dict[str, Any]:
     with experiments.interrupts.leaving_at_once():  # only now: torch and RLlib take seconds to import
         from experiments.scoring.plots import PICTURE_FILE, plot_score
         from experiments.scoring.training import RESULT_FILE, score_learner
-    yardstick, result, record = score_learner(config, out)
-    best = record["best_is"]
+    yardstick, seeds, record = score_learner(config, out)
     agents = f"{yardstick.num_agents} agent" + "s" * (yardstick.num_agents > 1)
     title = f"{config.algo} on {config.market}, {agents}, {record['steps']:,} steps"
-    _show(result, title=title, best=best)
+    _show(record, title)
     if record.get("published"):
         print(f"published: {record['published']}")
-    picture = plot_score(out / PICTURE_FILE, result, title=title, best=best, are_choices=yardstick.has_choices)
+    picture = plot_score(out / PICTURE_FILE, seeds, record, title=title, are_choices=yardstick.has_choices)
     print(f"picture: {picture}; figures: {out / RESULT_FILE}")
     return record
 
 
-def _show(result: Scored, *, title: str, best: str) -> None:
+def _show(record: dict[str, Any], title: str) -> None:
     """Print a row for each seed, their mean, and how sure it is; without an optimum there is no score to show."""
+    from experiments.scoring.results import best_of
 
-    def row(name: str, learned: float, of_it: float | None, distance: float | None) -> dict[str, str]:
-        cells = {
-            "seed": name,
-            "learned": f"{learned:.4f}",
-            best: "-" if result.best is None else f"{result.best:.4f}",
-            "baseline": f"{result.baseline:.4f}",
-        }
-        if result.optimum is not None:
-            cells["score"] = "-" if of_it is None else f"{of_it:.4f}"
-        return cells if distance is None else cells | {"distance": f"{distance:.4f}"}
+    def row(name: str, learned: float, score: float | None, distance: float | None) -> dict[str, str]:
+        found = {"learned": learned, record["best_is"]: best_of(record), "baseline": record["baseline"]}
+        found |= {"score": score} if record["optimum"] is not None else {}
+        found |= {"distance": distance} if distance is not None else {}
+        return {"seed": name} | {key: "-" if value is None else f"{value:.4f}" for key, value in found.items()}
 
     rows = [
-        row(str(one.seed), one.mean, result.scores[i] if result.scores else None, one.mean_distance)
-        for i, one in enumerate(result.seeds)
+        row(str(one["seed"]), one["learned"], one["score"], one["distance"] and fmean(chain(*one["distance"])))
+        for one in record["seeds"]
     ]
-    rows.append(row("mean", result.learned.mean, result.score.mean if result.score else None, result.distance))
+    what, sure = ("score", record["score"]) if record["score"] else ("learned value", record["learned"])
+    rows.append(row("mean", record["learned"]["mean"], (record["score"] or {}).get("mean"), record["distance"]))
     show(rows_table(rows, title=title))
-    sure = result.score or result.learned
-    if len(result.seeds) > 1:
-        print(f"95 % interval of the {'score' if result.score else 'learned value'}: {sure.low:.4f} to {sure.high:.4f}")
+    if len(record["seeds"]) > 1:
+        print(f"95 % interval of the {what}: {sure['low']:.4f} to {sure['high']:.4f}")
 
 
 if __name__ == "__main__":

@@ -12,16 +12,14 @@ import pandas as pd
 
 from common.errors import InputError
 from common.files import read_json, write_json, write_parquet
+from envs.backtest import BacktestResult, Policy, policy_trader, run_backtest
 from envs.bars import Split
+from envs.baselines import run_baselines
 from envs.features import Scaler
-from envs.floor import TradingFloor, build_floor
 from envs.market import Market, build_market
 from envs.settings import FloorSpec
-from experiments.backtesting.baselines import run_baselines
-from experiments.backtesting.engine import Policy, PolicyTrader, run_backtest
 from experiments.backtesting.networks import check_networks
-from experiments.backtesting.overlap import any_overlap, last_date_seen, overlap_notes, overlaps
-from experiments.backtesting.result import BacktestResult
+from experiments.backtesting.overlap import last_date_seen, overlap_notes, overlaps
 from experiments.backtesting.results_folders import RESULTS_FILE
 from experiments.backtesting.words import books_in_words, capital_in_words, costs_in_words, period_in_words
 from experiments.builders.agents import check_agents, describe_agents
@@ -93,11 +91,9 @@ def backtest_models(
             )
         scaler = Scaler.from_json(model.record.scaler) if model.record.scaler is not None else None
         policy = load(model.checkpoint)
-        _check_widths(policy, build_floor(market, split=split), model=model.name)
         check_networks(policy, model, market)
-        trader = PolicyTrader(policy)
         name = "strategy" if len(models) == 1 else model.name
-        strategies.append(run_backtest(trader, market, name=name, split=split, scaler=scaler))
+        strategies.append(run_backtest(policy_trader(policy), market, name=name, split=split, scaler=scaler))
     baselines = run_baselines(markets[0], split=split, seed=models[0].config.seed)
     return Backtest(
         models=models,
@@ -113,6 +109,7 @@ def summarise(backtest: Backtest) -> dict[str, Any]:
     """Give a backtest as ``backtest.json`` holds it."""
     strategies, market = backtest.strategies, backtest.market
     first, bars, rules = strategies[0], market.bars, market.spec.floor
+    overlapping = [overlaps(first.dates[0], date) for date in backtest.seen]
     summary: dict[str, Any] = {
         "period": {
             "split": backtest.split,
@@ -122,7 +119,7 @@ def summarise(backtest: Backtest) -> dict[str, Any]:
             "frequency": bars.frequency,
             "periods_per_year": bars.periods_per_year,
         },
-        "overlaps_training": any_overlap(first.dates[0], backtest.seen),
+        "overlaps_training": True if True in overlapping else None if None in overlapping else False,
         "costs": dump_settings(rules.costs) | {"fill": rules.fill, "max_leverage": rules.max_leverage},
         "capital": float(first.equity[0]),
         "strategy": dict(first.metrics),
@@ -141,9 +138,9 @@ def summarise(backtest: Backtest) -> dict[str, Any]:
                 "which": model.which,
                 **_worth(model),
                 "last_date_seen": None if date is None else str(date),
-                "overlaps_training": overlaps(first.dates[0], date),
+                "overlaps_training": overlaps_it,
             }
-            for model, date in zip(backtest.models, backtest.seen, strict=True)
+            for model, date, overlaps_it in zip(backtest.models, backtest.seen, overlapping, strict=True)
         ],
     }
     if len(strategies) > 1:
@@ -162,9 +159,12 @@ def write_backtest(backtest: Backtest, out: str | Path) -> dict[str, Any]:
     out = Path(out)
     strategies = backtest.strategies
     summary = summarise(backtest)
-    write_parquet(out / "equity.parquet", _stack([*strategies, *backtest.baselines], _equity_table, named=True))
+    equity = _stack(
+        [*strategies, *backtest.baselines], lambda r: pd.DataFrame({"date": r.dates, "equity": r.equity}), named=True
+    )
+    write_parquet(out / "equity.parquet", equity[["date", "series", "equity"]])
     several, period = len(strategies) > 1, period_in_words(backtest.split, strategies[0].dates)
-    write_parquet(out / "trades.parquet", _stack(strategies, lambda result: result.trades, named=several))
+    write_parquet(out / "trades.parquet", _stack(strategies, lambda r: r.trades, named=several))
     write_parquet(out / "weights.parquet", _stack(strategies, _weights_table, named=several))
     write_parquet(out / "costs.parquet", _stack(strategies, lambda r: r.costs.reset_index(), named=several))
     plot_backtest(
@@ -241,16 +241,6 @@ def _spec(model: Model, first: Model, *, capital: float | None, data: Mapping[st
     return FloorSpec(data=prices, desk=own.desk, floor=rules)
 
 
-def _check_widths(policy: Policy, floor: TradingFloor, *, model: str) -> None:
-    """Refuse a market whose observations do not fit the networks of a policy that says what it takes."""
-    trained = getattr(policy, "layout", {}).get("obs_dims")
-    if trained is not None and list(trained) != list(floor.obs_dims):
-        raise InputError(
-            f"{model} does not fit: its agents see {list(trained)} numbers each, but these prices and settings make "
-            f"{list(floor.obs_dims)}"
-        )
-
-
 def _check_capital(models: Sequence[Model], markets: Sequence[Market]) -> None:
     """Refuse to put curves of US dollars side by side that begin at different heights."""
     accounts = [len({mandate.account for mandate in market.mandates}) for market in markets]
@@ -279,19 +269,10 @@ def _same_period(markets: Sequence[Market], split: str) -> list[Market]:
 def _stack(
     results: Sequence[BacktestResult], table: Callable[[BacktestResult], pd.DataFrame], *, named: bool
 ) -> pd.DataFrame:
-    frames = []
-    for result in results:
-        frame = table(result)
-        if named and "series" not in frame:
-            frame = frame.copy()
-            frame.insert(0, "series", pd.Series([result.name] * len(frame), index=frame.index, dtype="str"))
-        frames.append(frame)
-    return pd.concat(frames, ignore_index=True)
-
-
-def _equity_table(result: BacktestResult) -> pd.DataFrame:
-    series = pd.array([result.name] * len(result.dates), dtype="str")
-    return pd.DataFrame({"date": result.dates, "series": series, "equity": result.equity})
+    """The tables of several results below one another; named, with their ``series`` in front."""
+    names = [result.name for result in results]
+    stacked = pd.concat([table(result) for result in results], keys=names if named else None, names=["series", None])
+    return stacked.reset_index("series" if named else 0, drop=not named).reset_index(drop=True)
 
 
 def _weights_table(result: BacktestResult) -> pd.DataFrame:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from algos.policy import layout_differences
 from common.errors import InputError
+from envs.backtest import Policy
 from envs.floor import build_floor
 from envs.market import Market
-from experiments.backtesting.engine import Policy
 from experiments.runs.models import Model
 
 
@@ -43,18 +44,14 @@ def check_networks(policy: Policy, model: Model, market: Market) -> None:
     if not differences:
         spaces = {name: (module.observation_space, module.action_space) for name, module in modules.items()}
         made = config.get_multi_rl_module_spec(spaces=spaces, inference_only=False).build()
-        shapes = {name: _shapes(name, module) for name, module in modules.items()}
-        expected = {name: _shapes(name, made[name]) for name in modules}
-        differences = layout_differences({"weights": _joined(shapes)}, {"weights": _joined(expected)})
+        shapes, expected = _shapes(modules), _shapes({name: made[name] for name in modules})
+        differences = layout_differences({"weights": shapes}, {"weights": expected})
     if differences:
         raise InputError(
             f"{model.checkpoint} was not made by the run that {model.record.folder} describes: {'; '.join(differences)}"
         )
 
 
-def _shapes(name: str, module: Any) -> dict[str, list[int]]:
-    return {f"{name}/{key}": list(value.shape) for key, value in module.get_state().items()}
-
-
-def _joined(parts: dict[str, dict[str, list[int]]]) -> dict[str, list[int]]:
-    return {key: shape for part in parts.values() for key, shape in part.items()}
+def _shapes(modules: Mapping[str, Any]) -> dict[str, list[int]]:
+    states = {name: module.get_state() for name, module in modules.items()}
+    return {f"{name}/{key}": list(value.shape) for name, state in states.items() for key, value in state.items()}

@@ -36,12 +36,6 @@ def overlaps(start: np.datetime64, seen: np.datetime64 | None) -> bool | None:
     return None if seen is None else bool(start <= seen)
 
 
-def any_overlap(start: np.datetime64, seen: Sequence[np.datetime64 | None]) -> bool | None:
-    """``overlaps`` for several models: True if it does for one of them, None if that is unknown for one of the rest."""
-    found = [overlaps(start, date) for date in seen]
-    return True if True in found else None if None in found else False
-
-
 def overlap_notes(models: Sequence[Model], start: np.datetime64, seen: Sequence[np.datetime64 | None]) -> list[str]:
     """Say which models have seen dates of the period that begins on ``start``, or may have."""
     notes = []

@@ -5,7 +5,8 @@ The weights are copies of a module's and the loss is the learner's, to rounding;
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -32,14 +33,37 @@ def bare_update(module: Any, joint: TeamBatch, noise: Noise | None = None) -> tu
         joint: Transitions, [1, S, ...].
         noise: Draws of the step, for a TeamDDPGModule.
     """
-    weights = {name: p.detach().clone().requires_grad_(p.requires_grad) for name, p in module.named_parameters()}
-    batch = joint.map(lambda v: v.squeeze(0))
+    w = {name: p.detach().clone().requires_grad_(p.requires_grad) for name, p in module.named_parameters()}
+    batch, s = joint.map(lambda v: v.squeeze(0)), module.settings
     if isinstance(module, TeamQModule):
-        allowed = cast(Tensor, module.allowed)
-        return _qmix_update(weights, batch, module.settings, allowed), weights
-    assert isinstance(module, TeamDDPGModule)
-    used = cast(Tensor, module.used)
-    return _maddpg_update(weights, batch, module.settings, cast(Noise, noise), used), weights
+        loss_of = partial(qmix_loss, w, batch, s, cast(Tensor, module.allowed))
+        rates: dict[tuple[str, ...], float] = {("agents.", "mixer."): s.lr}
+    else:
+        assert isinstance(module, TeamDDPGModule)
+        loss_of = partial(maddpg_loss, w, batch, s, cast(Noise, noise), cast(Tensor, module.used))
+        rates = {("agents.",): s.actor_lr, ("critic.",): s.critic_lr}
+    moved = [([p for name, p in w.items() if name.startswith(parts)], lr) for parts, lr in rates.items()]
+    optimizers = [torch.optim.Adam(parameters, lr=lr, fused=True) for parameters, lr in moved]
+    followers = [name for name in w if name.startswith("target_")]
+    old, new = [w[name] for name in followers], [w[name.removeprefix("target_")] for name in followers]
+    count = 0
+
+    def step() -> Tensor:
+        nonlocal count
+        loss: Tensor = loss_of()
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        for optimizer, (parameters, _) in zip(optimizers, moved, strict=True):
+            torch.nn.utils.clip_grad_norm_(parameters, float("inf") if s.grad_clip is None else s.grad_clip)
+            optimizer.step()
+        count += 1
+        if count % s.target_network_update_freq == 0:
+            with torch.no_grad():
+                torch._foreach_lerp_(old, new, s.tau)
+        return loss.detach()
+
+    return step, w
 
 
 def qmix_loss(w: Weights, batch: TeamBatch, s: QMIXSettings, allowed: Tensor) -> Tensor:
@@ -118,46 +142,3 @@ def _mix(w: Weights, name: str, values: Tensor, state: Tensor) -> Tensor:
     hidden = elu(torch.baddbmm(layer("bias_1", state).unsqueeze(1), values.unsqueeze(1), weights_1)).squeeze(1)
     weights_2 = layer("weights_2.2", layer("weights_2.0", state).relu()).abs()
     return (hidden * weights_2).sum(-1) + layer("bias_2.2", layer("bias_2.0", state).relu()).squeeze(-1)
-
-
-def _qmix_update(w: Weights, batch: TeamBatch, s: QMIXSettings, allowed: Tensor) -> Callable[[], Tensor]:
-    moved = [w[name] for name in w if not name.startswith("target_")]
-    adam = torch.optim.Adam(moved, lr=s.lr, fused=True)
-    return _update(lambda: qmix_loss(w, batch, s, allowed), w, [(adam, moved)], s.grad_clip, s)
-
-
-def _maddpg_update(w: Weights, batch: TeamBatch, s: MADDPGSettings, noise: Noise, used: Tensor) -> Callable[[], Tensor]:
-    parts = []
-    for part, lr in (("agents.", s.actor_lr), ("critic.", s.critic_lr)):
-        moved = [p for name, p in w.items() if name.startswith(part)]
-        parts.append((torch.optim.Adam(moved, lr=lr, fused=True), moved))
-    return _update(lambda: maddpg_loss(w, batch, s, noise, used), w, parts, s.grad_clip, s)
-
-
-def _update(
-    loss_of: Callable[[], Tensor],
-    w: Weights,
-    parts: Sequence[tuple[torch.optim.Optimizer, list[Tensor]]],
-    clip: float | None,
-    s: QMIXSettings | MADDPGSettings,
-) -> Callable[[], Tensor]:
-    followers = [name for name in w if name.startswith("target_")]
-    old, new = [w[name] for name in followers], [w[name.removeprefix("target_")] for name in followers]
-    count = 0
-
-    def step() -> Tensor:
-        nonlocal count
-        loss = loss_of()
-        for optimizer, _ in parts:
-            optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        for optimizer, moved in parts:
-            torch.nn.utils.clip_grad_norm_(moved, float("inf") if clip is None else clip)
-            optimizer.step()
-        count += 1
-        if count % s.target_network_update_freq == 0:
-            with torch.no_grad():
-                torch._foreach_lerp_(old, new, s.tau)
-        return loss.detach()
-
-    return step

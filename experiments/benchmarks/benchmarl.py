@@ -7,12 +7,12 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from itertools import product
 from pathlib import Path
 from statistics import median
-from typing import IO, Any
+from typing import Any
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
@@ -29,6 +29,7 @@ PACKAGES = ("benchmarl==1.5.*", "mpe2==1.1.*", "pettingzoo>=1.25")
 TORCH = "torch==2.13.0"
 DRIVER = Path(__file__).with_name("benchmarl_driver.py")
 STAMP = "installed.json"
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 TASK = "simple_spread"
 ITERATIONS = 6
 """Of training in one timed round."""
@@ -108,79 +109,47 @@ def last_line(text: str) -> str:
     return lines[-1] if lines else "it said nothing"
 
 
-class Driver:
-    """BenchMARL in its own process, which trains when it is told to.
+@contextmanager
+def driver(command: Sequence[str], asked: dict[str, Any]) -> Iterator[Callable[[int], dict[str, float]]]:
+    """Run BenchMARL's side in its own process for as long as the block lasts.
 
     Args:
         command: Runs the driver.
         asked: The settings of both sides.
-        errors: File for what it says beside its answers.
+
+    Yields:
+        What has it train so many iterations, and returns their frames and seconds.
 
     Raises:
-        NotMeasuredError: if it did not start.
+        NotMeasuredError: if it did not start, or ended.
     """
-
-    def __init__(self, command: Sequence[str], asked: dict[str, Any], errors: IO[str]) -> None:
-        self._errors = errors
-        threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-        inherited = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-        environment = {**inherited, **threads}
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | dict.fromkeys(THREADS, "1")
+    with tempfile.TemporaryDirectory() as folder, open(Path(folder) / "errors.txt", "w+", encoding="utf-8") as errors:
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": errors}
         try:
-            self._process = subprocess.Popen(command, text=True, env=environment, **pipes)
+            process = subprocess.Popen(command, text=True, env=environment, **pipes)
         except OSError as error:
             raise NotMeasuredError(f"BenchMARL could not be started: {error}") from None
-        self.taken: list[dict[str, float]] = []
-        """Answers to ``train``."""
-        self._ask(json.dumps(asked))
 
-    def train(self, iterations: int) -> dict[str, float]:
-        """Train, and note frames and seconds."""
-        answer = self._ask(str(iterations))
-        self.taken.append(answer)
-        return answer
+        def ask(line: str) -> dict[str, float]:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            with suppress(BrokenPipeError):
+                process.stdin.write(line + "\n")
+                process.stdin.flush()
+                while answer := process.stdout.readline():
+                    if answer.startswith("{"):  # libraries greet on the same stream
+                        return json.loads(answer)
+            process.wait()
+            errors.seek(0)
+            raise NotMeasuredError(f"BenchMARL ended: {last_line(errors.read())}")
 
-    def _ask(self, line: str) -> dict[str, float]:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
         try:
-            self._process.stdin.write(line + "\n")
-            self._process.stdin.flush()
-            while answer := self._process.stdout.readline():
-                if answer.startswith("{"):  # libraries greet on the same stream
-                    return json.loads(answer)
-        except BrokenPipeError:
-            pass
-        self._process.wait()
-        self._errors.seek(0)
-        raise NotMeasuredError(f"BenchMARL ended: {last_line(self._errors.read())}")
-
-    def close(self) -> None:
-        """End the process, by the end of its input."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        try:
-            self._process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-
-@contextmanager
-def driver(python: Path, asked: dict[str, Any]) -> Iterator[Driver]:
-    """Run BenchMARL's side for as long as the block lasts.
-
-    Args:
-        python: Interpreter of its virtual environment.
-        asked: The settings of both sides.
-    """
-    with tempfile.TemporaryDirectory() as folder, open(Path(folder) / "errors.txt", "w+", encoding="utf-8") as errors:
-        command = [str(python), "-P", "-W", "ignore", str(DRIVER)]  # -P: this module has the name of the package
-        theirs = Driver(command, {**asked, "folder": folder}, errors)
-        try:
-            yield theirs
+            ask(json.dumps({**asked, "folder": folder}))
+            yield lambda iterations: ask(str(iterations))
         finally:
-            theirs.close()
+            process.kill()
+            process.communicate()
 
 
 # -- ours --------------------------------------------------------------------------------------------------------------
@@ -260,19 +229,20 @@ def bench_benchmarl(folder: str, *, device: str = "cpu", rounds: int = 5) -> lis
 
 
 def _compare(python: Path, algo: str, asked: dict[str, Any], rounds: int) -> list[dict[str, Any]]:
-    config = our_config(algo, asked)
-    with driver(python, asked) as theirs:
+    config, answers = our_config(algo, asked), list[dict[str, float]]()
+    command = [str(python), "-P", "-W", "ignore", str(DRIVER)]  # -P: this module has the name of the package
+    with driver(command, asked) as theirs:
         ours = config.build_algo()
 
         def train() -> None:
             for _ in range(ITERATIONS):
                 ours.training_step()
 
-        taken = measure({"ours": train, "theirs": lambda: theirs.train(ITERATIONS)}, rounds=rounds)["ours"]
+        calls = {"ours": train, "theirs": lambda: answers.append(theirs(ITERATIONS))}
+        taken = measure(calls, rounds=rounds)["ours"]
         ours.stop()
-    frames = ITERATIONS * asked["frames_per_iteration"]
-    mine = {"frames": frames, "wall_s": taken.wall_s, "cpu_s": taken.cpu_s}
-    return comparison(algo, asked, mine, theirs.taken[1:])
+    mine = {"frames": ITERATIONS * asked["frames_per_iteration"], "wall_s": taken.wall_s, "cpu_s": taken.cpu_s}
+    return comparison(algo, asked, mine, answers[1:])
 
 
 def comparison(

@@ -50,31 +50,27 @@ class Turns(Callback):
     def __init__(self) -> None:
         super().__init__()
         self.left = self.frames = 0
-        self.wall = self.cpu = self.iteration = self.collecting = 0.0
+        self.wall = self.cpu = 0.0
 
     def wait(self) -> None:
         """Read how many iterations come next; the end of the input ends the process."""
         line = sys.stdin.readline()
         if not line:
             sys.exit(0)
-        self.left, self.frames, self.collecting = int(line), 0, 0.0
+        self.left, self.frames = int(line), 0
         self.wall, self.cpu = time.perf_counter(), time.process_time()
-        self.iteration = self.wall
 
     def on_batch_collected(self, batch: Any) -> None:
         """Count what was collected."""
         self.frames += batch.numel()
-        self.collecting += time.perf_counter() - self.iteration
 
     def on_train_end(self, training_td: Any, group: str) -> None:
         """Answer, if that was the last iteration that was asked for."""
         self.left -= 1
         if self.left == 0:
             taken = {"wall_s": time.perf_counter() - self.wall, "cpu_s": time.process_time() - self.cpu}
-            answer = {"frames": self.frames, **taken, "collecting_s": self.collecting}
-            print(json.dumps(answer), file=sys.__stdout__, flush=True)
+            print(json.dumps({"frames": self.frames, **taken}), file=sys.__stdout__, flush=True)
             self.wait()
-        self.iteration = time.perf_counter()
 
 
 def experiment(asked: dict[str, Any], turns: Turns) -> Experiment:

@@ -10,7 +10,7 @@ import torch
 
 from algos.team_env import MultiAgentTeamEnv, TeamEnv, make_team_env
 from envs.benchmarks.rllib import BenchmarkEnv
-from experiments.benchmarks.timing import measure, one_core
+from experiments.benchmarks.timing import measure, one_core, rates
 
 GAMES = ("mpe:simple_spread", "mpe:simple_speaker_listener", "lbf:5x5-2p-1f-coop", "lbf:8x8-2p-2f-coop")
 REPLICAS = 128
@@ -47,8 +47,7 @@ def _bench_game(market: str, device: str, rounds: int) -> list[dict[str, Any]]:
             "device": device,
             "replicas": REPLICAS,
             "agents": env.num_agents,
-            "steps_per_s": steps * REPLICAS / taken[name].wall_s,
-            "steps_per_cpu_s": steps * REPLICAS / taken[name].cpu_s,
+            **rates("steps", steps * REPLICAS, taken[name]),
         }
         for name, (env, steps) in sides.items()
     ]

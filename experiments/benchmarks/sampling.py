@@ -8,7 +8,7 @@ from typing import Any
 from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
 
 from algos.runner import TeamEnvRunner
-from experiments.benchmarks.timing import measure, one_core
+from experiments.benchmarks.timing import measure, one_core, rates
 from experiments.builders.algorithms import algorithm_config
 from experiments.settings.run_config import RunConfig
 
@@ -45,23 +45,19 @@ def bench_sampling(*, device: str = "cpu", rounds: int = 5) -> list[dict[str, An
             rounds=rounds,
         )
     num_agents = ours.env.num_agents if ours.env is not None else 0
-    rows: list[dict[str, Any]] = []
-    for name, label, steps, envs, where in (
-        ("team", "TeamEnvRunner", TEAM_STEPS, TEAM_ENVS, device),
-        ("rllib", "RLlib MultiAgentEnvRunner", RLLIB_STEPS, RLLIB_ENVS, "cpu"),
-    ):
-        agent_steps = steps * envs * num_agents
-        rows.append(
-            {
-                "what": label,
-                "device": where,
-                "replicas": envs,
-                "agents": num_agents,
-                "network": "64-64 relu",
-                "agent_steps_per_s": agent_steps / taken[name].wall_s,
-                "agent_steps_per_cpu_s": agent_steps / taken[name].cpu_s,
-            }
+    rows: list[dict[str, Any]] = [
+        {
+            "what": label,
+            "device": where,
+            "replicas": envs,
+            "agents": num_agents,
+            "network": "64-64 relu",
+            **rates("agent_steps", steps * envs * num_agents, taken[name]),
+        }
+        for name, label, steps, envs, where in (
+            ("team", "TeamEnvRunner", TEAM_STEPS, TEAM_ENVS, device),
+            ("rllib", "RLlib MultiAgentEnvRunner", RLLIB_STEPS, RLLIB_ENVS, "cpu"),
         )
+    ]
     ratio = rows[0]["agent_steps_per_s"] / rows[1]["agent_steps_per_s"]
-    rows.append({"what": "team / rllib", "ratio": ratio})
-    return rows
+    return [*rows, {"what": "team / rllib", "ratio": ratio}]

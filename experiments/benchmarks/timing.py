@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from experiments.threads import one_thread
+from common.threads import one_thread
 
 
 @dataclass(frozen=True)
@@ -26,20 +26,29 @@ class Measured:
     cpu_s: float
 
 
-def measure(calls: Mapping[str, Callable[[], Any]], *, rounds: int = 5, warm_ups: int = 1) -> dict[str, Measured]:
+def rates(name: str, count: float, taken: Measured) -> dict[str, float]:
+    """How many of something a second, by the clock and by the processor, as columns of a row."""
+    return {f"{name}_per_s": count / taken.wall_s, f"{name}_per_cpu_s": count / taken.cpu_s}
+
+
+def ratios(of: Measured, to: Measured) -> dict[str, float]:
+    """How many times as long one took as the other, by the clock and by the processor, as columns of a row."""
+    return {"ratio": of.wall_s / to.wall_s, "ratio_of_cpu": of.cpu_s / to.cpu_s}
+
+
+def measure(calls: Mapping[str, Callable[[], Any]], *, rounds: int = 5) -> dict[str, Measured]:
     """Time several calls in turn, A B A B, so that a machine whose speed drifts treats all alike.
 
     Args:
         calls: What to time, by name.
-        rounds: Timed calls of each; the median counts.
-        warm_ups: Calls of each before.
+        rounds: Timed calls of each, after one that is not; the median counts.
     """
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
-    for i in range(warm_ups + rounds):
+    for i in range(1 + rounds):
         for name, call in calls.items():
             wall, cpu = time.perf_counter(), time.process_time()
             call()
-            if i >= warm_ups:
+            if i:
                 taken[name].append((time.perf_counter() - wall, time.process_time() - cpu))
     return {n: Measured(median(t[0] for t in v), median(t[1] for t in v)) for n, v in taken.items()}
 

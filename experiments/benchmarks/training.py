@@ -21,7 +21,7 @@ from algos.runner import TEAM_MODULE
 from experiments.benchmarks.bare import bare_update
 from experiments.benchmarks.benchmarl import bench_benchmarl
 from experiments.benchmarks.sampling import RLLIB_ENVS
-from experiments.benchmarks.timing import Measured, learner_gpus, measure, one_core, stopwatch
+from experiments.benchmarks.timing import learner_gpus, measure, one_core, rates, ratios, stopwatch
 from experiments.builders.algorithms import algorithm_config
 from experiments.settings.run_config import RunConfig
 
@@ -82,8 +82,7 @@ def _bench_ppo(device: str, rounds: int) -> list[dict[str, Any]]:
             "replicas": envs,
             "batch": f"{BATCH_AGENT_STEPS:,} agent steps, minibatch {MINIBATCH}, {EPOCHS} epochs, 64-64",
             "iteration_s": taken[name].wall_s,
-            "agent_steps_per_s": BATCH_AGENT_STEPS / taken[name].wall_s,
-            "agent_steps_per_cpu_s": BATCH_AGENT_STEPS / taken[name].cpu_s,
+            **rates("agent_steps", BATCH_AGENT_STEPS, taken[name]),
         }
         for name, label, where, envs in (
             ("team", "PPO, team runner", device, TEAM_ENVS),
@@ -92,8 +91,7 @@ def _bench_ppo(device: str, rounds: int) -> list[dict[str, Any]]:
         )
     ]
     for name, label in (("team", "PPO team / rllib"), ("mappo", "MAPPO team / PPO rllib")):
-        ratios = (getattr(taken["rllib"], kind) / getattr(taken[name], kind) for kind in ("wall_s", "cpu_s"))
-        rows.append({"what": label, **dict(zip(("ratio", "ratio_of_cpu"), ratios, strict=True))})
+        rows.append({"what": label, **ratios(taken["rllib"], taken[name])})
     for algo in algos.values():
         algo.stop()
     return rows
@@ -110,7 +108,10 @@ def _bench_off_policy(algo: str, device: str, rounds: int) -> list[dict[str, Any
         trained.train()
     learner = trained.learner_group._learner
     module = learner.module[TEAM_MODULE].unwrapped()
-    bare = _bare(trained, learner, module)
+    joint = learner.transfer(trained._draw()[0])
+    draws = torch.Generator(device=joint.obs.device)
+    noise = module.draw_noise(joint.discounts.numel(), draws) if hasattr(module, "draw_noise") else None
+    bare, _ = bare_update(module, joint, noise)
     steps = settings.rollout_fragment_length * settings.num_envs_per_env_runner
     count = UPDATE_ROUNDS * settings.num_updates
 
@@ -147,34 +148,11 @@ def _bench_off_policy(algo: str, device: str, rounds: int) -> list[dict[str, Any
         {"what": f"{name}, one update: {part}", "ms": 1e3 * seconds / count, "share": seconds / whole}
         for part, seconds in spent.items()
     )
-    return [*rows, beside_bare(name, taken["updates"], taken["bare"], count)]
-
-
-def beside_bare(name: str, ours: Measured, bare: Measured, count: int) -> dict[str, Any]:
-    """One update, from the draw of its batch to its targets, beside bare torch on a batch that is there.
-
-    Args:
-        name: Of the algorithm.
-        ours: Time of some updates.
-        bare: Of as many by bare torch.
-        count: How many.
-    """
-    return {
-        "what": f"{name}, one update / bare torch",
-        "ms": 1e3 * ours.wall_s / count,
-        "bare_torch_ms": 1e3 * bare.wall_s / count,
-        "ratio": ours.wall_s / bare.wall_s,
-        "ratio_of_cpu": ours.cpu_s / bare.cpu_s,
-    }
-
-
-def _bare(trained: Any, learner: Any, module: Any) -> Callable[[], torch.Tensor]:
-    """One gradient step by bare torch on a batch that was drawn before."""
-    joint = learner.transfer(trained._draw()[0])
-    if not hasattr(module, "draw_noise"):
-        return bare_update(module, joint)[0]
-    generator = torch.Generator(device=joint.obs.device)
-    return bare_update(module, joint, module.draw_noise(joint.discounts.numel(), generator))[0]
+    # from the draw of its batch to its targets, beside bare torch on a batch that is there
+    ours, theirs = taken["updates"], taken["bare"]
+    beside = {"what": f"{name}, one update / bare torch", "ms": 1e3 * ours.wall_s / count}
+    beside |= {"bare_torch_ms": 1e3 * theirs.wall_s / count}
+    return [*rows, beside | ratios(ours, theirs)]
 
 
 def _parts(trained: Any, learner: Any, module: Any, train: Callable[[], None]) -> dict[str, float]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
-from typing import Any
+from statistics import fmean
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -14,8 +16,8 @@ from matplotlib.figure import Figure
 from common.files import write_json, write_text
 from common.provenance import collect_provenance
 from envs.bar_data import Bars
-from experiments.evaluation.folds import Fold
-from experiments.evaluation.results import FIGURES, Evaluation, as_json
+from envs.folds import Fold
+from experiments.evaluation.results import FIGURES, Course
 from experiments.reporting.plots import BASELINE_COLOURS, STRATEGY_COLOURS, STYLE, save_figure
 from experiments.reporting.tables import format_metric, markdown_table, rows_table, show, title_case
 from experiments.settings.run_config import RunConfig, config_to_json
@@ -23,121 +25,133 @@ from experiments.settings.run_config import RunConfig, config_to_json
 RESULTS_FILE, PICTURE_FILE, PAGE_FILE = "evaluation.json", "evaluation.png", "evaluation.md"
 
 
-def evaluation_rows(found: Evaluation, *, algo: str) -> list[dict[str, str]]:
-    """One row for each seed, for their mean with its 95 % interval, and for each baseline."""
-    rows = [
-        _row(f"{algo}, seed {seed}", own, found.probability[seed], found.deflated.get(seed))
-        for seed, own in found.of_seeds.items()
-    ]
-    means = {name: one.mean for name, one in found.intervals.items()}
-    rows.append(_row(f"{algo}, mean", means, _mean(found.probability), _mean(found.deflated)))
-    ends = {end: {name: getattr(one, end) for name, one in found.intervals.items()} for end in ("low", "high")}
-    rows += [_row(f"... 95 % {end}", of_end) for end, of_end in ends.items()]
-    return rows + [_row(title_case(name), own) for name, own in found.of_baselines.items()]
+class Walk(NamedTuple):
+    """A finished walk-forward.
 
-
-def _row(name: str, own: dict[str, float], probability: float | None = None, deflated: float | None = None) -> Any:
-    cells = {"series": name} | {title_case(figure): format_metric(figure, own[figure]) for figure in FIGURES}
-    return cells | {"P(beats best)": _share(probability), "deflated": _share(deflated)}
-
-
-def _share(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
-
-
-def _mean(values: dict[int, float]) -> float | None:
-    return sum(values.values()) / len(values) if values else None
-
-
-def print_evaluation(found: Evaluation, folder: Path, *, config: RunConfig, folds: Sequence[Fold], bars: Bars) -> None:
-    """Print the table, and how to read it."""
-    last = str(bars.dates[-1])[:10]
-    title = f"{len(folds)} tests in a row, {folds[0].test_start[:10]} to {last}, out of sample"
-    show(rows_table(evaluation_rows(found, algo=config.algo), title=title))
-    print(f"best baseline by its Sharpe ratio: {title_case(found.best_baseline)}")
-    print("P(beats best): probability that the true Sharpe ratio exceeds that baseline's (Bailey, Lopez de Prado 2012)")
-    if found.deflated:
-        print(f"deflated: against {found.hurdle:.2f}, what the best of {found.num_trials} useless trials would show")
-    print(f"picture: {folder / PICTURE_FILE}; figures: {folder / RESULTS_FILE}")
-
-
-def write_evaluation(
-    found: Evaluation, folder: Path, *, config: RunConfig, folds: Sequence[Fold], bars: Bars, command: str
-) -> dict[str, Any]:
-    """Write figures, picture and page into the folder; returns what the file of figures holds.
-
-    Args:
-        found: What the walk has come to.
-        folder: The folder of the walk.
+    Attributes:
         config: Settings of its runs.
         folds: Its tests.
         bars: The prices.
+        found: What it has come to, as ``evaluated`` says it.
+        courses: Of each baseline, and of each seed by its number.
+    """
+
+    config: RunConfig
+    folds: Sequence[Fold]
+    bars: Bars
+    found: Mapping[str, Any]
+    courses: Mapping[str, Course]
+
+    @property
+    def title(self) -> str:
+        """Learner and prices."""
+        return f"{self.config.algo} on {Path(self.bars.source).name}"
+
+    @property
+    def last_day(self) -> str:
+        """Of the last test."""
+        return str(self.bars.dates[-1])[:10]
+
+    def rows(self) -> list[dict[str, str]]:
+        """One row for each seed, for their mean with its 95 % interval, and for each baseline."""
+        algo, ends = self.config.algo, ("mean", "low", "high")
+        beats, deflated = self.found["probability_to_exceed_it"], self.found["deflated_sharpe"]
+        mean, low, high = ({name: one[end] for name, one in self.found["intervals"].items()} for end in ends)
+        return [
+            *(_row(f"{algo}, seed {i}", own, beats[i], deflated.get(i)) for i, own in self.found["seeds"].items()),
+            _row(f"{algo}, mean", mean, fmean(beats.values()), fmean(deflated.values()) if deflated else None),
+            _row("... 95 % low", low),
+            _row("... 95 % high", high),
+            *(_row(title_case(name), own) for name, own in self.found["baselines"].items()),
+        ]
+
+
+def _row(name: str, own: dict[str, float], *shares: float | None) -> dict[str, str]:
+    cells = {"series": name} | {title_case(figure): format_metric(figure, own[figure]) for figure in FIGURES}
+    beats, deflated = ("-" if share is None else f"{share:.2f}" for share in shares or (None, None))
+    return cells | {"P(beats best)": beats, "deflated": deflated}
+
+
+def print_evaluation(walk: Walk, folder: Path) -> None:
+    """Print the table, and how to read it."""
+    found, first = walk.found, walk.folds[0].test_start[:10]
+    show(rows_table(walk.rows(), title=f"{len(walk.folds)} tests in a row, {first} to {walk.last_day}, out of sample"))
+    print(f"best baseline by its Sharpe ratio: {title_case(found['best_baseline'])}")
+    print("P(beats best): probability that the true Sharpe ratio exceeds that baseline's (Bailey, Lopez de Prado 2012)")
+    if found["deflated_sharpe"]:
+        hurdle = f"{found['hurdle']:.2f}, what the best of {found['num_trials']} useless trials would show"
+        print(f"deflated: against {hurdle}")
+    print(f"picture: {folder / PICTURE_FILE}; figures: {folder / RESULTS_FILE}")
+
+
+def write_evaluation(walk: Walk, folder: Path, *, command: str) -> dict[str, Any]:
+    """Write figures, picture and page into the folder; returns what the file of figures holds.
+
+    Args:
+        walk: What was found.
+        folder: The folder of the walk.
         command: What the user gave, for the page.
 
     Raises:
         WriteError: if they cannot be written.
     """
     record = {
-        "config": config_to_json(config),
-        "provenance": collect_provenance(data_fingerprint=bars.fingerprint),
-        "data": {"source": bars.source, "periods_per_year": bars.periods_per_year},
-        "folds": [vars(fold) for fold in folds],
-        **as_json(found),
+        "config": config_to_json(walk.config),
+        "provenance": collect_provenance(data_fingerprint=walk.bars.fingerprint),
+        "data": {"source": walk.bars.source, "periods_per_year": walk.bars.periods_per_year},
+        "folds": [vars(fold) for fold in walk.folds],
+        **walk.found,
     }
     write_json(folder / RESULTS_FILE, record)
-    write_text(folder / PAGE_FILE, evaluation_page(found, config=config, folds=folds, bars=bars, command=command))
-    plot_evaluation(folder / PICTURE_FILE, found, folds=folds, title=f"{config.algo} on {Path(bars.source).name}")
+    write_text(folder / PAGE_FILE, evaluation_page(walk, command))
+    plot_evaluation(folder / PICTURE_FILE, walk)
     return record
 
 
-def evaluation_page(found: Evaluation, *, config: RunConfig, folds: Sequence[Fold], bars: Bars, command: str) -> str:
+def evaluation_page(walk: Walk, command: str) -> str:
     """The walk as a section of a Markdown page: command, tests, table, and how to read it."""
-    tests = ", ".join(f"{fold.test_start[:10]}" for fold in folds)
+    found, tests = walk.found, ", ".join(fold.test_start[:10] for fold in walk.folds)
     lines = [
-        f"## {config.algo} on {Path(bars.source).name}",
+        f"## {walk.title}",
         "",
         f"`{command}`",
         "",
-        f"{len(folds)} tests in a row, from {tests}, the last to {str(bars.dates[-1])[:10]}; "
-        f"{len(found.of_seeds)} seeds of {config.episodes} episodes for each. Best baseline by its Sharpe ratio: "
-        f"{title_case(found.best_baseline)}.",
+        f"{len(walk.folds)} tests in a row, from {tests}, the last to {walk.last_day}; {len(found['seeds'])} seeds of "
+        f"{walk.config.episodes} episodes for each. Best baseline by its Sharpe ratio: "
+        f"{title_case(found['best_baseline'])}.",
         "",
-        markdown_table(evaluation_rows(found, algo=config.algo)),
+        markdown_table(walk.rows()),
     ]
-    if found.deflated:
-        lines += ["", f"Deflated against {found.hurdle:.2f}, the best of {found.num_trials} useless trials."]
+    if found["deflated_sharpe"]:
+        lines += ["", f"Deflated against {found['hurdle']:.2f}, the best of {found['num_trials']} useless trials."]
     return "\n".join([*lines, ""])
 
 
-def plot_evaluation(path: Path, found: Evaluation, *, folds: Sequence[Fold], title: str) -> Path:
+def plot_evaluation(path: Path, walk: Walk) -> Path:
     """Draw growth of one dollar through all tests, and Sharpe ratios with their standard errors.
 
     Raises:
         WriteError: if the file cannot be written.
     """
+    seeds, baselines = walk.found["seeds"], walk.found["baselines"]
+    lines = [(n, title_case(n), colour, 1.0) for n, colour in zip(baselines, cycle(BASELINE_COLOURS), strict=False)]
+    lines += [(n, f"seed {n}", colour, 1.4) for n, colour in zip(seeds, cycle(STRATEGY_COLOURS), strict=False)]
+    bars = [(f"seed {seed}", own, STRATEGY_COLOURS[0]) for seed, own in seeds.items()]
+    bars += [(title_case(name), own, BASELINE_COLOURS[0]) for name, own in baselines.items() if name != "cash"]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(12, 4.8), layout="constrained")
-        figure.suptitle(f"{title}: out of sample", x=0.01, ha="left", fontweight="bold")
+        figure.suptitle(f"{walk.title}: out of sample", x=0.01, ha="left", fontweight="bold")
         left, right = figure.subplots(1, 2, width_ratios=[2, 1])
-        shown = list(found.of_baselines)
-        for i, name in enumerate(shown):
-            course = found.baselines[name]
-            colour = BASELINE_COLOURS[i % len(BASELINE_COLOURS)]
-            left.plot(course.dates, course.equity[1:], color=colour, linewidth=1, label=title_case(name))
-        for i, (seed, course) in enumerate(found.seeds.items()):
-            colour = STRATEGY_COLOURS[i % len(STRATEGY_COLOURS)]
-            left.plot(course.dates, course.equity[1:], color=colour, linewidth=1.4, label=f"seed {seed}")
-        for fold in folds:
+        for name, label, colour, width in lines:
+            course = walk.courses[name]
+            left.plot(course.dates, course.equity[1:], color=colour, linewidth=width, label=label)
+        for fold in walk.folds:
             left.axvline(date2num(np.datetime64(fold.test_start)), color="black", linewidth=0.5, linestyle=":")
         left.set(title="Growth of one dollar (dotted: a new fold, trained on all before)", ylabel="US dollars")
         left.legend(ncols=2)
-        bars = {f"seed {seed}": own for seed, own in found.of_seeds.items()} | {
-            title_case(name): own for name, own in found.of_baselines.items() if name != "cash"
-        }
-        for i, (name, own) in enumerate(bars.items()):
-            colour = STRATEGY_COLOURS[0] if name.startswith("seed ") else BASELINE_COLOURS[0]
+        for i, (_, own, colour) in enumerate(bars):
             right.errorbar(own["sharpe"], -i, xerr=1.96 * own["sharpe_se"], fmt="o", color=colour, capsize=3)
-        right.set_yticks([-i for i in range(len(bars))], list(bars))
+        right.set_yticks([-i for i in range(len(bars))], [name for name, _, _ in bars])
         right.axvline(0.0, color="black", linewidth=0.8)
         right.set(title="Sharpe ratio a year, 95 %")
         return save_figure(figure, path)

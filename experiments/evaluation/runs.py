@@ -17,9 +17,9 @@ import pandas as pd
 
 from common.errors import InputError
 from common.files import read_json
+from envs.folds import Fold
 from experiments.backtesting.results_folders import OWN
 from experiments.command_line import BAD_INPUT, DONE, INTERRUPTED
-from experiments.evaluation.folds import Fold
 from experiments.recovery.names import LOG_FILE
 from experiments.recovery.signals import hearing, say
 from experiments.search.search import TRIALS_FILE

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,15 +13,15 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, num2date
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, PercentFormatter
+from matplotlib.ticker import PercentFormatter
 from matplotlib.transforms import Bbox
 
-from common.files import WriteError
+from common.files import whole_file
 from envs.metrics import drawdowns, total_return
 from experiments.reporting.tables import METRIC_COLUMNS, format_metric, money, title_case
 
 if TYPE_CHECKING:
-    from experiments.backtesting.result import BacktestResult
+    from envs.backtest import BacktestResult
 
 STYLE: dict[Any, Any] = {
     "axes.grid": True,
@@ -71,17 +71,15 @@ def plot_backtest(
         figure.suptitle(title, x=0.01, ha="left", fontsize=15, fontweight="bold")
         if len(strategies) == 1:
             axes = figure.subplots(5, 1, height_ratios=(3.0, 1.4, 1.9, 1.7, 1.5), sharex=True)
-            strategy = strategies[0]
-            _draw_weights(axes[2], strategy)
-            _draw_agents(axes[3], strategy)
-            _draw_costs(axes[4], strategy)
+            _draw_weights(axes[2], strategies[0])
+            _draw_agents(axes[3], strategies[0])
+            _draw_costs(axes[4], strategies)
         else:
             axes = figure.subplots(4, 1, height_ratios=(3.0, 1.4, 1.3, 1.7))
-            _draw_total_costs(axes[2], strategies)
+            _draw_costs(axes[2], strategies)
             _draw_metrics(axes[3], [*strategies, *baselines])
         _draw_equity(axes[0], strategies, baselines)
         _draw_drawdown(axes[1], strategies, baselines)
-        axes[0].set_title("Equity")
         axes[0].set_title(subtitle, loc="right", fontsize=9, fontweight="normal")
         first, last = strategies[0].dates[0], strategies[0].dates[-1]
         dated = axes if len(strategies) == 1 else axes[:3]
@@ -109,120 +107,93 @@ class _DatesWithYear(ConciseDateFormatter):
 
 
 def _draw_equity(axis: Axes, strategies: Sequence[BacktestResult], baselines: Sequence[BacktestResult]) -> None:
-    drawn: list[BacktestResult] = []
-    for colour, result in zip(_cycle(BASELINE_COLOURS), baselines, strict=False):
-        style = _line_style(result, drawn)
-        axis.plot(result.dates, result.equity, color=colour, linewidth=1.1, linestyle=style, label=_labelled(result))
-    for colour, result in zip(_cycle(STRATEGY_COLOURS), strategies, strict=False):
-        style = _line_style(result, drawn)
-        axis.plot(
-            result.dates,
-            result.equity,
-            color=colour,
-            linewidth=2.2,
-            linestyle=style,
-            label=_labelled(result),
-            zorder=5,
-        )
+    drawn: list[tuple[BacktestResult, Any]] = []
+    for results, colours, width, order in (
+        (baselines, BASELINE_COLOURS, 1.1, 2),
+        (strategies, STRATEGY_COLOURS, 2.2, 5),
+    ):
+        for result, colour in zip(results, cycle(colours), strict=False):
+            style = _line_style(result, [other for other, _ in drawn])
+            label = f"{title_case(result.name)} {total_return(result.equity):+.1%}"
+            (line,) = axis.plot(result.dates, result.equity, color=colour, linestyle=style, label=label)
+            line.set(linewidth=width, zorder=order)
+            drawn.append((result, line))
     axis.axhline(strategies[0].equity[0], color="black", linewidth=0.6, alpha=0.5)
-    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: money(value)))
-    handles, labels = axis.get_legend_handles_labels()
-    final = {_labelled(result): result.equity[-1] for result in (*strategies, *baselines)}
-    order = sorted(range(len(labels)), key=lambda i: -final[labels[i]])
-    _legend_beside(axis, [handles[i] for i in order], [labels[i] for i in order], title="total return")
+    lines = [line for _, line in sorted(drawn, key=lambda one: -one[0].equity[-1])]
+    _finish(axis, "Equity", lines, [line.get_label() for line in lines], _in_dollars, legend="total return")
 
 
-def _line_style(result: BacktestResult, drawn: list[BacktestResult]) -> Any:
+def _line_style(result: BacktestResult, drawn: Sequence[BacktestResult]) -> Any:
     """Solid; dashed over a curve that is there already and all but the same, so that both are seen."""
     same = any(
         result.equity.shape == other.equity.shape and np.allclose(result.equity, other.equity, rtol=SAME_CURVE)
         for other in drawn
     )
-    drawn.append(result)
     return (0, (4, 4)) if same else "solid"
 
 
 def _draw_drawdown(axis: Axes, strategies: Sequence[BacktestResult], baselines: Sequence[BacktestResult]) -> None:
     handles, labels = [], []
-    for colour, result in zip(_cycle(STRATEGY_COLOURS), strategies, strict=False):
-        depth = drawdowns(result.equity)
-        if len(strategies) == 1:
-            axis.fill_between(result.dates, depth, 0, color=colour, alpha=0.25, linewidth=0)
-        handles += axis.plot(result.dates, depth, color=colour, linewidth=1.4, zorder=5)
-        labels.append(f"{title_case(result.name)} {depth.min():.1%}")
-    for colour, result in zip(_cycle(BASELINE_COLOURS), baselines, strict=False):
-        if result.name in ("buy_and_hold", "equal_weight"):
+    for results, colours, width, order in (
+        (strategies, STRATEGY_COLOURS, 1.4, 5),
+        (baselines, BASELINE_COLOURS, 1.0, 2),
+    ):
+        for result, colour in zip(results, cycle(colours), strict=False):
+            if results is baselines and result.name not in ("buy_and_hold", "equal_weight"):
+                continue
             depth = drawdowns(result.equity)
-            handles += axis.plot(result.dates, depth, color=colour, linewidth=1.0)
+            if results is strategies and len(strategies) == 1:
+                axis.fill_between(result.dates, depth, 0, color=colour, alpha=0.25, linewidth=0)
+            handles += axis.plot(result.dates, depth, color=colour, linewidth=width, zorder=order)
             labels.append(f"{title_case(result.name)} {depth.min():.1%}")
-    axis.set_title("Drawdown")
-    axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
     axis.set_ylim(top=0)
-    _legend_beside(axis, handles, labels, title="deepest")
+    _finish(axis, "Drawdown", handles, labels, PercentFormatter(1.0, decimals=None), legend="deepest")
 
 
 def _draw_weights(axis: Axes, result: BacktestResult) -> None:
     weights = _largest_columns(result.weights)
-    colours = [*_cycle(_palette(), weights.shape[1])]
-    if len(weights.columns) < len(result.weights.columns):
-        greys = {"other long": OTHER_COLOUR, "other short": DARKER_OTHER_COLOUR}
-        colours = [
-            next((grey for start, grey in greys.items() if name.startswith(start)), colour)
-            for name, colour in zip(weights.columns, colours, strict=False)
-        ]
-    dates = result.dates[1:]
-    values = weights.to_numpy()
+    greys = {"other long": OTHER_COLOUR, "other short": DARKER_OTHER_COLOUR}
+    is_summed = len(weights.columns) < len(result.weights.columns)
+    colours = [
+        next((grey for start, grey in greys.items() if is_summed and name.startswith(start)), colour)
+        for name, colour in zip(weights.columns, cycle(_palette()), strict=False)
+    ]
+    dates, values = result.dates[1:], weights.to_numpy()
     handles = axis.stackplot(dates, np.maximum(values, 0).T, colors=colours, linewidth=0, step="post")
     axis.stackplot(dates, np.minimum(values, 0).T, colors=colours, linewidth=0, step="post")
     axis.axhline(0, color="black", linewidth=0.7)
-    axis.set_title("Weights (long above zero, short below), fraction of equity")
-    axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    _legend_beside(axis, handles, list(weights.columns))
+    title = "Weights (long above zero, short below), fraction of equity"
+    _finish(axis, title, handles, list(weights.columns), PercentFormatter(1.0, decimals=0))
 
 
 def _draw_agents(axis: Axes, result: BacktestResult) -> None:
     profit = result.agent_profit
-    order = profit.iloc[-1].sort_values(ascending=False).index
-    shown = list(order[:MOST_LEGEND_ROWS])
-    colours = dict(zip(profit.columns, _cycle(_palette(), profit.shape[1]), strict=True))
-    handles, labels = [], []
-    for agent in order:
-        line = axis.plot(result.dates[1:], profit[agent], color=colours[agent], linewidth=1.4)
-        if agent in shown:
-            handles += line
-            labels.append(f"{agent} {money(profit[agent].iloc[-1])}")
+    colours = dict(zip(profit.columns, cycle(_palette()), strict=False))
+    last, dates = profit.iloc[-1].sort_values(ascending=False), result.dates[1:]
+    handles = [axis.plot(dates, profit[agent], color=colours[agent], linewidth=1.4)[0] for agent in last.index]
     axis.axhline(0, color="black", linewidth=0.7)
-    axis.set_title("Profit of each agent, after costs")
-    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: money(value)))
-    _legend_beside(axis, handles, labels)
+    labels = [f"{agent} {money(value)}" for agent, value in last.items()]
+    shown = slice(MOST_LEGEND_ROWS)
+    _finish(axis, "Profit of each agent, after costs", handles[shown], labels[shown], _in_dollars)
 
 
-def _draw_costs(axis: Axes, result: BacktestResult) -> None:
-    total = result.costs.cumsum()
-    total = total.drop(columns="interest", errors="ignore")
-    shown = [name for name in total.columns if abs(total[name].iloc[-1]) > 0] or list(total.columns[:1])
-    handles = axis.stackplot(
-        result.dates[1:],
-        total[shown].clip(lower=0).to_numpy().T,
-        colors=_palette()[: len(shown)],
-        linewidth=0,
-        alpha=0.85,
-    )
-    axis.set_title("Cumulative costs")
-    axis.set_ylim(bottom=0)
-    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: money(value)))
-    _legend_beside(axis, handles, [f"{name} {money(total[name].iloc[-1])}" for name in shown])
-
-
-def _draw_total_costs(axis: Axes, strategies: Sequence[BacktestResult]) -> None:
-    handles, labels = [], []
-    for colour, result in zip(_cycle(STRATEGY_COLOURS), strategies, strict=False):
-        total = result.costs.drop(columns="interest", errors="ignore").sum(axis=1).cumsum()
-        handles += axis.plot(result.dates[1:], total, color=colour, linewidth=1.6)
-        labels.append(f"{title_case(result.name)} {money(total.iloc[-1])}")
-    axis.set_title("Cumulative costs")
-    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: money(value)))
-    _legend_beside(axis, handles, labels)
+def _draw_costs(axis: Axes, strategies: Sequence[BacktestResult]) -> None:
+    """Of one strategy by kind, one above the other; of several their sums, as lines."""
+    totals = [result.costs.drop(columns="interest", errors="ignore").cumsum() for result in strategies]
+    handles: list[Any] = []
+    if len(totals) == 1:
+        (total,) = totals
+        kinds = [name for name in total.columns if abs(total[name].iloc[-1]) > 0] or list(total.columns[:1])
+        values, colours = total[kinds].clip(lower=0).to_numpy().T, _palette()[: len(kinds)]
+        handles += axis.stackplot(strategies[0].dates[1:], values, colors=colours, linewidth=0, alpha=0.85)
+        labels = [f"{name} {money(total[name].iloc[-1])}" for name in kinds]
+        axis.set_ylim(bottom=0)
+    else:
+        sums = [total.sum(axis=1) for total in totals]
+        for one, paid, colour in zip(strategies, sums, cycle(STRATEGY_COLOURS), strict=False):
+            handles += axis.plot(one.dates[1:], paid, color=colour, linewidth=1.6)
+        labels = [f"{title_case(one.name)} {money(s.iloc[-1])}" for one, s in zip(strategies, sums, strict=True)]
+    _finish(axis, "Cumulative costs", handles, labels, _in_dollars)
 
 
 def _draw_metrics(axis: Axes, results: Sequence[BacktestResult]) -> None:
@@ -243,10 +214,6 @@ def _draw_metrics(axis: Axes, results: Sequence[BacktestResult]) -> None:
     table.set_fontsize(9)
 
 
-def _labelled(result: BacktestResult) -> str:
-    return f"{title_case(result.name)} {total_return(result.equity):+.1%}"
-
-
 def _largest_columns(frame: pd.DataFrame) -> pd.DataFrame:
     """Keep the columns that matter most and sum the others, so that a legend stays readable."""
     if frame.shape[1] <= MOST_LEGEND_ROWS:
@@ -264,13 +231,17 @@ def _palette() -> list[Any]:
     return [colour for colour in colours if max(colour) - min(colour) > 0.1]  # greys mean "other"
 
 
-def _cycle(colours: Sequence[Any], count: int = 64) -> list[Any]:
-    return [colours[i % len(colours)] for i in range(count)]
+def _in_dollars(value: float, position: int | None) -> str:
+    return money(value)
 
 
-def _legend_beside(axis: Axes, handles: Sequence[Any], labels: Sequence[str], *, title: str | None = None) -> None:
-    """Put the legend to the right of the axes, where it covers no data."""
-    axis.legend(handles, labels, loc="upper left", bbox_to_anchor=(1.005, 1.0), title=title, alignment="left")
+def _finish(
+    axis: Axes, title: str, handles: Sequence[Any], labels: Sequence[str], form: Any, *, legend: str | None = None
+) -> None:
+    """Write title and numbers, and the legend to the right of the axes, where it covers no data."""
+    axis.set_title(title)
+    axis.yaxis.set_major_formatter(form)
+    axis.legend(handles, labels, loc="upper left", bbox_to_anchor=(1.005, 1.0), title=legend, alignment="left")
 
 
 def save_figure(figure: Figure, path: Path) -> Path:
@@ -279,11 +250,6 @@ def save_figure(figure: Figure, path: Path) -> Path:
     Raises:
         WriteError: if it cannot be written.
     """
-    temporary = path.with_name(f".{path.stem}.tmp.png")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(temporary, dpi=110)  # a Figure made without pyplot draws with Agg: no display, no global state
-        os.replace(temporary, path)
-    except OSError as error:
-        raise WriteError(error.errno, f"cannot write {path}: {error.strerror or error}") from error
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, dpi=110)  # a Figure without pyplot draws with Agg: no global state
     return path

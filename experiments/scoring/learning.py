@@ -10,19 +10,19 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
-from algos.policy import TeamPolicy, load_policy, team_layout
+from algos.policy import TeamPolicy, load_policy, policy_of
 from algos.ray_internals import environment_creator
-from algos.team_env import TeamEnv, make_team_env
 from common.files import plain
+from common.threads import one_thread
 from experiments.builders.algorithms import check_algorithm
-from experiments.builders.environments import acts_by
+from experiments.builders.environments import NamedEnvironment
 from experiments.recovery.checkpoints import TrialCheckpoints
 from experiments.recovery.names import BEST_FOLDER, RECORD_FILE, RESULT_FILE
 from experiments.recovery.records import append, read_line, truncate_records
@@ -34,7 +34,6 @@ from experiments.scoring.settings import NUM_POINTS
 from experiments.scoring.yardsticks import Yardstick
 from experiments.settings.metric_names import RETURN
 from experiments.settings.run_config import RunConfig, SearchConfig, config_to_json
-from experiments.threads import one_thread
 from experiments.tuning.ray_internals import StorageContext
 from experiments.tuning.run_trainable import algorithm_class
 
@@ -178,7 +177,7 @@ def learn(
         if takes_best:
             team: TeamPolicy = load_policy(trial / BEST_FOLDER)
         else:
-            team = greedy(trainable)
+            team = policy_of(trainable)
         value = yardstick.value(team, num_episodes=num_episodes, seed=_VALUED_FROM + run.seed)
         distance = yardstick.distance(team, num_episodes=_DISTANCE_EPISODES)
         shown = yardstick.shown(team)
@@ -244,7 +243,7 @@ def _points(trial: Path) -> Iterator[tuple[int, float]]:
             yield found["total_steps"], found[RETURN]
 
 
-class YardstickEnvironment:
+class YardstickEnvironment(NamedEnvironment):
     """What a learner is scored on, as a run's environment.
 
     Args:
@@ -252,39 +251,12 @@ class YardstickEnvironment:
         num_episodes: By which a policy is valued on the way.
     """
 
-    has_prices = False
-    fingerprint: str | None = None
-    scaler: dict[str, Any] | None = None
-    episode_len: int | None = None
     prefers_later = True
 
     def __init__(self, yardstick: Yardstick, *, num_episodes: int) -> None:
         self._yardstick, self._num_episodes = yardstick, num_episodes
         self.source = yardstick.env_name
-
-    @cached_property
-    def team(self) -> TeamEnv:
-        """One replica."""
-        made = partial(environment_creator(self.source), dict(self._yardstick.env_config))
-        return make_team_env(made, 1, device="cpu", seed=0, with_state=False)
-
-    @property
-    def acts(self) -> str:
-        """Whether its agents choose or set numbers."""
-        return acts_by(self.team)
-
-    @property
-    def agents(self) -> list[dict[str, Any]]:
-        """Their names."""
-        return [{"name": name} for name in self._yardstick.agent_ids]
-
-    def facts(self) -> dict[str, Any]:
-        """Environment and agents."""
-        return {"environment": self.source, "agents": list(self._yardstick.agent_ids)}
-
-    def lines(self) -> list[str]:
-        """The same in words."""
-        return [f"environment: {self.source}"]
+        self._make = partial(environment_creator(self.source), dict(yardstick.env_config))
 
     def set_up(self, config: AlgorithmConfig, scaler: Mapping[str, Any] | None, *, use_action_mask: bool) -> None:
         """Train on it; it values policies itself."""
@@ -292,13 +264,4 @@ class YardstickEnvironment:
 
     def evaluate(self, algorithm: Any) -> tuple[dict[str, Any], dict[str, float]]:
         """The mean objective over agents under the greedy policy."""
-        return {}, {RETURN: self._yardstick.value(greedy(algorithm), num_episodes=self._num_episodes).team_mean}
-
-    def check_agents(self, trained: Sequence[Mapping[str, Any]], model: str) -> None:
-        """No weights are brought here."""
-
-
-def greedy(algorithm: Any) -> TeamPolicy:
-    """The greedy policy of an algorithm."""
-    modules = {module_id: algorithm.env_runner.module[module_id] for module_id in algorithm.env_runner.module.keys()}  # noqa: SIM118
-    return TeamPolicy(modules, team_layout(algorithm))
+        return {}, {RETURN: self._yardstick.value(policy_of(algorithm), num_episodes=self._num_episodes).team_mean}

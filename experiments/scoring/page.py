@@ -87,7 +87,7 @@ def scores_page(cells: Mapping[str, Mapping[str, str]]) -> str:
             "",
             "## Commands",
             "",
-            "Settings are those of `experiments/scoring/recipes.py`; each command shows the seeds one by one.",
+            "Settings are those of `experiments/scoring/recipes.yaml`; each command shows the seeds one by one.",
             "",
             *(f"- {row.problem}, {row.algo}: `{row.command}`" + f" ({row.note})" * bool(row.note) for row in STANDING),
             "",

@@ -12,20 +12,22 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.reporting.plots import BASELINE_COLOURS, OTHER_COLOUR, STRATEGY_COLOURS, STYLE, save_figure
-from experiments.scoring.results import Scored, Shown
+from experiments.scoring.results import Learned, best_of
 from experiments.scoring.standing import Row, judge
 
 PICTURE_FILE = "score.png"
 
 
-def plot_score(path: str | Path, result: Scored, *, title: str, best: str, are_choices: bool) -> Path:
+def plot_score(
+    path: str | Path, seeds: Sequence[Learned], record: Mapping[str, Any], *, title: str, are_choices: bool
+) -> Path:
     """Draw what the seeds have learned; their actions too, where the best ones are known.
 
     Args:
         path: PNG file.
-        result: Of the seeds.
+        seeds: What each has learned.
+        record: What they have reached together.
         title: Of the picture.
-        best: What the values are held against is called so: optimum, equilibrium, published or hand-written.
         are_choices: Whether actions are choices: then equal ones are counted, not drawn over one another.
 
     Raises:
@@ -34,29 +36,30 @@ def plot_score(path: str | Path, result: Scored, *, title: str, best: str, are_c
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(11, 4.6), layout="constrained")
         figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
-        shown = [one.shown for one in result.seeds if one.shown is not None]
+        shown = [one for one in seeds if one.shown is not None]
         axes = figure.subplots(1, 2 if shown else 1, squeeze=False)[0]
-        _draw_curves(axes[0], result, best)
+        _draw_curves(axes[0], seeds, record)
         if shown:
-            _draw_actions(axes[1], shown, best, are_choices)
+            _draw_actions(axes[1], shown, record["best_is"], are_choices)
         return save_figure(figure, Path(path))
 
 
-def _draw_curves(axis: Axes, result: Scored, best: str) -> None:
-    for i, one in enumerate(result.seeds):
+def _draw_curves(axis: Axes, seeds: Sequence[Learned], record: Mapping[str, Any]) -> None:
+    for i, one in enumerate(seeds):
         colour = STRATEGY_COLOURS[i % len(STRATEGY_COLOURS)]
         axis.plot(one.steps, one.curve, color=colour, linewidth=1.2, label=f"seed {one.seed}")
-    if result.best is not None:
-        axis.axhline(result.best, color="black", linewidth=1, linestyle="--", label=best)
-    axis.axhline(result.baseline, color=BASELINE_COLOURS[0], linewidth=1, linestyle=":", label="baseline")
+    if (best := best_of(record)) is not None:
+        axis.axhline(best, color="black", linewidth=1, linestyle="--", label=record["best_is"])
+    axis.axhline(record["baseline"], color=BASELINE_COLOURS[0], linewidth=1, linestyle=":", label="baseline")
     axis.set(title="Objective of the greedy policy", xlabel="environment steps", ylabel="mean over agents")
     axis.legend()
 
 
-def _draw_actions(axis: Axes, shown: Sequence[Shown], optimum: str, are_choices: bool) -> None:
+def _draw_actions(axis: Axes, seeds: Sequence[Learned], optimum: str, are_choices: bool) -> None:
     low, high = np.inf, -np.inf
-    for i, pair in enumerate(shown):
-        best, chosen = (np.asarray(rows) for rows in pair)
+    for i, one in enumerate(seeds):
+        assert one.shown is not None
+        best, chosen = (np.asarray(rows) for rows in one.shown)
         low, high = min(low, best.min(), chosen.min()), max(high, best.max(), chosen.max())
         colour = STRATEGY_COLOURS[i % len(STRATEGY_COLOURS)]
         if are_choices:

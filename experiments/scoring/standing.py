@@ -1,15 +1,18 @@
-"""The standing table: which learner is to reach what on which problem, and whether it has."""
+"""The standing table: which learner is to reach what on which problem (``standing.yaml``), and whether it has."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import yaml
+
+from common.intervals import Interval, interval
+from envs.benchmarks.published import PUBLISHED
 from envs.optima.evaluation import score
-from experiments.reporting.intervals import Interval, interval
-from experiments.scoring.published import PUBLISHED
 
 SEEDS = 5
 """Seeds of every row."""
@@ -145,100 +148,20 @@ def judge(row: Row, record: Mapping[str, Any]) -> Judged:
     return Judged(measure.title, interval(values), met, None if row.goal is None else row.goal.is_met_by(values))
 
 
-def _row(problem: str, market: str, algo: str, goal: Goal | None, *words: str, note: str = "") -> Row:
-    return Row(problem, ("--market", market, *words, "--algo", algo), goal, note)
+def _rows(part: str) -> tuple[Row, ...]:
+    """The rows of a part of ``standing.yaml``, of which each entry is a row for each of its algorithms."""
+    return tuple(_row(one, algo) for one in _TABLE[part] for algo in one["algos"])
 
 
-def _selected(problem: str, market: str, algo: str, goal: Goal | None, *words: str, note: str = "") -> Row:
-    """A row where what did best on the way is scored: where all agents want the same, that is no worse a policy."""
-    return _row(problem, market, algo, goal, *words, "--select", "best", note=note)
+def _row(one: Mapping[str, Any], algo: str) -> Row:
+    words, goal, note = one["words"].split(), one.get("goal"), one.get("note", "")
+    if goal == "published":
+        found = PUBLISHED[words[1], algo]
+        goal, note = {"measure": "return", "least": found.value}, found.says()
+    return Row(one["problem"], (*words, "--algo", algo), None if goal is None else Goal(**goal), note)
 
 
-_FIVE = ("--settings", "drift=[.05,.06,.07,.08,.09]", "volatility=[.2,.2,.2,.2,.2]", "correlation=.2")
-_TEAM = ("--agents", "4", "--settings", "reward=team")
-_LADDER = (*_TEAM, "actions=ladder")
-_STATIONARY = ("--settings", "use_discounted_rewards=false")
-
-_ALONE = "one agent, for which IPPO is PPO with a normalised value function"
-_SUMS = "value factorisation is known to fail here (Son et al. 2019; Papoudakis et al. 2021)"
-
-GAMES = (
-    _row("two-step game", "two-step", "qmix", Goal("return", 8.0, None, 5), note="Rashid et al. 2018"),
-    _row("two-step game", "two-step", "vdn", Goal("return", 7.0, 7.0, 5), note="what a sum of values can represent"),
-    *(
-        _row("climbing", "climbing", algo, goal, note=note)
-        for algo, goal, note in (
-            ("iql", Goal("return", 275.0, None, 4), "optimistic agents (Matignon et al. 2007)"),
-            ("qmix", None, _SUMS),
-            ("vdn", None, _SUMS),
-        )
-    ),
-    *(
-        _row(f"penalty, k = {k}", "penalty", algo, goal, "--settings", f"penalty={k}", note=note)
-        for k in (0, -25, -50, -75, -100)
-        for algo, goal, note in (
-            ("iql", Goal("return", 250.0, None, 4), "optimistic agents (Matignon et al. 2007)"),
-            ("vdn", None, _SUMS),
-        )
-    ),
-)
-KNOWN = (
-    _selected("Merton, 1 asset", "merton", "ppo", Goal("score", 0.99)),
-    _selected("Merton, 1 asset", "merton", "maddpg", Goal("score", 0.99)),
-    _selected("Merton, 5 assets", "merton", "ppo", Goal("score", 0.99), *_FIVE),
-    _selected("Merton, 5 assets", "merton", "maddpg", Goal("score", 0.99), *_FIVE),
-    *(
-        _selected(f"Merton on the trading floor, {name}", "floor:merton", algo, Goal("score", 0.95), *words)
-        for name, words in (("1 asset", ()), ("3 assets", ("--agents", "3", "--settings", "correlation=.2")))
-        for algo in ("ippo", "maddpg")
-    ),
-    _row("Merton, relative concerns", "merton-relative", "ippo", Goal("weight error", None, 0.05)),
-    _selected("Garleanu-Pedersen", "garleanu-pedersen", "ippo", Goal("of optimum", 0.95), *_STATIONARY, note=_ALONE),
-    _selected(
-        "Garleanu-Pedersen", "garleanu-pedersen", "maddpg", Goal("of optimum", 0.95), *_STATIONARY, "action=positions"
-    ),
-    _selected("Almgren-Chriss, one seller", "almgren-chriss", "ppo", Goal("score", 0.98)),
-    _selected("Almgren-Chriss, one seller", "almgren-chriss", "maddpg", Goal("score", 0.98)),
-    *(
-        _selected("Almgren-Chriss, team of 4", "almgren-chriss", algo, Goal("cost", None, 2.45), *words)
-        for algo, words in (("qmix", _LADDER), ("vdn", _LADDER), ("maddpg", _TEAM), ("mappo", _TEAM))
-    ),
-    _row("Almgren-Chriss, 4 rivals", "almgren-chriss", "ippo", Goal("cost", 3.1, 3.3), "--agents", "4"),
-    *(_row(f"Kyle, N = {n}", "kyle", "ippo", Goal("profit error", None, 0.05), "--agents", str(n)) for n in (2, 3, 5)),
-    _selected("Cartea-Jaimungal", "market-making", "ppo", Goal("score", 0.95)),
-    _selected("Cartea-Jaimungal", "market-making", "ippo", Goal("score", 0.95), note=_ALONE),
-)
-
-
-_ALL_FOOD = 0.99
-"""Of level-based foraging, where 1 is all food eaten: nobody can have published more than that."""
-_NEARLY_BY_HAND = 0.98
-"""Of what a speaker and a listener written by hand gain over random ones."""
-_BY_HAND = (
-    "no published value at hand; 0 is random, 1 a pair written by hand that has agreed on its words beforehand "
-    "(envs/benchmarks/handwritten.py)"
-)
-
-
-def _benchmark(problem: str, market: str, algo: str) -> Row:
-    """A row whose goal is what others have published, with no more steps; else nearly what is possible."""
-    found = PUBLISHED.get((market, algo))
-    if found is not None:
-        return _selected(problem, market, algo, Goal("return", found.value), note=found.says())
-    if market.startswith("lbf:"):
-        note = "no published value at hand; none can be above 1, which is all food eaten"
-        return _selected(problem, market, algo, Goal("return", _ALL_FOOD), note=note)
-    return _selected(problem, market, algo, Goal("of reference", _NEARLY_BY_HAND), note=_BY_HAND)
-
-
-BENCHMARKS = (
-    *(_benchmark("LBF 5x5-2p-1f-coop", "lbf:5x5-2p-1f-coop", algo) for algo in ("qmix", "mappo")),
-    *(_benchmark("LBF 8x8-2p-2f-coop", "lbf:8x8-2p-2f-coop", algo) for algo in ("qmix", "mappo")),
-    *(
-        _benchmark(f"MPE {name.replace('_', ' ')}", f"mpe:{name}", algo)
-        for name in ("simple_speaker_listener", "simple_spread")
-        for algo in ("maddpg", "qmix", "mappo")
-    ),
-)
+_TABLE = yaml.safe_load(Path(__file__).with_name("standing.yaml").read_text(encoding="utf-8"))
+GAMES, KNOWN, BENCHMARKS = map(_rows, ("games", "known", "benchmarks"))
 STANDING = (*GAMES, *KNOWN, *BENCHMARKS)
 """Every row, in order."""

@@ -13,7 +13,7 @@ from experiments.scoring.page import PAGE, no_cells, publish
 from experiments.scoring.plots import PICTURE_FILE, plot_table
 from experiments.scoring.settings import OF_TABLE, ScoreConfig, parse_score
 from experiments.scoring.standing import SEEDS, STANDING, Row, judge
-from experiments.scoring.training import is_done, read_record, score_learner
+from experiments.scoring.training import finished_record, score_learner
 from experiments.settings.arguments import scan_flags
 from experiments.settings.fields import settings_of
 
@@ -34,12 +34,12 @@ def run_table(config: ScoreConfig, argv: Sequence[str]) -> dict[str, Any]:
     check_folder_writable(base, setting="--out")
     for i, row in enumerate(rows):
         asked = _asked(row, config)
-        if is_done(asked, base / row.slug):
+        if finished_record(asked, base / row.slug) is not None:
             print(f"row {i + 1} of {len(rows)}: {row.problem}, {row.algo}: done before", flush=True)
             continue
         print(f"row {i + 1} of {len(rows)}: {row.problem}, {row.algo}", flush=True)
         score_learner(asked, base / row.slug)
-    found = {row.slug: _current_record(row, config, base / row.slug) for row in STANDING}
+    found = {row.slug: finished_record(_asked(row, config), base / row.slug) for row in STANDING}
     cells = [table_cells(row, found[row.slug]) for row in rows]
     show(rows_table(cells, title=f"Standing table, {config.seeds} seeds"))
     if config.out is None and (config.seeds, config.seed) == (SEEDS, 0):
@@ -53,11 +53,6 @@ def run_table(config: ScoreConfig, argv: Sequence[str]) -> dict[str, Any]:
 def _asked(row: Row, config: ScoreConfig) -> ScoreConfig:
     """What a row asks for, with the seeds of the table."""
     return parse_score([*row.words, *(f"--{name}={getattr(config, name)}" for name in ("seeds", "seed", "jobs"))])
-
-
-def _current_record(row: Row, config: ScoreConfig, folder: Path) -> dict[str, Any] | None:
-    """What a row has reached with the settings that it has now; None where it was run with others, or not at all."""
-    return read_record(folder) if is_done(_asked(row, config), folder) else None
 
 
 def table_cells(row: Row, record: Mapping[str, Any] | None) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import Any
 from algos.registry import TEAM, groups
 from common.errors import InputError
 from common.files import plain, read_json, write_json
-from experiments.scoring.results import Learned, Scored, as_json, scored
+from experiments.scoring.results import Learned, scored
 from experiments.scoring.seeds import keep, kept, seeds_folder
 from experiments.scoring.settings import ScoreConfig, asked_for, without_none
 from experiments.scoring.yardsticks import EQUILIBRIUM, Yardstick, make_yardstick
@@ -21,12 +21,15 @@ from experiments.settings.run_config import RunConfig
 RESULT_FILE = "score.json"
 
 
-def score_learner(config: ScoreConfig, out: Path) -> tuple[Yardstick, Scored, dict[str, Any]]:
+def score_learner(config: ScoreConfig, out: Path) -> tuple[Yardstick, list[Learned], dict[str, Any]]:
     """Train each seed and value it; what is done is in the folder at once, and is not done again.
 
     Args:
         config: Market, algorithm and seeds.
         out: Folder of the record.
+
+    Returns:
+        The problem, what each seed has learned, and the record.
 
     Raises:
         InputError: if a setting cannot be used, or what a seed has learned before is damaged.
@@ -45,12 +48,18 @@ def score_learner(config: ScoreConfig, out: Path) -> tuple[Yardstick, Scored, di
         done = ", ".join(map(str, learned))
         print(f"done before: seed {done} (in {out}; another --out has them learn again)", flush=True)
     baseline = yardstick.baseline(head["num_episodes"])
+
+    def write() -> dict[str, Any]:
+        ones, optimum = [learned[seed] for seed in sorted(learned)], yardstick.optimum
+        record = head | scored(ones, baseline=baseline, optimum=optimum, reference=yardstick.reference)
+        write_json(out / RESULT_FILE, record)
+        return record
+
     for one in _learn([seed for seed in seeds if seed not in learned], config, head, out):
         learned[one.seed] = one
         keep(out, head, one)
-        _write(out, head, _scored(learned, yardstick, baseline))  # what is done stays, whatever comes after it
-    result = _scored(learned, yardstick, baseline)
-    return yardstick, result, _write(out, head, result)
+        write()  # what is done stays, whatever comes after it
+    return yardstick, [learned[seed] for seed in seeds], write()
 
 
 def _learn(seeds: Sequence[int], config: ScoreConfig, head: Mapping[str, Any], out: Path) -> Iterator[Learned]:
@@ -81,19 +90,6 @@ def _learn(seeds: Sequence[int], config: ScoreConfig, head: Mapping[str, Any], o
             yield one
 
 
-def _scored(learned: Mapping[int, Learned], yardstick: Yardstick, baseline: float) -> Scored:
-    """What seeds have reached together, in their order."""
-    ones = [learned[seed] for seed in sorted(learned)]
-    return scored(ones, baseline=baseline, optimum=yardstick.optimum, reference=yardstick.reference)
-
-
-def _write(out: Path, head: Mapping[str, Any], result: Scored) -> dict[str, Any]:
-    """Write the record, and return it."""
-    record = {**head, **as_json(result)}
-    write_json(out / RESULT_FILE, record)
-    return record
-
-
 def _yardstick(config: ScoreConfig) -> Yardstick:
     settings = named_values(config.settings, flag="--settings")
     return make_yardstick(config.market, config.algo, num_agents=config.agents, settings=settings)
@@ -105,22 +101,13 @@ def _plain_head(config: ScoreConfig, yardstick: Yardstick) -> dict[str, Any]:
     return head
 
 
-def read_record(folder: Path) -> dict[str, Any] | None:
-    """What a folder of results holds, as it would be written now; None where nothing has been scored."""
+def finished_record(config: ScoreConfig, folder: Path) -> dict[str, Any] | None:
+    """What a folder of results holds, as it would be written now; None where it is not of these settings and seeds."""
     path = folder / RESULT_FILE
     if not path.is_file():
         return None
     record: dict[str, Any] = read_json(path)
-    return record | {"algo_settings": without_none(record.get("algo_settings", {}))}
-
-
-def is_done(config: ScoreConfig, folder: Path) -> bool:
-    """Whether a record is of these settings and seeds."""
-    record = read_record(folder)
-    if record is None:
-        return False
-    head = _plain_head(config, _yardstick(config))
+    record |= {"algo_settings": without_none(record.get("algo_settings", {}))}
+    is_of_these = all(record.get(name) == value for name, value in _plain_head(config, _yardstick(config)).items())
     seeds = list(range(config.seed, config.seed + config.seeds))
-    return all(record.get(name) == value for name, value in head.items()) and seeds == [
-        one["seed"] for one in record["seeds"]
-    ]
+    return record if is_of_these and seeds == [one["seed"] for one in record["seeds"]] else None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from functools import cached_property, partial
 from typing import Any, Literal, Protocol
 
@@ -11,12 +12,14 @@ import gymnasium as gym
 import torch
 from torch import Tensor
 
+from algos.random_team import RandomTeam
 from algos.team_env import TeamEnv, make_team_env
 from common.counted import counted_seed
 from common.errors import InputError
 from envs import rllib as trading_floors
 from envs.benchmarks import rllib as benchmarks
 from envs.benchmarks.handwritten import handwritten
+from envs.benchmarks.published import PUBLISHED
 from envs.floor import build_floor
 from envs.market import spec_to_json
 from envs.optima import rllib as known_markets
@@ -26,14 +29,11 @@ from envs.optima.evaluation import Value, action_distance, best_action_size, val
 from envs.optima.floor_merton import MARKET as FLOOR_MERTON
 from envs.optima.floor_merton import floor_merton
 from envs.optima.problem import Policy, Problem
-from experiments.scoring.published import PUBLISHED
 from experiments.scoring.results import Shown
 
 EQUILIBRIUM = "equilibrium"
 """What results are held against where agents play against each other."""
 _REPLICAS = 32
-_RANDOM = 1
-"""Seed of the random policy."""
 _HANDWRITTEN_EPISODES = 4_096
 """By which policies written by hand are valued: more than a learner's, for all learners share this error."""
 CHOOSING = 0
@@ -50,47 +50,49 @@ class Team(Protocol):
         """Choose [B, N] or [B, N, D] actions by [B, N, F] observations and [B, N, K] what is allowed."""
 
 
-class Yardstick(Protocol):
-    """A problem on which policies are valued.
+class Yardstick(ABC):
+    """A problem on which policies are valued; what nobody knows of it is None.
 
     Attributes:
         num_agents: N.
-        agent_ids: Their names.
         has_choices: Whether actions are choices, not numbers.
-        is_uniform: Whether all agents have the same spaces.
         best_is: What results are held against is called so.
-        optimum: Mean objective of the best policy over agents; None where none is known.
+        optimum: Mean objective of the best policy over agents.
         env_name: As RLlib knows the environment.
         env_config: Its settings.
     """
 
     num_agents: int
-    agent_ids: Sequence[str]
     has_choices: bool
-    is_uniform: bool
     best_is: str
-    optimum: float | None
+    optimum: float | None = None
     env_name: str
     env_config: Mapping[str, Any]
 
     @property
     def reference(self) -> float | None:
-        """A return in the same units that is published, or that of a policy written by hand; None without either."""
+        """A return in the same units that is published, or that of a policy written by hand."""
+        return None
 
+    @abstractmethod
     def head(self) -> dict[str, Any]:
         """What of a record is its own and known before anything is learned."""
 
+    @abstractmethod
     def baseline(self, num_episodes: int) -> float:
         """Mean objective of a simple policy over agents."""
 
+    @abstractmethod
     def value(self, team: Team, *, num_episodes: int, seed: int = CHOOSING) -> Value:
         """Value a policy on episodes that the seed chooses, none of which is trained on."""
 
     def distance(self, team: Team, *, num_episodes: int) -> Tensor | None:
-        """Distance from the best actions, [N, D], or None where they are not known."""
+        """Distance from the best actions, [N, D]."""
+        return None
 
     def shown(self, team: Team) -> Shown | None:
-        """Best and chosen actions side by side, or None where the best are not known."""
+        """Best and chosen actions side by side."""
+        return None
 
 
 def make_yardstick(market: str, algo: str, *, num_agents: int | None, settings: Mapping[str, Any]) -> Yardstick:
@@ -114,21 +116,17 @@ def make_yardstick(market: str, algo: str, *, num_agents: int | None, settings: 
     return KnownMarket(market, num_agents=num_agents, settings=settings)
 
 
-class KnownMarket:
+class KnownMarket(Yardstick):
     """A market or game of ``envs.optima``; arguments as of ``make_yardstick``."""
-
-    reference: float | None = None
-    is_uniform = True
 
     def __init__(self, market: str, *, num_agents: int | None, settings: Mapping[str, Any]) -> None:
         self.problem: Problem = make_problem(market, num_agents=num_agents, settings=settings)
         self.num_agents = self.problem.num_agents
-        self.agent_ids: Sequence[str] = self.problem.agent_ids
         self.has_choices = bool(self.problem.num_actions)
         self.best_is = EQUILIBRIUM if self.problem.is_nash else "optimum"
-        self.optimum: float | None = float(self.problem.optimal_value.mean())
+        self.optimum = float(self.problem.optimal_value.mean())
         self.env_name = known_markets.register()
-        self.env_config: Mapping[str, Any] = {"market": market, "num_agents": num_agents, "settings": settings}
+        self.env_config = {"market": market, "num_agents": num_agents, "settings": settings}
 
     def head(self) -> dict[str, Any]:
         """What of a record is its own."""
@@ -181,7 +179,7 @@ class KnownMarket:
         return act
 
 
-class FloorMarket:
+class FloorMarket(Yardstick):
     """Merton's problem on the trading floor itself (``envs.optima.floor_merton``); arguments as of ``make_yardstick``.
 
     Objective: the growth that may be expected of the weights that a policy holds, per cent a year; what prices then do
@@ -189,17 +187,14 @@ class FloorMarket:
     """
 
     best_is = "optimum"
-    reference: float | None = None
     has_choices = False
-    is_uniform = True
 
     def __init__(self, *, num_agents: int | None, settings: Mapping[str, Any]) -> None:
         self.problem = floor_merton(settings, num_agents=num_agents)
         self.num_agents = self.problem.config.num_assets
-        self.optimum: float | None = self.problem.optimal_value
-        self.agent_ids: Sequence[str] = build_floor(self.problem.spec).agent_ids
+        self.optimum = self.problem.optimal_value
         self.env_name = trading_floors.register()
-        self.env_config: Mapping[str, Any] = {"spec": spec_to_json(self.problem.spec)}
+        self.env_config = {"spec": spec_to_json(self.problem.spec)}
 
     def head(self) -> dict[str, Any]:
         """What of a record is its own."""
@@ -249,32 +244,25 @@ class FloorMarket:
         return torch.stack(held)
 
 
-class Benchmark:
+class Benchmark(Yardstick):
     """A benchmark of ``envs.benchmarks``, whose best policy nobody knows; arguments as of ``make_yardstick``.
 
     It is held against what others have published, and where there is nothing, against a policy written by hand.
     """
 
-    optimum: float | None = None
-
     def __init__(self, market: str, algo: str, *, num_agents: int | None, settings: Mapping[str, Any]) -> None:
-        self.env_config: Mapping[str, Any] = {"market": market, "settings": dict(settings)}
+        self.env_config = {"market": market, "settings": dict(settings)}
         first = benchmarks.BenchmarkEnv(self.env_config)
-        self.agent_ids: Sequence[str] = first.possible_agents
-        self.num_agents = len(self.agent_ids)
+        self.num_agents = len(first.possible_agents)
         if num_agents not in (None, self.num_agents):
             raise InputError(f"market {market} has {self.num_agents} agents with these settings, not {num_agents}")
-        actions = list(first.action_spaces.values())
-        spaces = list(zip(first.observation_spaces.values(), actions, strict=True))
-        self.has_choices = all(isinstance(space, gym.spaces.Discrete) for space in actions)
-        self.is_uniform = all(pair == spaces[0] for pair in spaces)
+        self.has_choices = all(isinstance(space, gym.spaces.Discrete) for space in first.action_spaces.values())
         # With other settings it is another environment than the one that was published.
         self._published = None if settings else PUBLISHED.get((market, algo))
         widths = [math.prod(space.shape or ()) for space in first.observation_spaces.values()]
         self._handwritten = None if self._published else handwritten(market, settings, widths)
         self.best_is = "published" if self._handwritten is None else "hand-written"
         self.env_name = benchmarks.register()
-        self._env: TeamEnv | None = None
 
     @cached_property
     def reference(self) -> float | None:
@@ -290,26 +278,17 @@ class Benchmark:
 
     def baseline(self, num_episodes: int) -> float:
         """Mean return of random actions."""
-        return self.value(RandomTeam(self._replicas()), num_episodes=num_episodes).team_mean
+        return self.value(RandomTeam(self._replicas), num_episodes=num_episodes).team_mean
 
     def value(self, team: Team, *, num_episodes: int, seed: int = CHOOSING) -> Value:
         """Play episodes, each from its start."""
-        return play(self._replicas(), team, num_episodes=num_episodes, seed=seed)
+        return play(self._replicas, team, num_episodes=num_episodes, seed=seed)
 
-    def distance(self, team: Team, *, num_episodes: int) -> Tensor | None:
-        """Unknown."""
-        return None
-
-    def shown(self, team: Team) -> Shown | None:
-        """Unknown."""
-        return None
-
+    @cached_property
     def _replicas(self) -> TeamEnv:
-        """Replicas for valuing, made once."""
-        if self._env is None:
-            made = partial(benchmarks.BenchmarkEnv, self.env_config)
-            self._env = make_team_env(made, _REPLICAS, device="cpu", seed=0, with_state=False)
-        return self._env
+        """Replicas for valuing."""
+        made = partial(benchmarks.BenchmarkEnv, self.env_config)
+        return make_team_env(made, _REPLICAS, device="cpu", seed=0, with_state=False)
 
 
 def play(env: TeamEnv, team: Team, *, num_episodes: int, seed: int) -> Value:
@@ -340,34 +319,3 @@ def play(env: TeamEnv, team: Team, *, num_episodes: int, seed: int) -> Value:
             is_playing = is_playing & ~(step.terminated | step.truncated)
         rounds.append(total)
     return Value(torch.cat(rounds)[:num_episodes])
-
-
-class RandomTeam:
-    """Uniformly random actions; two that are new draw the same.
-
-    Args:
-        env: Whose actions.
-    """
-
-    def __init__(self, env: TeamEnv) -> None:
-        self._spaces = [env.action_spaces[agent] for agent in env.agent_ids]
-        self._generator = torch.Generator()
-        self._draws = 0
-
-    def reset(self) -> None:
-        """Begin another episode."""
-        self._generator.manual_seed(counted_seed(_RANDOM, self._draws))
-        self._draws += 1
-
-    def act(self, obs: Tensor, action_mask: Tensor | None = None) -> Tensor:
-        """Draw [B, N] of what is allowed, or [B, N, D] within the bounds."""
-        if action_mask is not None:
-            allowed = action_mask.reshape(-1, action_mask.shape[-1]).to(torch.float32)
-            return torch.multinomial(allowed, 1, generator=self._generator).view(action_mask.shape[:2])
-        boxes = [space for space in self._spaces if isinstance(space, gym.spaces.Box)]
-        width = max(box.shape[0] for box in boxes)
-        drawn = torch.rand(len(obs), len(boxes), width, generator=self._generator)
-        for n, box in enumerate(boxes):
-            low, high = torch.from_numpy(box.low), torch.from_numpy(box.high)
-            drawn[:, n, : len(low)] = low + (high - low) * drawn[:, n, : len(low)]
-        return drawn

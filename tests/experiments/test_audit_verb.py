@@ -7,7 +7,7 @@ import pytest
 from sample_runs import config_of
 
 from common.errors import InputError
-from envs.audit import audit_books, audit_lookahead
+from envs.audit import WORDS, audit_books, audit_lookahead
 from envs.market import build_market
 from experiments import audit
 from experiments.settings.run_config import floor_spec
@@ -39,10 +39,10 @@ def test_each_check_says_what_it_found_in_words_of_its_own(capsys):
     assert audit.run(QUICK) == 0
     lines = {line.partition("passed")[0].strip(): line for line in capsys.readouterr().out.splitlines()}
     assert "equal to the last bit" in lines["observations do not see the future"]
-    for check, (looked, held, _) in audit.WORDS.items():
+    for check, (looked, held, _) in WORDS.items():
         if check in lines:
             assert f"{looked}, {held}" in lines[check]
-    inequalities = set(audit.WORDS) & set(lines)
+    inequalities = set(WORDS) & set(lines)
     assert len(inequalities) >= 4
     assert not [check for check in inequalities if "equal" in lines[check] or "difference" in lines[check]]
 
@@ -52,7 +52,7 @@ def test_words_belong_to_checks_that_there_are():
     for shorts in (True, False):
         mandates = tuple(dataclasses.replace(mandate, allow_short=shorts) for mandate in MARKET.mandates)
         rows += audit_books(dataclasses.replace(MARKET, mandates=mandates), num_settings=2, num_steps=4).rows
-    assert set(audit.WORDS) <= {row.check for row in rows}
+    assert set(WORDS) <= {row.check for row in rows}
 
 
 def test_prices_without_volumes_are_refused_before_anything_is_shown(tmp_path, capsys):

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from sample_runs import SMALL, ScriptedPolicy
 
+from envs.backtest import policy_trader, run_backtest
 from envs.floor import build_floor
 from envs.market import build_market
-from experiments.backtesting.engine import PolicyTrader, run_backtest
 from experiments.builders.environments import environment_of
 from experiments.settings.metric_names import VALIDATION_METRICS
 from experiments.settings.run_config import config_from_json, floor_spec
@@ -39,7 +39,7 @@ def both(desk, floor, policy):
     trainable._evaluate_now()
     trainable._score({})
     market = build_market(floor_spec(run))
-    tested = run_backtest(PolicyTrader(policy), market, name="strategy", split="validation")
+    tested = run_backtest(policy_trader(policy), market, name="strategy", split="validation")
     return trainable._progress.last_metrics, tested
 
 

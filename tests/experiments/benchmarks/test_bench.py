@@ -1,7 +1,5 @@
 import os
-from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from ray.rllib.core.learner.training_data import TrainingData
@@ -16,7 +14,6 @@ from experiments.benchmarks import floor as floor_benchmark
 from experiments.benchmarks.bare import bare_update
 from experiments.benchmarks.timing import measure, one_core, stopwatch
 from experiments.settings.run_config import RunConfig
-from experiments.tuning.run_trainable import RunTrainable
 
 PARTS = [
     "sampling",
@@ -62,10 +59,12 @@ def test_subject_is_the_first_word_or_a_flag_and_json_holds_what_is_printed(monk
     assert read_json(tmp_path / "bench.json") == expected
 
 
-def test_neighbouring_rows_with_the_same_columns_share_a_table():
-    a, b, c, d = {"x": 1, "y": 2}, {"x": 3, "y": 4}, {"y": 5}, {"x": 6, "y": 7}
-    assert bench._alike([a, b, c, d]) == [[a, b], [c], [d]]
-    assert bench._alike([]) == []
+def test_neighbouring_rows_with_the_same_columns_share_a_table(monkeypatch, capsys):
+    a, b, c, d = {"x": 11, "y": 12}, {"x": 13, "y": 14}, {"y": 15}, {"x": 16, "y": 17}
+    monkeypatch.setattr(bench, "_measure", lambda config: [a, b, c, d])
+    assert bench.run([]) == 0
+    _, *lines = (line.split() for line in capsys.readouterr().out.splitlines() if line.strip(" ─"))
+    assert lines == [["x", "y"], ["11", "12"], ["13", "14"], ["y"], ["15"], ["x", "y"], ["16", "17"]]
 
 
 def test_calls_are_timed_in_turn_and_warm_ups_do_not_count(monkeypatch):
@@ -213,40 +212,6 @@ def test_ppo_and_mappo_are_measured_beside_rllibs_ppo(monkeypatch, ray_session):
     for ours, row in zip((team, mappo), ratios, strict=True):
         assert row["ratio"] == pytest.approx(rllib["iteration_s"] / ours["iteration_s"])
         assert row["ratio_of_cpu"] == pytest.approx(ours["agent_steps_per_cpu_s"] / rllib["agent_steps_per_cpu_s"])
-
-
-@pytest.mark.filterwarnings("ignore:.*Overriding environment")  # RLlib registers it for every runner
-def test_overhead_of_saves_is_counted_at_the_place_of_a_save(monkeypatch, ray_session):
-    monkeypatch.setattr(checkpoint, "INTERVALS", 8)
-    run = RunConfig(algo="qmix", checkpoint_interval=8, checkpoint_interval_s=0.0, evaluation_interval=8)
-    run = replace(
-        run,
-        data=replace(run.data, synthetic=replace(run.data.synthetic, num_assets=3, num_bars=600)),
-        floor=replace(run.floor, horizon_bars=48),
-        qmix=replace(run.qmix, num_envs_per_env_runner=8, rollout_fragment_length=8, learning_starts=256),
-    )
-    seen = {"save": [], "_evaluate_now": []}
-
-    def note(name):
-        real = getattr(RunTrainable, name)
-
-        def noted(team):
-            seen[name].append(team.num_env_steps)
-            return real(team)
-
-        monkeypatch.setattr(RunTrainable, name, noted)
-
-    for name in seen:
-        note(name)
-    row = checkpoint._bench_overhead(run)
-    assert row["overhead"] == "save every 8 episodes of 48 bars, 8 replicas"
-    saved, evaluated = seen.values()
-    assert len(saved) == 2 * 9, "one that is timed and one that is not, at each of eight pairs and one before"
-    assert np.diff(saved[1::2]).tolist() == [2 * 8 * 48] * 8, "two intervals for each pair"
-    assert set(saved[1::2]) < set(evaluated), "at the step where a run evaluates and saves, not an iteration later"
-    assert not set(saved[::2]) & set(evaluated)
-    assert row["longer_low"] <= row["longer"] <= row["longer_high"]
-    assert min(row["interval_s"], row["learning_s"], row["share"], row["cpu_share"]) > 0
 
 
 def test_cost_of_saves_in_a_command_is_what_they_add_at_their_place():

@@ -10,7 +10,7 @@ from common.errors import InputError
 from envs.benchmarks.replicas import BenchmarkReplicas
 from experiments import bench
 from experiments.benchmarks import benchmarl, training
-from experiments.benchmarks.benchmarl import Driver, NotMeasuredError, bench_benchmarl, comparison, driver
+from experiments.benchmarks.benchmarl import NotMeasuredError, bench_benchmarl, comparison, driver
 
 ASKED = {**benchmarl.SHARED, **benchmarl.OWN["qmix"], "algo": "qmix", "device": "cpu", "updates_per_iteration": 8}
 SPEAKS = """
@@ -25,29 +25,31 @@ for line in sys.stdin:
 """
 
 
-def started(tmp_path):
-    errors = open(tmp_path / "errors.txt", "w+")  # noqa: SIM115 - the process writes to it for as long as it lives
-    return Driver([sys.executable, "-c", SPEAKS], ASKED, errors)
+COMMAND = [sys.executable, "-c", SPEAKS]
 
 
-def test_driver_trains_when_it_is_told_and_its_answers_are_kept(tmp_path):
-    theirs = started(tmp_path)
-    assert theirs.train(2)["frames"] == 512
-    theirs.train(1)
-    assert [answer["frames"] for answer in theirs.taken] == [512, 256]
-    theirs.close()
-    assert theirs._process.returncode == 0
+def test_driver_trains_when_it_is_told_and_ends_with_the_block(tmp_path):
+    started = []
+    with pytest.MonkeyPatch.context() as patch:
+        real = subprocess.Popen
+        patch.setattr(benchmarl.subprocess, "Popen", lambda *a, **k: started.append(real(*a, **k)) or started[-1])
+        with driver(COMMAND, ASKED) as train:
+            assert [train(iterations)["frames"] for iterations in (2, 1)] == [512, 256]
+            assert started[0].poll() is None
+    assert started[0].poll() is not None
 
 
-def test_driver_that_ends_says_why_in_one_line(tmp_path):
-    theirs = started(tmp_path)
-    with pytest.raises(NotMeasuredError, match=r"^BenchMARL ended: KeyError: no such task$"):
-        theirs.train(10)
-    theirs.close()
+def test_driver_that_ends_says_why_in_one_line():
+    with (
+        pytest.raises(NotMeasuredError, match=r"^BenchMARL ended: KeyError: no such task$"),
+        driver(COMMAND, ASKED) as train,
+    ):
+        train(10)
 
 
 def test_missing_interpreter_is_said_and_not_raised_through(tmp_path):
-    with pytest.raises(NotMeasuredError, match="BenchMARL could not be started"), driver(tmp_path / "python", ASKED):
+    command = [str(tmp_path / "python")]
+    with pytest.raises(NotMeasuredError, match="BenchMARL could not be started"), driver(command, ASKED):
         pytest.fail("started")
 
 

@@ -13,10 +13,10 @@ import pandas as pd
 import pytest
 
 from common.files import read_json
+from envs.folds import Fold
 from experiments import evaluate
 from experiments.command_line import exit_code
 from experiments.evaluation import runs
-from experiments.evaluation.folds import Fold
 from experiments.evaluation.runs import Job, jobs, run_jobs
 from experiments.recovery.signals import AGAIN_S
 from experiments.runs.record import read_run_record
@@ -46,7 +46,7 @@ def test_runs_go_fold_by_fold():
 
 def test_words_of_the_walk_and_of_its_runs_are_told_apart():
     words = ["--folds", "3", "--algo", "ppo", "--first-test=0.4", "--seed", "2", "--seeds", "9"]
-    own, rest = evaluate.split_words(words)
+    own, rest = evaluate.split_words(words, ["--folds", "--first-test", "--seeds"])
     assert own == ["--folds", "3", "--first-test=0.4", "--seeds", "9"]
     assert rest == ["--algo", "ppo", "--seed", "2"]
 
@@ -77,7 +77,7 @@ def test_flat_flags_of_an_algorithm_reach_its_runs(tmp_path):
     asked = [*SMALL, "--algo", "maddpg", "--network", "transformer", "--storage", str(tmp_path), "--name", "walk"]
     config, folder = evaluate._check(evaluate.WalkConfig(), asked)
     assert (config.maddpg.network, folder) == ("transformer", tmp_path / "walk")
-    kept = evaluate._words_of_runs(asked)
+    _, kept = evaluate.split_words(asked, evaluate.OF_EACH_RUN)
     assert kept == [*SMALL, "--algo", "maddpg", "--network", "transformer"]
 
 

@@ -3,9 +3,9 @@ import pandas as pd
 import pytest
 from scipy.stats import norm
 
+from common.intervals import interval
 from envs.metrics import expected_max_sharpe, sharpe_ratio, sharpe_standard_error
-from experiments.evaluation.results import Course, as_json, evaluated, stitched
-from experiments.reporting.intervals import interval
+from experiments.evaluation.results import Course, evaluated, stitched
 
 YEAR = 252
 
@@ -24,7 +24,7 @@ def course(seed, mean):
 def test_folds_are_joined_by_their_returns_whatever_capital_each_begins_with():
     first = table(0, {"strategy": [100.0, 110.0, 99.0], "cash": [100.0, 100.0, 100.0]})
     second = table(3, {"strategy": [5.0, 6.0], "cash": [5.0, 5.0]})
-    found = stitched([first, second], "strategy")
+    found = stitched([first, second])["strategy"]
     assert found.returns == pytest.approx([0.1, -0.1, 0.2])
     assert found.equity == pytest.approx([1.0, 1.1, 0.99, 1.188])
     assert [str(day)[:10] for day in found.dates] == ["2020-01-02", "2020-01-03", "2020-01-05"]
@@ -32,28 +32,28 @@ def test_folds_are_joined_by_their_returns_whatever_capital_each_begins_with():
 
 def test_folds_that_overlap_are_refused():
     with pytest.raises(ValueError, match="overlap"):
-        stitched([table(0, {"strategy": [1.0, 1.0, 1.0]}), table(2, {"strategy": [1.0, 1.0]})], "strategy")
+        stitched([table(0, {"strategy": [1.0, 1.0, 1.0]}), table(2, {"strategy": [1.0, 1.0]})])
 
 
 def test_figures_are_those_of_each_seed_with_an_interval_over_them():
     seeds = {3: course(3, 0.001), 4: course(4, 0.0005), 5: course(5, 0.0)}
     found = evaluated(seeds, {"buy_and_hold": course(9, 0.0004)}, periods_per_year=YEAR)
     sharpes = [sharpe_ratio(one.returns, periods_per_year=YEAR) for one in seeds.values()]
-    assert [own["sharpe"] for own in found.of_seeds.values()] == pytest.approx(sharpes)
-    assert found.intervals["sharpe"] == interval(sharpes)
-    assert found.of_seeds[3]["total_return"] == pytest.approx(np.prod(1 + seeds[3].returns) - 1)
-    assert as_json(found)["seeds"]["4"]["sharpe"] == pytest.approx(sharpes[1])
+    assert [own["sharpe"] for own in found["seeds"].values()] == pytest.approx(sharpes)
+    assert found["intervals"]["sharpe"] == vars(interval(sharpes))
+    assert found["seeds"]["3"]["total_return"] == pytest.approx(np.prod(1 + seeds[3].returns) - 1)
+    assert found["seeds"]["4"]["sharpe"] == pytest.approx(sharpes[1])
 
 
 def test_the_best_baseline_is_by_its_sharpe_ratio_and_never_cash():
     flat = Course(course(1, 0.0).dates, np.zeros(300))
     losing = course(2, -0.002)
     found = evaluated({0: course(3, 0.001)}, {"cash": flat, "momentum": losing}, periods_per_year=YEAR)
-    assert found.best_baseline == "momentum"
+    assert found["best_baseline"] == "momentum"
     ratio = sharpe_ratio(course(3, 0.001).returns, periods_per_year=YEAR)
     error = sharpe_standard_error(course(3, 0.001).returns, periods_per_year=YEAR)
     hurdle = sharpe_ratio(losing.returns, periods_per_year=YEAR)
-    assert found.probability[0] == pytest.approx(norm.cdf((ratio - hurdle) / error))
+    assert found["probability_to_exceed_it"]["0"] == pytest.approx(norm.cdf((ratio - hurdle) / error))
 
 
 def test_a_search_deflates_the_ratio_by_its_trials_and_without_one_nothing_is_deflated():
@@ -61,8 +61,8 @@ def test_a_search_deflates_the_ratio_by_its_trials_and_without_one_nothing_is_de
     found = evaluated({0: own}, {"random": course(4, 0.0)}, periods_per_year=YEAR, trial_sharpes={0: tried})
     ratio = sharpe_ratio(own.returns, periods_per_year=YEAR)
     error = sharpe_standard_error(own.returns, periods_per_year=YEAR)
-    assert found.hurdle == pytest.approx(expected_max_sharpe(tried))
-    assert found.deflated[0] == pytest.approx(norm.cdf((ratio - expected_max_sharpe(tried)) / error))
-    assert found.num_trials == 4
+    assert found["hurdle"] == pytest.approx(expected_max_sharpe(tried))
+    assert found["deflated_sharpe"]["0"] == pytest.approx(norm.cdf((ratio - expected_max_sharpe(tried)) / error))
+    assert found["num_trials"] == 4
     plain = evaluated({0: own}, {"random": course(4, 0.0)}, periods_per_year=YEAR, trial_sharpes={0: []})
-    assert (plain.deflated, plain.hurdle, plain.num_trials) == ({}, None, 0)
+    assert (plain["deflated_sharpe"], plain["hurdle"], plain["num_trials"]) == ({}, None, 0)

@@ -18,8 +18,8 @@ from common.files import (
     write_parquet,
     write_text,
 )
+from envs.backtest import COST_COLUMNS, TRADE_COLUMNS, BacktestResult
 from envs.metrics import METRIC_NAMES
-from experiments.backtesting.result import COST_COLUMNS, TRADE_COLUMNS, BacktestResult
 from experiments.reporting.plots import plot_backtest
 from experiments.reporting.tables import (
     METRIC_COLUMNS,

@@ -1,8 +1,10 @@
 """Recipes: what is set for an algorithm on a market, and how what the command says changes it."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
+import yaml
 
 from algos.maddpg.config import MADDPGSettings
 from algos.registry import algorithm
@@ -74,13 +76,19 @@ def test_who_says_how_networks_are_shared_means_nothing_of_the_recipe():
     assert (kept.use_shared_networks, kept.use_agent_id) == (True, False)
 
 
-def test_a_recipe_made_of_another_changes_what_is_named_alone():
-    own = Recipe(100, {"lr": 0.1, "gamma": 1.0}, 7, {"lr_decay_steps": 1.0})
-    assert own.but({"lr": 0.2}, steps=50) == Recipe(50, {"lr": 0.2, "gamma": 1.0}, 7, {"lr_decay_steps": 1.0})
-    assert own.but(num_episodes=9) == own._replace(num_episodes=9)
-    assert own.but(num_evaluation_episodes=9) == own._replace(num_evaluation_episodes=9)
-    assert own.but(falling={"entropy_decay_steps": 0.5}) == own._replace(falling={"entropy_decay_steps": 0.5})
-    assert own.settings["lr"] == 0.1
+@pytest.mark.parametrize("name", ["recipes.yaml", "standing.yaml"])
+def test_no_name_stands_twice_in_a_file_of_ours(name):
+    """The last of them would win in silence; of several mappings taken in at once, another one in another PyYAML."""
+    waiting = [yaml.compose((Path(recipes.__file__).with_name(name)).read_text())]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, yaml.MappingNode):
+            names = [key.value for key, _ in node.value]
+            assert len(set(names)) == len(names), node.start_mark
+            assert not any(k.value == "<<" and isinstance(v, yaml.SequenceNode) for k, v in node.value)
+            waiting += [value for _, value in node.value]
+        elif isinstance(node, yaml.SequenceNode):
+            waiting += node.value
 
 
 def test_an_algorithm_of_your_own_is_scored_with_its_defaults(monkeypatch: pytest.MonkeyPatch) -> None:

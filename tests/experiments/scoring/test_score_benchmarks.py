@@ -11,15 +11,15 @@ from test_score import QUICK, SHORT, asked
 
 from algos.team_env import MultiAgentTeamEnv
 from common.counted import counted_seed
+from envs.benchmarks.published import PUBLISHED
 from envs.benchmarks.rllib import BenchmarkEnv
 from experiments import score
 from experiments.command_line import exit_code
 from experiments.scoring import settings
-from experiments.scoring.published import PUBLISHED
 from experiments.scoring.recipes import SCORED, recipe
 from experiments.scoring.standing import BENCHMARKS, STANDING, judge
-from experiments.scoring.training import is_done
-from experiments.scoring.yardsticks import RandomTeam, make_yardstick, play
+from experiments.scoring.training import finished_record
+from experiments.scoring.yardsticks import make_yardstick, play
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -142,23 +142,6 @@ def test_values_of_different_seeds_are_of_different_episodes():
     assert not set(first[:, 0].tolist()) & set(other[:, 0].tolist())
 
 
-def test_random_actions_are_allowed_ones_and_all_of_them():
-    for market in ({"market": "mpe:simple_speaker_listener"}, {"market": "mpe:simple_spread"}):
-        env = MultiAgentTeamEnv([BenchmarkEnv(market) for _ in range(50)])
-        step = env.reset(0)
-        team = RandomTeam(env)
-        team.reset()
-        drawn = torch.cat([team.act(step.obs, step.action_mask) for _ in range(4)])
-        for n, agent in enumerate(env.agent_ids):
-            assert set(drawn[:, n].tolist()) == set(range(env.action_spaces[agent].n))
-    box = {"market": "mpe:simple_spread", "settings": {"continuous_actions": True}}
-    env = MultiAgentTeamEnv([BenchmarkEnv(box) for _ in range(50)])
-    assert isinstance(env.action_spaces["agent_0"], gym.spaces.Box)
-    drawn = RandomTeam(env).act(env.reset(0).obs)
-    assert drawn.shape == (50, 3, 5)
-    assert 0 <= drawn.min() < 0.05 < 0.95 < drawn.max() <= 1
-
-
 def test_published_spread_is_in_the_units_of_the_package():
     """Random actions return about -700 / 3 in the units of the paper (EPyMARL's issue 29), of which this is the sum."""
     yardstick = make_yardstick("mpe:simple_spread", "qmix", num_agents=None, settings={})
@@ -222,8 +205,8 @@ def test_foraging_is_to_eat_nearly_all_of_the_food():
 def test_record_is_known_again_until_something_differs(tmp_path):
     words = ["--market", "lbf:5x5-2p-1f-coop", "--algo", "mappo", "--seeds", "1", *SHORT, *QUICK["mappo"]]
     assert asked(tmp_path, *words) == 0
-    assert is_done(settings.parse_score(words), tmp_path / "out")
-    assert not is_done(settings.parse_score([*words, "--settings", "sight=2"]), tmp_path / "out")
+    assert finished_record(settings.parse_score(words), tmp_path / "out")
+    assert not finished_record(settings.parse_score([*words, "--settings", "sight=2"]), tmp_path / "out")
 
 
 def test_every_learner_has_a_recipe_of_existing_settings():

@@ -9,17 +9,17 @@ import pytest
 from algos.registry import algorithm
 from common.errors import InputError
 from common.files import write_json
+from common.intervals import interval
 from envs.optima.catalog import make_problem
 from envs.optima.evaluation import best_action_size
 from envs.optima.floor_merton import FloorMertonConfig
 from envs.optima.merton import MertonConfig
 from experiments import score
-from experiments.reporting.intervals import interval
 from experiments.scoring import learning, settings, table, training
 from experiments.scoring.page import FROM, PAGE, TO, no_cells, publish, scores_page, settings_digest
 from experiments.scoring.standing import GAMES, KNOWN, SEEDS, STANDING, Goal, Row, judge
 from experiments.scoring.table import table_cells
-from experiments.scoring.training import RESULT_FILE, is_done
+from experiments.scoring.training import RESULT_FILE, finished_record
 from experiments.scoring.yardsticks import make_yardstick
 from experiments.settings.arguments import named_values
 from experiments.settings.layers import merge
@@ -180,7 +180,7 @@ def test_an_option_that_is_off_leaves_what_was_found_valid(tmp_path, monkeypatch
     found = settings_digest(row)
     asked = settings.parse_score(row.words)
     write_json(tmp_path / RESULT_FILE, training._plain_head(asked, training._yardstick(asked)) | {"seeds": SEEDS_DONE})
-    assert is_done(asked, tmp_path)
+    assert finished_record(asked, tmp_path)
 
     def has_option(value):
         with_option = SimpleNamespace(asdict=lambda tree: dataclasses.asdict(tree) | {"new": value})
@@ -188,10 +188,10 @@ def test_an_option_that_is_off_leaves_what_was_found_valid(tmp_path, monkeypatch
 
     has_option(None)
     assert settings_digest(row) == found
-    assert is_done(asked, tmp_path)
+    assert finished_record(asked, tmp_path)
     has_option(0)
     assert settings_digest(row) != found
-    assert not is_done(asked, tmp_path)
+    assert not finished_record(asked, tmp_path)
 
 
 def test_a_record_that_names_options_that_are_off_is_one_that_does_not(tmp_path):
@@ -199,7 +199,7 @@ def test_a_record_that_names_options_that_are_off_is_one_that_does_not(tmp_path)
     head = training._plain_head(asked, training._yardstick(asked))
     older = merge(head, {"algo_settings": {"critic_lr": None}}) | {"seeds": SEEDS_DONE}
     write_json(tmp_path / RESULT_FILE, older)
-    assert is_done(asked, tmp_path)
+    assert finished_record(asked, tmp_path)
 
 
 @pytest.mark.parametrize(("market", "config"), [("merton", MertonConfig), ("floor:merton", FloorMertonConfig)])
@@ -207,12 +207,12 @@ def test_what_was_found_with_other_defaults_of_a_market_is_of_another_one(market
     row = next(row for row in KNOWN if row.words[1] == market)
     found, asked = settings_digest(row), settings.parse_score(row.words)
     write_json(tmp_path / RESULT_FILE, training._plain_head(asked, training._yardstick(asked)) | {"seeds": SEEDS_DONE})
-    assert is_done(asked, tmp_path)
+    assert finished_record(asked, tmp_path)
     real = settings.dataclasses.asdict
     has_other = SimpleNamespace(asdict=lambda it: real(it) | ({"rate": 0.5} if isinstance(it, config) else {}))
     monkeypatch.setattr(settings, "dataclasses", has_other)
     assert settings_digest(row) != found
-    assert not is_done(asked, tmp_path)
+    assert not finished_record(asked, tmp_path)
 
 
 def test_what_was_found_with_longer_evaluations_on_the_way_is_another_row(tmp_path):
@@ -220,8 +220,8 @@ def test_what_was_found_with_longer_evaluations_on_the_way_is_another_row(tmp_pa
     longer = dataclasses.replace(row, words=(*row.words, "--num-evaluation-episodes", "257"))
     asked = settings.parse_score(row.words)
     write_json(tmp_path / RESULT_FILE, training._plain_head(asked, training._yardstick(asked)) | {"seeds": SEEDS_DONE})
-    assert is_done(asked, tmp_path)
-    assert not is_done(settings.parse_score(longer.words), tmp_path)
+    assert finished_record(asked, tmp_path)
+    assert not finished_record(settings.parse_score(longer.words), tmp_path)
     assert settings_digest(row) != settings_digest(longer)
 
 

@@ -1,5 +1,4 @@
 import json
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,9 +9,7 @@ from sample_runs import SMALL, ScriptedPolicy, make_run
 from common.errors import InputError
 from envs.market import build_market
 from envs.metrics import METRIC_NAMES
-from experiments.backtesting import baselines
 from experiments.backtesting.compare import backtest_models, print_backtest, summarise, write_backtest
-from experiments.backtesting.engine import PolicyTrader, run_backtest
 from experiments.runs.models import find_model, find_models
 from experiments.settings.run_config import config_from_json, floor_spec
 
@@ -28,158 +25,10 @@ def market_of(**floor):
     return build_market(floor_spec(config_from_json(settings)))
 
 
-def rule_result(name, market, split="test"):
-    alone = baselines.baseline_market(market)
-    return run_backtest(baselines.BASELINES[name](), alone, name=name, split=split)
-
-
 @pytest.fixture
 def run_folder(tmp_path):
     make_run(tmp_path / "dow")
     return tmp_path / "dow"
-
-
-@pytest.mark.parametrize("fill", ["next_open", "next_close"])
-def test_trades_reproduce_the_equity_curve(fill):
-    market = market_of(fill=fill, costs={"permanent_impact": 0.0, "commission_fixed_usd": 1.0})
-    result = run_backtest(PolicyTrader(ScriptedPolicy()), market, name="strategy")
-    close = pd.DataFrame(market.bars.close, index=market.bars.dates, columns=market.bars.assets)
-    trades = result.trades
-    paid = trades["shares"] * trades["price"] + trades["commission"] + trades["spread"]
-    cash = -paid.groupby(trades["date"]).sum().reindex(result.dates[1:], fill_value=0.0).cumsum()
-    cash += (result.costs["interest"] - result.costs["borrow"]).cumsum()
-    held = trades.pivot_table(index="date", columns="asset", values="shares", aggfunc="sum").fillna(0.0)
-    held = held.reindex(index=result.dates[1:], columns=close.columns, fill_value=0.0).fillna(0.0).cumsum()
-    worth = (held * close.loc[result.dates[1:]]).sum(axis=1)
-    np.testing.assert_allclose(result.equity[0] + cash + worth, result.equity[1:], rtol=1e-11)
-
-
-def test_costs_of_trades_sum_to_the_costs_table_and_the_metric():
-    result = run_backtest(PolicyTrader(ScriptedPolicy()), market_of(), name="strategy")
-    for kind in ("commission", "spread", "impact"):
-        assert result.trades[kind].sum() == pytest.approx(result.costs[kind].sum(), rel=1e-12)
-        assert result.costs[kind].sum() > 0
-    assert result.metrics["total_costs"] == pytest.approx(result.costs.drop(columns="interest").to_numpy().sum())
-    assert result.metrics["num_trades"] == len(result.trades)
-
-
-def test_agents_profits_sum_to_the_change_of_equity():
-    result = run_backtest(PolicyTrader(ScriptedPolicy()), market_of(), name="strategy")
-    np.testing.assert_allclose(result.agent_profit.sum(axis=1), result.equity[1:] - result.equity[0], atol=1e-6)
-
-
-def test_trades_are_dated_on_the_bar_after_the_decision():
-    market = market_of()
-    result = run_backtest(PolicyTrader(ScriptedPolicy()), market, name="strategy")
-    split = market.splits.test
-    assert result.dates[0] == market.bars.dates[split.start]
-    assert result.trades["date"].min() == market.bars.dates[split.start + 1]
-    assert result.trades["date"].max() <= market.bars.dates[split.stop - 1]
-
-
-def test_fills_lie_at_the_next_open_where_there_is_no_impact():
-    market = market_of(costs={"temporary_impact": 0.0, "permanent_impact": 0.0})
-    trades = run_backtest(PolicyTrader(ScriptedPolicy()), market, name="strategy").trades
-    opens = pd.DataFrame(market.bars.open, index=market.bars.dates, columns=market.bars.assets)
-    expected = [opens.loc[date, asset] for date, asset in zip(trades["date"], trades["asset"], strict=True)]
-    np.testing.assert_allclose(trades["price"], expected, rtol=1e-14)
-
-
-def test_cash_stays_what_it_was():
-    result = rule_result("cash", market_of())
-    assert (result.equity == result.equity[0]).all()
-    assert len(result.trades) == 0
-
-
-def test_buy_and_hold_trades_once_and_follows_the_prices():
-    market = market_of(costs={"commission_fixed_usd": 5.0, "permanent_impact": 0.0})
-    result = rule_result("buy_and_hold", market)
-    assert len(result.trades) == market.bars.num_assets
-    assert set(result.trades["date"]) == {result.dates[1]}
-    shares = result.trades.set_index("asset")["shares"].reindex(market.bars.assets).to_numpy()
-    split = market.splits.test
-    growth = (market.bars.close[split.start + 1 : split.stop] * shares).sum(axis=1)
-    np.testing.assert_allclose(np.diff(result.equity[1:]), np.diff(growth), atol=1e-6)
-
-
-def test_equal_weight_is_rebalanced_every_bar():
-    result = rule_result("equal_weight", market_of())
-    assert result.trades["date"].nunique() == len(result.dates) - 1
-    np.testing.assert_allclose(result.weights.to_numpy(), 0.25, atol=0.05)
-
-
-def test_minimum_variance_weights_are_the_best_long_only_ones():
-    rng = np.random.default_rng(0)
-    mix = rng.normal(size=(5, 5))
-    covariance = mix @ mix.T + 0.1 * np.eye(5)
-    weights = baselines.least_variance_weights(covariance)
-    assert weights.min() >= 0
-    assert weights.sum() == pytest.approx(1.0)
-    best = weights @ covariance @ weights
-    others = rng.dirichlet(np.ones(5), size=20_000)
-    assert best <= np.einsum("ki,ij,kj->k", others, covariance, others).min() + 1e-12
-    gradient = covariance @ weights  # Karush-Kuhn-Tucker: equal where held, larger where not
-    np.testing.assert_allclose(gradient[weights > 1e-9], best, rtol=1e-6)
-    assert (gradient >= best - 1e-9).all()
-
-
-def test_shrunk_covariance_lies_between_sample_and_identity():
-    rng = np.random.default_rng(1)
-    returns = rng.normal(size=(30, 20)) * 0.01
-    sample = np.cov(returns.T, bias=True)
-    shrunk = baselines.shrunk_covariance(returns)
-    assert np.linalg.cond(shrunk) < np.linalg.cond(sample) / 10
-    assert np.trace(shrunk) == pytest.approx(np.trace(sample))
-
-
-@pytest.mark.parametrize("name", NAMES[1:-1])
-def test_rule_does_not_look_ahead(name):
-    market = market_of()
-    bar = market.splits.test.start + 30
-    later = {key: getattr(market.bars, key).copy() for key in ("open", "high", "low", "close")}
-    for values in later.values():
-        values[bar + 1 :] *= 1.5
-    changed = replace(market.bars, **later)
-    rule, columns = baselines.BASELINES[name]().rule, list(range(4))
-    np.testing.assert_array_equal(rule(market.bars, columns, bar, True), rule(changed, columns, bar, True))
-
-
-def test_momentum_is_long_what_rose_and_short_what_fell():
-    market = market_of()
-    bar = market.splits.test.start
-    close = market.bars.close
-    rose = close[bar] > close[bar - baselines.MOMENTUM_BARS]
-    weights = baselines.momentum(market.bars, [0, 1, 2, 3], bar, True)
-    np.testing.assert_array_equal(weights > 0, rose)
-    assert np.abs(weights).sum() == pytest.approx(1.0)
-    assert baselines.momentum(market.bars, [0, 1, 2, 3], bar, False).min() >= 0
-
-
-def test_random_repeats_with_its_seed_and_differs_with_another():
-    market = market_of()
-    one, two, other = (run_backtest(baselines.RandomTrader(seed), market, name="random").equity for seed in (3, 3, 4))
-    np.testing.assert_array_equal(one, two)
-    assert (one != other).any()
-
-
-def test_baselines_pay_the_strategys_costs_and_have_all_its_capital():
-    settings = SMALL | {"desk": {"preset": "rivals", "num_agents": 3}}
-    market = build_market(floor_spec(config_from_json(settings)))
-    dear = build_market(
-        floor_spec(config_from_json(settings | {"floor": SMALL["floor"] | {"costs": {"commission_bps": 50.0}}}))
-    )
-    cheap_result, dear_result = (rule_result("equal_weight", m) for m in (market, dear))
-    assert cheap_result.equity[0] == 3e6
-    assert dear_result.costs["commission"].sum() > 10 * cheap_result.costs["commission"].sum()
-
-
-def test_ruined_account_stays_closed_to_the_end():
-    market = market_of(ruin_fraction=0.97, costs={"commission_bps": 200.0})
-    result = run_backtest(baselines.RandomTrader(0), market, name="random")
-    assert result.ruined
-    assert len(result.equity) == market.splits.test.num_bars
-    assert result.equity[-1] <= 0.97e6
-    assert result.equity[-1] == result.equity[-20]
 
 
 def test_model_is_the_best_checkpoint_of_a_run_else_the_latest(run_folder, tmp_path):

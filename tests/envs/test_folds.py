@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from common.errors import InputError
 from envs.bar_data import Bars
 from envs.bars import split_bars
+from envs.folds import walk_forward
 from envs.settings import DataConfig
-from experiments.evaluation.folds import walk_forward
 
 
 def history(num_bars):

@@ -1,0 +1,190 @@
+"""One pass of a trader through a split, bar by bar, with everything written down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from envs.features import Scaler
+from envs.floor import FloorStep, TradingFloor, build_floor
+from envs.market import Market
+from envs.metrics import annual_turnover, performance
+from envs.trading import Detail
+
+Array = NDArray[np.float64]
+Decide = Callable[[FloorStep], Tensor]
+"""Chooses actions for what the floor shows, in the shape that ``TradingFloor.step`` takes."""
+Trader = Callable[[TradingFloor, Market], Decide]
+"""Gets ready for a pass through a floor of one replica, which has just been reset."""
+TRADE_COLUMNS = ("date", "agent", "asset", "shares", "price", "commission", "spread", "impact")
+COST_COLUMNS = ("commission", "spread", "impact", "borrow")
+"""Kinds of cost; the table of costs has ``interest`` (received less paid) beside them."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BacktestResult:
+    """One policy over one split, from the first decision to the last mark.
+
+    Attributes:
+        name: Name of the series: a model's or a baseline's.
+        dates: First decision bar, then every bar at whose close the books were marked, [T+1] datetime64[us].
+        equity: Value of all accounts at those dates, US dollars, [T+1] float64; the first is the capital.
+        trades: One row for each fill, columns ``TRADE_COLUMNS``; ``date`` is the bar of the fill, ``price`` includes
+            impact and not spread; costs are US dollars, ``impact`` is what the price moved against the order.
+        weights: Position values as fractions of equity after each mark, indexed by ``dates[1:]``, a column an asset.
+        agent_profit: Profit of each agent so far, after costs, US dollars, indexed by ``dates[1:]``, a column an agent.
+        costs: Costs of each bar by kind, US dollars, indexed by ``dates[1:]``: ``COST_COLUMNS``, ``interest``.
+        metrics: ``envs.metrics.performance`` of the equity.
+        ruined: Whether the run ended before the split did, because the capital was lost.
+    """
+
+    name: str
+    dates: NDArray[np.datetime64]
+    equity: Array
+    trades: pd.DataFrame
+    weights: pd.DataFrame
+    agent_profit: pd.DataFrame
+    costs: pd.DataFrame
+    metrics: Mapping[str, float]
+    ruined: bool = False
+
+
+class Policy(Protocol):
+    """A trained team that acts greedily."""
+
+    def reset(self) -> None:
+        """Forget the episode so far."""
+
+    def act(self, obs: Tensor, action_mask: Tensor | None = None) -> Any:
+        """Actions for ``obs`` [B, N, F]."""
+
+
+def policy_trader(policy: Policy) -> Trader:
+    """A trained policy as a trader."""
+
+    def begin(floor: TradingFloor, market: Market) -> Decide:
+        policy.reset()
+        return lambda step: torch.as_tensor(policy.act(step.obs, step.action_mask))
+
+    return begin
+
+
+def run_backtest(
+    trader: Trader,
+    market: Market,
+    *,
+    name: str,
+    split: str = "test",
+    seed: int = 0,
+    scaler: Scaler | None = None,
+) -> BacktestResult:
+    """Run a trader once through a split, from its first bar to its last.
+
+    Args:
+        trader: Decides for all agents.
+        market: Prices, agents and rules.
+        name: Name of the series.
+        split: ``"train"``, ``"validation"`` or ``"test"``.
+        seed: Of the floor's counted draws (none are made in a pass that starts on the first bar).
+        scaler: The scaler of the training run; None takes the market's own.
+
+    Returns:
+        The books of every bar. After a ruin the account stays closed: its value is carried forward to the end.
+    """
+    floor = build_floor(market, split=split, num_replicas=1, seed=seed, start="first", record=True, scaler=scaler)
+    rows = []
+    with torch.no_grad():
+        step = floor.reset(seed=seed)
+        decide = trader(floor, market)
+        while True:
+            step = floor.step(decide(step))
+            assert floor.detail is not None
+            rows.append(_row(floor, floor.detail))
+            if bool(step.terminated[0]) or bool(step.truncated[0]):
+                break
+    stacked = {key: np.stack([row[key] for row in rows]) for key in rows[0]}
+    return _books(floor, market, stacked, name=name, ruined=bool(step.terminated[0]))
+
+
+def _row(floor: TradingFloor, detail: Detail) -> dict[str, Array]:
+    """What is kept of a bar: the one replica of each tensor [rows, 1]."""
+    kept = {
+        "equity": detail.after.equity,
+        "fills": detail.fills,
+        "price": detail.price,
+        "commission": detail.commission,
+        "spread": detail.spread,
+        "impact": detail.impact,
+        "borrow": detail.borrow,
+        "interest": detail.interest,
+        "line_fills": detail.line_fills,
+        "line_value": detail.positions * detail.mark_after[list(floor.layout.line_asset)],
+        "profit": detail.profit,
+    }
+    return {name: values[:, 0].cpu().numpy().astype(np.float64) for name, values in kept.items()}
+
+
+def _books(
+    floor: TradingFloor, market: Market, stacked: dict[str, Array], *, name: str, ruined: bool
+) -> BacktestResult:
+    """Turn the rows of all bars, [T, rows] each, into tables."""
+    layout, split, periods = floor.layout, floor.split, market.bars.periods_per_year
+    dates, num_bars = market.bars.dates[split.start : split.stop], len(stacked["equity"])
+    num_missing = len(dates) - 1 - num_bars
+
+    def padded(values: Array, *, carry: bool = False) -> Array:
+        """Fill the bars after a ruin: with the last value, or with nothing."""
+        tail = np.repeat(values[-1:], num_missing, axis=0) * (1.0 if carry else 0.0)
+        return np.concatenate([values, tail])
+
+    capital, total = floor.config.capital * layout.num_accounts, stacked["equity"].sum(axis=1)
+    equity = np.concatenate([[capital], padded(total, carry=True)])
+    weights = np.zeros((num_bars, layout.num_assets))
+    for line, asset in enumerate(layout.line_asset):
+        weights[:, asset] += stacked["line_value"][:, line]
+    weights /= np.where(total > 0, total, 1.0)[:, None]
+    index = pd.Index(dates[1:], name="date")
+    costs = pd.DataFrame({kind: padded(stacked[kind].sum(axis=1)) for kind in (*COST_COLUMNS, "interest")}, index=index)
+    trades = _trades(floor, stacked, dates[1:])
+    first_slot = [layout.slot_line.index(line) for line in range(layout.num_lines)]
+    traded = np.abs(stacked["line_fills"] * stacked["price"][:, first_slot]).sum(axis=1)
+    profit = padded(stacked["profit"].cumsum(axis=0), carry=True)
+    return BacktestResult(
+        name=name,
+        dates=dates,
+        equity=equity,
+        trades=trades,
+        weights=pd.DataFrame(padded(weights), index=index, columns=list(layout.assets)),
+        agent_profit=pd.DataFrame(profit, index=index, columns=list(floor.agent_ids)),
+        costs=costs,
+        metrics=performance(
+            equity,
+            periods_per_year=periods,
+            turnover=annual_turnover(padded(traded), equity, periods_per_year=periods),
+            total_costs=float(costs.drop(columns="interest").to_numpy().sum()),
+            num_trades=len(trades),
+        ),
+        ruined=ruined,
+    )
+
+
+def _trades(floor: TradingFloor, stacked: dict[str, Array], dates: NDArray[np.datetime64]) -> pd.DataFrame:
+    """A row for each fill."""
+    steps, slots = np.nonzero(stacked["fills"])
+    agents = np.array(floor.agent_ids, dtype=object)[list(floor.layout.slot_agent)]
+    assets = np.array(floor.layout.assets, dtype=object)[list(floor.layout.slot_asset)]
+    columns = {
+        "date": dates[steps],
+        "agent": pd.array(agents[slots], dtype="str"),
+        "asset": pd.array(assets[slots], dtype="str"),
+        "shares": stacked["fills"][steps, slots],
+    }
+    columns |= {key: stacked[key][steps, slots] for key in ("price", "commission", "spread", "impact")}
+    return pd.DataFrame(columns, columns=list(TRADE_COLUMNS))
