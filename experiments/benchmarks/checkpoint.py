@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import psutil
 import torch
 from scipy.stats import quantile_test
 
@@ -232,30 +233,49 @@ def _rollout(num_steps: int) -> Rollout:
 
 
 def _bench_restart(rounds: int) -> dict[str, Any]:
-    """From the command to its first progress line: of a new run, and of the same command after a kill."""
-    fresh, again = [], []
+    """From the command to its first progress line: of a new run, and of the same command after a kill.
+
+    Its CPU time, that of all its processes together, beside what importing torch, RLlib and Tune takes alone.
+    """
+    fresh, again, cpu, imports = [], [], [], []
     with tempfile.TemporaryDirectory() as place:
         for i in range(rounds):
             words = [sys.executable, VERB, *SMALL, "--storage", place, "--name", f"run{i}", "--episodes", "100000"]
-            fresh.append(_until_progress(words, checkpoint=Path(place) / f"run{i}"))
-            again.append(_until_progress(words))
-    found = {"fresh_s": median(fresh), "again_s": median(again), "ratio": median(again) / median(fresh)}
-    return {"restart": "command to first progress line"} | found
+            wall_s, cpu_s = _until_progress(words, checkpoint=Path(place) / f"run{i}")
+            fresh.append(wall_s)
+            cpu.append(cpu_s)
+            again.append(_until_progress(words)[0])
+            imports.append(_cpu_s_of_imports())
+    return {
+        "restart": "command to first progress line",
+        "fresh_s": median(fresh),
+        "again_s": median(again),
+        "ratio": median(again) / median(fresh),
+        "fresh_cpu_s": median(cpu),
+        "imports_cpu_s": median(imports),
+        "cpu_over_imports": median(cpu) / median(imports),
+    }
 
 
-def _until_progress(words: list[str], *, checkpoint: Path | None = None) -> float:
-    """Seconds until a command shows progress; it is killed then, or as soon as it has written a checkpoint."""
+def _until_progress(words: list[str], *, checkpoint: Path | None = None) -> tuple[float, float]:
+    """Seconds until a command shows progress, and CPU seconds; then it is killed, or once it has a checkpoint."""
     start = time.perf_counter()
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    try:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith("episodes"):
-                taken = time.perf_counter() - start
-                while checkpoint is not None and len(TrialCheckpoints(checkpoint / "trial_0").published()) < 2:
-                    time.sleep(0.02)
-                return taken
-    finally:
-        process.kill()
-        process.wait()
+    with psutil.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        try:
+            for line in process.stdout:
+                if line.startswith("episodes"):
+                    taken = time.perf_counter() - start
+                    times = [p.cpu_times() for p in (process, *process.children(recursive=True))]
+                    while checkpoint is not None and len(TrialCheckpoints(checkpoint / "trial_0").published()) < 2:
+                        time.sleep(0.02)
+                    return taken, sum(t.user + t.system + t.children_user + t.children_system for t in times)
+        finally:
+            process.kill()
     raise RuntimeError(f"{' '.join(words)} ended without progress")
+
+
+def _cpu_s_of_imports() -> float:
+    """CPU seconds of a process that imports what a run needs, and does nothing."""
+    script = "import time, torch, ray.rllib.algorithms.algorithm, ray.tune; print(time.process_time())"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return float(done.stdout.split()[-1])
