@@ -17,7 +17,7 @@ from algos.losses import squared_td_loss, td_targets
 from algos.maddpg.config import MADDPGSettings
 from algos.maddpg.module import Noise, TeamDDPGModule
 from algos.masks import MASKED_LOGIT
-from algos.qmix.config import QMIXSettings
+from algos.q_settings import TeamQSettings
 from algos.qmix.module import TeamQModule
 from algos.replay import TeamBatch
 
@@ -42,7 +42,7 @@ def bare_update(module: Any, joint: TeamBatch, noise: Noise | None = None) -> tu
     return _maddpg_update(weights, batch, module.settings, cast(Noise, noise), used), weights
 
 
-def qmix_loss(w: Weights, batch: TeamBatch, s: QMIXSettings, allowed: Tensor) -> Tensor:
+def qmix_loss(w: Weights, batch: TeamBatch, s: TeamQSettings, allowed: Tensor) -> Tensor:
     """The squared TD error of the team value (Rashid et al. 2018, eq. 6).
 
     Args:
@@ -120,7 +120,7 @@ def _mix(w: Weights, name: str, values: Tensor, state: Tensor) -> Tensor:
     return (hidden * weights_2).sum(-1) + layer("bias_2.2", layer("bias_2.0", state).relu()).squeeze(-1)
 
 
-def _qmix_update(w: Weights, batch: TeamBatch, s: QMIXSettings, allowed: Tensor) -> Callable[[], Tensor]:
+def _qmix_update(w: Weights, batch: TeamBatch, s: TeamQSettings, allowed: Tensor) -> Callable[[], Tensor]:
     moved = [w[name] for name in w if not name.startswith("target_")]
     adam = torch.optim.Adam(moved, lr=s.lr, fused=True)
     return _update(lambda: qmix_loss(w, batch, s, allowed), w, [(adam, moved)], s.grad_clip, s)
@@ -139,7 +139,7 @@ def _update(
     w: Weights,
     parts: Sequence[tuple[torch.optim.Optimizer, list[Tensor]]],
     clip: float | None,
-    s: QMIXSettings | MADDPGSettings,
+    s: TeamQSettings | MADDPGSettings,
 ) -> Callable[[], Tensor]:
     followers = [name for name in w if name.startswith("target_")]
     old, new = [w[name] for name in followers], [w[name.removeprefix("target_")] for name in followers]

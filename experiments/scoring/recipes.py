@@ -188,6 +188,8 @@ _OF_SECTION: Mapping[str, Recipe] = MappingProxyType(
         "ppo": Recipe(200_000, _ON_POLICY),
     }
 )
+_LIKE = MappingProxyType({"indq": "qmix"})
+"""Groups that take another's recipes wherever they have none of their own."""
 _OF_ANY = Recipe(200_000, {}, falling={})
 """For an algorithm of your own: its defaults, as nothing is known of its settings."""
 _OF_BENCHMARK: Mapping[str, Recipe] = MappingProxyType(
@@ -262,8 +264,8 @@ _OF_MARKET: Mapping[tuple[str, str], Recipe] = MappingProxyType(
         ("mpe:simple_spread", "qmix"): _PARTICLES["qmix"].but({**_WIDE, **_ALIKE}),
         ("mpe:simple_spread", "maddpg"): _PARTICLES["maddpg"].but(steps=1_000_000),
         ("mpe:simple_spread", "mappo"): _PARTICLES["mappo"].but({**_WIDE, **_ALIKE}),
-        ("climbing", "iql"): Recipe(10_000, _OPTIMISTS),
-        ("penalty", "iql"): Recipe(10_000, _SETTLING_OPTIMISTS),
+        ("climbing", "indq"): Recipe(10_000, _OPTIMISTS),
+        ("penalty", "indq"): Recipe(10_000, _SETTLING_OPTIMISTS),
         ("almgren-chriss", "maddpg"): Recipe(80_000, {**_TWIN, "actor_lr": 2e-4, "logit_penalty": 0.03}),
         ("almgren-chriss", "ippo"): Recipe(300_000, {"lr": 5e-4}),
         ("merton", "ppo"): Recipe(200_000, {"entropy_coeff": 0.003, "num_envs_per_env_runner": 128}),
@@ -320,8 +322,9 @@ def recipe(market: str, algo: str, steps: int | None = None) -> Recipe:
         steps: In place of its own; None leaves them.
     """
     section = algorithm(algo).group
-    general = _OF_SECTION.get(section, _OF_ANY)
-    names = [(name, by) for name in (market, market.partition(":")[0]) for by in (algo, section)]
+    like = _LIKE.get(section, section)
+    general = _OF_SECTION.get(like, _OF_ANY)
+    names = [(name, by) for name in (market, market.partition(":")[0]) for by in (algo, section, like)]
     own = next((_OF_MARKET[name] for name in names if name in _OF_MARKET), general)
     total = steps or own.steps
     falling = {name: max(1, round(part * total)) for name, part in own.falling.items()}

@@ -168,7 +168,7 @@ GAMES = (
     *(
         _row("climbing", "climbing", algo, goal, note=note)
         for algo, goal, note in (
-            ("iql", Goal("return", 275.0, None, 4), "optimistic agents (Matignon et al. 2007)"),
+            ("indq", Goal("return", 275.0, None, 4), "optimistic agents (Matignon et al. 2007)"),
             ("qmix", None, _SUMS),
             ("vdn", None, _SUMS),
         )
@@ -177,7 +177,7 @@ GAMES = (
         _row(f"penalty, k = {k}", "penalty", algo, goal, "--settings", f"penalty={k}", note=note)
         for k in (0, -25, -50, -75, -100)
         for algo, goal, note in (
-            ("iql", Goal("return", 250.0, None, 4), "optimistic agents (Matignon et al. 2007)"),
+            ("indq", Goal("return", 250.0, None, 4), "optimistic agents (Matignon et al. 2007)"),
             ("vdn", None, _SUMS),
         )
     ),
