@@ -80,6 +80,18 @@ def test_old_run_of_iql_is_branched_from(old_run, tmp_path, capsys):
     assert (summary(tmp_path / "branch")["algo"], summary(tmp_path / "branch")["episodes"]) == ("indq", 32)
 
 
+def test_weights_of_an_old_run_of_iql_start_a_new_one(old_run, tmp_path, capsys):
+    words = ["--load-model", old_run, "--episodes", 8]
+    assert run_here(tmp_path / "new", *words) == 0
+    assert summary(tmp_path / "new")["algo"] == "indq"
+    assert find_run(["--load-model", str(old_run), "--algo", "vdn"]).config.qmix.hidden == (8,), "they fit it as before"
+    capsys.readouterr()
+    assert run_here(tmp_path / "wider", *words, "--indq.hidden", 16) == 2
+    shown = capsys.readouterr().err
+    assert "does not fit this run: " in shown
+    assert "it was trained by" not in shown, "it is the same algorithm"
+
+
 @pytest.mark.parametrize("name", ["old-run", "old-search", "old-iql-search"])
 def test_old_models_are_backtested_and_exported(tmp_path, name):
     folder = unpacked(name, tmp_path)
