@@ -26,6 +26,8 @@ FOLDERS = "TRADING_FLOOR_ALGORITHMS"
 """Environment variable: folders of your own algorithms, each a package, parted as in PATH. Ray's workers inherit it."""
 DISCRETE, CONTINUOUS = "discrete", "continuous"
 TEAM, RLLIB = "team", "rllib"
+RENAMED = {"iql": "indq"}
+"""Algorithms by names that they had before."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,9 +133,14 @@ def algorithm(name: str) -> Algorithm:
     """The algorithm of that name.
 
     Raises:
-        InputError: if there is none; the nearest is named.
+        InputError: if there is none; the nearest is named, or what it is called now.
     """
     known = algorithms()
+    if name not in known and name in RENAMED:
+        now = known[RENAMED[name]]
+        raise InputError(
+            f"--algo {name} is called {now.name} now: give --algo {now.name}, and --{now.group}.* for its settings"
+        )
     if name not in known:
         meant = nearest(name, known) or f": choose one of {', '.join(known)}"
         raise InputError(f"--algo is {name!r}, which does not exist{meant}")

@@ -14,8 +14,7 @@ from algos.maddpg.config import MADDPGSettings
 from algos.mappo.algorithm import MAPPOConfig
 from algos.mappo.config import MAPPOSettings
 from algos.ppo.algorithm import TeamPPOConfig
-from algos.qmix.algorithm import QMIXConfig
-from algos.qmix.config import QMIXSettings
+from algos.qmix.algorithm import QMIXConfig, TeamQConfig
 from algos.rollout import Rollout
 from envs.market import spec_to_json
 from envs.rllib import register
@@ -132,8 +131,8 @@ def floor_env(*, num_assets: int = 3, horizon_bars: int = 6, window: int = 1, de
     return {"spec": spec_to_json(spec)}
 
 
-def qmix_config(env: Any, *, seed: int = 0, config: type[QMIXConfig] = QMIXConfig, **settings: Any) -> QMIXConfig:
-    """QMIX (or VDN) at a size that learns in a second."""
+def qmix_config(env: Any, *, seed: int = 0, config: type[TeamQConfig] = QMIXConfig, **settings: Any) -> TeamQConfig:
+    """QMIX (or VDN, or independent Q-learning) at a size that learns in a second."""
     small = {
         "hidden": (16,),
         "num_updates": 3,
@@ -144,11 +143,11 @@ def qmix_config(env: Any, *, seed: int = 0, config: type[QMIXConfig] = QMIXConfi
         "train_batch_size": 16,
         "target_network_update_freq": 5,
         "epsilon_decay_steps": 500,
-        "mixing_embed_dim": 8,
-        "hypernet_hidden": 8,
     }
-    built = config().use_settings(QMIXSettings(**{**small, **settings}))
-    return _on(env, built, seed)
+    built = config()
+    if built.mixer == "qmix":
+        small |= {"mixing_embed_dim": 8, "hypernet_hidden": 8}
+    return _on(env, built.use_settings(type(built.settings)(**{**small, **settings})), seed)
 
 
 SMALL_TRANSFORMER = {"network": "transformer", "d_model": 8, "num_heads": 2, "num_layers": 1}

@@ -18,6 +18,7 @@ PURE = (
     "algos/distributions.py",
     "algos/dqn/config.py",
     "algos/impala/config.py",
+    "algos/indq/config.py",
     "algos/losses.py",
     "algos/maddpg/config.py",
     "algos/mappo/config.py",
@@ -25,6 +26,7 @@ PURE = (
     "algos/network_settings.py",
     "algos/ppo/config.py",
     "algos/priorities.py",
+    "algos/q_settings.py",
     "algos/qmix/config.py",
     "algos/replay_settings.py",
     "algos/returns.py",
@@ -100,6 +102,7 @@ PURE = (
     "experiments/settings/help.py",
     "experiments/settings/layers.py",
     "experiments/settings/metric_names.py",
+    "experiments/settings/old_names.py",
     "experiments/settings/run_config.py",
     "experiments/settings/table.py",
 )

@@ -1,11 +1,12 @@
-"""QMIX, VDN and IQL as RLlib algorithms on the team path."""
+"""QMIX and VDN as RLlib algorithms on the team path."""
 
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Self
 
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from algos.off_policy import OffPolicyTeam, OffPolicyTeamConfig
+from algos.q_settings import TeamQSettings
 from algos.qmix.config import QMIXSettings
 from algos.qmix.learner import QMIXLearner
 from algos.qmix.module import TeamQModule
@@ -13,28 +14,23 @@ from algos.step_size import step_size_schedule
 from common.errors import IncompatibleError
 
 
-class QMIXConfig(OffPolicyTeamConfig):
-    """Config of QMIX; ``settings`` holds all that is its own, the rest is RLlib's."""
+class TeamQConfig(OffPolicyTeamConfig):
+    """What the configs of QMIX, VDN and independent Q-learning share.
 
-    mixer = "qmix"
+    Attributes:
+        mixer: What makes one team value of the agents': ``"qmix"``, ``"vdn"``, or ``"none"`` where nothing does.
+    """
 
-    def __init__(self, algo_class: Any = None) -> None:
-        super().__init__(algo_class=algo_class or QMIX)
-        self.use_global_state = True
-        self.use_settings(QMIXSettings())
+    mixer = "none"
 
-    def use_settings(self, settings: QMIXSettings) -> "QMIXConfig":
-        """Write the settings where RLlib looks for them."""
+    def use_settings(self, settings: TeamQSettings) -> Self:
+        """Write the settings where RLlib looks for them.
+
+        Raises:
+            IncompatibleError: if returns of several numbers of steps are to be of one number, or a GRU is to jump.
+        """
         if settings.td_lambda > 0 and settings.n_step > 1:
             raise IncompatibleError("n_step above 1 needs td_lambda=0, which mixes the returns of all numbers of steps")
-        if settings.td_lambda > 0 and settings.num_quantiles:
-            raise IncompatibleError("num_quantiles needs td_lambda=0; returns of several steps are summed by n_step")
-        if settings.num_quantiles and settings.overestimation_weight < 1:
-            raise IncompatibleError("num_quantiles needs overestimation_weight=1, which weighs errors of the mean")
-        if self.mixer != "none" and settings.num_quantiles:
-            raise IncompatibleError(f"num_quantiles is for iql: {self.mixer} mixes values, not distributions of them")
-        if self.mixer != "none" and settings.reward == "own":
-            raise IncompatibleError(f"reward=own is for iql: {self.mixer} learns the value of the team's reward")
         super().use_settings(settings)
         self.lr, self.grad_clip = step_size_schedule(settings.lr, settings), settings.grad_clip
         return self
@@ -46,17 +42,12 @@ class QMIXConfig(OffPolicyTeamConfig):
         return self.settings.sequence_length if is_sequence else 1
 
     @property
-    def pays_own_reward(self) -> bool:  # type: ignore[override]
-        """Whether each agent is paid its own reward, or the mean of all."""
-        return bool(self.mixer == "none" and self.settings.reward != "team")
-
-    @property
     def replays_by_priority(self) -> bool:  # type: ignore[override]
         """Whether what was predicted badly is drawn more often."""
         return bool(self.settings.prioritised_replay)
 
     def get_default_learner_class(self) -> type[QMIXLearner]:
-        """The squared TD error of the team value, or of each agent's own."""
+        """The squared TD error of the team value."""
         return QMIXLearner
 
     def get_default_rl_module_spec(self) -> RLModuleSpec:
@@ -66,6 +57,17 @@ class QMIXConfig(OffPolicyTeamConfig):
         )
 
 
+class QMIXConfig(TeamQConfig):
+    """Config of QMIX; ``settings`` holds all that is its own, the rest is RLlib's."""
+
+    mixer = "qmix"
+
+    def __init__(self, algo_class: Any = None) -> None:
+        super().__init__(algo_class=algo_class or QMIX)
+        self.use_global_state = True
+        self.use_settings(QMIXSettings())
+
+
 class VDNConfig(QMIXConfig):
     """Config of VDN: QMIX with a plain sum for a mixer."""
 
@@ -73,16 +75,6 @@ class VDNConfig(QMIXConfig):
 
     def __init__(self, algo_class: Any = None) -> None:
         super().__init__(algo_class=algo_class or VDN)
-        self.use_global_state = False
-
-
-class IQLConfig(QMIXConfig):
-    """Config of IQL: QMIX without a mixer, each agent with a value and a TD error of its own."""
-
-    mixer = "none"
-
-    def __init__(self, algo_class: Any = None) -> None:
-        super().__init__(algo_class=algo_class or IQL)
         self.use_global_state = False
 
 
@@ -108,18 +100,6 @@ class VDN(QMIX):
         return VDNConfig()
 
 
-class IQL(QMIX):
-    """Independent Q-learning (Tan 1993): every agent is a DQN (Mnih et al. 2015) of its own, on the team path.
-
-    By default every agent is paid its own reward, as if the others were part of the market.
-    """
-
-    @classmethod
-    def get_default_config(cls) -> IQLConfig:
-        """Return the default config."""
-        return IQLConfig()
-
-
 def qmix(settings: QMIXSettings, *, steps_per_iteration: int) -> QMIXConfig:
     """Config of QMIX; an iteration is one sampled fragment."""
     return QMIXConfig().use_settings(settings)
@@ -128,8 +108,3 @@ def qmix(settings: QMIXSettings, *, steps_per_iteration: int) -> QMIXConfig:
 def vdn(settings: QMIXSettings, *, steps_per_iteration: int) -> QMIXConfig:
     """Config of VDN; an iteration is one sampled fragment."""
     return VDNConfig().use_settings(settings)
-
-
-def iql(settings: QMIXSettings, *, steps_per_iteration: int) -> QMIXConfig:
-    """Config of IQL; an iteration is one sampled fragment."""
-    return IQLConfig().use_settings(settings)

@@ -1,65 +1,17 @@
-"""What can be set for QMIX, VDN and IQL."""
+"""What can be set for QMIX and VDN."""
 
-from typing import Literal
-
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from algos.network_settings import TeamNetworkSettings
-from algos.replay_settings import ReplaySettings
-from common.strict import STRICT, Choice, LogUniform, setting
+from algos.q_settings import TeamQSettings
+from common.strict import STRICT, Choice, setting
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class QMIXSettings(ReplaySettings, TeamNetworkSettings):
-    """Settings of QMIX, VDN and IQL; names are RLlib's where they mean the same."""
+class QMIXSettings(TeamQSettings):
+    """Settings of QMIX, and of VDN, which has no use for those of the mixing network."""
 
-    lr: float = setting(5e-4, gt=0, search=LogUniform(0.0001, 0.003), may_change=True)
-    """Adam step size."""
-    train_batch_size: int = setting(128, gt=0, may_change=True)
-    """Joint transitions (or sequences, for a GRU or td_lambda above 0) in one gradient step."""
-    reward: Literal["team", "own"] | None = None
-    """What each agent of iql is paid: the mean of all agents' rewards, or its own. None: own for iql; qmix and vdn
-    know the team's alone."""
-    td_lambda: float = setting(0.0, ge=0, le=1, may_change=True)
-    """Weight of longer returns in the targets, which mix those of all numbers of steps in a replayed sequence; 0
-    bootstraps after n_step. What was done at random counts in them as if it were meant: let epsilon fall."""
-    double_q: bool = setting(True, may_change=True)
-    """Choose the next action by the online networks, value it by the target networks (van Hasselt et al. 2016)."""
-    tau: float = setting(1.0, gt=0, le=1, may_change=True)
-    """Share of the online weights taken by the targets at an update: 1 is a hard copy, below 1 a soft one."""
-    target_network_update_freq: int = setting(200, gt=0, search=Choice((50, 200, 500)), may_change=True)
-    """Gradient steps between two target updates."""
-    epsilon_start: float = setting(1.0, ge=0, le=1, may_change=True)
-    """Chance of a random action at the start."""
-    epsilon_end: float = setting(0.05, ge=0, le=1, may_change=True)
-    """Chance of a random action after the decay."""
-    epsilon_decay_steps: int = setting(50_000, gt=0, search=Choice((10000, 30000, 100000)), may_change=True)
-    """Environment steps over which epsilon falls in a straight line."""
-    hidden: tuple[PositiveInt, ...] = Field(default=(64, 64), min_length=1)
-    """Widths of the layers of an mlp or a gru, whose state has the last width."""
-    overestimation_weight: float = Field(default=1.0, gt=0, le=1)
-    """Weight of TD errors of values above their targets. Below 1 agents are optimistic about their partners, which
-    finds the best joint action where others' exploration hides it (Matignon et al. 2007; Rashid et al. 2020)."""
-    dueling: bool = setting(False, search=Choice((False, True)))
-    """Split the value into a part of the state and parts of the actions (Wang et al. 2016)."""
-    num_quantiles: int = Field(default=0, ge=0)
-    """Quantiles of its return that each agent learns (QR-DQN, Dabney et al. 2018; iql); 0 learns the mean alone."""
-    huber_kappa: float = setting(1.0, gt=0, may_change=True)
-    """Error, in units of reward (standardised, where it is), beyond which the loss of quantiles grows straight."""
-    prioritised_replay: bool = setting(False, may_change=True)
-    """Draw what was predicted badly more often, and let it count less each time (Schaul et al. 2016)."""
-    priority_alpha: float = setting(0.6, ge=0, le=1, may_change=True)
-    """Power of the priorities: 0 draws all alike (alpha)."""
-    priority_beta: float = setting(0.4, ge=0, le=1, may_change=True)
-    """How much of the bias of prioritised draws is taken back at the start: 1 is all of it (beta)."""
-    priority_beta_steps: int = setting(100_000, gt=0, may_change=True)
-    """Environment steps over which beta rises to 1 in a straight line."""
     mixing_embed_dim: int = setting(32, gt=0, search=Choice((16, 32, 64)))
     """Width of the mixing network's hidden layer (QMIX)."""
     hypernet_hidden: int = Field(default=64, gt=0)
     """Width of the hypernetworks' hidden layer (QMIX)."""
-    grad_clip: float = setting(10.0, gt=0, may_change=True)
-    """Largest norm of the gradient, of all networks together."""
-    optimizer: Literal["adam", "rmsprop"] = "adam"
-    """Optimiser; the papers use RMSprop, Adam is faster (PyMARL2)."""

@@ -1,4 +1,4 @@
-"""What QMIX and VDN minimise: the squared TD error of the team value; IQL that of each agent's own."""
+"""What QMIX and VDN minimise: the squared TD error of the team value."""
 
 from typing import Any
 
@@ -7,8 +7,8 @@ from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from torch import Tensor
 
 from algos.learner import NUM_UPDATES, TargetLearner, clip_gradients, require_finite
-from algos.losses import optimistic_weights, quantile_huber_loss, squared_td_loss, td_targets
-from algos.qmix.config import QMIXSettings
+from algos.losses import optimistic_weights, squared_td_loss, td_targets
+from algos.q_settings import TeamQSettings
 from algos.qmix.module import Q_TOT, TARGET_Q_TOT
 from algos.replay import TeamBatch
 from algos.returns import lambda_returns
@@ -22,14 +22,14 @@ class QMIXLearner(TargetLearner, TorchLearner):
 
     Attributes:
         td_errors: Where replay follows priorities: |TD error| of each sample of each batch of the last round, [S] each,
-            the mean over steps and agents; of a distribution that of its mean.
+            the mean over steps and agents.
     """
 
     td_errors: list[Tensor]
 
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
         """One optimiser over agents and mixer; the fused Adam is torch's fastest."""
-        settings: QMIXSettings = config.settings
+        settings: TeamQSettings = config.settings
         module = self._module[module_id]
         params = [p for p in self.get_parameters(module) if p.requires_grad]
         if settings.optimizer == "adam":
@@ -41,7 +41,7 @@ class QMIXLearner(TargetLearner, TorchLearner):
     def compute_loss_for_module(
         self, *, module_id: str, config: Any, batch: dict[str, Any], fwd_out: dict[str, Tensor]
     ) -> Tensor:
-        """The squared TD error of the values, or their quantiles' loss; leaves targets in ``fwd_out["td_targets"]``.
+        """The loss of the values taken; leaves their targets in ``fwd_out["td_targets"]``.
 
         Args:
             module_id: The team's module.
@@ -50,7 +50,7 @@ class QMIXLearner(TargetLearner, TorchLearner):
             fwd_out: What the module's training forward returned.
         """
         joint: TeamBatch = batch["joint"]
-        s: QMIXSettings = config.settings
+        s: TeamQSettings = config.settings
         values, following = fwd_out[Q_TOT], fwd_out[TARGET_Q_TOT]
         rewards, discounts, ended = (_aligned(x, following) for x in (joint.rewards, joint.discounts, joint.ended))
         if s.td_lambda > 0:
@@ -58,16 +58,22 @@ class QMIXLearner(TargetLearner, TorchLearner):
         else:
             targets = td_targets(rewards, discounts, following)
         fwd_out[TD_TARGETS] = targets
-        weights = joint.weights
-        if not s.num_quantiles:
-            weights = None if weights is None else _aligned(weights.unsqueeze(0), values)
-            if s.overestimation_weight < 1:
-                optimism = optimistic_weights(values, targets, s.overestimation_weight)
-                weights = optimism if weights is None else weights * optimism
-            return squared_td_loss(values, targets, weights)
-        weights = None if weights is None else weights.view(1, -1, 1)
-        taus = (torch.arange(s.num_quantiles, device=values.device) + 0.5) / s.num_quantiles
-        return quantile_huber_loss(values, targets, taus, kappa=s.huber_kappa, weights=weights)
+        return self.td_loss(values, targets, joint.weights)
+
+    def td_loss(self, values: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
+        """The squared TD error, where agents are optimistic with less weight of what is above its target.
+
+        Args:
+            values: [L, S] with gradient; without a mixer [L, S, N].
+            targets: The same without.
+            weights: Of each sample, [S], where replay follows priorities; None weighs all alike.
+        """
+        overestimation_weight = self.config.settings.overestimation_weight
+        weights = None if weights is None else _aligned(weights.unsqueeze(0), values)
+        if overestimation_weight < 1:
+            optimism = optimistic_weights(values, targets, overestimation_weight)
+            weights = optimism if weights is None else weights * optimism
+        return squared_td_loss(values, targets, weights)
 
     def learn(self, data: list[TeamBatch], **_: Any) -> None:
         """Take one gradient step on each batch.
@@ -78,7 +84,7 @@ class QMIXLearner(TargetLearner, TorchLearner):
         Raises:
             NonFiniteLossError: if a loss, or the last gradient, is NaN or infinite.
         """
-        settings: QMIXSettings = self.config.settings
+        settings: TeamQSettings = self.config.settings
         wrapped = self.module[TEAM_MODULE]
         module = wrapped.unwrapped()
         optimizer = self.get_optimizer(TEAM_MODULE)
@@ -94,7 +100,7 @@ class QMIXLearner(TargetLearner, TorchLearner):
             loss.backward()
             all_losses += loss.detach()
             if settings.prioritised_replay:
-                self.td_errors.append(self._errors(out).transpose(0, 1).flatten(1).mean(1))
+                self.td_errors.append(self.signed_errors(out).abs().transpose(0, 1).flatten(1).mean(1))
             norm = clip_gradients(params, self.config.grad_clip)
             optimizer.step()
             self._num_updates += 1
@@ -106,7 +112,7 @@ class QMIXLearner(TargetLearner, TorchLearner):
                 self.TOTAL_LOSS_KEY: loss.detach(),
                 "q_tot_mean": out[Q_TOT].detach().mean(),
                 "target_mean": out[TD_TARGETS].mean(),
-                "td_error_mean": self._errors(out).mean(),
+                "td_error_mean": self.signed_errors(out).abs().mean(),
                 "grad_norm": norm,
                 NUM_UPDATES: float(self._num_updates),
             },
@@ -116,10 +122,9 @@ class QMIXLearner(TargetLearner, TorchLearner):
         samples = sum(b.discounts.numel() for b in data)
         self.log_trained({TEAM_MODULE: samples}, samples)
 
-    def _errors(self, out: dict[str, Tensor]) -> Tensor:
-        """Absolute TD errors, [L, S] or [L, S, N]."""
-        errors = out[TD_TARGETS] - out[Q_TOT].detach()
-        return (errors.mean(-1) if self.config.settings.num_quantiles else errors).abs()
+    def signed_errors(self, out: dict[str, Tensor]) -> Tensor:
+        """TD errors, [L, S]; without a mixer [L, S, N]."""
+        return out[TD_TARGETS] - out[Q_TOT].detach()
 
 
 def _aligned(values: Tensor, wanted: Tensor) -> Tensor:

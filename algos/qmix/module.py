@@ -1,7 +1,7 @@
 """TeamQModule: agents' Q-networks and the mixer that may make one team value of them, with their target copies."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any, cast
 
 import gymnasium as gym
@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from algos.acting import Acted
-from algos.encoders import make_encoder
 from algos.masks import MASKED_LOGIT
-from algos.nets import TeamLinear, follow
-from algos.qmix.config import QMIXSettings
+from algos.nets import follow
+from algos.q_networks import AgentNetworks
+from algos.q_settings import TeamQSettings
 from algos.replay import TeamBatch
 from algos.schedules import epsilon_at
 from algos.team_module import TeamModule
@@ -20,51 +20,12 @@ from common.errors import IncompatibleError
 
 Q_TOT = "q_tot"
 TARGET_Q_TOT = "target_q_tot"
-
-
-class AgentNetworks(nn.Module):
-    """Q-values of every agent: [N, R, F] and memory to [N, R, K] and new memory; with quantiles [N, R, K * Q].
-
-    Args:
-        spaces: Observation space of each agent, N of them.
-        num_actions: How many actions each agent has, [N]; the largest is K.
-        settings: Of the algorithm.
-    """
-
-    def __init__(self, spaces: Sequence[gym.Space], num_actions: Sequence[int], settings: QMIXSettings) -> None:
-        super().__init__()
-        self.num_quantiles = max(1, settings.num_quantiles)
-        is_shared = settings.use_shared_networks
-        num_agents = len(spaces)
-        self.encoder = make_encoder(spaces, settings, hidden=settings.hidden)
-        width, outputs = max(num_actions), self.num_quantiles
-        self.head = TeamLinear(num_agents, self.encoder.out_features, width * outputs, is_shared=is_shared)
-        self.value_head = (
-            TeamLinear(num_agents, self.encoder.out_features, outputs, is_shared=is_shared)
-            if settings.dueling
-            else None
-        )
-        counts = torch.tensor(num_actions).view(-1, 1, 1, 1)
-        share = (torch.arange(width).unsqueeze(-1) < counts) / counts  # of an agent's own actions in their mean
-        self.register_buffer("share", share, persistent=False)
-
-    def forward(self, obs: Tensor, memory: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """Q-values of one step, and what a GRU remembers of it."""
-        features = self.encoder(obs, memory)
-        values = self.head(features)
-        if self.value_head is not None:
-            values = self._dueling(values, self.value_head(features))
-        return values, features if self.encoder.is_recurrent else None
-
-    def _dueling(self, advantages: Tensor, values: Tensor) -> Tensor:
-        """V + A - mean A, over the actions that an agent has (Wang et al. 2016, eq. 9)."""
-        by_action = advantages.unflatten(-1, (-1, self.num_quantiles))
-        mean = (by_action * cast(Tensor, self.share)).sum(-2, keepdim=True)
-        return (values.unsqueeze(-2) + by_action - mean).flatten(-2)
+_OF_ONE_ALGORITHM = ("mixing_embed_dim", "hypernet_hidden", "num_quantiles", "huber_kappa", "reward")
+"""Settings of a module's description that not all algorithms share; older checkpoints have them all."""
 
 
 class NoMixer(nn.Module):
-    """IQL: there is no team value, each agent has its own (Tan 1993)."""
+    """Independent Q-learning: there is no team value, each agent has its own (Tan 1993)."""
 
     def forward(self, agent_qs: Tensor, state: Tensor | None) -> Tensor:
         """Leave [R, N], or [R, N, Q], as it is."""
@@ -84,11 +45,16 @@ class MonotonicMixer(nn.Module):
 
     Rashid et al. 2018, section 4.1 and figure 2: hypernetworks produce non-negative weights by absolute value, the
     first bias is linear in the state, the last one a two-layer network of it.
+
+    Args:
+        num_agents: N.
+        state_dim: G.
+        embed: Width of the mixing network's hidden layer.
+        hidden: Width of the hypernetworks' hidden layers.
     """
 
-    def __init__(self, num_agents: int, state_dim: int, settings: QMIXSettings) -> None:
+    def __init__(self, num_agents: int, state_dim: int, *, embed: int, hidden: int) -> None:
         super().__init__()
-        embed, hidden = settings.mixing_embed_dim, settings.hypernet_hidden
         self.num_agents, self.embed = num_agents, embed
         self.weights_1 = nn.Sequential(nn.Linear(state_dim, hidden), nn.ReLU(), nn.Linear(hidden, num_agents * embed))
         self.bias_1 = nn.Linear(state_dim, embed)
@@ -108,7 +74,11 @@ class TeamQModule(TeamModule):
     """One RLModule for the whole team.
 
     Observation space: ``Dict(obs=Dict(agent: Box), state=Box)``; action space: ``Dict(agent: Discrete)``. The model
-    config holds ``settings`` (a QMIXSettings as a dict) and ``mixer`` ("qmix", "vdn" or "none").
+    config holds ``settings`` (a TeamQSettings as a dict, with what the algorithm adds) and ``mixer`` ("qmix", "vdn" or
+    "none").
+
+    Attributes:
+        num_quantiles: Quantiles that each action's value has, where there is no mixer; 0: the mean alone.
 
     Raises:
         IncompatibleError: if an agent does not choose among discrete actions.
@@ -121,27 +91,30 @@ class TeamQModule(TeamModule):
         wrong = [a for a, s in actions.items() if not isinstance(s, gym.spaces.Discrete)]
         if wrong:
             raise IncompatibleError(
-                f"QMIX, VDN and IQL need discrete actions; these agents have others: {', '.join(wrong)}"
+                f"QMIX, VDN and INDQ need discrete actions; these agents have others: {', '.join(wrong)}"
             )
-        self.settings = QMIXSettings(**self.model_config["settings"])
+        settings = dict(self.model_config["settings"])
+        own = {name: settings.pop(name) for name in _OF_ONE_ALGORITHM if name in settings}
+        self.settings, self.num_quantiles = TeamQSettings(**settings), own.get("num_quantiles", 0)
         obs_spaces = cast(gym.spaces.Dict, spaces["obs"]).spaces
         self.num_agents = len(obs_spaces)
         counts = [int(cast(gym.spaces.Discrete, s).n) for s in actions.values()]
         self.num_actions = max(counts)
         allowed = torch.arange(self.num_actions) < torch.tensor(counts).unsqueeze(-1)
         self.register_buffer("allowed", allowed, persistent=False)
-        self.agents = AgentNetworks([*obs_spaces.values()], counts, self.settings)
+        self.agents = AgentNetworks([*obs_spaces.values()], counts, self.settings, self.num_quantiles)
         if self.inference_only:
             return
         state_dim = int(cast(Any, spaces["state"].shape)[0])
-        self.mixer = self._make_mixer(state_dim)
+        self.mixer = self._make_mixer(state_dim, own)
         self.target_agents = copy.deepcopy(self.agents).requires_grad_(False)
         self.target_mixer = copy.deepcopy(self.mixer).requires_grad_(False)
 
-    def _make_mixer(self, state_dim: int) -> nn.Module:
+    def _make_mixer(self, state_dim: int, own: Mapping[str, Any]) -> nn.Module:
         kind = self.model_config["mixer"]
         if kind == "qmix":
-            return MonotonicMixer(self.num_agents, state_dim, self.settings)
+            embed, hidden = own["mixing_embed_dim"], own["hypernet_hidden"]
+            return MonotonicMixer(self.num_agents, state_dim, embed=embed, hidden=hidden)
         return SumMixer() if kind == "vdn" else NoMixer()
 
     def get_non_inference_attributes(self) -> list[str]:
@@ -220,16 +193,14 @@ class TeamQModule(TeamModule):
 
     def _expected(self, values: Tensor) -> Tensor:
         """Means of the quantiles of each action, where there are any: [..., K * Q] to [..., K]."""
-        quantiles = self.settings.num_quantiles
-        return values.unflatten(-1, (-1, quantiles)).mean(-1) if quantiles else values
+        return values.unflatten(-1, (-1, self.num_quantiles)).mean(-1) if self.num_quantiles else values
 
     def _of_action(self, values: Tensor, actions: Tensor) -> Tensor:
         """What the networks say of one action each: [..., K] (or [..., K * Q]) to [...] (or [..., Q])."""
-        quantiles = self.settings.num_quantiles
-        if not quantiles:
+        if not self.num_quantiles:
             return values.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
-        index = actions[..., None, None].expand(*actions.shape, 1, quantiles)
-        return values.unflatten(-1, (-1, quantiles)).gather(-2, index).squeeze(-2)
+        index = actions[..., None, None].expand(*actions.shape, 1, self.num_quantiles)
+        return values.unflatten(-1, (-1, self.num_quantiles)).gather(-2, index).squeeze(-2)
 
     def _values(self, agents: AgentNetworks, obs: Tensor) -> Tensor:
         """Q-values of observations [L, S, N, F] by networks without a memory, [L, S, N, K] (with quantiles, K * Q)."""

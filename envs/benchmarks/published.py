@@ -40,7 +40,7 @@ PUBLISHED: Mapping[tuple[str, str], Published] = MappingProxyType(
         ("mpe:simple_spread", algo): Published(printed, steps)
         for algo, printed, steps in (
             ("qmix", "-126.62", 2_000_000),
-            ("iql", "-132.63", 2_000_000),
+            ("indq", "-132.63", 2_000_000),
             ("vdn", "-131.03", 2_000_000),
             ("maddpg", "-141.70", 2_000_000),
             ("mappo", "-133.54", 20_000_000),

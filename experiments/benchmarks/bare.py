@@ -18,7 +18,7 @@ from algos.losses import squared_td_loss, td_targets
 from algos.maddpg.config import MADDPGSettings
 from algos.maddpg.module import Noise, TeamDDPGModule
 from algos.masks import MASKED_LOGIT
-from algos.qmix.config import QMIXSettings
+from algos.q_settings import TeamQSettings
 from algos.qmix.module import TeamQModule
 from algos.replay import TeamBatch
 
@@ -66,7 +66,7 @@ def bare_update(module: Any, joint: TeamBatch, noise: Noise | None = None) -> tu
     return step, w
 
 
-def qmix_loss(w: Weights, batch: TeamBatch, s: QMIXSettings, allowed: Tensor) -> Tensor:
+def qmix_loss(w: Weights, batch: TeamBatch, s: TeamQSettings, allowed: Tensor) -> Tensor:
     """The squared TD error of the team value (Rashid et al. 2018, eq. 6).
 
     Args:

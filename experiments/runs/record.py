@@ -12,6 +12,7 @@ from common.files import read_json, write_json
 from experiments.recovery.names import RECORD_FILE
 from experiments.remote.addresses import bring_back
 from experiments.remote.store import absolute, is_remote
+from experiments.settings.old_names import drawn_name_of_today, settings_of_today
 
 FORMAT = 1
 _REMEDY = "put it back from a copy, or move the folder away to start anew"
@@ -27,7 +28,7 @@ class RunRecord:
 
     Attributes:
         folder: The run folder.
-        config: Every setting of the run, nested, as ``config_to_json`` writes it.
+        config: Every setting of the run, nested, as ``config_to_json`` writes it; under today's names.
         provenance: Versions, commit, data fingerprint, platform, command line, start.
         scaler: State of the feature scaler of the training (``Scaler.to_json``); None where none was stored.
         agents: What the networks were made for (``describe_agents``); None where none was stored.
@@ -74,7 +75,7 @@ def write_run_record(
 
 
 def read_run_record(folder: str | Path) -> RunRecord:
-    """Read a run folder's ``config.json``.
+    """Read a run folder's ``config.json``; names that earlier versions gave to settings become today's.
 
     Raises:
         InputError: if it is missing, damaged, or of a format that this version cannot read.
@@ -88,15 +89,16 @@ def read_run_record(folder: str | Path) -> RunRecord:
         raise InputError(f"{path} is damaged: it holds no config; {_REMEDY}")
     if content.get("format") != FORMAT:
         raise InputError(f"{path} has format {content.get('format')!r}, but this version reads format {FORMAT}")
+    config, drawn = settings_of_today(content["config"]), content.get("drawn_names")
     return RunRecord(
         folder=Path(folder),
-        config=content["config"],
+        config=config,
         provenance=content.get("provenance") or {},
         scaler=content.get("scaler"),
         agents=content.get("agents"),
         resume_from=content.get("resume_from"),
         branch_of=content.get("branch_of"),
-        drawn_names=content.get("drawn_names"),
+        drawn_names=drawn and [drawn_name_of_today(name, config.get("algo", "")) for name in drawn],
     )
 
 

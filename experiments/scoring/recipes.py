@@ -48,10 +48,11 @@ def recipe(market: str, algo: str, steps: int | None = None) -> Recipe:
         algo: One of ``SCORED``.
         steps: In place of its own; None leaves them.
     """
-    section = algorithm(algo).group
-    general = _RECIPES["general"].get(section, _OF_ANY)
+    group = algorithm(algo).group
+    like = _RECIPES["like"].get(group, group)
+    general = _RECIPES["general"].get(like, _OF_ANY)
     markets = [_RECIPES["markets"].get(name, {}) for name in (market, market.partition(":")[0])]
-    own = Recipe(**next((of[name] for of in markets for name in (algo, section) if name in of), general))
+    own = Recipe(**next((of[name] for of in markets for name in (algo, group, like) if name in of), general))
     total = steps or own.steps
     falling = {name: max(1, round(part * total)) for name, part in own.falling.items()}
     settings = merge(merge(general["settings"], falling), own.settings)

@@ -48,7 +48,7 @@ class ScoreConfig:
     settings: tuple[str, ...] = ()
     """Settings of the market, as name=value: reward=team num_steps=20. Those of a benchmark are the package's."""
     algo: str = "mappo"
-    """Learning algorithm. vdn and iql take their settings from the qmix group, ippo from the mappo group."""
+    """Learning algorithm. vdn takes its settings from the qmix group, ippo from the mappo group."""
     seeds: int = Field(default=5, gt=0)
     """How many runs."""
     seed: int = Field(default=0, ge=0, le=MOST_SEED)

@@ -201,6 +201,22 @@ class SearchRecord:
         except WriteError as error:
             print(f"{error}; the search goes on", file=sys.stderr, flush=True)
 
+    def rename(self, name_of_today: Callable[[str], str]) -> None:
+        """Call what was drawn by the names that settings have now; not saved yet.
+
+        Args:
+            name_of_today: From a dotted name as it was recorded.
+        """
+
+        def renamed(settings: Mapping[str, Any]) -> dict[str, Any]:
+            return {name_of_today(name): value for name, value in settings.items()}
+
+        self.drawn_names = [name_of_today(name) for name in self.drawn_names]
+        for trial in self.trials:
+            trial.drawn, trial.overrides = renamed(trial.drawn), renamed(trial.overrides)
+        for exploit in self.exploits:
+            exploit.overrides = renamed(exploit.overrides)
+
     def find(self, trial_id: str) -> TrialRecord | None:
         """The trial of that id."""
         return next((trial for trial in self.trials if trial.trial_id == trial_id), None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import yaml
@@ -34,6 +35,7 @@ from experiments.settings.fields import settings_of
 from experiments.settings.groups import settings_of_algo
 from experiments.settings.layers import nested
 from experiments.settings.metric_names import BEST_SCORE, SEARCH_SCORE
+from experiments.settings.old_names import drawn_name_of_today
 from experiments.settings.run_config import RunConfig
 from experiments.tuning import session
 from experiments.tuning.disk_use import told_disk_use
@@ -126,6 +128,7 @@ def _prepare(run: Run, *, planned: Collection[str]) -> tuple[SearchRecord, Study
     folder, config, fixed, mirror = run.folder.absolute(), run.config, run.by_hand, run.mirror
     record = SearchRecord.read(folder)
     ended = reconcile(record, mirror=mirror)
+    record.rename(partial(drawn_name_of_today, algo=config.algo))
     space = _space(config)
     if not record.drawn_names:
         names = {name for trial in record.trials for name in trial.drawn} or planned

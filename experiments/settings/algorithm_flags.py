@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
-from algos.registry import algorithms
+from algos.registry import RENAMED, algorithm, algorithms
 from common.errors import InputError
 from experiments.settings.arguments import scan_flags
 from experiments.settings.fields import hyphens, settings_of
@@ -28,8 +29,11 @@ def scan_algo_flags(
         aliases: Flat names of other settings.
 
     Raises:
-        InputError: as ``scan_flags`` does; or if the algorithm has no such setting.
+        InputError: as ``scan_flags`` does; or if the algorithm has no such setting, or is asked for by an old name.
     """
+    for flag, value in pairwise([part for word in argv for part in word.split("=", 1)]):
+        if flag == "--algo" and value in RENAMED:
+            algorithm(value)  # refused before the old names of its settings are, which would say less
     group, settings = algorithms()[algo if algo in algorithms() else "qmix"].group, settings_of(cls)
     own = {name: f"{group}.{name}" for name in OF_ALGO if f"{group}.{name}" in settings}
     for name in OF_ALGO:

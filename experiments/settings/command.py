@@ -21,6 +21,7 @@ from experiments.settings.groups import check_groups, settings_of_algo
 from experiments.settings.help import asks_for_help, print_help
 from experiments.settings.layers import check_keys, flatten, merge, read_yaml
 from experiments.settings.metric_names import RETURN, VALIDATION_METRICS, check_metric_name
+from experiments.settings.old_names import file_of_today
 from experiments.settings.run_config import RunConfig
 
 PRESETS = Path(__file__).parents[1] / "presets"
@@ -240,7 +241,8 @@ def read_config_file(path: str | None) -> dict[str, Any]:
     """
     if path is None:
         return {}
-    values = check_keys(read_yaml(path), RunConfig, where=path, aliases=ALIASES)
+    said, old_names = file_of_today(read_yaml(path), settings_of(RunConfig))
+    values = check_keys(said, RunConfig, where=path, aliases=ALIASES | old_names)
     build_settings(RunConfig, values, where=path)
     return values
 

@@ -20,6 +20,7 @@ from common.strict import STRICT
 from envs.settings import DataConfig, DeskConfig, FloorConfig, FloorSpec
 from experiments.settings.arguments import build_settings, dump_settings
 from experiments.settings.groups import with_groups
+from experiments.settings.old_names import settings_of_today
 
 Metric = Literal["sharpe", "return", "calmar", "max_drawdown"]
 
@@ -68,10 +69,10 @@ class RunConfig:
     seed: int = Field(default=0, ge=0, le=MOST_SEED)
     """Seed of weights, exploration and floor. The built-in market has its own: data.synthetic.seed."""
     algo: str = "qmix"
-    """Learning algorithm. vdn and iql (independent Q-learning: DQN for teams) take their settings from the qmix group,
-    ippo from the mappo group; sac and tqc need --desk.action continuous."""
+    """Learning algorithm; indq is independent Q-learning, a DQN for each of a team. vdn takes its settings from the
+    qmix group, ippo from the mappo group; sac and tqc need --desk.action continuous."""
     runner: Literal["team", "rllib"] = "team"
-    """Who samples for ppo: the batched team runner, or RLlib's own. qmix, vdn, iql, mappo, ippo and maddpg use the
+    """Who samples for ppo: the batched team runner, or RLlib's own. qmix, vdn, indq, mappo, ippo and maddpg use the
     first, dqn, sac, tqc, impala and appo the second."""
     episodes: int = Field(default=400, gt=0, le=MOST_EPISODES)
     """Target: finished replica episodes over the whole life of the run. It can be raised later."""
@@ -143,9 +144,9 @@ def config_to_json(config: RunConfig) -> dict[str, Any]:
 
 
 def config_from_json(values: Mapping[str, Any], *, where: str = "") -> RunConfig:
-    """Make a config from nested plain values.
+    """Make a config from nested plain values, be they an earlier version's.
 
     Raises:
         InputError: if a setting is unknown or its value not allowed.
     """
-    return build_settings(RunConfig, values, where=where)
+    return build_settings(RunConfig, settings_of_today(values), where=where)

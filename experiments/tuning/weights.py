@@ -11,6 +11,7 @@ from ray.rllib.algorithms.algorithm import Algorithm
 
 from algos.off_policy import OffPolicyTeam
 from algos.policy import layout_differences, read_layout, team_layout
+from algos.registry import RENAMED
 from algos.snapshots import read_module_states
 from common.errors import IncompatibleError
 from common.files import read_json
@@ -56,6 +57,7 @@ def require_fit(algorithm: Any, checkpoint: Path) -> None:
     if not differences:
         return
     trained_by = read_json(checkpoint / META_FILE).get("algo")
+    trained_by = RENAMED.get(trained_by, trained_by)
     if trained_by not in (None, algorithm.run.algo):
         differences.insert(0, f"it was trained by {trained_by}, this run trains by {algorithm.run.algo}")
     raise IncompatibleError(f"{checkpoint} does not fit this run: {'; '.join(differences)}")

@@ -13,9 +13,9 @@ from teams import (
     with_evaluation,
 )
 
+from algos.indq.algorithm import INDQConfig
 from algos.mappo.algorithm import IPPOConfig
 from algos.policy import flat_weights, weights_sha256
-from algos.qmix.algorithm import IQLConfig
 from envs.rllib import TradingEnv
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -27,8 +27,8 @@ def _qmix(**settings):
     return with_evaluation(qmix_config(floor_env(), seed=3, **settings))
 
 
-def _iql(**settings):
-    return with_evaluation(qmix_config(floor_env(), seed=3, config=IQLConfig, **settings))
+def _indq(**settings):
+    return with_evaluation(qmix_config(floor_env(), seed=3, config=INDQConfig, **settings))
 
 
 def _windowed_qmix(**settings):
@@ -84,8 +84,8 @@ def _trained(algorithm, iterations):
             {"optimizer": "rmsprop", "n_step": 3, "tau": 0.1, "use_shared_networks": False, "lr_decay_steps": 2_000},
         ),
         (_qmix, {"td_lambda": 0.6, "sequence_length": 4, "prioritised_replay": True, "priority_beta_steps": 300}),
-        (_iql, {"use_shared_networks": False}),
-        (_iql, {"num_quantiles": 4, "dueling": True, "n_step": 3, "prioritised_replay": True, "replay_capacity": 100}),
+        (_indq, {"use_shared_networks": False}),
+        (_indq, {"num_quantiles": 4, "dueling": True, "n_step": 3, "prioritised_replay": True, "replay_capacity": 100}),
         (_windowed_qmix, {"use_shared_networks": False}),
         (_ppo, {}),
         (_windowed_ppo, {}),
@@ -110,8 +110,8 @@ def _trained(algorithm, iterations):
         "qmix-gru",
         "qmix-nstep-soft",
         "qmix-lambda-priorities",
-        "iql-separate",
-        "iql-quantiles-priorities",
+        "indq-separate",
+        "indq-quantiles-priorities",
         "qmix-transformer",
         "ppo",
         "ppo-transformer",

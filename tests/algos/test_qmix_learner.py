@@ -8,9 +8,10 @@ from ray.rllib.core.learner.training_data import TrainingData
 from replays import one_batch
 from teams import TwoStepGame, floor_env, qmix_config
 
+from algos.indq.algorithm import INDQConfig
 from algos.learner import NonFiniteLossError
 from algos.losses import quantile_huber_loss
-from algos.qmix.algorithm import IQLConfig, QMIXConfig, VDNConfig
+from algos.qmix.algorithm import QMIXConfig, VDNConfig
 from algos.qmix.module import Q_TOT, TARGET_Q_TOT
 from algos.replay import TeamReplay, gather
 from algos.returns import lambda_returns
@@ -39,12 +40,12 @@ def batches_of(algorithm, num, samples=12):
         {"network": "gru", "sequence_length": 3},
         {"optimizer": "rmsprop"},
         {"td_lambda": 0.6, "sequence_length": 4},
-        {"config": IQLConfig},
-        {"config": IQLConfig, "reward": "team", "dueling": True, "td_lambda": 0.5, "sequence_length": 3},
-        {"config": IQLConfig, "num_quantiles": 4, "huber_kappa": 0.5},
-        {"config": IQLConfig, "num_quantiles": 3, "reward": "team", "network": "gru", "sequence_length": 3},
+        {"config": INDQConfig},
+        {"config": INDQConfig, "reward": "team", "dueling": True, "td_lambda": 0.5, "sequence_length": 3},
+        {"config": INDQConfig, "num_quantiles": 4, "huber_kappa": 0.5},
+        {"config": INDQConfig, "num_quantiles": 3, "reward": "team", "network": "gru", "sequence_length": 3},
     ],
-    ids=["hard", "soft", "gru", "rmsprop", "lambda", "iql", "iql-lambda", "iql-quantiles", "iql-quantiles-gru"],
+    ids=["hard", "soft", "gru", "rmsprop", "lambda", "indq", "indq-lambda", "indq-quantiles", "indq-quantiles-gru"],
 )
 def test_an_update_is_plain_gradient_descent_on_the_squared_td_error(settings):
     tau = settings.get("tau", 1.0)
@@ -99,16 +100,15 @@ def loss_by_hand(values, following, batch, settings):
     "settings",
     [
         {"td_lambda": 0.6, "sequence_length": 4},
-        {"config": IQLConfig},
-        {"config": IQLConfig, "num_quantiles": 4, "network": "gru", "sequence_length": 3},
+        {"config": INDQConfig},
+        {"config": INDQConfig, "num_quantiles": 4, "network": "gru", "sequence_length": 3},
     ],
-    ids=["qmix", "iql", "iql-quantiles"],
+    ids=["qmix", "indq", "indq-quantiles"],
 )
 def test_weights_scale_the_loss_of_each_sample_and_errors_are_its_own(settings):
     algorithm = algorithm_of(prioritised_replay=True, lr=1e-9, **settings)
     learner, (batch,) = algorithm.learner_group._learner, batches_of(algorithm, 1)
     module, weights = learner.module["team"].unwrapped(), torch.rand(12)
-    s = algorithm.config.settings
 
     def loss_of(which):
         inputs = {"joint": which}
@@ -123,13 +123,13 @@ def test_weights_scale_the_loss_of_each_sample_and_errors_are_its_own(settings):
     for one in alone:
         out = loss_of(one)[1]
         errors = out["td_targets"] - out[Q_TOT]
-        wanted.append(float((errors.mean(-1) if s.num_quantiles else errors).detach().abs().mean()))
+        wanted.append(float((errors.mean(-1) if "num_quantiles" in settings else errors).detach().abs().mean()))
     learner.update(training_data=TrainingData(batch=[batch._replace(weights=weights)]))
     assert learner.td_errors[0].tolist() == pytest.approx(wanted, rel=1e-3, abs=1e-5)
     algorithm.stop()
 
 
-@pytest.mark.parametrize("config", [QMIXConfig, IQLConfig])
+@pytest.mark.parametrize("config", [QMIXConfig, INDQConfig])
 def test_optimism_and_importance_weigh_each_error_together(config):
     algorithm = algorithm_of(config=config, overestimation_weight=0.25)
     learner, (batch,) = algorithm.learner_group._learner, batches_of(algorithm, 1)
@@ -290,11 +290,7 @@ def test_a_buffer_that_could_never_be_sampled_is_refused(settings, line):
     [
         (QMIXConfig, {"network": "gru", "n_step": 3}, "n_step above 1 needs network=mlp"),
         (QMIXConfig, {"td_lambda": 0.5, "n_step": 3}, "n_step above 1 needs td_lambda=0"),
-        (IQLConfig, {"td_lambda": 0.5, "num_quantiles": 3}, "num_quantiles needs td_lambda=0"),
-        (IQLConfig, {"overestimation_weight": 0.5, "num_quantiles": 3}, "num_quantiles needs overestimation_weight=1"),
-        (QMIXConfig, {"num_quantiles": 3}, "num_quantiles is for iql: qmix mixes values"),
-        (VDNConfig, {"num_quantiles": 3}, "num_quantiles is for iql: vdn mixes values"),
-        (VDNConfig, {"reward": "own"}, "reward=own is for iql: vdn learns the value of the team's reward"),
+        (VDNConfig, {"td_lambda": 0.5, "n_step": 3}, "n_step above 1 needs td_lambda=0"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(config, settings, line):
@@ -302,23 +298,11 @@ def test_settings_that_do_not_go_together_are_refused(config, settings, line):
         qmix_config(TwoStepGame, config=config, **settings)
 
 
-@pytest.mark.parametrize("reward", [None, "own", "team"])
-def test_agents_of_iql_are_paid_their_own_rewards_or_the_teams(reward):
-    env = floor_env(desk={"preset": "rivals", "num_agents": 2})
-    algorithm = qmix_config(env, config=IQLConfig, reward=reward, use_reward_standardisation=False).build_algo()
-    algorithm.train()
-    stored = algorithm.replay.rings[0].rows["rewards"][:8]
-    assert stored.dim() == (2 if reward == "team" else 3)
-    assert reward == "team" or bool((stored[..., 0] != stored[..., 1]).any())
-    assert {b.rewards.shape for b in algorithm._draw()} == {(1, 16) if reward == "team" else (1, 16, 2)}
-    algorithm.stop()
-
-
-def test_vdn_and_iql_need_no_state_and_qmix_sees_it():
+def test_vdn_and_indq_need_no_state_and_qmix_sees_it():
     vdn = qmix_config(floor_env(), config=VDNConfig).build_algo()
-    iql = qmix_config(floor_env(), config=IQLConfig).build_algo()
+    indq = qmix_config(floor_env(), config=INDQConfig).build_algo()
     qmix = qmix_config(floor_env()).build_algo()
-    for algorithm, has_state in ((vdn, False), (iql, False), (qmix, True)):
+    for algorithm, has_state in ((vdn, False), (indq, False), (qmix, True)):
         for _ in range(2):
             algorithm.train()
         assert (algorithm.env_runner.sample()[0].state is not None) == has_state

@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from algos.qmix.config import QMIXSettings
 from algos.qmix.module import Q_TOT, TARGET_Q_TOT, MonotonicMixer, SumMixer, TeamQModule
 from algos.replay import TeamBatch
 from common.errors import IncompatibleError
@@ -60,7 +59,7 @@ def batch_of(length=1, samples=6, seed=0) -> TeamBatch:
 @given(st.integers(0, 10**6))
 def test_the_team_value_never_falls_when_an_agents_value_rises(seed):
     torch.manual_seed(seed)
-    mixer = MonotonicMixer(N, G, QMIXSettings(**SMALL))
+    mixer = MonotonicMixer(N, G, embed=5, hidden=7)
     qs = (10 * torch.randn(40, N)).requires_grad_()
     mixer(qs, 10 * torch.randn(40, G)).sum().backward()
     assert float(qs.grad.min()) >= 0.0
@@ -69,7 +68,7 @@ def test_the_team_value_never_falls_when_an_agents_value_rises(seed):
 
 def test_the_mixer_is_the_papers_formula_row_by_row():
     torch.manual_seed(0)
-    mixer, qs, state = MonotonicMixer(N, G, QMIXSettings(**SMALL)), torch.randn(7, N), torch.randn(7, G)
+    mixer, qs, state = MonotonicMixer(N, G, embed=5, hidden=7), torch.randn(7, N), torch.randn(7, G)
     for r in range(7):
         w1 = mixer.weights_1(state[r]).abs().reshape(N, 5)
         w2 = mixer.weights_2(state[r]).abs()
@@ -78,7 +77,7 @@ def test_the_mixer_is_the_papers_formula_row_by_row():
 
 
 def test_the_state_changes_how_agents_are_mixed():
-    mixer, qs = MonotonicMixer(N, G, QMIXSettings(**SMALL)), torch.randn(1, N)
+    mixer, qs = MonotonicMixer(N, G, embed=5, hidden=7), torch.randn(1, N)
     assert not torch.allclose(mixer(qs, torch.zeros(1, G)), mixer(qs, torch.ones(1, G)))
 
 
@@ -155,22 +154,6 @@ def test_quantiles_of_the_action_with_the_best_mean_are_the_targets(double_q, ne
     assert not out[TARGET_Q_TOT].requires_grad
     acted = module.act(batch.obs[0], None, module.initial_carry(samples), explore=False).actions
     assert torch.equal(acted, now[0].mean(-1).masked_fill(~module.allowed, -1e9).argmax(-1))
-
-
-@pytest.mark.parametrize("num_quantiles", [0, 3])
-@pytest.mark.parametrize("use_shared_networks", [True, False])
-def test_dueling_values_are_the_states_and_advantages_over_an_agents_own_actions(num_quantiles, use_shared_networks):
-    settings = {"num_quantiles": num_quantiles, "use_shared_networks": use_shared_networks, "dueling": True}
-    networks, obs = module_of(mixer="none", **settings).agents, torch.randn(N, 7, F)
-    outputs = max(1, num_quantiles)
-    features = networks.encoder(obs)
-    values = networks.value_head(features).view(N, 7, 1, outputs)
-    advantages = networks.head(features).view(N, 7, K, outputs)
-    got = networks(obs)[0].view(N, 7, K, outputs)
-    for n, count in enumerate(COUNTS):
-        own = advantages[n, :, :count]
-        assert torch.allclose(got[n, :, :count], values[n] + own - own.mean(1, keepdim=True), atol=1e-6)
-        assert torch.allclose(got[n, :, :count].mean(1), values[n, :, 0], atol=1e-6)
 
 
 def test_without_masks_only_actions_that_an_agent_has_are_considered():

@@ -27,13 +27,13 @@ SPACES = {
         ("qmix.n_step", Choice((1, 3, 5))),
         ("qmix.epsilon_decay_steps", Choice((10000, 30000, 100000))),
     ],
-    "iql": [
-        ("qmix.lr", LogUniform(0.0001, 0.003)),
-        ("qmix.gamma", Choice((0.9, 0.97, 0.99, 0.995))),
-        ("qmix.target_network_update_freq", Choice((50, 200, 500))),
-        ("qmix.n_step", Choice((1, 3, 5))),
-        ("qmix.epsilon_decay_steps", Choice((10000, 30000, 100000))),
-        ("qmix.dueling", Choice((False, True))),
+    "indq": [
+        ("indq.lr", LogUniform(0.0001, 0.003)),
+        ("indq.gamma", Choice((0.9, 0.97, 0.99, 0.995))),
+        ("indq.target_network_update_freq", Choice((50, 200, 500))),
+        ("indq.n_step", Choice((1, 3, 5))),
+        ("indq.epsilon_decay_steps", Choice((10000, 30000, 100000))),
+        ("indq.dueling", Choice((False, True))),
     ],
     "mappo": [
         ("mappo.lr", LogUniform(5e-05, 0.003)),
@@ -143,6 +143,13 @@ def test_declarations_import_nothing_heavy():
 def test_a_name_that_does_not_exist_is_answered_with_the_nearest():
     with pytest.raises(InputError, match=r"--algo is 'mapo', which does not exist \(did you mean 'mappo'"):
         algorithm("mapo")
+
+
+def test_a_name_of_before_is_answered_with_todays():
+    with pytest.raises(
+        InputError, match=r"^--algo iql is called indq now: give --algo indq, and --indq\.\* for its se"
+    ):
+        algorithm("iql")
 
 
 def test_a_setting_that_is_unused_or_does_not_exist_cannot_be_searched():

@@ -16,7 +16,8 @@ from experiments.recovery.names import STATE_FILE
 
 CLOCK = ["--checkpoint-interval", "16", "--evaluation-interval", "16", "--keep", "2", "--checkpoint-interval-s", "0"]
 TEAM = ["--qmix.num-envs-per-env-runner", "8", "--qmix.learning-starts", "64"]
-DISTRIBUTIONAL = ["--qmix.num-quantiles", "4", "--qmix.n-step", "3", "--qmix.prioritised-replay", "True"]
+ALONE = ["--indq.num-envs-per-env-runner", "8", "--indq.learning-starts", "64"]
+DISTRIBUTIONAL = ["--indq.num-quantiles", "4", "--indq.n-step", "3", "--indq.prioritised-replay", "True"]
 BATCH = ["--ppo.train-batch-size-per-learner", "256", "--ppo.minibatch-size", "128", "--ppo.num-epochs", "1"]
 WEIGHTS = ["--desk.action", "continuous", "--sac.learning-starts", "64"]
 CRITICS = ["--maddpg.num-envs-per-env-runner", "8", "--maddpg.learning-starts", "64"]
@@ -25,7 +26,7 @@ RUNS = {
     "qmix": ["--algo", "qmix", *TEAM, "--episodes", "96"],
     "qmix-keep-1": ["--algo", "qmix", *TEAM, "--checkpoint-interval", "1", "--keep", "1", "--episodes", "64"],
     "vdn": ["--algo", "vdn", *TEAM, "--episodes", "96"],
-    "iql": ["--algo", "iql", *TEAM, *DISTRIBUTIONAL, "--episodes", "96"],
+    "indq": ["--algo", "indq", *ALONE, *DISTRIBUTIONAL, "--episodes", "96"],
     "ppo": ["--algo", "ppo", *BATCH, "--ppo.num-envs-per-env-runner", "8", "--episodes", "160"],
     "mappo": ["--algo", "mappo", *JOINT, "--mappo.num-envs-per-env-runner", "8", "--episodes", "160"],
     "ippo": ["--algo", "ippo", *JOINT, "--mappo.num-envs-per-env-runner", "8", "--episodes", "160"],

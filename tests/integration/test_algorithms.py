@@ -7,6 +7,7 @@ from commands import (
     APPO,
     CLOCK,
     IMPALA,
+    INDQ,
     MADDPG,
     MAPPO,
     MARKET,
@@ -61,11 +62,11 @@ def test_vdn(tmp_path):
 
 
 @pytest.mark.slow
-def test_iql_of_rivals_by_priority(tmp_path):
-    words = ["--algo", "iql", "--qmix.prioritised-replay", "True", "--qmix.num-quantiles", "4"]
+def test_indq_of_rivals_by_priority(tmp_path):
+    words = ["--indq.prioritised-replay", "True", "--indq.num-quantiles", "4"]
     words += ["--desk.preset", "rivals", "--desk.num-agents", "2"]
-    assert run_here(tmp_path / "iql", *QMIX, *words, *EPISODES) == 0
-    assert 0 < check(tmp_path / "iql", agents=2)["epsilon"] < 1
+    assert run_here(tmp_path / "indq", *INDQ, *words, *EPISODES) == 0
+    assert 0 < check(tmp_path / "indq", agents=2)["epsilon"] < 1
 
 
 def test_ppo_has_no_epsilon(tmp_path):

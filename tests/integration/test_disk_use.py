@@ -2,7 +2,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from commands import APPO, CLOCK, MADDPG, MAPPO, MARKET, PPO, QMIX, SAC, TQC, run_here
+from commands import APPO, CLOCK, INDQ, MADDPG, MAPPO, MARKET, PPO, QMIX, SAC, TQC, run_here
 
 from common.errors import InputError
 from experiments.builders.environments import environment_of
@@ -17,7 +17,7 @@ RUNS = {
     "qmix": [*QMIX, "--episodes", "40"],
     "qmix with a full buffer": [*LONG, *SAVES, "--keep", "3", "--episodes", "832"],
     "vdn": [*QMIX, "--algo", "vdn", "--keep", "4", "--qmix.optimizer", "rmsprop", "--episodes", "40"],
-    "iql by priority": [*QMIX, "--algo", "iql", "--qmix.prioritised-replay", "True", "--keep", "4", "--episodes", "40"],
+    "indq by priority": [*INDQ, "--indq.prioritised-replay", "True", "--keep", "4", "--episodes", "40"],
     "ppo": [*PPO, "--keep", "4", "--episodes", "64"],
     "ppo of separate networks": [*PPO, "--ppo.use-shared-networks", "False", "--keep", "4", "--episodes", "64"],
     "mappo": [*MAPPO, "--keep", "4", "--episodes", "64"],
@@ -27,7 +27,7 @@ RUNS = {
     "tqc": [*TQC, "--episodes", "32"],
     "appo": [*APPO, "--episodes", "32"],
 }
-LONGER = ("vdn", "iql by priority", "ppo of separate networks", "mappo", "maddpg", "dqn", "tqc", "appo")
+LONGER = ("vdn", "indq by priority", "ppo of separate networks", "mappo", "maddpg", "dqn", "tqc", "appo")
 """Those that add least to the others."""
 
 

@@ -4,15 +4,23 @@ import json
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import pytest
-from commands import run_here, summary
+from commands import meta, run_here, summary
 
+from algos.snapshots import read_module_states
 from experiments.backtest import run as backtest
 from experiments.checkpoints import run as checkpoints
 from experiments.command_line import exit_code
 from experiments.runs.models import load_policy
+from experiments.runs.run import find_run
+from experiments.settings.run_config import config_to_json
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
+OLD_RUN = ["--checkpoint-interval", "8", "--evaluation-interval", "8", "--data.synthetic.num-bars", "400"]
+OLD_RUN += ["--floor.horizon-bars", "20", "--keep", "1", "--algo", "indq", "--indq.hidden", "8"]
+OLD_RUN += ["--indq.replay-capacity", "256", "--indq.learning-starts", "64", "--indq.num-envs-per-env-runner", "4"]
+"""What the old run was asked for, in today's words."""
 pytestmark = pytest.mark.usefixtures("ray_session")
 
 
@@ -34,6 +42,12 @@ def old_search(tmp_path):
     return unpacked("old-search", tmp_path)
 
 
+@pytest.fixture
+def old_iql_search(tmp_path):
+    """Two trials of independent Q-learning, of quantiles and by priority, complete."""
+    return unpacked("old-iql-search", tmp_path)
+
+
 def test_old_run_carries_on(old_run, capsys):
     assert run_here(old_run) == 0
     assert "training already complete" in capsys.readouterr().out
@@ -47,7 +61,38 @@ def test_old_run_carries_on(old_run, capsys):
     assert iterations == list(range(1, len(iterations) + 1)), "it goes on where it stood"
 
 
-@pytest.mark.parametrize("name", ["old-run", "old-search"])
+def test_old_run_of_iql_goes_on_as_an_unbroken_one_of_indq(old_run, tmp_path):
+    """But for the last bits of float32, which the processor that has begun it has rounded otherwise."""
+    assert run_here(old_run, "--episodes", 32) == 0
+    assert run_here(tmp_path / "unbroken", *OLD_RUN, "--episodes", 32) == 0
+    ends = [folder / summary(folder)["latest_checkpoint"] for folder in (old_run, tmp_path / "unbroken")]
+    assert [meta(end)["algo"] for end in ends] == ["indq", "indq"]
+    old, wanted = (read_module_states(end)["team"] for end in ends)
+    assert old.keys() == wanted.keys()
+    assert all(np.allclose(old[name], wanted[name], rtol=0, atol=1e-6) for name in wanted)
+
+
+def test_old_run_of_iql_is_branched_from(old_run, tmp_path, capsys):
+    words = ["--branch-from", old_run, "--episodes", 32]
+    assert run_here(tmp_path / "refused", *words, "--indq.hidden", 16) == 2
+    assert "--indq.hidden was [8] and is now [16]" in capsys.readouterr().err
+    assert run_here(tmp_path / "branch", *words, "--indq.lr", 1e-3) == 0
+    assert (summary(tmp_path / "branch")["algo"], summary(tmp_path / "branch")["episodes"]) == ("indq", 32)
+
+
+def test_weights_of_an_old_run_of_iql_start_a_new_one(old_run, tmp_path, capsys):
+    words = ["--load-model", old_run, "--episodes", 8]
+    assert run_here(tmp_path / "new", *words) == 0
+    assert summary(tmp_path / "new")["algo"] == "indq"
+    assert find_run(["--load-model", str(old_run), "--algo", "vdn"]).config.qmix.hidden == (8,), "they fit it as before"
+    capsys.readouterr()
+    assert run_here(tmp_path / "wider", *words, "--indq.hidden", 16) == 2
+    shown = capsys.readouterr().err
+    assert "does not fit this run: " in shown
+    assert "it was trained by" not in shown, "it is the same algorithm"
+
+
+@pytest.mark.parametrize("name", ["old-run", "old-search", "old-iql-search"])
 def test_old_models_are_backtested_and_exported(tmp_path, name):
     folder = unpacked(name, tmp_path)
     before = json.loads((folder / "backtest" / "backtest.json").read_text())["strategy"]
@@ -65,3 +110,40 @@ def test_old_search_is_complete_and_extended(old_search, capsys):
     assert "search already complete" in capsys.readouterr().out
     assert run_here(old_search, "--search.num-trials", 3) == 0
     assert len(json.loads((old_search / "trials.json").read_text())) == 3
+
+
+def test_old_search_of_iql_is_extended_under_todays_names(old_iql_search, capsys):
+    before = json.loads((old_iql_search / "trials.json").read_text())
+    assert run_here(old_iql_search, "--search.num-trials", 3) == 0
+    shown = capsys.readouterr()
+    assert "carrying on: 2 of 2 trials have ended" in shown.out
+    after = json.loads((old_iql_search / "trials.json").read_text())
+    known = [{name.replace("qmix.", "indq."): value for name, value in row.items()} for row in before]
+    assert [row for row in after if row["trial"] != "00002"] == known
+    (new,) = (row for row in after if row["trial"] == "00002")
+    assert (new["state"], new.keys()) == ("done", known[0].keys())
+
+
+@pytest.mark.parametrize("lost", ["config.json rewritten", "record gone"])
+def test_old_search_of_iql_is_extended_after_a_kill_between_its_two_records(old_iql_search, lost):
+    """What was drawn is told by folders of trials, or by a record that is older than the settings."""
+    find = ["--storage", str(old_iql_search.parent), "--name", old_iql_search.name]
+    if lost == "record gone":
+        (old_iql_search / "search.json").unlink()
+    else:
+        record = json.loads((old_iql_search / "config.json").read_text())
+        record["config"] = config_to_json(find_run(find).config)
+        (old_iql_search / "config.json").write_text(json.dumps(record))
+    assert run_here(old_iql_search, "--search.num-trials", 3) == 0
+    found = json.loads((old_iql_search / "trials.json").read_text())
+    assert {row["trial"] for row in found} == {"00000", "00001", "00002"}
+    assert {name.partition(".")[0] for row in found for name in row if "." in name} == {"indq"}
+
+
+def test_best_settings_of_an_old_search_of_iql_are_todays(old_iql_search):
+    found = find_run(["--config", str(old_iql_search / "best_config.yaml"), "--name", "new"])
+    drawn = {"lr": 0.0020252177496030985, "gamma": 0.9, "target_network_update_freq": 50, "n_step": 5}
+    drawn |= {"epsilon_decay_steps": 10_000, "dueling": False}
+    assert found.config.algo == "indq"
+    assert {name: getattr(found.config.indq, name) for name in drawn} == drawn
+    assert found.by_hand.keys() - {"config", "name", "algo"} == {f"indq.{name}" for name in drawn}

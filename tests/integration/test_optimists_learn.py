@@ -9,7 +9,7 @@ pytestmark = [pytest.mark.usefixtures("ray_session")]
 
 
 def learned(tmp_path, *words):
-    assert score.run([*words, "--algo", "iql", "--out", str(tmp_path)]) == 0
+    assert score.run([*words, "--algo", "indq", "--out", str(tmp_path)]) == 0
     return [one["learned"] for one in read_json(tmp_path / "score.json")["seeds"]]
 
 
@@ -19,7 +19,7 @@ def test_optimists_find_the_best_joint_action_of_the_climbing_game(tmp_path):
 
 @pytest.mark.slow
 def test_realists_do_not(tmp_path):
-    found = learned(tmp_path, "--market", "climbing", "--seeds", "3", "--qmix.overestimation-weight", "1")
+    found = learned(tmp_path, "--market", "climbing", "--seeds", "3", "--indq.overestimation-weight", "1")
     assert max(found) < 275.0
 
 

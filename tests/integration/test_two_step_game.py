@@ -3,8 +3,9 @@
 import pytest
 from teams import TwoStepGame, floor_env, greedy_return, ppo_config, qmix_config, with_evaluation
 
+from algos.indq.algorithm import INDQConfig
 from algos.policy import flat_weights
-from algos.qmix.algorithm import IQLConfig, QMIXConfig, VDNConfig
+from algos.qmix.algorithm import QMIXConfig, TeamQConfig, VDNConfig
 from envs.optima.rllib import KnownMarketEnv
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -21,17 +22,17 @@ SETTINGS = {
     "target_network_update_freq": 100,
     "train_batch_size": 64,
     "use_reward_standardisation": False,
-    "mixing_embed_dim": 32,
-    "hypernet_hidden": 64,
 }
+OF_THE_MIXER = {"mixing_embed_dim": 32, "hypernet_hidden": 64}
 
 SEEDS = [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3, 4))]
 
 
 def solve(
-    config: type[QMIXConfig], seed: int, *, env=KnownMarketEnv, iterations: int = 150, scaling=None, **settings
+    config: type[TeamQConfig], seed: int, *, env=KnownMarketEnv, iterations: int = 150, scaling=None, **settings
 ) -> float:
-    built = with_evaluation(qmix_config(env, seed=seed, config=config, **{**SETTINGS, **settings}))
+    usual = SETTINGS | (OF_THE_MIXER if config is QMIXConfig else {})
+    built = with_evaluation(qmix_config(env, seed=seed, config=config, **{**usual, **settings}))
     built.environment(env_config={"market": "two-step"})
     for group, values in (scaling or {}).items():
         getattr(built, group)(**values)
@@ -64,7 +65,7 @@ def test_vdn_settles_for_the_safe_game(seed):
 )
 def test_independent_learners_settle_for_the_safe_game(settings, seed):
     """While all act at random, the better game pays each (0 + 1) / 2 or (1 + 8) / 2 on average, less than 7."""
-    assert solve(IQLConfig, seed, iterations=60, **settings) == 7.0
+    assert solve(INDQConfig, seed, iterations=60, **settings) == 7.0
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def test_search_draws_settings_that_exist_for_that_algorithm(algo):
     [
         ("qmix", "team"),
         ("vdn", "team"),
-        ("iql", "team"),
+        ("indq", "team"),
         ("ppo", "team"),
         ("ppo", "rllib"),
         ("dqn", "team"),
@@ -58,7 +58,7 @@ def test_every_algorithm_takes_every_desk(algo, runner, preset):
     assert config.evaluation_config["explore"] is False
 
 
-@pytest.mark.parametrize("algo", ["qmix", "vdn", "iql", "dqn"])
+@pytest.mark.parametrize("algo", ["qmix", "vdn", "indq", "dqn"])
 def test_continuous_actions_need_ppo(algo):
     with pytest.raises(IncompatibleError, match=f"--algo {algo} chooses among discrete actions"):
         algorithm_config(config_of(algo, desk={"action": "continuous"}))
@@ -122,19 +122,19 @@ def test_preset_of_pymarl2_is_its_file_translated():
 
 def test_preset_of_finsense_is_one_trader_at_a_brokers_costs():
     config = find_run(["--preset", "finsense"]).config
-    assert (config.algo, config.keep, config.data.train, config.data.test) == ("iql", 5, 0.6, 0.2)
+    assert (config.algo, config.keep, config.data.train, config.data.test) == ("indq", 5, 0.6, 0.2)
     assert len(build_market(floor_spec(config)).mandates) == 1
     costs = config.floor.costs
     assert min(costs.commission_bps, costs.commission_min_usd, costs.half_spread_bps, costs.temporary_impact) > 0
-    assert config.qmix.epsilon_decay_steps < config.episodes * config.floor.horizon_bars
+    assert config.indq.epsilon_decay_steps < config.episodes * config.floor.horizon_bars
 
 
 @pytest.mark.parametrize("settings", [{"network": "gru"}, {"td_lambda": 0.5}])
 def test_search_draws_no_n_step_returns_where_sequences_are_learned_from(settings):
     plain = {"network": "mlp", "td_lambda": 0.0}
-    for algo in ("qmix", "vdn", "iql"):
+    for algo, group in (("qmix", "qmix"), ("vdn", "qmix"), ("indq", "indq")):
         space = search_space(algo, fixed=(), **plain)
-        assert space.keys() - search_space(algo, fixed=(), **plain | settings).keys() == {"qmix.n_step"}
+        assert space.keys() - search_space(algo, fixed=(), **plain | settings).keys() == {f"{group}.n_step"}
 
 
 def test_rllibs_own_runner_refuses_a_network_that_it_could_not_tell_of_windows():
@@ -167,9 +167,10 @@ def test_settings_reach_rllib():
     )
     ippo = algorithm_config(config_of("ippo"))
     assert (ippo.use_global_state, ippo.pays_own_reward) == (False, True)
-    iql = algorithm_config(config_of("iql", qmix={"td_lambda": 0.5, "sequence_length": 9, "prioritised_replay": True}))
-    assert (iql.use_global_state, iql.pays_own_reward, iql.sequence_length) == (False, True, 9)
-    assert iql.replays_by_priority
+    own = {"td_lambda": 0.5, "sequence_length": 9, "prioritised_replay": True}
+    indq = algorithm_config(config_of("indq", indq=own))
+    assert (indq.use_global_state, indq.pays_own_reward, indq.sequence_length) == (False, True, 9)
+    assert indq.replays_by_priority
     maddpg = algorithm_config(config_of("maddpg", maddpg={"critic_lr": 0.2, "gamma": 0.8, "reward": "own"}))
     assert (maddpg.lr, maddpg.gamma, maddpg.use_global_state, maddpg.pays_own_reward) == (0.2, 0.8, False, True)
     sac = algorithm_config(config_of("sac", desk={"action": "continuous"}, sac={"actor_lr": 0.3, "target_entropy": -7}))

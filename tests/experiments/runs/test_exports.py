@@ -37,9 +37,9 @@ RUNS = {
     "qmix-gru": config_of("qmix", qmix=SMALL_QMIX | {"network": "gru", "sequence_length": 4}),
     "qmix-separate": config_of("qmix", qmix=SMALL_QMIX | {"use_shared_networks": False}, desk={"preset": "roles"}),
     "vdn": config_of("vdn", qmix=SMALL_QMIX | {"optimizer": "rmsprop", "use_agent_id": False}),
-    "iql": config_of("iql", qmix=SMALL_QMIX | {"num_quantiles": 3, "dueling": True, "prioritised_replay": True}),
-    "iql-separate": config_of(
-        "iql", qmix=SMALL_QMIX | {"use_shared_networks": False, "dueling": True}, desk={"preset": "roles"}
+    "indq": config_of("indq", indq=SMALL_QMIX | {"num_quantiles": 3, "dueling": True, "prioritised_replay": True}),
+    "indq-separate": config_of(
+        "indq", indq=SMALL_QMIX | {"use_shared_networks": False, "dueling": True}, desk={"preset": "roles"}
     ),
     "ppo": config_of("ppo", ppo=SMALL_PPO),
     "ppo-continuous": config_of("ppo", ppo=SMALL_PPO, desk={"action": "continuous", "preset": "roles"}),
@@ -150,7 +150,7 @@ def test_slices_of_a_team_join_to_what_was_saved(exported):
     [
         ("qmix", 5, "exp_avg"),
         ("vdn", 4, "square_avg"),
-        ("iql", 4, "exp_avg"),
+        ("indq", 4, "exp_avg"),
         ("ppo", 4, "exp_avg"),
         ("mappo", 5, "exp_avg"),
         ("ippo-continuous", 6, "exp_avg_sq"),

@@ -5,7 +5,7 @@ from sample_runs import make_run
 
 from common.errors import InputError
 from experiments.runs.models import find_model
-from experiments.runs.record import find_run_folder
+from experiments.runs.record import find_run_folder, read_run_record
 from experiments.runs.run import Run
 
 
@@ -64,3 +64,14 @@ def test_run_of_another_format_is_said_to_be_one(folder):
     (folder / "config.json").write_text(json.dumps(record | {"format": 99}))
     with pytest.raises(InputError, match="has format 99, but this version reads format 1"):
         find_model(folder)
+
+
+def test_record_of_iql_is_read_under_todays_names(folder):
+    content = json.loads((folder / "config.json").read_text())
+    own = content["config"].pop("indq")
+    content["config"] |= {"algo": "iql", "qmix": content["config"]["qmix"] | own | {"lr": 0.1}}
+    content["drawn_names"] = ["qmix.lr", "qmix.dueling"]
+    (folder / "config.json").write_text(json.dumps(content))
+    record = read_run_record(folder)
+    assert (record.config["algo"], record.config["indq"]["lr"]) == ("indq", 0.1)
+    assert record.drawn_names == ["indq.lr", "indq.dueling"]

@@ -19,7 +19,7 @@ def test_every_pair_has_a_recipe_of_existing_settings():
             found = recipe(market, algo)
             assert found.steps > 0
             settings.parse_score(["--market", market, "--algo", algo])
-    assert recipe("two-step", "iql").settings == recipe("two-step", "qmix").settings
+    assert recipe("two-step", "indq").settings == recipe("two-step", "qmix").settings
     assert recipe("two-step", "vdn").settings == recipe("two-step", "qmix").settings
 
 

@@ -38,7 +38,7 @@ QUICK = {
     "maddpg": ["--maddpg.learning-starts", "64", "--maddpg.train-batch-size", "32", "--maddpg.num-updates", "2"],
     "mappo": ["--mappo.train-batch-size-per-learner", "256", "--mappo.minibatch-size", "128"],
     "ppo": ["--ppo.train-batch-size-per-learner", "256", "--ppo.minibatch-size", "128"],
-    "iql": ["--qmix.learning-starts", "64", "--qmix.num-updates", "2", "--qmix.prioritised-replay", "True"],
+    "indq": ["--indq.learning-starts", "64", "--indq.num-updates", "2", "--indq.prioritised-replay", "True"],
     "qmix": ["--qmix.learning-starts", "64", "--qmix.num-updates", "2", "--qmix.network", "gru"],
 }
 SHORT = ["--steps", "600", "--num-episodes", "64"]
@@ -58,7 +58,7 @@ def figures(tmp_path):
 
 @pytest.mark.parametrize(
     ("market", "algo"),
-    [("two-step", "qmix"), ("climbing", "iql"), ("merton", "maddpg"), ("kyle", "mappo"), ("almgren-chriss", "ppo")],
+    [("two-step", "qmix"), ("climbing", "indq"), ("merton", "maddpg"), ("kyle", "mappo"), ("almgren-chriss", "ppo")],
 )
 def test_seeds_are_trained_valued_and_shown(tmp_path, capsys, market, algo):
     agents = ["--agents", "3"] if market == "almgren-chriss" else []
@@ -342,11 +342,12 @@ def test_where_the_simple_policy_is_as_good_as_the_best_there_is_no_score():
     [
         (["--market", "merten"], "market 'merten' does not exist.*'merton'"),
         (["--market", "two-step", "--agents", "3"], "market two-step has 2 agents with these settings, not 3"),
-        (["--market", "merton", "--algo", "iql"], "--algo iql chooses among discrete actions"),
+        (["--market", "merton", "--algo", "indq"], "--algo indq chooses among discrete actions"),
         (
             ["--market", "merton", "--algo", "qmix", "--jobs", "2"],
             "--algo qmix chooses among discrete actions",
         ),
+        (["--algo", "iql", "--qmix.num-quantiles", "3"], "--algo iql is called indq now: give --algo indq"),
         (["--algo", "dreamer"], "--algo is 'dreamer', which does not exist"),
         (["--algo", "mappo", "--qmix.lr", "1"], "--qmix.lr has no effect on --algo mappo"),
         (["--algo", "qmix", "--qmix.num-layers", "1"], "--qmix.num-layers has no effect on --network mlp"),

@@ -114,8 +114,16 @@ def test_flag_given_twice_counts_the_last_time():
         (["--algo", "qmi"], r"^--algo is 'qmi', which does not exist \(did you mean 'qmix'\?\)$"),
         (
             ["--algo", "sarsa"],
-            r"^--algo is 'sarsa', which does not exist: choose one of dqn, impala, appo, maddpg, mappo, ippo, ppo, "
-            r"qmix, vdn, iql, sac, tqc$",
+            r"^--algo is 'sarsa', which does not exist: choose one of dqn, impala, appo, indq, maddpg, mappo, ippo, "
+            r"ppo, qmix, vdn, sac, tqc$",
+        ),
+        (
+            ["--algo=iql", "--qmix.num-quantiles", "3"],
+            r"^--algo iql is called indq now: give --algo indq, and --indq\.\*",
+        ),
+        (
+            ["--algo", "indq", "--qmix.lr", "1"],
+            r"^--qmix\.lr has no effect on --algo indq, which uses the .* of indq\.\*$",
         ),
         (["--algo", "sac", "--network", "gru"], r"^--network has no effect on --algo sac, which leaves no choice: "),
         (["--network", "lstm"], r"^--qmix\.network is 'lstm', which does not exist: choose one of mlp, gru, transf"),

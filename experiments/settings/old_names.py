@@ -1,0 +1,59 @@
+"""What earlier versions called settings, in today's words.
+
+Independent Q-learning was ``iql``, and took its settings from qmix's group, which also held those that it alone uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_OLD, _NEW, _GROUP = "iql", "indq", "qmix"
+_MOVED = ("reward", "num_quantiles", "huber_kappa")
+"""Settings of the old group that independent Q-learning alone has now."""
+_OF_THE_MIXER = ("mixing_embed_dim", "hypernet_hidden")
+"""Settings of the old group that it never used."""
+
+
+def settings_of_today(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's settings as this version names them, from those of any version.
+
+    Args:
+        recorded: Nested settings, as a ``config.json`` holds them; this version's name every group.
+    """
+    before = recorded.get(_GROUP, {})
+    if _NEW in recorded or not isinstance(before, Mapping):
+        return dict(recorded)
+    today = {**recorded, _GROUP: {name: value for name, value in before.items() if name not in _MOVED}}
+    if recorded.get("algo") == _OLD:
+        own = {name: value for name, value in before.items() if name not in _OF_THE_MIXER}
+        if own.get("reward", "own") is None:  # which meant what is the default now
+            del own["reward"]
+        today |= {"algo": _NEW, _NEW: own}
+    return today
+
+
+def file_of_today(values: Mapping[str, Any], known: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """What a user's file says, and the names in it that stand for others, where it chooses an algorithm by an old name.
+
+    Args:
+        values: The file's settings, nested.
+        known: All settings that there are, by dotted name.
+
+    Returns:
+        The settings with today's algorithm, and today's dotted names by the old ones.
+    """
+    if values.get("algo") != _OLD:
+        return dict(values), {}
+    names = (name for name in known if name.startswith(f"{_NEW}."))
+    return {**values, "algo": _NEW}, {name.replace(_NEW, _GROUP, 1): name for name in names}
+
+
+def drawn_name_of_today(name: str, algo: str) -> str:
+    """The dotted name of a setting that a search has drawn.
+
+    Args:
+        name: As any version has recorded it.
+        algo: Today's name of the search's algorithm.
+    """
+    return name.replace(_GROUP, _NEW, 1) if algo == _NEW and name.startswith(f"{_GROUP}.") else name

@@ -1,0 +1,78 @@
+"""What earlier versions called settings: read as today's, in records, searches and files."""
+
+import dataclasses
+
+import pytest
+
+from algos.indq.config import INDQSettings
+from common.errors import InputError
+from experiments.runs.run import find_run
+from experiments.settings.old_names import drawn_name_of_today, settings_of_today
+from experiments.settings.run_config import RunConfig, config_from_json, config_to_json
+
+IDLE = {"reward": None, "num_quantiles": 0, "huber_kappa": 1.0}
+"""What every old record says of qmix's group beside what it has now."""
+
+
+def recorded(algo, **own):
+    """A record as it was written before independent Q-learning had a group of its own."""
+    values = config_to_json(RunConfig()) | {"algo": algo}
+    del values["indq"]
+    return values | {"qmix": {**values["qmix"], **IDLE, **own}}
+
+
+def test_old_settings_of_iql_are_those_of_indq():
+    own = {"num_quantiles": 32, "reward": "team", "huber_kappa": 0.5, "lr": 0.1, "hypernet_hidden": 7}
+    config = config_from_json(recorded("iql", **own))
+    assert config.algo == "indq"
+    assert config.indq == INDQSettings(num_quantiles=32, reward="team", huber_kappa=0.5, lr=0.1)
+    assert (config.qmix.lr, config.qmix.hypernet_hidden) == (0.1, 7), "weights may be loaded into VDN as before"
+
+
+def test_agents_of_iql_that_were_not_told_were_paid_their_own():
+    assert config_from_json(recorded("iql")).indq == INDQSettings(reward="own")
+
+
+@pytest.mark.parametrize("algo", ["qmix", "vdn", "ppo"])
+def test_old_settings_of_others_lose_what_they_had_no_use_for(algo):
+    config = config_from_json(recorded(algo, lr=0.1, reward="team"))
+    assert (config.algo, config.qmix.lr, config.indq) == (algo, 0.1, INDQSettings())
+
+
+def test_what_this_version_writes_stays_as_it_is():
+    values = config_to_json(RunConfig(algo="indq", indq=INDQSettings(num_quantiles=4)))
+    assert settings_of_today(values) == values
+    assert config_to_json(config_from_json(values)) == values
+    with pytest.raises(InputError, match=r"unknown setting 'qmix\.num_quantiles'"):
+        config_from_json(values | {"qmix": {"num_quantiles": 4}})
+
+
+def test_a_record_is_translated_once():
+    once = settings_of_today(recorded("iql", num_quantiles=3))
+    assert settings_of_today(once) == once
+
+
+def test_what_was_drawn_for_iql_is_drawn_for_indq():
+    assert drawn_name_of_today("qmix.lr", "indq") == "indq.lr"
+    assert drawn_name_of_today("indq.lr", "indq") == "indq.lr"
+    assert drawn_name_of_today("qmix.lr", "vdn") == "qmix.lr"
+
+
+def test_a_file_that_chooses_iql_sets_what_it_set(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("algo: iql\nqmix:\n  num-quantiles: 8\nqmix.lr: 0.1\n")
+    found = find_run(["--config", str(path)])
+    assert (found.config.algo, found.config.indq) == ("indq", INDQSettings(num_quantiles=8, lr=0.1))
+    assert found.by_hand == {"algo": "indq", "indq.num_quantiles": 8, "indq.lr": 0.1, "config": str(path)}
+    assert found.config.qmix == RunConfig().qmix
+
+
+def test_a_file_that_does_not_say_so_is_refused_what_qmix_has_not(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("algo: vdn\nqmix:\n  num_quantiles: 8\n")
+    with pytest.raises(InputError, match=r"mine\.yaml: unknown setting 'qmix\.num_quantiles'"):
+        find_run(["--config", str(path)])
+
+
+def test_every_setting_of_before_has_a_place():
+    assert {*IDLE} == {f.name for f in dataclasses.fields(INDQSettings)} - set(config_to_json(RunConfig())["qmix"])
