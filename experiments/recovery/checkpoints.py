@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from common.disk import Written, to_disk
+from common.files import json_object
 from experiments.recovery.manifests import find_damage, seal
 from experiments.recovery.names import BEST_FOLDER, META_FILE, PROGRESS_FILE, RECORD_FILE, RESULT_FILE, STATE_FILE
 
@@ -216,10 +216,9 @@ def read_meta(checkpoint: Path) -> dict[str, Any]:
 def _json_of(path: Path) -> dict[str, Any]:
     """What a file holds; nothing where that cannot be read."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return json_object(path.read_bytes())
+    except OSError:
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _taken(meta: Mapping[str, Any]) -> tuple[float, int]:

@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from common.files import write_text
+from common.files import json_object, write_text
 from experiments.recovery.checkpoints import DAMAGED_PREFIX, free_name
 from experiments.recovery.names import PROGRESS_FILE, RESULT_FILE, SAVE_ERROR_FILE, UNSAVED
 
@@ -122,11 +122,8 @@ def _says_so(record: Mapping[str, Any], following: Mapping[str, Any]) -> bool:
 
 def read_line(line: bytes) -> dict[str, Any] | None:
     """What a line of ``result.json`` says; None for one that a kill has cut, or that has changed on the disk."""
-    try:
-        record: dict[str, Any] = json.loads(line.decode())
-        return record if isinstance(record["training_iteration"], int) else None
-    except (ValueError, KeyError, TypeError):
-        return None
+    record = json_object(line)
+    return record if isinstance(record.get("training_iteration"), int) else None
 
 
 def _has_header(rows: list[list[str]], *, is_all: bool) -> bool:

@@ -38,7 +38,7 @@ def check_storage(storage: str) -> None:
     if not is_remote(storage):
         check_folder_writable(storage, setting="--storage")
         return
-    Store(storage).check()
+    Store(storage, patience_s=0).check()
     check_folder_writable(working_folder(storage, "x").parent, setting=f"the working folder ({WORK_ENV})")
 
 

@@ -112,10 +112,10 @@ def _take(store: Store, me: Mapping[str, Any]) -> None:
 
 def _renew(store: Store, folder: Path, me: Mapping[str, Any], ended: threading.Event) -> None:
     """Renew a lease until the end, or until another process has it: then ask the run to stop until it does."""
-    is_lost = False
+    is_lost, store = False, Store(store.address, patience_s=0)
     while not ended.wait(_RENEWED_S):
         with suppress(OSError):  # the next time, perhaps
-            found = None if is_lost else store.get_json(LEASE_FILE, patience_s=0)
+            found = None if is_lost else store.get_json(LEASE_FILE)
             if is_lost or _is_lost(found, me["owner"]):
                 if not is_lost:
                     line = f"{_lost(store, found)}; this run stops, after a checkpoint on this machine"
@@ -123,7 +123,7 @@ def _renew(store: Store, folder: Path, me: Mapping[str, Any], ended: threading.E
                 is_lost = True
                 ask_to_stop(folder, "lease lost")
             else:
-                store.put(LEASE_FILE, _lease(me), patience_s=0)
+                store.put(LEASE_FILE, _lease(me))
     if is_lost:
         forget_request(folder)
 

@@ -138,7 +138,7 @@ def test_folder_that_vanishes_during_the_walk_is_no_error(folder, monkeypatch):
     (folder / "trial_1").mkdir()
     shutil.move(folder / "trial_0" / "checkpoint_000003", folder / "trial_1")
     monkeypatch.setattr(os, "scandir", delete_first)
-    assert verb.look_below(str(folder)) == ([folder / "trial_1"], [], [])
+    assert verb.look_below(str(folder)) == ([folder / "trial_1" / "checkpoint_000003"], [])
 
 
 def close(monkeypatch, folder, code):
