@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -219,9 +219,8 @@ def apply_exploits(record: SearchRecord, *, mirror: Mirror | None = None) -> Non
     """
     if not record.num_pending:
         return
-    folders = {}
     for exploit in record.exploits[-record.num_pending :]:
-        target = folders[exploit.trial_id] = TrialCheckpoints(record.folder / f"trial_{exploit.trial_id}")
+        target = TrialCheckpoints(record.folder / f"trial_{exploit.trial_id}")
         newest = target.newest_whole(None, may_rename=False)  # what was copied, or what it has trained to since
         if newest is None or checkpoint_number(newest.name) < checkpoint_number(exploit.checkpoint):
             source = record.folder / f"trial_{exploit.source}" / exploit.source_checkpoint
@@ -229,25 +228,14 @@ def apply_exploits(record: SearchRecord, *, mirror: Mirror | None = None) -> Non
                 print(f"{source} is damaged, {damage[0]}: trial {exploit.trial_id} goes on from its own checkpoint")
                 continue
             copy_checkpoint(source, target)
-    if mirror is None or _are_stored(mirror, folders.values()):
-        record.num_pending = 0
-        record.save()
-
-
-def _are_stored(mirror: Mirror, folders: Collection[TrialCheckpoints]) -> bool:
-    """Bring what was decided into the store, then the copies; whether the store has taken them.
-
-    Copies that nothing there tells of would be compared like what their trials have reached themselves.
-    """
     try:
-        mirror.push_files()
-        for checkpoints in folders:
-            if (newest := checkpoints.newest_whole(None, may_rename=False)) is not None:
-                mirror.push_checkpoint(newest)
+        if mirror is not None:
+            mirror.push_all()  # first what was decided: copies that nothing there tells of would be compared
     except OSError as error:  # the next comparison, or the next start, tries again
         print(f"not brought to the store ({first_line(error)}); training goes on", file=sys.stderr, flush=True)
-        return False
-    return True
+        return
+    record.num_pending = 0
+    record.save()
 
 
 def copy_checkpoint(source: Path, target: TrialCheckpoints) -> Path:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,18 +52,6 @@ class TrialRecord:
     result: dict[str, Any] | None = None
     started: str = field(default_factory=utc_now)
     ended: str | None = None
-
-    def put_in_order(self, names: Sequence[str]) -> None:
-        """List its settings as a search draws them; Tune's files, which a lost record is made from again, sort them.
-
-        Args:
-            names: Of all that is drawn.
-        """
-        place = {name: at for at, name in enumerate(names)}
-        for settings in (self.drawn, self.overrides):
-            ordered = sorted(settings.items(), key=lambda item: place.get(item[0], len(place)))
-            settings.clear()
-            settings.update(ordered)
 
     @property
     def has_ended(self) -> bool:

@@ -132,8 +132,6 @@ def _prepare(run: Run, *, planned: Collection[str]) -> tuple[SearchRecord, Study
             "another --name"
         )
     space = {name: space[name] for name in record.drawn_names}
-    for trial in record.trials:
-        trial.put_in_order(record.drawn_names)
     scheduler = _scheduler(config, record, space, mirror)
     for trial in ended if isinstance(scheduler, RecordedASHA) else ():
         scheduler.count_last(trial.trial_id, trial.result or {})

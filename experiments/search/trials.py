@@ -11,7 +11,8 @@ from ray.tune.search.search_algorithm import SearchAlgorithm
 from experiments.recovery.signals import STOP_FILE
 from experiments.runs.repair import tidy
 from experiments.runs.summary import why_unsaved
-from experiments.search.record import FAIL, SearchRecord, TrialRecord, plain_figures
+from experiments.search.reconcile import last_result
+from experiments.search.record import FAIL, SearchRecord, TrialRecord
 from experiments.search.study import Study
 from experiments.settings.metric_names import SEARCH_SCORE, clock_of
 from experiments.settings.run_config import RunConfig
@@ -42,7 +43,6 @@ class RecordedSearch(SearchAlgorithm):
         self._experiment: Any = None
         self._handed: set[str] = set()
         self._live: set[str] = set()
-        self._last: dict[str, dict[str, Any]] = {}
 
     @classmethod
     def of(cls, config: RunConfig, record: SearchRecord, study: Study) -> RecordedSearch:
@@ -96,10 +96,6 @@ class RecordedSearch(SearchAlgorithm):
         self._live.add(known.trial_id)
         return self._hand_over(known)
 
-    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Remember the figures, in case the trial fails before the next ones."""
-        self._last[trial_id] = plain_figures(result)
-
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Note how a trial ended: in the record first, then in the study.
 
@@ -110,12 +106,12 @@ class RecordedSearch(SearchAlgorithm):
         trial = self._record.find(trial_id)
         if trial is None or trial.has_ended or (result is None and not error):
             return
+        folder = self._record.folder / trial.folder_name
         if not error and result is not None and "fatal" not in result:
             is_due = bool(result.get("should_checkpoint"))
-            folder = self._record.folder / trial.folder_name
             if result.get("is_stopped") or (is_due and why_unsaved(folder, clock_of(result)) is not None):
                 return
-        self._record.end(trial, result or self._last.get(trial_id), is_failed=error)
+        self._record.end(trial, result or last_result(folder), is_failed=error)
         self._record.try_save()
         self._study.tell(self._record.number(trial_id), trial)
 
