@@ -6,8 +6,8 @@ store to this machine.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -52,14 +52,9 @@ class Place:
     folder: Path
     mirror: Mirror | None
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Hold a run in a store while the block runs, so that no other machine writes to it."""
-        if self.mirror is None:
-            yield
-            return
-        with self.mirror.lease():
-            yield
+    def held(self) -> AbstractContextManager[None]:
+        """Hold a run in a store while a block runs, so that no other machine writes to it."""
+        return nullcontext() if self.mirror is None else self.mirror.lease()
 
 
 @dataclass(frozen=True, kw_only=True)
