@@ -76,7 +76,7 @@ class RecordedSearch(SearchAlgorithm):
         """Give the next trial, if one may start now.
 
         Raises:
-            WriteError: if a new one cannot be written into the study or the record; it has not begun then.
+            WriteError: if a new one cannot be written into the record; it has not begun then.
         """
         if self.is_finished():
             return None
@@ -86,11 +86,11 @@ class RecordedSearch(SearchAlgorithm):
         if len(self._live) >= self._max_concurrent and not self._is_population:
             return None
         if known is None:
-            self._study.make_up(self._record)
-            drawn = self._study.draw(len(self._record.trials))
+            drawn = self._study.draw(self._record)
             known = TrialRecord(self._record.next_id(), drawn, dict(drawn))
             self._record.trials.append(known)
             self._record.save()
+            self._study.try_sync(self._record)
         else:
             tidy(self._record.folder / known.folder_name)
         self._live.add(known.trial_id)
@@ -113,7 +113,7 @@ class RecordedSearch(SearchAlgorithm):
                 return
         self._record.end(trial, result or last_result(folder), is_failed=error)
         self._record.try_save()
-        self._study.tell(self._record.number(trial_id), trial)
+        self._study.try_sync(self._record)
 
     def _is_asked_to_stop(self) -> bool:
         return (self._record.folder / STOP_FILE).exists()

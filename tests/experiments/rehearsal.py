@@ -58,7 +58,7 @@ class Clock:
 INSTANTS = (
     (SearchRecord, "save"),
     (Study, "draw"),
-    (Study, "tell"),
+    (Study, "sync"),
     (Study, "_write"),
     (study.os, "replace"),
     (TrialCheckpoints, "publish"),
