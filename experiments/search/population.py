@@ -37,6 +37,7 @@ from experiments.remote.store import first_line
 from experiments.runs.repair import brought_back
 from experiments.search.record import Exploit, SearchRecord, TrialRecord
 from experiments.settings.metric_names import SEARCH_SCORE, clock_of
+from experiments.settings.run_config import SearchConfig
 
 PERTURBATION_FACTORS = (0.8, 1.2)
 _DRAWS = 2
@@ -49,11 +50,8 @@ class PopulationBasedTraining(FIFOScheduler):
     Args:
         record: The search's record.
         space: What may be perturbed, as Tune's domains by dotted name.
-        perturbation_interval: Episodes between two comparisons.
-        quantile_fraction: Share of the members that go on from others, and of those that are gone on from.
-        resample_probability: Chance that a setting is drawn anew instead of perturbed.
+        search: When members are compared, how many go on from others, and how many train at the same time.
         seed: The run's seed.
-        max_concurrent: Members that train at the same time.
         mirror: Where the search is kept, if not in its folder alone.
     """
 
@@ -61,18 +59,14 @@ class PopulationBasedTraining(FIFOScheduler):
         self,
         record: SearchRecord,
         space: Mapping[str, Domain],
+        search: SearchConfig,
         *,
-        perturbation_interval: int,
-        quantile_fraction: float,
-        resample_probability: float,
         seed: int,
-        max_concurrent: int,
         mirror: Mirror | None = None,
     ) -> None:
         super().__init__()
-        self._record, self._space, self._seed, self._mirror = record, dict(space), seed, mirror
-        self._interval, self._quantile = perturbation_interval, quantile_fraction
-        self._resample, self._max_concurrent = resample_probability, max_concurrent
+        self._record, self._space, self._search = record, dict(space), search
+        self._seed, self._mirror = seed, mirror
         self._waiting: dict[str, int] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -82,7 +76,8 @@ class PopulationBasedTraining(FIFOScheduler):
     @property
     def boundary(self) -> int:
         """Episodes up to which the members train next."""
-        return (self._record.boundary // self._interval + 1) * self._interval
+        interval = self._search.perturbation_interval
+        return (self._record.boundary // interval + 1) * interval
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Let a member that has come far enough wait for the others; Tune saves a checkpoint of it first."""
@@ -106,7 +101,7 @@ class PopulationBasedTraining(FIFOScheduler):
         if paused and num_active == 0 and all(self._is_waiting(trial) for trial in paused):
             self._compare(paused)
         behind = [trial for trial in paused if not self._is_waiting(trial)]
-        return behind[0] if behind and num_active < self._max_concurrent else None
+        return behind[0] if behind and num_active < self._search.max_concurrent else None
 
     def _is_waiting(self, trial: Any) -> bool:
         """Whether a member's newest checkpoint is of the boundary: a save that failed is trained for again."""
@@ -149,8 +144,8 @@ class PopulationBasedTraining(FIFOScheduler):
     ) -> list[Exploit]:
         """Who goes on from whom, and with which settings; the same whenever it is asked."""
         ranked = sorted(members, key=lambda member: scores[member.trial_id])
-        count = min(math.ceil(len(ranked) * self._quantile), len(ranked) // 2)
-        found = []
+        count = min(math.ceil(len(ranked) * self._search.quantile_fraction), len(ranked) // 2)
+        found, chance = [], self._search.resample_probability
         for member in ranked[:count]:
             number = self._record.number(member.trial_id)
             rng = np.random.default_rng(counted_seed(self._seed, _DRAWS, self._record.boundary, number))
@@ -164,7 +159,7 @@ class PopulationBasedTraining(FIFOScheduler):
                     source_score=scores[source.trial_id],
                     source_checkpoint=newest[source.trial_id].name,
                     checkpoint=self._checkpoints(member.trial_id).next_path().name,
-                    overrides=explore(source.overrides, self._space, rng, resample_probability=self._resample),
+                    overrides=explore(source.overrides, self._space, rng, resample_probability=chance),
                 )
             )
         return found

@@ -60,11 +60,7 @@ def reconcile(record: SearchRecord, *, mirror: Mirror | None = None) -> list[Tri
 
 
 def last_result(trial: Path) -> dict[str, Any] | None:
-    """The last iteration that a trial has reported; lines that cannot be read are passed over.
-
-    Args:
-        trial: The trial's folder.
-    """
+    """The last iteration that a trial has reported; lines that cannot be read are passed over."""
     try:
         lines = (trial / RESULT_FILE).read_bytes().splitlines()
     except OSError:

@@ -134,12 +134,7 @@ class SearchRecord:
 
     @classmethod
     def read(cls, folder: Path, report: Callable[[str], None] = print) -> SearchRecord:
-        """Read a run folder's record; a damaged one is set aside, and an empty one returned.
-
-        Args:
-            folder: The run folder.
-            report: Told one line about a damaged file.
-        """
+        """Read a run folder's record; a damaged one is set aside, which is reported, and an empty one returned."""
         record, path = cls(folder), folder / SEARCH_FILE
         if not path.is_file():
             return record
@@ -206,13 +201,7 @@ class SearchRecord:
         return f"{number:05d}"
 
     def end(self, trial: TrialRecord, result: Mapping[str, Any] | None, *, is_failed: bool = False) -> None:
-        """Note how a trial ended; not saved yet.
-
-        Args:
-            trial: One of this record's trials.
-            result: Its last result.
-            is_failed: Whether it ended by an error.
-        """
+        """Note how a trial ended, by its last result or by an error; not saved yet."""
         trial.result = plain_figures(result) if result else None
         figures = trial.result or {}
         if is_failed or "fatal" in figures or not figures:

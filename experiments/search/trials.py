@@ -15,7 +15,7 @@ from experiments.search.reconcile import last_result
 from experiments.search.record import FAIL, SearchRecord, TrialRecord
 from experiments.search.study import Study
 from experiments.settings.metric_names import SEARCH_SCORE, clock_of
-from experiments.settings.run_config import RunConfig
+from experiments.settings.run_config import SearchConfig
 from experiments.tuning.ray_internals import trial_from_spec
 
 
@@ -29,27 +29,17 @@ class RecordedSearch(SearchAlgorithm):
     Args:
         record: The search's record, reconciled with the run folder.
         study: Draws settings; in line with the record.
-        num_trials: Trials of the whole search.
-        max_concurrent: Trials that may be under way at the same time.
-        is_population: Whether all trials exist from the start, and wait to be chosen by the scheduler.
+        search: How many trials there are, and how many may be under way; those of a population all exist from the
+            start, and wait to be chosen by the scheduler.
     """
 
-    def __init__(
-        self, record: SearchRecord, study: Study, *, num_trials: int, max_concurrent: int, is_population: bool
-    ) -> None:
+    def __init__(self, record: SearchRecord, study: Study, search: SearchConfig) -> None:
         self._metric = SEARCH_SCORE
-        self._record, self._study = record, study
-        self._num_trials, self._max_concurrent, self._is_population = num_trials, max_concurrent, is_population
+        self._record, self._study, self._search = record, study, search
+        self._is_population = search.scheduler == "pbt"
         self._experiment: Any = None
         self._handed: set[str] = set()
         self._live: set[str] = set()
-
-    @classmethod
-    def of(cls, config: RunConfig, record: SearchRecord, study: Study) -> RecordedSearch:
-        """The search that the settings describe."""
-        s = config.search
-        is_population = s.scheduler == "pbt"
-        return cls(record, study, num_trials=s.num_trials, max_concurrent=s.max_concurrent, is_population=is_population)
 
     def __getstate__(self) -> dict[str, Any]:
         """Travel as a search that is over: whoever restores Tune's own files gets the trials that Tune knows."""
@@ -58,7 +48,7 @@ class RecordedSearch(SearchAlgorithm):
     @property
     def total_samples(self) -> int:
         """Trials of the whole search."""
-        return max(self._num_trials, len(self._record.trials))
+        return max(self._search.num_trials, len(self._record.trials))
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: Any, **spec: Any) -> bool:
         """Metric and mode are known already."""
@@ -83,7 +73,7 @@ class RecordedSearch(SearchAlgorithm):
         known = next((t for t in self._record.trials if t.trial_id not in self._handed), None)
         if known is not None and known.has_ended:
             return self._hand_over(known)
-        if len(self._live) >= self._max_concurrent and not self._is_population:
+        if len(self._live) >= self._search.max_concurrent and not self._is_population:
             return None
         if known is None:
             drawn = self._study.draw(self._record)

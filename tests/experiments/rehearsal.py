@@ -185,7 +185,7 @@ def rehearse(folder, scheduler, *, num_trials=3, clock=None, planned=tuple(SPACE
                 on_trial_result=lambda *_: TrialScheduler.CONTINUE,
                 on_trial_complete=lambda *_: None,
             )
-        algorithm, logger, trials = RecordedSearch.of(config, record, drawn), RecordLogger(), []
+        algorithm, logger, trials = RecordedSearch(record, drawn, config.search), RecordLogger(), []
         runner = SimpleNamespace(get_trials=lambda: trials)
         while not (algorithm.is_finished() and all(trial.is_finished() for trial in trials)):
             while (trial := algorithm.next_trial()) is not None:

@@ -14,6 +14,7 @@ from experiments.search.population import PopulationBasedTraining, apply_exploit
 from experiments.search.reconcile import reconcile
 from experiments.search.record import SearchRecord, TrialRecord
 from experiments.search.spaces import search_space
+from experiments.settings.run_config import SearchConfig
 
 SPACE = {"lr": tune.loguniform(1e-4, 1e-1), "clip": tune.choice([0.1, 0.2, 0.3]), "n": tune.randint(1, 9)}
 START = {"lr": 1e-2, "clip": 0.2, "n": 5}
@@ -55,15 +56,15 @@ def publish(record, trial_id, *, episodes, score, best=None, extra=None):
     return TrialCheckpoints(record.folder / f"trial_{trial_id}").publish(write)
 
 
-def population(tmp_path, scores, *, episodes=10, **changes):
+def population(tmp_path, scores, *, episodes=10, mirror=None, **changes):
     record = SearchRecord.read(tmp_path)
     for score in scores if not record.trials else ():
         trial = TrialRecord(record.next_id(), dict(START), dict(START))
         record.trials.append(trial)
         publish(record, trial.trial_id, episodes=episodes, score=score, best=score)
     record.save()
-    given = {"perturbation_interval": 10, "quantile_fraction": 0.25, "resample_probability": 0.25, "seed": 3}
-    return record, PopulationBasedTraining(record, SPACE, **(given | {"max_concurrent": 1} | changes)), Runner(record)
+    given = SearchConfig(perturbation_interval=10, **changes)
+    return record, PopulationBasedTraining(record, SPACE, given, seed=3, mirror=mirror), Runner(record)
 
 
 def newest(record, trial_id):
