@@ -71,23 +71,12 @@ def run_lock(folder: Path) -> Iterator[None]:
 
 
 def lock_if_there(folder: Path) -> AbstractContextManager[None]:
-    """Hold a run folder while the block runs; where there is none, nothing.
-
-    Args:
-        folder: The run folder.
-
-    Raises:
-        InputError: if another process holds it, saying which.
-    """
+    """Hold a run folder while the block runs (see ``run_lock``); where there is none, nothing."""
     return run_lock(folder) if folder.exists() else nullcontext()
 
 
 def is_held_by_another(folder: Path) -> bool:
-    """Whether a process other than this one holds a run folder.
-
-    Args:
-        folder: The run folder.
-    """
+    """Whether a process other than this one holds a run folder."""
     try:
         with (folder / LOCK_FILE).open("rb") as file:
             owner = json.loads(file.read() or b"{}").get("pid")

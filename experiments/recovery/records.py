@@ -58,12 +58,7 @@ def truncate_records(trial: Path, last_iteration: int) -> int:
 
 
 def append(path: Path, text: str) -> None:
-    """Add to the end of a file.
-
-    Args:
-        path: The file; made where it is missing.
-        text: Whole lines.
-    """
+    """Add whole lines to the end of a file, which is made where it is missing."""
     with path.open("a", encoding="utf-8") as file:
         file.write(text)
 
@@ -86,11 +81,7 @@ def table_rows(results: Sequence[Mapping[str, Any]], columns: Sequence[str] | No
 
 
 def columns_of(table: Path) -> list[str] | None:
-    """The names in the first row of ``progress.csv``; None where there is none yet.
-
-    Args:
-        table: The file.
-    """
+    """The names in the first row of ``progress.csv``; None where there is none yet."""
     if not table.is_file():
         return None
     with table.open(encoding="utf-8", newline="") as file:
@@ -102,9 +93,6 @@ def saved_after(trial: Path) -> int | None:
 
     Work after a due checkpoint is reported when that is there, or could not be saved, which that report says, and a
     file beside it. So the last line tells of none: a kill may have come between it and its checkpoint.
-
-    Args:
-        trial: The trial's folder.
     """
     results = trial / RESULT_FILE
     if (trial / SAVE_ERROR_FILE).exists() or not results.is_file():

@@ -74,11 +74,7 @@ def hold_lease(store: Store, folder: Path) -> Iterator[None]:
 
 
 def check_lease(store: Store, folder: Path) -> None:
-    """Refuse to write to a store that another process holds.
-
-    Args:
-        store: The run's.
-        folder: The run's working folder.
+    """Refuse to write to a store that another process holds than the one that works in a folder.
 
     Raises:
         LostLeaseError: saying which process.

@@ -113,10 +113,7 @@ def _move_up(staged: Path) -> None:
 def summarise(model: Model, meta: Mapping[str, Any], layout: Mapping[str, Any]) -> dict[str, Any]:
     """Say everything about a checkpoint that is not a weight: who, how far, how well, by which settings.
 
-    Args:
-        model: The checkpoint and its run.
-        meta: Its ``checkpoint_meta.json``.
-        layout: Its ``team.json``.
+    What is said of it comes from its ``checkpoint_meta.json``, and of its agents from its ``team.json`` (``layout``).
     """
     state = read_json(model.checkpoint / STATE_FILE)
     config, desk = model.config, model.config.desk

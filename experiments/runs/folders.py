@@ -112,11 +112,7 @@ def has_begun(folder: Path) -> bool:
 
 
 def num_trials_begun(folder: Path) -> int:
-    """How many trials of a search have begun, by its record or, where that is lost, by their folders.
-
-    Args:
-        folder: The run folder; nothing in it is touched.
-    """
+    """How many trials of a search have begun, by its record or, where that is lost, by their folders."""
     try:
         recorded = len(read_json(folder / SEARCH_FILE)["trials"])
     except (InputError, KeyError, TypeError):
@@ -147,9 +143,6 @@ def none_is_whole(trial: Path, reports: Sequence[str]) -> str | None:
 
 def lost_checkpoints(trial: Path) -> str | None:
     """Say what is wrong with a trial that has no checkpoints any more, and what to do.
-
-    Args:
-        trial: The trial's folder.
 
     Returns:
         None where it has some, whole or damaged, or has not come to one yet, as after a kill before its first: then it

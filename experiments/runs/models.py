@@ -70,13 +70,9 @@ def find_model(path: str | Path, *, skip: Collection[Path] = ()) -> Model:
 
 
 def find_sound_model(path: str | Path, *, report: Callable[[str], None] = print) -> Model:
-    """Find a model whose checkpoint holds every byte that was written; for a folder of several, the next best one.
+    """Find a model (see ``find_model``) whose checkpoint holds every byte; for a folder of several, the next best one.
 
     A damaged checkpoint is set aside, unless a process is writing the run, or the folder cannot be written to.
-
-    Args:
-        path: What ``find_model`` takes.
-        report: Told one line about each damaged checkpoint.
 
     Raises:
         InputError: if the checkpoint that is named is damaged, or all of the folder's are.

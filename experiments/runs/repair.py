@@ -20,15 +20,7 @@ from experiments.runs.summary import sound_summary
 
 
 def newest_whole(trial: Path, report: Callable[[str], None], *, mirror: Mirror | None = None) -> Path | None:
-    """Verify a trial's checkpoints from the newest down; damaged ones are set aside.
-
-    Args:
-        trial: The trial's folder; nothing else may be writing to it.
-        report: Told one line about each that is damaged.
-        mirror: Where the run is kept, if not in the folder alone: what is damaged here may be whole there.
-
-    Returns:
-        The newest that is whole, here or there; None where there is none.
+    """Verify a trial's checkpoints (see ``TrialCheckpoints.newest_whole``); what is damaged may be whole in the store.
 
     Raises:
         InputError: if the store does not answer.
@@ -39,10 +31,7 @@ def newest_whole(trial: Path, report: Callable[[str], None], *, mirror: Mirror |
 def restore_best(trial: Path, report: Callable[[str], None], *, mirror: Mirror | None = None) -> None:
     """Verify a trial's best checkpoint; set a damaged one aside, and put the best of those that are left in its place.
 
-    Args:
-        trial: The trial's folder; nothing else may be writing to it.
-        report: Told one line about what was found and done.
-        mirror: Where the run is kept, if not in the folder alone: the one there is among those that are left.
+    The one in the store, where the run is kept in one, is among those that are left.
 
     Raises:
         InputError: if the store does not answer.
@@ -69,11 +58,6 @@ def restore_best(trial: Path, report: Callable[[str], None], *, mirror: Mirror |
 def brought_back(checkpoint: Path, report: Callable[[str], None], mirror: Mirror | None) -> bool:
     """Fetch a checkpoint that is not here, or damaged, from the store; returns whether that has it whole.
 
-    Args:
-        checkpoint: Where it is to be.
-        report: Told one line if it is.
-        mirror: Where the run is kept, if not in the folder alone.
-
     Raises:
         InputError: if the store does not answer.
     """
@@ -90,11 +74,9 @@ def brought_back(checkpoint: Path, report: Callable[[str], None], mirror: Mirror
 
 
 def score_to_beat(trial: Path, seen: float | None) -> float | None:
-    """The best score of which there is still a checkpoint; a score whose checkpoint is gone must not hide later ones.
+    """The best score, higher is better, of which there is still a checkpoint.
 
-    Args:
-        trial: The trial's folder.
-        seen: The best score so far, whether or not its checkpoint is still there; higher is better.
+    The best that was ``seen`` must not hide later ones when its checkpoint is gone.
     """
     if seen is None:
         return None
@@ -161,11 +143,7 @@ def _is_gone(checkpoint: Path) -> str:
 
 
 def tidy(folder: Path) -> None:
-    """Bring what a trial has written in line with its newest checkpoint, after which it carries on.
-
-    Args:
-        folder: The trial's folder.
-    """
+    """Bring what a trial has written in line with its newest checkpoint, after which it carries on."""
     checkpoints = TrialCheckpoints(folder)
     newest = mend_best(folder)
     if newest is None and (checkpoints.damaged() or lost_checkpoints(folder) is not None):
@@ -174,14 +152,7 @@ def tidy(folder: Path) -> None:
 
 
 def mend_best(folder: Path) -> Path | None:
-    """Finish a replacement of the best checkpoint that a kill has interrupted or prevented.
-
-    Args:
-        folder: The trial's folder.
-
-    Returns:
-        The trial's newest whole checkpoint.
-    """
+    """Finish a replacement of a trial's best checkpoint that a kill has interrupted; returns the newest whole one."""
     mend_copy(folder / BEST_FOLDER)
     newest = TrialCheckpoints(folder).newest_whole()
     if newest is not None:
@@ -191,9 +162,6 @@ def mend_best(folder: Path) -> Path | None:
 
 def keep_best(newest: Path) -> None:
     """Copy a trial's newest checkpoint if it is the best, or an earlier one that could not be copied when it was.
-
-    Args:
-        newest: The checkpoint; whole.
 
     Raises:
         OSError: if it cannot be copied; a checkpoint that is owed stays where it is (see ``TrialCheckpoints.prune``).

@@ -150,10 +150,6 @@ def locate(command: Command) -> Place:
 def read_run(command: Command, place: Place) -> Run:
     """Bring a run up to date from its store, and settle its settings.
 
-    Args:
-        command: What the command says.
-        place: Where the run is kept.
-
     Raises:
         InputError: if the store does not answer, a record is damaged, or settings cannot be used.
     """
