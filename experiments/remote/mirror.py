@@ -418,7 +418,7 @@ class Mirror:
         marker = self.store.get_json(f"{name}/{MARKER_FILE}") or {}
         return marker if {"seal", "pack", "bytes", "sha256", "segments"} <= marker.keys() else None
 
-    def _lock_here(self) -> AbstractContextManager[None]:
+    def _lock_here(self) -> AbstractContextManager[Any]:
         """Wait until no other process of this machine brings anything of the run here."""
         return file_lock(self.folder.with_name(f".{self.folder.name}.lock"))
 
