@@ -14,14 +14,14 @@ from pydantic.dataclasses import dataclass
 
 import experiments.interrupts  # noqa: F401  before what takes seconds to import
 from common.errors import InputError, nearest
+from common.manifests import MANIFEST_FILE, MARKER_FILE, find_damage, folder_bytes
+from common.store import is_remote, join
 from common.strict import STRICT
 from experiments.command_line import DONE, FAILED, check_json_flag, write_json_flag
 from experiments.recovery.checkpoints import DAMAGED_PREFIX, PREFIX, TrialCheckpoints, checkpoint_number, read_meta
 from experiments.recovery.lock import run_lock
-from experiments.recovery.manifests import MANIFEST_FILE, MARKER_FILE, find_damage, folder_bytes
 from experiments.recovery.names import BEST_FOLDER, BRANCH_FOLDER, META_FILE, RECORD_FILE
 from experiments.remote.mirror import Mirror
-from experiments.remote.store import is_remote, join
 from experiments.reporting.tables import rows_table, show
 from experiments.runs.exports import SUMMARY_TEXT, export_model
 from experiments.runs.record import find_run_folder, read_run_record

@@ -14,7 +14,7 @@ from typing import Any
 
 from common.disk import Written, to_disk
 from common.files import json_object
-from experiments.recovery.manifests import find_damage, seal
+from common.manifests import find_damage, seal
 from experiments.recovery.names import BEST_FOLDER, META_FILE, PROGRESS_FILE, RECORD_FILE, RESULT_FILE, STATE_FILE
 
 PREFIX = "checkpoint_"

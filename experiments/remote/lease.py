@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import InputError
+from common.store import Store, first_line
 from experiments.recovery.lock import file_lock, leaving
 from experiments.recovery.signals import ask_to_stop, forget_request
-from experiments.remote.store import Store, first_line
 
 LEASE_FILE = "lease.json"
 LEASE_S = 60.0

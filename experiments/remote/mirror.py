@@ -26,6 +26,8 @@ from typing import Any
 from algos.replay_settings import REPLAY_FOLDER, SHARED_ENDING
 from common.errors import InputError
 from common.files import json_object
+from common.manifests import MANIFEST_FILE, MARKER_FILE, file_sha256, find_damage
+from common.store import PATIENCE_S, Store, join
 from experiments.recovery.checkpoints import (
     DAMAGED_PREFIX,
     OVERTAKEN_PREFIX,
@@ -37,7 +39,6 @@ from experiments.recovery.checkpoints import (
     superfluous,
 )
 from experiments.recovery.lock import file_lock, is_held_by_another
-from experiments.recovery.manifests import MANIFEST_FILE, MARKER_FILE, file_sha256, find_damage
 from experiments.recovery.names import BEST_FOLDER, BRANCH_FOLDER, META_FILE, RECORD_FILE, SUMMARY_FILE
 from experiments.remote.lease import LostLeaseError, check_lease, hold_lease
 from experiments.remote.small_files import (
@@ -48,7 +49,6 @@ from experiments.remote.small_files import (
     named_in,
     small_files,
 )
-from experiments.remote.store import PATIENCE_S, Store, join
 
 PACK_PREFIX = "pack-"
 

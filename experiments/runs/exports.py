@@ -12,8 +12,8 @@ from typing import Any
 from common.disk import to_disk
 from common.errors import InputError
 from common.files import WriteError, check_folder_writable, plain, read_json
+from common.manifests import MANIFEST_FILE, MARKER_FILE, find_damage, seal
 from common.provenance import installed_version, utc_now
-from experiments.recovery.manifests import MANIFEST_FILE, MARKER_FILE, find_damage, seal
 from experiments.recovery.names import META_FILE, RESULT_FILE, STATE_FILE, SUMMARY_FILE
 from experiments.recovery.records import read_line
 from experiments.runs.folders import check_results_folder

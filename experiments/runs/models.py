@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from common.errors import IncompatibleError, InputError
 from common.files import read_json
+from common.manifests import MANIFEST_FILE, MARKER_FILE, find_damage
+from common.store import is_remote
 from experiments.recovery.checkpoints import DAMAGED_PREFIX, TrialCheckpoints, read_meta, rename_aside
 from experiments.recovery.lock import run_lock
-from experiments.recovery.manifests import MANIFEST_FILE, MARKER_FILE, find_damage
 from experiments.recovery.names import BEST_FOLDER, META_FILE, RECORD_FILE, SUMMARY_FILE
 from experiments.remote.addresses import bring_back
-from experiments.remote.store import is_remote
 from experiments.runs.folders import has_begun
 from experiments.runs.record import RunRecord, find_run_folder, read_run_record
 from experiments.settings.run_config import RunConfig, config_from_json

@@ -9,9 +9,9 @@ from typing import Any
 
 from common.errors import InputError
 from common.files import read_json, write_json
+from common.store import absolute, is_remote
 from experiments.recovery.names import RECORD_FILE
 from experiments.remote.addresses import bring_back
-from experiments.remote.store import absolute, is_remote
 
 FORMAT = 1
 _REMEDY = "put it back from a copy, or move the folder away to start anew"

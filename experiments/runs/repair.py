@@ -8,13 +8,13 @@ from pathlib import Path
 
 from common.errors import InputError
 from common.files import read_json
+from common.manifests import find_damage
+from common.store import first_line
 from experiments.recovery.checkpoints import TrialCheckpoints, checkpoint_number, read_meta, rename_aside
 from experiments.recovery.copies import copy_folder, mend_copy
-from experiments.recovery.manifests import find_damage
 from experiments.recovery.names import BEST_FOLDER, META_FILE, STATE_FILE
 from experiments.recovery.records import truncate_records
 from experiments.remote.mirror import Mirror
-from experiments.remote.store import first_line
 from experiments.runs.folders import lost_checkpoints, none_is_whole
 from experiments.runs.summary import sound_summary
 

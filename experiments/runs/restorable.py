@@ -9,13 +9,13 @@ from pathlib import Path
 
 from common.errors import InputError
 from common.files import WriteError
+from common.store import first_line, is_remote
 from experiments.recovery.lock import run_lock
 from experiments.recovery.names import RECORD_FILE, SEARCH_FILE
 from experiments.recovery.signals import forget_request
 from experiments.recovery.tune_files import planned_for, put_back
 from experiments.remote.addresses import find_mirror
 from experiments.remote.mirror import Mirror
-from experiments.remote.store import first_line, is_remote
 from experiments.runs.record import read_run_record
 from experiments.runs.repair import check_checkpoints
 

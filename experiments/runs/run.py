@@ -15,10 +15,10 @@ from typing import Any
 
 from algos.registry import groups
 from common.errors import InputError
+from common.store import absolute, first_line, is_remote
 from experiments.recovery.names import RECORD_FILE
 from experiments.remote.addresses import find_mirror, mirror_of, place_here, storage_of, working_folder
 from experiments.remote.mirror import Mirror
-from experiments.remote.store import absolute, first_line, is_remote
 from experiments.runs.folders import check_name, has_begun
 from experiments.runs.record import RunRecord, find_run_folder, name_of_run, read_run_record
 from experiments.settings.arguments import build_settings

@@ -27,13 +27,13 @@ from ray.tune.search.sample import Categorical, Domain, Float, Integer
 
 from common.counted import counted_seed
 from common.files import read_json
+from common.manifests import MANIFEST_FILE, MARKER_FILE, find_damage
+from common.store import first_line
 from experiments.recovery.checkpoints import TrialCheckpoints, checkpoint_number
 from experiments.recovery.copies import copy_into
-from experiments.recovery.manifests import MANIFEST_FILE, MARKER_FILE, find_damage
 from experiments.recovery.names import META_FILE, STATE_FILE
 from experiments.recovery.signals import STOP_FILE
 from experiments.remote.mirror import Mirror
-from experiments.remote.store import first_line
 from experiments.runs.repair import brought_back
 from experiments.search.record import Exploit, SearchRecord, TrialRecord
 from experiments.settings.metric_names import SEARCH_SCORE, clock_of

@@ -26,8 +26,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from common.counted import counted_seed
 from common.disk import to_disk
 from common.files import WriteError
+from common.store import first_line
 from experiments.recovery.checkpoints import rename_aside
-from experiments.remote.store import first_line
 from experiments.search.record import COMPLETE, FAIL, PRUNED, RUNNING, SearchRecord, TrialRecord
 from experiments.settings.metric_names import BEST_SCORE, SEARCH_SCORE, clock_of
 

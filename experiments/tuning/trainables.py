@@ -32,11 +32,11 @@ from algos.learner import NonFiniteLossError
 from algos.policy import flat_weights
 from algos.registry import RLLIB, Algorithm, algorithm, algorithms
 from common.errors import InputError
+from common.store import is_remote
 from experiments.builders.algorithms import algorithm_config
 from experiments.builders.environments import Environment, environment_of
 from experiments.recovery.names import RECORD_FILE
 from experiments.recovery.signals import STOP_FILE
-from experiments.remote.store import is_remote
 from experiments.settings.layers import merge, nested
 from experiments.settings.metric_names import (
     BEST_SCORE,

@@ -14,7 +14,7 @@ from algos.policy import layout_differences, read_layout, team_layout
 from algos.snapshots import read_module_states
 from common.errors import IncompatibleError
 from common.files import read_json
-from experiments.recovery.manifests import find_damage
+from common.manifests import find_damage
 from experiments.recovery.names import META_FILE
 from experiments.runs.models import find_sound_model
 

@@ -6,12 +6,12 @@ import shutil
 import pytest
 from sample_runs import make_run
 
+from common.manifests import seal
 from experiments import checkpoints as verb
 from experiments.checkpoints import run
 from experiments.command_line import exit_code
 from experiments.recovery.checkpoints import TrialCheckpoints
 from experiments.recovery.lock import run_lock
-from experiments.recovery.manifests import seal
 from experiments.runs.run import Run
 
 

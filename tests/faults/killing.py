@@ -11,7 +11,7 @@ from commands import MARKET, Started, checkpoints, run_command
 from comparing import differences, records
 
 from common.files import read_json
-from experiments.recovery.manifests import find_damage
+from common.manifests import find_damage
 from experiments.recovery.names import STATE_FILE
 
 CLOCK = ["--checkpoint-interval", "16", "--evaluation-interval", "16", "--keep", "2", "--checkpoint-interval-s", "0"]
@@ -73,7 +73,7 @@ PHASES = {
         "common.disk:_write:before",
         "common.disk:_write_past_cache:after",
         "common.disk:write_files:after",
-        "experiments.recovery.manifests:to_disk:after",
+        "common.manifests:to_disk:after",
         "experiments.recovery.checkpoints:seal:after",
     ],
     "between save and state": [

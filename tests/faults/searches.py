@@ -11,7 +11,7 @@ from comparing import flat
 from killing import BATCH, kill_once
 
 from common.files import read_json
-from experiments.recovery.manifests import find_damage
+from common.manifests import find_damage
 from experiments.recovery.names import RESULT_FILE, SEARCH_FILE, STATE_FILE
 from experiments.search.study import STUDY_FILE
 

@@ -100,7 +100,7 @@ def _flipped(content: bytes) -> bytes:
 def cut_upload(run: Run, reference: Path) -> str:
     """The machine dies in the middle of an upload of a checkpoint, pack and marker apart."""
     marker = run.folder / "frozen"
-    at = {"FREEZE_AT": "experiments.remote.store:Store.upload:after:3", "FREEZE_MARKER": str(marker)}
+    at = {"FREEZE_AT": "common.store:Store.upload:after:3", "FREEZE_MARKER": str(marker)}
     with run.start("first", PYTHONPATH=freezer_path(), **at) as started:
         deadline = time.monotonic() + 180
         while not marker.exists() and started.process.poll() is None and time.monotonic() < deadline:

@@ -5,7 +5,7 @@ from commands import readme_script, run_script, summary
 from store_accidents import SILENCE_S, STORE_ACCIDENTS, Run
 from stores import endpoint
 
-from experiments.remote.store import join
+from common.store import join
 
 
 @pytest.fixture(scope="module")

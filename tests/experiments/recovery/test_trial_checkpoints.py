@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from common.manifests import MARKER_FILE, find_damage
 from experiments.recovery import checkpoints as checkpoints_module
 from experiments.recovery.checkpoints import TrialCheckpoints, rename_aside
-from experiments.recovery.manifests import MARKER_FILE, find_damage
 
 ROOT = Path(__file__).resolve().parents[3]
 

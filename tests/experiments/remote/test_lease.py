@@ -11,10 +11,10 @@ import pytest
 from machines import objects
 
 from common.errors import InputError
+from common.store import Store
 from experiments.recovery.signals import STOP_FILE
 from experiments.remote import lease as lease_module
 from experiments.remote.lease import LEASE_FILE, LostLeaseError, hold_lease
-from experiments.remote.store import Store
 
 OTHER = {"owner": "x", "host": "elsewhere", "pid": 7}
 

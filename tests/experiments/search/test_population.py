@@ -7,8 +7,8 @@ from ray import tune
 
 from algos.registry import algorithms
 from common.errors import InputError
+from common.manifests import find_damage
 from experiments.recovery.checkpoints import TrialCheckpoints
-from experiments.recovery.manifests import find_damage
 from experiments.remote.mirror import Mirror
 from experiments.search.population import PopulationBasedTraining, apply_exploits, copy_checkpoint, explore
 from experiments.search.reconcile import reconcile

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from common import manifests
 from common.disk import Written
-from experiments.recovery import manifests
+from common.manifests import MANIFEST_FILE, MARKER_FILE, find_damage, folder_bytes, seal
 from experiments.recovery.checkpoints import TrialCheckpoints
-from experiments.recovery.manifests import MANIFEST_FILE, MARKER_FILE, find_damage, folder_bytes, seal
 
 
 @pytest.fixture

@@ -47,19 +47,7 @@ class Store:
         try:
             self._fs, self._root = fs.FileSystem.from_uri(address)
         except Exception as error:  # pyarrow raises several kinds
-            raise InputError(f"--storage {address} cannot be used: {str(error).splitlines()[0]}") from None
-
-    def check(self) -> None:
-        """Write and delete an object, so that a store that cannot be used is refused before any work is done.
-
-        Raises:
-            InputError: with what the store answered.
-        """
-        try:
-            self.put(".check", b"trading-floor")
-            self.delete(".check")
-        except OSError as error:
-            raise InputError(f"--storage {self.address} cannot be written to: {first_line(error)}") from None
+            raise InputError(f"{address} cannot be used: {str(error).splitlines()[0]}") from None
 
     def copy(self, name: str, target: str) -> None:
         """Copy an object within the store."""
@@ -70,7 +58,7 @@ class Store:
         return f"{self._root}/{name}" if name else self._root
 
     def names(self, below: str = "") -> set[str]:
-        """Names of all objects below a folder of the run, relative to it."""
+        """Names of all objects below a folder, relative to it."""
         from pyarrow import fs
 
         base = self._at(below)
