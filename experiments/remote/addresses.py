@@ -25,8 +25,17 @@ def working_folder(storage: str, name: str) -> Path:
 
 
 def mirror_of(storage: str, name: str) -> Mirror | None:
-    """The mirror of a run; None where its storage is a folder."""
-    return Mirror(join(storage, name), working_folder(storage, name)) if is_remote(storage) else None
+    """The mirror of a run; None where its storage is a folder.
+
+    Raises:
+        InputError: if the address cannot be understood.
+    """
+    if not is_remote(storage):
+        return None
+    try:
+        return Mirror(join(storage, name), working_folder(storage, name))
+    except InputError as error:
+        raise InputError(f"--storage {error}") from None
 
 
 def check_storage(storage: str) -> None:

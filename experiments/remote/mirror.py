@@ -154,8 +154,8 @@ class Mirror:
         if (self.folder / SUMMARY_FILE).is_file():
             wanted += [self.folder / name for name in named_in(json_object((self.folder / SUMMARY_FILE).read_bytes()))]
         for checkpoint in dict.fromkeys(wanted):
-            is_stored = self._is_stored(checkpoint.relative_to(self.folder).as_posix())
-            if checkpoint.is_dir() and not is_stored and not find_damage(checkpoint):
+            name = checkpoint.relative_to(self.folder).as_posix()
+            if checkpoint.is_dir() and not self._is_stored(name) and not find_damage(checkpoint):
                 self.push_checkpoint(checkpoint)
         self.push_files()  # the summary, which had to wait for what it names
 

@@ -15,7 +15,7 @@ from experiments.recovery.copies import copy_folder, mend_copy
 from experiments.recovery.names import BEST_FOLDER, META_FILE, STATE_FILE
 from experiments.recovery.records import truncate_records
 from experiments.remote.mirror import Mirror
-from experiments.runs.folders import lost_checkpoints, none_is_whole
+from experiments.runs.folders import lost_checkpoints
 from experiments.runs.summary import sound_summary
 
 
@@ -124,7 +124,7 @@ def check_checkpoints(folder: Path, *, is_named: bool = False, mirror: Mirror | 
         named = TrialCheckpoints(trial).gone_back_to(1)
         if mirror is not None and named is not None and find_damage(named):
             brought_back(named, reports.append, mirror)
-        if not is_named and (wrong := none_is_whole(trial, reports) or lost_checkpoints(trial)) is not None:
+        if not is_named and (wrong := lost_checkpoints(trial, reports)) is not None:
             raise InputError(wrong)
         restore_best(trial, reports.append, mirror=mirror)
     return reports
@@ -144,9 +144,8 @@ def _is_gone(checkpoint: Path) -> str:
 
 def tidy(folder: Path) -> None:
     """Bring what a trial has written in line with its newest checkpoint, after which it carries on."""
-    checkpoints = TrialCheckpoints(folder)
     newest = mend_best(folder)
-    if newest is None and (checkpoints.damaged() or lost_checkpoints(folder) is not None):
+    if newest is None and lost_checkpoints(folder) is not None:
         return  # the trainable refuses to start; what is there stays as it is
     truncate_records(folder, 0 if newest is None else int(read_json(newest / STATE_FILE)["iteration"]))
 

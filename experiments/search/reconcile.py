@@ -12,7 +12,7 @@ from experiments.recovery.checkpoints import rename_aside
 from experiments.recovery.names import META_FILE, RESULT_FILE, SEARCH_FILE, STATE_FILE
 from experiments.recovery.records import read_line
 from experiments.remote.mirror import Mirror
-from experiments.runs.folders import lost_checkpoints, none_is_whole
+from experiments.runs.folders import lost_checkpoints
 from experiments.runs.repair import mend_best, newest_whole, restore_best
 from experiments.search.population import apply_exploits
 from experiments.search.record import SearchRecord, TrialRecord
@@ -51,7 +51,7 @@ def reconcile(record: SearchRecord, *, mirror: Mirror | None = None) -> list[Tri
         if last is not None and _is_over(last, newest):
             record.end(trial, last)
             ended.append(trial)
-        elif (wrong := none_is_whole(folder, reports) or lost_checkpoints(folder)) is not None:
+        elif (wrong := lost_checkpoints(folder, reports)) is not None:
             raise InputError(wrong)
         else:
             saved = 0 if newest is None else clock_of(read_json(newest / META_FILE))
