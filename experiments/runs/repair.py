@@ -144,19 +144,13 @@ def _is_gone(checkpoint: Path) -> str:
 
 def tidy(folder: Path) -> None:
     """Bring what a trial has written in line with its newest checkpoint, after which it carries on."""
-    newest = mend_best(folder)
-    if newest is None and lost_checkpoints(folder) is not None:
-        return  # the trainable refuses to start; what is there stays as it is
-    truncate_records(folder, 0 if newest is None else int(read_json(newest / STATE_FILE)["iteration"]))
-
-
-def mend_best(folder: Path) -> Path | None:
-    """Finish a replacement of a trial's best checkpoint that a kill has interrupted; returns the newest whole one."""
     mend_copy(folder / BEST_FOLDER)
     newest = TrialCheckpoints(folder).newest_whole()
     if newest is not None:
         keep_best(newest)  # a kill may have come between the two
-    return newest
+    elif lost_checkpoints(folder) is not None:
+        return  # the trainable refuses to start; what is there stays as it is
+    truncate_records(folder, 0 if newest is None else int(read_json(newest / STATE_FILE)["iteration"]))
 
 
 def keep_best(newest: Path) -> None:

@@ -13,7 +13,7 @@ from experiments.recovery.names import META_FILE, RESULT_FILE, SEARCH_FILE, STAT
 from experiments.recovery.records import read_line
 from experiments.remote.mirror import Mirror
 from experiments.runs.folders import lost_checkpoints
-from experiments.runs.repair import mend_best, newest_whole, restore_best
+from experiments.runs.repair import keep_best, newest_whole, restore_best
 from experiments.search.population import apply_exploits
 from experiments.search.record import SearchRecord, TrialRecord
 from experiments.settings.metric_names import clock_of
@@ -44,10 +44,11 @@ def reconcile(record: SearchRecord, *, mirror: Mirror | None = None) -> list[Tri
             restore_best(folder, print, mirror=mirror)
             continue
         reports: list[str] = []
-        newest_whole(folder, reports.append, mirror=mirror)
+        newest, last = newest_whole(folder, reports.append, mirror=mirror), last_result(folder)
         restore_best(folder, reports.append, mirror=mirror)
         print(*reports, sep="\n", end="\n" if reports else "")
-        newest, last = mend_best(folder), last_result(folder)
+        if newest is not None:
+            keep_best(newest)  # a kill may have come between the two
         if last is not None and _is_over(last, newest):
             record.end(trial, last)
             ended.append(trial)

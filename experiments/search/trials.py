@@ -14,7 +14,7 @@ from experiments.runs.summary import why_unsaved
 from experiments.search.reconcile import last_result
 from experiments.search.record import FAIL, SearchRecord, TrialRecord
 from experiments.search.study import Study
-from experiments.settings.metric_names import SEARCH_SCORE, clock_of
+from experiments.settings.metric_names import clock_of
 from experiments.settings.run_config import SearchConfig
 from experiments.tuning.ray_internals import trial_from_spec
 
@@ -34,7 +34,6 @@ class RecordedSearch(SearchAlgorithm):
     """
 
     def __init__(self, record: SearchRecord, study: Study, search: SearchConfig) -> None:
-        self._metric = SEARCH_SCORE
         self._record, self._study, self._search = record, study, search
         self._is_population = search.scheduler == "pbt"
         self._experiment: Any = None
@@ -49,10 +48,6 @@ class RecordedSearch(SearchAlgorithm):
     def total_samples(self) -> int:
         """Trials of the whole search."""
         return max(self._search.num_trials, len(self._record.trials))
-
-    def set_search_properties(self, metric: str | None, mode: str | None, config: Any, **spec: Any) -> bool:
-        """Metric and mode are known already."""
-        return True
 
     def add_configurations(self, experiments: Any) -> None:
         """Keep what all trials share."""

@@ -69,7 +69,7 @@ INSTANTS = (
     (population, "copy_checkpoint"),
     (Mirror, "push_files"),
     (Mirror, "push_checkpoint"),
-    (reconcile, "mend_best"),
+    (reconcile, "keep_best"),
     (reconcile, "restore_best"),
 )
 

@@ -47,7 +47,7 @@ TRAINABLE = "experiments.tuning.trainables:RunTrainable"
 CHECKPOINTED = "experiments.tuning.checkpointing:CheckpointedRun"
 PHASES = {
     "start-up": [
-        "experiments.run:build_market:after",
+        "experiments.builders.environments:environment_of:after",
         "experiments.tuning.session:start_ray:after",
         "experiments.tuning.session:write_run_record:after",
         "experiments.tuning.session:train:before",
@@ -85,7 +85,7 @@ PHASES = {
         "experiments.tuning.loggers:RecordLogger.log_trial_result:after",
         "experiments.tuning.monitor:RunMonitor.on_checkpoint:before",
         "experiments.tuning.monitor:RunMonitor.on_step_end:before",
-        "experiments.tuning.monitor:copy_folder:after",
+        "experiments.runs.repair:copy_folder:after",
         "experiments.tuning.monitor:write_summary:before",
         "experiments.tuning.monitor:write_summary:after",
     ],
@@ -100,7 +100,7 @@ PHASES = {
         "algos.exact:put_back:after",
         "experiments.tuning.monitor:tidy:before",
         "experiments.tuning.monitor:tidy:after",
-        "experiments.tuning.monitor:truncate_records:before",
+        "experiments.runs.repair:truncate_records:before",
     ],
     "any moment": [],
 }
