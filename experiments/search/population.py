@@ -67,7 +67,6 @@ class PopulationBasedTraining(FIFOScheduler):
         super().__init__()
         self._record, self._space, self._search = record, dict(space), search
         self._seed, self._mirror = seed, mirror
-        self._waiting: dict[str, int] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Travel without the store: whoever restores Tune's own files does not write to it."""
@@ -81,7 +80,6 @@ class PopulationBasedTraining(FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Let a member that has come far enough wait for the others; Tune saves a checkpoint of it first."""
-        self._waiting.pop(trial.trial_id, None)
         return str(TrialScheduler.PAUSE if clock_of(result) >= self.boundary else TrialScheduler.CONTINUE)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
@@ -98,20 +96,15 @@ class PopulationBasedTraining(FIFOScheduler):
                 for trial in paused:
                     tune_controller._set_trial_status(trial, Trial.TERMINATED)  # for Tune; the record keeps it open
             return None
-        if paused and num_active == 0 and all(self._is_waiting(trial) for trial in paused):
+        if paused and num_active == 0 and all(self._reached(trial) >= self.boundary for trial in paused):
             self._compare(paused)
-        behind = [trial for trial in paused if not self._is_waiting(trial)]
+        behind = [trial for trial in paused if self._reached(trial) < self.boundary]
         return behind[0] if behind and num_active < self._search.max_concurrent else None
 
-    def _is_waiting(self, trial: Any) -> bool:
-        """Whether a member's newest checkpoint is of the boundary: a save that failed is trained for again."""
-        if trial.trial_id not in self._waiting:
-            published = self._checkpoints(trial.trial_id).published()
-            self._waiting[trial.trial_id] = clock_of(read_json(published[-1] / META_FILE)) if published else 0
-        if self._waiting[trial.trial_id] < self.boundary:
-            del self._waiting[trial.trial_id]
-            return False
-        return True
+    def _reached(self, trial: Any) -> int:
+        """How far a member's newest checkpoint is: up to where a save has failed, it is trained for again."""
+        published = self._checkpoints(trial.trial_id).published()
+        return clock_of(read_json(published[-1] / META_FILE)) if published else 0
 
     def _checkpoints(self, trial_id: str) -> TrialCheckpoints:
         return TrialCheckpoints(self._record.folder / f"trial_{trial_id}")
@@ -122,7 +115,7 @@ class PopulationBasedTraining(FIFOScheduler):
         members = [trial for trial in self._record.trials if trial.trial_id in by_id]
         newest = {m.trial_id: self._checkpoints(m.trial_id).published()[-1] for m in members}
         scores = {name: _score(path) for name, path in newest.items()}
-        self._record.boundary = max(self._waiting[m.trial_id] for m in members)
+        self._record.boundary = max(map(self._reached, members))
         exploits = self._exploits(members, scores, newest)
         for exploit in exploits:
             member = self._record.find(exploit.trial_id)
@@ -137,7 +130,6 @@ class PopulationBasedTraining(FIFOScheduler):
             trial.set_config({**trial.config, "overrides": dict(exploit.overrides)})
             trial.evaluated_params = dict(exploit.overrides)
             print(_line(exploit), flush=True)
-        self._waiting.clear()
 
     def _exploits(
         self, members: list[TrialRecord], scores: Mapping[str, float], newest: Mapping[str, Path]
