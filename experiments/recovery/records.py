@@ -16,7 +16,7 @@ from experiments.recovery.checkpoints import DAMAGED_PREFIX, free_name
 from experiments.recovery.names import PROGRESS_FILE, RESULT_FILE, SAVE_ERROR_FILE, UNSAVED
 
 
-def truncate_records(trial: Path, last_iteration: int) -> int:
+def truncate_records(trial: Path, last_iteration: int) -> None:
     """Drop what Tune's loggers wrote after an iteration, and repetitions before it, in a trial's folder.
 
     What was lost of the table is made up for from ``result.json``; one whose header is damaged is set aside.
@@ -25,22 +25,16 @@ def truncate_records(trial: Path, last_iteration: int) -> int:
         trial: The trial's folder.
         last_iteration: The iteration that a run carries on after.
 
-    Returns:
-        Lines dropped from ``result.json``.
-
     Raises:
         WriteError: if the disk is full; what was there stays.
     """
-    dropped = 0
     results = trial / RESULT_FILE
     kept: dict[int, str] = {}
     if results.is_file():
-        lines = results.read_bytes().splitlines()
-        for line in lines:
+        for line in results.read_bytes().splitlines():
             record = read_line(line)
             if record is not None and record["training_iteration"] <= last_iteration:
                 kept[record["training_iteration"]] = line.decode()
-        dropped = len(lines) - len(kept)
         write_text(results, "".join(f"{kept[i]}\n" for i in sorted(kept)))
     progress = trial / PROGRESS_FILE
     if progress.is_file():
@@ -49,12 +43,11 @@ def truncate_records(trial: Path, last_iteration: int) -> int:
         rows = [_row(line) for line in lines if line.endswith(b"\n")]
         if _has_header(rows, is_all=not kept):
             write_text(progress, _truncated_table(rows, kept, last_iteration))
-            return dropped
+            return
         anew = table_rows([json.loads(kept[i]) for i in sorted(kept)])
         if not anew.encode().startswith(content):  # as it is where a kill has cut the first row
             shutil.copyfile(progress, free_name(progress, prefix=DAMAGED_PREFIX))
         write_text(progress, anew)
-    return dropped
 
 
 def append(path: Path, text: str) -> None:
