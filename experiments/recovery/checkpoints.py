@@ -152,22 +152,12 @@ class TrialCheckpoints:
         kept, newest = (_taken(read_meta(path)) for path in (self.folder / BEST_FOLDER, was_best))
         return was_best if newest > kept else None
 
-    def prune(self, keep: int, *, keep_every: int | None = None) -> list[Path]:
-        """Delete the oldest checkpoints, but for the best one where it has not been copied yet.
-
-        Args:
-            keep: How many of the newest stay, at least 1.
-            keep_every: Every so manieth stays for the record, by number.
-
-        Returns:
-            What was deleted.
-        """
-        deleted = self.prunable(keep, keep_every=keep_every)
-        for path in deleted:
+    def prune(self, keep: int, *, keep_every: int | None = None) -> None:
+        """Delete the oldest checkpoints (see ``superfluous``), but for a best one that has not been copied yet."""
+        for path in self.prunable(keep, keep_every=keep_every):
             doomed = path.with_name(f"{STAGED_PREFIX}deleting-{path.name}")
             os.rename(path, doomed)  # never a half-deleted folder under a checkpoint's name
             _delete(doomed)
-        return deleted
 
     def prunable(self, keep: int, *, keep_every: int | None = None) -> list[Path]:
         """What ``prune`` would delete."""

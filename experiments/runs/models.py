@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,7 +69,7 @@ def find_model(path: str | Path, *, skip: Collection[Path] = ()) -> Model:
     return Model(name=name, checkpoint=checkpoint, which=which, record=record, config=config)
 
 
-def find_sound_model(path: str | Path, *, report: Callable[[str], None] = print) -> Model:
+def find_sound_model(path: str | Path) -> Model:
     """Find a model (see ``find_model``) whose checkpoint holds every byte; for a folder of several, the next best one.
 
     A damaged checkpoint is set aside, unless a process is writing the run, or the folder cannot be written to.
@@ -84,12 +84,12 @@ def find_sound_model(path: str | Path, *, report: Callable[[str], None] = print)
         damage = find_damage(checkpoint) and find_damage(checkpoint)  # a run that is training may have replaced it
         if not damage:
             if damaged:
-                report(f"{model.name} is taken from its {model.which} whole checkpoint: {checkpoint.name}")
+                print(f"{model.name} is taken from its {model.which} whole checkpoint: {checkpoint.name}")
             return model
         if model.which == "named":
             raise InputError(f"{checkpoint} is damaged, {damage[0]}: name another checkpoint")
         damaged.append(checkpoint)
-        report(f"{model.which} checkpoint {checkpoint} is damaged, {damage[0]}: {_set_aside(model)}")
+        print(f"{model.which} checkpoint {checkpoint} is damaged, {damage[0]}: {_set_aside(model)}")
 
 
 def load_policy(path: str | Path) -> TeamPolicy:

@@ -225,7 +225,7 @@ def apply_exploits(record: SearchRecord, *, mirror: Mirror | None = None) -> Non
     record.save()
 
 
-def copy_checkpoint(source: Path, target: TrialCheckpoints) -> Path:
+def copy_checkpoint(source: Path, target: TrialCheckpoints) -> None:
     """Publish a copy of another trial's checkpoint as the newest of this one.
 
     The weights, optimisers, counters and replay are the other's. Its place in the records, and the best score, stay
@@ -234,9 +234,6 @@ def copy_checkpoint(source: Path, target: TrialCheckpoints) -> Path:
     Args:
         source: The other trial's checkpoint.
         target: This trial's checkpoints; there is at least one.
-
-    Returns:
-        The copy.
     """
     own = read_json(target.published()[-1] / STATE_FILE)
 
@@ -249,9 +246,8 @@ def copy_checkpoint(source: Path, target: TrialCheckpoints) -> Path:
         meta |= {"is_best": False, "copied_from": f"{source.parent.name}/{source.name}"}
         (folder / META_FILE).write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
 
-    copy = target.publish(write, previous=source)
+    target.publish(write, previous=source)
     target.sync()
-    return copy
 
 
 def _score(checkpoint: Path) -> float:

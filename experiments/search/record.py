@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -133,8 +133,8 @@ class SearchRecord:
         self.num_pending = 0
 
     @classmethod
-    def read(cls, folder: Path, report: Callable[[str], None] = print) -> SearchRecord:
-        """Read a run folder's record; a damaged one is set aside, which is reported, and an empty one returned."""
+    def read(cls, folder: Path) -> SearchRecord:
+        """Read a run folder's record; a damaged one is set aside, which is told, and an empty one returned."""
         record, path = cls(folder), folder / SEARCH_FILE
         if not path.is_file():
             return record
@@ -142,7 +142,7 @@ class SearchRecord:
             record._fill(read_json(path))
         except _DAMAGES as error:
             aside = rename_aside(path)
-            report(f"{path.name} is damaged ({type(error).__name__}): set aside as {aside.name}")
+            print(f"{path.name} is damaged ({type(error).__name__}): set aside as {aside.name}")
             return cls(folder)
         return record
 

@@ -88,7 +88,8 @@ def test_copy_keeps_what_is_the_members_own(tmp_path):
     record, _, _ = population(tmp_path, [0.1, 0.9])
     target = TrialCheckpoints(tmp_path / "trial_00000")
     publish(record, "00000", episodes=12, score=0.2, best=0.4)
-    copy = copy_checkpoint(newest(record, "00001"), target)
+    copy_checkpoint(newest(record, "00001"), target)
+    copy = newest(record, "00000")
     state, meta = (json.loads((copy / f).read_text()) for f in ("run_state.json", "checkpoint_meta.json"))
     assert (state["best"], state["iteration"], state["time_total_s"]) == (0.4, 12, 12)
     assert state["last_metrics"] == {"search_score": 0.9}
