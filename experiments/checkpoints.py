@@ -13,7 +13,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 import experiments.interrupts  # noqa: F401  before what takes seconds to import
-from common.errors import InputError, nearest
+from common.errors import InputError
 from common.manifests import MANIFEST_FILE, MARKER_FILE, find_damage, folder_bytes
 from common.store import is_remote, join
 from common.strict import STRICT
@@ -29,10 +29,9 @@ from experiments.settings.arguments import parse_flags, scan_flags
 from experiments.settings.fields import settings_of
 from experiments.settings.help import asks_for_help, print_help
 
-ACTIONS = ("list", "verify", "prune", "export")
 _ACTION_OF = {"keep": "prune", "keep_every": "prune", "yes": "prune", "out": "export"}
 """Settings that only one action uses."""
-USAGE = f"Usage: checkpoints.py {'|'.join(ACTIONS)} PATH, a run folder or a folder of runs; for export, one checkpoint"
+USAGE = "Usage: checkpoints.py list|verify|prune|export PATH, a run folder or folder of runs; for export, a checkpoint"
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -69,16 +68,16 @@ def run(argv: Sequence[str]) -> int:
         return DONE
     for at, name in ((0, "action"), (2, "path")):
         if len(words) > at and not words[at].startswith("-"):
-            if name == "action" and words[at] not in ACTIONS:
-                raise InputError(f"{words[at]!r} is no action{nearest(words[at], ACTIONS)}: {', '.join(ACTIONS)}")
             words.insert(at, f"--{name}")
     flags = scan_flags(CheckpointsConfig, words)
     config = parse_flags(CheckpointsConfig, flags, base={})
     check_json_flag(config.json)
     _check_flags(config.action, flags)
+    if config.path is None:
+        raise InputError(f"the path is missing. {USAGE}")
     if config.action == "export":
-        return _export(config)
-    if config.path is not None and is_remote(config.path):
+        return _export(config, config.path)
+    if is_remote(config.path):
         if config.action == "prune":
             raise InputError(
                 f"{config.path} is in a store, where a run's own command makes room: give it another --keep"
@@ -125,10 +124,8 @@ def _check_flags(action: str, flags: Collection[str]) -> None:
         raise InputError(f"{name} has no effect on {action}, only on {_ACTION_OF[idle[0]]}: leave it out")
 
 
-def _export(config: CheckpointsConfig) -> int:
-    if config.path is None:
-        raise InputError(f"the path is missing. {USAGE}")
-    folder, summary = export_model(config.path, config.out)
+def _export(config: CheckpointsConfig, path: str) -> int:
+    folder, summary = export_model(path, config.out)
     show(
         rows_table(
             [{"agent": name, "files": ", ".join(files)} for name, files in summary["files"].items()], title="Exported"
@@ -139,7 +136,7 @@ def _export(config: CheckpointsConfig) -> int:
     return DONE
 
 
-def look_below(path: str | None) -> tuple[list[Path], list[str]]:
+def look_below(path: str) -> tuple[list[Path], list[str]]:
     """Find everything below a path that can be verified.
 
     Returns:
@@ -149,8 +146,6 @@ def look_below(path: str | None) -> tuple[list[Path], list[str]]:
     Raises:
         InputError: if there is nothing.
     """
-    if path is None:
-        raise InputError(f"the path is missing. {USAGE}")
     folder = Path(path).expanduser()
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder: name a run folder, or a folder of runs")
