@@ -64,12 +64,9 @@ def run_lock(folder: Path) -> Iterator[None]:
             file = hold.enter_context(file_lock(path, waits=False))
         except BlockingIOError:
             raise InputError(f"{folder} is being written by {_owner(path)}: wait for it, or stop it first") from None
-        except PermissionError as error:
-            raise InputError(f"{folder} cannot be written to ({error.strerror}): choose another --storage") from None
-        except OSError as error:
-            raise InputError(
-                f"{folder} cannot be locked ({error.strerror}): choose another --storage, on a file system with locks"
-            ) from None
+        except OSError as error:  # of a file's name where it cannot be opened
+            what, which = ("written to", "") if error.filename else ("locked", ", on a file system with locks")
+            raise InputError(f"{folder} cannot be {what} ({error.strerror}): choose another --storage{which}") from None
         owner = {"pid": os.getpid(), "host": socket.gethostname(), "started": utc_now()}
         hold.enter_context(leaving(file, json.dumps(owner)))
         yield

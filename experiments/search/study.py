@@ -89,6 +89,8 @@ class Study:
             study = optuna.load_study(study_name=self.name, storage=_storage(self.path))
             found = study.get_trials(deepcopy=False)
         except Exception as error:  # a damaged database can raise anything
+            if "database is locked" in str(error):  # by a program that looks at it
+                raise
             aside = rename_aside(self.path)
             print(f"{self.path.name} is damaged ({type(error).__name__}): set aside as {aside.name}, written anew")
             return False

@@ -1,5 +1,7 @@
 import math
 import os
+import sqlite3
+from contextlib import closing
 
 import optuna
 import pytest
@@ -199,6 +201,23 @@ def test_study_that_takes_no_row_says_which_file_and_why(tmp_path, monkeypatch):
     gone = Study(tmp_path / "gone", search_space("ppo", fixed=(), network="mlp"), seed=0, num_trials=6)
     with pytest.raises(WriteError, match=r"^cannot write .*gone/optuna.db: unable to open database file$"):
         gone.sync(record)
+
+
+def test_study_that_another_program_has_locked_is_not_taken_for_damaged(tmp_path, monkeypatch):
+    record, study = open_study(tmp_path / "s")
+    draw(record, study, 0.5)
+    monkeypatch.setattr("experiments.search.study._storage", impatient)
+    with closing(sqlite3.connect(tmp_path / "s" / STUDY_FILE)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(WriteError, match=r"^cannot write .*optuna.db: database is locked$"):
+            study.sync(record)
+    study.sync(record)
+    assert [path.name for path in (tmp_path / "s").glob("*.db")] == [STUDY_FILE]
+    assert [row[1] for row in rows(tmp_path / "s")] == ["COMPLETE"]
+
+
+def impatient(path):
+    return optuna.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 0}})
 
 
 def read_only(path):
