@@ -129,6 +129,15 @@ def read_json(path: str | Path) -> Any:
         raise InputError(f"{path} is damaged: not JSON at line {error.lineno} ({error.msg})") from error
 
 
+def json_object(content: bytes) -> dict[str, Any]:
+    """The JSON object that bytes hold; empty where they are damaged, or hold something else."""
+    try:
+        found = json.loads(content.decode())
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def check_folder_writable(folder: str | Path, *, setting: str) -> None:
     """Refuse a folder that cannot be made or written to, before any work is done; nothing is created.
 

@@ -7,21 +7,21 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path, PurePath, PurePosixPath
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 import experiments.interrupts  # noqa: F401  before what takes seconds to import
-from common.errors import InputError, nearest
+from common.errors import InputError
+from common.manifests import MANIFEST_FILE, MARKER_FILE, find_damage, folder_bytes
+from common.store import is_remote, join
 from common.strict import STRICT
 from experiments.command_line import DONE, FAILED, check_json_flag, write_json_flag
 from experiments.recovery.checkpoints import DAMAGED_PREFIX, PREFIX, TrialCheckpoints, checkpoint_number, read_meta
 from experiments.recovery.lock import run_lock
-from experiments.recovery.manifests import MANIFEST_FILE, MARKER_FILE, find_damage, folder_bytes
 from experiments.recovery.names import BEST_FOLDER, BRANCH_FOLDER, META_FILE, RECORD_FILE
 from experiments.remote.mirror import Mirror
-from experiments.remote.store import is_remote, join
 from experiments.reporting.tables import rows_table, show
 from experiments.runs.exports import SUMMARY_TEXT, export_model
 from experiments.runs.record import find_run_folder, read_run_record
@@ -29,10 +29,9 @@ from experiments.settings.arguments import parse_flags, scan_flags
 from experiments.settings.fields import settings_of
 from experiments.settings.help import asks_for_help, print_help
 
-ACTIONS = ("list", "verify", "prune", "export")
 _ACTION_OF = {"keep": "prune", "keep_every": "prune", "yes": "prune", "out": "export"}
 """Settings that only one action uses."""
-USAGE = f"Usage: checkpoints.py {'|'.join(ACTIONS)} PATH, a run folder or a folder of runs; for export, one checkpoint"
+USAGE = "Usage: checkpoints.py list|verify|prune|export PATH, a run folder or folder of runs; for export, a checkpoint"
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -69,31 +68,30 @@ def run(argv: Sequence[str]) -> int:
         return DONE
     for at, name in ((0, "action"), (2, "path")):
         if len(words) > at and not words[at].startswith("-"):
-            if name == "action" and words[at] not in ACTIONS:
-                raise InputError(f"{words[at]!r} is no action{nearest(words[at], ACTIONS)}: {', '.join(ACTIONS)}")
             words.insert(at, f"--{name}")
     flags = scan_flags(CheckpointsConfig, words)
     config = parse_flags(CheckpointsConfig, flags, base={})
     check_json_flag(config.json)
     _check_flags(config.action, flags)
+    if config.path is None:
+        raise InputError(f"the path is missing. {USAGE}")
     if config.action == "export":
-        return _export(config)
-    if config.path is not None and is_remote(config.path):
+        return _export(config, config.path)
+    if is_remote(config.path):
         if config.action == "prune":
             raise InputError(
                 f"{config.path} is in a store, where a run's own command makes room: give it another --keep"
             )
         return _tell(config, *stored_rows(config.path), title="Checkpoints of")
-    below = look_below(config.path)
+    found, unseen = look_below(config.path)
+    trials = list(dict.fromkeys(path.parent for path in found if _is_checkpoint(path.name)))
     if config.action == "prune":
-        rows = _prune(below.trials, keep=config.keep, keep_every=config.keep_every, is_real=config.yes)
+        rows = _prune(trials, keep=config.keep, keep_every=config.keep_every, is_real=config.yes)
         title = "Deleted from" if config.yes else "Would be deleted (--yes deletes) from"
     else:
-        rows = [row for trial in below.trials for row in checkpoint_rows(trial)]
-        rows += [row for path in below.others if (row := _row(path)) is not None]
-        title = "Checkpoints of"
-    remarks = [remark for folder in dict.fromkeys(map(_run_of, below.trials)) if (remark := _remark(folder))]
-    return _tell(config, rows, [*remarks, *below.unseen], title=title)
+        rows, title = [row for path in found if (row := _row(path)) is not None], "Checkpoints of"
+    remarks = [remark for folder in dict.fromkeys(map(_run_of, trials)) if (remark := _remark(folder))]
+    return _tell(config, rows, [*remarks, *unseen], title=title)
 
 
 def _tell(config: CheckpointsConfig, rows: list[dict[str, Any]], remarks: list[str], *, title: str) -> int:
@@ -126,10 +124,8 @@ def _check_flags(action: str, flags: Collection[str]) -> None:
         raise InputError(f"{name} has no effect on {action}, only on {_ACTION_OF[idle[0]]}: leave it out")
 
 
-def _export(config: CheckpointsConfig) -> int:
-    if config.path is None:
-        raise InputError(f"the path is missing. {USAGE}")
-    folder, summary = export_model(config.path, config.out)
+def _export(config: CheckpointsConfig, path: str) -> int:
+    folder, summary = export_model(path, config.out)
     show(
         rows_table(
             [{"agent": name, "files": ", ".join(files)} for name, files in summary["files"].items()], title="Exported"
@@ -140,47 +136,34 @@ def _export(config: CheckpointsConfig) -> int:
     return DONE
 
 
-class Below(NamedTuple):
-    """What a walk through a folder has come upon.
-
-    Attributes:
-        trials: Folders with checkpoints in them: of trials, and of runs that keep what they have branched from.
-        others: Folders that were sealed as checkpoints are and have names of their own, such as exports.
-        unseen: One line about each folder that could not be listed, whatever it holds.
-    """
-
-    trials: list[Path]
-    others: list[Path]
-    unseen: list[str]
-
-
-def look_below(path: str | None) -> Below:
+def look_below(path: str) -> tuple[list[Path], list[str]]:
     """Find everything below a path that can be verified.
+
+    Returns:
+        Checkpoints, and other folders that were sealed as those are, such as exports; and one line about each folder
+        that could not be listed, whatever it holds.
 
     Raises:
         InputError: if there is nothing.
     """
-    if path is None:
-        raise InputError(f"the path is missing. {USAGE}")
     folder = Path(path).expanduser()
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder: name a run folder, or a folder of runs")
-    below = Below([], [], [])
+    found: list[Path] = []
+    unseen: list[str] = []
 
     def tell(error: OSError) -> None:
         if not isinstance(error, FileNotFoundError):  # a run may delete meanwhile
-            below.unseen.append(f"{error.filename} cannot be listed ({error.strerror})")
+            unseen.append(f"{error.filename} cannot be listed ({error.strerror})")
 
     for where, names, files in os.walk(folder, onerror=tell):
-        checkpoints = {name for name in names if _is_checkpoint(name)}
-        if checkpoints:
-            below.trials.append(Path(where))
+        found += [Path(where, name) for name in names if _is_checkpoint(name)]
         if _is_sealed(Path(where).name, files):
-            below.others.append(Path(where))
-        names[:] = [name for name in names if name not in checkpoints]
-    if not any(below):
+            found.append(Path(where))
+        names[:] = [name for name in names if not _is_checkpoint(name)]
+    if not found and not unseen:
         raise InputError(f"{folder} holds no checkpoints")
-    return Below(sorted(below.trials), sorted(below.others), sorted(below.unseen))
+    return sorted(found, key=_in_order), sorted(unseen)
 
 
 def _is_sealed(name: str, files: Collection[str]) -> bool:
@@ -193,16 +176,14 @@ def _is_checkpoint(name: str) -> bool:
     return special or checkpoint_number(name) >= 0
 
 
-def checkpoint_rows(trial: Path) -> list[dict[str, Any]]:
-    """One row for each checkpoint of a trial, oldest first: what it is worth, and whether every byte is as written."""
-    checkpoints = TrialCheckpoints(trial)
-    aside = [*checkpoints.overtaken(), *checkpoints.damaged(), *sorted(trial.glob(f"{DAMAGED_PREFIX}{BEST_FOLDER}*"))]
-    others = [path for name in (BEST_FOLDER, BRANCH_FOLDER) if (path := trial / name).is_dir()]
-    return [row for path in (*checkpoints.published(), *aside, *others) if (row := _row(path)) is not None]
+def _in_order(path: PurePath) -> tuple[PurePath, bool, int, str]:
+    """By trial, then by number; what is no checkpoint to go on from is last."""
+    number = checkpoint_number(path.name)
+    return path.parent, number < 0 or not path.name.startswith(PREFIX), number, path.name
 
 
 def stored_rows(address: str) -> tuple[list[dict[str, Any]], list[str]]:
-    """Rows as of ``checkpoint_rows`` for all that is below an address in a store, and what is wrong with records there.
+    """One row for each checkpoint below an address in a store, and what is wrong with the records of runs there.
 
     Nothing is written there. Every checkpoint is brought here, one at a time, verified and deleted again; uploads that
     are under way, or were cut, are none.
@@ -212,47 +193,29 @@ def stored_rows(address: str) -> tuple[list[dict[str, Any]], list[str]]:
         OSError: if the store does not answer.
     """
     mirror = Mirror(address, Path())
-    names = mirror.store.names()
-    found = {path for name in names if (path := _checkpoint_in(name)) is not None}
+    objects = map(PurePosixPath, mirror.store.names())
+    found = {place for name in objects for place in name.parents if _is_checkpoint(place.name)}
     if not found:
         raise InputError(f"{address} holds no checkpoints")
-    rows = [row for name in sorted(found, key=_in_order) if (row := _stored_row(mirror, name)) is not None]
-    runs = sorted({_run_in(name) for name in found if "/" in name})
-    records = [f"{run}/{RECORD_FILE}" if run else RECORD_FILE for run in runs]
+    rows = [row for path in sorted(found, key=_in_order) if (row := _stored_row(mirror, path)) is not None]
+    runs = {path.parent if path.name == BRANCH_FOLDER else path.parent.parent for path in found if len(path.parts) > 1}
+    records = [(run / RECORD_FILE).as_posix() for run in sorted(runs)]
     remarks = [f"{join(address, name)} is missing or damaged" for name in records if not mirror.store.get_json(name)]
     return rows, remarks
 
 
-def _run_in(checkpoint: str) -> str:
-    """The run folder in the path of a checkpoint below an address; empty where the address is that of the run."""
-    parts = checkpoint.split("/")
-    return "/".join(parts[: -1 if parts[-1] == BRANCH_FOLDER else -2])
-
-
-def _stored_row(mirror: Mirror, name: str) -> dict[str, Any] | None:
+def _stored_row(mirror: Mirror, path: PurePosixPath) -> dict[str, Any] | None:
     """What there is to say of a checkpoint in a store; None where it has gone, or is not there yet."""
-    store, trial = mirror.store, name.rpartition("/")[0]
+    store, name = mirror.store, path.as_posix()
     damage = mirror.check(name) and mirror.check(name)  # a live run may have replaced it
     meta, marker = (store.get_json(f"{name}/{file}") for file in (META_FILE, MARKER_FILE))
     if meta is None and marker is None:
         return None
-    best = store.get_json(f"{trial}/{BEST_FOLDER}/{META_FILE}" if trial else f"{BEST_FOLDER}/{META_FILE}")
+    best = store.get_json((path.parent / BEST_FOLDER / META_FILE).as_posix())
     segments = (marker or {}).get("segments", {}).values()
     size = sum(store.size(f"{name}/{part}") or 0 for part in store.names(name)) + sum(e["bytes"] for e in segments)
-    path = PurePosixPath(mirror.address.partition("?")[0]) / name
-    return _row_of(path, meta or {}, size=size, best=best, damage=damage)
-
-
-def _checkpoint_in(name: str) -> str | None:
-    """The checkpoint that an object is part of; None where it is part of none."""
-    parts = name.split("/")
-    return next(("/".join(parts[: i + 1]) for i, part in enumerate(parts[:-1]) if _is_checkpoint(part)), None)
-
-
-def _in_order(name: str) -> tuple[str, bool, int, str]:
-    """As ``checkpoint_rows`` has them: by trial, then by number; what has none is last."""
-    trial, _, own = name.rpartition("/")
-    return trial, checkpoint_number(own) < 0 or not own.startswith(PREFIX), checkpoint_number(own), own
+    whole_path = PurePosixPath(mirror.address.partition("?")[0]) / name
+    return _row_of(whole_path, meta or {}, size=size, best=best, damage=damage)
 
 
 def _best_now(trial: Path) -> dict[str, Any]:
@@ -266,9 +229,8 @@ def _best_now(trial: Path) -> dict[str, Any]:
 def _row(path: Path) -> dict[str, Any] | None:
     """What there is to say of a checkpoint; None where it has vanished meanwhile, as old ones of a live run do."""
     damage = find_damage(path) and find_damage(path)  # a live run may have replaced the best one
-    found = str(damage[0]) if damage else None
     size, best = folder_bytes(path), _best_now(path.parent)
-    row = _row_of(path.absolute(), read_meta(path), size=size, best=best, damage=found)
+    row = _row_of(path.absolute(), read_meta(path), size=size, best=best, damage=damage[0] if damage else None)
     return row if path.is_dir() else None
 
 

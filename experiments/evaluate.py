@@ -13,9 +13,9 @@ from pydantic.dataclasses import dataclass
 import experiments.interrupts  # before what takes seconds to import
 from common.errors import InputError
 from common.files import check_folder_writable
+from common.store import is_remote
 from common.strict import STRICT
 from experiments.command_line import DONE, INTERRUPTED, check_json_flag, main, write_json_flag
-from experiments.remote.store import is_remote
 from experiments.runs.run import find_run
 from experiments.settings.algorithm_flags import scan_algo_flags
 from experiments.settings.arguments import parse_flags, scan_flags

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from common.manifests import seal
 from envs.market import Market, build_market
 from experiments.builders.agents import describe_agents
 from experiments.recovery.checkpoints import TrialCheckpoints
-from experiments.recovery.manifests import seal
 from experiments.runs.record import write_run_record
 from experiments.settings.layers import merge
 from experiments.settings.run_config import RunConfig, config_from_json, config_to_json, floor_spec

@@ -24,9 +24,9 @@ from algos.replay_files import load_replay, snapshot_replay
 from algos.rollout import Rollout
 from algos.snapshots import Snapshot
 from common.intervals import CONFIDENCE
+from common.manifests import find_damage, folder_bytes
 from experiments.benchmarks.timing import learner_gpus, measure, one_core
 from experiments.recovery.checkpoints import TrialCheckpoints
-from experiments.recovery.manifests import find_damage, folder_bytes
 from experiments.recovery.names import RESULT_FILE
 from experiments.recovery.writer import CheckpointWriter
 from experiments.settings.groups import settings_of_algo

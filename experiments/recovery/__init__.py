@@ -1,1 +1,1 @@
-"""Checkpoints that are whole or not there: manifests, atomic publishing, verification, retention."""
+"""Checkpoints that are whole or not there: atomic publishing, verification, retention."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -14,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from common.disk import Written, to_disk
-from experiments.recovery.manifests import find_damage, seal
+from common.files import json_object
+from common.manifests import find_damage, seal
 from experiments.recovery.names import BEST_FOLDER, META_FILE, PROGRESS_FILE, RECORD_FILE, RESULT_FILE, STATE_FILE
 
 PREFIX = "checkpoint_"
@@ -152,22 +152,12 @@ class TrialCheckpoints:
         kept, newest = (_taken(read_meta(path)) for path in (self.folder / BEST_FOLDER, was_best))
         return was_best if newest > kept else None
 
-    def prune(self, keep: int, *, keep_every: int | None = None) -> list[Path]:
-        """Delete the oldest checkpoints, but for the best one where it has not been copied yet.
-
-        Args:
-            keep: How many of the newest stay, at least 1.
-            keep_every: Every so manieth stays for the record, by number.
-
-        Returns:
-            What was deleted.
-        """
-        deleted = self.prunable(keep, keep_every=keep_every)
-        for path in deleted:
+    def prune(self, keep: int, *, keep_every: int | None = None) -> None:
+        """Delete the oldest checkpoints (see ``superfluous``), but for a best one that has not been copied yet."""
+        for path in self.prunable(keep, keep_every=keep_every):
             doomed = path.with_name(f"{STAGED_PREFIX}deleting-{path.name}")
             os.rename(path, doomed)  # never a half-deleted folder under a checkpoint's name
             _delete(doomed)
-        return deleted
 
     def prunable(self, keep: int, *, keep_every: int | None = None) -> list[Path]:
         """What ``prune`` would delete."""
@@ -216,10 +206,9 @@ def read_meta(checkpoint: Path) -> dict[str, Any]:
 def _json_of(path: Path) -> dict[str, Any]:
     """What a file holds; nothing where that cannot be read."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return json_object(path.read_bytes())
+    except OSError:
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _taken(meta: Mapping[str, Any]) -> tuple[float, int]:

@@ -11,12 +11,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from common.files import write_text
+from common.files import json_object, write_text
 from experiments.recovery.checkpoints import DAMAGED_PREFIX, free_name
 from experiments.recovery.names import PROGRESS_FILE, RESULT_FILE, SAVE_ERROR_FILE, UNSAVED
 
 
-def truncate_records(trial: Path, last_iteration: int) -> int:
+def truncate_records(trial: Path, last_iteration: int) -> None:
     """Drop what Tune's loggers wrote after an iteration, and repetitions before it, in a trial's folder.
 
     What was lost of the table is made up for from ``result.json``; one whose header is damaged is set aside.
@@ -25,22 +25,16 @@ def truncate_records(trial: Path, last_iteration: int) -> int:
         trial: The trial's folder.
         last_iteration: The iteration that a run carries on after.
 
-    Returns:
-        Lines dropped from ``result.json``.
-
     Raises:
         WriteError: if the disk is full; what was there stays.
     """
-    dropped = 0
     results = trial / RESULT_FILE
     kept: dict[int, str] = {}
     if results.is_file():
-        lines = results.read_bytes().splitlines()
-        for line in lines:
+        for line in results.read_bytes().splitlines():
             record = read_line(line)
             if record is not None and record["training_iteration"] <= last_iteration:
                 kept[record["training_iteration"]] = line.decode()
-        dropped = len(lines) - len(kept)
         write_text(results, "".join(f"{kept[i]}\n" for i in sorted(kept)))
     progress = trial / PROGRESS_FILE
     if progress.is_file():
@@ -49,21 +43,15 @@ def truncate_records(trial: Path, last_iteration: int) -> int:
         rows = [_row(line) for line in lines if line.endswith(b"\n")]
         if _has_header(rows, is_all=not kept):
             write_text(progress, _truncated_table(rows, kept, last_iteration))
-            return dropped
+            return
         anew = table_rows([json.loads(kept[i]) for i in sorted(kept)])
         if not anew.encode().startswith(content):  # as it is where a kill has cut the first row
             shutil.copyfile(progress, free_name(progress, prefix=DAMAGED_PREFIX))
         write_text(progress, anew)
-    return dropped
 
 
 def append(path: Path, text: str) -> None:
-    """Add to the end of a file.
-
-    Args:
-        path: The file; made where it is missing.
-        text: Whole lines.
-    """
+    """Add whole lines to the end of a file, which is made where it is missing."""
     with path.open("a", encoding="utf-8") as file:
         file.write(text)
 
@@ -86,11 +74,7 @@ def table_rows(results: Sequence[Mapping[str, Any]], columns: Sequence[str] | No
 
 
 def columns_of(table: Path) -> list[str] | None:
-    """The names in the first row of ``progress.csv``; None where there is none yet.
-
-    Args:
-        table: The file.
-    """
+    """The names in the first row of ``progress.csv``; None where there is none yet."""
     if not table.is_file():
         return None
     with table.open(encoding="utf-8", newline="") as file:
@@ -102,9 +86,6 @@ def saved_after(trial: Path) -> int | None:
 
     Work after a due checkpoint is reported when that is there, or could not be saved, which that report says, and a
     file beside it. So the last line tells of none: a kill may have come between it and its checkpoint.
-
-    Args:
-        trial: The trial's folder.
     """
     results = trial / RESULT_FILE
     if (trial / SAVE_ERROR_FILE).exists() or not results.is_file():
@@ -122,11 +103,8 @@ def _says_so(record: Mapping[str, Any], following: Mapping[str, Any]) -> bool:
 
 def read_line(line: bytes) -> dict[str, Any] | None:
     """What a line of ``result.json`` says; None for one that a kill has cut, or that has changed on the disk."""
-    try:
-        record: dict[str, Any] = json.loads(line.decode())
-        return record if isinstance(record["training_iteration"], int) else None
-    except (ValueError, KeyError, TypeError):
-        return None
+    record = json_object(line)
+    return record if isinstance(record.get("training_iteration"), int) else None
 
 
 def _has_header(rows: list[list[str]], *, is_all: bool) -> bool:

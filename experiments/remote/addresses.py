@@ -8,9 +8,9 @@ from pathlib import Path
 
 from common.errors import InputError
 from common.files import check_folder_writable
+from common.store import Store, first_line, is_remote, join
 from experiments.recovery.names import RECORD_FILE
 from experiments.remote.mirror import Mirror
-from experiments.remote.store import Store, first_line, is_remote, join
 
 WORK_ENV = "TRADING_FLOOR_WORK"
 """Environment variable that says where runs with a mirror work; else a folder of the user's cache."""
@@ -25,8 +25,17 @@ def working_folder(storage: str, name: str) -> Path:
 
 
 def mirror_of(storage: str, name: str) -> Mirror | None:
-    """The mirror of a run; None where its storage is a folder."""
-    return Mirror(join(storage, name), working_folder(storage, name)) if is_remote(storage) else None
+    """The mirror of a run; None where its storage is a folder.
+
+    Raises:
+        InputError: if the address cannot be understood.
+    """
+    if not is_remote(storage):
+        return None
+    try:
+        return Mirror(join(storage, name), working_folder(storage, name))
+    except InputError as error:
+        raise InputError(f"--storage {error}") from None
 
 
 def check_storage(storage: str) -> None:
@@ -38,7 +47,12 @@ def check_storage(storage: str) -> None:
     if not is_remote(storage):
         check_folder_writable(storage, setting="--storage")
         return
-    Store(storage).check()
+    store = Store(storage, patience_s=0)
+    try:
+        store.put(".check", b"trading-floor")
+        store.delete(".check")
+    except OSError as error:
+        raise InputError(f"--storage {storage} cannot be written to: {first_line(error)}") from None
     check_folder_writable(working_folder(storage, "x").parent, setting=f"the working folder ({WORK_ENV})")
 
 

@@ -1,8 +1,9 @@
 """Lease: one machine writes to a run in a store, and notices when another one has taken over.
 
 A store has no locks: a lease is an object that says who holds the run, renewed while its owner lives. One that has not
-been renewed for ``LEASE_S`` may be taken over. Its owner may live all the same, as after a pause or where the store did
-not answer: it finds out at the next renewal, and whatever writes for it at the next write.
+been renewed for ``LEASE_S`` may be taken over, and at once where its owner worked in the same folder of this machine
+and holds the file beside it no more. An owner may live all the same, as after a pause or where the store did not
+answer: it finds out at the next renewal, and whatever writes for it at the next write.
 """
 
 from __future__ import annotations
@@ -15,14 +16,15 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from common.errors import InputError
+from common.store import Store, first_line
+from experiments.recovery.lock import file_lock, leaving
 from experiments.recovery.signals import ask_to_stop, forget_request
-from experiments.remote.store import Store, first_line
 
 LEASE_FILE = "lease.json"
 LEASE_S = 60.0
@@ -50,61 +52,60 @@ def hold_lease(store: Store, folder: Path) -> Iterator[None]:
         InputError: if another process holds it, saying which, or the store does not answer.
     """
     me: dict[str, Any] = {"owner": uuid.uuid4().hex, "host": socket.gethostname(), "pid": os.getpid()}
-    me |= {**_whereabouts(), "started": _started(os.getpid())}
-    try:
-        _take(store, me)
-    except OSError as error:
-        raise InputError(f"{store.address} does not answer: {first_line(error)}") from None
-    owner = _owner_file(folder)
-    owner.parent.mkdir(parents=True, exist_ok=True)
-    owner.write_text(me["owner"], encoding="utf-8")
-    forget_request(folder)
-    ended = threading.Event()
-    thread = threading.Thread(target=_renew, args=(store, folder, me, ended), daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-        owner.unlink(missing_ok=True)
-        with suppress(OSError):
-            if (store.get_json(LEASE_FILE) or {}).get("owner") == me["owner"]:
-                store.delete(LEASE_FILE)
+    with ExitStack() as hold:
+        try:
+            try:
+                file = hold.enter_context(file_lock(_owner_file(folder), waits=False))
+            except BlockingIOError:
+                raise _refusal(store, store.get_json(LEASE_FILE)) from None
+            _take(store, me, ended=file.read())
+        except OSError as error:
+            raise InputError(f"{store.address} cannot be held: {first_line(error)}") from None
+        hold.enter_context(leaving(file, me["owner"]))
+        forget_request(folder)
+        ended = threading.Event()
+        thread = threading.Thread(target=_renew, args=(store, folder, me, ended), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+            with suppress(OSError):
+                if (store.get_json(LEASE_FILE) or {}).get("owner") == me["owner"]:
+                    store.delete(LEASE_FILE)
 
 
 def check_lease(store: Store, folder: Path) -> None:
-    """Refuse to write to a store that another process holds.
-
-    Args:
-        store: The run's.
-        folder: The run's working folder.
+    """Refuse to write to a store that another process holds than the one that works in a folder.
 
     Raises:
         LostLeaseError: saying which process.
         OSError: if the store does not answer.
     """
-    try:
-        mine = _owner_file(folder).read_text(encoding="utf-8")
-    except FileNotFoundError:  # nobody here holds it: whoever does elsewhere must not be disturbed
-        found = store.get_json(LEASE_FILE)
-        if found and not _is_stale(found):
-            raise LostLeaseError(f"{store.address} is being written by {_name(found)}") from None
-        return
+    owner = _owner_file(folder)
+    mine = owner.read_text(encoding="utf-8") if owner.is_file() else ""
     found = store.get_json(LEASE_FILE)
-    if _is_lost(found, mine):
+    if mine and _is_lost(found, mine):
         raise LostLeaseError(_lost(store, found))
+    if not mine and found and not _is_stale(found):  # whoever holds it elsewhere must not be disturbed
+        raise LostLeaseError(f"{store.address} is being written by {_name(found)}")
 
 
-def _take(store: Store, me: Mapping[str, Any]) -> None:
+def _take(store: Store, me: Mapping[str, Any], *, ended: str) -> None:
+    """Take a lease that nobody holds, has not been renewed, or is of a process of this machine that has ended."""
     found = store.get_json(LEASE_FILE)
-    if not found or _is_stale(found):
+    if not found or found.get("owner") == ended or _is_stale(found):
         store.put(LEASE_FILE, _lease(me))
         time.sleep(_DECIDED_S)
         found = store.get_json(LEASE_FILE)
         if not _is_lost(found, me["owner"]):
             return
-    raise InputError(
+    raise _refusal(store, found)
+
+
+def _refusal(store: Store, found: Mapping[str, Any] | None) -> InputError:
+    return InputError(
         f"{store.address} is being written by {_name(found)}: wait for it, stop it first, or try again "
         f"{LEASE_S:.0f} s after it has died"
     )
@@ -112,10 +113,10 @@ def _take(store: Store, me: Mapping[str, Any]) -> None:
 
 def _renew(store: Store, folder: Path, me: Mapping[str, Any], ended: threading.Event) -> None:
     """Renew a lease until the end, or until another process has it: then ask the run to stop until it does."""
-    is_lost = False
+    is_lost, store = False, Store(store.address, patience_s=0)
     while not ended.wait(_RENEWED_S):
         with suppress(OSError):  # the next time, perhaps
-            found = None if is_lost else store.get_json(LEASE_FILE, patience_s=0)
+            found = None if is_lost else store.get_json(LEASE_FILE)
             if is_lost or _is_lost(found, me["owner"]):
                 if not is_lost:
                     line = f"{_lost(store, found)}; this run stops, after a checkpoint on this machine"
@@ -123,7 +124,7 @@ def _renew(store: Store, folder: Path, me: Mapping[str, Any], ended: threading.E
                 is_lost = True
                 ask_to_stop(folder, "lease lost")
             else:
-                store.put(LEASE_FILE, _lease(me), patience_s=0)
+                store.put(LEASE_FILE, _lease(me))
     if is_lost:
         forget_request(folder)
 
@@ -144,7 +145,7 @@ def _name(lease: Mapping[str, Any] | None) -> str:
 
 
 def _owner_file(folder: Path) -> Path:
-    """Beside the folder, which may be moved aside meanwhile."""
+    """What says whose lease it is: beside the folder, which may be moved aside meanwhile, and held by its owner."""
     return folder.with_name(f".{folder.name}.lease")
 
 
@@ -155,34 +156,6 @@ def _lease(me: Mapping[str, Any]) -> bytes:
 def _is_stale(lease: Mapping[str, Any]) -> bool:
     try:
         age_s = (datetime.now(UTC) - datetime.fromisoformat(lease["renewed"])).total_seconds()
-        return age_s > LEASE_S or _is_dead(lease)
+        return age_s > LEASE_S
     except (KeyError, TypeError, ValueError):
         return True  # damaged, or not ours
-
-
-def _is_dead(lease: Mapping[str, Any]) -> bool:
-    """Whether the owner is known to have ended: only where its number means the same here as it does there.
-
-    Machines may share a name, containers share numbers, and a number is given to another process in time.
-    """
-    here = _whereabouts()
-    is_from_here = bool(here) and all(lease.get(name) == value for name, value in here.items())
-    return is_from_here and _started(lease["pid"]) != lease["started"]
-
-
-def _whereabouts() -> dict[str, Any]:
-    """Boot, PID namespace and user, where a number is one process that can be seen; empty without ``/proc``."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
-        return {"boot_id": boot, "pid_namespace": os.readlink("/proc/self/ns/pid"), "uid": os.getuid()}
-    except OSError:
-        return {}
-
-
-def _started(pid: int) -> int | None:
-    """When a process began, in ticks since the boot; None where there is none of this number."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    return int(stat.rpartition(")")[2].split()[19])  # field 22; the second, in brackets, may hold blanks

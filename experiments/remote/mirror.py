@@ -25,6 +25,9 @@ from typing import Any
 
 from algos.replay_settings import REPLAY_FOLDER, SHARED_ENDING
 from common.errors import InputError
+from common.files import json_object
+from common.manifests import MANIFEST_FILE, MARKER_FILE, file_sha256, find_damage
+from common.store import PATIENCE_S, Store, join
 from experiments.recovery.checkpoints import (
     DAMAGED_PREFIX,
     OVERTAKEN_PREFIX,
@@ -36,19 +39,16 @@ from experiments.recovery.checkpoints import (
     superfluous,
 )
 from experiments.recovery.lock import file_lock, is_held_by_another
-from experiments.recovery.manifests import MANIFEST_FILE, MARKER_FILE, file_sha256, find_damage
 from experiments.recovery.names import BEST_FOLDER, BRANCH_FOLDER, META_FILE, RECORD_FILE, SUMMARY_FILE
 from experiments.remote.lease import LostLeaseError, check_lease, hold_lease
 from experiments.remote.small_files import (
     SEGMENTS,
-    checkpoints_of,
     content_of,
     is_of_a_run,
     is_small_file,
     named_in,
     small_files,
 )
-from experiments.remote.store import PATIENCE_S, Store, join
 
 PACK_PREFIX = "pack-"
 
@@ -97,7 +97,7 @@ class Mirror:
                 if self._pushed.get(name) == stamp:
                     continue
                 content = content_of(path)
-                if name == SUMMARY_FILE and not all(map(self._is_stored, named_in(content))):
+                if name == SUMMARY_FILE and not all(map(self._is_stored, named_in(json_object(content)))):
                     continue
                 self.store.put(name, content)
                 self._pushed[name] = stamp
@@ -152,9 +152,10 @@ class Mirror:
         for trial in sorted(self.folder.glob("trial_*")):
             wanted += [*TrialCheckpoints(trial).published()[-1:], trial / BEST_FOLDER]
         if (self.folder / SUMMARY_FILE).is_file():
-            wanted += [self.folder / name for name in named_in((self.folder / SUMMARY_FILE).read_bytes())]
+            wanted += [self.folder / name for name in named_in(json_object((self.folder / SUMMARY_FILE).read_bytes()))]
         for checkpoint in dict.fromkeys(wanted):
-            if checkpoint.is_dir() and not find_damage(checkpoint):
+            name = checkpoint.relative_to(self.folder).as_posix()
+            if checkpoint.is_dir() and not self._is_stored(name) and not find_damage(checkpoint):
                 self.push_checkpoint(checkpoint)
         self.push_files()  # the summary, which had to wait for what it names
 
@@ -222,7 +223,7 @@ class Mirror:
             OSError: if the store does not answer, or another process holds the run there.
         """
         check_lease(self.store, self.folder)
-        named = checkpoints_of(self.store.get_json(SUMMARY_FILE))
+        named = named_in(self.store.get_json(SUMMARY_FILE) or {})
         checkpoints = TrialCheckpoints(self.folder / trial)
         if (owed := checkpoints.owed_best()) is not None:
             named.append(f"{trial}/{owed.name}")
@@ -278,7 +279,7 @@ class Mirror:
             for file in plain:  # what a run has branched from is kept as it is
                 self.store.download(f"{name}/{file}", room / name / file)
             if plain:
-                return next(map(str, find_damage(room / name)), None)
+                return next(iter(find_damage(room / name)), None)
             return Mirror(self.address, room, patience_s=self.store.patience_s)._fetch(name)
 
     def _pull_checkpoints(self, trial: str, names: set[str], report: Callable[[str], None], *, may_mend: bool) -> None:
@@ -344,7 +345,7 @@ class Mirror:
                 archive.extractall(staged, filter="data")
             pack.unlink()
             if damage := find_damage(staged):
-                return str(damage[0])
+                return damage[0]
             if target.is_dir():  # damaged: what is fetched is another one, or whole
                 rename_aside(target)
             os.rename(staged, target)
@@ -417,7 +418,7 @@ class Mirror:
         marker = self.store.get_json(f"{name}/{MARKER_FILE}") or {}
         return marker if {"seal", "pack", "bytes", "sha256", "segments"} <= marker.keys() else None
 
-    def _lock_here(self) -> AbstractContextManager[None]:
+    def _lock_here(self) -> AbstractContextManager[Any]:
         """Wait until no other process of this machine brings anything of the run here."""
         return file_lock(self.folder.with_name(f".{self.folder.name}.lock"))
 

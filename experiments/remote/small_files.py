@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -24,11 +23,7 @@ _NOT_FILES = (LOCK_FILE, STOP_FILE, LEASE_FILE)
 
 
 def small_files(folder: Path) -> list[Path]:
-    """Files of a run folder that are no part of a checkpoint.
-
-    Args:
-        folder: The run folder; others may add to it and take from it meanwhile.
-    """
+    """Files of a run folder that are no part of a checkpoint; others may add to it and take from it meanwhile."""
     found = []
     for here, folders, files in os.walk(folder):  # which bears with folders that vanish
         parts = Path(here).relative_to(folder).parts
@@ -38,31 +33,19 @@ def small_files(folder: Path) -> list[Path]:
 
 
 def is_small_file(name: str) -> bool:
-    """Whether an object of a run is one of its files, and no part of a checkpoint.
-
-    Args:
-        name: Its path in the run folder.
-    """
+    """Whether an object, by its path in the run folder, is one of the run's files, and no part of a checkpoint."""
     parts = name.split("/")
     is_ours = not parts[-1].startswith(".") and parts[-1] not in _NOT_FILES
     return is_ours and not _is_checkpoint_part(parts) and parts[0] != SEGMENTS
 
 
 def is_of_a_run(name: str) -> bool:
-    """Whether an object is one that only a run leaves.
-
-    Args:
-        name: Its path in the run folder.
-    """
+    """Whether an object, by its path in the run folder, is one that only a run leaves."""
     return name.startswith("trial_") or name in (SUMMARY_FILE, SEARCH_FILE)
 
 
 def content_of(path: Path) -> bytes:
-    """Read a file; of a database that may be in use, a consistent copy. A damaged one is read as it is.
-
-    Args:
-        path: The file.
-    """
+    """Read a file; of a database that may be in use, a consistent copy. A damaged one is read as it is."""
     if path.suffix == ".db":
         with (
             suppress(sqlite3.DatabaseError),
@@ -74,26 +57,8 @@ def content_of(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def named_in(summary: bytes) -> list[str]:
-    """The checkpoints that a summary names, as paths in the run folder; none where it is damaged.
-
-    Args:
-        summary: The file.
-    """
-    try:
-        return checkpoints_of(json.loads(summary))
-    except ValueError:
-        return []
-
-
-def checkpoints_of(summary: Any) -> list[str]:
-    """The checkpoints that a summary names, as paths in the run folder.
-
-    Args:
-        summary: What the file holds.
-    """
-    if not isinstance(summary, dict):
-        return []
+def named_in(summary: Mapping[str, Any]) -> list[str]:
+    """The checkpoints that a summary names, as paths in the run folder."""
     named = (summary.get(f"{which}_checkpoint") for which in ("latest", "best"))
     return [name for name in named if isinstance(name, str)]
 

@@ -12,8 +12,8 @@ from typing import Any
 from common.disk import to_disk
 from common.errors import InputError
 from common.files import WriteError, check_folder_writable, plain, read_json
+from common.manifests import MANIFEST_FILE, MARKER_FILE, find_damage, seal
 from common.provenance import installed_version, utc_now
-from experiments.recovery.manifests import MANIFEST_FILE, MARKER_FILE, find_damage, seal
 from experiments.recovery.names import META_FILE, RESULT_FILE, STATE_FILE, SUMMARY_FILE
 from experiments.recovery.records import read_line
 from experiments.runs.folders import check_results_folder
@@ -113,10 +113,7 @@ def _move_up(staged: Path) -> None:
 def summarise(model: Model, meta: Mapping[str, Any], layout: Mapping[str, Any]) -> dict[str, Any]:
     """Say everything about a checkpoint that is not a weight: who, how far, how well, by which settings.
 
-    Args:
-        model: The checkpoint and its run.
-        meta: Its ``checkpoint_meta.json``.
-        layout: Its ``team.json``.
+    What is said of it comes from its ``checkpoint_meta.json``, and of its agents from its ``team.json`` (``layout``).
     """
     state = read_json(model.checkpoint / STATE_FILE)
     config, desk = model.config, model.config.desk

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common.errors import InputError
-from common.files import read_json
+from common.files import json_object, read_json
 from experiments.recovery.checkpoints import DAMAGED_PREFIX, PREFIX, TrialCheckpoints
 from experiments.recovery.lock import LOCK_FILE
 from experiments.recovery.names import (
@@ -99,24 +99,16 @@ def has_begun(folder: Path) -> bool:
     """
     if (folder / RECORD_FILE).is_file() and (folder / BRANCH_FOLDER).is_dir():
         return True
-    patterns = (_NUMBERED, f"{DAMAGED_PREFIX}{_NUMBERED}", BEST_FOLDER, f"{DAMAGED_PREFIX}{BEST_FOLDER}*")
-    if any(next(folder.glob(f"{level}{pattern}"), None) for level in ("", "*/") for pattern in patterns):
-        return True
-    try:
-        summary = read_json(folder / SUMMARY_FILE)
-    except InputError:
-        return (folder / SUMMARY_FILE).exists()  # damaged: whoever reads it says so
-    if not isinstance(summary, dict) or summary.get("latest_checkpoint") is not None:
-        return True
-    return any(saved_after(trial) is not None for trial in folder.glob("trial_*"))
+    if (folder / SUMMARY_FILE).is_file():
+        summary = json_object((folder / SUMMARY_FILE).read_bytes())
+        if not summary or summary.get("latest_checkpoint") is not None:  # of a damaged one, whoever reads it says so
+            return True
+    trials = folder.glob("trial_*")
+    return any(TrialCheckpoints(trial).published() or lost_checkpoints(trial) is not None for trial in trials)
 
 
 def num_trials_begun(folder: Path) -> int:
-    """How many trials of a search have begun, by its record or, where that is lost, by their folders.
-
-    Args:
-        folder: The run folder; nothing in it is touched.
-    """
+    """How many trials of a search have begun, by its record or, where that is lost, by their folders."""
     try:
         recorded = len(read_json(folder / SEARCH_FILE)["trials"])
     except (InputError, KeyError, TypeError):
@@ -124,52 +116,35 @@ def num_trials_begun(folder: Path) -> int:
     return max(recorded, sum(path.is_dir() for path in folder.glob("trial_*")))
 
 
-def none_is_whole(trial: Path, reports: Sequence[str]) -> str | None:
-    """Say what is wrong with a trial all of whose checkpoints were set aside as damaged, and what to do.
+def lost_checkpoints(trial: Path, reports: Sequence[str] = ()) -> str | None:
+    """Say what is wrong with a trial whose checkpoints are all damaged or gone, and what to do.
 
     Args:
         trial: The trial's folder, after its checkpoints were verified.
         reports: What was said of them then.
 
     Returns:
-        None where a checkpoint is left, or none was damaged.
+        None where one is left, or the trial has not come to one yet, as after a kill before its first: then it begins
+        anew, and nothing that was due is lost.
     """
     checkpoints = TrialCheckpoints(trial)
-    if checkpoints.published() or not checkpoints.damaged():
+    if checkpoints.published():
         return None
     is_search = (trial.parent / SEARCH_FILE).is_file()
-    remedy = f"; put one back, or move {trial.name} out of the search to train it anew" if is_search else ""
-    return (
-        f"none of the {len(checkpoints.damaged())} checkpoints in {trial} is whole, nothing is started over them: "
-        f"{'; '.join(reports) or 'they were set aside before'}{remedy}"
-    )
-
-
-def lost_checkpoints(trial: Path) -> str | None:
-    """Say what is wrong with a trial that has no checkpoints any more, and what to do.
-
-    Args:
-        trial: The trial's folder.
-
-    Returns:
-        None where it has some, whole or damaged, or has not come to one yet, as after a kill before its first: then it
-        begins anew, and nothing that was due is lost.
-    """
-    checkpoints = TrialCheckpoints(trial)
-    if checkpoints.published() or checkpoints.damaged():
-        return None
-    is_search = (trial.parent / SEARCH_FILE).is_file()
+    move = f"move {trial.name} out of the search to train it anew"
+    if damaged := checkpoints.damaged():
+        return (
+            f"none of the {len(damaged)} checkpoints in {trial} is whole, nothing is started over them: "
+            f"{'; '.join(reports) or 'they were set aside before'}{f'; put one back, or {move}' if is_search else ''}"
+        )
     trace = _trace(trial, is_search=is_search)
     if trace is None:
         return None
     best = trial / BEST_FOLDER
-    if is_search:
-        others = f", move {trial.name} out of the search to train it anew"
-    else:
-        others = f", carry on from the best: --resume {best}" if best.is_dir() else ""
+    from_best = f", carry on from the best: --resume {best}" if best.is_dir() else ""
     return (
-        f"{trial} has lost its checkpoints ({trace}), nothing is started over it: put them back{others}, or start "
-        "anew with --resume never"
+        f"{trial} has lost its checkpoints ({trace}), nothing is started over it: put them back"
+        f"{f', {move}' if is_search else from_best}, or start anew with --resume never"
     )
 
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.errors import IncompatibleError, InputError
 from common.files import read_json
+from common.manifests import MANIFEST_FILE, MARKER_FILE, find_damage
+from common.store import is_remote
 from experiments.recovery.checkpoints import DAMAGED_PREFIX, TrialCheckpoints, read_meta, rename_aside
 from experiments.recovery.lock import run_lock
-from experiments.recovery.manifests import MANIFEST_FILE, MARKER_FILE, find_damage
 from experiments.recovery.names import BEST_FOLDER, META_FILE, RECORD_FILE, SUMMARY_FILE
 from experiments.remote.addresses import bring_back
-from experiments.remote.store import is_remote
 from experiments.runs.folders import has_begun
 from experiments.runs.record import RunRecord, find_run_folder, read_run_record
 from experiments.settings.run_config import RunConfig, config_from_json
@@ -69,14 +69,10 @@ def find_model(path: str | Path, *, skip: Collection[Path] = ()) -> Model:
     return Model(name=name, checkpoint=checkpoint, which=which, record=record, config=config)
 
 
-def find_sound_model(path: str | Path, *, report: Callable[[str], None] = print) -> Model:
-    """Find a model whose checkpoint holds every byte that was written; for a folder of several, the next best one.
+def find_sound_model(path: str | Path) -> Model:
+    """Find a model (see ``find_model``) whose checkpoint holds every byte; for a folder of several, the next best one.
 
     A damaged checkpoint is set aside, unless a process is writing the run, or the folder cannot be written to.
-
-    Args:
-        path: What ``find_model`` takes.
-        report: Told one line about each damaged checkpoint.
 
     Raises:
         InputError: if the checkpoint that is named is damaged, or all of the folder's are.
@@ -88,12 +84,12 @@ def find_sound_model(path: str | Path, *, report: Callable[[str], None] = print)
         damage = find_damage(checkpoint) and find_damage(checkpoint)  # a run that is training may have replaced it
         if not damage:
             if damaged:
-                report(f"{model.name} is taken from its {model.which} whole checkpoint: {checkpoint.name}")
+                print(f"{model.name} is taken from its {model.which} whole checkpoint: {checkpoint.name}")
             return model
         if model.which == "named":
             raise InputError(f"{checkpoint} is damaged, {damage[0]}: name another checkpoint")
         damaged.append(checkpoint)
-        report(f"{model.which} checkpoint {checkpoint} is damaged, {damage[0]}: {_set_aside(model)}")
+        print(f"{model.which} checkpoint {checkpoint} is damaged, {damage[0]}: {_set_aside(model)}")
 
 
 def load_policy(path: str | Path) -> TeamPolicy:

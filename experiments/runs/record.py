@@ -9,9 +9,9 @@ from typing import Any
 
 from common.errors import InputError
 from common.files import read_json, write_json
+from common.store import absolute, is_remote
 from experiments.recovery.names import RECORD_FILE
 from experiments.remote.addresses import bring_back
-from experiments.remote.store import absolute, is_remote
 from experiments.settings.old_names import drawn_name_of_today, settings_of_today
 
 FORMAT = 1

@@ -8,27 +8,19 @@ from pathlib import Path
 
 from common.errors import InputError
 from common.files import read_json
+from common.manifests import find_damage
+from common.store import first_line
 from experiments.recovery.checkpoints import TrialCheckpoints, checkpoint_number, read_meta, rename_aside
 from experiments.recovery.copies import copy_folder, mend_copy
-from experiments.recovery.manifests import find_damage
 from experiments.recovery.names import BEST_FOLDER, META_FILE, STATE_FILE
 from experiments.recovery.records import truncate_records
 from experiments.remote.mirror import Mirror
-from experiments.remote.store import first_line
-from experiments.runs.folders import lost_checkpoints, none_is_whole
+from experiments.runs.folders import lost_checkpoints
 from experiments.runs.summary import sound_summary
 
 
 def newest_whole(trial: Path, report: Callable[[str], None], *, mirror: Mirror | None = None) -> Path | None:
-    """Verify a trial's checkpoints from the newest down; damaged ones are set aside.
-
-    Args:
-        trial: The trial's folder; nothing else may be writing to it.
-        report: Told one line about each that is damaged.
-        mirror: Where the run is kept, if not in the folder alone: what is damaged here may be whole there.
-
-    Returns:
-        The newest that is whole, here or there; None where there is none.
+    """Verify a trial's checkpoints (see ``TrialCheckpoints.newest_whole``); what is damaged may be whole in the store.
 
     Raises:
         InputError: if the store does not answer.
@@ -39,10 +31,7 @@ def newest_whole(trial: Path, report: Callable[[str], None], *, mirror: Mirror |
 def restore_best(trial: Path, report: Callable[[str], None], *, mirror: Mirror | None = None) -> None:
     """Verify a trial's best checkpoint; set a damaged one aside, and put the best of those that are left in its place.
 
-    Args:
-        trial: The trial's folder; nothing else may be writing to it.
-        report: Told one line about what was found and done.
-        mirror: Where the run is kept, if not in the folder alone: the one there is among those that are left.
+    The one in the store, where the run is kept in one, is among those that are left.
 
     Raises:
         InputError: if the store does not answer.
@@ -69,11 +58,6 @@ def restore_best(trial: Path, report: Callable[[str], None], *, mirror: Mirror |
 def brought_back(checkpoint: Path, report: Callable[[str], None], mirror: Mirror | None) -> bool:
     """Fetch a checkpoint that is not here, or damaged, from the store; returns whether that has it whole.
 
-    Args:
-        checkpoint: Where it is to be.
-        report: Told one line if it is.
-        mirror: Where the run is kept, if not in the folder alone.
-
     Raises:
         InputError: if the store does not answer.
     """
@@ -90,11 +74,9 @@ def brought_back(checkpoint: Path, report: Callable[[str], None], mirror: Mirror
 
 
 def score_to_beat(trial: Path, seen: float | None) -> float | None:
-    """The best score of which there is still a checkpoint; a score whose checkpoint is gone must not hide later ones.
+    """The best score, higher is better, of which there is still a checkpoint.
 
-    Args:
-        trial: The trial's folder.
-        seen: The best score so far, whether or not its checkpoint is still there; higher is better.
+    The best that was ``seen`` must not hide later ones when its checkpoint is gone.
     """
     if seen is None:
         return None
@@ -142,7 +124,7 @@ def check_checkpoints(folder: Path, *, is_named: bool = False, mirror: Mirror | 
         named = TrialCheckpoints(trial).gone_back_to(1)
         if mirror is not None and named is not None and find_damage(named):
             brought_back(named, reports.append, mirror)
-        if not is_named and (wrong := none_is_whole(trial, reports) or lost_checkpoints(trial)) is not None:
+        if not is_named and (wrong := lost_checkpoints(trial, reports)) is not None:
             raise InputError(wrong)
         restore_best(trial, reports.append, mirror=mirror)
     return reports
@@ -161,39 +143,18 @@ def _is_gone(checkpoint: Path) -> str:
 
 
 def tidy(folder: Path) -> None:
-    """Bring what a trial has written in line with its newest checkpoint, after which it carries on.
-
-    Args:
-        folder: The trial's folder.
-    """
-    checkpoints = TrialCheckpoints(folder)
-    newest = mend_best(folder)
-    if newest is None and (checkpoints.damaged() or lost_checkpoints(folder) is not None):
-        return  # the trainable refuses to start; what is there stays as it is
-    truncate_records(folder, 0 if newest is None else int(read_json(newest / STATE_FILE)["iteration"]))
-
-
-def mend_best(folder: Path) -> Path | None:
-    """Finish a replacement of the best checkpoint that a kill has interrupted or prevented.
-
-    Args:
-        folder: The trial's folder.
-
-    Returns:
-        The trial's newest whole checkpoint.
-    """
+    """Bring what a trial has written in line with its newest checkpoint, after which it carries on."""
     mend_copy(folder / BEST_FOLDER)
     newest = TrialCheckpoints(folder).newest_whole()
     if newest is not None:
         keep_best(newest)  # a kill may have come between the two
-    return newest
+    elif lost_checkpoints(folder) is not None:
+        return  # the trainable refuses to start; what is there stays as it is
+    truncate_records(folder, 0 if newest is None else int(read_json(newest / STATE_FILE)["iteration"]))
 
 
 def keep_best(newest: Path) -> None:
     """Copy a trial's newest checkpoint if it is the best, or an earlier one that could not be copied when it was.
-
-    Args:
-        newest: The checkpoint; whole.
 
     Raises:
         OSError: if it cannot be copied; a checkpoint that is owed stays where it is (see ``TrialCheckpoints.prune``).

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from common.errors import InputError
 from common.files import WriteError
+from common.store import first_line, is_remote
 from experiments.recovery.lock import run_lock
 from experiments.recovery.names import RECORD_FILE, SEARCH_FILE
 from experiments.recovery.signals import forget_request
 from experiments.recovery.tune_files import planned_for, put_back
 from experiments.remote.addresses import find_mirror
 from experiments.remote.mirror import Mirror
-from experiments.remote.store import first_line, is_remote
 from experiments.runs.record import read_run_record
 from experiments.runs.repair import check_checkpoints
 
@@ -42,24 +42,32 @@ def restorable(path: str | Path, report: Callable[[str], None] = print) -> Path:
         WriteError: if the disk does not take what has to be mended.
     """
     if not is_remote(path):
-        folder = Path(path).expanduser().absolute()
+        folder, mirror = Path(path).expanduser().absolute(), None
         if not (folder / RECORD_FILE).is_file():
             raise InputError(f"{path} is no run folder: it has no {RECORD_FILE}")
-        with _hold(folder, None):
-            _mend(folder, path, report, mirror=None)
-        return folder
-    mirror, rest = find_mirror(str(path))
-    if rest:
-        raise InputError(f"{path} is not a run folder: name {mirror.address}")
-    try:
-        with _hold(mirror.folder, mirror):
-            mirror.pull(report)
-            _mend(mirror.folder, path, report, mirror=mirror)
-    except WriteError:
-        raise
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {first_line(error)}") from None
-    return mirror.folder
+    else:
+        mirror, rest = find_mirror(str(path))
+        folder = mirror.folder
+        if rest:
+            raise InputError(f"{path} is not a run folder: name {mirror.address}")
+    with _hold(folder, mirror):
+        if mirror is not None:
+            try:
+                mirror.pull(report)
+            except WriteError:
+                raise
+            except OSError as error:
+                raise InputError(f"{path} cannot be read: {first_line(error)}") from None
+        if (folder / SEARCH_FILE).is_file():
+            raise InputError(f"{path} is a search: carry it on with its own command")
+        for line in check_checkpoints(folder, mirror=mirror):
+            report(line)
+        plan = planned_for(read_run_record(folder).config, None if mirror is None else mirror.address)
+        if (reason := put_back(folder, plan)) is not None:
+            by_hand = f"carry it on with experiments/run.py --name {folder.name}"
+            raise InputError(f"{path} cannot be restored by Tune alone ({reason}): {by_hand}")
+        forget_request(folder)  # of a signal that another one has overtaken
+    return folder
 
 
 @contextmanager
@@ -86,20 +94,3 @@ def let_go() -> None:
     """Let go of the runs that this process has made ready for Tune, so that others may write to them."""
     while _held:
         _held.popitem()[1].close()
-
-
-def _mend(folder: Path, path: str | Path, report: Callable[[str], None], *, mirror: Mirror | None) -> None:
-    """Verify a run's checkpoints and put Tune's own files back, in a run folder that is held.
-
-    Raises:
-        InputError: if Tune cannot restore what is there, or would start over it.
-    """
-    if (folder / SEARCH_FILE).is_file():
-        raise InputError(f"{path} is a search: carry it on with its own command")
-    for line in check_checkpoints(folder, mirror=mirror):
-        report(line)
-    plan = planned_for(read_run_record(folder).config, None if mirror is None else mirror.address)
-    if (reason := put_back(folder, plan)) is not None:
-        by_hand = f"carry it on with experiments/run.py --name {folder.name}"
-        raise InputError(f"{path} cannot be restored by Tune alone ({reason}): {by_hand}")
-    forget_request(folder)  # of a signal that another one has overtaken

@@ -6,8 +6,8 @@ store to this machine.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -15,10 +15,10 @@ from typing import Any
 
 from algos.registry import groups
 from common.errors import InputError
+from common.store import absolute, first_line, is_remote
 from experiments.recovery.names import RECORD_FILE
 from experiments.remote.addresses import find_mirror, mirror_of, place_here, storage_of, working_folder
 from experiments.remote.mirror import Mirror
-from experiments.remote.store import absolute, first_line, is_remote
 from experiments.runs.folders import check_name, has_begun
 from experiments.runs.record import RunRecord, find_run_folder, name_of_run, read_run_record
 from experiments.settings.arguments import build_settings
@@ -52,14 +52,9 @@ class Place:
     folder: Path
     mirror: Mirror | None
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Hold a run in a store while the block runs, so that no other machine writes to it."""
-        if self.mirror is None:
-            yield
-            return
-        with self.mirror.lease():
-            yield
+    def held(self) -> AbstractContextManager[None]:
+        """Hold a run in a store while a block runs, so that no other machine writes to it."""
+        return nullcontext() if self.mirror is None else self.mirror.lease()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,10 +149,6 @@ def locate(command: Command) -> Place:
 
 def read_run(command: Command, place: Place) -> Run:
     """Bring a run up to date from its store, and settle its settings.
-
-    Args:
-        command: What the command says.
-        place: Where the run is kept.
 
     Raises:
         InputError: if the store does not answer, a record is damaged, or settings cannot be used.

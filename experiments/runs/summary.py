@@ -64,15 +64,7 @@ def sound_summary(folder: str | Path) -> dict[str, Any]:
 
 
 def write_summary(folder: str | Path, changes: dict[str, Any]) -> dict[str, Any]:
-    """Update a run folder's ``summary.json``; what is not named stays.
-
-    Args:
-        folder: The run folder.
-        changes: Fields to set.
-
-    Returns:
-        The whole summary.
-    """
+    """Update a run folder's ``summary.json``, and return all of it; what is not named stays."""
     path = Path(folder) / SUMMARY_FILE
     summary = _EMPTY | sound_summary(folder)
     summary.update(changes, updated_at=utc_now())

@@ -20,20 +20,11 @@ class RecordedASHA(ASHAScheduler):
 
     Args:
         record: The search's record, with the rungs of earlier processes.
-        max_t: Episodes of a whole trial.
-        grace_period: Episodes that each trial is given.
-        reduction_factor: One trial in so many passes a rung.
+        limits: Tune's ``max_t`` and ``grace_period``, in episodes, and ``reduction_factor``.
     """
 
-    def __init__(self, record: SearchRecord, *, max_t: int, grace_period: int, reduction_factor: int) -> None:
-        super().__init__(
-            time_attr=TIME_ATTR,
-            metric=SEARCH_SCORE,
-            mode="max",
-            max_t=max_t,
-            grace_period=grace_period,
-            reduction_factor=reduction_factor,
-        )
+    def __init__(self, record: SearchRecord, **limits: int) -> None:
+        super().__init__(time_attr=TIME_ATTR, metric=SEARCH_SCORE, mode="max", **limits)
         self._record = record
         for rung in record.rungs:
             self._scores()[rung.milestone][rung.trial_id] = rung.score
@@ -57,12 +48,7 @@ class RecordedASHA(ASHAScheduler):
         self.count_last(trial.trial_id, result)
 
     def count_last(self, trial_id: str, result: Mapping[str, Any]) -> None:
-        """Compare others with the last score of a trial that has ended, also where another process ended it.
-
-        Args:
-            trial_id: The trial.
-            result: Its last result.
-        """
+        """Compare others with the last score of a trial that has ended, also where another process ended it."""
         result = {**result, TIME_ATTR: clock_of(result)}  # one of an earlier version does not say it by that name
         is_comparable = result.get(SEARCH_SCORE) is not None
         if is_comparable and not result.get("is_stopped"):

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,16 +27,17 @@ from ray.tune.search.sample import Categorical, Domain, Float, Integer
 
 from common.counted import counted_seed
 from common.files import read_json
+from common.manifests import MANIFEST_FILE, MARKER_FILE, find_damage
+from common.store import first_line
 from experiments.recovery.checkpoints import TrialCheckpoints, checkpoint_number
 from experiments.recovery.copies import copy_into
-from experiments.recovery.manifests import MANIFEST_FILE, MARKER_FILE, find_damage
 from experiments.recovery.names import META_FILE, STATE_FILE
 from experiments.recovery.signals import STOP_FILE
 from experiments.remote.mirror import Mirror
-from experiments.remote.store import first_line
 from experiments.runs.repair import brought_back
 from experiments.search.record import Exploit, SearchRecord, TrialRecord
 from experiments.settings.metric_names import SEARCH_SCORE, clock_of
+from experiments.settings.run_config import SearchConfig
 
 PERTURBATION_FACTORS = (0.8, 1.2)
 _DRAWS = 2
@@ -49,11 +50,8 @@ class PopulationBasedTraining(FIFOScheduler):
     Args:
         record: The search's record.
         space: What may be perturbed, as Tune's domains by dotted name.
-        perturbation_interval: Episodes between two comparisons.
-        quantile_fraction: Share of the members that go on from others, and of those that are gone on from.
-        resample_probability: Chance that a setting is drawn anew instead of perturbed.
+        search: When members are compared, how many go on from others, and how many train at the same time.
         seed: The run's seed.
-        max_concurrent: Members that train at the same time.
         mirror: Where the search is kept, if not in its folder alone.
     """
 
@@ -61,19 +59,14 @@ class PopulationBasedTraining(FIFOScheduler):
         self,
         record: SearchRecord,
         space: Mapping[str, Domain],
+        search: SearchConfig,
         *,
-        perturbation_interval: int,
-        quantile_fraction: float,
-        resample_probability: float,
         seed: int,
-        max_concurrent: int,
         mirror: Mirror | None = None,
     ) -> None:
         super().__init__()
-        self._record, self._space, self._seed, self._mirror = record, dict(space), seed, mirror
-        self._interval, self._quantile = perturbation_interval, quantile_fraction
-        self._resample, self._max_concurrent = resample_probability, max_concurrent
-        self._waiting: dict[str, int] = {}
+        self._record, self._space, self._search = record, dict(space), search
+        self._seed, self._mirror = seed, mirror
 
     def __getstate__(self) -> dict[str, Any]:
         """Travel without the store: whoever restores Tune's own files does not write to it."""
@@ -82,11 +75,11 @@ class PopulationBasedTraining(FIFOScheduler):
     @property
     def boundary(self) -> int:
         """Episodes up to which the members train next."""
-        return (self._record.boundary // self._interval + 1) * self._interval
+        interval = self._search.perturbation_interval
+        return (self._record.boundary // interval + 1) * interval
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Let a member that has come far enough wait for the others; Tune saves a checkpoint of it first."""
-        self._waiting.pop(trial.trial_id, None)
         return str(TrialScheduler.PAUSE if clock_of(result) >= self.boundary else TrialScheduler.CONTINUE)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
@@ -103,20 +96,15 @@ class PopulationBasedTraining(FIFOScheduler):
                 for trial in paused:
                     tune_controller._set_trial_status(trial, Trial.TERMINATED)  # for Tune; the record keeps it open
             return None
-        if paused and num_active == 0 and all(self._is_waiting(trial) for trial in paused):
+        if paused and num_active == 0 and all(self._reached(trial) >= self.boundary for trial in paused):
             self._compare(paused)
-        behind = [trial for trial in paused if not self._is_waiting(trial)]
-        return behind[0] if behind and num_active < self._max_concurrent else None
+        behind = [trial for trial in paused if self._reached(trial) < self.boundary]
+        return behind[0] if behind and num_active < self._search.max_concurrent else None
 
-    def _is_waiting(self, trial: Any) -> bool:
-        """Whether a member's newest checkpoint is of the boundary: a save that failed is trained for again."""
-        if trial.trial_id not in self._waiting:
-            published = self._checkpoints(trial.trial_id).published()
-            self._waiting[trial.trial_id] = clock_of(read_json(published[-1] / META_FILE)) if published else 0
-        if self._waiting[trial.trial_id] < self.boundary:
-            del self._waiting[trial.trial_id]
-            return False
-        return True
+    def _reached(self, trial: Any) -> int:
+        """How far a member's newest checkpoint is: up to where a save has failed, it is trained for again."""
+        published = self._checkpoints(trial.trial_id).published()
+        return clock_of(read_json(published[-1] / META_FILE)) if published else 0
 
     def _checkpoints(self, trial_id: str) -> TrialCheckpoints:
         return TrialCheckpoints(self._record.folder / f"trial_{trial_id}")
@@ -127,7 +115,7 @@ class PopulationBasedTraining(FIFOScheduler):
         members = [trial for trial in self._record.trials if trial.trial_id in by_id]
         newest = {m.trial_id: self._checkpoints(m.trial_id).published()[-1] for m in members}
         scores = {name: _score(path) for name, path in newest.items()}
-        self._record.boundary = max(self._waiting[m.trial_id] for m in members)
+        self._record.boundary = max(map(self._reached, members))
         exploits = self._exploits(members, scores, newest)
         for exploit in exploits:
             member = self._record.find(exploit.trial_id)
@@ -142,15 +130,14 @@ class PopulationBasedTraining(FIFOScheduler):
             trial.set_config({**trial.config, "overrides": dict(exploit.overrides)})
             trial.evaluated_params = dict(exploit.overrides)
             print(_line(exploit), flush=True)
-        self._waiting.clear()
 
     def _exploits(
         self, members: list[TrialRecord], scores: Mapping[str, float], newest: Mapping[str, Path]
     ) -> list[Exploit]:
         """Who goes on from whom, and with which settings; the same whenever it is asked."""
         ranked = sorted(members, key=lambda member: scores[member.trial_id])
-        count = min(math.ceil(len(ranked) * self._quantile), len(ranked) // 2)
-        found = []
+        count = min(math.ceil(len(ranked) * self._search.quantile_fraction), len(ranked) // 2)
+        found, chance = [], self._search.resample_probability
         for member in ranked[:count]:
             number = self._record.number(member.trial_id)
             rng = np.random.default_rng(counted_seed(self._seed, _DRAWS, self._record.boundary, number))
@@ -164,7 +151,7 @@ class PopulationBasedTraining(FIFOScheduler):
                     source_score=scores[source.trial_id],
                     source_checkpoint=newest[source.trial_id].name,
                     checkpoint=self._checkpoints(member.trial_id).next_path().name,
-                    overrides=explore(source.overrides, self._space, rng, resample_probability=self._resample),
+                    overrides=explore(source.overrides, self._space, rng, resample_probability=chance),
                 )
             )
         return found
@@ -219,9 +206,8 @@ def apply_exploits(record: SearchRecord, *, mirror: Mirror | None = None) -> Non
     """
     if not record.num_pending:
         return
-    folders = {}
     for exploit in record.exploits[-record.num_pending :]:
-        target = folders[exploit.trial_id] = TrialCheckpoints(record.folder / f"trial_{exploit.trial_id}")
+        target = TrialCheckpoints(record.folder / f"trial_{exploit.trial_id}")
         newest = target.newest_whole(None, may_rename=False)  # what was copied, or what it has trained to since
         if newest is None or checkpoint_number(newest.name) < checkpoint_number(exploit.checkpoint):
             source = record.folder / f"trial_{exploit.source}" / exploit.source_checkpoint
@@ -229,28 +215,17 @@ def apply_exploits(record: SearchRecord, *, mirror: Mirror | None = None) -> Non
                 print(f"{source} is damaged, {damage[0]}: trial {exploit.trial_id} goes on from its own checkpoint")
                 continue
             copy_checkpoint(source, target)
-    if mirror is None or _are_stored(mirror, folders.values()):
-        record.num_pending = 0
-        record.save()
-
-
-def _are_stored(mirror: Mirror, folders: Collection[TrialCheckpoints]) -> bool:
-    """Bring what was decided into the store, then the copies; whether the store has taken them.
-
-    Copies that nothing there tells of would be compared like what their trials have reached themselves.
-    """
     try:
-        mirror.push_files()
-        for checkpoints in folders:
-            if (newest := checkpoints.newest_whole(None, may_rename=False)) is not None:
-                mirror.push_checkpoint(newest)
+        if mirror is not None:
+            mirror.push_all()  # first what was decided: copies that nothing there tells of would be compared
     except OSError as error:  # the next comparison, or the next start, tries again
         print(f"not brought to the store ({first_line(error)}); training goes on", file=sys.stderr, flush=True)
-        return False
-    return True
+        return
+    record.num_pending = 0
+    record.save()
 
 
-def copy_checkpoint(source: Path, target: TrialCheckpoints) -> Path:
+def copy_checkpoint(source: Path, target: TrialCheckpoints) -> None:
     """Publish a copy of another trial's checkpoint as the newest of this one.
 
     The weights, optimisers, counters and replay are the other's. Its place in the records, and the best score, stay
@@ -259,9 +234,6 @@ def copy_checkpoint(source: Path, target: TrialCheckpoints) -> Path:
     Args:
         source: The other trial's checkpoint.
         target: This trial's checkpoints; there is at least one.
-
-    Returns:
-        The copy.
     """
     own = read_json(target.published()[-1] / STATE_FILE)
 
@@ -274,9 +246,8 @@ def copy_checkpoint(source: Path, target: TrialCheckpoints) -> Path:
         meta |= {"is_best": False, "copied_from": f"{source.parent.name}/{source.name}"}
         (folder / META_FILE).write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
 
-    copy = target.publish(write, previous=source)
+    target.publish(write, previous=source)
     target.sync()
-    return copy
 
 
 def _score(checkpoint: Path) -> float:

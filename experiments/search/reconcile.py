@@ -12,8 +12,8 @@ from experiments.recovery.checkpoints import rename_aside
 from experiments.recovery.names import META_FILE, RESULT_FILE, SEARCH_FILE, STATE_FILE
 from experiments.recovery.records import read_line
 from experiments.remote.mirror import Mirror
-from experiments.runs.folders import lost_checkpoints, none_is_whole
-from experiments.runs.repair import mend_best, newest_whole, restore_best
+from experiments.runs.folders import lost_checkpoints
+from experiments.runs.repair import keep_best, newest_whole, restore_best
 from experiments.search.population import apply_exploits
 from experiments.search.record import SearchRecord, TrialRecord
 from experiments.settings.metric_names import clock_of
@@ -44,14 +44,15 @@ def reconcile(record: SearchRecord, *, mirror: Mirror | None = None) -> list[Tri
             restore_best(folder, print, mirror=mirror)
             continue
         reports: list[str] = []
-        newest_whole(folder, reports.append, mirror=mirror)
+        newest, last = newest_whole(folder, reports.append, mirror=mirror), last_result(folder)
         restore_best(folder, reports.append, mirror=mirror)
         print(*reports, sep="\n", end="\n" if reports else "")
-        newest, last = mend_best(folder), last_result(folder)
+        if newest is not None:
+            keep_best(newest)  # a kill may have come between the two
         if last is not None and _is_over(last, newest):
             record.end(trial, last)
             ended.append(trial)
-        elif (wrong := none_is_whole(folder, reports) or lost_checkpoints(folder)) is not None:
+        elif (wrong := lost_checkpoints(folder, reports)) is not None:
             raise InputError(wrong)
         else:
             saved = 0 if newest is None else clock_of(read_json(newest / META_FILE))
@@ -60,11 +61,7 @@ def reconcile(record: SearchRecord, *, mirror: Mirror | None = None) -> list[Tri
 
 
 def last_result(trial: Path) -> dict[str, Any] | None:
-    """The last iteration that a trial has reported; lines that cannot be read are passed over.
-
-    Args:
-        trial: The trial's folder.
-    """
+    """The last iteration that a trial has reported; lines that cannot be read are passed over."""
     try:
         lines = (trial / RESULT_FILE).read_bytes().splitlines()
     except OSError:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,18 +52,6 @@ class TrialRecord:
     result: dict[str, Any] | None = None
     started: str = field(default_factory=utc_now)
     ended: str | None = None
-
-    def put_in_order(self, names: Sequence[str]) -> None:
-        """List its settings as a search draws them; Tune's files, which a lost record is made from again, sort them.
-
-        Args:
-            names: Of all that is drawn.
-        """
-        place = {name: at for at, name in enumerate(names)}
-        for settings in (self.drawn, self.overrides):
-            ordered = sorted(settings.items(), key=lambda item: place.get(item[0], len(place)))
-            settings.clear()
-            settings.update(ordered)
 
     @property
     def has_ended(self) -> bool:
@@ -145,13 +133,8 @@ class SearchRecord:
         self.num_pending = 0
 
     @classmethod
-    def read(cls, folder: Path, report: Callable[[str], None] = print) -> SearchRecord:
-        """Read a run folder's record; a damaged one is set aside, and an empty one returned.
-
-        Args:
-            folder: The run folder.
-            report: Told one line about a damaged file.
-        """
+    def read(cls, folder: Path) -> SearchRecord:
+        """Read a run folder's record; a damaged one is set aside, which is told, and an empty one returned."""
         record, path = cls(folder), folder / SEARCH_FILE
         if not path.is_file():
             return record
@@ -159,7 +142,7 @@ class SearchRecord:
             record._fill(read_json(path))
         except _DAMAGES as error:
             aside = rename_aside(path)
-            report(f"{path.name} is damaged ({type(error).__name__}): set aside as {aside.name}")
+            print(f"{path.name} is damaged ({type(error).__name__}): set aside as {aside.name}")
             return cls(folder)
         return record
 
@@ -234,13 +217,7 @@ class SearchRecord:
         return f"{number:05d}"
 
     def end(self, trial: TrialRecord, result: Mapping[str, Any] | None, *, is_failed: bool = False) -> None:
-        """Note how a trial ended; not saved yet.
-
-        Args:
-            trial: One of this record's trials.
-            result: Its last result.
-            is_failed: Whether it ended by an error.
-        """
+        """Note how a trial ended, by its last result or by an error; not saved yet."""
         trial.result = plain_figures(result) if result else None
         figures = trial.result or {}
         if is_failed or "fatal" in figures or not figures:

@@ -48,16 +48,9 @@ SHOWN_STATES = {"RUNNING": "unfinished", "COMPLETE": "done", "PRUNED": "stopped 
 
 
 def search(run: Run, environment: Environment) -> int:
-    """Run the configured number of trials, save the best settings, and backtest the best trial.
+    """Run the configured number of trials, save the best settings, and backtest the best trial; returns the exit code.
 
     Settings that the user has set by hand are not drawn.
-
-    Args:
-        run: The search.
-        environment: What every trial trains in.
-
-    Returns:
-        Exit code.
     """
     with lock_if_there(run.folder):
         check_algorithm(run.config, environment)
@@ -140,8 +133,6 @@ def _prepare(run: Run, *, planned: Collection[str]) -> tuple[SearchRecord, Study
             "another --name"
         )
     space = {name: space[name] for name in record.drawn_names}
-    for trial in record.trials:
-        trial.put_in_order(record.drawn_names)
     scheduler = _scheduler(config, record, space, mirror)
     for trial in ended if isinstance(scheduler, RecordedASHA) else ():
         scheduler.count_last(trial.trial_id, trial.result or {})
@@ -161,16 +152,7 @@ def _scheduler(config: RunConfig, record: SearchRecord, space: Mapping[str, Any]
             reduction_factor=s.reduction_factor,
         )
     if s.scheduler == "pbt":
-        return PopulationBasedTraining(
-            record,
-            space,
-            perturbation_interval=s.perturbation_interval,
-            quantile_fraction=s.quantile_fraction,
-            resample_probability=s.resample_probability,
-            seed=config.seed,
-            max_concurrent=s.max_concurrent,
-            mirror=mirror,
-        )
+        return PopulationBasedTraining(record, space, s, seed=config.seed, mirror=mirror)
     return FIFOScheduler()
 
 
@@ -192,7 +174,7 @@ def _fit(
         metric=SEARCH_SCORE,
         mode="max",
         num_samples=num_trials,
-        search_alg=RecordedSearch.of(config, record, study),
+        search_alg=RecordedSearch(record, study, config.search),
         scheduler=scheduler,
         trial_dirname_creator=session.trial_folder,
     )

@@ -26,8 +26,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from common.counted import counted_seed
 from common.disk import to_disk
 from common.files import WriteError
+from common.store import first_line
 from experiments.recovery.checkpoints import rename_aside
-from experiments.remote.store import first_line
 from experiments.search.record import COMPLETE, FAIL, PRUNED, RUNNING, SearchRecord, TrialRecord
 from experiments.settings.metric_names import BEST_SCORE, SEARCH_SCORE, clock_of
 
@@ -51,105 +51,72 @@ class Study:
         self.path, self.name, self.seed = folder / STUDY_FILE, folder.name, seed
         self._distributions = OptunaSearch.convert_search_space(dict(space))
         self._num_startup = max(MIN_STARTUP_TRIALS, num_trials // 4)
-        self._opened: optuna.Study | None = None
-        self._is_behind = False
         optuna.logging.set_verbosity(optuna.logging.ERROR)
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Travel without the open file."""
-        return {**self.__dict__, "_opened": None}
+    def draw(self, record: SearchRecord) -> dict[str, Any]:
+        """Draw the settings of the next trial, by dotted name; from the record, whatever the file now holds."""
+        seed = counted_seed(self.seed, len(record.trials)) % 2**32
+        sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=self._num_startup)
+        study = optuna.create_study(sampler=sampler, direction="maximize")
+        study.add_trials([self._row(trial) for trial in record.trials])
+        drawn = study.ask(fixed_distributions=self._distributions).params
+        return {name: drawn[name] for name in self._distributions}
 
     def sync(self, record: SearchRecord) -> None:
         """Make the study say what the record says; where it does already, nothing is written.
 
-        A damaged study is set aside. Rows of trials that never began are left out when it is written anew.
+        What is new is entered where it stands. A study that says something else, as of a trial that never began, is
+        written anew; a damaged one is set aside.
 
         Raises:
             WriteError: if it cannot be written.
         """
         wanted = [self._row(trial) for trial in record.trials]
-        found: list[FrozenTrial] | None = []
-        if self.path.is_file():
-            try:
-                found = self._study().get_trials(deepcopy=False)
-            except Exception as error:  # a damaged database can raise anything
-                aside = rename_aside(self.path)
-                print(f"{self.path.name} is damaged ({type(error).__name__}): set aside as {aside.name}, written anew")
-                self._close()
-                found = None
-            if found is not None and list(map(_facts, found)) == list(map(_facts, wanted)):
-                return
-        self._write(wanted)
-
-    def make_up(self, record: SearchRecord) -> None:
-        """Write the study anew where it has not taken in what it was told, so that the next draw knows of it.
-
-        Raises:
-            WriteError: if it cannot be written.
-        """
-        if self._is_behind:
-            self._write([self._row(trial) for trial in record.trials])
-
-    def draw(self, number: int) -> dict[str, Any]:
-        """Draw the settings of a trial, by dotted name.
-
-        Args:
-            number: How many trials the study holds.
-
-        Raises:
-            WriteError: if the new trial cannot be written into the study.
-        """
-        sampler = optuna.samplers.TPESampler(
-            seed=counted_seed(self.seed, number) % 2**32, n_startup_trials=self._num_startup
-        )
         with self._writing():
-            study = self._study()
-            study.sampler = sampler
-            trial = study.ask(fixed_distributions=self._distributions)
-        if trial.number != number:
-            raise RuntimeError(f"{self.path} holds {trial.number} trials instead of {number}")
-        return {name: trial.params[name] for name in self._distributions}
+            if not (self.path.is_file() and self._follow(wanted)):
+                self._write(wanted)
 
-    def tell(self, number: int, trial: TrialRecord) -> None:
-        """Enter how a trial ended; where that fails, ``make_up`` does so before the next draw, or ``sync``."""
-        row = self._row(trial)
+    def try_sync(self, record: SearchRecord) -> None:
+        """Do so where the search can go on without: nothing is drawn from the file, and the next change enters all."""
         try:
-            study = self._study()
-            running = study.get_trials(deepcopy=False)[number]
-            for step, value in row.intermediate_values.items():
-                study._storage.set_trial_intermediate_value(running._trial_id, step, value)
-            study.tell(number, row.values if row.state == TrialState.COMPLETE else None, state=row.state)
-        except Exception as error:  # of SQLite, SQLAlchemy or Optuna, as on a full disk
-            self._is_behind = True
-            print(f"could not write {self.path} ({_reason(error)}); the search goes on", file=sys.stderr, flush=True)
+            self.sync(record)
+        except WriteError as error:
+            print(f"{error}; the search goes on", file=sys.stderr, flush=True)
 
-    def _study(self) -> optuna.Study:
-        if self._opened is None:
-            self._opened = self._open(self.path)
-        return self._opened
-
-    def _open(self, path: Path) -> optuna.Study:
-        storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
-        return optuna.create_study(storage=storage, study_name=self.name, direction="maximize", load_if_exists=True)
-
-    def _close(self) -> None:
-        if self._opened is not None:
-            _dispose(self._opened)
-            self._opened = None
+    def _follow(self, wanted: list[FrozenTrial]) -> bool:
+        """Enter trials that have begun or ended; False where the study has to be written anew instead."""
+        try:
+            study = optuna.load_study(study_name=self.name, storage=_storage(self.path))
+            found = study.get_trials(deepcopy=False)
+        except Exception as error:  # a damaged database can raise anything
+            if "database is locked" in str(error):  # by a program that looks at it
+                raise
+            aside = rename_aside(self.path)
+            print(f"{self.path.name} is damaged ({type(error).__name__}): set aside as {aside.name}, written anew")
+            return False
+        try:
+            if len(found) > len(wanted) or not all(map(_may_become, found, wanted)):
+                return False
+            for was, row in zip(found, wanted, strict=False):
+                if _facts(was) != _facts(row):
+                    for step, value in row.intermediate_values.items():
+                        study._storage.set_trial_intermediate_value(was._trial_id, step, value)
+                    study.tell(was.number, row.values if row.state == TrialState.COMPLETE else None, state=row.state)
+            study.add_trials(wanted[len(found) :])
+            return True
+        finally:
+            _dispose(study)
 
     def _write(self, rows: list[FrozenTrial]) -> None:
         staged = self.path.with_name(_STAGED)
-        with self._writing():
-            for name in (staged.name, *(f"{file}{end}" for file in (staged.name, self.path.name) for end in _JOURNALS)):
-                self.path.with_name(name).unlink(missing_ok=True)  # SQLite would replay an old journal on the new file
-            study = self._open(staged)
-            study.add_trials(rows)
-            _dispose(study)
-            self._close()
-            to_disk(staged)
-            os.replace(staged, self.path)
-            to_disk(self.path.parent)
-        self._is_behind = False
+        for name in (staged.name, *(f"{file}{end}" for file in (staged.name, self.path.name) for end in _JOURNALS)):
+            self.path.with_name(name).unlink(missing_ok=True)  # SQLite would replay an old journal on the new file
+        study = optuna.create_study(storage=_storage(staged), study_name=self.name, direction="maximize")
+        study.add_trials(rows)
+        _dispose(study)
+        to_disk(staged)
+        os.replace(staged, self.path)
+        to_disk(self.path.parent)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -189,6 +156,10 @@ def _reason(error: BaseException) -> str:
     return first_line(error)
 
 
+def _storage(path: Path) -> optuna.storages.RDBStorage:
+    return optuna.storages.RDBStorage(f"sqlite:///{path}")
+
+
 def _dispose(study: optuna.Study) -> None:
     storage: Any = study._storage
     storage.remove_session()
@@ -197,6 +168,12 @@ def _dispose(study: optuna.Study) -> None:
 
 def _facts(trial: FrozenTrial) -> tuple[Any, ...]:
     return trial.state, trial.params, trial.values, trial.intermediate_values
+
+
+def _may_become(found: FrozenTrial, wanted: FrozenTrial) -> bool:
+    """Whether a row of the study is the one that is wanted, or was before its trial ended."""
+    is_under_way = found.state == TrialState.RUNNING and found.params == wanted.params
+    return is_under_way or _facts(found) == _facts(wanted)
 
 
 def _local_time(text: str) -> datetime:

@@ -16,13 +16,7 @@ from experiments.tuning.monitor import RunMonitor
 
 
 class SearchMonitor(RunMonitor):
-    """Follows the trials of a search, and writes the summary at every checkpoint of any of them.
-
-    Args:
-        record: The search's record.
-        num_trials: Trials of the whole search.
-        kwargs: Those of ``RunMonitor``.
-    """
+    """Follows the trials of a search, and writes the summary at every checkpoint of any of them."""
 
     is_search = True
 

@@ -11,10 +11,11 @@ from ray.tune.search.search_algorithm import SearchAlgorithm
 from experiments.recovery.signals import STOP_FILE
 from experiments.runs.repair import tidy
 from experiments.runs.summary import why_unsaved
-from experiments.search.record import FAIL, SearchRecord, TrialRecord, plain_figures
+from experiments.search.reconcile import last_result
+from experiments.search.record import FAIL, SearchRecord, TrialRecord
 from experiments.search.study import Study
-from experiments.settings.metric_names import SEARCH_SCORE, clock_of
-from experiments.settings.run_config import RunConfig
+from experiments.settings.metric_names import clock_of
+from experiments.settings.run_config import SearchConfig
 from experiments.tuning.ray_internals import trial_from_spec
 
 
@@ -28,28 +29,16 @@ class RecordedSearch(SearchAlgorithm):
     Args:
         record: The search's record, reconciled with the run folder.
         study: Draws settings; in line with the record.
-        num_trials: Trials of the whole search.
-        max_concurrent: Trials that may be under way at the same time.
-        is_population: Whether all trials exist from the start, and wait to be chosen by the scheduler.
+        search: How many trials there are, and how many may be under way; those of a population all exist from the
+            start, and wait to be chosen by the scheduler.
     """
 
-    def __init__(
-        self, record: SearchRecord, study: Study, *, num_trials: int, max_concurrent: int, is_population: bool
-    ) -> None:
-        self._metric = SEARCH_SCORE
-        self._record, self._study = record, study
-        self._num_trials, self._max_concurrent, self._is_population = num_trials, max_concurrent, is_population
+    def __init__(self, record: SearchRecord, study: Study, search: SearchConfig) -> None:
+        self._record, self._study, self._search = record, study, search
+        self._is_population = search.scheduler == "pbt"
         self._experiment: Any = None
         self._handed: set[str] = set()
         self._live: set[str] = set()
-        self._last: dict[str, dict[str, Any]] = {}
-
-    @classmethod
-    def of(cls, config: RunConfig, record: SearchRecord, study: Study) -> RecordedSearch:
-        """The search that the settings describe."""
-        s = config.search
-        is_population = s.scheduler == "pbt"
-        return cls(record, study, num_trials=s.num_trials, max_concurrent=s.max_concurrent, is_population=is_population)
 
     def __getstate__(self) -> dict[str, Any]:
         """Travel as a search that is over: whoever restores Tune's own files gets the trials that Tune knows."""
@@ -58,11 +47,7 @@ class RecordedSearch(SearchAlgorithm):
     @property
     def total_samples(self) -> int:
         """Trials of the whole search."""
-        return max(self._num_trials, len(self._record.trials))
-
-    def set_search_properties(self, metric: str | None, mode: str | None, config: Any, **spec: Any) -> bool:
-        """Metric and mode are known already."""
-        return True
+        return max(self._search.num_trials, len(self._record.trials))
 
     def add_configurations(self, experiments: Any) -> None:
         """Keep what all trials share."""
@@ -76,29 +61,25 @@ class RecordedSearch(SearchAlgorithm):
         """Give the next trial, if one may start now.
 
         Raises:
-            WriteError: if a new one cannot be written into the study or the record; it has not begun then.
+            WriteError: if a new one cannot be written into the record; it has not begun then.
         """
         if self.is_finished():
             return None
         known = next((t for t in self._record.trials if t.trial_id not in self._handed), None)
         if known is not None and known.has_ended:
             return self._hand_over(known)
-        if len(self._live) >= self._max_concurrent and not self._is_population:
+        if len(self._live) >= self._search.max_concurrent and not self._is_population:
             return None
         if known is None:
-            self._study.make_up(self._record)
-            drawn = self._study.draw(len(self._record.trials))
+            drawn = self._study.draw(self._record)
             known = TrialRecord(self._record.next_id(), drawn, dict(drawn))
             self._record.trials.append(known)
             self._record.save()
+            self._study.try_sync(self._record)
         else:
             tidy(self._record.folder / known.folder_name)
         self._live.add(known.trial_id)
         return self._hand_over(known)
-
-    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Remember the figures, in case the trial fails before the next ones."""
-        self._last[trial_id] = plain_figures(result)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Note how a trial ended: in the record first, then in the study.
@@ -110,14 +91,14 @@ class RecordedSearch(SearchAlgorithm):
         trial = self._record.find(trial_id)
         if trial is None or trial.has_ended or (result is None and not error):
             return
+        folder = self._record.folder / trial.folder_name
         if not error and result is not None and "fatal" not in result:
             is_due = bool(result.get("should_checkpoint"))
-            folder = self._record.folder / trial.folder_name
             if result.get("is_stopped") or (is_due and why_unsaved(folder, clock_of(result)) is not None):
                 return
-        self._record.end(trial, result or self._last.get(trial_id), is_failed=error)
+        self._record.end(trial, result or last_result(folder), is_failed=error)
         self._record.try_save()
-        self._study.tell(self._record.number(trial_id), trial)
+        self._study.try_sync(self._record)
 
     def _is_asked_to_stop(self) -> bool:
         return (self._record.folder / STOP_FILE).exists()

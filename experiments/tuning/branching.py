@@ -12,10 +12,10 @@ from algos.registry import algorithm, groups
 from common.disk import to_disk
 from common.errors import InputError
 from common.files import WriteError, read_json
+from common.manifests import find_damage
 from experiments.builders.environments import Environment
 from experiments.recovery.checkpoints import TrialCheckpoints
 from experiments.recovery.copies import copy_into
-from experiments.recovery.manifests import find_damage
 from experiments.recovery.names import BRANCH_FOLDER, META_FILE, RECORD_FILE
 from experiments.runs.models import Model, find_model
 from experiments.settings.fields import settings_of, value_of

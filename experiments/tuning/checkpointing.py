@@ -31,14 +31,14 @@ from algos.schedules import epsilon_at
 from algos.snapshots import Snapshot, SnapshotAlgorithm
 from common.errors import IncompatibleError
 from common.files import json_text
+from common.manifests import MANIFEST_FILE, MARKER_FILE
 from common.provenance import utc_now
+from common.store import first_line
 from experiments.recovery.checkpoints import TrialCheckpoints
-from experiments.recovery.manifests import MANIFEST_FILE, MARKER_FILE
 from experiments.recovery.names import BRANCH_FOLDER, EXACT_FILE, META_FILE, SAVE_ERROR_FILE, STATE_FILE, UNSAVED
 from experiments.recovery.writer import CheckpointWriter, Step
 from experiments.remote.addresses import mirror_of
 from experiments.remote.mirror import Mirror
-from experiments.remote.store import first_line
 from experiments.runs.folders import lost_checkpoints
 from experiments.runs.repair import score_to_beat
 from experiments.settings.groups import settings_of_algo

@@ -10,13 +10,13 @@ from typing import Any
 
 from common.errors import InputError
 from common.files import WriteError, check_folder_writable, read_json
+from common.store import first_line
 from experiments.backtesting.results_folders import RESULTS_FILE, results_folder
 from experiments.command_line import FAILED, INTERRUPTED
 from experiments.recovery.checkpoints import rename_aside
 from experiments.recovery.names import RECORD_FILE
 from experiments.remote.lease import LostLeaseError
 from experiments.remote.mirror import Mirror
-from experiments.remote.store import first_line
 from experiments.reporting.tables import format_metric
 from experiments.runs.models import find_models
 from experiments.runs.run import Run

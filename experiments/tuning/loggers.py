@@ -38,7 +38,7 @@ class RecordLogger(LoggerCallback):
         """Write what a search has drawn for the trial."""
         folder = Path(trial.path)
         folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(trial.config, indent=2, sort_keys=True, cls=SafeFallbackEncoder)
+        text = json.dumps(trial.config, indent=2, cls=SafeFallbackEncoder)
         (folder / PARAMS_FILE).write_text(text, encoding="utf-8")
 
     def log_trial_result(self, iteration: int, trial: Any, result: dict[str, Any]) -> None:

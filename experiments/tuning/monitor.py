@@ -12,6 +12,7 @@ from typing import Any
 
 from ray.tune import Callback
 
+from common.store import first_line
 from experiments.recovery.checkpoints import DAMAGED_PREFIX, TrialCheckpoints
 from experiments.recovery.names import (
     BEST_FOLDER,
@@ -22,7 +23,6 @@ from experiments.recovery.names import (
 )
 from experiments.recovery.tune_files import keep_copies
 from experiments.remote.mirror import Mirror
-from experiments.remote.store import first_line
 from experiments.runs.repair import keep_best, tidy
 from experiments.runs.summary import summary_of, write_summary
 from experiments.settings.metric_names import DISK_USE, REFUSED, RETURN, clock_of

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import InputError
-from experiments.recovery.manifests import find_damage
+from common.manifests import find_damage
 from experiments.remote.addresses import place_here
 from experiments.remote.lease import LEASE_FILE
 from experiments.runs.folders import num_trials_begun

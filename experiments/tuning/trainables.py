@@ -13,7 +13,7 @@ import ray
 
 from common.errors import IncompatibleError, InputError
 from common.imports import quick_imports
-from experiments.remote.store import is_remote
+from common.store import is_remote
 from experiments.settings.metric_names import CLOCK, REFUSED
 from experiments.settings.run_config import RunConfig
 from experiments.tuning.ray_internals import HEAD_NODE

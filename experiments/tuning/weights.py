@@ -15,7 +15,7 @@ from algos.registry import RENAMED
 from algos.snapshots import read_module_states
 from common.errors import IncompatibleError
 from common.files import read_json
-from experiments.recovery.manifests import find_damage
+from common.manifests import find_damage
 from experiments.recovery.names import META_FILE
 from experiments.runs.models import find_sound_model
 

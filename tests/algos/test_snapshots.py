@@ -13,8 +13,8 @@ from algos.export import without_deprecations
 from algos.policy import by_full_name, flat_weights
 from algos.snapshots import ALGORITHM_FILE, MODULE_FILE, MODULES_FOLDER, read_algorithm_state, read_module_states
 from common.errors import IncompatibleError
+from common.manifests import file_sha256
 from envs.rllib import TradingEnv
-from experiments.recovery.manifests import file_sha256
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 

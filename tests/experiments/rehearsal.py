@@ -58,7 +58,7 @@ class Clock:
 INSTANTS = (
     (SearchRecord, "save"),
     (Study, "draw"),
-    (Study, "tell"),
+    (Study, "sync"),
     (Study, "_write"),
     (study.os, "replace"),
     (TrialCheckpoints, "publish"),
@@ -69,7 +69,7 @@ INSTANTS = (
     (population, "copy_checkpoint"),
     (Mirror, "push_files"),
     (Mirror, "push_checkpoint"),
-    (reconcile, "mend_best"),
+    (reconcile, "keep_best"),
     (reconcile, "restore_best"),
 )
 
@@ -185,7 +185,7 @@ def rehearse(folder, scheduler, *, num_trials=3, clock=None, planned=tuple(SPACE
                 on_trial_result=lambda *_: TrialScheduler.CONTINUE,
                 on_trial_complete=lambda *_: None,
             )
-        algorithm, logger, trials = RecordedSearch.of(config, record, drawn), RecordLogger(), []
+        algorithm, logger, trials = RecordedSearch(record, drawn, config.search), RecordLogger(), []
         runner = SimpleNamespace(get_trials=lambda: trials)
         while not (algorithm.is_finished() and all(trial.is_finished() for trial in trials)):
             while (trial := algorithm.next_trial()) is not None:

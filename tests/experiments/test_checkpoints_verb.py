@@ -6,12 +6,12 @@ import shutil
 import pytest
 from sample_runs import make_run
 
+from common.manifests import seal
 from experiments import checkpoints as verb
 from experiments.checkpoints import run
 from experiments.command_line import exit_code
 from experiments.recovery.checkpoints import TrialCheckpoints
 from experiments.recovery.lock import run_lock
-from experiments.recovery.manifests import seal
 from experiments.runs.run import Run
 
 
@@ -138,7 +138,7 @@ def test_folder_that_vanishes_during_the_walk_is_no_error(folder, monkeypatch):
     (folder / "trial_1").mkdir()
     shutil.move(folder / "trial_0" / "checkpoint_000003", folder / "trial_1")
     monkeypatch.setattr(os, "scandir", delete_first)
-    assert verb.look_below(str(folder)) == ([folder / "trial_1"], [], [])
+    assert verb.look_below(str(folder)) == ([folder / "trial_1" / "checkpoint_000003"], [])
 
 
 def close(monkeypatch, folder, code):

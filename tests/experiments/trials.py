@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
-from experiments.recovery.manifests import seal
+from common.manifests import seal
 
 
 def folder_of(path, **texts):

@@ -11,7 +11,7 @@ from commands import MARKET, Started, checkpoints, run_command
 from comparing import differences, records
 
 from common.files import read_json
-from experiments.recovery.manifests import find_damage
+from common.manifests import find_damage
 from experiments.recovery.names import STATE_FILE
 
 CLOCK = ["--checkpoint-interval", "16", "--evaluation-interval", "16", "--keep", "2", "--checkpoint-interval-s", "0"]
@@ -48,7 +48,7 @@ TRAINABLE = "experiments.tuning.run_trainable:RunTrainable"
 CHECKPOINTED = "experiments.tuning.checkpointing:CheckpointedRun"
 PHASES = {
     "start-up": [
-        "experiments.run:build_market:after",
+        "experiments.builders.environments:environment_of:after",
         "experiments.tuning.session:start_ray:after",
         "experiments.tuning.session:write_run_record:after",
         "experiments.tuning.session:train:before",
@@ -74,7 +74,7 @@ PHASES = {
         "common.disk:_write:before",
         "common.disk:_write_past_cache:after",
         "common.disk:write_files:after",
-        "experiments.recovery.manifests:to_disk:after",
+        "common.manifests:to_disk:after",
         "experiments.recovery.checkpoints:seal:after",
     ],
     "between save and state": [
@@ -86,7 +86,7 @@ PHASES = {
         "experiments.tuning.loggers:RecordLogger.log_trial_result:after",
         "experiments.tuning.monitor:RunMonitor.on_checkpoint:before",
         "experiments.tuning.monitor:RunMonitor.on_step_end:before",
-        "experiments.tuning.monitor:copy_folder:after",
+        "experiments.runs.repair:copy_folder:after",
         "experiments.tuning.monitor:write_summary:before",
         "experiments.tuning.monitor:write_summary:after",
     ],
@@ -101,7 +101,7 @@ PHASES = {
         "algos.exact:put_back:after",
         "experiments.tuning.monitor:tidy:before",
         "experiments.tuning.monitor:tidy:after",
-        "experiments.tuning.monitor:truncate_records:before",
+        "experiments.runs.repair:truncate_records:before",
     ],
     "any moment": [],
 }

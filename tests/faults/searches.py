@@ -11,7 +11,7 @@ from comparing import flat
 from killing import BATCH, kill_once
 
 from common.files import read_json
-from experiments.recovery.manifests import find_damage
+from common.manifests import find_damage
 from experiments.recovery.names import RESULT_FILE, SEARCH_FILE, STATE_FILE
 from experiments.search.study import STUDY_FILE
 
@@ -64,7 +64,7 @@ PHASES = {
         f"{LOGGER}.log_trial_result:before",
         f"{LOGGER}.log_trial_result:after",
         f"{MONITOR}.on_checkpoint:before",
-        "experiments.tuning.monitor:copy_folder:after",
+        "experiments.runs.repair:copy_folder:after",
     ],
     "the scheduler": [
         "{scheduler}.on_trial_result:before",
@@ -73,9 +73,9 @@ PHASES = {
     ],
     "the end of a trial": [
         f"{SEARCH}.on_trial_complete:before",
-        f"{STUDY}.tell:before",
+        f"{STUDY}.try_sync:before",
         "optuna.storages._rdb.storage:RDBStorage.set_trial_state_values:before",
-        f"{STUDY}.tell:after",
+        f"{STUDY}.try_sync:after",
         f"{SEARCH}.on_trial_complete:after",
     ],
     "a comparison": [
@@ -87,7 +87,7 @@ PHASES = {
     ],
     "carrying on": [
         "experiments.search.reconcile:reconcile:before",
-        "experiments.search.reconcile:mend_best:after",
+        "experiments.search.reconcile:keep_best:after",
         f"{STUDY}.sync:after",
         "experiments.search.trials:tidy:after",
         f"{SEARCH}._hand_over:after",
@@ -96,7 +96,7 @@ PHASES = {
         "experiments.search.search:_conclude:before",
         "experiments.search.search:write_text:before",
         "experiments.search.search:write_summary:after",
-        "experiments.search.search:backtest_run:before",
+        "experiments.search.search:conclude:before",
     ],
     "any moment": [],
 }

@@ -49,6 +49,12 @@ class Run:
             started.wait_for_episodes(episodes)
             started.kill()
 
+    def lose(self) -> None:
+        """Let the lease of a machine that is gone run out, as it does within a minute."""
+        name = f"{self.name}/{LEASE_FILE}"
+        lease = json.loads(self.store.read(name)) | {"renewed": "2026-01-01T00:00:00+00:00"}
+        self.store.write(name, json.dumps(lease).encode())
+
     def checkpoints(self) -> list[str]:
         """Names of the checkpoints in the store, oldest first."""
         found = self.store.objects(f"{self.name}/trial_0/")
@@ -63,6 +69,7 @@ class Run:
 def lost_machine(run: Run, reference: Path) -> str:
     """The machine is gone, with its disk; the same command on another one carries on."""
     run.interrupted("first")
+    run.lose()
     return run.finish("second", reference)
 
 
@@ -77,6 +84,7 @@ def _damaged(hurt: Callable[[Endpoint, str], object]) -> Callable[[Run, Path], s
         run.interrupted("first")
         newest = run.checkpoints()[-1]
         hurt(run.store, run.pack())
+        run.lose()
         fault = run.finish("second", reference)
         aside = [n for n in run.store.objects(f"{run.name}/trial_0/") if f"/damaged-{newest}/" in n]
         return fault or ("" if aside else "nothing was set aside in the store")
@@ -92,7 +100,7 @@ def _flipped(content: bytes) -> bytes:
 def cut_upload(run: Run, reference: Path) -> str:
     """The machine dies in the middle of an upload of a checkpoint, pack and marker apart."""
     marker = run.folder / "frozen"
-    at = {"FREEZE_AT": "experiments.remote.store:Store.upload:after:3", "FREEZE_MARKER": str(marker)}
+    at = {"FREEZE_AT": "common.store:Store.upload:after:3", "FREEZE_MARKER": str(marker)}
     with run.start("first", PYTHONPATH=freezer_path(), **at) as started:
         deadline = time.monotonic() + 180
         while not marker.exists() and started.process.poll() is None and time.monotonic() < deadline:
@@ -100,6 +108,7 @@ def cut_upload(run: Run, reference: Path) -> str:
         if not marker.exists():
             return f"never came to the upload: {started.out.read_text()[-600:]}"
         started.kill()
+    run.lose()
     return run.finish("second", reference)
 
 

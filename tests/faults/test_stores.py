@@ -5,7 +5,7 @@ from commands import readme_script, run_script, summary
 from store_accidents import SILENCE_S, STORE_ACCIDENTS, Run
 from stores import endpoint
 
-from experiments.remote.store import join
+from common.store import join
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +27,7 @@ def test_on_another_machine_the_same_command_carries_on_exactly(store, reference
 def test_plain_tune_carries_on_from_an_address_exactly(store, reference, tmp_path):
     run = Run(store, tmp_path, "plain")
     run.interrupted("first")
+    run.lose()
     script = readme_script("Tuner.restore").replace("results/dow", join(store.storage, run.name))
     done = run_script(script + "assert not results.num_errors\n", **store.env(run.folder / "second"))
     assert done.returncode == 0, done.stderr

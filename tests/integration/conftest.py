@@ -7,8 +7,8 @@ import shutil
 import pytest
 from sample_runs import write_record
 
+from common.manifests import seal
 from experiments.command_line import exit_code
-from experiments.recovery.manifests import seal
 from experiments.run import run
 from experiments.settings.run_config import config_from_json
 

@@ -82,6 +82,13 @@ def test_file_system_without_locks_is_refused_in_one_line(tmp_path, monkeypatch,
         pass
 
 
+def test_folder_that_cannot_be_written_to_is_refused_in_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    complaint = r"file/dow cannot be written to \(Not a directory\): choose another --storage$"
+    with pytest.raises(InputError, match=complaint), run_lock(tmp_path / "file" / "dow"):
+        pass
+
+
 def test_lock_file_that_says_nothing_is_no_obstacle(holder):
     folder, _ = holder
     (folder / LOCK_FILE).write_text("")

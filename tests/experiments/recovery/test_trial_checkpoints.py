@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from common.manifests import MARKER_FILE, find_damage
 from experiments.recovery import checkpoints as checkpoints_module
 from experiments.recovery.checkpoints import TrialCheckpoints, rename_aside
-from experiments.recovery.manifests import MARKER_FILE, find_damage
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -48,7 +48,8 @@ def test_checkpoints_beyond_six_digits_go_on_by_number(checkpoints):
         checkpoints.publish(fill(str(number)), path=checkpoints.folder / f"checkpoint_{number:06d}")
     assert names(checkpoints.published())[-1] == checkpoints.newest_whole().name == "checkpoint_1000000"
     assert checkpoints.publish(fill()).name == "checkpoint_1000001"
-    assert names(checkpoints.prune(2)) == ["checkpoint_999998", "checkpoint_999999"]
+    assert names(checkpoints.prunable(2)) == ["checkpoint_999998", "checkpoint_999999"]
+    checkpoints.prune(2)
     assert names(checkpoints.published()) == ["checkpoint_1000000", "checkpoint_1000001"]
 
 
@@ -247,9 +248,9 @@ def test_other_names_are_left_alone(full):
     ("keep", "left"), [(-1, [3]), (0, [3]), (1, [3]), (2, [2, 3]), (4, [0, 1, 2, 3]), (9, [0, 1, 2, 3])]
 )
 def test_newest_are_kept_and_never_fewer_than_one(full, keep, left):
-    deleted = full.prune(keep)
+    assert [int(path.name[-6:]) for path in full.prunable(keep)] == [i for i in range(4) if i not in left]
+    full.prune(keep)
     assert numbers(full) == left
-    assert [int(path.name[-6:]) for path in deleted] == [i for i in range(4) if i not in left]
 
 
 def test_every_kth_stays(full):

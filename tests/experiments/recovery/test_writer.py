@@ -15,8 +15,8 @@ from algos.replay import TeamReplay
 from algos.replay_files import ReplaySnapshot, load_replay, snapshot_replay
 from algos.snapshots import Snapshot
 from common import disk
+from common.manifests import find_damage
 from experiments.recovery.checkpoints import TrialCheckpoints
-from experiments.recovery.manifests import find_damage
 from experiments.recovery.writer import CheckpointWriter
 
 

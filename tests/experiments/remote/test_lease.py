@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 import time
 from datetime import UTC, datetime
 
@@ -10,10 +11,10 @@ import pytest
 from machines import objects
 
 from common.errors import InputError
+from common.store import Store
 from experiments.recovery.signals import STOP_FILE
 from experiments.remote import lease as lease_module
 from experiments.remote.lease import LEASE_FILE, LostLeaseError, hold_lease
-from experiments.remote.store import Store
 
 OTHER = {"owner": "x", "host": "elsewhere", "pid": 7}
 
@@ -35,16 +36,17 @@ def now():
     return datetime.now(UTC).isoformat()
 
 
-def lease_of(pid):
-    """What a process of this machine that has just renewed its lease has there."""
-    me = {"owner": "x", "host": lease_module.socket.gethostname(), "pid": pid, "renewed": now()}
-    return me | lease_module._whereabouts() | {"started": lease_module._started(pid)}
+def lease(**changes):
+    """What a process that has just renewed its lease has there."""
+    return OTHER | {"renewed": now()} | changes
 
 
-def ended_process():
-    process = subprocess.Popen(["true"])
-    process.wait()
-    return process.pid
+def killed_here(owner, folder):
+    """Leave what a process that worked in a folder of this machine, and was killed, leaves there."""
+    file = folder.with_name(f".{folder.name}.lease")
+    file.parent.mkdir(parents=True)
+    file.write_text(owner)
+    return file
 
 
 def wait_for(condition):
@@ -67,20 +69,11 @@ def test_a_run_is_held_by_one_machine(address, monkeypatch, tmp_path):
     with hold_lease(Store(address), tmp_path / "second" / "dow"):
         pass
     assert objects(tmp_path) == []
-    assert not list((tmp_path / "first").iterdir()), "nor does anything stay on the machine"
+    assert [file.stat().st_size for file in (tmp_path / "first").iterdir()] == [0], "nor is anything said here"
 
 
 STALE = {
-    "its process has died": lambda: lease_of(os.getpid()) | {"pid": ended_process()},
-    "its number is another process now": lambda: lease_of(os.getpid()) | {"started": 1},
-    "not renewed, elsewhere": lambda: OTHER | {"renewed": "2026-01-01T00:00:00+00:00"},
-    "not renewed, its number lives here": lambda: lease_of(os.getpid()) | {"renewed": "2026-01-01T00:00:00+00:00"},
-    "not renewed, of before": lambda: {
-        "owner": "x",
-        "host": lease_module.socket.gethostname(),
-        "pid": os.getpid(),
-        "renewed": "2026-01-01T00:00:00+00:00",
-    },
+    "not renewed": lambda: lease(renewed="2026-01-01T00:00:00+00:00"),
     "not ours": lambda: {"renewed": 3},
     "damaged": lambda: None,
 }
@@ -88,45 +81,48 @@ STALE = {
 
 @pytest.mark.parametrize("case", STALE)
 def test_a_stale_lease_is_taken_over(address, path, tmp_path, case):
-    lease = STALE[case]()
-    path.write_text("{" if lease is None else json.dumps(lease))
+    found = STALE[case]()
+    path.write_text("{" if found is None else json.dumps(found))
     with hold_lease(Store(address), tmp_path / "first" / "dow"):
         held = json.loads(path.read_text())
         assert held["pid"] == os.getpid()
         assert held["owner"] != "x"
 
 
-ALIVE = {
-    "its process lives": lambda: lease_of(os.getpid()),
-    "it is elsewhere": lambda: OTHER | {"renewed": now()},
-    "another machine has this one's name": lambda: lease_of(os.getpid()) | {"pid": ended_process(), "boot_id": "other"},
-    "another container has this one's name": lambda: (
-        lease_of(os.getpid()) | {"pid": ended_process(), "pid_namespace": "pid:[1]"}
-    ),
-    "of before, with this machine's name": lambda: {
-        "owner": "x",
-        "host": lease_module.socket.gethostname(),
-        "pid": ended_process(),
-        "renewed": now(),
-    },
-}
+def test_a_lease_whose_process_was_killed_on_this_machine_is_taken_over_at_once(address, path, tmp_path):
+    path.write_text(json.dumps(lease()))
+    killed_here("x", tmp_path / "first" / "dow")
+    with hold_lease(Store(address), tmp_path / "first" / "dow"):
+        assert json.loads(path.read_text())["pid"] == os.getpid()
 
 
-@pytest.mark.parametrize("case", ALIVE)
-def test_a_live_lease_is_respected(address, path, tmp_path, case):
-    lease = ALIVE[case]()
-    path.write_text(json.dumps(lease))
-    refusal = f"is being written by process {lease['pid']} on {lease['host']}"
+@pytest.mark.parametrize("owner", ["", "of an earlier one"])
+def test_a_live_lease_is_respected(address, path, tmp_path, owner):
+    found = lease()
+    path.write_text(json.dumps(found))
+    file = killed_here(owner, tmp_path / "first" / "dow")
+    refusal = "is being written by process 7 on elsewhere"
     with pytest.raises(InputError, match=refusal), hold_lease(Store(address), tmp_path / "first" / "dow"):
         pass
-    assert json.loads(path.read_text()) == lease
+    assert json.loads(path.read_text()) == found
+    assert file.read_text() == owner
 
 
-def test_where_the_system_says_nothing_of_processes_time_decides(address, path, tmp_path, monkeypatch):
-    path.write_text(json.dumps(lease_of(os.getpid()) | {"pid": ended_process()}))
-    monkeypatch.setattr(lease_module, "_whereabouts", dict)
-    monkeypatch.setattr(lease_module, "_started", lambda pid: None)
-    with pytest.raises(InputError, match="is being written by"), hold_lease(Store(address), tmp_path / "dow"):
+def test_a_process_of_this_machine_that_lives_is_respected_however_long_the_store_has_been_silent(
+    address, path, tmp_path
+):
+    path.write_text(json.dumps(lease(renewed="2026-01-01T00:00:00+00:00")))
+    holds = "import fcntl, sys; f = open(sys.argv[1]); fcntl.flock(f, fcntl.LOCK_EX); print(1, flush=True); input()"
+    file = killed_here("x", tmp_path / "first" / "dow")
+    with subprocess.Popen(
+        [sys.executable, "-c", holds, file], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        process.stdout.readline()
+        refusal = "is being written by process 7 on elsewhere"
+        with pytest.raises(InputError, match=refusal), hold_lease(Store(address), tmp_path / "first" / "dow"):
+            pass
+        process.communicate("")
+    with hold_lease(Store(address), tmp_path / "first" / "dow"):
         pass
 
 

@@ -8,11 +8,11 @@ from contextlib import closing
 import pytest
 from machines import objects
 
+from common import store as store_module
 from common.errors import InputError
-from experiments.recovery.manifests import MARKER_FILE, find_damage
-from experiments.remote import store as store_module
+from common.manifests import MARKER_FILE, find_damage
+from common.store import Store, is_remote, join
 from experiments.remote.addresses import bring_back, check_storage, find_mirror, mirror_of, storage_of, working_folder
-from experiments.remote.store import Store, is_remote, join
 
 
 def packs(tmp_path, name):
@@ -345,7 +345,7 @@ def test_a_storage_that_cannot_be_written_to_is_refused_before_any_work(tmp_path
 
 
 def test_an_address_that_cannot_be_used_is_refused_in_one_line():
-    with pytest.raises(InputError, match="--storage nothing://x/y cannot be used"):
+    with pytest.raises(InputError, match="nothing://x/y cannot be used"):
         Store("nothing://x/y")
 
 

@@ -7,8 +7,8 @@ import threading
 import pytest
 
 from common.errors import InputError
+from common.manifests import find_damage
 from experiments.recovery.copies import copy_folder
-from experiments.recovery.manifests import find_damage
 from experiments.remote import mirror as mirror_module
 from experiments.remote.mirror import Mirror
 from experiments.runs.repair import newest_whole, restore_best

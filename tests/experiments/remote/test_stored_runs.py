@@ -8,11 +8,11 @@ import pytest
 from sample_runs import config_of
 
 from common.errors import InputError
+from common.store import Store
 from experiments import run as verb
 from experiments.command_line import DONE, FAILED, exit_code
 from experiments.remote import lease as lease_module
 from experiments.remote.mirror import Mirror
-from experiments.remote.store import Store
 from experiments.runs.record import write_run_record
 from experiments.runs.run import Run
 from experiments.search import search

@@ -6,7 +6,7 @@ import shutil
 import pytest
 from machines import objects
 
-from experiments.recovery.manifests import MARKER_FILE
+from common.manifests import MARKER_FILE
 
 
 def summarise(machine, path, best=None):

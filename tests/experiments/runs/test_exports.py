@@ -20,9 +20,9 @@ from algos.policy import load_policy as load_checkpoint
 from algos.sac.config import SACSettings
 from common.errors import IncompatibleError
 from common.files import read_json
+from common.manifests import find_damage
 from experiments.checkpoints import run
 from experiments.command_line import exit_code
-from experiments.recovery.manifests import find_damage
 from experiments.runs import exports
 from experiments.runs.models import find_model, load_policy
 from experiments.runs.run import Run

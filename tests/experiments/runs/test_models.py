@@ -8,7 +8,7 @@ from sample_runs import make_run
 
 import algos.policy
 from common.errors import IncompatibleError, InputError
-from experiments.recovery.manifests import seal
+from common.manifests import seal
 from experiments.remote.mirror import Mirror
 from experiments.runs.models import load_policy
 

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
+from common.manifests import find_damage
 from experiments.recovery.checkpoints import TrialCheckpoints, rename_aside
 from experiments.recovery.copies import copy_folder
-from experiments.recovery.manifests import find_damage
 from experiments.runs.repair import restore_best, score_to_beat
 
 VALUES = (1.0, 3.0, -1.0, 2.0)

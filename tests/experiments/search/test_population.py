@@ -7,13 +7,14 @@ from ray import tune
 
 from algos.registry import algorithms
 from common.errors import InputError
+from common.manifests import find_damage
 from experiments.recovery.checkpoints import TrialCheckpoints
-from experiments.recovery.manifests import find_damage
 from experiments.remote.mirror import Mirror
 from experiments.search.population import PopulationBasedTraining, apply_exploits, copy_checkpoint, explore
 from experiments.search.reconcile import reconcile
 from experiments.search.record import SearchRecord, TrialRecord
 from experiments.search.spaces import search_space
+from experiments.settings.run_config import SearchConfig
 
 SPACE = {"lr": tune.loguniform(1e-4, 1e-1), "clip": tune.choice([0.1, 0.2, 0.3]), "n": tune.randint(1, 9)}
 START = {"lr": 1e-2, "clip": 0.2, "n": 5}
@@ -55,15 +56,15 @@ def publish(record, trial_id, *, episodes, score, best=None, extra=None):
     return TrialCheckpoints(record.folder / f"trial_{trial_id}").publish(write)
 
 
-def population(tmp_path, scores, *, episodes=10, **changes):
+def population(tmp_path, scores, *, episodes=10, mirror=None, **changes):
     record = SearchRecord.read(tmp_path)
     for score in scores if not record.trials else ():
         trial = TrialRecord(record.next_id(), dict(START), dict(START))
         record.trials.append(trial)
         publish(record, trial.trial_id, episodes=episodes, score=score, best=score)
     record.save()
-    given = {"perturbation_interval": 10, "quantile_fraction": 0.25, "resample_probability": 0.25, "seed": 3}
-    return record, PopulationBasedTraining(record, SPACE, **(given | {"max_concurrent": 1} | changes)), Runner(record)
+    given = SearchConfig(perturbation_interval=10, **changes)
+    return record, PopulationBasedTraining(record, SPACE, given, seed=3, mirror=mirror), Runner(record)
 
 
 def newest(record, trial_id):
@@ -87,7 +88,8 @@ def test_copy_keeps_what_is_the_members_own(tmp_path):
     record, _, _ = population(tmp_path, [0.1, 0.9])
     target = TrialCheckpoints(tmp_path / "trial_00000")
     publish(record, "00000", episodes=12, score=0.2, best=0.4)
-    copy = copy_checkpoint(newest(record, "00001"), target)
+    copy_checkpoint(newest(record, "00001"), target)
+    copy = newest(record, "00000")
     state, meta = (json.loads((copy / f).read_text()) for f in ("run_state.json", "checkpoint_meta.json"))
     assert (state["best"], state["iteration"], state["time_total_s"]) == (0.4, 12, 12)
     assert state["last_metrics"] == {"search_score": 0.9}

@@ -31,7 +31,7 @@ def halfway(tmp_path_factory):
     folder = tmp_path_factory.mktemp("halfway") / "search"
     folder.mkdir()
     with pytest.raises(Killed):
-        rehearse(folder, "asha", clock=Clock(80))
+        rehearse(folder, "asha", clock=Clock(90))
     return folder
 
 

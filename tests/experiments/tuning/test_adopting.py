@@ -11,7 +11,7 @@ from sample_runs import make_run
 
 from common.errors import InputError
 from common.files import WriteError
-from experiments.recovery.manifests import find_damage, seal
+from common.manifests import find_damage, seal
 from experiments.recovery.names import BRANCH_FOLDER
 from experiments.runs.models import find_model
 from experiments.tuning import branching

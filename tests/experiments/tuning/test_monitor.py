@@ -14,7 +14,7 @@ from experiments.recovery import copies
 from experiments.recovery.checkpoints import TrialCheckpoints
 from experiments.recovery.copies import copy_folder, mend_copy
 from experiments.runs import repair
-from experiments.runs.repair import mend_best
+from experiments.runs.repair import keep_best
 from experiments.runs.summary import read_summary, why_unsaved, write_summary
 from experiments.tuning import monitor as monitor_module
 from experiments.tuning.monitor import RunMonitor
@@ -316,7 +316,7 @@ def test_owed_best_takes_the_place_of_a_whole_one_only_if_it_is_whole(tmp_path, 
     newest = report(monitor, trial, 3, sharpe=0.7, is_best=False)
     if is_damaged:
         (owed / "more").write_text("")
-    assert mend_best(checkpoints.folder) == newest
+    keep_best(newest)
     kept = json.loads((checkpoints.folder / "best_checkpoint" / "checkpoint_meta.json").read_text())
     assert kept["metric_value"] == (0.5 if is_damaged else 1.5)
 

@@ -7,8 +7,8 @@ import pytest
 from sample_runs import SMALL, make_run
 
 from common.errors import InputError
+from common.manifests import find_damage
 from experiments.command_line import exit_code
-from experiments.recovery.manifests import find_damage
 from experiments.recovery.names import SEARCH_FILE
 from experiments.run import run as start
 from experiments.runs.record import name_of_run, read_run_record, write_run_record

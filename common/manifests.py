@@ -9,7 +9,6 @@ import os
 import stat
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,23 +21,6 @@ MARKER_FILE = "COMPLETE"
 _PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ESTALE, errno.ETIMEDOUT})
 """Errors that pass by themselves, and that no damage to a disk or a file gives."""
 _CHUNK_BYTES = 1 << 20
-
-
-@dataclass(frozen=True)
-class Damage:
-    """One thing that is wrong with a folder.
-
-    Attributes:
-        file: Path in the folder; "." for the folder itself.
-        what: In a few words.
-    """
-
-    file: str
-    what: str
-
-    def __str__(self) -> str:
-        """One clause for a message."""
-        return f"{self.file}: {self.what}"
 
 
 def seal(folder: Path, *, previous: Path | None = None, written: Mapping[str, Written] | None = None) -> None:
@@ -73,36 +55,39 @@ def seal(folder: Path, *, previous: Path | None = None, written: Mapping[str, Wr
         to_disk(below)
 
 
-def find_damage(folder: Path, *, may_hold_more: bool = False) -> list[Damage]:
+def find_damage(folder: Path, *, may_hold_more: bool = False) -> list[str]:
     """Compare a folder with its manifest; an empty list means that every byte is what was written.
 
     Args:
         folder: A published checkpoint.
         may_hold_more: Whether files that the manifest does not list are no damage.
 
+    Returns:
+        For each thing that is wrong, which file it is ("." for the folder itself), and what, in a few words.
+
     Raises:
         OSError: if something cannot be read now, which says nothing of what it holds: too many files are open, or a
             file server has gone away.
     """
     if not folder.is_dir():
-        return [Damage(".", "is missing")]
+        return [".: is missing"]
     try:
         manifest = (folder / MANIFEST_FILE).read_bytes()
         marker = (folder / MARKER_FILE).read_bytes().decode(errors="replace")
     except FileNotFoundError as error:
-        return [Damage(Path(str(error.filename)).name, "is missing: the folder was never completed, or half deleted")]
+        return [f"{Path(error.filename).name}: is missing: the folder was never completed, or half deleted"]
     except OSError as error:
-        return [_unreadable(Path(str(error.filename)).name, error)]
+        return [_unreadable(Path(error.filename).name, error)]
     if hashlib.sha256(manifest).hexdigest() != marker:
-        return [Damage(MANIFEST_FILE, "does not match its marker")]
+        return [f"{MANIFEST_FILE}: does not match its marker"]
     files = json.loads(manifest)["files"]
     try:
         found = _files(folder, _walk(folder)[0])
     except OSError as error:
         return [_unreadable(os.path.relpath(error.filename, folder), error)]
-    damage = [Damage(name, "is missing") for name in sorted(set(files) - set(found))]
+    damage = [f"{name}: is missing" for name in sorted(set(files) - set(found))]
     if not may_hold_more:
-        damage += [Damage(name, "does not belong here") for name in sorted(set(found) - set(files))]
+        damage += [f"{name}: does not belong here" for name in sorted(set(found) - set(files))]
     for name in sorted(set(files) & set(found)):
         damage += _compare(name, folder / name, found[name].st_size, files[name])
     return damage
@@ -131,33 +116,26 @@ def _linked_files(previous: Path | None, candidates: Mapping[str, os.stat_result
         entries: dict[str, dict[str, Any]] = json.loads((previous / MANIFEST_FILE).read_bytes())["files"]
     except (OSError, ValueError, KeyError):
         return {}
-    same = (n for n, of_file in candidates.items() if n in entries and _is_same_file(f"{previous}/{n}", of_file))
-    return {n: entries[n] for n in same}
+    there = _files(previous, (name for name in candidates if name in entries))
+    return {n: entries[n] for n, of_file in there.items() if os.path.samestat(of_file, candidates[n])}
 
 
-def _is_same_file(path: str, other: os.stat_result) -> bool:
-    try:
-        return os.path.samestat(os.stat(path), other)
-    except OSError:
-        return False
-
-
-def _compare(name: str, path: Path, size: int, entry: Mapping[str, Any]) -> list[Damage]:
+def _compare(name: str, path: Path, size: int, entry: Mapping[str, Any]) -> list[str]:
     if size != entry["bytes"]:
-        return [Damage(name, f"has {size} bytes instead of {entry['bytes']}")]
+        return [f"{name}: has {size} bytes instead of {entry['bytes']}"]
     try:
         if file_sha256(path) != entry["sha256"]:
-            return [Damage(name, "has other content than was written (SHA-256 differs)")]
+            return [f"{name}: has other content than was written (SHA-256 differs)"]
     except OSError as error:
         return [_unreadable(name, error)]
     return []
 
 
-def _unreadable(name: str, error: OSError) -> Damage:
+def _unreadable(name: str, error: OSError) -> str:
     """Damage, unless another try may read it: then the error itself."""
     if error.errno in _PASSING:
         raise error
-    return Damage(name, f"cannot be read ({error.strerror})")
+    return f"{name}: cannot be read ({error.strerror})"
 
 
 def _walk(folder: Path) -> tuple[list[str], list[str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from common.errors import InputError
-from common.files import whole_file
+from common.files import WriteError, json_object, whole_file
 
 T = TypeVar("T")
 PATIENCE_S = 60.0
@@ -48,19 +47,7 @@ class Store:
         try:
             self._fs, self._root = fs.FileSystem.from_uri(address)
         except Exception as error:  # pyarrow raises several kinds
-            raise InputError(f"--storage {address} cannot be used: {str(error).splitlines()[0]}") from None
-
-    def check(self) -> None:
-        """Write and delete an object, so that a store that cannot be used is refused before any work is done.
-
-        Raises:
-            InputError: with what the store answered.
-        """
-        try:
-            self.put(".check", b"trading-floor", patience_s=0)
-            self.delete(".check")
-        except OSError as error:
-            raise InputError(f"--storage {self.address} cannot be written to: {first_line(error)}") from None
+            raise InputError(f"{address} cannot be used: {str(error).splitlines()[0]}") from None
 
     def copy(self, name: str, target: str) -> None:
         """Copy an object within the store."""
@@ -71,7 +58,7 @@ class Store:
         return f"{self._root}/{name}" if name else self._root
 
     def names(self, below: str = "") -> set[str]:
-        """Names of all objects below a folder of the run, relative to it."""
+        """Names of all objects below a folder, relative to it."""
         from pyarrow import fs
 
         base = self._at(below)
@@ -85,7 +72,7 @@ class Store:
         info = self._try(lambda: self._fs.get_file_info(self._at(name)))
         return info.size if info.type == fs.FileType.File else None
 
-    def get_json(self, name: str, *, patience_s: float | None = None) -> dict[str, Any] | None:
+    def get_json(self, name: str) -> dict[str, Any] | None:
         """Read a small object; None where it is missing, empty where it is damaged."""
 
         def read() -> bytes:
@@ -93,14 +80,11 @@ class Store:
                 return bytes(stream.read())
 
         try:
-            content = json.loads(self._try(read, patience_s=patience_s))
+            return json_object(self._try(read))
         except FileNotFoundError:
             return None
-        except ValueError:
-            return {}
-        return content if isinstance(content, dict) else {}
 
-    def put(self, name: str, content: bytes, *, patience_s: float | None = None) -> None:
+    def put(self, name: str, content: bytes) -> None:
         """Write a small object whole.
 
         Raises:
@@ -112,7 +96,7 @@ class Store:
             with self._fs.open_output_stream(self._at(name)) as stream:
                 stream.write(content)
 
-        self._try(write, patience_s=patience_s)
+        self._try(write)
 
     def upload(self, path: Path, name: str) -> None:
         """Write a file into an object, which is there when all of it is.
@@ -137,12 +121,11 @@ class Store:
 
         try:
             with whole_file(path) as temporary:
-                try:
-                    self._try(lambda: read(temporary))
-                except FileNotFoundError as error:
-                    raise _MissingError from error
-        except _MissingError:
-            return False
+                self._try(lambda: read(temporary))
+        except WriteError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return False
+            raise
         return True
 
     def delete(self, name: str) -> None:
@@ -159,9 +142,9 @@ class Store:
         if self._fs.type_name == "local":  # a store that is a folder after all, where folders must exist
             self._fs.create_dir(self._at(name).rsplit("/", 1)[0], recursive=True)
 
-    def _try(self, act: Callable[[], T], *, patience_s: float | None = None) -> T:
+    def _try(self, act: Callable[[], T]) -> T:
         """Do something with the store, again and again where it does not answer, for as long as patience lasts."""
-        deadline = time.monotonic() + (self.patience_s if patience_s is None else patience_s)
+        deadline = time.monotonic() + self.patience_s
         pause = 0.5
         while True:
             try:
@@ -175,16 +158,8 @@ class Store:
                 pause = min(2.0 * pause, 8.0)
 
 
-class _MissingError(Exception):
-    """An object is not there; not an OSError, which ``whole_file`` would take for a failing disk."""
-
-
 def absolute(path: str) -> str:
-    """Make a path absolute; an address stays as it is.
-
-    Args:
-        path: Of a folder or file, or an address in a store.
-    """
+    """Make a path absolute; an address in a store stays as it is."""
     return path if is_remote(path) else str(Path(path).expanduser().absolute())
 
 
