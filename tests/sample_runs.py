@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from common.manifests import seal
+from envs.agents import describe_agents
 from envs.market import Market, build_market
-from experiments.builders.agents import describe_agents
 from experiments.recovery.checkpoints import TrialCheckpoints
 from experiments.runs.record import write_run_record
 from experiments.settings.layers import merge

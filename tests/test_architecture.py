@@ -46,6 +46,7 @@ PURE = (
     "common/strict.py",
     "envs/accounts.py",
     "envs/actions.py",
+    "envs/agents.py",
     "envs/audit.py",
     "envs/audit_draws.py",
     "envs/bar_data.py",

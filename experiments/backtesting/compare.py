@@ -12,6 +12,7 @@ import pandas as pd
 
 from common.errors import InputError
 from common.files import read_json, write_json, write_parquet
+from envs.agents import check_agents, describe_agents
 from envs.backtest import BacktestResult, Policy, policy_trader, run_backtest
 from envs.bars import Split
 from envs.baselines import run_baselines
@@ -22,7 +23,6 @@ from experiments.backtesting.networks import check_networks
 from experiments.backtesting.overlap import last_date_seen, overlap_notes, overlaps
 from experiments.backtesting.results_folders import RESULTS_FILE
 from experiments.backtesting.words import books_in_words, capital_in_words, costs_in_words, period_in_words
-from experiments.builders.agents import check_agents, describe_agents
 from experiments.recovery.names import META_FILE
 from experiments.reporting.plots import plot_backtest
 from experiments.reporting.tables import metrics_table, money, pairs_table, show, title_case

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from algos.registry import CONTINUOUS, DISCRETE, algorithm, algorithms
 from common.errors import IncompatibleError, InputError
+from envs.agents import check_agents, describe_agents
 from envs.market import Market, build_market, spec_to_json
-from experiments.builders.agents import check_agents, describe_agents
 from experiments.settings.arguments import import_object, named_values
 from experiments.settings.metric_names import RETURN, VALIDATION_METRICS
 from experiments.settings.run_config import RunConfig, floor_spec
