@@ -41,7 +41,7 @@ def _train(asked: Run) -> int:
     """Train, carry on or search, unless all that is asked for is there; returns the exit code."""
     check_json_flag(asked.config.json)
     check_folder(asked.folder, is_moved_aside=asked.config.resume == "never")
-    with experiments.interrupts.leaving_at_once():  # only now: torch and RLlib take seconds to import
+    with experiments.interrupts.leaving_at_once():  # only now: what a start needs takes a second
         from experiments.builders.environments import check_actions, environment_of
         from experiments.tuning import resume
         from experiments.tuning.hooks import hooks_of
