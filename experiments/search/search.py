@@ -13,7 +13,6 @@ from ray.tune.schedulers import FIFOScheduler
 from algos.scaling import ScalingSettings
 from common.errors import InputError
 from common.files import write_json, write_text
-from experiments.builders.algorithms import check_algorithm
 from experiments.builders.environments import Environment
 from experiments.command_line import DONE, log_to, write_json_flag
 from experiments.recovery.lock import lock_if_there, run_lock
@@ -38,7 +37,6 @@ from experiments.settings.metric_names import BEST_SCORE, SEARCH_SCORE
 from experiments.settings.old_names import drawn_name_of_today
 from experiments.settings.run_config import RunConfig
 from experiments.tuning import session
-from experiments.tuning.disk_use import told_disk_use
 from experiments.tuning.ending import conclude, ended_in_store, say_failed, say_interrupted
 from experiments.tuning.opening import open_run
 
@@ -53,9 +51,7 @@ def search(run: Run, environment: Environment) -> int:
     Settings that the user has set by hand are not drawn.
     """
     with lock_if_there(run.folder):
-        check_algorithm(run.config, environment)
-        room = told_disk_use(run.config, environment, run.folder)
-        devices, _ = open_run(run, environment)
+        devices, room = open_run(run, environment)
         print(room)
     with run_lock(run.folder):
         return ended_in_store(run.mirror, lambda: _search(run, environment, devices))
@@ -77,7 +73,7 @@ def _search(run: Run, environment: Environment, devices: ScalingSettings) -> int
         write_summary(folder, begun | describe_search(record, num_trials=config.search.num_trials))
         with suppress(KeyboardInterrupt):  # before Tune listens for it, or a second time
             _fit(run, scaler, devices, record, study, scheduler)
-        study.sync(record)
+        study.try_sync(record)
         rows = trial_rows(record)
         show(rows_table(rows, title="Trials"))
         if unsaved := _unsaved(record):

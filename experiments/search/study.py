@@ -88,6 +88,8 @@ class Study:
         try:
             study = optuna.load_study(study_name=self.name, storage=_storage(self.path))
             found = study.get_trials(deepcopy=False)
+        except KeyError:  # of a folder that had another name
+            return False
         except Exception as error:  # a damaged database can raise anything
             if "database is locked" in str(error):  # by a program that looks at it
                 raise

@@ -23,7 +23,7 @@ BEST_SCORE = "best_score"
 CLOCK = "clock"
 """What every result, checkpoint and summary says of how far the run is, in what the run's clock counts."""
 REFUSED = "refused"
-"""In place of all else, why a run is not trained at all."""
+"""In place of all else, why a new run is not trained at all."""
 DISK_USE = "disk_use"
 """What a session's first result says of the room that checkpoints will need, in words."""
 ROOTS = ("env_runners", "evaluation", "learners", "replay_buffer", "timers")

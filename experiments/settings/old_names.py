@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-_OLD, _NEW, _GROUP = "iql", "indq", "qmix"
+from algos.registry import RENAMED
+
+_OLD, _GROUP = "iql", "qmix"
+_NEW = RENAMED[_OLD]
 _MOVED = ("reward", "num_quantiles", "huber_kappa")
 """Settings of the old group that independent Q-learning alone has now."""
 _OF_THE_MIXER = ("mixing_embed_dim", "hypernet_hidden")

@@ -14,7 +14,6 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 import experiments.interrupts  # noqa: F401  before what takes seconds to import
-from algos.registry import groups
 from algos.scaling import ScalingSettings
 from common.strict import STRICT
 from envs.settings import DataConfig, DeskConfig, FloorConfig, FloorSpec
@@ -124,10 +123,6 @@ class RunConfig:
     floor: FloorConfig = field(default_factory=FloorConfig)
     scaling: ScalingSettings = field(default_factory=ScalingSettings)
     search: SearchConfig = field(default_factory=SearchConfig)
-
-
-FROM_MODEL = ("algo", "runner", "data", "desk", "floor", *groups(), "scaling")
-"""Settings that a new run takes over from the run whose weights it loads."""
 
 
 def floor_spec(config: RunConfig) -> FloorSpec:

@@ -1,15 +1,17 @@
-"""What comes before training: Ray, devices, a free folder, and lines that say what is trained."""
+"""What comes before training: checks, Ray, devices, a free folder, and lines that say what is trained."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from algos.scaling import ScalingSettings
-from common.files import whole_file
 from experiments.builders.environments import Environment
-from experiments.recovery.names import RECORD_FILE, SUMMARY_FILE
+from experiments.recovery.lock import LOCK_FILE
+from experiments.recovery.names import RECORD_FILE
 from experiments.runs.run import Run
 from experiments.settings.groups import replicas
 from experiments.settings.run_config import RunConfig
@@ -17,46 +19,56 @@ from experiments.tuning import session
 from experiments.tuning.resume import set_aside
 
 
-def open_run(run: Run, environment: Environment) -> tuple[ScalingSettings, Path | None]:
-    """Start Ray, check the weights that are to be loaded, and move an earlier run aside where a new one is asked for.
+def is_checked_by_trainable(run: Run) -> bool:
+    """Whether the process that trains checks what takes torch and RLlib to check, so that this one needs neither.
+
+    That is so for a new run in one process, made of nothing that is there: what is refused then leaves nothing behind.
+    """
+    config, scaling = run.config, run.config.scaling
+    is_new = not (run.is_known or (run.folder / RECORD_FILE).exists()) and config.resume == "auto"
+    has_source = config.load_model is not None or config.branch_from is not None
+    is_one_process = not (run.is_search or scaling.num_env_runners or scaling.num_learners)
+    return is_one_process and is_new and not has_source
+
+
+def open_run(run: Run, environment: Environment) -> tuple[ScalingSettings, str | None]:
+    """Check what is asked for, start Ray, and move an earlier run aside where a new one is asked for.
 
     Returns:
-        The scaling settings, with the devices that the run learns on; and where an earlier run is now.
+        The scaling settings, with the devices that the run learns on; and what there is to say of the room on the disk,
+        None where the process that trains says it.
 
     Raises:
-        InputError: if devices, weights or the folder do not fit what is asked for.
+        InputError: if settings, devices, weights, the folder or the room on the disk do not fit what is asked for.
     """
-    config = run.config
+    config, room = run.config, None
+    if not is_checked_by_trainable(run):
+        from experiments.builders.algorithms import check_algorithm
+        from experiments.tuning.disk_use import told_disk_use
+
+        check_algorithm(config, environment)
+        room = told_disk_use(config, environment, run.folder)
     session.start_ray(config.scaling, num_trials=config.search.max_concurrent if run.is_search else 1)
     devices = session.with_devices(config.scaling)
     if config.load_model is not None and not run.is_known:
         session.check_fits(config, environment)
-    return devices, set_aside(run) if config.resume == "never" else None
+    if config.resume == "never":
+        set_aside(run)
+    return devices, room
 
 
-class BeforeRun:
-    """A run folder as it is before a command writes to it.
-
-    Args:
-        folder: The run folder, which need not be there.
-        aside: Where an earlier run has been moved to.
-    """
-
-    def __init__(self, folder: Path, aside: Path | None = None) -> None:
-        self._folder, self._aside = folder, aside
-        paths = [folder / name for name in (RECORD_FILE, SUMMARY_FILE)]
-        self._records = {path: path.read_bytes() for path in paths if path.is_file()}
-
-    def put_back(self) -> None:
-        """Undo what a command has written that has trained nothing."""
-        if self._folder / RECORD_FILE in self._records:
-            for path, content in self._records.items():
-                with whole_file(path) as staged:
-                    staged.write_bytes(content)
-            return
-        shutil.rmtree(self._folder)
-        if self._aside is not None:
-            self._aside.rename(self._folder)
+def remove_new(folder: Path, before: Collection[Path]) -> None:
+    """Remove what a run folder holds that it did not hold before, and the folder where nothing but its lock is left."""
+    for path in set(folder.iterdir()) - set(before):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    lock = folder / LOCK_FILE
+    if list(folder.iterdir()) == [lock]:
+        lock.unlink()
+        with suppress(OSError):  # others may hold on to it, as where something is mounted there
+            folder.rmdir()
 
 
 def describe_run(run: Run, environment: Environment) -> dict[str, Any]:

@@ -192,11 +192,8 @@ def named_checkpoint(run: Run) -> dict[str, str] | None:
     return {"checkpoint": str(model.checkpoint.relative_to(folder)), "asked_at": datetime.now(UTC).isoformat()}
 
 
-def set_aside(run: Run) -> Path | None:
+def set_aside(run: Run) -> None:
     """Move an existing run folder out of the way; nothing is ever overwritten.
-
-    Returns:
-        Where it is now; None where there was none.
 
     Raises:
         InputError: if it cannot be moved, or the weights that are to be loaded lie in it.
@@ -205,7 +202,7 @@ def set_aside(run: Run) -> Path | None:
     if mirror is not None and mirror.store.names() - {LEASE_FILE}:
         raise InputError(f"{mirror.address} exists, and a store cannot move it aside: choose another --name")
     if not folder.exists():
-        return None
+        return
     for flag, source in (("--load-model", config.load_model), ("--branch-from", config.branch_from)):
         if source is not None and folder.absolute() in (Path(source), *Path(source).parents):
             raise InputError(
@@ -219,4 +216,3 @@ def set_aside(run: Run) -> Path | None:
             f"cannot move {folder} aside to start anew ({error.strerror}): choose another --name"
         ) from None
     print(f"moved the earlier run aside: {old}")
-    return old

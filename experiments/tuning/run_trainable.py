@@ -47,7 +47,7 @@ from experiments.settings.run_config import RunConfig
 from experiments.tuning.checkpointing import CheckpointedRun
 from experiments.tuning.disk_use import told_disk_use
 from experiments.tuning.hooks import collected_episodes
-from experiments.tuning.trainable_names import declared_as, name_of, run_of
+from experiments.tuning.trainable_names import declared_as, is_to_check, name_of, run_of
 from experiments.tuning.weights import non_finite_weights
 
 
@@ -76,10 +76,9 @@ class RunTrainable(CheckpointedRun):
         run = run_of({**given, "run": _settings(record, given)})
         self.environment: Environment = given.get("environment") or environment_of(run)
         algo = algorithm_config(run, self.environment, scaler=record.get("scaler") or given.get("scaler"))
-        check_config(algo, run.algo)
-        if kwargs.get("storage") is not None and not run.search.num_trials:  # of a search the command has said it
-            folder = Path(kwargs["storage"].experiment_fs_path)
-            self._disk_use = told_disk_use(run, self.environment, folder)
+        if is_to_check(given, kwargs.get("storage")):
+            check_config(algo, run.algo)
+            self._disk_use = told_disk_use(run, self.environment, Path(kwargs["storage"].experiment_fs_path))
         algo.algo_class = type(self)
         for key in (TRIAL_INFO, STDOUT_FILE, STDERR_FILE):
             if key in given:
@@ -165,8 +164,6 @@ class RunTrainable(CheckpointedRun):
         self._ends = is_over or is_stopped
         if was_over:
             result["is_repeated"] = True
-        if self._disk_use is not None:
-            result[DISK_USE], self._disk_use = self._disk_use, None
         result |= self._save_error()
         if is_due:
             self._progress.checkpointed_at = now
@@ -174,6 +171,8 @@ class RunTrainable(CheckpointedRun):
             result["should_checkpoint"] = True
         if not was_over:
             self._call_hooks("on_iteration", result)
+        if self._disk_use is not None:
+            result[DISK_USE], self._disk_use = self._disk_use, None
         self._stepped_at = time.perf_counter()
         return result
 

@@ -181,13 +181,16 @@ def _tell_devices(before: float | None, now: float | None) -> None:
         print(f"each learner had {before:g} GPUs in the session before, and has {now or 0:g} in this one")
 
 
-def train(run: Run, scaler: Mapping[str, Any] | None, *, devices: ScalingSettings) -> Outcome:
+def train(
+    run: Run, scaler: Mapping[str, Any] | None, *, devices: ScalingSettings, is_to_check: bool = False
+) -> Outcome:
     """Train a run by a new Tuner, which goes on from the newest whole checkpoint, and wait for its end.
 
     Args:
         run: The run.
         scaler: The feature scaler, as JSON.
         devices: Where it learns in this session.
+        is_to_check: See ``fit``.
     """
     folder = run.folder.absolute()
     write_summary(
@@ -197,7 +200,8 @@ def train(run: Run, scaler: Mapping[str, Any] | None, *, devices: ScalingSetting
     plan = planned_for(config_to_json(run.config), run.address)
     monitor = RunMonitor(**followed(run), plan=plan)
     try:
-        results = fit(run, scaler, devices=devices, monitor=monitor, trial_dirname_creator=single_trial_folder)
+        told: dict[str, Any] = {"devices": devices, "monitor": monitor, "is_to_check": is_to_check}
+        results = fit(run, scaler, **told, trial_dirname_creator=single_trial_folder)
     except KeyboardInterrupt:  # before Tune listens for it, or a second time
         with suppress(WriteError):
             write_summary(folder, {"status": "interrupted"})
@@ -211,7 +215,13 @@ def followed(run: Run) -> dict[str, Any]:
 
 
 def fit(
-    run: Run, scaler: Mapping[str, Any] | None, *, devices: ScalingSettings, monitor: RunMonitor, **planned: Any
+    run: Run,
+    scaler: Mapping[str, Any] | None,
+    *,
+    devices: ScalingSettings,
+    monitor: RunMonitor,
+    is_to_check: bool = False,
+    **planned: Any,
 ) -> tune.ResultGrid:
     """Have Tune train what a run or a search still has to, by a new plan: our own records say where each trial stands.
 
@@ -220,6 +230,7 @@ def fit(
         scaler: The feature scaler, as JSON.
         devices: Where it learns in this session.
         monitor: What follows it.
+        is_to_check: Whether the process that trains is to refuse what this one has not checked.
         planned: Of ``tune.TuneConfig``.
 
     Raises:
@@ -233,7 +244,7 @@ def fit(
     folder, config = run.folder.absolute(), replace(run.config, scaling=devices)
     tuner = tune.Tuner(
         trainable_class(config),
-        param_space={"run": config_to_json(config), "scaler": scaler},
+        param_space={"run": config_to_json(config), "scaler": scaler, "is_to_check": is_to_check},
         tune_config=tune.TuneConfig(**planned),
         run_config=tune.RunConfig(
             name=folder.name,

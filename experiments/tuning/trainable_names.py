@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from algos.registry import RLLIB, Algorithm, algorithm, algorithms
+from experiments.recovery.names import RESULT_FILE
 from experiments.settings.layers import merge, nested
 from experiments.settings.run_config import RunConfig, config_from_json
 
@@ -13,6 +15,11 @@ from experiments.settings.run_config import RunConfig, config_from_json
 def run_of(config: Mapping[str, Any]) -> RunConfig:
     """The settings of a trainable: its run's, and what a search has drawn for it."""
     return config_from_json(merge(config["run"], nested(config.get("overrides") or {})))
+
+
+def is_to_check(config: Mapping[str, Any], storage: Any) -> bool:
+    """Whether a trainable refuses settings that do not go together: if it is asked to, and nothing was reported yet."""
+    return bool(config.get("is_to_check")) and not (Path(storage.trial_fs_path) / RESULT_FILE).exists()
 
 
 def name_of(run: RunConfig) -> str:

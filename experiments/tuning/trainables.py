@@ -1,6 +1,7 @@
 """What Tune trains: a stand-in for each algorithm, which makes it in the process that trains.
 
-So the process that Tune runs in imports neither torch nor RLlib. What is refused is told by the first result.
+So the process that Tune runs in need not import torch and RLlib. What a new run is refused for is told by its first
+result.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ import ray
 from common.errors import IncompatibleError, InputError
 from common.imports import quick_imports
 from common.store import is_remote
-from experiments.settings.metric_names import CLOCK, REFUSED
+from experiments.settings.metric_names import REFUSED
 from experiments.settings.run_config import RunConfig
 from experiments.tuning.ray_internals import HEAD_NODE
-from experiments.tuning.trainable_names import declared_as, name_of, run_of
+from experiments.tuning.trainable_names import declared_as, is_to_check, name_of, run_of
 
 with quick_imports():
     from ray import tune
@@ -27,7 +28,8 @@ class StandIn(tune.Trainable):
     """Hands all that Tune asks for to the algorithm of its name.
 
     Args:
-        config: ``run``: the run's settings, as JSON; ``overrides``: what a search draws, by dotted name; ``scaler``.
+        config: ``run``: the run's settings, as JSON; ``scaler``; ``overrides``: what a search draws, by dotted name;
+            ``is_to_check``: whether the command has left it to this process to refuse settings that do not go together.
         kwargs: Tune's.
     """
 
@@ -36,6 +38,8 @@ class StandIn(tune.Trainable):
         try:
             self._algorithm = self.make(config, **kwargs)
         except (InputError, IncompatibleError) as error:
+            if not is_to_check(config, kwargs.get("storage")):
+                raise
             self._refusal = error
 
     @classmethod
@@ -43,7 +47,9 @@ class StandIn(tune.Trainable):
         """Make the algorithm."""
         with quick_imports():
             from experiments.tuning.run_trainable import algorithm_class
-        return algorithm_class(run_of(config))(config, **kwargs)
+
+            made = algorithm_class(run_of(config))
+        return made(config, **kwargs)
 
     @classmethod
     def default_resource_request(cls, config: Any) -> Any:
@@ -65,8 +71,7 @@ class StandIn(tune.Trainable):
     def train(self) -> dict[str, Any]:
         """Train one iteration, or say why none will be."""
         if self._refusal is not None:
-            nothing = {"training_iteration": 0, "time_total_s": 0.0, "episodes": 0, CLOCK: 0, "total_steps": 0}
-            return {REFUSED: str(self._refusal), "fatal": str(self._refusal), **nothing, "done": True}
+            return {REFUSED: str(self._refusal), "training_iteration": 0, "time_total_s": 0.0, "done": True}
         result: dict[str, Any] = self._algorithm.train()
         return result
 

@@ -16,7 +16,7 @@ from experiments.runs.summary import read_summary
 from experiments.tuning import session
 from experiments.tuning.branching import check_branch
 from experiments.tuning.ending import conclude, ended_in_store, last_line, say_failed, say_interrupted
-from experiments.tuning.opening import BeforeRun, announce, describe_run, open_run
+from experiments.tuning.opening import announce, describe_run, open_run, remove_new
 
 
 def train_run(run: Run, environment: Environment, resume_from: Mapping[str, str] | None) -> int:
@@ -36,11 +36,10 @@ def train_run(run: Run, environment: Environment, resume_from: Mapping[str, str]
         parent = (
             check_branch(run.config, environment) if run.config.branch_from is not None and not run.is_known else None
         )
-        devices, aside = open_run(run, environment)
-    before = BeforeRun(run.folder, aside)
+        devices, room = open_run(run, environment)
     with run_lock(run.folder):
         return ended_in_store(
-            run.mirror, lambda: _train_run(run, environment, devices, resume_from, parent, reports, before)
+            run.mirror, lambda: _train_run(run, environment, devices, resume_from, parent, reports, room)
         )
 
 
@@ -51,23 +50,24 @@ def _train_run(
     resume_from: Mapping[str, str] | None,
     parent: Model | None,
     reports: Sequence[str],
-    before: BeforeRun,
+    room: str | None,
 ) -> int:
     """Record the run as it was asked for, and train it on the devices that are there today."""
     folder, json = run.folder, run.config.json
+    before = list(folder.iterdir())
     with log_to(folder / LOG_FILE):
         scaler = session.record_run(run, environment, devices=devices, resume_from=resume_from, parent=parent)
         announce(run, environment)
         told = {"run": describe_run(run, environment)}
-        for report in reports:
-            print(report)
+        for line in reports if room is None else (room, *reports):
+            print(line)
         if resume_from is not None:
             print(f"from {resume_from['checkpoint']}, as asked")
         if parent is not None:
             print(f"branched off {parent.name}: {parent.checkpoint}")
-        outcome = session.train(run, scaler, devices=devices)
+        outcome = session.train(run, scaler, devices=devices, is_to_check=room is None)
         if outcome.status == "refused":
-            before.put_back()
+            remove_new(folder, before)
             assert outcome.error is not None
             raise outcome.error
         if outcome.status != "complete":

@@ -1,14 +1,20 @@
 """What only the process that trains can refuse, which alone imports torch and RLlib: one line, and nothing is left."""
 
+from types import SimpleNamespace
+
 import pytest
 from commands import MARKET, PPO, QMIX, run_here
+
+from experiments.recovery.lock import LOCK_FILE
+from experiments.tuning.trainable_names import is_to_check
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 MUCH = ["--algo", "dqn", "--dqn.replay-capacity", "2000000000", "--episodes", "200000000", "--keep", "100"]
 
 
 def everything_in(folder):
-    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != LOCK_FILE)
+    return {path: path.read_bytes() for path in files}
 
 
 def refused(capsys):
@@ -36,27 +42,40 @@ def test_a_new_run_is_refused_and_leaves_nothing(tmp_path, capsys, words, wanted
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_run_that_is_carried_on_stays_as_it_was(tmp_path, capsys):
+def test_what_was_in_the_folder_stays(tmp_path, capsys):
     folder = tmp_path / "run"
-    words = [*MARKET, "--algo", "dqn", "--dqn.learning-starts", "64", "--episodes", "8"]
-    assert run_here(folder, *words) == 0
-    capsys.readouterr()
-    before = everything_in(folder)
-    assert run_here(folder, *words, "--episodes", "200000000", "--keep", "100000000") == 2
-    assert "lower --keep" in refused(capsys)
-    after = everything_in(folder)
-    told = {path for path in before if path.name in ("config.json", "summary.json", "result.json", "progress.csv")}
-    assert len(told) == 4
-    assert {path: after[path] for path in told} == {path: before[path] for path in told}
-    assert run_here(folder, *words, "--episodes", "12") == 0, "the same command without what was refused"
-
-
-def test_the_run_that_was_moved_aside_is_put_back(tmp_path, capsys):
-    folder = tmp_path / "run"
-    assert run_here(folder, *QMIX, "--episodes", "8") == 0
-    before = everything_in(folder)
-    capsys.readouterr()
-    assert run_here(folder, *QMIX, "--resume", "never", "--qmix.replay-capacity", "16") == 2
+    (folder / ".git").mkdir(parents=True)
+    (folder / ".git" / "head").write_text("mine")
+    (folder / "train.log").write_text("of a start that was killed")
+    assert run_here(folder, *QMIX, "--qmix.replay-capacity", "16") == 2
     assert "replay_capacity" in refused(capsys)
-    assert [path.name for path in tmp_path.iterdir()] == ["run"]
-    assert everything_in(folder) == before
+    assert {path.name for path in folder.iterdir()} == {".git", "train.log", LOCK_FILE}
+    assert (folder / ".git" / "head").read_text() == "mine"
+
+
+@pytest.mark.parametrize("words", [["--scaling.num-env-runners", "1"], ["--search.num-trials", "2"]])
+def test_a_run_of_several_processes_or_trials_is_refused_before_anything_is_written(tmp_path, capsys, words):
+    assert run_here(tmp_path / "run", *MARKET, "--algo", "dqn", "--dqn.n-step", "900", *words) == 2
+    assert "RLlib refuses these settings of dqn" in refused(capsys)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", [["--keep", "100000000"], ["--resume", "never", "--dqn.n-step", "900"]])
+def test_a_run_that_is_there_is_not_touched(tmp_path, capsys, words):
+    folder = tmp_path / "run"
+    own = [*MARKET, "--algo", "dqn", "--dqn.learning-starts", "64"]
+    assert run_here(folder, *own, "--episodes", "8") == 0
+    capsys.readouterr()
+    before = everything_in(tmp_path)
+    assert run_here(folder, *own, "--episodes", "200000000", *words) == 2
+    assert "error: " in refused(capsys)
+    assert everything_in(tmp_path) == before
+    assert run_here(folder, *own, "--episodes", "12") == 0, "the same command without what was refused"
+
+
+def test_a_trainable_that_is_started_again_refuses_nothing(tmp_path):
+    storage = SimpleNamespace(trial_fs_path=str(tmp_path))
+    assert is_to_check({"is_to_check": True}, storage)
+    (tmp_path / "result.json").write_text("{}\n")
+    assert not is_to_check({"is_to_check": True}, storage), "a run that has trained is not refused"
+    assert not is_to_check({}, storage)
