@@ -86,6 +86,22 @@ class Bars:
         volume = self.volume
         return frozenset(asset for a, asset in enumerate(self.assets) if volume is None or not volume[:, a].any())
 
+    def volume_for_impact(self, assets: Sequence[str]) -> NDArray[np.float64]:
+        """Volumes of K assets whose trades move prices, [T, K], shares.
+
+        Raises:
+            InputError: if an asset has none, naming the settings that do without.
+        """
+        still = [asset for asset in assets if asset in self.without_volume]
+        if self.volume is None or still:
+            more = f" and {len(still) - 1} more" if len(still) > 1 else ""
+            found = "none" if self.volume is None else f"only zeros for {still[0]}{more}"
+            raise InputError(
+                f"price impact needs volumes, but {self.source} has {found}: set --floor.costs.temporary-impact 0 "
+                "--floor.costs.permanent-impact 0, or give a volume column"
+            )
+        return self.volume[:, [self.assets.index(asset) for asset in assets]]
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256, in hex, over assets, dates and every array: equal where an agent could see no difference."""

@@ -9,7 +9,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from common.errors import InputError
 from envs.accounts import Layout
 from envs.bar_data import Bars
 from envs.execution import Quotes
@@ -120,15 +119,7 @@ def trailing_volume(volume: NDArray[np.float64], window: int = IMPACT_BARS) -> N
 def _impact_coefficients(
     bars: Bars, columns: list[int], close: NDArray[np.float64], costs: CostConfig
 ) -> list[NDArray[np.float64]]:
-    still = [asset for c in columns if (asset := bars.assets[c]) in bars.without_volume]
-    if bars.volume is None or still:
-        more = f" and {len(still) - 1} more" if len(still) > 1 else ""
-        found = "none" if bars.volume is None else f"only zeros for {still[0]}{more}"
-        raise InputError(
-            f"price impact needs volumes, but {bars.source} has {found}: set --floor.costs.temporary-impact 0 "
-            "--floor.costs.permanent-impact 0, or give a volume column"
-        )
-    volume = trailing_volume(bars.volume[:, columns])
+    volume = trailing_volume(bars.volume_for_impact([bars.assets[c] for c in columns]))
     blocks = []
     if costs.temporary_impact > 0:
         depth = np.sqrt(volume) if costs.impact_law == "square_root" else volume

@@ -1,6 +1,6 @@
 """What a run trains in: the trading floor, or any environment that the user names.
 
-Until one is made, neither torch nor RLlib is imported: the process that Tune runs in does without.
+The market of a floor is made without torch and RLlib; a team that acts in one, and what the user names, need them.
 """
 
 from __future__ import annotations
@@ -126,6 +126,9 @@ class FloorEnvironment:
 
     Args:
         market: Its prices and agents.
+
+    Raises:
+        InputError: if orders are to move prices, and there are no volumes.
     """
 
     has_prices = True
@@ -135,6 +138,8 @@ class FloorEnvironment:
         self.market, self.source = market, market.bars.source
         self.fingerprint: str | None = market.bars.fingerprint
         self.agents = describe_agents(market.mandates)
+        if market.spec.floor.costs.needs_volume:
+            market.bars.volume_for_impact(sorted({asset for mandate in market.mandates for asset in mandate.assets}))
 
     @property
     def acts(self) -> str:

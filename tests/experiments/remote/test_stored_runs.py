@@ -61,11 +61,11 @@ def test_what_another_machine_brings_until_the_run_is_held_counts(config, tmp_pa
 
 
 def test_the_store_says_of_a_run_that_has_failed_that_it_has(config, tmp_path, monkeypatch, capsys):
-    def train(run, scaler, *, devices):
+    def train(run, scaler, *, devices, is_to_check):
         session.write_summary(run.folder, {"status": "failed"})
         return session.Outcome("failed", RuntimeError("a worker has died"))
 
-    monkeypatch.setattr(training, "open_run", lambda run, market: run.config.scaling)
+    monkeypatch.setattr(training, "open_run", lambda run, market: (run.config.scaling, "room"))
     monkeypatch.setattr(training, "announce", lambda *_, **__: None)
     monkeypatch.setattr(training, "describe_run", lambda *_: {})
     monkeypatch.setattr(session, "record_run", lambda run, *_, **__: put_record(run.folder, run.config))
@@ -78,12 +78,14 @@ def test_the_store_says_of_a_run_that_has_failed_that_it_has(config, tmp_path, m
 
 def test_a_run_is_recorded_as_it_was_asked_for_and_trained_on_the_devices_that_are_there(config, monkeypatch):
     recorded, trained = [], []
-    monkeypatch.setattr(training, "open_run", lambda *_: replace(config.scaling, num_gpus_per_learner=1.0))
+    monkeypatch.setattr(training, "open_run", lambda *_: (replace(config.scaling, num_gpus_per_learner=1.0), "room"))
     monkeypatch.setattr(training, "announce", lambda *_, **__: None)
     monkeypatch.setattr(training, "describe_run", lambda *_: {})
     monkeypatch.setattr(session, "record_run", lambda run, *_, **__: recorded.append(run.config.scaling))
     failed = session.Outcome("failed", RuntimeError("no"))
-    monkeypatch.setattr(session, "train", lambda run, scaler, *, devices: (trained.append(devices), failed)[1])
+    monkeypatch.setattr(
+        session, "train", lambda run, scaler, *, devices, is_to_check: (trained.append(devices), failed)[1]
+    )
     training.train_run(Run.of(config), SimpleNamespace(), None)
     assert [s.num_gpus_per_learner for s in (*recorded, *trained)] == [None, 1.0]
 
@@ -94,7 +96,7 @@ def test_the_store_says_of_a_search_that_has_failed_that_it_has(config, tmp_path
         session.write_summary(run.folder, {"status": "failed"})
         raise RuntimeError("a worker has died")
 
-    monkeypatch.setattr(search, "open_run", lambda run, market: run.config.scaling)
+    monkeypatch.setattr(search, "open_run", lambda run, market: (run.config.scaling, "room"))
     monkeypatch.setattr(session, "record_run", record_run)
     with pytest.raises(RuntimeError, match="a worker has died"):
         search.search(Run.of(config), SimpleNamespace())

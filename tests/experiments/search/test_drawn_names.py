@@ -17,7 +17,7 @@ from experiments.search.record import SearchRecord
 @pytest.fixture
 def config(tmp_path, monkeypatch):
     """Of a search whose trials are never trained."""
-    monkeypatch.setattr(search, "open_run", lambda run, market: run.config.scaling)
+    monkeypatch.setattr(search, "open_run", lambda run, market: (run.config.scaling, "room"))
     monkeypatch.setattr(search, "_fit", lambda *_: None)
     return config_of("qmix", search={"num_trials": 3}, storage=str(tmp_path), name="search")
 
