@@ -48,8 +48,7 @@ class StandIn(tune.Trainable):
         with quick_imports():
             from experiments.tuning.run_trainable import algorithm_class
 
-            made = algorithm_class(run_of(config))
-        return made(config, **kwargs)
+            return algorithm_class(run_of(config))(config, **kwargs)  # RLlib's seeding imports torch's compiler
 
     @classmethod
     def default_resource_request(cls, config: Any) -> Any:
