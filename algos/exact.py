@@ -18,7 +18,7 @@ from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
 
 from algos.hooks import ENDED_OF_REPLICAS
 from algos.learner_state import WholeState, left_out, put_in
-from algos.packing import metrics_state, pack
+from algos.pickling import metrics_state, to_pickle
 from algos.ray_internals import PACKS, RUNNER_FIELDS, VECTOR_FIELDS, local_learner
 
 
@@ -46,7 +46,7 @@ def capture(algorithm: Any) -> bytes:
     learner = local_learner(algorithm.learner_group)
     if learner is not None:
         state["learner"] = _learner_state(learner)
-    return pack(state)
+    return to_pickle(state)
 
 
 def put_back(algorithm: Any, packed: bytes) -> None:

@@ -29,7 +29,7 @@ from ray.rllib.utils.checkpoints import Checkpointable
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME
 from ray.tune.result import TRAINING_ITERATION
 
-from algos.packing import metrics_state, modules_state, optimizers_state, pack
+from algos.pickling import metrics_state, modules_state, optimizers_state, to_pickle
 from algos.ray_internals import local_learner
 from algos.replay_files import ReplaySnapshot
 from common.disk import Written, fill_folder
@@ -95,7 +95,7 @@ class SnapshotAlgorithm(Algorithm):
         """Take all that a checkpoint holds."""
         state = self._whole_state()
         weights = state[COMPONENT_LEARNER_GROUP][COMPONENT_LEARNER].pop(COMPONENT_RL_MODULE)
-        files = {ALGORITHM_FILE: pack(state)}
+        files = {ALGORITHM_FILE: to_pickle(state)}
         for module_id, described in self._describe_modules().items():
             folder = (MODULES_FOLDER / module_id).as_posix()
             files |= {f"{folder}/{name}": content for name, content in described.items()}

@@ -73,7 +73,7 @@ def run(argv: Sequence[str]) -> int:
         from envs.audit import audit_books, audit_lookahead
         from envs.floor import build_floor
         from envs.market import build_market
-        from experiments.backtesting.words import fill_in_words
+        from experiments.backtesting.conditions import fill_in_words
     market = build_market(floor_spec(RunConfig(data=config.data, desk=config.desk, floor=config.floor)))
     build_floor(market)  # refuses what cannot be traded before anything is shown
     bars = market.bars

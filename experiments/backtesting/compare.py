@@ -19,10 +19,10 @@ from envs.baselines import run_baselines
 from envs.features import Scaler
 from envs.market import Market, build_market
 from envs.settings import FloorSpec
+from experiments.backtesting.conditions import books_in_words, capital_in_words, costs_in_words, period_in_words
 from experiments.backtesting.networks import check_networks
 from experiments.backtesting.overlap import last_date_seen, overlap_notes, overlaps
 from experiments.backtesting.results_folders import RESULTS_FILE
-from experiments.backtesting.words import books_in_words, capital_in_words, costs_in_words, period_in_words
 from experiments.recovery.names import META_FILE
 from experiments.reporting.plots import plot_backtest
 from experiments.reporting.tables import metrics_table, money, pairs_table, show, title_case

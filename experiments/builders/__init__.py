@@ -3,7 +3,7 @@
 import os
 
 # Ray reads these when its parts are imported, in this process and in its workers.
-# Nothing in Tune's account is newer than our checkpoints, and writing it after every iteration slows a small team.
+# Nothing in Tune's own files is newer than our checkpoints, and writing them after every iteration slows a small team.
 os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "10")
 os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
 os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")

@@ -27,11 +27,11 @@ from experiments.runs.run import Run
 from experiments.runs.summary import read_summary, why_unsaved, write_summary
 from experiments.settings.metric_names import REFUSED, clock_of
 from experiments.settings.run_config import RunConfig, config_to_json
-from experiments.tuning.account import account_may_wait
 from experiments.tuning.branching import adopt
 from experiments.tuning.local_ray import start_local_ray
 from experiments.tuning.loggers import RecordLogger
 from experiments.tuning.monitor import RunMonitor
+from experiments.tuning.tune_state import unwritable_tune_state_is_borne
 
 if TYPE_CHECKING:
     from ray import tune
@@ -258,7 +258,7 @@ def fit(
         ),
     )
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1" if config.checkpoint_on_signal else "0"
-    with stop_on_signal(folder, listens=config.checkpoint_on_signal), account_may_wait():
+    with stop_on_signal(folder, listens=config.checkpoint_on_signal), unwritable_tune_state_is_borne():
         return tuner.fit()
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from algos.ray_internals import named_optimizers
 
 
-def pack(state: Any) -> bytes:
+def to_pickle(state: Any) -> bytes:
     """Pickle a state; any ``pickle.loads`` reads it.
 
     Tensors of the CPU become NumPy's arrays on the way: PyTorch's own reduction writes an archive for each of them.

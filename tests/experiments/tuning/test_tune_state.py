@@ -2,7 +2,7 @@ import errno
 
 from ray.tune.execution.tune_controller import TuneController
 
-from experiments.tuning.account import account_may_wait
+from experiments.tuning.tune_state import unwritable_tune_state_is_borne
 
 
 def test_account_that_cannot_be_written_does_not_end_training(monkeypatch, capsys):
@@ -14,7 +14,7 @@ def test_account_that_cannot_be_written_does_not_end_training(monkeypatch, capsy
         written.append(controller)
 
     monkeypatch.setattr(TuneController, "save_to_dir", save_to_dir)
-    with account_may_wait():
+    with unwritable_tune_state_is_borne():
         for controller in "abc":
             TuneController.save_to_dir(controller)
     assert written == ["c"]

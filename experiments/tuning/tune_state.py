@@ -1,4 +1,4 @@
-"""Tune's own account of an experiment, where the disk does not take it."""
+"""Tune's own files of an experiment, where the disk does not take them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from experiments.tuning.ray_internals import TuneController
 
 
 @contextmanager
-def account_may_wait() -> Iterator[None]:
-    """While the block runs, go on where Tune cannot write its account: its staging folder may lie on a full disk.
+def unwritable_tune_state_is_borne() -> Iterator[None]:
+    """While the block runs, go on where Tune cannot write its files: its staging folder may lie on a full disk.
 
-    Tune itself would end the training, though nothing in the account is newer than the checkpoints.
+    Tune itself would end the training, though nothing in them is newer than the checkpoints.
     """
     own, has_failed = TuneController.save_to_dir, False
 

@@ -11,7 +11,7 @@ from sample_runs import config_of
 
 from envs.bar_data import Bars
 from envs.market import build_market
-from experiments.backtesting.words import books_in_words, capital_in_words, costs_in_words, fill_in_words
+from experiments.backtesting.conditions import books_in_words, capital_in_words, costs_in_words, fill_in_words
 from experiments.builders.environments import environment_of
 from experiments.reporting.plots import _DatesWithYear, _draw_equity
 from experiments.runs.run import Run
