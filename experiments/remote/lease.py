@@ -140,7 +140,7 @@ def _lost(store: Store, found: Mapping[str, Any] | None) -> str:
 
 def _name(lease: Mapping[str, Any] | None) -> str:
     if not lease:
-        return "another process, which has ended"
+        return "another process"
     return f"process {lease.get('pid')} on {lease.get('host')}"
 
 

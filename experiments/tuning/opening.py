@@ -22,11 +22,11 @@ from experiments.tuning.resume import set_aside
 def is_checked_by_trainable(run: Run) -> bool:
     """Whether the process that trains checks what takes torch and RLlib to check, so that this one needs neither.
 
-    That is so for a new run in one process, made of nothing that is there: what is refused then leaves nothing behind.
+    That is so for a new run on the floor in one process, made of nothing that is there: what is refused leaves nothing.
     """
     config, scaling = run.config, run.config.scaling
     is_new = not (run.is_known or (run.folder / RECORD_FILE).exists()) and config.resume == "auto"
-    has_source = config.load_model is not None or config.branch_from is not None
+    has_source = any(source is not None for source in (config.load_model, config.branch_from, config.env))
     is_one_process = not (run.is_search or scaling.num_env_runners or scaling.num_learners)
     return is_one_process and is_new and not has_source
 

@@ -153,7 +153,7 @@ def test_a_run_that_another_machine_has_taken_over_stops_and_writes_no_more(
     first, path, tmp_path, monkeypatch, capsys, has_ended
 ):
     monkeypatch.setattr(lease_module, "_RENEWED_S", 0.01)
-    name = "another process, which has ended" if has_ended else "process 7 on elsewhere"
+    name = "another process" if has_ended else "process 7 on elsewhere"
     with first.mirror.lease():
         checkpoint = first.save(1)
 
