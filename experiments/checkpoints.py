@@ -47,7 +47,7 @@ class CheckpointsConfig:
     keep: int = Field(default=5, ge=1)
     """For prune: how many of the newest stay in each trial; the best stays beside them."""
     keep_every: int | None = Field(default=None, ge=1)
-    """For prune: every so manieth stays for the record as well, by its number."""
+    """For prune: each K-th stays for the record as well, by its number."""
     yes: bool = False
     """For prune: delete. Without it, what would be deleted is shown."""
     out: str | None = None

@@ -193,7 +193,7 @@ def superfluous(names: Sequence[str], keep: int, *, keep_every: int | None = Non
     Args:
         names: Names of all that there are, oldest first.
         keep: How many of the newest stay, at least 1.
-        keep_every: Every so manieth stays for the record, by number.
+        keep_every: Each K-th stays for the record, by number.
     """
     return [n for n in names[: -max(1, keep)] if not keep_every or checkpoint_number(n) % keep_every]
 

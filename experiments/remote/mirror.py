@@ -217,7 +217,7 @@ class Mirror:
         Args:
             trial: Name of the trial's folder.
             keep: How many of the newest stay, at least 1.
-            keep_every: Every so manieth stays for the record, by number.
+            keep_every: Each K-th stays for the record, by number.
 
         Raises:
             OSError: if the store does not answer, or another process holds the run there.

@@ -199,7 +199,7 @@ def _resolve(flag: str, known: Mapping[str, str], settings: Mapping[str, Setting
             return known[positive], True
     flags = {hyphens(name): None for name in known}
     hint = nearest_setting(flag[2:], flags).replace("'", "'--", 1) if flags else ""
-    raise InputError(f"unknown flag {flag}{hint}; --help lists them all")
+    raise InputError(f"unknown flag {flag}{hint}; --help all lists them")
 
 
 def _split(words: str) -> list[str]:

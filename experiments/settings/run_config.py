@@ -83,7 +83,7 @@ class RunConfig:
     keep: int = Field(default=5, gt=0)
     """Newest checkpoints to keep; the best one is kept beside them."""
     keep_every: int | None = Field(default=None, gt=0)
-    """Every so manieth checkpoint stays for the record, whatever its age. None: only the newest and the best stay."""
+    """Each K-th checkpoint stays for the record, whatever its age. None: only the newest and the best stay."""
     checkpoint_metric: str = "sharpe"
     """Metric that decides which checkpoint is best: one of the validation split (sharpe, return, calmar, max_drawdown,
     profit, num_trades, turnover, total_costs_usd), or any other of a result (env_runners/episode_return_mean)."""

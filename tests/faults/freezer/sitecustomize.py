@@ -1,7 +1,7 @@
 """Python runs this at the start of every process that finds it first on its path: it freezes one at a chosen instant.
 
 ``FREEZE_AT`` names the instant as ``module:attribute:before|after:count``. The process that calls the function for the
-so manieth time writes ``FREEZE_MARKER`` and stops itself, so that whoever watches can kill the whole command exactly
+chosen time writes ``FREEZE_MARKER`` and stops itself, so that whoever watches can kill the whole command exactly
 there. Nothing in the product knows of this.
 """
 
