@@ -271,6 +271,7 @@ def test_weights_of_other_agents_are_refused(ray_session, mistake, folder, words
     from experiments.tuning import session
 
     monkeypatch.setattr(session, "start_ray", lambda *_, **__: None)
+    monkeypatch.setattr(session.ray, "is_initialized", lambda: True)
     assert complaint in mistake("--load-model", "results/old", "--name", "new", *words)
     assert not (folder.parent / "new").exists()
 
@@ -279,6 +280,7 @@ def test_new_run_that_would_move_its_own_weights_aside_is_refused(ray_session, m
     from experiments.tuning import session
 
     monkeypatch.setattr(session, "start_ray", lambda *_, **__: None)
+    monkeypatch.setattr(session.ray, "is_initialized", lambda: True)
     monkeypatch.setattr(session, "check_fits", lambda config, market: None)
     assert "choose another --name" in mistake("--load-model", folder, "--name", "old", "--resume", "never", *CLOCK)
     assert (folder / "config.json").exists()
