@@ -12,9 +12,9 @@ from contextlib import contextmanager
 def quick_imports() -> Iterator[None]:
     """Let Python's garbage collector rest while the imports in the block run, and pass over what they have made after.
 
-    torch and RLlib make a million objects that live as long as the process; looking through them again and again takes
-    a fifth of the import. Where all of it had been imported, nothing more is passed over: that would be whatever the
-    process has worked with and let go of.
+    torch and RLlib make hundreds of thousands of objects that live as long as the process; looking through them again
+    and again takes a fifth of the import. Where all of it had been imported, nothing more is passed over: that would be
+    whatever the process has worked with and let go of.
     """
     was_on, known = gc.isenabled(), len(sys.modules)
     gc.disable()

@@ -60,7 +60,7 @@ def _train(asked: Run) -> int:
         raise resume.nothing_to_resume(asked)
     resume_from = resume.named_checkpoint(asked)
     environment = environment_of(config)
-    check_actions(config, environment)
+    check_actions(config.algo, environment)
     hooks_of(config)
     if asked.is_search:
         # The checkpoint that is kept is the one that the search is after.

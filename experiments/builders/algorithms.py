@@ -10,6 +10,7 @@ import ray
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from algos.registry import DISCRETE, algorithm
+from algos.scaling import ScalingSettings
 from common.errors import IncompatibleError, InputError
 from experiments.builders.environments import Environment, check_actions, environment_of
 from experiments.settings.groups import is_on_team_path, settings_of_algo
@@ -34,13 +35,13 @@ def algorithm_config(
     for name in ("ray.rllib", "ray.tune"):
         logging.getLogger(name).setLevel(logging.ERROR)
     environment = environment or environment_of(run)
-    check_actions(run, environment)
+    check_actions(run.algo, environment)
     config = bare_config(run)
     use_action_mask = environment.acts == DISCRETE and not is_on_team_path(run)  # whose floor always has one
     environment.set_up(config, scaler, use_action_mask=use_action_mask)
     config.debugging(seed=run.seed, log_level="ERROR")
     config.reporting(metrics_num_episodes_for_smoothing=100, min_time_s_per_iteration=0)
-    _scale(config, run)
+    _scale(config, run.scaling)
     _assign_networks(config, run, environment)
     return config
 
@@ -86,9 +87,8 @@ def _steps_of_iteration(run: RunConfig) -> int:
     return min(MOST_STEPS, run.checkpoint_interval * (of_episode or MOST_STEPS))
 
 
-def _scale(config: AlgorithmConfig, run: RunConfig) -> None:
+def _scale(config: AlgorithmConfig, s: ScalingSettings) -> None:
     """Processes, replicas and devices."""
-    s = run.scaling
     gpus = s.num_gpus_per_learner
     if gpus is None:
         gpus = 1.0 if ray.is_initialized() and ray.cluster_resources().get("GPU", 0) >= max(1, s.num_learners) else 0.0

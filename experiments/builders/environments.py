@@ -89,27 +89,29 @@ def environment_of(run: RunConfig) -> Environment:
     Raises:
         InputError: if it cannot be made.
     """
-    return FloorEnvironment(build_market(floor_spec(run))) if run.env is None else NamedEnvironment(run)
+    if run.env is None:
+        return FloorEnvironment(build_market(floor_spec(run)))
+    return NamedEnvironment(run.env, run.env_settings, num_episodes=run.evaluation_episodes)
 
 
-def check_actions(run: RunConfig, environment: Environment) -> None:
+def check_actions(algo: str, environment: Environment) -> None:
     """Refuse an algorithm that cannot act as its environment asks.
 
     Raises:
         IncompatibleError: if it chooses, and numbers are asked for.
         InputError: if it sets numbers, and choices are asked for.
     """
-    kinds, acts, is_floor = algorithm(run.algo).actions, environment.acts, environment.has_prices
+    kinds, acts, is_floor = algorithm(algo).actions, environment.acts, environment.has_prices
     where = "desk.action is" if is_floor else f"the actions of {environment.source} are"
     if DISCRETE not in kinds and acts != CONTINUOUS:
         raise InputError(
-            f"--algo {run.algo} sets numbers, but {where} {acts}: "
+            f"--algo {algo} sets numbers, but {where} {acts}: "
             f"{'give --desk.action continuous, or ' if is_floor else ''}use dqn"
         )
     if CONTINUOUS not in kinds and acts != DISCRETE:
         *others, last = (name for name, a in algorithms().items() if CONTINUOUS in a.actions)
         raise IncompatibleError(
-            f"--algo {run.algo} chooses among discrete actions, but {where} {acts}: use {', '.join(others)} or {last}"
+            f"--algo {algo} chooses among discrete actions, but {where} {acts}: use {', '.join(others)} or {last}"
         )
 
 
@@ -230,7 +232,9 @@ class NamedEnvironment:
     """An environment that the user names as ``module:object``, of whatever kind ``as_multi_agent_env`` takes.
 
     Args:
-        run: The settings.
+        name: As ``module:object``.
+        settings: Of the environment, as ``name=value``.
+        num_episodes: By which a policy is evaluated.
 
     Raises:
         InputError: if it cannot be imported or made.
@@ -242,11 +246,8 @@ class NamedEnvironment:
     scaler: dict[str, Any] | None = None
     episode_len: int | None = None
 
-    def __init__(self, run: RunConfig) -> None:
-        assert run.env is not None
-        self.source = run.env
-        self._make = maker_of(run.env, run.env_settings)
-        self._num_episodes = run.evaluation_episodes
+    def __init__(self, name: str, settings: Sequence[str], *, num_episodes: int) -> None:
+        self.source, self._make, self._num_episodes = name, maker_of(name, settings), num_episodes
 
     @cached_property
     def team(self) -> TeamEnv:

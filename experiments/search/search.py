@@ -35,7 +35,7 @@ from experiments.settings.groups import settings_of_algo
 from experiments.settings.layers import nested
 from experiments.settings.metric_names import BEST_SCORE, SEARCH_SCORE
 from experiments.settings.old_names import drawn_name_of_today
-from experiments.settings.run_config import RunConfig
+from experiments.settings.run_config import RunConfig, SearchConfig
 from experiments.tuning import session
 from experiments.tuning.ending import conclude, ended_in_store, say_failed, say_interrupted
 from experiments.tuning.opening import open_run
@@ -129,7 +129,7 @@ def _prepare(run: Run, *, planned: Collection[str]) -> tuple[SearchRecord, Study
             "another --name"
         )
     space = {name: space[name] for name in record.drawn_names}
-    scheduler = _scheduler(config, record, space, mirror)
+    scheduler = _scheduler(config.search, record, space, mirror, episodes=config.episodes, seed=config.seed)
     for trial in ended if isinstance(scheduler, RecordedASHA) else ():
         scheduler.count_last(trial.trial_id, trial.result or {})
     record.save()
@@ -138,17 +138,24 @@ def _prepare(run: Run, *, planned: Collection[str]) -> tuple[SearchRecord, Study
     return record, study, scheduler
 
 
-def _scheduler(config: RunConfig, record: SearchRecord, space: Mapping[str, Any], mirror: Mirror | None) -> Any:
-    s = config.search
+def _scheduler(
+    s: SearchConfig,
+    record: SearchRecord,
+    space: Mapping[str, Any],
+    mirror: Mirror | None,
+    *,
+    episodes: int,
+    seed: int,
+) -> Any:
     if s.scheduler == "asha":
         return RecordedASHA(
             record,
-            max_t=config.episodes,
-            grace_period=min(s.grace_episodes, config.episodes),
+            max_t=episodes,
+            grace_period=min(s.grace_episodes, episodes),
             reduction_factor=s.reduction_factor,
         )
     if s.scheduler == "pbt":
-        return PopulationBasedTraining(record, space, s, seed=config.seed, mirror=mirror)
+        return PopulationBasedTraining(record, space, s, seed=seed, mirror=mirror)
     return FIFOScheduler()
 
 

@@ -22,7 +22,7 @@ from experiments.settings.help import asks_for_help, print_help
 from experiments.settings.layers import check_keys, flatten, merge, read_yaml
 from experiments.settings.metric_names import RETURN, VALIDATION_METRICS, check_metric_name
 from experiments.settings.old_names import file_of_today
-from experiments.settings.run_config import RunConfig
+from experiments.settings.run_config import RunConfig, SearchConfig
 
 PRESETS = Path(__file__).parents[1] / "presets"
 ALIASES = {"capital": "floor.capital", "gpu": "scaling.num_gpus_per_learner"}
@@ -148,7 +148,7 @@ def check_combination(config: RunConfig, by_flag: Collection[str]) -> None:
             raise InputError(f"{flag} has no effect on --search.scheduler {config.search.scheduler}, only on {needed}")
     if hasattr(own, "network"):
         check_network(chosen.group, own, by_flag)
-    _check_population(config)
+    _check_population(config.search, episodes=config.episodes)
     if "runner" in by_flag and config.runner not in chosen.configs:
         raise InputError(f"--runner {config.runner} does not exist for --algo {config.algo}: leave it out")
     check_metric_name(config.checkpoint_metric)
@@ -196,20 +196,20 @@ def _without_prices(config: RunConfig, by_hand: Collection[str]) -> RunConfig:
     return replace(config, checkpoint_metric=metric, search=replace(config.search, objective="return"))
 
 
-def _check_population(config: RunConfig) -> None:
+def _check_population(search: SearchConfig, *, episodes: int) -> None:
     """Refuse a population that could never be compared.
 
     Raises:
         InputError: naming the setting.
     """
-    if config.search.scheduler != "pbt" or not config.search.num_trials:
+    if search.scheduler != "pbt" or not search.num_trials:
         return
-    if config.search.num_trials == 1:
+    if search.num_trials == 1:
         raise InputError("--search.num-trials is 1: --search.scheduler pbt needs a population of 2 or more")
-    if config.search.perturbation_interval >= config.episodes:
+    if search.perturbation_interval >= episodes:
         raise InputError(
-            f"--search.perturbation-interval is {config.search.perturbation_interval}, but trials end at --episodes "
-            f"{config.episodes}: lower it, or the population is never compared"
+            f"--search.perturbation-interval is {search.perturbation_interval}, but trials end at --episodes "
+            f"{episodes}: lower it, or the population is never compared"
         )
 
 

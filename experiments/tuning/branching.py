@@ -76,7 +76,7 @@ def differences(parent: RunConfig, branch: RunConfig) -> list[str]:
         may = setting.may_change or any(
             name == allowed or (allowed[-1] in "._" and name.startswith(allowed)) for allowed in MAY_DIFFER
         )
-        if old != new and not may and not _is_idle(name, branch):
+        if old != new and not may and not _is_idle(name, branch.algo):
             found.append(f"{setting.flag} was {_shown(old)} and is now {_shown(new)}")
     return found
 
@@ -145,10 +145,10 @@ def _newest_of(model: Model) -> Model:
     return model
 
 
-def _is_idle(name: str, config: RunConfig) -> bool:
+def _is_idle(name: str, algo: str) -> bool:
     """Whether a setting belongs to an algorithm that is not used."""
     group = name.split(".")[0]
-    return group in groups() and group != algorithm(config.algo).group
+    return group in groups() and group != algorithm(algo).group
 
 
 def _shown(value: Any) -> str:

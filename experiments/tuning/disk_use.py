@@ -94,7 +94,7 @@ def predict_disk_use(config: RunConfig, environment: Environment, folder: Path) 
     )
 
 
-def check_disk(config: RunConfig, use: DiskUse) -> None:
+def check_disk(use: DiskUse, *, algo: str, storage: str) -> None:
     """Refuse a run whose checkpoints do not fit onto the disk.
 
     Raises:
@@ -103,10 +103,10 @@ def check_disk(config: RunConfig, use: DiskUse) -> None:
     needed = use.total + use.in_flight
     if use.free is None or needed - use.used <= use.free:
         return
-    declared = algorithm(config.algo)
+    declared = algorithm(algo)
     buffer = f"--{declared.group}.replay-capacity, " if declared.has_replay else ""
     raise InputError(
-        f"the checkpoints need about {size(needed)} in {config.storage}, which has {size(use.free)} free: lower "
+        f"the checkpoints need about {size(needed)} in {storage}, which has {size(use.free)} free: lower "
         f"--keep, {buffer}or choose another --storage"
     )
 
@@ -125,7 +125,7 @@ def told_disk_use(config: RunConfig, environment: Environment, folder: Path) -> 
     use = predict_disk_use(config, environment, folder)
     if use is None:
         return "checkpoints: the room that they will take is not known before the first"
-    check_disk(config, use)
+    check_disk(use, algo=config.algo, storage=config.storage)
     return str(use)
 
 

@@ -298,7 +298,7 @@ class RunTrainable(CheckpointedRun):
 
 def algorithm_class(run: RunConfig) -> type[RunTrainable]:
     """The algorithm of a run as a trainable."""
-    return _made(name_of(run))
+    return _made(name_of(run.algo, run.runner))
 
 
 def __getattr__(name: str) -> Any:

@@ -200,13 +200,19 @@ def train(
     plan = planned_for(config_to_json(run.config), run.address)
     monitor = RunMonitor(**followed(run), plan=plan)
     try:
-        told: dict[str, Any] = {"devices": devices, "monitor": monitor, "is_to_check": is_to_check}
-        results = fit(run, scaler, **told, trial_dirname_creator=single_trial_folder)
+        results = fit(
+            run,
+            scaler,
+            devices=devices,
+            monitor=monitor,
+            is_to_check=is_to_check,
+            trial_dirname_creator=single_trial_folder,
+        )
     except KeyboardInterrupt:  # before Tune listens for it, or a second time
         with suppress(WriteError):
             write_summary(folder, {"status": "interrupted"})
         return Outcome("interrupted")
-    return _outcome(results, folder, run.config)
+    return _outcome(results, folder, target=run.config.episodes, unit=run.config.clock)
 
 
 def followed(run: Run) -> dict[str, Any]:
@@ -262,7 +268,7 @@ def fit(
         return tuner.fit()
 
 
-def _outcome(results: Any, folder: Path, config: RunConfig) -> Outcome:
+def _outcome(results: Any, folder: Path, *, target: int, unit: str) -> Outcome:
     if results.num_errors:
         write_summary(folder, {"status": "failed"})
         return Outcome("failed", results.errors[0])
@@ -278,11 +284,9 @@ def _outcome(results: Any, folder: Path, config: RunConfig) -> Outcome:
     if metrics.get("done") and (reason := why_unsaved(Path(results[0].path), clock_of(metrics))) is not None:
         with suppress(WriteError):  # on a full disk what matters more is said below
             write_summary(folder, {"status": "failed"})
-        kept = (
-            f"{folder} keeps {done} of {config.episodes} {config.clock}, and the same command trains the others again"
-        )
+        kept = f"{folder} keeps {done} of {target} {unit}, and the same command trains the others again"
         return Outcome("failed", WriteError(errno.EIO, f"the last checkpoint could not be saved ({reason}): {kept}"))
-    if not metrics.get("done") or metrics.get("is_stopped") or done < config.episodes:
+    if not metrics.get("done") or metrics.get("is_stopped") or done < target:
         write_summary(folder, {"status": "interrupted"})
         return Outcome("interrupted")
     write_summary(folder, {"status": "complete"})

@@ -22,10 +22,10 @@ def is_to_check(config: Mapping[str, Any], storage: Any) -> bool:
     return bool(config.get("is_to_check")) and not (Path(storage.trial_fs_path) / RESULT_FILE).exists()
 
 
-def name_of(run: RunConfig) -> str:
-    """Name of a run's trainable: FloorQMIX; where runners can be chosen, FloorPPO of ours and FloorRLlibPPO."""
-    declared = algorithm(run.algo)
-    return _name(declared, declared.runner(run.runner))
+def name_of(algo: str, runner: str) -> str:
+    """Name of a trainable: FloorQMIX; where runners can be chosen, FloorPPO of ours and FloorRLlibPPO."""
+    declared = algorithm(algo)
+    return _name(declared, declared.runner(runner))
 
 
 def declared_as(name: str) -> tuple[Algorithm, str]:

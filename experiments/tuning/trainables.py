@@ -98,7 +98,7 @@ class StandIn(tune.Trainable):
 
 def trainable_class(run: RunConfig) -> type[StandIn]:
     """What Tune trains of a run."""
-    return _stand_in(name_of(run))
+    return _stand_in(name_of(run.algo, run.runner))
 
 
 def __getattr__(name: str) -> Any:

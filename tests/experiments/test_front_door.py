@@ -67,7 +67,7 @@ from experiments.tuning import session, training, trainables
 
 run = RunConfig()
 environment = environment_of(run)
-check_actions(run, environment)
+check_actions(run.algo, environment)
 assert environment.scaler and environment.agents and environment.lines()
 trainables.trainable_class(run).default_resource_request({"run": config_to_json(run)})
 print(*sorted({"torch", "ray.rllib", "ray.tune"} & set(sys.modules)))

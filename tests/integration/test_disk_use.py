@@ -70,11 +70,11 @@ def test_more_checkpoints_and_larger_networks_and_buffers_need_more():
 
 
 def test_what_a_run_holds_already_is_not_needed_again():
-    use = DiskUse(each=10, total=90, in_flight=10, free=40, used=60)
-    check_disk(config_of("ppo"), use)
+    use, where = DiskUse(each=10, total=90, in_flight=10, free=40, used=60), {"algo": "ppo", "storage": "results"}
+    check_disk(use, **where)
     with pytest.raises(InputError, match="lower --keep, or choose another --storage"):
-        check_disk(config_of("ppo"), DiskUse(each=10, total=90, in_flight=10, free=40, used=59))
-    check_disk(config_of("ppo"), DiskUse(each=10, total=90, in_flight=10, free=None, used=0))
+        check_disk(DiskUse(each=10, total=90, in_flight=10, free=40, used=59), **where)
+    check_disk(DiskUse(each=10, total=90, in_flight=10, free=None, used=0), **where)
 
 
 def test_only_checkpoints_that_stay_or_make_room_are_counted_as_held(tmp_path):

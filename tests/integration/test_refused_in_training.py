@@ -5,8 +5,10 @@ from types import SimpleNamespace
 import pytest
 from commands import MARKET, PPO, QMIX, run_here
 
+from common.errors import InputError
 from experiments.recovery.lock import LOCK_FILE
-from experiments.tuning.trainable_names import is_to_check
+from experiments.settings.metric_names import REFUSED
+from experiments.tuning.trainables import StandIn
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 MUCH = ["--algo", "dqn", "--dqn.replay-capacity", "2000000000", "--episodes", "200000000", "--keep", "100"]
@@ -73,9 +75,15 @@ def test_a_run_that_is_there_is_not_touched(tmp_path, capsys, words):
     assert run_here(folder, *own, "--episodes", "12") == 0, "the same command without what was refused"
 
 
-def test_a_trainable_that_is_started_again_refuses_nothing(tmp_path):
+def test_a_trainable_that_is_started_again_fails_and_is_not_refused(tmp_path, monkeypatch):
+    def make(*_, **__):
+        raise InputError("the price file is gone")
+
+    monkeypatch.setattr(StandIn, "make", make)
     storage = SimpleNamespace(trial_fs_path=str(tmp_path))
-    assert is_to_check({"is_to_check": True}, storage)
+    first = StandIn({"is_to_check": True}, storage=storage)
+    assert first.train()[REFUSED] == "the price file is gone"
     (tmp_path / "result.json").write_text("{}\n")
-    assert not is_to_check({"is_to_check": True}, storage), "a run that has trained is not refused"
-    assert not is_to_check({}, storage)
+    for config in ({"is_to_check": True}, {"is_to_check": False}):
+        with pytest.raises(InputError, match="the price file is gone"):
+            StandIn(config, storage=storage)
