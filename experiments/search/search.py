@@ -139,13 +139,7 @@ def _prepare(run: Run, *, planned: Collection[str]) -> tuple[SearchRecord, Study
 
 
 def _scheduler(
-    s: SearchConfig,
-    record: SearchRecord,
-    space: Mapping[str, Any],
-    mirror: Mirror | None,
-    *,
-    episodes: int,
-    seed: int,
+    s: SearchConfig, record: SearchRecord, space: Mapping[str, Any], mirror: Mirror | None, *, episodes: int, seed: int
 ) -> Any:
     if s.scheduler == "asha":
         return RecordedASHA(
