@@ -8,28 +8,27 @@ it; with remote runners it holds what the main process has, and runners begin ne
 """
 
 import random
+from collections import deque
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import ray
 import torch
-from ray import cloudpickle
+from ray.rllib.env import INPUT_ENV_SINGLE_SPACES
 from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
 
 from algos.hooks import ENDED_OF_REPLICAS
 from algos.learner_state import WholeState, left_out, put_in
-from algos.pickling import metrics_state, to_pickle
+from algos.quick_states import metrics_state
 from algos.ray_internals import PACKS, RUNNER_FIELDS, VECTOR_FIELDS, local_learner
 
 
-def capture(algorithm: Any) -> bytes:
-    """Pack what RLlib leaves out.
+def capture(algorithm: Any) -> dict[str, Any]:
+    """Tell what RLlib leaves out, for ``put_back``; it is the algorithm's own memory.
 
     Args:
         algorithm: An Algorithm between two training iterations.
-
-    Returns:
-        Bytes for ``put_back``.
     """
     state: dict[str, Any] = {"random": _random_state(), "counters": dict(algorithm._counters)}
     runner = algorithm.env_runner
@@ -40,23 +39,22 @@ def capture(algorithm: Any) -> bytes:
     if algorithm.config.num_env_runners == 0 and getattr(algorithm, PACKS, None):
         state["packs"] = ray.get(getattr(algorithm, PACKS))
     if algorithm.local_replay_buffer is not None:
-        state["replay"] = algorithm.local_replay_buffer.get_state()
+        state["replay"] = _replay_state(algorithm.local_replay_buffer)
         state["replay_rng"] = _replay_generators(algorithm.local_replay_buffer)
         state["replay_metrics"] = metrics_state(algorithm.local_replay_buffer.metrics)
     learner = local_learner(algorithm.learner_group)
     if learner is not None:
         state["learner"] = _learner_state(learner)
-    return to_pickle(state)
+    return state
 
 
-def put_back(algorithm: Any, packed: bytes) -> None:
-    """Give a restored algorithm what ``capture`` packed; called after RLlib's own restore.
+def put_back(algorithm: Any, state: Mapping[str, Any]) -> None:
+    """Give a restored algorithm what ``capture`` told; called after RLlib's own restore.
 
     Args:
         algorithm: The restored Algorithm.
-        packed: What ``capture`` returned.
+        state: What ``capture`` returned.
     """
-    state = cloudpickle.loads(packed)
     algorithm._counters.update(state["counters"])
     runner = algorithm.env_runner
     if "runner" in state and isinstance(runner, MultiAgentEnvRunner) and runner.env is not None:
@@ -66,15 +64,23 @@ def put_back(algorithm: Any, packed: bytes) -> None:
     if hasattr(algorithm, PACKS):
         setattr(algorithm, PACKS, [ray.put(episodes) for episodes in state.get("packs", [])])
     if "replay" in state and algorithm.local_replay_buffer is not None:
-        algorithm.local_replay_buffer.episodes.clear()  # RLlib's buffers keep episodes that they have
-        algorithm.local_replay_buffer.set_state(state["replay"])
+        _set_replay_state(algorithm.local_replay_buffer, state["replay"])
         _set_replay_generators(algorithm.local_replay_buffer, state["replay_rng"])
-        if "replay_metrics" in state:  # not in checkpoints of before
-            algorithm.local_replay_buffer.metrics.set_state(state["replay_metrics"])
+        algorithm.local_replay_buffer.metrics.set_state(state["replay_metrics"])
     learner = local_learner(algorithm.learner_group)
     if learner is not None and "learner" in state:
         _set_learner_state(learner, state["learner"])
     _set_random_state(state["random"])
+
+
+def known_objects(algorithm: Any) -> dict[str, Any]:
+    """What episodes refer to and every algorithm of the same settings has: see ``algos.states.pack``."""
+    observations, actions = algorithm.spaces[INPUT_ENV_SINGLE_SPACES]
+    return {
+        "policy_mapping_fn": algorithm.config.policy_mapping_fn,
+        **{f"observation_space/{agent}": space for agent, space in observations.items()},
+        **{f"action_space/{agent}": space for agent, space in actions.items()},
+    }
 
 
 def seed_replay(buffer: Any, seed: int) -> None:
@@ -84,14 +90,17 @@ def seed_replay(buffer: Any, seed: int) -> None:
 
 
 def _random_state() -> dict[str, Any]:
-    state = {"python": random.getstate(), "numpy": np.random.get_state(), "torch": torch.get_rng_state()}  # noqa: NPY002
+    version, words, gauss = random.getstate()
+    state: dict[str, Any] = {"python": (version, np.array(words), gauss), "torch": torch.get_rng_state()}
+    state["numpy"] = np.random.get_state()  # noqa: NPY002
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state_all()
     return state
 
 
 def _set_random_state(state: dict[str, Any]) -> None:
-    random.setstate(state["python"])
+    version, words, gauss = state["python"]
+    random.setstate((version, tuple(words.tolist()), gauss))
     np.random.set_state(state["numpy"])  # noqa: NPY002
     torch.set_rng_state(state["torch"])
     if "cuda" in state and torch.cuda.is_available():
@@ -135,6 +144,20 @@ def _generator_places(buffer: Any) -> list[tuple[Any, str]]:
     slots = [name for cls in type(buffer).__mro__ for name in getattr(cls, "__slots__", ())]  # as RLlib's have
     names = dict.fromkeys([*vars(buffer), *slots])
     return [(buffer, name) for name in names if isinstance(getattr(buffer, name, None), np.random.Generator)]
+
+
+def _replay_state(buffer: Any) -> dict[str, Any]:
+    """RLlib's own, with the episodes as they are: from what it makes of them, it reads spaces by pickle."""
+    episodes, buffer.episodes = buffer.episodes, deque()
+    try:
+        return {**buffer.get_state(), "episodes": list(episodes)}
+    finally:
+        buffer.episodes = episodes
+
+
+def _set_replay_state(buffer: Any, state: Mapping[str, Any]) -> None:
+    buffer.episodes = deque(state["episodes"])  # which RLlib's buffers keep
+    buffer.set_state({**state, "episodes": []})
 
 
 def _replay_generators(buffer: Any) -> list[Any]:

@@ -6,31 +6,28 @@ share a network have equal files. Of a team's module each agent gets its slice, 
 of them together, ``mixer`` or ``critic``, has files of its own.
 """
 
-import dataclasses
 import hashlib
 import json
-import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import torch
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_LEARNER_GROUP, COMPONENT_OPTIMIZER
-from ray.rllib.core.rl_module.rl_module import RLModule, RLModuleSpec
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
+from typing_extensions import TypedDict
 
-from algos.ray_internals import DEPRECATION_LOGGER
-from algos.registry import Algorithm, algorithms, load
+from algos.network_files import TARGETS, build, describe, having
 from algos.runner import TEAM_MODULE
-from algos.snapshots import MODULES_FOLDER, read_algorithm_state, read_module_states
+from algos.snapshots import ALGORITHM, load_modules, read_module_states
+from algos.states import unpack
 from algos.team_module import TeamModule
-from algos.windows import WindowBox
 from common.errors import IncompatibleError
+from common.files import json_object
 
 NETWORKS_FILE = "networks.json"
 """In an exported folder: who the agents are, and how their networks are built."""
@@ -40,10 +37,20 @@ SHARED_PARTS = (MIXER, CRITIC)
 """What a team's module has beside its agents: QMIX's mixer, MAPPO's value function, MADDPG's critics."""
 KINDS = {"networks": "", "targets": ".targets", "optimizers": ".optimizers"}
 """What is exported, and what a file of it has in its name after its owner."""
-_TARGETS = ("_target_", "target_", "_old_")
 _TEMPERATURE = "log_alpha"
 """SAC's and TQC's one weight that is in no network, and its place in a learner's state; its optimizer is ``alpha``."""
 
+
+class _Layout(TypedDict):
+    __pydantic_config__ = ConfigDict(strict=True, extra="allow")  # type: ignore[misc]
+
+    agent_ids: list[str]
+    modules: list[str]
+    obs_dims: list[int]
+    actions: list[str]
+
+
+_LAYOUT = TypeAdapter(_Layout)
 Files = dict[tuple[str, str], dict[str, Tensor]]
 """(owner, kind) -> name -> tensor."""
 
@@ -70,15 +77,15 @@ def export_networks(
         OSError: if something cannot be written.
     """
     files: Files = {}
-    described, states = {}, read_module_states(checkpoint)
-    learner = read_algorithm_state(checkpoint)[COMPONENT_LEARNER_GROUP][COMPONENT_LEARNER]
+    described, states, modules = {}, read_module_states(checkpoint), load_modules(checkpoint)
+    learner = unpack(checkpoint, ALGORITHM, COMPONENT_LEARNER_GROUP, COMPONENT_LEARNER)
     for module_id in dict.fromkeys(layout["modules"]):
-        module = load_module(checkpoint, module_id)
-        described[module_id] = _describe(module)
+        module = modules[module_id]
+        described[module_id] = describe(module)
         owners = [a for a, m in zip(layout["agent_ids"], layout["modules"], strict=True) if m == module_id]
         weights = states[module_id]
         named = [("networks", name, torch.as_tensor(np.asarray(value))) for name, value in weights.items()]
-        trained = [n for n, p in module.named_parameters() if p.requires_grad and not n.startswith(_TARGETS)]
+        trained = [n for n, p in module.named_parameters() if p.requires_grad and not n.startswith(TARGETS)]
         try:
             named += [
                 ("optimizers", *item)
@@ -87,7 +94,7 @@ def export_networks(
         except IncompatibleError as error:
             raise IncompatibleError(f"{checkpoint}: {error}") from None
         for kind, name, value in named:
-            of_kind = "targets" if kind == "networks" and name.startswith(_TARGETS) else kind
+            of_kind = "targets" if kind == "networks" and name.startswith(TARGETS) else kind
             local = (
                 name.removeprefix("_").removeprefix("target_").removeprefix("old_") if of_kind == "targets" else name
             )
@@ -165,19 +172,6 @@ def _optimizer_tensors(
                 yield f"{name}/{key}", tensor
 
 
-def load_module(checkpoint: Path, module_id: str) -> Any:
-    """Load one network of a checkpoint, with its class and all.
-
-    Raises:
-        IncompatibleError: if it is missing.
-    """
-    path = checkpoint / MODULES_FOLDER / module_id
-    if not path.is_dir():
-        raise IncompatibleError(f"{checkpoint} has no weights of network {module_id!r} ({path} is missing)")
-    with without_deprecations():
-        return RLModule.from_checkpoint(str(path))
-
-
 # -- from files to a team ----------------------------------------------------------------------------------------------
 
 
@@ -195,16 +189,19 @@ def load_networks(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """
     path = folder / NETWORKS_FILE
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        version, layout, described = content["format"], content["layout"], content["modules"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        content = json_object(path.read_bytes())
+    except OSError as error:
         raise IncompatibleError(f"{path} cannot be read ({error})") from error
-    if version != FORMAT:
-        raise IncompatibleError(f"{path} has format {version!r}, but this version reads format {FORMAT}")
+    if content.get("format") != FORMAT:
+        raise IncompatibleError(f"{path} has format {content.get('format')!r}, but this version reads format {FORMAT}")
+    layout, described = checked_layout(content.get("layout"), source=path), content.get("modules")
+    if not isinstance(described, dict) or set(described) != set(layout["modules"]):
+        raise IncompatibleError(f"{path} does not describe the networks {sorted(set(layout['modules']))}")
     modules = {}
     for module_id, description in described.items():
         owners = [a for a, m in zip(layout["agent_ids"], layout["modules"], strict=True) if m == module_id]
-        module = _build(description, is_team=module_id == TEAM_MODULE)
+        # what values a team has a file of its own and is not needed for acting
+        module = build(description, inference_only=module_id == TEAM_MODULE)
         weights = [read_tensors(folder / f"{owner}.safetensors") for owner in owners]
         state = _join(module, weights)
         try:
@@ -214,6 +211,27 @@ def load_networks(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         module.eval()
         modules[module_id] = module
     return modules, layout
+
+
+def checked_layout(layout: Any, *, source: Path) -> dict[str, Any]:
+    """Give back a description of a team's agents that is one.
+
+    Args:
+        layout: What a file holds.
+        source: That file.
+
+    Raises:
+        IncompatibleError: if something is missing or of another kind.
+    """
+    try:
+        checked: Any = _LAYOUT.validate_python(layout)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        place = ".".join(map(str, fault["loc"])) or "it"
+        raise IncompatibleError(f"{source} does not describe a team: {place}: {fault['msg']}") from None
+    if len({len(checked[name]) for name in _Layout.__required_keys__}) > 1 or not checked["agent_ids"]:
+        raise IncompatibleError(f"{source} does not describe a team: its lists of agents differ in length")
+    return dict(checked)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -243,82 +261,6 @@ def _join(module: Any, weights: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     }
 
 
-def _having(class_name: str) -> list[Algorithm]:
-    """The algorithms that have networks of a class."""
-    return [a for a in algorithms().values() if any(path.endswith(f":{class_name}") for path in a.modules)]
-
-
 def _parts(module: Any) -> Mapping[str, tuple[str, ...]]:
     """For each optimizer of a network the beginnings of the names of its weights."""
-    return next((declared.optimizers for declared in _having(type(module).__name__)), {})
-
-
-def _describe(module: Any) -> dict[str, Any]:
-    config = module.model_config
-    return {
-        "class": type(module).__name__,
-        "observation_space": space_to_json(module.observation_space),
-        "action_space": space_to_json(module.action_space),
-        "model_config": dataclasses.asdict(config) if dataclasses.is_dataclass(config) else dict(config),  # type: ignore[arg-type]
-    }
-
-
-def _build(description: Mapping[str, Any], *, is_team: bool) -> Any:
-    name = description["class"]
-    paths = [path for declared in _having(name) for path in declared.modules if path.endswith(f":{name}")]
-    if not paths:
-        raise IncompatibleError(f"networks of class {name!r} are not known to this version")
-    spec = RLModuleSpec(
-        module_class=load(paths[0]),
-        observation_space=space_from_json(description["observation_space"]),
-        action_space=space_from_json(description["action_space"]),
-        inference_only=is_team,  # what values a team has a file of its own and is not needed for acting
-        model_config=dict(description["model_config"]),
-    )
-    with without_deprecations():
-        return spec.build()
-
-
-@contextmanager
-def without_deprecations() -> Iterator[None]:
-    """Keep RLlib's complaint about its own RLModule off the screen."""
-    logger = logging.getLogger(DEPRECATION_LOGGER)
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
-
-
-def space_to_json(space: gym.Space) -> dict[str, Any]:
-    """Write down a Box, a Discrete or a Dict of them; infinite bounds become text.
-
-    Raises:
-        IncompatibleError: for another kind of space.
-    """
-    if isinstance(space, gym.spaces.Dict):
-        return {"dict": [[name, space_to_json(part)] for name, part in space.spaces.items()]}
-    if isinstance(space, gym.spaces.Discrete):
-        return {"discrete": int(space.n)}
-    if isinstance(space, gym.spaces.Box):
-        low, high = ([str(float(v)) for v in bound.flatten()] for bound in (space.low, space.high))
-        low, high = (bound[:1] if len(set(bound)) == 1 else bound for bound in (low, high))
-        box = {"shape": list(space.shape), "dtype": str(space.dtype), "low": low, "high": high}
-        return {"box": {**box, "window": list(space.window)} if isinstance(space, WindowBox) else box}
-    raise IncompatibleError(f"a space of kind {type(space).__name__} cannot be exported")
-
-
-def space_from_json(content: Mapping[str, Any]) -> gym.Space:
-    """Build the space that ``space_to_json`` wrote down."""
-    if "dict" in content:
-        # An iterable of pairs keeps the agents' order; gymnasium would sort a plain dict by name.
-        return gym.spaces.Dict([(name, space_from_json(part)) for name, part in content["dict"]])
-    if "discrete" in content:
-        return gym.spaces.Discrete(content["discrete"])
-    box = content["box"]
-    dtype, shape = np.dtype(box["dtype"]), tuple(box["shape"])
-    low, high = (np.array([float(v) for v in box[key]], dtype) for key in ("low", "high"))
-    low, high = (np.full(shape, v[0]) if len(v) == 1 else v.reshape(shape) for v in (low, high))
-    plain = gym.spaces.Box(low, high, shape, dtype)  # type: ignore[arg-type]
-    return WindowBox(plain, box["window"]) if "window" in box else plain
+    return next((declared.optimizers for declared in having(type(module).__name__)), {})

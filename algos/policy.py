@@ -1,8 +1,6 @@
 """A trained team as a plain function from observations to actions, without Ray running."""
 
 import hashlib
-import json
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,11 +11,12 @@ from ray.rllib.env import INPUT_ENV_SINGLE_SPACES
 from torch import Tensor
 
 from algos.acting import ModuleActor, agents_by_module
-from algos.export import NETWORKS_FILE, load_module, load_networks
+from algos.export import NETWORKS_FILE, checked_layout, load_networks
 from algos.masks import ACTION_MASK, OBSERVATIONS, bare_space
-from algos.ray_internals import DEPRECATION_LOGGER
 from algos.runner import TEAM_MODULE, TeamEnvRunner
+from algos.snapshots import load_modules
 from common.errors import IncompatibleError
+from common.files import json_object
 
 LAYOUT_FILE = "team.json"
 """Beside every checkpoint: who the agents are and which network each acts by."""
@@ -97,9 +96,10 @@ class TeamPolicy:
 def load_policy(checkpoint: str | Path) -> TeamPolicy:
     """Load a trained team, in evaluation mode and without noise, from a checkpoint or from what was exported of one.
 
+    Nothing is unpickled.
+
     Args:
-        checkpoint: Folder that holds ``team.json`` and RLlib's ``learner_group``; or an exported one, of which nothing
-            is unpickled.
+        checkpoint: Folder of a checkpoint, or an exported one.
 
     Raises:
         IncompatibleError: if the folder is neither, or a part of it is missing.
@@ -107,12 +107,9 @@ def load_policy(checkpoint: str | Path) -> TeamPolicy:
     folder = Path(checkpoint).absolute()
     if (folder / NETWORKS_FILE).is_file():
         return TeamPolicy(*load_networks(folder))
-    layout = read_layout(folder)
-    modules = {}
-    logging.getLogger(DEPRECATION_LOGGER).setLevel(logging.ERROR)  # Ray warns of what its own RLModule does
-    for module_id in sorted(set(layout["modules"])):
-        modules[module_id] = load_module(folder, module_id)
-        modules[module_id].eval()
+    layout, modules = read_layout(folder), load_modules(folder)
+    if missing := sorted(set(layout["modules"]) - set(modules)):
+        raise IncompatibleError(f"{folder} has no weights of network {missing[0]!r}, which {LAYOUT_FILE} names")
     return TeamPolicy(modules, layout)
 
 
@@ -130,12 +127,11 @@ def read_layout(checkpoint: str | Path) -> dict[str, Any]:
     """
     path = Path(checkpoint) / LAYOUT_FILE
     try:
-        layout: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return checked_layout(json_object(path.read_bytes()), source=path)
     except FileNotFoundError:
         raise IncompatibleError(f"{checkpoint} is no checkpoint: it has no {LAYOUT_FILE}") from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise IncompatibleError(f"{path} cannot be read: {error}") from None
-    return layout
 
 
 def team_layout(algorithm: Any, weights: Mapping[str, np.ndarray] | None = None) -> dict[str, Any]:

@@ -7,12 +7,11 @@ checkpoint that links to it is. Priorities of old steps do change, and have a fi
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -21,6 +20,7 @@ from torch import Tensor
 from algos.replay import TeamReplay
 from algos.replay_settings import REPLAY_FOLDER, SHARED_ENDING
 from algos.ring import Loan, Ring
+from algos.tensor_files import safetensors_parts
 from common.errors import IncompatibleError
 
 INDEX_FILE = "index.json"
@@ -28,8 +28,6 @@ OPEN_ENDING = ".open"
 """Of segments that are finished, and of the one that is still written to."""
 PRIORITIES_FILE = f"priorities{OPEN_ENDING}"
 """Priorities of the steps that each ring holds, by its number: one float32 for each joint step."""
-_DTYPES = {torch.float32: "F32", torch.float64: "F64", torch.int64: "I64", torch.int32: "I32", torch.bool: "BOOL"}
-"""SafeTensors' names of what rings hold."""
 STEPS_PER_SEGMENT = 2_048
 """Joint steps in a segment, about, unless the buffer is large: the most that a checkpoint writes again of one runner's
 although it is known."""
@@ -57,7 +55,8 @@ class ReplaySnapshot:
     def contents(self) -> dict[str, Sequence[bytes | memoryview]]:
         """What is new, by path in the checkpoint, in parts that follow one another."""
         found: dict[str, Sequence[bytes | memoryview]] = {
-            f"{REPLAY_FOLDER}/{name}": safetensors_parts(new) for name, new in self.new.items()
+            f"{REPLAY_FOLDER}/{name}": safetensors_parts({n: [p.numpy() for p in pieces] for n, pieces in new.items()})
+            for name, new in self.new.items()
         }
         return found | {f"{REPLAY_FOLDER}/{INDEX_FILE}": [json.dumps(self.index).encode()]}
 
@@ -142,36 +141,6 @@ def load_replay(replay: TeamReplay, checkpoint: Path) -> None:
     replay.max_priority = index.get("max_priority", 1.0)
     replay.put(rings, {int(number): values for number, values in priorities.items()})
     replay.num_added, replay.num_rings = index["num_added"], index["num_rings"]
-
-
-def safetensors_parts(tensors: Mapping[str, Sequence[Tensor]]) -> list[bytes | memoryview]:
-    """What a SafeTensors file of these tensors holds, in parts: the header, then the memory of each tensor.
-
-    The library's ``save`` copies everything once more; its ``save_file`` hides what the disk answers, and lets nobody
-    but this user read the file.
-
-    Args:
-        tensors: Each in pieces that follow one another along the first axis. On the CPU, contiguous; not to be changed
-            before the parts are written.
-
-    Returns:
-        Parts that follow one another: https://github.com/huggingface/safetensors#format.
-    """
-    order = sorted(tensors, key=lambda name: (-tensors[name][0].element_size(), name))  # so that each stays aligned
-    header, end = {}, 0
-    for name in order:
-        pieces, start = tensors[name], end
-        shape = [sum(len(piece) for piece in pieces), *pieces[0].shape[1:]]
-        end += sum(piece.numel() * piece.element_size() for piece in pieces)
-        header[name] = {"dtype": _DTYPES[pieces[0].dtype], "shape": shape, "data_offsets": [start, end]}
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    memory = [_memory(piece) for name in order for piece in tensors[name] if piece.numel()]
-    return [len(text).to_bytes(8, "little") + text, *memory]
-
-
-def _memory(values: Tensor) -> memoryview:
-    return values.numpy().reshape(-1).view(np.uint8).data
 
 
 def _segment(ring: Ring, first: int, last: int) -> dict[str, list[Tensor]]:

@@ -1,18 +1,18 @@
 """Checkpoints that are taken in memory at one instant, and written when there is time.
 
 RLlib's ``save_to_path`` asks each part for its state and writes it, in some twenty files, while training waits. Here
-all of it is packed at once; writing it needs neither the algorithm nor its process's attention. Networks lie
-where RLlib puts them, so that ``RLModule.from_checkpoint(CHECKPOINT/learner_group/learner/rl_module/ID)`` reads them.
+all of it is packed at once, as arrays and JSON; writing it needs neither the algorithm nor its process's attention.
 """
 
 import json
-import pickle
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-from ray import cloudpickle
+import numpy as np
+import torch
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.core import (
     COMPONENT_ENV_RUNNER,
@@ -25,22 +25,28 @@ from ray.rllib.core import (
     COMPONENT_OPTIMIZER,
     COMPONENT_RL_MODULE,
 )
-from ray.rllib.utils.checkpoints import Checkpointable
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME
 from ray.tune.result import TRAINING_ITERATION
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
 
-from algos.pickling import metrics_state, modules_state, optimizers_state, to_pickle
+from algos import exact
+from algos.network_files import TARGETS, build, describe
+from algos.quick_states import metrics_state, modules_state, optimizers_state
 from algos.ray_internals import local_learner
 from algos.replay_files import ReplaySnapshot
+from algos.states import pack, unpack
+from algos.tensor_files import safetensors_parts
 from common.disk import Written, fill_folder
 from common.errors import IncompatibleError
+from common.files import json_object
 
-ALGORITHM_FILE = "algorithm_state.pkl"
-"""In a checkpoint: all that ``Algorithm.get_state`` tells, but for the networks' weights."""
-MODULES_FOLDER = Path(COMPONENT_LEARNER_GROUP) / COMPONENT_LEARNER / COMPONENT_RL_MODULE
-"""In a checkpoint: a folder for each network."""
-MODULE_FILE = "module_state.pkl"
-"""In a network's folder: its weights."""
+ALGORITHM, EXACT = "algorithm", "exact"
+"""Keys of a checkpoint's state: all that ``Algorithm.get_state`` tells but for weights, and what RLlib leaves out."""
+WEIGHTS_FILE = "weights.safetensors"
+"""In a checkpoint: weights of every network, as ``MODULE/WEIGHT``."""
+MODULES_FILE = "modules.json"
+"""In a checkpoint: how each network is built again, by module id."""
 
 
 @dataclass
@@ -89,17 +95,21 @@ class Snapshot:
 class SnapshotAlgorithm(Algorithm):
     """A mixin before an Algorithm: ``snapshot`` takes a checkpoint, ``save_checkpoint`` also writes it at once."""
 
-    _module_descriptions: dict[str, dict[str, bytes]] | None = None
+    _module_descriptions: bytes | None = None
 
     def snapshot(self) -> Snapshot:
-        """Take all that a checkpoint holds."""
+        """Take all that a checkpoint holds.
+
+        Raises:
+            UnsavableError: if an environment's state is no data.
+        """
         state = self._whole_state()
         weights = state[COMPONENT_LEARNER_GROUP][COMPONENT_LEARNER].pop(COMPONENT_RL_MODULE)
-        files = {ALGORITHM_FILE: to_pickle(state)}
-        for module_id, described in self._describe_modules().items():
-            folder = (MODULES_FOLDER / module_id).as_posix()
-            files |= {f"{folder}/{name}": content for name, content in described.items()}
-            files[f"{folder}/{MODULE_FILE}"] = pickle.dumps(weights[module_id], protocol=5)
+        files = pack({ALGORITHM: state, EXACT: exact.capture(self)}, known=exact.known_objects(self))
+        tensors = {
+            _weight_name(m, name): [np.asarray(value)] for m, named in weights.items() for name, value in named.items()
+        }
+        files |= {MODULES_FILE: self._describe_modules(), WEIGHTS_FILE: b"".join(safetensors_parts(tensors))}
         return Snapshot(files, weights)
 
     def _whole_state(self) -> dict[str, Any]:
@@ -132,11 +142,11 @@ class SnapshotAlgorithm(Algorithm):
             found[COMPONENT_EVAL_ENV_RUNNER] = self.eval_env_runner.get_state(not_components=[COMPONENT_RL_MODULE])
         return found
 
-    def _describe_modules(self) -> dict[str, dict[str, bytes]]:
-        """How RLlib would build each network anew; it stays the same, so learners are asked once."""
+    def _describe_modules(self) -> bytes:
+        """How each network is built again; it stays the same, so learners are asked once."""
         if self._module_descriptions is None:
-            found = self.learner_group.foreach_learner(_described_modules)
-            self._module_descriptions = next(iter(found)).get()
+            found = next(iter(self.learner_group.foreach_learner(_described_modules))).get()
+            self._module_descriptions = json.dumps(found).encode()
         return self._module_descriptions
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
@@ -154,10 +164,19 @@ class SnapshotAlgorithm(Algorithm):
             IncompatibleError: if a part of it is missing or cannot be read.
         """
         folder = Path(checkpoint_dir)
-        state = read_algorithm_state(folder)
-        weights = {COMPONENT_RL_MODULE: read_module_states(folder)}
+        state, weights = unpack(folder, known=exact.known_objects(self)), read_module_states(folder)
+        try:
+            self._set_whole_state(state[ALGORITHM], weights)
+            exact.put_back(self, state[EXACT])
+        except Exception as error:  # of a state that is of something else
+            reason = f"{type(error).__name__}: {error}"
+            raise IncompatibleError(f"{folder} holds the state of something else than this run ({reason})") from error
+
+    def _set_whole_state(self, state: dict[str, Any], weights: dict[str, dict[str, np.ndarray]]) -> None:
+        """Take over what ``_whole_state`` told."""
         self._set_runner_states(state)
-        self.learner_group.set_state({COMPONENT_LEARNER: weights})  # alone: a learner refuses weights of a past number
+        weights_alone = {COMPONENT_LEARNER: {COMPONENT_RL_MODULE: weights}}
+        self.learner_group.set_state(weights_alone)  # a learner refuses weights of a past number
         self.learner_group.set_state(state[COMPONENT_LEARNER_GROUP])
         self.metrics.set_state(state[COMPONENT_METRICS_LOGGER])
         self._iteration = state[TRAINING_ITERATION]
@@ -190,49 +209,80 @@ class SnapshotAlgorithm(Algorithm):
             self.eval_env_runner.set_state(state[COMPONENT_EVAL_ENV_RUNNER])
 
 
-def read_algorithm_state(checkpoint: Path) -> dict[str, Any]:
-    """Read what a checkpoint holds beside the networks' weights.
+def checkpoint_files(
+    packed: Mapping[str, bytes], weights: Mapping[str, Mapping[str, Any]], described: bytes
+) -> dict[str, bytes]:
+    """Contents of the files that every checkpoint has, by name.
+
+    Args:
+        packed: Its state, from ``algos.states.pack``.
+        weights: Arrays, by module id and name.
+        described: How each network is built again, as JSON.
+    """
+    tensors = {
+        _weight_name(module_id, name): [np.ascontiguousarray(value)]
+        for module_id, named in weights.items()
+        for name, value in named.items()
+    }
+    return {**packed, MODULES_FILE: described, WEIGHTS_FILE: b"".join(safetensors_parts(tensors))}
+
+
+def read_module_states(checkpoint: Path) -> dict[str, dict[str, np.ndarray]]:
+    """Read the weights of every network in a checkpoint, by module id and name.
 
     Raises:
-        IncompatibleError: if it is missing or cannot be read.
+        IncompatibleError: if they are missing or cannot be read.
     """
-    state: dict[str, Any] = read_pickle(checkpoint / ALGORITHM_FILE)
-    return state
+    return _by_module(checkpoint, _read_descriptions(checkpoint))
 
 
-def read_module_states(checkpoint: Path) -> dict[str, Any]:
-    """Read the weights of every network in a checkpoint, by module id.
+def load_modules(checkpoint: Path) -> dict[str, Any]:
+    """Build every network of a checkpoint, with its weights and in evaluation mode; copies for learning are left out.
 
     Raises:
-        IncompatibleError: if there are none, or one cannot be read.
+        IncompatibleError: if one is missing, cannot be built, or has other weights.
     """
-    folder = checkpoint / MODULES_FOLDER
-    states = {path.parent.name: read_pickle(path) for path in sorted(folder.glob(f"*/{MODULE_FILE}"))}
-    if not states:
-        raise IncompatibleError(f"{checkpoint} holds no weights: {folder} is missing or empty")
+    described, modules = _read_descriptions(checkpoint), {}
+    for module_id, weights in _by_module(checkpoint, described).items():
+        try:
+            module = build(described[module_id])
+            tensors = {name: torch.from_numpy(value) for name, value in weights.items()}
+            missing, unknown = module.load_state_dict(tensors, strict=False)
+        except (IncompatibleError, RuntimeError) as error:
+            raise IncompatibleError(f"{checkpoint}: network {module_id!r}: {error}") from error
+        if differing := [*missing, *(name for name in unknown if not name.startswith(TARGETS))]:
+            raise IncompatibleError(f"{checkpoint}: network {module_id!r} does not have the weights {differing}")
+        modules[module_id] = module.eval()
+    return modules
+
+
+def _read_descriptions(checkpoint: Path) -> dict[str, Any]:
+    try:
+        return json_object((checkpoint / MODULES_FILE).read_bytes())
+    except OSError as error:
+        raise IncompatibleError(f"{checkpoint} holds no weights: {MODULES_FILE} cannot be read ({error})") from error
+
+
+def _by_module(checkpoint: Path, module_ids: Iterable[str]) -> dict[str, dict[str, np.ndarray]]:
+    path = checkpoint / WEIGHTS_FILE
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise IncompatibleError(f"{path} cannot be read ({error})") from error
+    states = {}
+    for module_id in module_ids:
+        start = _weight_name(module_id, "")
+        states[module_id] = {name.removeprefix(start): v for name, v in tensors.items() if name.startswith(start)}
+    if not states or not all(states.values()) or sum(map(len, states.values())) != len(tensors):
+        raise IncompatibleError(f"{path} does not hold the weights of the networks in {MODULES_FILE}")
     return states
 
 
-def read_pickle(path: Path) -> Any:
-    """Read a pickle of a checkpoint.
-
-    Raises:
-        IncompatibleError: if it is missing or cannot be read.
-    """
-    try:
-        return pickle.loads(path.read_bytes())
-    except Exception as error:  # a damaged pickle can raise anything
-        raise IncompatibleError(f"{path} cannot be read ({type(error).__name__}: {error})") from error
+def _weight_name(module_id: str, name: str) -> str:
+    """Name of a weight among those of all networks; an id may hold any character."""
+    return f"{quote(module_id, safe=' ')}/{name}"
 
 
-def _described_modules(learner: Any) -> dict[str, dict[str, bytes]]:
-    """RLlib's description of each network of a learner: its class and arguments, and which files hold what."""
-    described = {}
-    for module_id, wrapped in learner.module.items():
-        module = wrapped.unwrapped()
-        content = {"class": type(module), "ctor_args_and_kwargs": module.get_ctor_args_and_kwargs()}
-        described[module_id] = {
-            Checkpointable.CLASS_AND_CTOR_ARGS_FILE_NAME: cloudpickle.dumps(content),
-            Checkpointable.METADATA_FILE_NAME: json.dumps(module.get_metadata()).encode(),
-        }
-    return described
+def _described_modules(learner: Any) -> dict[str, dict[str, Any]]:
+    """How each network of a learner is built again."""
+    return {module_id: describe(wrapped.unwrapped()) for module_id, wrapped in learner.module.items()}

@@ -1,4 +1,4 @@
-"""List, verify, prune and export checkpoints: ``python experiments/checkpoints.py list results/dow``."""
+"""List, verify, prune, export and rewrite checkpoints: ``python experiments/checkpoints.py list results/dow``."""
 
 from __future__ import annotations
 
@@ -21,26 +21,29 @@ from experiments.command_line import DONE, FAILED, check_json_flag, write_json_f
 from experiments.recovery.checkpoints import DAMAGED_PREFIX, PREFIX, TrialCheckpoints, checkpoint_number, read_meta
 from experiments.recovery.lock import run_lock
 from experiments.recovery.names import BEST_FOLDER, BRANCH_FOLDER, META_FILE, RECORD_FILE
+from experiments.remote.addresses import find_mirror
 from experiments.remote.mirror import Mirror
 from experiments.reporting.tables import rows_table, show
 from experiments.runs.exports import SUMMARY_TEXT, export_model
-from experiments.runs.record import find_run_folder, read_run_record
+from experiments.runs.record import damage_of_record, find_run_folder, read_run_record
+from experiments.runs.rewriting import refuse_old, rewrite
 from experiments.settings.arguments import parse_flags, scan_flags
 from experiments.settings.fields import settings_of
 from experiments.settings.help import asks_for_help, print_help
 
-_ACTION_OF = {"keep": "prune", "keep_every": "prune", "yes": "prune", "out": "export"}
+_ACTION_OF = {"keep": "prune", "keep_every": "prune", "yes": "prune", "out": "export", "trust": "rewrite"}
 """Settings that only one action uses."""
-USAGE = "Usage: checkpoints.py list|verify|prune|export PATH, a run folder or folder of runs; for export, a checkpoint"
+USAGE = "Usage: checkpoints.py list|verify|prune|export|rewrite PATH, a run folder or folder of runs; or a checkpoint"
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class CheckpointsConfig:
     """What to do with which checkpoints."""
 
-    action: Literal["list", "verify", "prune", "export"] = "list"
+    action: Literal["list", "verify", "prune", "export", "rewrite"] = "list"
     """list: what there is. verify: every byte against its manifest, 1 if any differs. prune: delete the oldest.
-    export: SafeTensors for each agent, with a summary."""
+    export: SafeTensors for each agent, with a summary. rewrite: read what earlier versions have pickled, write it
+    anew."""
     path: str | None = None
     """Run folder, or a folder with runs in it; for list and verify also an address in a store (s3://...). For export: a
     run folder (its best checkpoint), or a checkpoint."""
@@ -52,6 +55,8 @@ class CheckpointsConfig:
     """For prune: delete. Without it, what would be deleted is shown."""
     out: str | None = None
     """For export: folder for the files, empty or not there yet. None: one in export/ in the run folder."""
+    trust: bool = False
+    """For rewrite: unpickle, which runs whatever code the checkpoints hold. Only where you trust who wrote them."""
     json: str | None = None
     """File for what is printed, as plain JSON."""
 
@@ -77,6 +82,8 @@ def run(argv: Sequence[str]) -> int:
         raise InputError(f"the path is missing. {USAGE}")
     if config.action == "export":
         return _export(config, config.path)
+    if config.action == "rewrite":
+        return _rewrite(config, config.path)
     if is_remote(config.path):
         if config.action == "prune":
             raise InputError(
@@ -133,6 +140,22 @@ def _export(config: CheckpointsConfig, path: str) -> int:
     )
     print(f"{summary['checkpoint']} of {summary['run']}, {summary['progress']['episodes']} episodes: {folder}")
     write_json_flag(config.json, {"action": "export", "folder": str(folder), "summary": summary})
+    return DONE
+
+
+def _rewrite(config: CheckpointsConfig, path: str) -> int:
+    folder = find_run_folder(path)
+    if not config.trust:
+        refuse_old(folder, run=path)
+    mirror = find_mirror(path)[0] if is_remote(path) else None
+    with nullcontext() if mirror is None else mirror.lease(), run_lock(folder):
+        done = [str(checkpoint) for checkpoint in (rewrite(folder) if config.trust else [])]
+        if mirror is not None:
+            mirror.push_all()
+    for checkpoint in done:
+        print(f"{checkpoint} is written anew")
+    print(f"{len(done)} checkpoints of {folder} written anew")
+    write_json_flag(config.json, {"action": "rewrite", "rewritten": done})
     return DONE
 
 
@@ -200,7 +223,8 @@ def stored_rows(address: str) -> tuple[list[dict[str, Any]], list[str]]:
     rows = [row for path in sorted(found, key=_in_order) if (row := _stored_row(mirror, path)) is not None]
     runs = {path.parent if path.name == BRANCH_FOLDER else path.parent.parent for path in found if len(path.parts) > 1}
     records = [(run / RECORD_FILE).as_posix() for run in sorted(runs)]
-    remarks = [f"{join(address, name)} is missing or damaged" for name in records if not mirror.store.get_json(name)]
+    found_records = {join(address, name): mirror.store.get_json(name) for name in records}
+    remarks = [f"{place} {damage}" for place, record in found_records.items() if (damage := damage_of_record(record))]
     return rows, remarks
 
 

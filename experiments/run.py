@@ -43,6 +43,7 @@ def _train(asked: Run) -> int:
     check_folder(asked.folder, is_moved_aside=asked.config.resume == "never")
     with experiments.interrupts.leaving_at_once():  # only now: what a start needs takes a second
         from experiments.builders.environments import check_actions, environment_of
+        from experiments.runs.rewriting import refuse_old
         from experiments.tuning import resume
         from experiments.tuning.hooks import hooks_of
 
@@ -56,6 +57,7 @@ def _train(asked: Run) -> int:
         resume.check_changes(asked)
         if asked.is_automatic and resume.is_complete(asked):
             return _say_complete(asked)
+        refuse_old(asked.folder, run=asked.address or asked.folder)
     elif config.resume not in ("auto", "never"):
         raise resume.nothing_to_resume(asked)
     resume_from = resume.named_checkpoint(asked)

@@ -17,6 +17,7 @@ from experiments.recovery.names import BEST_FOLDER, META_FILE, RECORD_FILE, SUMM
 from experiments.remote.addresses import bring_back
 from experiments.runs.folders import has_begun
 from experiments.runs.record import RunRecord, find_run_folder, read_run_record
+from experiments.runs.rewriting import refuse_old
 from experiments.settings.run_config import RunConfig, config_from_json
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def find_model(path: str | Path, *, skip: Collection[Path] = ()) -> Model:
     Raises:
         InputError: if the path does not exist, is not part of a run, or the run has no checkpoint yet.
     """
-    path = bring_back(path).expanduser()
+    asked, path = path, bring_back(path).expanduser()
     folder = find_run_folder(path)
     record = read_run_record(folder)
     config = config_from_json(record.config, where=str(folder / RECORD_FILE))
@@ -66,6 +67,7 @@ def find_model(path: str | Path, *, skip: Collection[Path] = ()) -> Model:
         checkpoint, which = _choose_from_trial(path, skip)
     else:
         raise InputError(f"{path} is not a checkpoint of {folder}: it holds no {META_FILE}")
+    refuse_old(checkpoint, run=asked if is_remote(asked) else folder)
     return Model(name=name, checkpoint=checkpoint, which=which, record=record, config=config)
 
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from common.errors import InputError
-from common.files import read_json, write_json
+from common.files import plain, read_json, write_json
 from common.store import absolute, is_remote
 from experiments.recovery.names import RECORD_FILE
 from experiments.remote.addresses import bring_back
 from experiments.settings.old_names import drawn_name_of_today, settings_of_today
 
-FORMAT = 1
+FORMAT = 2
+_BARE_FORMAT = 1
+"""Of earlier versions: without a checksum."""
+_CHECKSUM = "sha256"
+"""Key of the SHA-256 of all else that a record holds."""
 _REMEDY = "put it back from a copy, or move the folder away to start anew"
 _MARKS = ("format", "config", "provenance")
 """Keys that every run's record has had since the first format."""
@@ -70,8 +76,28 @@ def write_run_record(
     content: dict[str, Any] = {"format": FORMAT, "config": config, "provenance": provenance}
     content |= {"scaler": scaler, "agents": agents, "resume_from": resume_from, "branch_of": branch_of}
     content["drawn_names"] = drawn_names
-    write_json(path, content)
+    write_json(path, content | {_CHECKSUM: _checksum(content)})
     return path
+
+
+def damage_of_record(content: Any) -> str | None:
+    """Say what is wrong with what a ``config.json`` holds; None where nothing is.
+
+    Args:
+        content: Of the file, as JSON.
+    """
+    if not isinstance(content, dict) or not isinstance(content.get("config"), dict):
+        return "is damaged: it holds no config"
+    if content.get("format") not in (FORMAT, _BARE_FORMAT):
+        return f"has format {content.get('format')!r}, but this version reads format {FORMAT}"
+    if content["format"] == FORMAT and content.get(_CHECKSUM) != _checksum(content):
+        return "is not what was written: its settings, scaler or provenance have been changed (SHA-256 differs)"
+    return None
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    known = {key: value for key, value in content.items() if key != _CHECKSUM}
+    return hashlib.sha256(json.dumps(plain(known), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def read_run_record(folder: str | Path) -> RunRecord:
@@ -85,10 +111,8 @@ def read_run_record(folder: str | Path) -> RunRecord:
         content = read_json(path)
     except InputError as error:
         raise InputError(f"{error}: {_REMEDY}") from None
-    if not isinstance(content, dict) or not isinstance(content.get("config"), dict):
-        raise InputError(f"{path} is damaged: it holds no config; {_REMEDY}")
-    if content.get("format") != FORMAT:
-        raise InputError(f"{path} has format {content.get('format')!r}, but this version reads format {FORMAT}")
+    if (damage := damage_of_record(content)) is not None:
+        raise InputError(f"{path} {damage}; {_REMEDY}")
     config, drawn = settings_of_today(content["config"]), content.get("drawn_names")
     return RunRecord(
         folder=Path(folder),

@@ -35,7 +35,7 @@ from common.manifests import MANIFEST_FILE, MARKER_FILE
 from common.provenance import utc_now
 from common.store import first_line
 from experiments.recovery.checkpoints import TrialCheckpoints
-from experiments.recovery.names import BRANCH_FOLDER, EXACT_FILE, META_FILE, SAVE_ERROR_FILE, STATE_FILE, UNSAVED
+from experiments.recovery.names import BRANCH_FOLDER, META_FILE, SAVE_ERROR_FILE, STATE_FILE, UNSAVED
 from experiments.recovery.writer import CheckpointWriter, Step
 from experiments.remote.addresses import mirror_of
 from experiments.remote.mirror import Mirror
@@ -297,7 +297,6 @@ class CheckpointedRun(SnapshotAlgorithm):
         weights = by_full_name(taken.weights)
         if bad := non_finite_weights(weights):
             raise NonFiniteLossError(bad)
-        taken.files[EXACT_FILE] = exact.capture(self)
         if self._team_text is None:  # who the team is, and the shapes of its networks, stay the same
             layout = team_layout(self, weights)
             self._team_text = json_text(layout).encode(), len(layout["agent_ids"])
@@ -368,7 +367,6 @@ class CheckpointedRun(SnapshotAlgorithm):
         require_fit(self, folder)
         self._progress = progress = _read_progress(folder)
         super().load_checkpoint(str(folder))
-        exact.put_back(self, (folder / EXACT_FILE).read_bytes())
         # Optimizers come with the step sizes of the trial that saved them, which may be another.
         self.learner_group.foreach_learner(partial(use_scheduled_lr, timestep=self.num_env_steps))
         self._hooks = hooks_of(self.run)  # none of what the old ones have seen has happened

@@ -12,7 +12,7 @@ import gymnasium as gym
 import numpy as np
 from ray.rllib.core.rl_module.apis import TargetNetworkAPI
 
-from algos.export import without_deprecations
+from algos.network_files import without_deprecations
 from algos.registry import DISCRETE, algorithm
 from algos.replay_files import segment_steps
 from algos.runner import TEAM_MODULE

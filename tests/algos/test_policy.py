@@ -113,10 +113,15 @@ def test_damaged_checkpoints_are_refused(tmp_path):
     with pytest.raises(IncompatibleError, match=f"is no checkpoint: it has no {LAYOUT_FILE}"):
         load_policy(tmp_path)
     (tmp_path / LAYOUT_FILE).write_text("{", encoding="utf-8")
-    with pytest.raises(IncompatibleError, match="cannot be read"):
+    with pytest.raises(IncompatibleError, match="does not describe a team"):
         load_policy(tmp_path)
-    (tmp_path / LAYOUT_FILE).write_text(json.dumps({"modules": ["shared"], "agent_ids": ["a"]}), encoding="utf-8")
-    with pytest.raises(IncompatibleError, match="has no weights of network 'shared'"):
+    layout = {"agent_ids": ["a"], "modules": ["shared"], "obs_dims": [3], "actions": ["Discrete(3)"]}
+    for changed in ([], layout | {"modules": [1]}, layout | {"obs_dims": []}, {"agent_ids": ["a"]}):
+        (tmp_path / LAYOUT_FILE).write_text(json.dumps(changed), encoding="utf-8")
+        with pytest.raises(IncompatibleError, match=f"{LAYOUT_FILE} does not describe a team"):
+            load_policy(tmp_path)
+    (tmp_path / LAYOUT_FILE).write_text(json.dumps(layout), encoding="utf-8")
+    with pytest.raises(IncompatibleError, match="holds no weights"):
         load_policy(tmp_path)
 
 

@@ -15,42 +15,13 @@ from replays import (
     saved,
     stored_priorities,
 )
-from safetensors.torch import load
 
 from algos import replay_files
 from algos.priorities import PriorityRule
 from algos.replay import TeamReplay
-from algos.replay_files import load_replay, safetensors_parts, snapshot_replay
+from algos.replay_files import load_replay, snapshot_replay
 from algos.snapshots import Snapshot
 from common.errors import IncompatibleError
-
-DTYPES = (torch.float32, torch.float64, torch.int64, torch.int32, torch.bool)
-
-
-@pytest.mark.parametrize("cuts", [[], [0], [1, 2]])
-@pytest.mark.parametrize("shape", [(0,), (3, 0, 2), (5,), (2, 3, 4)])
-def test_the_library_reads_what_is_written_in_pieces(shape, cuts):
-    made = {f"{dtype}{i}": torch.randint(0, 2, shape).to(dtype) for dtype in DTYPES for i in range(2)}
-    found = load(b"".join(safetensors_parts({name: values.tensor_split(cuts) for name, values in made.items()})))
-    assert found.keys() == made.keys()
-    for name, values in made.items():
-        assert found[name].dtype == values.dtype
-        assert found[name].shape == values.shape
-        assert torch.equal(found[name], values)
-
-
-def test_each_tensor_starts_where_its_numbers_are_aligned():
-    made = {"a": torch.ones(3, dtype=torch.bool), "b": torch.ones(3, dtype=torch.float64), "c": torch.ones(1)}
-    head, *parts = safetensors_parts({name: [values] for name, values in made.items()})
-    assert len(head) % 8 == 0
-    assert [len(part) for part in parts] == [24, 4, 3]
-
-
-def test_the_memory_of_tensors_is_not_copied():
-    values = torch.zeros(4)
-    _, part = safetensors_parts({"values": [values]})
-    values[2] = 1.0
-    assert bytes(part) == values.numpy().tobytes()
 
 
 def test_snapshot_of_a_buffer_is_of_the_instant_it_was_taken_at(tmp_path):

@@ -1,17 +1,17 @@
 """A checkpoint is of one instant, is read network by network, and says what it lacks."""
 
+import json
 import os
-import pickle
-import shutil
+import re
 
 import numpy as np
 import pytest
-from ray.rllib.core.rl_module.rl_module import RLModule
+from safetensors.numpy import load_file, save_file
 from teams import floor_env, ppo_config, qmix_config, to_own
 
-from algos.export import without_deprecations
 from algos.policy import by_full_name, flat_weights
-from algos.snapshots import ALGORITHM_FILE, MODULE_FILE, MODULES_FOLDER, read_algorithm_state, read_module_states
+from algos.snapshots import MODULES_FILE, WEIGHTS_FILE, _weight_name, load_modules, read_module_states
+from algos.states import ARRAYS_FILE, STATE_FILE
 from common.errors import IncompatibleError
 from common.manifests import file_sha256
 from envs.rllib import TradingEnv
@@ -60,29 +60,56 @@ def test_weights_are_read_network_by_network(team, folder):
     assert same(by_full_name(states), flat_weights(team))
 
 
-def test_networks_lie_where_rllib_reads_them(team, folder):
-    for module_id, wanted in read_module_states(folder).items():
-        with without_deprecations():
-            module = RLModule.from_checkpoint(str(folder / "learner_group" / "learner" / "rl_module" / module_id))
-        assert same(module.get_state(), wanted)
+def test_networks_are_built_again_with_their_weights(team, folder):
+    modules, states = load_modules(folder), read_module_states(folder)
+    assert set(modules) == set(states)
+    for module_id, module in modules.items():
+        assert same(module.get_state(), states[module_id])
+        assert not module.training
 
 
-def test_folder_without_weights_is_refused(folder):
-    shutil.rmtree(folder / MODULES_FOLDER)
-    with pytest.raises(IncompatibleError, match="holds no weights"):
-        read_module_states(folder)
+@pytest.mark.parametrize("name", [WEIGHTS_FILE, MODULES_FILE])
+def test_folder_without_weights_is_refused(folder, name):
+    (folder / name).unlink()
+    for read in (read_module_states, load_modules):
+        with pytest.raises(IncompatibleError, match=rf"{name} cannot be read"):
+            read(folder)
 
 
 def test_file_that_is_cut_or_missing_is_refused_by_its_name(team, folder):
-    path = next((folder / MODULES_FOLDER).glob(f"*/{MODULE_FILE}"))
+    path = folder / WEIGHTS_FILE
     path.write_bytes(path.read_bytes()[:-5])
-    with pytest.raises(IncompatibleError, match=rf"{MODULE_FILE} cannot be read"):
+    with pytest.raises(IncompatibleError, match=rf"{WEIGHTS_FILE} cannot be read"):
         read_module_states(folder)
-    (folder / ALGORITHM_FILE).unlink()
-    with pytest.raises(IncompatibleError, match=rf"{ALGORITHM_FILE} cannot be read \(FileNotFoundError"):
-        read_algorithm_state(folder)
-    with pytest.raises(IncompatibleError, match=ALGORITHM_FILE):
+    (folder / STATE_FILE).unlink()
+    with pytest.raises(IncompatibleError, match=rf"{STATE_FILE} cannot be read \(FileNotFoundError"):
         team.load_checkpoint(str(folder))
+
+
+@pytest.mark.parametrize("change", ["drop a weight", "add a weight", "drop a network", "other shape", "other class"])
+def test_weights_of_other_networks_are_refused(team, folder, change):
+    tensors, described = load_file(folder / WEIGHTS_FILE), json.loads((folder / MODULES_FILE).read_text())
+    name, module_id = min(tensors), min(described)
+    if change == "drop a weight":
+        del tensors[name]
+    elif change == "add a weight":
+        tensors[f"{name}.more"] = tensors[name]
+    elif change == "drop a network":
+        del described[module_id]
+    elif change == "other shape":
+        tensors[name] = tensors[name][..., :-1].copy()
+    else:
+        described[module_id]["class"] = "Popen"
+    save_file(tensors, folder / WEIGHTS_FILE)
+    (folder / MODULES_FILE).write_text(json.dumps(described))
+    with pytest.raises(IncompatibleError, match=re.escape(str(folder))):
+        load_modules(folder)
+
+
+def test_module_ids_of_any_characters_are_told_apart():
+    names = {_weight_name(m, w) for m in ("a", "a/b", "a%2Fb", "../x", "ü") for w in ("c", "b/c")}
+    assert len(names) == 10
+    assert {name.partition("/")[0] for name in names} == {"a", "a%2Fb", "a%252Fb", "..%2Fx", "%C3%BC"}
 
 
 def test_snapshot_is_of_its_instant_although_training_goes_on_before_it_is_written(tmp_path):
@@ -99,7 +126,7 @@ def test_snapshot_is_of_its_instant_although_training_goes_on_before_it_is_writt
     assert not same(flat_weights(algorithm), weights), "it has learned meanwhile"
     assert same(by_full_name(read_module_states(later)), weights)
     names = {path.relative_to(later).as_posix() for path in later.rglob("*") if path.is_file()}
-    for name in names - {ALGORITHM_FILE}:  # that one holds times
+    for name in names - {STATE_FILE, ARRAYS_FILE}:  # they hold times
         assert (later / name).read_bytes() == (tmp_path / "checkpoint" / name).read_bytes(), name
     assert names == set(written), "the first save links nothing"
     assert {path.stat().st_mode & 0o777 for path in later.rglob("*") if path.is_file()} == {0o666 & ~umask()}
@@ -138,4 +165,4 @@ def test_it_holds_all_that_rllib_tells(config, runners):
 def test_description_of_a_network_is_asked_for_once(team):
     first = team._describe_modules()
     assert team._describe_modules() is first
-    assert all(pickle.loads(d["class_and_ctor_args.pkl"])["class"].__name__ for d in first.values())
+    assert {d["class"] for d in json.loads(first).values()} == {"MaskedPPOModule"}

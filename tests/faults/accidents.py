@@ -33,7 +33,7 @@ def flip(path: Path) -> None:
 
 
 def weights(folder: Path) -> Path:
-    return next(newest(folder).glob("learner_group/learner/rl_module/*/module_state.pkl"))
+    return newest(folder) / "weights.safetensors"
 
 
 def state_file(folder: Path) -> Path:
@@ -47,11 +47,11 @@ def half_delete(checkpoint: Path) -> None:
 
 DAMAGE: dict[str, Callable[[Path], object]] = {
     "missing component": lambda f: shutil.rmtree(newest(f) / "learner_group"),
-    "missing file": lambda f: (newest(f) / "exact.pkl").unlink(),
+    "missing file": lambda f: (newest(f) / "state.json").unlink(),
     "missing replay segment": lambda f: next(newest(f).glob("replay/*.open")).unlink(),
     "truncated file": lambda f: os.truncate(weights(f), 1000),
     "flipped byte": lambda f: flip(weights(f)),
-    "empty file": lambda f: os.truncate(newest(f) / "algorithm_state.pkl", 0),
+    "empty file": lambda f: os.truncate(newest(f) / "state.safetensors", 0),
     "missing folder": lambda f: shutil.rmtree(newest(f)),
     "half-deleted checkpoint": lambda f: half_delete(newest(f)),
     "truncated tuner.pkl": lambda f: os.truncate(f / "tuner.pkl", 100),

@@ -101,8 +101,8 @@ def test_branch_is_named_after_its_parent_and_carries_on_when_its_checkpoint_was
 
 def test_damaged_parents_are_refused(parent, tmp_path, capsys):
     newest = checkpoints(parent)[-1]
-    (newest / "exact.pkl").write_bytes(b"x")
+    (newest / "state.json").write_bytes(b"x")
     assert run_here(tmp_path / "branch", "--branch-from", newest, "--episodes", "99") == 2
-    assert "is damaged, exact.pkl" in capsys.readouterr().err
+    assert "is damaged, state.json" in capsys.readouterr().err
     assert run_here(tmp_path / "branch", "--branch-from", parent, "--episodes", EPISODES) == 0, "the newest whole one"
     assert meta(tmp_path / "branch" / BRANCH_FOLDER)["episode"] == EPISODES - 8

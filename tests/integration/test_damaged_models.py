@@ -29,7 +29,7 @@ def model(first, tmp_path):
 
 
 def weights_of(checkpoint):
-    return next(checkpoint.glob("learner_group/learner/rl_module/*/module_state.pkl"))
+    return checkpoint / "weights.safetensors"
 
 
 def flip(path):
@@ -49,7 +49,7 @@ def test_damaged_best_checkpoint_gives_way_to_the_newest_whole_one(model, capsys
     assert exit_code(backtest, ["--model", str(model)]) == 0
     shown = capsys.readouterr()
     assert shown.err == ""
-    assert f"best checkpoint {best} is damaged, learner_group" in shown.out
+    assert f"best checkpoint {best} is damaged, weights.safetensors" in shown.out
     assert "set aside as damaged-best_checkpoint" in shown.out
     assert f"taken from its latest whole checkpoint: {newest.name}" in shown.out
     assert (best.parent / "damaged-best_checkpoint").is_dir()
@@ -76,7 +76,7 @@ def test_damaged_checkpoint_that_was_named_is_refused(model, capsys):
     before = tree(model)
     assert exit_code(backtest, ["--model", str(newest)]) == 2
     shown = capsys.readouterr()
-    assert f"{newest} is damaged, learner_group" in shown.err
+    assert f"{newest} is damaged, weights.safetensors" in shown.err
     assert shown.err.count("\n") == 1
     assert tree(model) == before
 

@@ -9,9 +9,12 @@ import pytest
 from commands import meta, run_here, summary
 
 from algos.snapshots import read_module_states
+from common.errors import InputError
+from common.manifests import find_damage
 from experiments.backtest import run as backtest
 from experiments.checkpoints import run as checkpoints
 from experiments.command_line import exit_code
+from experiments.runs import rewriting
 from experiments.runs.models import load_policy
 from experiments.runs.run import find_run
 from experiments.settings.run_config import config_to_json
@@ -30,22 +33,80 @@ def unpacked(name, folder):
     return folder / name
 
 
+def written_anew(name, folder):
+    assert exit_code(checkpoints, ["rewrite", str(unpacked(name, folder)), "--trust"]) == 0
+    return folder / name
+
+
 @pytest.fixture
 def old_run(tmp_path):
     """Independent Q-learning, which was called iql then, complete at 24 episodes."""
-    return unpacked("old-run", tmp_path)
+    return written_anew("old-run", tmp_path)
 
 
 @pytest.fixture
 def old_search(tmp_path):
     """Two trials of PPO, complete."""
-    return unpacked("old-search", tmp_path)
+    return written_anew("old-search", tmp_path)
 
 
 @pytest.fixture
 def old_iql_search(tmp_path):
     """Two trials of independent Q-learning, of quantiles and by priority, complete."""
-    return unpacked("old-iql-search", tmp_path)
+    return written_anew("old-iql-search", tmp_path)
+
+
+def commands(folder, tmp_path):
+    yield lambda: run_here(folder, "--episodes", 32)
+    yield lambda: run_here(tmp_path / "new", "--load-model", folder, "--episodes", 8)
+    yield lambda: run_here(tmp_path / "branch", "--branch-from", folder, "--episodes", 32)
+    yield lambda: exit_code(backtest, ["--model", str(folder), "--out", str(tmp_path / "again")])
+    yield lambda: exit_code(checkpoints, ["export", str(folder), "--out", str(tmp_path / "export")])
+    yield lambda: exit_code(checkpoints, ["rewrite", str(folder)])
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"}
+
+
+def test_pickles_are_refused_until_somebody_trusts_them(tmp_path, capsys):
+    folder = unpacked("old-run", tmp_path)
+    before = contents(folder)
+    for command in commands(folder, tmp_path):
+        assert command() == 2
+        shown = capsys.readouterr().err
+        assert "was written by an earlier version, as pickles, which can run code" in shown
+        assert f"checkpoints.py rewrite {folder} --trust" in shown
+    with pytest.raises(InputError, match="--trust"):
+        load_policy(folder)
+    assert contents(folder) == before
+    assert exit_code(checkpoints, ["rewrite", str(folder), "--trust"]) == 0
+    assert not list(folder.glob("trial_0/**/*.pkl"))
+    assert exit_code(checkpoints, ["verify", str(folder)]) == 0
+    assert exit_code(checkpoints, ["rewrite", str(folder), "--trust"]) == 0
+    assert "0 checkpoints" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("call", range(4))
+def test_a_kill_leaves_every_checkpoint_whole(tmp_path, monkeypatch, call):
+    """Each call that changes a name may be the last one."""
+    folder, calls, real = unpacked("old-run", tmp_path), [], rewriting.os.rename
+
+    def rename(source, target):
+        calls.append(target)
+        if len(calls) > call:
+            raise KeyboardInterrupt
+        real(source, target)
+
+    monkeypatch.setattr(rewriting.os, "rename", rename)
+    with pytest.raises(KeyboardInterrupt):
+        rewriting.rewrite(folder)
+    monkeypatch.undo()
+    rewriting.rewrite(folder)
+    names = {path.name for path in (folder / "trial_0").iterdir() if path.is_dir()}
+    assert names == {"checkpoint_000002", "best_checkpoint"}
+    assert all(not find_damage(folder / "trial_0" / name) for name in names)
+    assert load_policy(folder) is not None
 
 
 def test_old_run_carries_on(old_run, capsys):
@@ -94,7 +155,7 @@ def test_weights_of_an_old_run_of_iql_start_a_new_one(old_run, tmp_path, capsys)
 
 @pytest.mark.parametrize("name", ["old-run", "old-search", "old-iql-search"])
 def test_old_models_are_backtested_and_exported(tmp_path, name):
-    folder = unpacked(name, tmp_path)
+    folder = written_anew(name, tmp_path)
     before = json.loads((folder / "backtest" / "backtest.json").read_text())["strategy"]
     assert exit_code(backtest, ["--model", str(folder), "--out", str(tmp_path / "again")]) == 0
     after = json.loads((tmp_path / "again" / "backtest.json").read_text())["strategy"]
@@ -133,7 +194,7 @@ def test_old_search_of_iql_is_extended_after_a_kill_between_its_two_records(old_
     else:
         record = json.loads((old_iql_search / "config.json").read_text())
         record["config"] = config_to_json(find_run(find).config)
-        (old_iql_search / "config.json").write_text(json.dumps(record))
+        (old_iql_search / "config.json").write_text(json.dumps({**record, "format": 1}))
     assert run_here(old_iql_search, "--search.num-trials", 3) == 0
     found = json.loads((old_iql_search / "trials.json").read_text())
     assert {row["trial"] for row in found} == {"00000", "00001", "00002"}

@@ -1,25 +1,12 @@
-"""State as bytes, in the time that training can spare: RLlib's and PyTorch's own ways take several times longer."""
+"""What RLlib tells of its parts, in the time that training can spare: its own ways take several times longer."""
 
-import io
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-from ray.cloudpickle import Pickler
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from torch import Tensor
 
 from algos.ray_internals import named_optimizers
-
-
-def to_pickle(state: Any) -> bytes:
-    """Pickle a state; any ``pickle.loads`` reads it.
-
-    Tensors of the CPU become NumPy's arrays on the way: PyTorch's own reduction writes an archive for each of them.
-    """
-    file = io.BytesIO()
-    _StatePickler(file, protocol=5).dump(state)
-    return file.getvalue()
 
 
 def metrics_state(logger: Any) -> dict[str, Any]:
@@ -84,16 +71,3 @@ def _as_arrays(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)(_as_arrays(v) for v in value)
     return value
-
-
-def _reduce(tensor: Tensor) -> Any:
-    if tensor.layout is torch.strided and tensor.device.type == "cpu" and not tensor.requires_grad:
-        try:
-            return torch.from_numpy, (tensor.numpy(),)
-        except (TypeError, RuntimeError):  # of a dtype that NumPy has not; a view that is conjugate or negative
-            pass
-    return tensor.__reduce_ex__(5)
-
-
-class _StatePickler(Pickler):
-    dispatch_table = Pickler.dispatch_table.new_child({Tensor: _reduce})
