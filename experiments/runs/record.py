@@ -87,7 +87,7 @@ def damage_of_record(content: Any) -> str | None:
         content: Of the file, as JSON.
     """
     if not isinstance(content, dict) or not isinstance(content.get("config"), dict):
-        return "is damaged: it holds no config"
+        return "is missing or damaged: it holds no config"
     if content.get("format") not in (FORMAT, _BARE_FORMAT):
         return f"has format {content.get('format')!r}, but this version reads format {FORMAT}"
     if content["format"] == FORMAT and content.get(_CHECKSUM) != _checksum(content):

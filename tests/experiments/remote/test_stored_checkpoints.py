@@ -18,7 +18,7 @@ def asked(*words):
 @pytest.fixture
 def stored(first, tmp_path):
     """Two checkpoints with a shared buffer, and the best, in the store."""
-    (first.folder / "config.json").write_text('{"config": {}}')
+    (first.folder / "config.json").write_text('{"config": {}, "format": 1}')
     for step in (1, 2, 3):
         first.save(step)
     best = shutil.copytree(first.previous, first.folder / "trial_0" / "best_checkpoint")
@@ -66,7 +66,7 @@ def test_upload_under_way_is_no_checkpoint_and_half_of_one_is_a_damaged_one(stor
 
 def test_record_that_is_damaged_or_missing_is_told(stored, address, capsys):
     record = stored.parent / "config.json"
-    record.write_text('{"config": {}}')
+    record.write_text('{"config": {}, "format": 1}')
     assert asked("verify", address) == 0
     for text in ("{", None):
         (record.write_text(text) if text else record.unlink())

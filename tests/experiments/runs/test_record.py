@@ -62,7 +62,7 @@ def test_run_whose_record_is_torn_is_called_damaged(folder):
 def test_run_of_another_format_is_said_to_be_one(folder):
     record = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(record | {"format": 99}))
-    with pytest.raises(InputError, match="has format 99, but this version reads format 1"):
+    with pytest.raises(InputError, match="has format 99, but this version reads format 2"):
         find_model(folder)
 
 
@@ -71,7 +71,23 @@ def test_record_of_iql_is_read_under_todays_names(folder):
     own = content["config"].pop("indq")
     content["config"] |= {"algo": "iql", "qmix": content["config"]["qmix"] | own | {"lr": 0.1}}
     content["drawn_names"] = ["qmix.lr", "qmix.dueling"]
-    (folder / "config.json").write_text(json.dumps(content))
+    (folder / "config.json").write_text(json.dumps(content | {"format": 1}))  # which has no checksum
     record = read_run_record(folder)
     assert (record.config["algo"], record.config["indq"]["lr"]) == ("indq", 0.1)
     assert record.drawn_names == ["indq.lr", "indq.dueling"]
+
+
+@pytest.mark.parametrize("key", ["scaler", "config", "provenance", "agents", "resume_from"])
+def test_record_that_was_changed_since_is_refused(folder, key):
+    content = json.loads((folder / "config.json").read_text())
+    assert read_run_record(folder)
+    content[key] = {"mean": [1.0], "std": [1000.0]} if key != "config" else {**content["config"], "seed": 7}
+    (folder / "config.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"config\.json is not what was written: .* \(SHA-256 differs\)"):
+        read_run_record(folder)
+
+
+def test_record_may_be_written_in_other_words(folder):
+    content = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(dict(reversed(content.items()))))
+    assert read_run_record(folder)
