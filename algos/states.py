@@ -46,15 +46,17 @@ _NAMES = {np.dtype(name): name for name in DTYPES}
 _SCALARS = {name: np.dtype(name).type for name in DTYPES}
 
 
-class UnsavableError(TypeError):
+class UnsavableError(IncompatibleError):
     """A value that is neither data nor one of the objects that are known."""
 
     def __init__(self, value: Any) -> None:
-        super().__init__(type(value).__qualname__)
         self.kind, self.place = f"{type(value).__module__}.{type(value).__qualname__}", ""
+        super().__init__(self.kind)
 
     def __str__(self) -> str:
-        return f"{self.place.lstrip('/') or 'it'} is a {self.kind}, which cannot be saved without running code later"
+        """Where it is, and what may be there instead."""
+        place = self.place.lstrip("/") or "it"
+        return f"{place} is a {self.kind}, but a checkpoint holds numbers, text, lists, dicts and arrays alone"
 
 
 def pack(state: Any, *, known: Mapping[str, Any] | None = None) -> dict[str, bytes]:

@@ -29,7 +29,7 @@ _FIXED_BYTES = 26_000
 """Counters and random states that RLlib and this program write into every checkpoint, whatever the networks are."""
 _BYTES_PER_MODULE = 8_000
 _BYTES_PER_TENSOR = 250
-"""Names, shapes and frames of pickled tensors, those of their optimizer among them."""
+"""Names, shapes and places of tensors, those of their optimizer among them."""
 _BYTES_PER_EPISODE = 4_000
 """What RLlib's own replay buffers keep beside the steps of an agent's episode."""
 _MOMENTS = {"adam": 2, "rmsprop": 1}
