@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import ray
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
+from algos.file_names import file_stems
 from algos.registry import DISCRETE, algorithm
 from algos.scaling import ScalingSettings
 from common.errors import IncompatibleError, InputError
@@ -123,12 +125,20 @@ def _assign_networks(config: AlgorithmConfig, run: RunConfig, environment: Envir
     if settings.use_shared_networks or (settings.use_shared_networks is None and len(kinds) == 1):
         config.multi_agent(policies={SHARED}, policy_mapping_fn=map_to_shared)
     else:
-        config.multi_agent(policies=set(team.agent_ids), policy_mapping_fn=map_to_own)
+        names = file_stems(team.agent_ids)  # of networks too: each has a folder in every checkpoint
+        is_plain = all(name == agent for agent, name in names.items())
+        mapping = map_to_own if is_plain else partial(map_to_named, names=names)
+        config.multi_agent(policies=set(names.values()), policy_mapping_fn=mapping)
 
 
 def map_to_shared(agent_id: str, episode: Any, **kwargs: Any) -> str:
     """Every agent acts by the one network."""
     return SHARED
+
+
+def map_to_named(agent_id: str, episode: Any, *, names: Mapping[str, str], **kwargs: Any) -> str:
+    """Every agent acts by a network of its own, whose name can be that of a folder."""
+    return names[agent_id]
 
 
 def map_to_own(agent_id: str, episode: Any, **kwargs: Any) -> str:
