@@ -9,6 +9,7 @@ from typing import Any
 
 from common.errors import InputError
 from common.files import read_json, write_json
+from common.paths import check_tree, path_in
 from common.store import absolute, is_remote
 from experiments.recovery.names import RECORD_FILE
 from experiments.remote.addresses import bring_back
@@ -18,6 +19,9 @@ FORMAT = 1
 _REMEDY = "put it back from a copy, or move the folder away to start anew"
 _MARKS = ("format", "config", "provenance")
 """Keys that every run's record has had since the first format."""
+_KINDS: dict[str, type] = dict.fromkeys(("provenance", "scaler", "resume_from"), dict)
+_KINDS |= dict.fromkeys(("agents", "branch_of", "drawn_names"), list)
+"""What a record holds beside the settings; each may be missing."""
 _LEVELS_OF_A_CHECKPOINT = 2
 """A checkpoint lies in the folder of its trial, which lies in the run's."""
 
@@ -78,9 +82,11 @@ def read_run_record(folder: str | Path) -> RunRecord:
     """Read a run folder's ``config.json``; names that earlier versions gave to settings become today's.
 
     Raises:
-        InputError: if it is missing, damaged, or of a format that this version cannot read.
+        InputError: if it is missing, damaged, or of a format that this version cannot read; or a link in the run folder
+            leads out of it.
     """
     path = Path(folder) / RECORD_FILE
+    check_tree(Path(folder))
     try:
         content = read_json(path)
     except InputError as error:
@@ -89,16 +95,22 @@ def read_run_record(folder: str | Path) -> RunRecord:
         raise InputError(f"{path} is damaged: it holds no config; {_REMEDY}")
     if content.get("format") != FORMAT:
         raise InputError(f"{path} has format {content.get('format')!r}, but this version reads format {FORMAT}")
+    for name, kind in _KINDS.items():
+        if not isinstance(content.get(name), (kind, type(None))):
+            raise InputError(f"{path} is damaged: its {name} is a {type(content[name]).__name__}; {_REMEDY}")
     config, drawn = settings_of_today(content["config"]), content.get("drawn_names")
+    resume_from = content.get("resume_from")
+    if resume_from is not None:
+        path_in(Path(folder), resume_from.get("checkpoint"), source=path)
     return RunRecord(
         folder=Path(folder),
         config=config,
         provenance=content.get("provenance") or {},
         scaler=content.get("scaler"),
         agents=content.get("agents"),
-        resume_from=content.get("resume_from"),
+        resume_from=resume_from,
         branch_of=content.get("branch_of"),
-        drawn_names=drawn and [drawn_name_of_today(name, config.get("algo", "")) for name in drawn],
+        drawn_names=drawn and [drawn_name_of_today(str(name), str(config.get("algo", ""))) for name in drawn],
     )
 
 
