@@ -10,7 +10,7 @@ from typing import Any
 from common.errors import InputError
 from common.files import read_json, write_json
 from common.paths import check_tree, path_in
-from common.store import absolute, is_remote
+from common.store import absolute, is_remote, without_keys
 from experiments.recovery.names import RECORD_FILE
 from experiments.remote.addresses import bring_back
 from experiments.settings.old_names import drawn_name_of_today, settings_of_today
@@ -98,14 +98,14 @@ def read_run_record(folder: str | Path) -> RunRecord:
     for name, kind in _KINDS.items():
         if not isinstance(content.get(name), (kind, type(None))):
             raise InputError(f"{path} is damaged: its {name} is a {type(content[name]).__name__}; {_REMEDY}")
-    config, drawn = settings_of_today(content["config"]), content.get("drawn_names")
+    config, drawn = settings_of_today(without_keys(content["config"])), content.get("drawn_names")
     resume_from = content.get("resume_from")
     if resume_from is not None:
         path_in(Path(folder), resume_from.get("checkpoint"), source=path)
     return RunRecord(
         folder=Path(folder),
         config=config,
-        provenance=content.get("provenance") or {},
+        provenance=without_keys(content.get("provenance") or {}),
         scaler=content.get("scaler"),
         agents=content.get("agents"),
         resume_from=resume_from,
