@@ -6,15 +6,21 @@ STAMP := $(VENV)/.installed
 N ?= 50
 JOBS ?= 2
 
-.PHONY: setup run test test-slow test-faults faults lint format bench clean
+.PHONY: setup lock run test test-slow test-faults faults lint format bench clean
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml
+# From requirements.lock, every file checked by its hash; elsewhere than on Linux with CPython 3.11 from the ranges of
+# pyproject.toml, which is said.
+$(STAMP): pyproject.toml requirements.lock install.py
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet --upgrade pip
-	$(PY) -m pip install --quiet "torch==2.13.0" --editable ".[dev]"
+	$(PY) install.py
 	touch $@
+
+# Renew the lock: today's versions within the ranges of pyproject.toml.
+lock:
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) install.py --lock
 
 run: setup
 	$(PY) experiments/run.py --preset demo

@@ -1,14 +1,16 @@
 """A checkpoint's networks as SafeTensors, one file for each agent, and a team rebuilt from them without any pickle.
 
 ``AGENT.safetensors`` holds the networks that an agent acts and learns by, ``AGENT.targets.safetensors`` their target
-copies, ``AGENT.optimizers.safetensors`` what the optimizers remember of each weight (``WEIGHT/exp_avg``). Agents that
-share a network have equal files. Of a team's module each agent gets its slice, and what values all
-of them together, ``mixer`` or ``critic``, has files of its own.
+copies, ``AGENT.optimizers.safetensors`` what the optimizers remember of each weight (``WEIGHT/exp_avg``). Agents whose
+names are no plain file names have others there, which ``networks.json`` tells. Agents that share a network have equal
+files. Of a team's module each agent gets its slice, and what values all of them together, ``mixer`` or ``critic``, has
+files of its own.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from safetensors.torch import save
 from torch import Tensor
 from typing_extensions import TypedDict
 
+from algos.file_names import checked_stems, file_stems
 from algos.network_files import TARGETS, build, describe, having
 from algos.runner import TEAM_MODULE
 from algos.snapshots import ALGORITHM, load_modules, read_module_states
@@ -28,6 +31,7 @@ from algos.states import unpack
 from algos.team_module import TeamModule
 from common.errors import IncompatibleError
 from common.files import json_object
+from common.paths import path_in
 
 NETWORKS_FILE = "networks.json"
 """In an exported folder: who the agents are, and how their networks are built."""
@@ -67,7 +71,7 @@ def export_networks(
         checkpoint: Folder of a checkpoint.
         folder: Where the files go; an empty folder.
         layout: The checkpoint's ``team.json``.
-        headers: For each agent and for each of ``SHARED_PARTS``: what stands in the header of its files, as text.
+        headers: For each agent and for each of ``shared_owners``: what stands in the header of its files, as text.
 
     Returns:
         The names of the files of each owner.
@@ -79,6 +83,9 @@ def export_networks(
     files: Files = {}
     described, states, modules = {}, read_module_states(checkpoint), load_modules(checkpoint)
     learner = unpack(checkpoint, ALGORITHM, COMPONENT_LEARNER_GROUP, COMPONENT_LEARNER)
+    shared = shared_owners(layout["agent_ids"])
+    stems = file_stems(layout["agent_ids"], taken=SHARED_PARTS, endings=[end for end in KINDS.values() if end])
+    stems |= {owner: part for part, owner in shared.items()}
     for module_id in dict.fromkeys(layout["modules"]):
         module = modules[module_id]
         described[module_id] = describe(module)
@@ -98,17 +105,24 @@ def export_networks(
             local = (
                 name.removeprefix("_").removeprefix("target_").removeprefix("old_") if of_kind == "targets" else name
             )
-            for owner, own_name, own in _divide(module, local, value, owners):
+            for owner, own_name, own in _divide(module, local, value, owners, shared):
                 files.setdefault((owner, of_kind), {})[own_name] = own.contiguous()
     written: dict[str, list[str]] = {}
     for (owner, kind), tensors in files.items():
-        name = f"{owner}{KINDS[kind]}.safetensors"
+        name = f"{stems[owner]}{KINDS[kind]}.safetensors"
         header = {**headers[owner], "kind": kind, "tensors_sha256": tensors_sha256(tensors), "format": str(FORMAT)}
         (folder / name).write_bytes(save(tensors, metadata=header))
         written.setdefault(owner, []).append(name)
     content = {"format": FORMAT, "layout": dict(layout), "modules": described}
+    if others := {owner: stem for owner, stem in stems.items() if stem != owner}:
+        content["file_names"] = others
     (folder / NETWORKS_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     return written
+
+
+def shared_owners(agent_ids: Sequence[str]) -> dict[str, str]:
+    """Who each of ``SHARED_PARTS`` belongs to: its own name, with strokes after it where an agent is called so."""
+    return {part: next(o for i in count() if (o := part + "_" * i) not in agent_ids) for part in SHARED_PARTS}
 
 
 def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
@@ -121,14 +135,16 @@ def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _divide(module: Any, name: str, value: Tensor, agents: list[str]) -> Iterator[tuple[str, str, Tensor]]:
+def _divide(
+    module: Any, name: str, value: Tensor, agents: list[str], shared: Mapping[str, str]
+) -> Iterator[tuple[str, str, Tensor]]:
     """Yield who owns a tensor, by what name, and which part of it: every agent its own, or all the same."""
     if not isinstance(module, TeamModule):
         yield from ((agent, name, value) for agent in agents)
         return
     part, _, local = name.partition(".")
     if part != "agents":
-        yield part if part in SHARED_PARTS else CRITIC, local, value
+        yield shared.get(part, shared[CRITIC]), local, value
         return
     is_own = value.dim() > 0 and _is_own(local.partition("/")[0], module)
     for n, agent in enumerate(agents):
@@ -197,12 +213,14 @@ def load_networks(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     layout, described = checked_layout(content.get("layout"), source=path), content.get("modules")
     if not isinstance(described, dict) or set(described) != set(layout["modules"]):
         raise IncompatibleError(f"{path} does not describe the networks {sorted(set(layout['modules']))}")
+    stems = checked_stems(content.get("file_names", {}), source=path)
     modules = {}
     for module_id, description in described.items():
         owners = [a for a, m in zip(layout["agent_ids"], layout["modules"], strict=True) if m == module_id]
         # what values a team has a file of its own and is not needed for acting
         module = build(description, inference_only=module_id == TEAM_MODULE)
-        weights = [read_tensors(folder / f"{owner}.safetensors") for owner in owners]
+        files = [f"{stems.get(owner, owner)}.safetensors" for owner in owners]
+        weights = [read_tensors(path_in(folder, file, source=path)) for file in files]
         state = _join(module, weights)
         try:
             module.load_state_dict(state, strict=True)

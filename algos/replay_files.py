@@ -22,6 +22,7 @@ from algos.replay_settings import REPLAY_FOLDER, SHARED_ENDING
 from algos.ring import Loan, Ring
 from algos.tensor_files import safetensors_parts
 from common.errors import IncompatibleError
+from common.paths import path_in
 
 INDEX_FILE = "index.json"
 OPEN_ENDING = ".open"
@@ -136,7 +137,7 @@ def load_replay(replay: TeamReplay, checkpoint: Path) -> None:
         rings = {int(source): _read_ring(folder, entry) for source, entry in index["rings"].items()}
         has_priorities = "max_priority" in index
         priorities = load_file(folder / PRIORITIES_FILE) if has_priorities else {}
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
         raise IncompatibleError(f"{folder} holds no whole replay buffer ({error})") from error
     replay.max_priority = index.get("max_priority", 1.0)
     replay.put(rings, {int(number): values for number, values in priorities.items()})
@@ -167,7 +168,7 @@ def _read_ring(folder: Path, entry: dict[str, Any]) -> Ring:
     oldest = entry["written"] - entry["size"]
     ring, finals, pointers = None, [], []
     for name in entry["segments"]:
-        part = load_file(folder / name)
+        part = load_file(path_in(folder, name, source=folder / INDEX_FILE))
         if ring is None:
             like = {n: v for n, v in part.items() if n not in ("ends", "first") and not n.startswith("final_")}
             ring = Ring.empty(like, entry["num_rows"], number=entry["number"])

@@ -200,7 +200,7 @@ class _Packer:
                 return {"$scalar": [_NAMES[value.dtype], self.pack(value.item())]}
             return {"$scalar_of": self._array(np.asarray(value))}
         for name, item in self._known.items():
-            if item is value:
+            if item is value or (type(item) is type(value) and item == value):
                 return {"$known": name}
         raise UnsavableError(value)
 

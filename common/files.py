@@ -127,13 +127,15 @@ def read_json(path: str | Path) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise InputError(f"{path} is damaged: not JSON at line {error.lineno} ({error.msg})") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, or thousands of brackets
+        raise InputError(f"{path} is damaged: no JSON that this program wrote ({type(error).__name__})") from error
 
 
 def json_object(content: bytes) -> dict[str, Any]:
     """The JSON object that bytes hold; empty where they are damaged, or hold something else."""
     try:
         found = json.loads(content.decode())
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import stat
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -13,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from common.disk import Written, to_disk, write_files
+from common.errors import InputError
+from common.files import json_object
+from common.paths import checked_name
 
 MANIFEST_FILE = "manifest.json"
 """Size and SHA-256 of every other file of the folder."""
@@ -21,6 +25,7 @@ MARKER_FILE = "COMPLETE"
 _PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ESTALE, errno.ETIMEDOUT})
 """Errors that pass by themselves, and that no damage to a disk or a file gives."""
 _CHUNK_BYTES = 1 << 20
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def seal(folder: Path, *, previous: Path | None = None, written: Mapping[str, Written] | None = None) -> None:
@@ -40,6 +45,8 @@ def seal(folder: Path, *, previous: Path | None = None, written: Mapping[str, Wr
     if lost := files.keys() - set(names):
         raise OSError(errno.EIO, f"the disk does not hold what was written: {folder / min(lost)}")
     found = _files(folder, [name for name in names if name not in files])
+    if others := sorted(name for name, of_file in found.items() if not stat.S_ISREG(of_file.st_mode)):
+        raise OSError(errno.EINVAL, f"a link, or no file, cannot be sealed: {folder / others[0]}")
     files |= _linked_files(previous, {name: of_file for name, of_file in found.items() if of_file.st_nlink > 1})
     for name, of_file in found.items():
         if name not in files:  # as the linked ones are by now
@@ -72,6 +79,16 @@ def find_damage(folder: Path, *, may_hold_more: bool = False) -> list[str]:
     if not folder.is_dir():
         return [".: is missing"]
     try:
+        found = _files(folder, _walk(folder)[0])
+        own = _files(folder, (MARKER_FILE, MANIFEST_FILE))
+    except OSError as error:
+        return [_unreadable(os.path.relpath(error.filename, folder), error)]
+    for name in (MANIFEST_FILE, MARKER_FILE):
+        if name not in own:
+            return [f"{name}: is missing: the folder was never completed, or half deleted"]
+        if not stat.S_ISREG(own[name].st_mode):
+            return [f"{name}: is a link, or no file"]
+    try:
         manifest = (folder / MANIFEST_FILE).read_bytes()
         marker = (folder / MARKER_FILE).read_bytes().decode(errors="replace")
     except FileNotFoundError as error:
@@ -80,17 +97,54 @@ def find_damage(folder: Path, *, may_hold_more: bool = False) -> list[str]:
         return [_unreadable(Path(error.filename).name, error)]
     if hashlib.sha256(manifest).hexdigest() != marker:
         return [f"{MANIFEST_FILE}: does not match its marker"]
-    files = json.loads(manifest)["files"]
     try:
-        found = _files(folder, _walk(folder)[0])
-    except OSError as error:
-        return [_unreadable(os.path.relpath(error.filename, folder), error)]
+        files = listed_files(manifest, source=MANIFEST_FILE)
+    except InputError as error:
+        return [f"{MANIFEST_FILE}: says what no manifest says ({error})"]
     damage = [f"{name}: is missing" for name in sorted(set(files) - set(found))]
     if not may_hold_more:
         damage += [f"{name}: does not belong here" for name in sorted(set(found) - set(files))]
     for name in sorted(set(files) & set(found)):
-        damage += _compare(name, folder / name, found[name].st_size, files[name])
+        damage += _compare(name, folder / name, found[name], files[name])
     return damage
+
+
+def listed_files(manifest: bytes, *, source: str | Path) -> dict[str, dict[str, Any]]:
+    """What a manifest lists: by path in the folder the ``bytes`` and the ``sha256`` of each file.
+
+    Args:
+        manifest: Its content.
+        source: Where it was read, for the message.
+
+    Raises:
+        InputError: if it is none, or lists what cannot lie in the folder.
+    """
+    return file_entries(json_object(manifest).get("files"), source=source)
+
+
+def file_entries(entries: Any, *, source: str | Path) -> dict[str, dict[str, Any]]:
+    """Check what was read of files: a path in a folder for each, ``bytes`` and ``sha256``.
+
+    Raises:
+        InputError: naming the first entry that is none.
+    """
+    if not isinstance(entries, dict):
+        raise InputError(f"{source} is damaged: it lists no files")
+    for name, entry in entries.items():
+        checked_name(name, source=source)
+        if not isinstance(entry, dict) or not is_size(entry.get("bytes")) or not is_sha256(entry.get("sha256")):
+            raise InputError(f"{source} is damaged: it does not say what {name} holds")
+    return entries
+
+
+def is_size(value: Any) -> bool:
+    """Whether something that was read can be a number of bytes."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63
+
+
+def is_sha256(value: Any) -> bool:
+    """Whether something that was read can be a SHA-256, as hex."""
+    return isinstance(value, str) and _SHA256.fullmatch(value) is not None
 
 
 def file_sha256(path: Path) -> str:
@@ -105,7 +159,7 @@ def file_sha256(path: Path) -> str:
 def folder_bytes(folder: Path) -> int:
     """Bytes of all files in a folder; what vanishes meanwhile does not count."""
     files = (f"{where}/{name}" for where, _, names in os.walk(folder) for name in names)
-    return sum(found.st_size for path in files if (found := _of_file(path)) is not None)
+    return sum(found.st_size for path in files if (found := _of(path)) is not None and stat.S_ISREG(found.st_mode))
 
 
 def _linked_files(previous: Path | None, candidates: Mapping[str, os.stat_result]) -> dict[str, dict[str, Any]]:
@@ -113,16 +167,18 @@ def _linked_files(previous: Path | None, candidates: Mapping[str, os.stat_result
     if previous is None or not candidates:
         return {}
     try:
-        entries: dict[str, dict[str, Any]] = json.loads((previous / MANIFEST_FILE).read_bytes())["files"]
-    except (OSError, ValueError, KeyError):
+        entries = listed_files((previous / MANIFEST_FILE).read_bytes(), source=previous)
+    except (OSError, InputError):
         return {}
     there = _files(previous, (name for name in candidates if name in entries))
     return {n: entries[n] for n, of_file in there.items() if os.path.samestat(of_file, candidates[n])}
 
 
-def _compare(name: str, path: Path, size: int, entry: Mapping[str, Any]) -> list[str]:
-    if size != entry["bytes"]:
-        return [f"{name}: has {size} bytes instead of {entry['bytes']}"]
+def _compare(name: str, path: Path, found: os.stat_result, entry: Mapping[str, Any]) -> list[str]:
+    if not stat.S_ISREG(found.st_mode):
+        return [f"{name}: is a link, or no file"]
+    if found.st_size != entry["bytes"]:
+        return [f"{name}: has {found.st_size} bytes instead of {entry['bytes']}"]
     try:
         if file_sha256(path) != entry["sha256"]:
             return [f"{name}: has other content than was written (SHA-256 differs)"]
@@ -158,15 +214,14 @@ def _walk(folder: Path) -> tuple[list[str], list[str]]:
 
 
 def _files(folder: Path, names: Iterable[str]) -> dict[str, os.stat_result]:
-    """What the system knows of those that are files."""
-    found = {name: _of_file(f"{folder}/{name}") for name in names}
-    return {name: of_file for name, of_file in found.items() if of_file is not None}
+    """What the system knows of those that are there, of a link itself and not of what it leads to."""
+    found = {name: _of(f"{folder}/{name}") for name in names}
+    return {name: known for name, known in found.items() if known is not None}
 
 
-def _of_file(path: str) -> os.stat_result | None:
-    """What the system knows of a file; None for what is none, as a link to nowhere."""
+def _of(path: str) -> os.stat_result | None:
+    """What the system knows of what has this name; None where nothing has, any more."""
     try:
-        found = os.stat(path)
+        return os.lstat(path)
     except FileNotFoundError:
         return None
-    return found if stat.S_ISREG(found.st_mode) else None

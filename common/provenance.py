@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from common.store import without_keys
+
 PACKAGES = ("ray", "torch", "numpy", "pandas", "gymnasium", "trading-floor")
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -34,7 +36,7 @@ def collect_provenance(*, data_fingerprint: str | None, argv: Sequence[str] | No
         "git_dirty": dirty,
         "data_fingerprint": data_fingerprint,
         "platform": platform.platform(),
-        "command": shlex.join(sys.argv if argv is None else argv),
+        "command": shlex.join(without_keys(list(sys.argv if argv is None else argv))),
         "started_at": utc_now(),
     }
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import unquote
 
 from common.errors import InputError
 from common.files import WriteError, json_object, whole_file
@@ -16,6 +18,46 @@ T = TypeVar("T")
 PATIENCE_S = 60.0
 """How long a store that does not answer is tried again before a save is given up."""
 _CHUNK_BYTES = 1 << 22
+
+
+_USER = re.compile(r"://[^/?#\s@]*:[^?#\s@]*@")
+"""Who reaches a store, and by which password: ``s3://KEY:SECRET@bucket``; a secret may hold strokes."""
+_OPTION = re.compile(r"[?&;][^=&;?\s]*(?:key|secret|token|passw|credential|signature)[^=&;?\s]*=", re.IGNORECASE)
+_REDACTED = "..."
+
+
+def holds_keys(text: str) -> bool:
+    """Whether an address holds what opens a store, as ``s3://KEY:SECRET@bucket`` or ``?secret_key=SECRET`` do."""
+    plain = unquote(text)
+    return "://" in plain and (_USER.search(plain) is not None or _OPTION.search(plain) is not None)
+
+
+def check_no_keys(text: str, *, setting: str) -> None:
+    """Refuse an address that holds keys: it would stand in records, logs and objects, for everybody who reads them.
+
+    Args:
+        text: An address, or anything else.
+        setting: What named it, for the message, which does not repeat the keys.
+
+    Raises:
+        InputError: saying how keys are given.
+    """
+    if holds_keys(text):
+        raise InputError(
+            f"{setting} is an address with keys in it, which would be written into files: leave them out, and give "
+            "them by AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, by ~/.aws/credentials, or by the machine's role"
+        )
+
+
+def without_keys(value: Any) -> Any:
+    """The same text, or tree of lists and mappings, in which no address holds keys."""
+    if isinstance(value, Mapping):
+        return {name: without_keys(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_keys(item) for item in value]
+    if not isinstance(value, str) or not holds_keys(value):
+        return value
+    return re.sub(r"://\S*", f"://{_REDACTED}", unquote(value))
 
 
 def is_remote(path: str | Path) -> bool:
@@ -37,12 +79,13 @@ class Store:
         patience_s: How long a store that does not answer is tried again.
 
     Raises:
-        InputError: if the address cannot be understood.
+        InputError: if the address cannot be understood, or holds keys.
     """
 
     def __init__(self, address: str, *, patience_s: float = PATIENCE_S) -> None:
         from pyarrow import fs  # only now: most commands open no store
 
+        check_no_keys(address, setting="the storage")
         self.address, self.patience_s = address, patience_s
         try:
             self._fs, self._root = fs.FileSystem.from_uri(address)

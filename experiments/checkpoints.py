@@ -15,6 +15,7 @@ from pydantic.dataclasses import dataclass
 import experiments.interrupts  # noqa: F401  before what takes seconds to import
 from common.errors import InputError
 from common.manifests import MANIFEST_FILE, MARKER_FILE, find_damage, folder_bytes
+from common.paths import check_tree
 from common.store import is_remote, join
 from common.strict import STRICT
 from experiments.command_line import DONE, FAILED, check_json_flag, write_json_flag
@@ -23,6 +24,7 @@ from experiments.recovery.lock import run_lock
 from experiments.recovery.names import BEST_FOLDER, BRANCH_FOLDER, META_FILE, RECORD_FILE
 from experiments.remote.addresses import find_mirror
 from experiments.remote.mirror import Mirror
+from experiments.remote.packs import checked_marker
 from experiments.reporting.tables import rows_table, show
 from experiments.runs.exports import SUMMARY_TEXT, export_model
 from experiments.runs.record import damage_of_record, find_run_folder, read_run_record
@@ -184,9 +186,26 @@ def look_below(path: str) -> tuple[list[Path], list[str]]:
         if _is_sealed(Path(where).name, files):
             found.append(Path(where))
         names[:] = [name for name in names if not _is_checkpoint(name)]
-    if not found and not unseen:
+    places = {*map(_place_of, found), *([folder] if (folder / RECORD_FILE).exists() else [])}
+    refused = {place: told for place in places if (told := _way_out(place))}
+    if not found and not unseen and not refused:
         raise InputError(f"{folder} holds no checkpoints")
-    return sorted(found, key=_in_order), sorted(unseen)
+    found = [path for path in found if _place_of(path) not in refused]
+    return sorted(found, key=_in_order), sorted({*unseen, *refused.values()})
+
+
+def _place_of(path: Path) -> Path:
+    """What has to be closed for something in it to be looked at: a run folder, or what was sealed by itself."""
+    return _run_of(path.parent) if _is_checkpoint(path.name) else path
+
+
+def _way_out(folder: Path) -> str:
+    """Say what in a folder is no file of its own (see ``check_tree``); empty where nothing is."""
+    try:
+        check_tree(folder)
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 def _is_sealed(name: str, files: Collection[str]) -> bool:
@@ -231,14 +250,17 @@ def stored_rows(address: str) -> tuple[list[dict[str, Any]], list[str]]:
 def _stored_row(mirror: Mirror, path: PurePosixPath) -> dict[str, Any] | None:
     """What there is to say of a checkpoint in a store; None where it has gone, or is not there yet."""
     store, name = mirror.store, path.as_posix()
-    damage = mirror.check(name) and mirror.check(name)  # a live run may have replaced it
+    whole_path = PurePosixPath(mirror.address.partition("?")[0]) / name
+    try:
+        damage = mirror.check(name) and mirror.check(name)  # a live run may have replaced it
+    except InputError as error:  # its name leads out
+        return _row_of(whole_path, {}, size=0, best=None, damage=str(error))
     meta, marker = (store.get_json(f"{name}/{file}") for file in (META_FILE, MARKER_FILE))
     if meta is None and marker is None:
         return None
     best = store.get_json((path.parent / BEST_FOLDER / META_FILE).as_posix())
-    segments = (marker or {}).get("segments", {}).values()
+    segments = ((checked_marker(marker or {}, source=name) or {}).get("segments") or {}).values()
     size = sum(store.size(f"{name}/{part}") or 0 for part in store.names(name)) + sum(e["bytes"] for e in segments)
-    whole_path = PurePosixPath(mirror.address.partition("?")[0]) / name
     return _row_of(whole_path, meta or {}, size=size, best=best, damage=damage)
 
 

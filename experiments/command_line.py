@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from common.errors import IncompatibleError, InputError
 from common.files import WriteError, check_file_writable, write_json
+from common.store import check_no_keys, without_keys
 from experiments.interrupts import EXIT_CODE, end_of_imports
 from experiments.runs.folders import check_results_file
 
@@ -47,6 +48,7 @@ def exit_code(verb: Verb, argv: Sequence[str]) -> int:
     _forget_script_folder()
     end_of_imports()
     try:
+        _check_no_keys(argv)
         return verb(argv) or DONE
     except SystemExit as request:
         return request.code if isinstance(request.code, int) else DONE if request.code is None else FAILED
@@ -72,6 +74,18 @@ def exit_code(verb: Verb, argv: Sequence[str]) -> int:
         kept = f" (traceback in {log})" if log else ""
         print(f"error: {type(error).__name__}: {one_line(error)}{kept}", file=sys.stderr)
         return FAILED
+
+
+def _check_no_keys(argv: Sequence[str]) -> None:
+    """Refuse an address with keys before anything is read or written, whichever flag it follows.
+
+    Raises:
+        InputError: naming the flag.
+    """
+    flag = "the path"
+    for word in argv:
+        flag = word.partition("=")[0] if word.startswith("--") else flag
+        check_no_keys(word, setting=flag)
 
 
 def is_user_error(error: BaseException) -> bool:
@@ -121,7 +135,7 @@ def log_to(path: str | Path) -> Iterator[None]:
         raise InputError(f"cannot write the log {path}: {error.strerror or error}") from error
     out, err = sys.stdout, sys.stderr
     with file:
-        file.write(f"\n=== {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC  {' '.join(sys.argv)}\n")
+        file.write(f"\n=== {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC  {' '.join(without_keys(sys.argv))}\n")
         sys.stdout, sys.stderr = _Tee(out, file), _Tee(err, file)
         try:
             yield

@@ -129,3 +129,13 @@ class BatchedWalk:
 
 
 NOT_CALLABLE = 3
+
+
+class WalkOfAnyName(ParallelWalk):
+    """Agents whose names are no file names, or those of others."""
+
+    def __init__(self, pay: float = 1.0):
+        super().__init__(pay)
+        self.possible_agents = ["../x", "mixer", "Left", "left", "ü"]
+        self.agents = list(self.possible_agents)
+        self.walks = {name: GymWalk(pay) for name in self.possible_agents}

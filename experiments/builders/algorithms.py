@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import ray
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
+from algos.file_names import file_stems
 from algos.registry import DISCRETE, algorithm
 from algos.scaling import ScalingSettings
 from common.errors import IncompatibleError, InputError
@@ -123,7 +125,10 @@ def _assign_networks(config: AlgorithmConfig, run: RunConfig, environment: Envir
     if settings.use_shared_networks or (settings.use_shared_networks is None and len(kinds) == 1):
         config.multi_agent(policies={SHARED}, policy_mapping_fn=map_to_shared)
     else:
-        config.multi_agent(policies=set(team.agent_ids), policy_mapping_fn=map_to_own)
+        names = file_stems(team.agent_ids)  # RLlib takes only such for ids of networks
+        is_plain = all(name == agent for agent, name in names.items())
+        mapping = map_to_own if is_plain else OwnNetworks(names)
+        config.multi_agent(policies=set(names.values()), policy_mapping_fn=mapping)
 
 
 def map_to_shared(agent_id: str, episode: Any, **kwargs: Any) -> str:
@@ -134,3 +139,18 @@ def map_to_shared(agent_id: str, episode: Any, **kwargs: Any) -> str:
 def map_to_own(agent_id: str, episode: Any, **kwargs: Any) -> str:
     """Every agent acts by the network of its name."""
     return agent_id
+
+
+@dataclass(frozen=True)
+class OwnNetworks:
+    """Every agent acts by a network of its own.
+
+    Attributes:
+        names: Of the networks, by agent.
+    """
+
+    names: Mapping[str, str]
+
+    def __call__(self, agent_id: str, episode: Any, **kwargs: Any) -> str:
+        """Name of an agent's network."""
+        return self.names[agent_id]

@@ -15,6 +15,7 @@ from typing import Any
 from common.disk import Written, to_disk
 from common.files import json_object
 from common.manifests import find_damage, seal
+from common.paths import path_in
 from experiments.recovery.names import BEST_FOLDER, META_FILE, PROGRESS_FILE, RECORD_FILE, RESULT_FILE, STATE_FILE
 
 PREFIX = "checkpoint_"
@@ -57,10 +58,10 @@ class TrialCheckpoints:
         """Names of the folders that begin so, by their numbers."""
         try:
             with os.scandir(self.folder) as entries:
-                names = [entry.name for entry in entries if entry.name.startswith(prefix) and entry.is_dir()]
+                found = [e.name for e in entries if e.name.startswith(prefix) and e.is_dir(follow_symlinks=False)]
         except (FileNotFoundError, NotADirectoryError):
             return []
-        return sorted(names, key=lambda name: (checkpoint_number(name), name))
+        return sorted(found, key=lambda name: (checkpoint_number(name), name))
 
     def next_path(self) -> Path:
         """Name of the next checkpoint; numbers are never used twice, not even those of damaged folders."""
@@ -179,7 +180,7 @@ class TrialCheckpoints:
         newest = self.published()[-max(1, keep) :]
         if all(_json_of(path / STATE_FILE).get("resume_from") == named for path in newest):
             return None
-        return self.folder / Path(named["checkpoint"]).name
+        return path_in(self.folder, Path(str(named["checkpoint"])).name, source=folder.parent / RECORD_FILE)
 
     def sweep(self) -> None:
         """Remove what a kill in mid-write or mid-delete has left; nothing in it was ever published, or still wanted."""

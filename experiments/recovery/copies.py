@@ -48,7 +48,8 @@ def copy_into(folder: Path, source: Path, *, leave_out: Collection[str] = (), li
         leave_out: Files that stay behind, by path in it.
         links_all: Whether the other files are linked too.
     """
-    found = {path.relative_to(source).as_posix(): path for path in sorted(source.rglob("*")) if path.is_file()}
+    files = (path for path in sorted(source.rglob("*")) if path.is_file() and not path.is_symlink())
+    found = {path.relative_to(source).as_posix(): path for path in files}
     paths = {name: path for name, path in found.items() if name not in leave_out}
     links = {name: str(path) for name, path in paths.items() if links_all or path.parent.name == REPLAY_FOLDER}
     fill_folder(folder, {name: _parts(path) for name, path in paths.items() if name not in links}, links)

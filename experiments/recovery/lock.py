@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from common.errors import InputError
+from common.paths import check_tree
 from common.provenance import utc_now
 
 LOCK_FILE = "run.lock"
@@ -56,9 +57,10 @@ def run_lock(folder: Path) -> Iterator[None]:
     """Hold a run folder, which is made where it is missing, while the block runs; a dead owner never blocks a run.
 
     Raises:
-        InputError: if another process holds it, saying which; or it cannot be held.
+        InputError: if another process holds it, saying which; it cannot be held; or a link in it leads out of it.
     """
     path = folder / LOCK_FILE
+    check_tree(folder)
     with ExitStack() as hold:
         try:
             file = hold.enter_context(file_lock(path, waits=False))
@@ -82,12 +84,12 @@ def is_held_by_another(folder: Path) -> bool:
     try:
         with (folder / LOCK_FILE).open("rb") as file:
             owner = json.loads(file.read() or b"{}").get("pid")
-            if owner in (None, os.getpid()) or not Path(f"/proc/{owner}").exists():
+            if not isinstance(owner, int) or owner == os.getpid() or not Path(f"/proc/{owner}").exists():
                 return False  # nobody, this one, or one that has died: only else is the lock itself asked
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return False
     return False
 
@@ -96,5 +98,5 @@ def _owner(path: Path) -> str:
     try:
         owner = json.loads(path.read_text(encoding="utf-8"))
         return f"process {owner['pid']} on {owner['host']}, since {owner['started']}"
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return "another process"

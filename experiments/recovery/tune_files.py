@@ -11,10 +11,12 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Mapping
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from common.files import whole_file
+from common.paths import checked_name
 
 ACCOUNT_FILES = "experiment_state-*.json"
 """Tune's account of how far an experiment is; the newest counts."""
@@ -24,6 +26,8 @@ COPIES_FILE = "tune_copies.zip"
 """In the run folder: copies of the three, of the newest session that has come to a result; whole or not there."""
 _PLAN_FILE = "planned.json"
 """Among the copies: what they were planned for (see ``planned_for``)."""
+_CANNOT_READ = (OSError, zipfile.BadZipFile, ValueError, LookupError, TypeError, EOFError, RuntimeError)
+"""What reading an archive can raise that is none."""
 
 
 def planned_for(config: Mapping[str, Any], address: str | None) -> dict[str, Any]:
@@ -81,9 +85,9 @@ def put_back(folder: Path, plan: Mapping[str, Any]) -> str | None:
     """
     try:
         with zipfile.ZipFile(folder / COPIES_FILE) as copies:
-            contents = {name: copies.read(name) for name in copies.namelist()}
-        planned = json.loads(contents.pop(_PLAN_FILE))
-    except (OSError, zipfile.BadZipFile, ValueError, KeyError):
+            contents = {name: copies.read(name) for name in _names_of(copies)}
+        planned = dict(json.loads(contents.pop(_PLAN_FILE)))
+    except _CANNOT_READ:
         return "there are no whole copies of Tune's own files"
     if differing := [name for name, value in plan.items() if planned.get(name) != value]:
         return "; ".join(f"it was planned for {name} {planned.get(name)}, not {plan[name]}" for name in differing)
@@ -93,6 +97,20 @@ def put_back(folder: Path, plan: Mapping[str, Any]) -> str | None:
         with whole_file(folder / name) as temporary:
             temporary.write_bytes(content)
     return None
+
+
+def _names_of(copies: zipfile.ZipFile) -> list[str]:
+    """The names of the copies.
+
+    Raises:
+        ValueError: if something else is among them, or more than copies can hold.
+    """
+    for copy in copies.infolist():
+        name = checked_name(copy.filename, source=COPIES_FILE)
+        is_known = name == _PLAN_FILE or any(fnmatch(name, kind) for kind in TUNE_FILES)
+        if not is_known or "/" in name or copy.compress_type != zipfile.ZIP_STORED:
+            raise ValueError(name)
+    return copies.namelist()
 
 
 def _newest(folder: Path, pattern: str) -> Path | None:

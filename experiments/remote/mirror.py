@@ -16,7 +16,6 @@ import errno
 import json
 import os
 import shutil
-import tarfile
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -26,7 +25,8 @@ from typing import Any
 from algos.replay_settings import REPLAY_FOLDER, SHARED_ENDING
 from common.errors import InputError
 from common.files import json_object
-from common.manifests import MANIFEST_FILE, MARKER_FILE, file_sha256, find_damage
+from common.manifests import MANIFEST_FILE, MARKER_FILE, file_sha256, find_damage, listed_files
+from common.paths import path_in
 from common.store import PATIENCE_S, Store, join
 from experiments.recovery.checkpoints import (
     DAMAGED_PREFIX,
@@ -41,6 +41,7 @@ from experiments.recovery.checkpoints import (
 from experiments.recovery.lock import file_lock, is_held_by_another
 from experiments.recovery.names import BEST_FOLDER, BRANCH_FOLDER, META_FILE, RECORD_FILE, SUMMARY_FILE
 from experiments.remote.lease import LostLeaseError, check_lease, hold_lease
+from experiments.remote.packs import PACK_PREFIX, checked_marker, unpack, write_pack
 from experiments.remote.small_files import (
     SEGMENTS,
     content_of,
@@ -49,8 +50,6 @@ from experiments.remote.small_files import (
     named_in,
     small_files,
 )
-
-PACK_PREFIX = "pack-"
 
 
 class Mirror:
@@ -133,7 +132,7 @@ class Mirror:
             return
         for name in sorted(names):
             if is_small_file(name):
-                self.store.download(name, self.folder / name)
+                self.store.download(name, self._here(name))
         trials = sorted({n.split("/")[0] for n in names if n.startswith("trial_")})
         may_mend = self._may_write()
         for trial in trials:
@@ -152,7 +151,8 @@ class Mirror:
         for trial in sorted(self.folder.glob("trial_*")):
             wanted += [*TrialCheckpoints(trial).published()[-1:], trial / BEST_FOLDER]
         if (self.folder / SUMMARY_FILE).is_file():
-            wanted += [self.folder / name for name in named_in(json_object((self.folder / SUMMARY_FILE).read_bytes()))]
+            summary = json_object((self.folder / SUMMARY_FILE).read_bytes())
+            wanted += [path_in(self.folder, name, source=self.folder / SUMMARY_FILE) for name in named_in(summary)]
         for checkpoint in dict.fromkeys(wanted):
             name = checkpoint.relative_to(self.folder).as_posix()
             if checkpoint.is_dir() and not self._is_stored(name) and not find_damage(checkpoint):
@@ -177,7 +177,7 @@ class Mirror:
         known = self._read_marker(name)
         if known is not None and known["seal"] == seal:
             return
-        files = json.loads((checkpoint / MANIFEST_FILE).read_bytes())["files"]
+        files = listed_files((checkpoint / MANIFEST_FILE).read_bytes(), source=checkpoint)
         shared = {n: e for n, e in files.items() if n.startswith(f"{REPLAY_FOLDER}/") and n.endswith(SHARED_ENDING)}
         trial = name.rsplit("/", 1)[0]
         for file, entry in shared.items():
@@ -186,11 +186,7 @@ class Mirror:
                 self.store.upload(checkpoint / file, target)
         with tempfile.TemporaryDirectory(dir=self.folder, prefix=STAGED_PREFIX) as staging:
             pack = Path(staging) / "pack.tar"
-            with tarfile.open(pack, "w") as archive:
-                for path in sorted(p for p in checkpoint.rglob("*") if p.is_file()):
-                    file = path.relative_to(checkpoint).as_posix()
-                    if file not in shared:
-                        archive.add(path, arcname=file)
+            write_pack(pack, checkpoint, {MANIFEST_FILE, MARKER_FILE, *files} - shared.keys())
             sha256 = file_sha256(pack)
             marker = {
                 "format": 1,
@@ -255,7 +251,7 @@ class Mirror:
         Raises:
             InputError: if it is not there, or damaged.
         """
-        target = self.folder / name
+        target = self._here(name)
         with self._lock_here():
             if target.is_dir() and not find_damage(target):
                 return target
@@ -277,7 +273,7 @@ class Mirror:
             room = Path(place)
             plain = [] if name.rsplit("/", 1)[-1] != BRANCH_FOLDER else self.store.names(name)
             for file in plain:  # what a run has branched from is kept as it is
-                self.store.download(f"{name}/{file}", room / name / file)
+                self.store.download(f"{name}/{file}", path_in(room, f"{name}/{file}", source=self.address))
             if plain:
                 return next(iter(find_damage(room / name)), None)
             return Mirror(self.address, room, patience_s=self.store.patience_s)._fetch(name)
@@ -322,7 +318,7 @@ class Mirror:
         marker = self._read_marker(name)
         if marker is None:
             return f"{MARKER_FILE} is missing or cannot be read"
-        target = self.folder / name
+        target = self._here(name)
         staged = target.with_name(f"{STAGED_PREFIX}{target.name}")
         shutil.rmtree(staged, ignore_errors=True)
         staged.mkdir(parents=True)
@@ -331,7 +327,7 @@ class Mirror:
             for source, path, entry in (
                 (f"{name}/{marker['pack']}", pack, marker),
                 *(
-                    ("/".join([*name.split("/")[:-1], SEGMENTS, e["sha256"]]), staged / file, e)
+                    ("/".join([*name.split("/")[:-1], SEGMENTS, e["sha256"]]), path_in(staged, file, source=name), e)
                     for file, e in marker["segments"].items()
                 ),
             ):
@@ -341,11 +337,11 @@ class Mirror:
                     return f"{source.rsplit('/', 1)[1]} has {path.stat().st_size} bytes instead of {entry['bytes']}"
                 if file_sha256(path) != entry["sha256"]:
                     return f"{source.rsplit('/', 1)[1]} has other content than was written (SHA-256 differs)"
-            with tarfile.open(pack) as archive:
-                archive.extractall(staged, filter="data")
+            if damage := unpack(pack, staged, marker):
+                return damage
             pack.unlink()
-            if damage := find_damage(staged):
-                return damage[0]
+            if found := find_damage(staged):
+                return found[0]
             if target.is_dir():  # damaged: what is fetched is another one, or whole
                 rename_aside(target)
             os.rename(staged, target)
@@ -416,7 +412,15 @@ class Mirror:
     def _read_marker(self, name: str) -> dict[str, Any] | None:
         """What the marker of a checkpoint says; None where it is missing, or not what was written."""
         marker = self.store.get_json(f"{name}/{MARKER_FILE}") or {}
-        return marker if {"seal", "pack", "bytes", "sha256", "segments"} <= marker.keys() else None
+        return checked_marker(marker, source=name)
+
+    def _here(self, name: str) -> Path:
+        """Where what has this name in the store lies on this machine.
+
+        Raises:
+            InputError: if the name, as somebody else may have chosen it, leads out of the working folder.
+        """
+        return path_in(self.folder, name, source=self.address)
 
     def _lock_here(self) -> AbstractContextManager[Any]:
         """Wait until no other process of this machine brings anything of the run here."""

@@ -72,12 +72,13 @@ def _staged(folder: Path) -> Path:
 
 def _write(model: Model, meta: Mapping[str, Any], folder: Path, staged: Path) -> dict[str, Any]:
     """Write all files of an export aside, and put them where they belong; returns the summary."""
-    from algos.export import SHARED_PARTS, export_networks  # only now: torch and RLlib take seconds to import
+    from algos.export import export_networks, shared_owners  # only now: torch and RLlib take seconds to import
     from algos.policy import read_layout
 
     layout = read_layout(model.checkpoint)
     summary = summarise(model, meta, layout)
-    headers = {agent: _header(summary, agent) for agent in [*layout["agent_ids"], *SHARED_PARTS]}
+    owners = [*layout["agent_ids"], *shared_owners(layout["agent_ids"]).values()]
+    headers = {owner: _header(summary, owner) for owner in owners}
     shutil.rmtree(staged, ignore_errors=True)
     try:
         staged.mkdir(parents=True)
@@ -184,7 +185,8 @@ def summary_text(summary: Mapping[str, Any]) -> str:
     for agent in summary["agents"]:
         files = ", ".join(summary["files"][agent["name"]])
         space = agent["action_space"]
-        lines.append(f"| {agent['name']} | {agent['network']} | {agent['obs_width']} numbers | {space} | {files} |")
+        cells = (agent["name"], agent["network"], f"{agent['obs_width']} numbers", space, files)
+        lines.append(f"| {' | '.join(' '.join(str(cell).split()).replace('|', '/') for cell in cells)} |")
     others = sorted(set(summary["files"]) - {agent["name"] for agent in summary["agents"]})
     lines += [f"\nBeside them: {', '.join(summary['files'][name])}" for name in others]
     lines += ["", "Settings, reward history and feature scaler: `summary.json`. To act:", "", "```python"]

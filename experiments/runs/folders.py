@@ -155,8 +155,8 @@ def _trace(trial: Path, *, is_search: bool) -> str | None:
         if path.is_dir():
             return f"{path.name} is left"
     path = trial.parent / SUMMARY_FILE
-    latest = read_json(path).get("latest_checkpoint") if path.is_file() and not is_search else None
-    if latest is not None and (trial.parent / latest).parent == trial:
+    latest = json_object(path.read_bytes()).get("latest_checkpoint") if path.is_file() and not is_search else None
+    if isinstance(latest, str) and (trial.parent / latest).parent == trial:
         return f"the newest was {latest}"
     iteration = saved_after(trial)
     return None if iteration is None else f"{RESULT_FILE} tells of one after iteration {iteration}"

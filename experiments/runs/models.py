@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from common.errors import IncompatibleError, InputError
 from common.files import read_json
 from common.manifests import MANIFEST_FILE, MARKER_FILE, find_damage
+from common.paths import check_tree, path_in
 from common.store import is_remote
 from experiments.recovery.checkpoints import DAMAGED_PREFIX, TrialCheckpoints, read_meta, rename_aside
 from experiments.recovery.lock import run_lock
@@ -113,6 +114,7 @@ def load_policy(path: str | Path) -> TeamPolicy:
     folder = Path(path).expanduser()
     if is_remote(path) or not (folder / NETWORKS_FILE).is_file():
         return policy.load_policy(find_sound_model(path).checkpoint)
+    check_tree(folder)
     is_sealed = any((folder / name).is_file() for name in (MANIFEST_FILE, MARKER_FILE))
     if is_sealed and (damage := find_damage(folder, may_hold_more=True)):  # who passes it on may add a licence
         raise IncompatibleError(f"{folder} is damaged, {damage[0]}: export it again")
@@ -154,8 +156,9 @@ def _choose_checkpoint(folder: Path, skip: Collection[Path]) -> tuple[Path, str]
         raise InputError(f"{error}: name a checkpoint, or delete this one file to have the newest taken") from None
     for which in ("best", "latest"):
         named = summary.get(f"{which}_checkpoint")
-        if isinstance(named, str) and (folder / named).is_dir() and folder / named not in skip:
-            return folder / named, which
+        checkpoint = None if named is None else path_in(folder, named, source=folder / SUMMARY_FILE)
+        if checkpoint is not None and checkpoint.is_dir() and checkpoint not in skip:
+            return checkpoint, which
     found = [
         (read_meta(path.parent), path.parent)
         for path in folder.rglob(META_FILE)

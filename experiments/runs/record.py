@@ -11,7 +11,8 @@ from typing import Any
 
 from common.errors import InputError
 from common.files import plain, read_json, write_json
-from common.store import absolute, is_remote
+from common.paths import check_tree, path_in
+from common.store import absolute, is_remote, without_keys
 from experiments.recovery.names import RECORD_FILE
 from experiments.remote.addresses import bring_back
 from experiments.settings.old_names import drawn_name_of_today, settings_of_today
@@ -24,6 +25,9 @@ _CHECKSUM = "sha256"
 _REMEDY = "put it back from a copy, or move the folder away to start anew"
 _MARKS = ("format", "config", "provenance")
 """Keys that every run's record has had since the first format."""
+_KINDS: dict[str, type] = dict.fromkeys(("provenance", "scaler", "resume_from"), dict)
+_KINDS |= dict.fromkeys(("agents", "branch_of", "drawn_names"), list)
+"""What a record holds beside the settings; each may be missing."""
 _LEVELS_OF_A_CHECKPOINT = 2
 """A checkpoint lies in the folder of its trial, which lies in the run's."""
 
@@ -90,6 +94,9 @@ def damage_of_record(content: Any) -> str | None:
         return "is missing or damaged: it holds no config"
     if content.get("format") not in (FORMAT, _BARE_FORMAT):
         return f"has format {content.get('format')!r}, but this version reads format {FORMAT}"
+    for name, kind in _KINDS.items():
+        if not isinstance(content.get(name), (kind, type(None))):
+            return f"is damaged: its {name} is a {type(content[name]).__name__}"
     if content["format"] == FORMAT and content.get(_CHECKSUM) != _checksum(content):
         return "is not what was written: its settings, scaler or provenance have been changed (SHA-256 differs)"
     return None
@@ -104,25 +111,29 @@ def read_run_record(folder: str | Path) -> RunRecord:
     """Read a run folder's ``config.json``; names that earlier versions gave to settings become today's.
 
     Raises:
-        InputError: if it is missing, damaged, or of a format that this version cannot read.
+        InputError: if it is missing, damaged, or of a format that this version cannot read; or a link in the run folder
+            leads out of it.
     """
     path = Path(folder) / RECORD_FILE
+    check_tree(Path(folder))
     try:
         content = read_json(path)
     except InputError as error:
         raise InputError(f"{error}: {_REMEDY}") from None
     if (damage := damage_of_record(content)) is not None:
         raise InputError(f"{path} {damage}; {_REMEDY}")
-    config, drawn = settings_of_today(content["config"]), content.get("drawn_names")
+    config, drawn = settings_of_today(without_keys(content["config"])), content.get("drawn_names")
+    if (resume_from := content.get("resume_from")) is not None:
+        path_in(Path(folder), resume_from.get("checkpoint"), source=path)
     return RunRecord(
         folder=Path(folder),
         config=config,
-        provenance=content.get("provenance") or {},
+        provenance=without_keys(content.get("provenance") or {}),
         scaler=content.get("scaler"),
         agents=content.get("agents"),
-        resume_from=content.get("resume_from"),
+        resume_from=resume_from,
         branch_of=content.get("branch_of"),
-        drawn_names=drawn and [drawn_name_of_today(name, config.get("algo", "")) for name in drawn],
+        drawn_names=drawn and [drawn_name_of_today(str(name), str(config.get("algo", ""))) for name in drawn],
     )
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from common.errors import InputError
 from common.files import read_json
 from common.manifests import find_damage
+from common.paths import path_in
 from common.store import first_line
 from experiments.recovery.checkpoints import TrialCheckpoints, checkpoint_number, read_meta, rename_aside
 from experiments.recovery.copies import copy_folder, mend_copy
-from experiments.recovery.names import BEST_FOLDER, META_FILE, STATE_FILE
+from experiments.recovery.names import BEST_FOLDER, META_FILE, STATE_FILE, SUMMARY_FILE
 from experiments.recovery.records import truncate_records
 from experiments.remote.mirror import Mirror
 from experiments.runs.folders import lost_checkpoints
@@ -113,11 +114,12 @@ def check_checkpoints(folder: Path, *, is_named: bool = False, mirror: Mirror | 
             or the store does not answer.
     """
     reports: list[str] = []
-    latest = sound_summary(folder).get("latest_checkpoint")
+    named = sound_summary(folder).get("latest_checkpoint")
+    latest = None if named is None else path_in(folder, named, source=folder / SUMMARY_FILE)
     trials = sorted(folder.glob("trial_*"))
     if latest is not None and not any(TrialCheckpoints(trial).published() for trial in trials):
-        trials = sorted({*trials, (folder / latest).parent})  # which may be gone with all that was in it
-    if latest is not None and (gone := _is_gone(folder / latest)):
+        trials = sorted({*trials, latest.parent})  # which may be gone with all that was in it
+    if latest is not None and (gone := _is_gone(latest)):
         reports.append(gone)
     for trial in trials:
         newest_whole(trial, reports.append, mirror=mirror)

@@ -30,6 +30,11 @@ _EMPTY: dict[str, Any] = {
     "metrics": {},
 }
 
+_KINDS: dict[str, type] = dict.fromkeys(("episodes", CLOCK, "target_episodes", "env_steps", "agent_steps"), int)
+_KINDS |= dict.fromkeys(("latest_checkpoint", "best_checkpoint"), str)
+_KINDS |= dict.fromkeys(("metrics", "best_metric", "search"), dict)
+"""What a summary holds; each may be missing."""
+
 
 def read_summary(folder: str | Path) -> dict[str, Any]:
     """Read a run folder's ``summary.json``; empty where there is none yet.
@@ -45,8 +50,11 @@ def read_summary(folder: str | Path) -> dict[str, Any]:
         summary = read_json(path)
     except InputError as error:
         raise InputError(f"{error}: {remedy}") from None
-    if not isinstance(summary, dict) or "status" not in summary:
+    if not isinstance(summary, dict) or not isinstance(summary.get("status"), str):
         raise InputError(f"{path} is damaged: it holds no status; {remedy}")
+    for name, kind in _KINDS.items():
+        if not isinstance(summary.get(name), (kind, type(None))):
+            raise InputError(f"{path} is damaged: its {name} is a {type(summary[name]).__name__}; {remedy}")
     return summary
 
 

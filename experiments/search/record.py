@@ -12,22 +12,27 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from pydantic import ConfigDict, TypeAdapter
 
 from common.errors import InputError
 from common.files import WriteError, read_json, write_json
+from common.paths import checked_name
 from common.provenance import utc_now
 from experiments.recovery.checkpoints import rename_aside
 from experiments.recovery.names import SEARCH_FILE
 from experiments.settings.metric_names import clock_of
 
+T = TypeVar("T")
 FORMAT = 1
 RUNNING, COMPLETE, PRUNED, FAIL = "RUNNING", "COMPLETE", "PRUNED", "FAIL"
 """States of a trial, by Optuna's names. RUNNING is whatever has not ended, whether a process works on it or not."""
-_DAMAGES = (InputError, KeyError, TypeError, ValueError, AttributeError)
+_STATES = (RUNNING, COMPLETE, PRUNED, FAIL)
+_DAMAGES = (InputError, KeyError, TypeError, ValueError, AttributeError, OverflowError)
 """What reading a damaged record can raise."""
+_NOTHING_ELSE = ConfigDict(extra="forbid")
 _NON_FINITE = ("nan", "inf", "-inf")
 
 
@@ -44,6 +49,8 @@ class TrialRecord:
         started: When it was drawn, UTC.
         ended: When it ended, UTC.
     """
+
+    __pydantic_config__ = _NOTHING_ELSE
 
     trial_id: str
     drawn: dict[str, Any]
@@ -76,6 +83,8 @@ class Rung:
         is_stopped: Whether the trial was told to stop.
     """
 
+    __pydantic_config__ = _NOTHING_ELSE
+
     milestone: float
     trial_id: str
     episodes: int
@@ -97,6 +106,8 @@ class Exploit:
         checkpoint: Name that the copy has among the member's own checkpoints.
         overrides: Settings that the member goes on with.
     """
+
+    __pydantic_config__ = _NOTHING_ELSE
 
     episodes: int
     trial_id: str
@@ -150,10 +161,10 @@ class SearchRecord:
         if content["format"] != FORMAT:
             raise InputError(f"{SEARCH_FILE} has format {content['format']!r}, but this version reads format {FORMAT}")
         self.drawn_names = [str(name) for name in content["drawn_names"]]
-        self.trials = [TrialRecord(**_decode(entry)) for entry in content["trials"]]
-        self.rungs = [Rung(**_decode(entry)) for entry in content["rungs"]]
+        self.trials = _entries(TrialRecord, content["trials"])
+        self.rungs = _entries(Rung, content["rungs"])
         self.boundary = int(content["population"]["boundary"])
-        self.exploits = [Exploit(**_decode(entry)) for entry in content["population"]["exploits"]]
+        self.exploits = _entries(Exploit, content["population"]["exploits"])
         self.num_pending = int(content["population"]["num_pending"])
 
     def save(self) -> None:
@@ -234,6 +245,22 @@ def plain_figures(result: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in result.items()
         if "/" not in str(name) and isinstance(value, (bool, int, float, str, type(None), np.generic))
     }
+
+
+def _entries(kind: type[T], entries: Any) -> list[T]:
+    """Read what a record lists; ids and names of checkpoints become folders, so each must be the name of one.
+
+    Raises:
+        ValueError: if something is missing, is of another type, or has another name than a folder can have.
+    """
+    found = [TypeAdapter(kind).validate_python(_decode(entry)) for entry in entries]
+    for entry in found:
+        for name in ("trial_id", "source", "source_checkpoint", "checkpoint"):
+            if "/" in checked_name(getattr(entry, name, "x"), source=SEARCH_FILE):
+                raise InputError(f"{SEARCH_FILE} names {getattr(entry, name)}, which is no folder's own name")
+        if getattr(entry, "state", RUNNING) not in _STATES:
+            raise InputError(f"{SEARCH_FILE} names a state that there is not")
+    return found
 
 
 def _encode(value: Any) -> Any:

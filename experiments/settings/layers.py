@@ -10,6 +10,7 @@ import yaml
 
 from common.errors import InputError
 from common.files import read_text
+from common.store import check_no_keys
 from experiments.settings.fields import Setting, canonical, nearest_setting, settings_of
 
 
@@ -50,6 +51,8 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         InputError: if it is missing, not YAML, names a key twice, or is not a mapping.
     """
     text = read_text(path)
+    for line in text.splitlines():
+        check_no_keys(line, setting=f"{line.partition(':')[0].strip()} in {path}")
     try:
         values = yaml.load(text, _StrictLoader)
     except yaml.MarkedYAMLError as error:

@@ -46,7 +46,7 @@ DAMAGE = {
     ),
     "link to nowhere": (
         lambda f: ((f / "note").unlink(), (f / "note").symlink_to(f / "nowhere")),
-        "note: is missing",
+        "note: is a link, or no file",
     ),
     "no manifest": (lambda f: (f / MANIFEST_FILE).unlink(), "never completed, or half deleted"),
     "no marker": (lambda f: (f / MARKER_FILE).unlink(), "never completed, or half deleted"),
@@ -56,7 +56,7 @@ DAMAGE = {
     "flipped marker": (lambda f: (f / MARKER_FILE).write_bytes(b"\xff" * 64), "does not match its marker"),
     "marker is a folder": (
         lambda f: ((f / MARKER_FILE).unlink(), (f / MARKER_FILE).mkdir()),
-        "cannot be read",
+        "COMPLETE: is a link, or no file",
     ),
     "missing folder": (shutil.rmtree, ".: is missing"),
     "file in its place": (lambda f: (shutil.rmtree(f), f.write_text("x")), ".: is missing"),
