@@ -73,7 +73,7 @@ trees = st.recursive(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(trees)
 def test_every_tree_of_data_comes_back(place, tree):
     assert same(returned(tree, place), tree)
