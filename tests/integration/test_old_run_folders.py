@@ -1,6 +1,7 @@
 """Run folders that an earlier version has written (commit 4ad5f17): still carried on, backtested and exported."""
 
 import json
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from common.manifests import find_damage
 from experiments.backtest import run as backtest
 from experiments.checkpoints import run as checkpoints
 from experiments.command_line import exit_code
+from experiments.remote.addresses import mirror_of
+from experiments.run import run
 from experiments.runs import rewriting
 from experiments.runs.models import load_policy
 from experiments.runs.run import find_run
@@ -107,6 +110,21 @@ def test_a_kill_leaves_every_checkpoint_whole(tmp_path, monkeypatch, call):
     assert names == {"checkpoint_000002", "best_checkpoint"}
     assert all(not find_damage(folder / "trial_0" / name) for name in names)
     assert load_policy(folder) is not None
+
+
+def test_old_run_in_a_store_is_written_anew_there(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TRADING_FLOOR_WORK", str(tmp_path / "work"))
+    storage = f"file://{tmp_path}/store"
+    mirror = mirror_of(storage, "old-run")
+    shutil.move(unpacked("old-run", tmp_path), mirror.folder)
+    mirror.push_all()
+    words = ["--storage", storage, "--name", "old-run", "--episodes", "32"]
+    assert exit_code(run, words) == 2
+    assert f"checkpoints.py rewrite {mirror.address} --trust" in capsys.readouterr().err
+    assert exit_code(checkpoints, ["rewrite", mirror.address, "--trust"]) == 0
+    shutil.rmtree(tmp_path / "work")
+    assert load_policy(mirror.address) is not None
+    assert exit_code(checkpoints, ["verify", mirror.address]) == 0
 
 
 def test_old_run_carries_on(old_run, capsys):
