@@ -25,7 +25,8 @@ from experiments.settings.help import asks_for_help
 from experiments.settings.run_config import MOST_SEED, RunConfig, floor_spec
 
 SET_HERE = (
-    "resume", "load_model", "branch_from", "skip_training", "data.validation_start", "data.test_start", "data.end"
+    "resume", "load_model", "branch_from", "trust", "skip_training", "data.validation_start", "data.test_start",
+    "data.end",
 )  # fmt: skip
 """Settings of a run that a walk-forward sets itself, or that make no sense for many runs."""
 

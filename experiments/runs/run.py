@@ -27,7 +27,7 @@ from experiments.settings.fields import value_of
 from experiments.settings.layers import merge, nested
 from experiments.settings.run_config import RunConfig, config_from_json, config_to_json
 
-_OF_THE_COMMAND = ("config", "resume", "skip_training", "json")
+_OF_THE_COMMAND = ("config", "resume", "trust", "skip_training", "json")
 """Settings that belong to one command and are not read back from a run folder."""
 _NOT_OF_A_PARENT = (*_OF_THE_COMMAND, "name", "storage", "load_model", "branch_from")
 _FROM_MODEL = ("algo", "runner", "data", "desk", "floor", *groups(), "scaling")
@@ -160,7 +160,9 @@ def read_run(command: Command, place: Place) -> Run:
             raise InputError(f"--storage {place.storage} cannot be read: {first_line(error)}") from None
     of_run = {} if command.get("resume", "auto") == "never" else _layer_of_run(command, place)
     # A run that exists has taken over what it needs, and what it was made from may be gone.
-    below = merge(command.preset, of_run) if of_run else merge(_layer_of_source(command), command.preset)
+    recorded = of_run or _layer_of_source(command)
+    _check_code(command, recorded)
+    below = merge(command.preset, of_run) if of_run else merge(recorded, command.preset)
     config, by_hand = settle(command, below=below, name=_name_of(command))
     paths = [name for name in _PATHS if value_of(config, name) is not None]
     config = build_settings(
@@ -203,6 +205,20 @@ def _starts_from_other(asked: Mapping[str, str], recorded: Mapping[str, Any]) ->
     sources = [name for name in ("load_model", "branch_from") if name in asked]
     has_other = any(absolute(asked[name]) != recorded.get(name) for name in sources)
     return has_other or asked.get("preset", recorded["preset"]) != recorded["preset"]
+
+
+def _check_code(command: Command, recorded: Mapping[str, Any]) -> None:
+    """Refuse to run code because a record names it, which may be anybody's: any function that this Python can import.
+
+    Raises:
+        InputError: saying how it is named, or trusted.
+    """
+    found = {"env": [recorded.get("env")], "hooks": recorded.get("hooks", [])}
+    for name, paths in found.items():
+        code = [path for path in paths if path is not None and ":" in path]
+        if code and name not in command.asked and command.get("trust", "False") != "True":
+            words = f"--{name} {' '.join(code)}"
+            raise InputError(f"the run's record names code: give {words} in this command too, or --trust to run it")
 
 
 def _layer_of_source(command: Command) -> dict[str, Any]:

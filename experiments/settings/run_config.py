@@ -114,6 +114,8 @@ class RunConfig:
     updates of the learners."""
     hooks: tuple[str, ...] = ()
     """What watches the run while it trains: names, or module:object for subclasses of algos.hooks.Hook of your own."""
+    trust: bool = False
+    """Run the code that a run folder's record names (--env, --hooks) although this command does not name it."""
     skip_training: bool = False
     """Backtest only."""
     json: str | None = None

@@ -23,7 +23,8 @@ from experiments.settings.metric_names import clock_of
 from experiments.settings.run_config import RunConfig
 
 MAY_DIFFER = (
-    *("name", "storage", "preset", "config", "resume", "json", "skip_training", "load_model", "branch_from", "hooks"),
+    *("name", "storage", "preset", "config", "resume", "json", "trust", "skip_training", "load_model"),
+    *("branch_from", "hooks"),
     *("episodes", "checkpoint_interval", "checkpoint_interval_s", "keep", "keep_every", "evaluation_interval"),
     *("checkpoint_metric", "checkpoint_mode"),
     *("checkpoint_on_signal", "max_failures", "floor.capital", "floor.horizon_bars", "floor.costs."),

@@ -1,0 +1,59 @@
+"""A record may name any function that Python can import as an environment: it is called only where a person says so."""
+
+import shutil
+
+import pytest
+from commands import QMIX, checkpoints, run_here
+
+from experiments.backtest import run as backtest
+from experiments.checkpoints import run as verb
+from experiments.command_line import exit_code
+from experiments.runs.models import load_policy
+from experiments.runs.record import read_run_record, write_run_record
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "first"
+    assert run_here(folder, *QMIX, "--episodes", 8) == 0
+    return folder
+
+
+@pytest.fixture
+def model(trained, tmp_path):
+    return shutil.copytree(trained, tmp_path / "sent")
+
+
+def name_code(model, **settings):
+    """Change what a record says of its settings, as whoever sends it can."""
+    record = dict(vars(read_run_record(model)))
+    write_run_record(**{**record, "config": {**record["config"], **settings}})
+
+
+@pytest.mark.parametrize("settings", [{"env": "os:system"}, {"hooks": ["os:system"]}], ids=["env", "hooks"])
+def test_code_that_a_record_names_is_not_run(model, tmp_path, capsys, settings):
+    mark = tmp_path / "code-was-run"
+    name_code(model, **settings, env_settings=[f"command=touch {mark}"] if "env" in settings else [])
+    assert run_here(model, "--episodes", 16) == 2
+    assert "os:system in this command too, or --trust to run it" in capsys.readouterr().err
+    assert run_here(tmp_path / "branch", "--branch-from", model, "--episodes", 16) == 2
+    run_here(tmp_path / "new", "--load-model", model, "--episodes", 8)
+    run_here(model, "--resume", checkpoints(model)[-1], "--episodes", 16)
+    exit_code(backtest, ["--model", str(model), "--out", str(tmp_path / "backtest")])
+    exit_code(verb, ["verify", str(model)])
+    exit_code(verb, ["export", str(model), "--out", str(tmp_path / "export")])
+    assert load_policy(model) is not None
+    assert not mark.exists()
+
+
+def test_code_of_ones_own_is_named_again_or_trusted(tmp_path, capsys):
+    folder = tmp_path / "walk"
+    words = ["--env", "foreign_envs:GymWalk", *QMIX[len(QMIX) - 4 :], "--evaluation-episodes", "2"]
+    assert run_here(folder, *words, "--episodes", 16) == 0
+    assert run_here(folder, "--episodes", 32) == 2
+    assert "--env foreign_envs:GymWalk in this command too" in capsys.readouterr().err
+    assert run_here(folder, "--env", "foreign_envs:GymWalk", "--episodes", 32) == 0
+    assert run_here(folder, "--trust", "--episodes", 48) == 0
+    assert run_here(folder, "--episodes", 64) == 2, "it is asked for each time"
