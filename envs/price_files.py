@@ -27,11 +27,15 @@ from envs.bar_data import PRICE_FIELDS, Bars
 from envs.calendars import align_calendars
 from envs.frequencies import settle_frequency
 from envs.price_dates import parse_dates
-from envs.price_tables import ASSET_NAMES, PriceTable, missing_column, plain_name, read_table
+from envs.price_tables import ASSET_NAMES, PriceTable, is_nameless, missing_column, plain_name, read_table
 from envs.settings import CalendarPolicy
 
 DATE_NAMES = ("date", "datetime", "timestamp", "time")
 FIELD_NAMES = (*PRICE_FIELDS, "volume")
+SMALLEST, LARGEST = 1e-9, 1e12
+"""Bounds of a price. Powers of prices, and a whole capital in shares times a price, stay far from the ends of float64,
+in which the books are kept, and of float32, in which agents see them."""
+LARGEST_VOLUME = 1e18
 _ROUNDING = 1e-3  # sources round open, high, low and close one by one; a larger gap is an error in the data
 
 
@@ -148,7 +152,8 @@ def _wide_fields(
     table: PriceTable, date_column: str, dates: NDArray[np.datetime64], wanted: Sequence[str] | None
 ) -> tuple[NDArray[np.datetime64], tuple[str, ...], dict[str, NDArray[np.float64]], tuple[str, ...]]:
     """A date column and a column of closes for each asset -> [T, A] fields; a blank cell is a missing bar."""
-    found = {str(name).strip(): name for name in table.frame.columns if name != date_column}
+    nameless, notes = _nameless(table)
+    found = {str(name).strip(): name for name in table.frame.columns if name != date_column and name not in nameless}
     if not found:
         raise InputError(
             f"{table.path}: there is no column beside {date_column!r}: add a column of closes for each asset"
@@ -166,7 +171,27 @@ def _wide_fields(
         _check_prices(table, close[:, i], found[name], everything, labels, dates, blank_is_missing=True)
     some = np.isfinite(close).any(axis=1)
     fields = {"close": close[some]}
-    return dates[some], names, fields, _complete_prices(fields)
+    return dates[some], names, fields, (*notes, *_complete_prices(fields))
+
+
+def _nameless(table: PriceTable) -> tuple[list[Any], tuple[str, ...]]:
+    """Columns of a wide table that have no name and hold no prices: blank ones, and a count of the rows in front.
+
+    Raises:
+        InputError: for any other column without a name: which asset its prices are of cannot be told.
+    """
+    found = [name for name in table.frame.columns if is_nameless(name)]
+    notes = []
+    for name in found:
+        cells, number = table.frame[name], list(table.frame.columns).index(name) + 1
+        if cells.isna().all():
+            continue
+        if number > 1 or not (pd.to_numeric(cells, errors="coerce").diff().iloc[1:] == 1).all():
+            raise InputError(
+                f"{table.path}: column {number} has no name: write its asset's into the header, or remove the column"
+            )
+        notes.append("column not used: the first, which has no name and counts the rows")
+    return found, tuple(notes)
 
 
 def _complete_prices(fields: dict[str, NDArray[np.float64]]) -> tuple[str, ...]:
@@ -239,7 +264,8 @@ def _numbers(
     if len(bad):
         row = int(keep[bad[0]])
         raise InputError(
-            f"{table.at(row, column, asset=labels[row], date=dates[row])}: {str(series.iloc[row])!r} is not a number"
+            f"{table.at(row, column, asset=labels[row], date=dates[row])}: {str(series.iloc[row])[:30]!r} is not a "
+            "number"
         )
     return values
 
@@ -269,6 +295,11 @@ def _check_values(
             "there is no volume: write a number (0 for no trade), or leave the column out",
         )
         refuse(raw["volume"] < 0, "volume", "volume is negative: correct the row")
+        refuse(
+            (raw["volume"] > LARGEST_VOLUME) | ((raw["volume"] > 0) & (raw["volume"] < SMALLEST)),
+            "volume",
+            f"volume must be 0, or from {SMALLEST:g} to {LARGEST_VOLUME:g}: correct the row, or give another unit",
+        )
     if "high" in raw:
         refuse(raw["high"] < raw["low"] * (1 - 1e-9), "high", "high is below low: correct or remove the row")
         for field in ("open", "close"):
@@ -286,7 +317,7 @@ def _check_prices(
     *,
     blank_is_missing: bool = False,
 ) -> None:
-    good = np.isfinite(values) & (values > 0)
+    good = (values >= SMALLEST) & (values <= LARGEST)
     bad = ~(good | np.isnan(values)) if blank_is_missing else ~good
     if not bad.any():
         return
@@ -294,4 +325,7 @@ def _check_prices(
     what = "is missing" if np.isnan(values[i]) else f"is {values[i]:g}"
     row = int(keep[i])
     place = table.at(row, column, asset=labels[row], date=dates[row])
-    raise InputError(f"{place}: the price {what}, but prices must be finite and above 0: correct or remove the row")
+    raise InputError(
+        f"{place}: the price {what}, but prices must lie from {SMALLEST:g} to {LARGEST:g}: correct or remove the row, "
+        "or give prices in another unit"
+    )

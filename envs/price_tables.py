@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -63,7 +65,11 @@ def read_table(path: str) -> PriceTable:
         InputError: if the file does not exist or is no table of a known format.
     """
     file = Path(path)
-    if not file.exists():
+    try:
+        is_there = file.exists()
+    except OSError as error:
+        raise InputError(f"price file {_shortened(path)} cannot be opened: {error.strerror}") from None
+    if not is_there:
         folder = file.parent
         others = [item.name for item in folder.iterdir()] if folder.is_dir() else []
         raise InputError(f"price file {path} does not exist{nearest(file.name, others)}")
@@ -76,13 +82,19 @@ def read_table(path: str) -> PriceTable:
         raise InputError(f"{path} is not a price file: give a .csv, .parquet or .feather table")
     try:
         frame = _READERS[kind](file)
-    except (ValueError, OSError, LookupError) as error:  # pandas and pyarrow derive their parse errors from these
+    except (MemoryError, InputError):
+        raise
+    except UnicodeDecodeError:
+        raise InputError(f"{path} cannot be read as a {kind} table: it is no text in UTF-8, save it as such") from None
+    except Exception as error:  # of damaged bytes gzip, pandas and pyarrow raise errors of any kind
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path} cannot be read as a {kind} table: {reason}") from None
     if frame.index.name is not None or isinstance(frame.index, (pd.DatetimeIndex, pd.MultiIndex)):
         frame = frame.reset_index()
         frame = frame.rename(columns={"index": "date"})
-    frame = frame.loc[:, [not plain_name(name).startswith("unnamed:") for name in frame.columns]]
+    elif kind != "csv":
+        frame = frame.reset_index(drop=True)
+    _refuse_twice([plain_name(name) for name in frame.columns], path)
     if frame.empty:
         raise InputError(f"{path} holds no rows")
     return PriceTable(path, frame, 2 if kind == "csv" else 1)
@@ -90,27 +102,45 @@ def read_table(path: str) -> PriceTable:
 
 def _read_csv(file: Path) -> pd.DataFrame:
     """Read a CSV without letting asset names turn into numbers or blanks (a ticker may be NA, or 0700)."""
-    opener = gzip.open if file.suffix == ".gz" else open
-    with opener(file, "rt", encoding="utf-8-sig") as stream:
+    is_packed = file.suffix.lower() == ".gz"
+    with (gzip.open if is_packed else open)(file, "rt", encoding="utf-8-sig", newline="") as stream:
         header = stream.readline()
+    if "\0" in header:
+        raise ValueError("it is no text in UTF-8, save it as such")
     separator = max(",;\t", key=header.count)
-    titles = [plain_name(name).strip('"') for name in header.split(separator)]
-    twice = next((name for name in titles if name and titles.count(name) > 1), None)
-    if twice is not None:
-        raise ValueError(f"column {twice!r} stands twice in line 1")
-    first = pd.read_csv(file, sep=separator, nrows=0)
+    _refuse_twice([plain_name(name) for name in next(csv.reader([header], delimiter=separator), [])], f"{file}: line 1")
+    packed: Literal["gzip"] | None = "gzip" if is_packed else None
+    first = pd.read_csv(file, sep=separator, nrows=0, compression=packed)
     names = [name for name in first.columns if plain_name(name) in ASSET_NAMES]
     blanks = {name: _BLANKS for name in first.columns if name not in names}
     frame = pd.read_csv(
         file,
         sep=separator,
+        compression=packed,
         dtype=dict.fromkeys(names, "str"),
         keep_default_na=False,
         na_values=blanks,
         skip_blank_lines=False,
     )
+    if not isinstance(frame.index, pd.RangeIndex):  # pandas takes the first column for one
+        raise ValueError("line 2 has more cells than line 1 has names of columns")
     no_name = (frame[names].fillna("") == "").all(axis=1)
     return frame[~(frame.drop(columns=names).isna().all(axis=1) & no_name)]
+
+
+def is_nameless(name: object) -> bool:
+    """Whether a column has no name, or the one that pandas gives to such a column of a CSV."""
+    return not plain_name(name) or plain_name(name).startswith("unnamed:")
+
+
+def _refuse_twice(names: Sequence[str], place: str) -> None:
+    twice = next((name for name in names if name and names.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"{place}: column {twice!r} stands twice, but for blanks and case: rename or remove one")
+
+
+def _shortened(path: str) -> str:
+    return path if len(path) <= 80 else f"{path[:60]}..."
 
 
 def missing_column(table: PriceTable, wanted: str, *, candidates: Sequence[object] | None = None) -> str:

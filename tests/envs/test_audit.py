@@ -6,6 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
+import pandas as pd
 import pytest
 from floors import market_of, spec_of
 
@@ -16,7 +17,8 @@ from envs import accounts, execution
 from envs.audit import AuditResult, audit_books, audit_lookahead, perturb_after, random_costs
 from envs.bar_data import Bars
 from envs.market import Market, build_market
-from envs.settings import DataConfig, DeskConfig, FloorSpec
+from envs.price_files import LARGEST, LARGEST_VOLUME, SMALLEST
+from envs.settings import CostConfig, DataConfig, DeskConfig, FloorSpec
 from envs.trading import Trading
 
 DESKS = (
@@ -43,6 +45,21 @@ def test_books_of_every_preset_balance(desk) -> None:
     result = audit_books(spec_of(desk=desk), num_settings=12, num_steps=24)
     assert result.passed, result.rows
     assert result.to_json()["passed"] is True
+
+
+@pytest.mark.parametrize("volume", [0.0, SMALLEST, LARGEST_VOLUME])
+def test_books_balance_from_bound_to_bound_of_the_prices_that_are_accepted(tmp_path, volume) -> None:
+    close = np.exp(np.linspace(np.log(SMALLEST), np.log(LARGEST), 300)).clip(SMALLEST, LARGEST)
+    frame = pd.DataFrame({"date": pd.bdate_range("2015-01-01", periods=300)})
+    tables = []
+    for tic, path in (("A", close), ("B", close[::-1]), ("C", close[::2].repeat(2))):
+        tables.append(frame.assign(tic=tic, open=path, high=path, low=path, close=path, volume=volume))
+    pd.concat(tables).to_parquet(tmp_path / "prices.parquet")
+    costs = {} if volume else {"temporary_impact": 0.0, "permanent_impact": 0.0}
+    spec = spec_of(floor={"costs": CostConfig(**costs)})
+    data = DataConfig(path=str(tmp_path / "prices.parquet"))
+    result = audit_books(dataclasses.replace(spec, data=data), num_settings=4, num_steps=24)
+    assert result.passed, result.rows
 
 
 @pytest.mark.parametrize("name", ["djia29_daily_2013_2018.csv", "btcusd_1h_2018_2022.csv"])

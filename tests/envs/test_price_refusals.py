@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
+from contextlib import suppress
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 from price_samples import long_table, refusal, write
 
+from common.errors import InputError
 from envs.bars import load_bars
 
 
@@ -155,3 +162,109 @@ def test_unknown_asset_names_the_nearest(tmp_path):
 
 def test_one_bar_is_no_history(tmp_path):
     assert "no history" in refusal(write(tmp_path, long_table(num_bars=1)))
+
+
+def wide_table(columns, *, num_bars=8) -> pd.DataFrame:
+    days = [str(day.date()) for day in pd.bdate_range("2020-01-06", periods=num_bars)]
+    frame = pd.DataFrame({i: 100.0 * i + np.arange(num_bars) for i in range(len(columns))})
+    frame[0] = days
+    return frame.set_axis(columns, axis=1)
+
+
+@pytest.mark.parametrize("name", ["prices.csv", "prices.parquet"])
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        (["date", "A0", "", "A1"], "column 3 has no name"),
+        (["date", "A0", " "], "column 3 has no name"),
+        (["date", "A0", "Unnamed: 2"], "column 3 has no name"),
+        (["date", "A0", "A0 "], "column 'a0' stands twice"),
+        (["date", "A0", "a0"], "column 'a0' stands twice"),
+        (["date", "A0", "Date"], "column 'date' stands twice"),
+    ],
+)
+def test_no_asset_of_a_wide_table_is_lost_in_silence(tmp_path, name, columns, words):
+    assert words in refusal(write(tmp_path, wide_table(columns), name))
+
+
+def test_nameless_column_that_counts_the_rows_is_told_and_a_blank_one_let_be(tmp_path):
+    path = tmp_path / "prices.csv"
+    frame = wide_table(["date", "A0", ""])
+    frame[""] = ""
+    frame.to_csv(path)
+    bars = load_bars(path)
+    assert bars.assets == ("A0",)
+    assert "column not used: the first, which has no name and counts the rows" in bars.notes
+
+
+@pytest.mark.parametrize("price", [1e308, 1e13, 1e-10, 5e-324])
+def test_price_that_float64_books_cannot_hold_is_refused_with_its_place(tmp_path, price):
+    long = refusal(write(tmp_path, rows_of_price(price)))
+    assert "line 6, column 'close', asset AAA" in long
+    assert "prices must lie from 1e-09 to 1e+12" in long
+    frame = wide_table(["date", "A0", "A1"])
+    frame.loc[3, "A1"] = price
+    assert "row 4, column 'A1', asset A1" in refusal(write(tmp_path, frame, "wide.parquet"))
+
+
+@pytest.mark.parametrize("volume", [1e308, 1e19, 1e-10, 5e-324])
+def test_volume_that_float64_books_cannot_hold_is_refused_with_its_place(tmp_path, volume):
+    frame = long_table()
+    frame.loc[4, "volume"] = volume
+    message = refusal(write(tmp_path, frame))
+    assert "line 6, column 'volume', asset AAA" in message
+    assert "volume must be 0, or from 1e-09 to 1e+18" in message
+
+
+TEXT = long_table(num_bars=300).to_csv(index=False).encode()
+
+
+def damaged(content: bytes) -> bytes:
+    """The same bytes with the last but a few changed."""
+    return content[:-9] + bytes(byte ^ 0xFF for byte in content[-9:-5]) + content[-5:]
+
+
+NO_TABLES = {
+    **{f"cut{end}.csv.gz": gzip.compress(TEXT)[:end] for end in (5, 500, -4)},
+    "damaged.csv.gz": damaged(gzip.compress(TEXT)),
+    "unpacked.csv.gz": TEXT,
+    **{f"cut.csv.{ending}": pack(TEXT)[:500] for ending, pack in (("bz2", bz2.compress), ("xz", lzma.compress))},
+    "cut.csv.zst": b"\x28\xb5\x2f\xfd" + bytes(500),
+    "cut.csv.zip": b"PK\x03\x04" + bytes(500),
+    "packed.csv": gzip.compress(TEXT),
+    "utf16.csv": TEXT.decode().encode("utf-16-le"),
+    "utf16_mark.csv": TEXT.decode().encode("utf-16"),
+    "latin.csv": TEXT.replace(b"AAA", b"A\xe9", 1),
+    "random.csv": np.random.default_rng(0).bytes(4096),
+    "nothing.csv": bytes(4096),
+    "nothing_within.csv": TEXT[:300] + bytes(4096) + TEXT[300:],
+    "cells.csv": TEXT.replace(b",1000.0\n", b",1000.0,1\n"),
+    "quote.csv": TEXT.replace(b",AAA", b',"AAA', 1),
+}
+
+
+@pytest.mark.parametrize("name", NO_TABLES)
+def test_bytes_that_are_no_table_are_refused_in_one_short_line(tmp_path, name):
+    (tmp_path / name).write_bytes(NO_TABLES[name])
+    message = refusal(str(tmp_path / name))
+    assert message.isprintable()
+    assert len(message) < 300 + len(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["prices.parquet", "prices.feather"])
+def test_changed_table_is_refused_or_read(tmp_path, name):
+    path = Path(write(tmp_path, long_table(num_bars=300), name))
+    whole, rng = path.read_bytes(), np.random.default_rng(0)
+    for _ in range(60):
+        content = bytearray(whole[: rng.integers(1, len(whole) + 1)] if rng.random() < 0.3 else whole)
+        for at in rng.integers(0, len(content), 8):
+            content[at] = rng.integers(0, 256)
+        path.write_bytes(content)
+        with suppress(InputError):
+            load_bars(path)
+
+
+def test_path_that_is_too_long_is_refused_in_one_short_line(tmp_path):
+    with pytest.raises(InputError, match=r"\.\.\. cannot be opened: File name too long$") as caught:
+        load_bars("a" * 5000 + ".csv")
+    assert len(str(caught.value)) < 200
