@@ -47,17 +47,24 @@ def exit_code(verb: Verb, argv: Sequence[str]) -> int:
     """
     _forget_script_folder()
     end_of_imports()
+    with _shown_as_it_can_be():
+        return _exit_code(verb, argv)
+
+
+def _exit_code(verb: Verb, argv: Sequence[str]) -> int:
     try:
         _check_no_keys(argv)
-        return verb(argv) or DONE
+        code = verb(argv) or DONE
+        try:
+            sys.stdout.flush()
+        except OSError as error:
+            raise WriteError(error.errno, f"what was printed could not be written: {error.strerror}") from error
+        return code
     except SystemExit as request:
         return request.code if isinstance(request.code, int) else DONE if request.code is None else FAILED
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:  # the reader, such as `head`, has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
     except Exception as error:
         if is_user_error(error):
             print(f"error: {one_line(error)}", file=sys.stderr)
@@ -128,7 +135,7 @@ def log_to(path: str | Path) -> Iterator[None]:
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a", encoding="utf-8", buffering=1)
+        file = path.open("a", encoding="utf-8", errors="backslashreplace", buffering=1)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise WriteError(error.errno, f"cannot write the log {path}: {error.strerror}") from error
@@ -150,6 +157,7 @@ def log_to(path: str | Path) -> Iterator[None]:
             file.write("interrupted\n")
             raise
         finally:
+            _finish(out, err)
             sys.stdout, sys.stderr = out, err
 
 
@@ -171,46 +179,99 @@ def write_json_flag(path: str | None, payload: Any) -> None:
 
 
 @contextmanager
-def _disk_may_be_full() -> Iterator[None]:
-    """Go on where something cannot be written now; a reader that has gone away is another matter."""
+def _shown_as_it_can_be() -> Iterator[None]:
+    """Let no text and no reader that has gone away end what is shown on stdout and stderr."""
+    streams = sys.stdout, sys.stderr
+    for name, stream in zip(("stdout", "stderr"), streams, strict=True):
+        if stream is None:  # it was closed before we began
+            stream = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+        setattr(sys, name, _Screen(stream))
     try:
         yield
-    except OSError as error:
-        if not is_disk_error(error):
-            raise
+    finally:
+        _finish(*streams)
+        sys.stdout, sys.stderr = streams
 
 
-class _Tee(io.TextIOBase):
-    """A text stream that writes to the screen and, without colour codes, to a file."""
+def _finish(*streams: TextIO | None) -> None:
+    """Bring out what was printed; what cannot be written is given up, for Python would try it again at its end."""
+    for stream in filter(None, streams):
+        try:
+            stream.flush()
+        except OSError:
+            _let_be_for_nobody(stream)
 
-    def __init__(self, screen: TextIO, file: TextIO) -> None:
-        self._screen, self._file = screen, file
+
+def _let_be_for_nobody(stream: TextIO) -> None:
+    with suppress(io.UnsupportedOperation):
+        nobody = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nobody, stream.fileno())
+        os.close(nobody)
+
+
+class _Screen(io.TextIOBase):
+    """A text stream whose reader, such as ``head``, may go away: then the rest is for nobody, and the work goes on."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    @contextmanager
+    def _while_read(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            _let_be_for_nobody(self._stream)
 
     def write(self, text: str) -> int:
-        with _disk_may_be_full():  # the screen may be a file too
-            self._screen.write(text)
-        with suppress(OSError):  # a full disk must not end what is being logged
-            self._file.write(_ANSI.sub("", text))
+        with self._while_read():
+            self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        with _disk_may_be_full():
-            self._screen.flush()
-        with suppress(OSError):
-            self._file.flush()
+        with self._while_read():
+            self._stream.flush()
 
     def isatty(self) -> bool:
-        return self._screen.isatty()
+        return self._stream.isatty()
 
     def fileno(self) -> int:
-        return self._screen.fileno()
+        return self._stream.fileno()
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        return self._screen.encoding
+        return self._stream.encoding
 
     def writable(self) -> bool:
         return True
+
+
+class _Tee(_Screen):
+    """A screen, which may be a file on a disk that is full now, and a file that gets the same without colour codes."""
+
+    def __init__(self, stream: TextIO, file: TextIO) -> None:
+        super().__init__(stream)
+        self._file = file
+
+    @contextmanager
+    def _while_read(self) -> Iterator[None]:
+        try:
+            with super()._while_read():
+                yield
+        except OSError as error:
+            if not is_disk_error(error):
+                raise
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):  # a full disk must not end what is being logged
+            self._file.write(_ANSI.sub("", text))
+        return super().write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._file.flush()
+        super().flush()
 
 
 def _forget_script_folder() -> None:

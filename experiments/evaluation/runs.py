@@ -124,7 +124,12 @@ class _Processes:
             if self.is_stopping:
                 raise KeyboardInterrupt
             process = subprocess.Popen(
-                command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+                command,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="backslashreplace",
+                start_new_session=True,
             )
             self._running.add(process)
         try:

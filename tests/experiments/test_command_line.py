@@ -2,6 +2,7 @@ import errno
 import io
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -170,10 +171,74 @@ def test_screen_that_is_a_file_on_a_full_disk_does_not_end_what_is_shown_there(t
         screen.code = None
         print("seen", flush=True)
         screen.code = errno.EPIPE
-        with pytest.raises(BrokenPipeError):
-            print("for nobody", flush=True)
+        print("for nobody", flush=True)
     assert screen.getvalue() == "seen\n"
-    assert "unseen\nseen\n" in (tmp_path / "train.log").read_text()
+    assert "unseen\nseen\nfor nobody\n" in (tmp_path / "train.log").read_text()
+
+
+PRINTING = r"""
+import sys
+from experiments.command_line import log_to, main
+from experiments.reporting.tables import show
+from contextlib import nullcontext
+
+def verb(words):
+    with log_to(words[0]) if words else nullcontext():
+        for i in range(20_000):
+            print(f"line {i}")
+        print("\u00b1", "\udcff")
+        show("\u00b1 \u2501")
+    open("ended", "w").close()
+
+main(verb)
+"""
+
+
+def printing(folder, *words, shell="{}", **env):
+    """Run a command that prints a lot, and what not every screen can show, in a shell."""
+    line = shell.format(shlex.join([sys.executable, "-c", PRINTING, *words]))
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {line}"],
+        capture_output=True,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **env},
+        check=False,
+    )
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+@pytest.mark.parametrize("words", [(), ("train.log",)])
+@pytest.mark.parametrize("shell", ["{} | head -n 1", "{} >&-", "{} 2>&1 | head -n 1"])
+def test_reader_that_goes_away_does_not_end_the_work(tmp_path, words, shell):
+    code, out, err = printing(tmp_path, *words, shell=shell)
+    assert (code, err) == (0, "")
+    assert out in ("line 0\n", "")
+    assert (tmp_path / "ended").exists()
+    if words:
+        assert "line 19999\n\u00b1 \\udcff\n\u00b1 \u2501\n" in (tmp_path / "train.log").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        {"PYTHONIOENCODING": "ascii"},
+        {"PYTHONIOENCODING": "ascii:strict"},
+        {"LC_ALL": "POSIX"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    ],
+)
+def test_screen_that_cannot_show_all_characters_gets_others(tmp_path, env):
+    code, out, err = printing(tmp_path, "train.log", **env)
+    assert (code, err) == (0, "")
+    assert out.splitlines()[-1] in ("\\xb1 \\u2501", "\u00b1 \u2501")
+    assert "\u00b1 \\udcff\n\u00b1 \u2501\n" in (tmp_path / "train.log").read_text(encoding="utf-8")
+
+
+def test_output_that_a_full_disk_does_not_take_is_one_line_unless_a_log_has_it(tmp_path):
+    code, _, err = printing(tmp_path, shell="{} > /dev/full")
+    assert code == 1
+    assert err == "error: [Errno 28] No space left on device\n"
+    assert printing(tmp_path, "train.log", shell="{} > /dev/full") == (0, "", "")
 
 
 def test_log_that_cannot_be_written_is_refused(tmp_path):
