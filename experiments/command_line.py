@@ -141,24 +141,30 @@ def log_to(path: str | Path) -> Iterator[None]:
             raise WriteError(error.errno, f"cannot write the log {path}: {error.strerror}") from error
         raise InputError(f"cannot write the log {path}: {error.strerror or error}") from error
     out, err = sys.stdout, sys.stderr
-    with file:
-        file.write(f"\n=== {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC  {' '.join(without_keys(sys.argv))}\n")
-        sys.stdout, sys.stderr = _Tee(out, file), _Tee(err, file)
-        try:
-            yield
-        except Exception as error:
-            if not is_user_error(error) and not is_disk_error(error):
-                traceback.print_exc(file=file)
-                error.log_path = path  # type: ignore[attr-defined]
-            else:
-                file.write(f"error: {one_line(error)}\n")
-            raise
-        except KeyboardInterrupt:
-            file.write("interrupted\n")
-            raise
-        finally:
-            _finish(out, err)
-            sys.stdout, sys.stderr = out, err
+
+    def note(write: Callable[[], object]) -> None:
+        with suppress(OSError):  # the disk may be full by now, and what has happened is told on the screen
+            write()
+
+    note(lambda: file.write(f"\n=== {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC  {' '.join(without_keys(sys.argv))}\n"))
+    sys.stdout, sys.stderr = _Tee(out, file), _Tee(err, file)
+    try:
+        yield
+    except Exception as error:
+        if not is_user_error(error) and not is_disk_error(error):
+            note(lambda: traceback.print_exc(file=file))
+            error.log_path = path  # type: ignore[attr-defined]
+        else:
+            told = f"error: {one_line(error)}\n"
+            note(lambda: file.write(told))
+        raise
+    except KeyboardInterrupt:
+        note(lambda: file.write("interrupted\n"))
+        raise
+    finally:
+        _finish(out, err, file)
+        sys.stdout, sys.stderr = out, err
+        file.close()
 
 
 def check_json_flag(path: str | None) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from common.errors import InputError
-from common.files import read_json, write_json
+from common.files import WriteError, read_json, write_json
 from common.provenance import utc_now
 from experiments.recovery.checkpoints import TrialCheckpoints, read_meta, rename_aside
 from experiments.recovery.names import BEST_FOLDER, META_FILE, SAVE_ERROR_FILE, SUMMARY_FILE
@@ -80,6 +81,14 @@ def write_summary(folder: str | Path, changes: dict[str, Any]) -> dict[str, Any]
     return summary
 
 
+def note_status(folder: str | Path, status: str) -> None:
+    """Write how a session has ended; where the disk does not take it, say so: what ended it matters more."""
+    try:
+        write_summary(folder, {"status": status})
+    except WriteError as error:
+        print(f"{error}; it does not say yet that the run is {status}", file=sys.stderr, flush=True)
+
+
 def summary_of(folder: Path, checkpoint: Path, result: Mapping[str, Any]) -> dict[str, Any]:
     """What a run folder's summary says of a trial: how far it is, what it reached, and which checkpoints it has.
 
@@ -122,5 +131,9 @@ def why_unsaved(trial_folder: Path, clock: int) -> str | None:
     if published and clock_of(read_json(published[-1] / META_FILE)) == clock:
         return None
     reason = trial_folder / SAVE_ERROR_FILE
-    found = reason.read_text(encoding="utf-8") if reason.is_file() else ""
-    return found or "the reason could not be written either"
+    try:
+        if not reason.is_file() or not reason.stat().st_size:
+            reason.write_text("the reason could not be written", encoding="utf-8")  # if it still cannot, that is it
+        return reason.read_text(encoding="utf-8")
+    except OSError as error:
+        return str(error.strerror)

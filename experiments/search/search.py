@@ -21,7 +21,7 @@ from experiments.remote.mirror import Mirror
 from experiments.reporting.tables import rows_table, show
 from experiments.runs.record import read_run_record
 from experiments.runs.run import Run
-from experiments.runs.summary import write_summary
+from experiments.runs.summary import note_status, write_summary
 from experiments.search.asha import RecordedASHA
 from experiments.search.population import PopulationBasedTraining
 from experiments.search.reconcile import last_result, reconcile
@@ -77,15 +77,15 @@ def _search(run: Run, environment: Environment, devices: ScalingSettings) -> int
         rows = trial_rows(record)
         show(rows_table(rows, title="Trials"))
         if unsaved := _unsaved(record):
-            write_summary(folder, {"status": "failed"})
+            note_status(folder, "failed")
             kept = "the same command trains what is missing again"
             return say_failed(f"the last checkpoint of trial {', '.join(unsaved)} could not be saved", kept=kept)
         if len(rows) < config.search.num_trials or not all(trial.has_ended for trial in record.trials):
-            write_summary(folder, {"status": "interrupted"})
+            note_status(folder, "interrupted")
             return say_interrupted(folder)
         best = best_trial(record)
         if best is None:
-            write_summary(folder, {"status": "failed"})
+            note_status(folder, "failed")
             return say_failed(f"no trial finished; details in {folder}/trial_*/error.txt")
         payload = _conclude(run, record, best, rows)
     write_json_flag(config.json, payload)

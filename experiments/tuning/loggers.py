@@ -37,9 +37,12 @@ class RecordLogger(LoggerCallback):
     def log_trial_start(self, trial: Any) -> None:
         """Write what a search has drawn for the trial."""
         folder = Path(trial.path)
-        folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(trial.config, indent=2, cls=SafeFallbackEncoder)
-        (folder / PARAMS_FILE).write_text(text, encoding="utf-8")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / PARAMS_FILE).write_text(text, encoding="utf-8")
+        except OSError as error:
+            print(f"could not write {folder / PARAMS_FILE} ({error}); training goes on", file=sys.stderr, flush=True)
 
     def log_trial_result(self, iteration: int, trial: Any, result: dict[str, Any]) -> None:
         """Append one iteration; one that is reported again after a failure replaces what it was."""

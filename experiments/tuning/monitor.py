@@ -221,5 +221,5 @@ def _line(trial: str | None, result: dict[str, Any], speed: float, unit: str) ->
     elif result.get("is_evaluated", True) and RETURN in result:
         parts.append(f"evaluation: return {result[RETURN]:+.4f}")
     if result.get("should_checkpoint"):
-        parts.append("checkpoint (best)" if result.get("is_best") else "checkpoint")
+        parts.append(f"saving a checkpoint{' (best)' if result.get('is_best') else ''}")  # where it fails, that is said
     return "  ".join([f"[{trial}]", *parts] if trial else parts)

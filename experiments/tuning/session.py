@@ -7,7 +7,6 @@ import logging
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,12 +18,13 @@ from common.errors import InputError
 from common.files import WriteError
 from common.provenance import collect_provenance
 from experiments.builders.environments import Environment
+from experiments.recovery.checkpoints import TrialCheckpoints, read_meta
 from experiments.recovery.signals import stop_on_signal
 from experiments.recovery.tune_files import planned_for
 from experiments.runs.models import Model, find_model, find_sound_model
 from experiments.runs.record import write_run_record
 from experiments.runs.run import Run
-from experiments.runs.summary import read_summary, why_unsaved, write_summary
+from experiments.runs.summary import note_status, read_summary, why_unsaved, write_summary
 from experiments.settings.metric_names import REFUSED, clock_of
 from experiments.settings.run_config import RunConfig, config_to_json
 from experiments.tuning.branching import adopt
@@ -209,8 +209,7 @@ def train(
             trial_dirname_creator=single_trial_folder,
         )
     except KeyboardInterrupt:  # before Tune listens for it, or a second time
-        with suppress(WriteError):
-            write_summary(folder, {"status": "interrupted"})
+        note_status(folder, "interrupted")
         return Outcome("interrupted")
     return _outcome(results, folder, target=run.config.episodes, unit=run.config.clock)
 
@@ -265,29 +264,34 @@ def fit(
     )
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1" if config.checkpoint_on_signal else "0"
     with stop_on_signal(folder, listens=config.checkpoint_on_signal), unwritable_tune_state_is_borne():
-        return tuner.fit()
+        try:
+            return tuner.fit()
+        except Exception:
+            note_status(folder, "failed")
+            raise
 
 
 def _outcome(results: Any, folder: Path, *, target: int, unit: str) -> Outcome:
     if results.num_errors:
-        write_summary(folder, {"status": "failed"})
+        note_status(folder, "failed")
         return Outcome("failed", results.errors[0])
     metrics = results[0].metrics or {} if len(results) else {}
     if REFUSED in metrics:
         return Outcome("refused", InputError(metrics[REFUSED]))
     if "fatal" in metrics:
-        write_summary(folder, {"status": "failed"})
+        note_status(folder, "failed")
         if metrics.get("is_input_error"):
             return Outcome("failed", InputError(metrics["fatal"].partition(": ")[2]))
         return Outcome("failed", RuntimeError(metrics["fatal"]))
     done = clock_of(read_summary(folder))
     if metrics.get("done") and (reason := why_unsaved(Path(results[0].path), clock_of(metrics))) is not None:
-        with suppress(WriteError):  # on a full disk what matters more is said below
-            write_summary(folder, {"status": "failed"})
+        note_status(folder, "failed")
+        published = TrialCheckpoints(Path(results[0].path)).published()
+        done = clock_of(read_meta(published[-1])) if published else 0  # the summary may not have been written either
         kept = f"{folder} keeps {done} of {target} {unit}, and the same command trains the others again"
         return Outcome("failed", WriteError(errno.EIO, f"the last checkpoint could not be saved ({reason}): {kept}"))
     if not metrics.get("done") or metrics.get("is_stopped") or done < target:
-        write_summary(folder, {"status": "interrupted"})
+        note_status(folder, "interrupted")
         return Outcome("interrupted")
     write_summary(folder, {"status": "complete"})
     return Outcome("complete")

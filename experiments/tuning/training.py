@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, suppress
 
 from algos.scaling import ScalingSettings
+from common.files import WriteError
 from experiments.builders.environments import Environment
 from experiments.command_line import DONE, is_disk_error, is_user_error, log_to, write_json_flag
 from experiments.recovery.lock import lock_if_there, run_lock
@@ -71,7 +73,8 @@ def _train_run(
             assert outcome.error is not None
             raise outcome.error
         if outcome.status != "complete":
-            write_json_flag(json, told | {"summary": read_summary(folder), "backtest": None})
+            with suppress(WriteError) if outcome.status == "failed" else nullcontext():  # why it failed matters more
+                write_json_flag(json, told | {"summary": read_summary(folder), "backtest": None})
         if outcome.status == "interrupted":
             return say_interrupted(folder)
         if outcome.status == "failed":

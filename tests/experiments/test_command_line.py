@@ -241,6 +241,17 @@ def test_output_that_a_full_disk_does_not_take_is_one_line_unless_a_log_has_it(t
     assert printing(tmp_path, "train.log", shell="{} > /dev/full") == (0, "", "")
 
 
+def test_log_on_a_disk_that_is_full_by_the_end_does_not_hide_what_ended_the_work(capsys):
+    def verb(argv):
+        with log_to("/dev/full"):
+            print("begins")
+            raise WriteError(errno.EIO, "the last checkpoint could not be saved")
+
+    assert exit_code(verb, []) == 1
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("begins\n", "error: the last checkpoint could not be saved\n")
+
+
 def test_log_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"cannot write the log"), log_to(tmp_path / "file" / "train.log"):

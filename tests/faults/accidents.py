@@ -1,6 +1,7 @@
 """Everything but a kill that can happen to a run: damaged files, full disks, signals, a second writer, dead workers."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -246,6 +247,33 @@ def on_a_full_disk(folder: Path, reference: Path, *, holds_all: bool = False) ->
             return "the last good checkpoint is gone"
         if code:
             return f"exit {code}: {text[-800:]}"
+        return str(differences(run, reference, but=of_saves) or "")
+
+
+def on_a_disk_that_stays_full(folder: Path, reference: Path) -> str:
+    """Let the disk be full from the second checkpoint on; empty where the run has failed in words, and can be ended."""
+    with small_disk(folder, 64) as disk:
+        run, ballast = disk / "run", disk / "ballast"
+        with Started(run, *WORDS, out=folder.parent / "stays_full.out") as started:
+            started.wait_for_episodes(16)
+            with ballast.open("wb", buffering=0) as file:
+                while started.process.poll() is None:
+                    with suppress(OSError):
+                        while True:
+                            file.write(bytes(1 << 12))
+                    time.sleep(0.005)
+            code, lines = started.process.wait(TIMEOUT_S), started.out.read_text().splitlines()
+        if code != 1 or not re.match(r"error: the last checkpoint could not be saved \(.*No space left", lines[-1]):
+            return f"exit {code}: {lines[-8:]}"
+        if any("Traceback" in line for line in lines):
+            return f"a traceback: {lines}"
+        if summary(run)["status"] == "running" and not any(
+            "it does not say yet that the run is failed" in x for x in lines
+        ):
+            return "nothing was said of the summary"
+        ballast.unlink()
+        if code := run_command(run, *WORDS).returncode:
+            return f"the same command failed: {code}"
         return str(differences(run, reference, but=of_saves) or "")
 
 

@@ -67,6 +67,7 @@ def other_accidents(place: Path, reference: Path, interrupted: Path) -> dict[str
     if accidents.can_mount():
         cases |= {
             "full disk": lambda: accidents.on_a_full_disk(place / "full", reference),
+            "disk that stays full": lambda: accidents.on_a_disk_that_stays_full(place / "stays_full", reference),
             "full disk that holds all": lambda: accidents.on_a_full_disk(place / "all", reference, holds_all=True),
             "read-only folder": lambda: accidents.on_a_read_only_folder(place / "read-only", reference),
         }

@@ -89,6 +89,7 @@ def test_dead_workers_do_not_end_a_run(tmp_path, title, words):
 @pytest.mark.skipif(not accidents.can_mount(), reason="only root can mount a small disk")
 def test_a_full_disk_and_a_read_only_folder_do_not_end_a_run(campaign, tmp_path):
     assert accidents.on_a_full_disk(tmp_path / "full", campaign.reference("qmix")) == ""
+    assert accidents.on_a_disk_that_stays_full(tmp_path / "stays_full", campaign.reference("qmix")) == ""
     with tempfile.TemporaryDirectory() as short:  # the path of a socket may have 107 bytes
         assert accidents.on_a_full_disk(Path(short) / "all", campaign.reference("qmix"), holds_all=True) == ""
     assert accidents.on_a_read_only_folder(tmp_path / "read-only", campaign.reference("qmix")) == ""

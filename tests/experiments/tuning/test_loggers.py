@@ -18,6 +18,14 @@ def test_records_are_written_where_they_stay_each_iteration_once(tmp_path):
     assert rows == ["training_iteration,value", "1,0.0", "2,1.0", "3,1.0"]
 
 
+def test_settings_that_a_full_disk_does_not_take_do_not_end_the_training(tmp_path, capsys):
+    trial = trial_in(tmp_path / "run")
+    Path(trial.path).mkdir(parents=True, exist_ok=True)
+    (Path(trial.path) / "params.json").symlink_to("/dev/full")
+    RecordLogger().log_trial_start(trial)
+    assert "params.json ([Errno 28] No space left on device); training goes on\n" in capsys.readouterr().err
+
+
 def test_records_of_steps_that_are_left_behind_go(tmp_path):
     trial, logger = trial_in(tmp_path / "run"), RecordLogger()
     for number in (1, 2, 3):

@@ -15,7 +15,7 @@ from experiments.recovery.checkpoints import TrialCheckpoints
 from experiments.recovery.copies import copy_folder, mend_copy
 from experiments.runs import repair
 from experiments.runs.repair import keep_best
-from experiments.runs.summary import read_summary, why_unsaved, write_summary
+from experiments.runs.summary import note_status, read_summary, why_unsaved, write_summary
 from experiments.tuning import monitor as monitor_module
 from experiments.tuning.monitor import RunMonitor
 
@@ -141,8 +141,8 @@ def test_monitor_follows_the_checkpoints_and_keeps_the_best(tmp_path, capsys):
     assert json.loads((folder / "trial_0/best_checkpoint/checkpoint_meta.json").read_text())["episode"] == 10
     shown = capsys.readouterr().out.splitlines()
     assert shown[0].startswith("episodes 10/30  steps 100  validation: profit +10.00%, sharpe +1.50")
-    assert shown[0].endswith("checkpoint (best)")
-    assert shown[1].endswith("checkpoint")
+    assert shown[0].endswith("saving a checkpoint (best)")
+    assert shown[1].endswith("saving a checkpoint")
 
 
 def test_monitor_of_a_moved_folder_writes_where_it_now_is(tmp_path):
@@ -363,14 +363,28 @@ def test_store_that_does_not_answer_is_told_and_asked_again(tmp_path, monkeypatc
 
 
 def test_reason_why_a_due_checkpoint_is_not_there(tmp_path):
-    assert why_unsaved(tmp_path, 8) == "the reason could not be written either"
-    (tmp_path / "save_error.txt").write_text("")
-    assert why_unsaved(tmp_path, 8) == "the reason could not be written either"
+    assert why_unsaved(tmp_path, 8) == "the reason could not be written"
+    (tmp_path / "save_error.txt").unlink()
+    (tmp_path / "save_error.txt").symlink_to("/dev/full")
+    assert why_unsaved(tmp_path, 8) == "No space left on device"
+    (tmp_path / "save_error.txt").unlink()
     (tmp_path / "save_error.txt").write_text("No space left on device")
     assert why_unsaved(tmp_path, 8) == "No space left on device"
     for episode, wanted in ((4, "No space left on device"), (8, None)):
         folder_of(tmp_path / f"checkpoint_{episode:06d}", **{"checkpoint_meta.json": json.dumps({"episode": episode})})
         assert why_unsaved(tmp_path, 8) == wanted
+
+
+def test_end_that_cannot_be_written_is_said(tmp_path, capsys, monkeypatch):
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    write_summary(tmp_path, {"status": "running"})
+    note_status(tmp_path, "interrupted")
+    assert read_summary(tmp_path)["status"] == "interrupted"
+    monkeypatch.setattr(os, "fsync", full)
+    note_status(tmp_path, "failed")
+    assert "No space left on device; it does not say yet that the run is failed\n" in capsys.readouterr().err
 
 
 def test_validation_is_shown_where_it_is_new(tmp_path, capsys):
