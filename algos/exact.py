@@ -8,6 +8,8 @@ it; with remote runners it holds what the main process has, and runners begin ne
 """
 
 import random
+from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -66,8 +68,7 @@ def put_back(algorithm: Any, packed: bytes) -> None:
     if hasattr(algorithm, PACKS):
         setattr(algorithm, PACKS, [ray.put(episodes) for episodes in state.get("packs", [])])
     if "replay" in state and algorithm.local_replay_buffer is not None:
-        algorithm.local_replay_buffer.episodes.clear()  # RLlib's buffers keep episodes that they have
-        algorithm.local_replay_buffer.set_state(state["replay"])
+        _set_replay_state(algorithm.local_replay_buffer, state["replay"])
         _set_replay_generators(algorithm.local_replay_buffer, state["replay_rng"])
         if "replay_metrics" in state:  # not in checkpoints of before
             algorithm.local_replay_buffer.metrics.set_state(state["replay_metrics"])
@@ -79,8 +80,8 @@ def put_back(algorithm: Any, packed: bytes) -> None:
 
 def seed_replay(buffer: Any, seed: int) -> None:
     """Seed the generators of RLlib's episode buffers, which seed themselves from the clock."""
-    for i, (owner, name) in enumerate(_generator_places(buffer)):
-        setattr(owner, name, np.random.default_rng([seed, i]))
+    for i, name in enumerate(_names_of(buffer, np.random.Generator)):
+        setattr(buffer, name, np.random.default_rng([seed, i]))
 
 
 def _random_state() -> dict[str, Any]:
@@ -130,20 +131,31 @@ def _mark_as_reset(env: Any) -> None:
         env = env.env
 
 
-def _generator_places(buffer: Any) -> list[tuple[Any, str]]:
-    """Where a buffer keeps its NumPy generators."""
+def _set_replay_state(buffer: Any, state: Mapping[str, Any]) -> None:
+    """Give a buffer its state, but keep what it begins a module with that has not been drawn from.
+
+    RLlib begins all counts per module anew, that of drawn steps by a list, and minima of priorities by a tree of sums.
+    """
+    begins = {name: getattr(buffer, name).default_factory for name in _names_of(buffer, defaultdict)}
+    buffer.episodes.clear()  # RLlib's buffers keep episodes that they have
+    buffer.set_state(state)
+    for name, begin in begins.items():
+        getattr(buffer, name).default_factory = begin
+
+
+def _names_of(buffer: Any, kind: type) -> list[str]:
+    """Names of a buffer's attributes of a kind."""
     slots = [name for cls in type(buffer).__mro__ for name in getattr(cls, "__slots__", ())]  # as RLlib's have
-    names = dict.fromkeys([*vars(buffer), *slots])
-    return [(buffer, name) for name in names if isinstance(getattr(buffer, name, None), np.random.Generator)]
+    return [name for name in dict.fromkeys([*vars(buffer), *slots]) if isinstance(getattr(buffer, name, None), kind)]
 
 
 def _replay_generators(buffer: Any) -> list[Any]:
-    return [getattr(owner, name).bit_generator.state for owner, name in _generator_places(buffer)]
+    return [getattr(buffer, name).bit_generator.state for name in _names_of(buffer, np.random.Generator)]
 
 
 def _set_replay_generators(buffer: Any, states: list[Any]) -> None:
-    for (owner, name), state in zip(_generator_places(buffer), states, strict=True):
-        getattr(owner, name).bit_generator.state = state
+    for name, state in zip(_names_of(buffer, np.random.Generator), states, strict=True):
+        getattr(buffer, name).bit_generator.state = state
 
 
 def _learner_state(learner: Any) -> dict[str, Any]:
