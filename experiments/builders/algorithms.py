@@ -9,6 +9,7 @@ from typing import Any
 import ray
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
+from algos.env_runner import CountedEnvRunner
 from algos.registry import DISCRETE, algorithm
 from algos.scaling import ScalingSettings
 from common.errors import IncompatibleError, InputError
@@ -102,6 +103,8 @@ def _scale(config: AlgorithmConfig, s: ScalingSettings) -> None:
     config.learners(num_learners=s.num_learners, num_gpus_per_learner=gpus)
     config.fault_tolerance(restart_failed_env_runners=True)
     config.floor_device = s.floor_device
+    if config.env_runner_cls is None:
+        config.env_runners(env_runner_cls=CountedEnvRunner)
 
 
 def _assign_networks(config: AlgorithmConfig, run: RunConfig, environment: Environment) -> None:
