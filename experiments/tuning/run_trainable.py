@@ -26,6 +26,7 @@ from ray.rllib.utils.metrics import (
 from ray.tune.result import STDERR_FILE, STDOUT_FILE, TRIAL_INFO
 
 from algos.algorithm import IDLE_LIMIT_S
+from algos.episode_replay import EPISODE_REPLAY, EpisodeReplay
 from algos.hooks import HookError
 from algos.learner import NonFiniteLossError
 from algos.policy import flat_weights
@@ -113,7 +114,7 @@ class RunTrainable(CheckpointedRun):
         was_over = before >= self.run.episodes  # killed after its last checkpoint: nothing is left to train
         try:
             result: dict[str, Any] = {} if was_over else super().step()
-        except NonFiniteLossError as error:
+        except (NonFiniteLossError, InputError) as error:
             self.finish_saving()
             return self._fatal(error)
         except BaseException:
@@ -175,6 +176,15 @@ class RunTrainable(CheckpointedRun):
             result[DISK_USE], self._disk_use = self._disk_use, None
         self._stepped_at = time.perf_counter()
         return result
+
+    def _create_local_replay_buffer_if_necessary(self, config: Any) -> Any:
+        """RLlib's buffer, or where it is that of episodes ours."""
+        settings = dict(config.get("replay_buffer_config") or {})
+        if settings.pop("type", None) != EPISODE_REPLAY:
+            return super()._create_local_replay_buffer_if_necessary(config)
+        return EpisodeReplay(
+            **settings, metrics_num_episodes_for_smoothing=self.config.metrics_num_episodes_for_smoothing
+        )
 
     def training_step(self) -> Any:
         """Do RLlib's; an iteration of its own algorithms has as many as it takes to sample what is due.
