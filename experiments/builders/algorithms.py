@@ -37,7 +37,7 @@ def algorithm_config(
         scaler: Feature scaler to use, as ``Scaler.to_json`` writes it; None fits one on the training split.
     """
     for name in ("ray.rllib", "ray.tune"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(max(logging.ERROR, logging.getLogger(name).level))
     environment = environment or environment_of(run)
     check_actions(run.algo, environment)
     config = bare_config(run)
@@ -46,6 +46,8 @@ def algorithm_config(
     config.debugging(seed=run.seed, log_level="ERROR")
     config.reporting(metrics_num_episodes_for_smoothing=100, min_time_s_per_iteration=0)
     _scale(config, run.scaling)
+    if run.hang_timeout_s:  # what hangs is killed: what does not answer is only slow
+        config.env_runners(sample_timeout_s=None)
     _assign_networks(config, run, environment)
     if algorithm(run.algo).has_replay and not is_on_team_path(run):
         _check_replay(config, run, environment)

@@ -197,9 +197,13 @@ class RunTrainable(CheckpointedRun):
         steps, now = self.num_env_steps, time.monotonic()
         if steps != self._stands[0]:
             self._stands = steps, now
-        elif now - self._stands[1] > IDLE_LIMIT_S and self.run.clock != "updates":
+        elif now - self._stands[1] > IDLE_LIMIT_S and self.run.clock != "updates" and not self._waits_for_runners():
             raise StalledError(f"nothing was sampled for {IDLE_LIMIT_S:.0f} s: environment steps stand at {steps}")
         return done
+
+    def _waits_for_runners(self) -> bool:
+        """Whether there are runners that sample slowly: one that hangs would have been killed."""
+        return bool(self.run.hang_timeout_s and self.env_runner_group.num_healthy_remote_workers())
 
     def _fatal(self, error: Exception) -> dict[str, Any]:
         """End the trial without another try: from the same checkpoint the same would come of it."""

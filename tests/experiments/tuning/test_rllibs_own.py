@@ -44,7 +44,7 @@ def test_episodes_begin_anew_with_another_capital_and_else_go_on(tmp_path, capit
 @pytest.mark.slow
 def test_runners_that_answer_no_more_are_a_failure(monkeypatch):
     monkeypatch.setattr(run_trainable, "IDLE_LIMIT_S", 5.0)
-    run = config_of("dqn", dqn=DQN)
+    run = config_of("dqn", dqn=DQN, hang_timeout_s=0.0)
     algorithm = made(replace(run, scaling=replace(run.scaling, num_env_runners=1)))
     (pid,) = algorithm.env_runner_group.foreach_env_runner(lambda runner: os.getpid(), local_env_runner=False)
     try:
