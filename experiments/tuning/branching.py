@@ -27,7 +27,7 @@ MAY_DIFFER = (
     *("branch_from", "hooks"),
     *("episodes", "checkpoint_interval", "checkpoint_interval_s", "keep", "keep_every", "evaluation_interval"),
     *("checkpoint_metric", "checkpoint_mode"),
-    *("checkpoint_on_signal", "max_failures", "floor.capital", "floor.horizon_bars", "floor.costs."),
+    *("checkpoint_on_signal", "max_failures", "hang_timeout_s", "floor.capital", "floor.horizon_bars", "floor.costs."),
     *("scaling.num_gpus_", "scaling.num_cpus_", "scaling.floor_device", "search."),
 )
 """Settings beside those of the algorithms that a branch may have of its own; a name that ends in ``.`` or ``_`` stands

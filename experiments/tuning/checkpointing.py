@@ -386,11 +386,5 @@ def _read_progress(checkpoint: Path) -> Progress:
 
 
 def _begin_new_episodes(runner: Any) -> None:
-    """Let a runner start its episodes anew, with the capital that is now set; random streams go on."""
-    begin = getattr(runner, "begin_new_episodes", None)
-    if begin is not None:
-        begin()
-    elif not runner._needs_initial_reset:  # RLlib's own, which would seed its environments as it did at first
-        runner._needs_initial_reset, runner._seed = True, None
-        for env in runner.env.envs:
-            env.unwrapped.leave_episode()
+    """Let a runner start its episodes anew, with the capital that is now set."""
+    runner.begin_new_episodes()

@@ -19,6 +19,7 @@ from common.errors import InputError
 from common.files import WriteError
 from common.provenance import collect_provenance
 from experiments.builders.environments import Environment
+from experiments.recovery.names import LOG_FILE
 from experiments.recovery.signals import stop_on_signal
 from experiments.recovery.tune_files import planned_for
 from experiments.runs.models import Model, find_model, find_sound_model
@@ -31,6 +32,7 @@ from experiments.tuning.branching import adopt
 from experiments.tuning.local_ray import start_local_ray
 from experiments.tuning.loggers import RecordLogger
 from experiments.tuning.monitor import RunMonitor
+from experiments.tuning.processes import watched_processes
 from experiments.tuning.tune_state import unwritable_tune_state_is_borne
 
 if TYPE_CHECKING:
@@ -264,7 +266,11 @@ def fit(
         ),
     )
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1" if config.checkpoint_on_signal else "0"
-    with stop_on_signal(folder, listens=config.checkpoint_on_signal), unwritable_tune_state_is_borne():
+    with (
+        stop_on_signal(folder, listens=config.checkpoint_on_signal),
+        unwritable_tune_state_is_borne(),
+        watched_processes(config.hang_timeout_s, folder / LOG_FILE),
+    ):
         return tuner.fit()
 
 

@@ -115,3 +115,13 @@ def test_there_is_nothing_to_backtest_without_prices(tmp_path, capsys):
     assert train("--episodes", 8) == 0
     assert exit_code(backtest, ["--model", str(tmp_path / "walk")]) == 2
     assert "walk was trained in foreign_envs:GymWalk, which has no prices" in capsys.readouterr().err
+
+
+def test_returns_that_are_longer_than_every_episode_are_refused_when_they_are_first_drawn(tmp_path, capsys):
+    """Nobody knows how long the user's episodes are before they have been seen."""
+    words = ["--env", "foreign_envs:GymWalk", *DQN, *WALK, "--dqn.n-step", 6, "--episodes", 64]
+    assert run_here(tmp_path / "run", *words) == 2
+    shown = capsys.readouterr()
+    assert "no episode of 'shared' in the replay buffer has the 6 steps of n_step" in shown.err
+    assert "Traceback" not in shown.err + shown.out
+    assert run_here(tmp_path / "run", *words, "--dqn.n-step", 5) == 0
