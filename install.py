@@ -1,7 +1,7 @@
 """Install trading-floor into the Python that runs this, from requirements.lock where that is of its kind.
 
-``python install.py`` checks every file against its SHA-256. Where the lock does not fit, it says so in one line and takes
-the ranges of pyproject.toml. ``python install.py --lock`` writes the lock anew. It needs nothing but Python and pip.
+``python install.py`` checks every file against its SHA-256. Where the lock does not fit, it says so in one line and
+takes the ranges of pyproject.toml. ``python install.py --lock`` writes the lock anew. Python and pip are all it needs.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ def why_not_locked() -> str | None:
     here = (platform.system(), platform.machine(), platform.python_implementation(), version)
     if here != KIND:
         return f"it is for {' '.join(KIND)}, this is {' '.join(here)}"
-    pinned = next(line.split()[0] for line in LOCK.read_text(encoding="utf-8").splitlines() if line.startswith("torch=="))
+    pinned = next(
+        line.split()[0] for line in LOCK.read_text(encoding="utf-8").splitlines() if line.startswith("torch==")
+    )
     if pip("--dry-run", "--no-deps", "--ignore-installed", pinned, is_told=False):
         return f"no package index that pip knows has {pinned}"
     return None

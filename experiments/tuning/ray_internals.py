@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 import ray
+from ray._private import services
+from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 from ray._private.node import Node
 from ray.train._internal.session import _TrainingResult
 from ray.train._internal.storage import StorageContext
@@ -15,7 +17,7 @@ from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment.config_parser import _create_trial_from_spec, _make_parser
 from ray.tune.utils.util import SafeFallbackEncoder
 
-__all__ = ["Node", "SafeFallbackEncoder", "StorageContext", "TuneController"]
+__all__ = ["Node", "SafeFallbackEncoder", "StorageContext", "TuneController", "services"]
 
 HEAD_NODE = "node:__internal_head__"
 """Ray's resource of the machine that the cluster was started on, and commands are given on. It may have no CPUs to give
@@ -24,6 +26,8 @@ SERVANTS = ("start_api_server", "start_monitor", "start_log_monitor")
 """Methods of a node that start processes which a run on one machine has no use for."""
 PRIVATE_NAMES: dict[str, tuple[str, ...]] = {
     "ray._private.node:Node": (*SERVANTS, "kill_all_processes", "_webui_url"),
+    "ray._private.authentication.authentication_token_setup:maybe_enable_token_auth_if_token_available": (),
+    "ray._private.services:resolve_ip_for_localhost": (),
     "ray._private.worker:init": (),
     "ray.tune.execution.tune_controller:TuneController": ("save_to_dir", "_set_trial_status"),
     "ray.tune.schedulers.async_hyperband:AsyncHyperBandScheduler": ("_brackets", "_trial_info"),
@@ -34,6 +38,11 @@ PRIVATE_NAMES: dict[str, tuple[str, ...]] = {
 def local_node() -> Any:
     """The node that ``ray.init`` has started in this process."""
     return ray._private.worker._global_node
+
+
+def show_token() -> None:
+    """Let this process show its token, where it has one, to the cluster that it joins, as Ray does for some addresses."""
+    maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
 
 
 def training_result(checkpoint: Any, metrics: dict[str, Any]) -> Any:
