@@ -41,7 +41,7 @@ def local_node() -> Any:
 
 
 def show_token() -> None:
-    """Let this process show its token, where it has one, to the cluster that it joins, as Ray does for some addresses."""
+    """Let this process show the token that it has to the cluster that it joins; Ray does so for some addresses."""
     maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
 
 
