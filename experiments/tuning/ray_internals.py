@@ -5,6 +5,7 @@ A test says when one goes.
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import ray
@@ -42,6 +43,7 @@ def local_node() -> Any:
 
 def show_token() -> None:
     """Let this process show the token that it has to the cluster that it joins; Ray does so for some addresses."""
+    logging.getLogger(maybe_enable_token_auth_if_token_available.__module__).setLevel(logging.ERROR)  # it says so
     maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
 
 

@@ -79,6 +79,23 @@ def test_token_that_the_user_names_is_his(home, monkeypatch):
     assert os.listdir(home) == [], "Ray says itself that there is none"
 
 
+SHOWN = """
+import os
+os.environ.pop("RAY_AUTH_MODE", None)
+from experiments.tuning.ray_internals import show_token
+show_token()
+print(os.environ.get("RAY_AUTH_MODE"))
+"""
+
+
+def test_token_that_is_there_is_shown_to_a_cluster(home):
+    alone = run_script(SHOWN, HOME=str(home))
+    ray_token.keep_token()
+    having = run_script(SHOWN, HOME=str(home))
+    assert (alone.stdout, having.stdout) == ("None\n", "token\n")
+    assert "WARNING" not in alone.stderr + having.stderr
+
+
 @pytest.mark.parametrize("error", [ray.exceptions.AuthenticationError("no token"), ConnectionError("no answer")])
 def test_cluster_that_turns_a_command_away_is_one_line(monkeypatch, error):
     def refuse(*args, **kwargs):
