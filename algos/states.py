@@ -2,8 +2,8 @@
 
 A tree of dicts, lists, numbers and text is JSON as it is. What JSON has not is an object of one key that begins with
 ``$``: ``{"$tuple": [1, 2]}``. Arrays of one dtype lie one behind the other as one tensor of a SafeTensors file, and the
-tree says where each begins. Of objects only RLlib's episodes and trees are taken, by their attributes; what both sides have,
-such as the spaces of agents, is only named.
+tree says where each begins. Of objects only RLlib's episodes and trees are taken, by their attributes; what both sides
+have, such as the spaces of agents, is only named.
 """
 
 import base64

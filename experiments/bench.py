@@ -78,9 +78,10 @@ def _measure(config: BenchConfig) -> list[dict[str, Any]]:
     from experiments.benchmarks.checkpoint import bench_checkpoint
     from experiments.benchmarks.sampling import bench_sampling
     from experiments.benchmarks.training import bench_training
+    from experiments.tuning.local_ray import start_local_ray
 
     warnings.simplefilter("ignore")
-    ray.init(address="local", include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+    start_local_ray(include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
     try:
         if config.subject == "training":
             folder = config.benchmarl_folder if config.use_benchmarl else None

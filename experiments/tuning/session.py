@@ -18,6 +18,7 @@ from algos.scaling import ScalingSettings
 from common.errors import InputError
 from common.files import WriteError
 from common.provenance import collect_provenance
+from common.store import first_line
 from experiments.builders.environments import Environment
 from experiments.recovery.names import LOG_FILE
 from experiments.recovery.signals import stop_on_signal
@@ -33,6 +34,8 @@ from experiments.tuning.local_ray import start_local_ray
 from experiments.tuning.loggers import RecordLogger
 from experiments.tuning.monitor import RunMonitor
 from experiments.tuning.processes import watched_processes
+from experiments.tuning.ray_internals import show_token
+from experiments.tuning.ray_token import token_file
 from experiments.tuning.tune_state import unwritable_tune_state_is_borne
 
 if TYPE_CHECKING:
@@ -60,13 +63,24 @@ def start_ray(s: ScalingSettings, *, num_trials: int = 1) -> None:
     Args:
         s: What the run's processes are.
         num_trials: Trials that run at the same time.
+
+    Raises:
+        InputError: if the cluster cannot be joined, as without its token.
     """
     if ray.is_initialized():
         return
     address = os.environ.get("RAY_ADDRESS", "local")
     if address != "local":
         hash_seed = {"env_vars": {"PYTHONHASHSEED": os.environ.get("PYTHONHASHSEED", "0")}}
-        ray.init(address=address, log_to_driver=False, logging_level="error", runtime_env=hash_seed)
+        show_token()
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level="error", runtime_env=hash_seed)
+        except (ray.exceptions.AuthenticationError, ConnectionError) as error:
+            reason = first_line(error).partition(". ")[0]
+            raise InputError(
+                f"RAY_ADDRESS is {address}, which cannot be joined ({reason}): is it up, and its token here, in "
+                f"{token_file()} (docs/cluster.md)?"
+            ) from None
         return
     needed = num_trials * (1 + s.num_env_runners * s.num_cpus_per_env_runner + s.num_learners)
     # Ray gives its workers the lowest priority but one, and anything else on the machine brings a run to a standstill;
