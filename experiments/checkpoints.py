@@ -31,7 +31,7 @@ from experiments.settings.help import asks_for_help, print_help
 
 _ACTION_OF = {"keep": "prune", "keep_every": "prune", "yes": "prune", "out": "export"}
 """Settings that only one action uses."""
-USAGE = "Usage: checkpoints.py list|verify|prune|export PATH, a run folder or folder of runs; for export, a checkpoint"
+_WORDS = "list|verify|prune|export PATH"
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -64,7 +64,8 @@ def run(argv: Sequence[str]) -> int:
     """
     words = list(argv)
     if asks_for_help(words):
-        print_help(CheckpointsConfig, words, prog="experiments/checkpoints.py", description=USAGE)
+        about = __doc__ or ""
+        print_help(CheckpointsConfig, words, prog="experiments/checkpoints.py", description=about, words=_WORDS)
         return DONE
     for at, name in ((0, "action"), (2, "path")):
         if len(words) > at and not words[at].startswith("-"):
@@ -74,7 +75,9 @@ def run(argv: Sequence[str]) -> int:
     check_json_flag(config.json)
     _check_flags(config.action, flags)
     if config.path is None:
-        raise InputError(f"the path is missing. {USAGE}")
+        raise InputError(
+            f"the path is missing: checkpoints.py {_WORDS}, a run folder or folder of runs; for export, a checkpoint"
+        )
     if config.action == "export":
         return _export(config, config.path)
     if is_remote(config.path):
