@@ -86,7 +86,7 @@ def run(argv: Sequence[str]) -> int:
                 f"{config.path} is in a store, where a run's own command makes room: give it another --keep"
             )
         return _tell(config, *stored_rows(config.path), title="Checkpoints of")
-    found, unseen = look_below(config.path)
+    found, unseen = look_below(config.path, with_exports=config.action != "list")
     trials = list(dict.fromkeys(path.parent for path in found if _is_checkpoint(path.name)))
     if config.action == "prune":
         rows = _prune(trials, keep=config.keep, keep_every=config.keep_every, is_real=config.yes)
@@ -139,8 +139,12 @@ def _export(config: CheckpointsConfig, path: str) -> int:
     return DONE
 
 
-def look_below(path: str) -> tuple[list[Path], list[str]]:
+def look_below(path: str, *, with_exports: bool = True) -> tuple[list[Path], list[str]]:
     """Find everything below a path that can be verified.
+
+    Args:
+        path: A folder.
+        with_exports: Whether what is no checkpoint counts too.
 
     Returns:
         Checkpoints, and other folders that were sealed as those are, such as exports; and one line about each folder
@@ -161,7 +165,7 @@ def look_below(path: str) -> tuple[list[Path], list[str]]:
 
     for where, names, files in os.walk(folder, onerror=tell):
         found += [Path(where, name) for name in names if _is_checkpoint(name)]
-        if _is_sealed(Path(where).name, files):
+        if with_exports and _is_sealed(Path(where).name, files):
             found.append(Path(where))
         names[:] = [name for name in names if not _is_checkpoint(name)]
     if not found and not unseen:

@@ -206,6 +206,16 @@ def test_verify_reaches_exports(folder, tmp_path, capsys, place):
     assert "nothing to delete" in capsys.readouterr().out
 
 
+def test_export_in_a_run_is_not_listed_as_a_trial(folder, capsys):
+    assert asked("list", folder) == 0
+    before = capsys.readouterr().out
+    export = make_export(folder / "export" / "trial_0-000030")
+    assert asked("list", folder) == 0
+    assert capsys.readouterr().out == before
+    assert asked("list", export) == 2
+    assert "holds no checkpoints" in capsys.readouterr().err
+
+
 def test_export_that_is_still_being_written_is_passed_over(folder, tmp_path, capsys):
     (make_export(tmp_path / "mine" / ".exporting") / "networks.json").unlink()
     assert asked("verify", tmp_path) == 0
