@@ -32,7 +32,7 @@ def refused(capsys):
         ([*PPO, "--preset", "roles", "--ppo.use-shared-networks"], "--ppo.use-shared-networks"),
         ([*QMIX, "--qmix.replay-capacity", "16"], "replay_capacity"),
         ([*QMIX, "--qmix.network", "gru", "--qmix.n-step", "3"], "n_step"),
-        ([*MARKET, "--algo", "dqn", "--dqn.n-step", "900"], "RLlib refuses these settings of dqn: Your `roll"),
+        ([*MARKET, "--algo", "dqn", "--dqn.n-step", "900"], "of dqn: Your --dqn.rollout-fragment-length (16) is"),
         ([*MARKET, *MUCH], "lower --keep, --dqn.replay-capacity, or choose another --storage"),
     ],
 )
