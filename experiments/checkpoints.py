@@ -302,15 +302,15 @@ def _prune(trials: Sequence[Path], *, keep: int, keep_every: int | None, is_real
         doomed = checkpoints.prunable(keep, keep_every=keep_every)
         if doomed and all(find_damage(path) for path in checkpoints.published()[-keep:]):
             raise InputError(f"none of the newest {keep} checkpoints in {trial} is whole: nothing is deleted")
-        with run_lock(find_run_folder(trial)) if doomed and is_real else nullcontext():
+        with run_lock(find_run_folder(trial)) if is_real else nullcontext():
             if doomed and is_real and (trial / BEST_FOLDER).is_dir():
                 from experiments.runs.repair import restore_best  # it imports Ray, for which a preview need not wait
 
                 restore_best(trial, print)
                 doomed = checkpoints.prunable(keep, keep_every=keep_every)
             rows += [row for path in doomed if (row := _row(path)) is not None]
-            if doomed and is_real:
-                checkpoints.prune(keep, keep_every=keep_every)
+            if is_real:
+                checkpoints.prune(keep, keep_every=keep_every)  # and what one that was killed has left
     return rows
 
 

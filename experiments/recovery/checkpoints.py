@@ -153,6 +153,7 @@ class TrialCheckpoints:
 
     def prune(self, keep: int, *, keep_every: int | None = None) -> None:
         """Delete the oldest checkpoints (see ``superfluous``), but for a best one that has not been copied yet."""
+        self.sweep()
         for path in self.prunable(keep, keep_every=keep_every):
             doomed = path.with_name(f"{STAGED_PREFIX}deleting-{path.name}")
             os.rename(path, doomed)  # never a half-deleted folder under a checkpoint's name
@@ -229,7 +230,7 @@ def _surpasses(newest: Mapping[str, Any], kept: Mapping[str, Any]) -> bool:
 
 
 def _delete(folder: Path) -> None:
-    """Delete a folder; the next save sweeps what stays."""
+    """Delete a folder; what stays is swept by the next process that writes to the run."""
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -114,6 +114,7 @@ def check_checkpoints(folder: Path, *, is_named: bool = False, mirror: Mirror | 
     if latest is not None and (gone := _is_gone(folder / latest)):
         reports.append(gone)
     for trial in trials:
+        TrialCheckpoints(trial).sweep()
         newest_whole(trial, reports.append, mirror=mirror)
         named = TrialCheckpoints(trial).gone_back_to(1)
         if mirror is not None and named is not None and find_damage(named):

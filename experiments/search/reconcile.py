@@ -8,7 +8,7 @@ from typing import Any
 
 from common.errors import InputError
 from common.files import read_json
-from experiments.recovery.checkpoints import rename_aside
+from experiments.recovery.checkpoints import TrialCheckpoints, rename_aside
 from experiments.recovery.names import META_FILE, PARAMS_FILE, RESULT_FILE, SEARCH_FILE, STATE_FILE
 from experiments.recovery.records import read_line
 from experiments.remote.mirror import Mirror
@@ -39,6 +39,7 @@ def reconcile(record: SearchRecord, *, mirror: Mirror | None = None) -> list[Tri
     ended = []
     for trial in record.trials:
         folder = record.folder / trial.folder_name
+        TrialCheckpoints(folder).sweep()
         if trial.has_ended:
             restore_best(folder, print, mirror=mirror)
             continue

@@ -265,6 +265,23 @@ def test_prune_shows_first_and_deletes_when_told(folder, tmp_path, capsys):
     assert "nothing to delete" in capsys.readouterr().out
 
 
+def test_what_a_killed_prune_has_left_is_swept_by_the_next_one(folder, monkeypatch, capsys):
+    def killed(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    keep_best(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr("experiments.recovery.checkpoints._delete", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(["prune", str(folder), "--keep", "3", "--yes"])
+    assert list(folder.rglob(".publishing-*"))
+    assert asked("prune", folder, "--keep", "3") == 0
+    assert list(folder.rglob(".publishing-*")), "nothing is deleted where --yes was not said"
+    assert asked("prune", folder, "--keep", "3", "--yes") == 0
+    assert not list(folder.rglob(".publishing-*"))
+    assert numbers(folder) == [1, 2, 3]
+
+
 def test_prune_leaves_a_best_checkpoint_of_which_there_is_no_copy(folder):
     assert asked("prune", folder, "--keep", 1, "--yes") == 0
     assert numbers(folder) == [1, 3]
