@@ -46,7 +46,8 @@ def run(argv: Sequence[str]) -> int:
     """Measure one subject and print its rows."""
     words = list(argv)
     if asks_for_help(words):
-        print_help(BenchConfig, words, prog="experiments/bench.py", description=f"Usage: bench.py {'|'.join(SUBJECTS)}")
+        about = __doc__ or ""
+        print_help(BenchConfig, words, prog="experiments/bench.py", description=about, words="|".join(SUBJECTS))
         return DONE
     if words and not words[0].startswith("-"):
         if words[0] not in SUBJECTS:

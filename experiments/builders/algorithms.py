@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import ray
@@ -16,6 +17,7 @@ from algos.registry import DISCRETE, algorithm
 from algos.scaling import ScalingSettings
 from common.errors import IncompatibleError, InputError
 from experiments.builders.environments import Environment, check_actions, environment_of
+from experiments.settings.fields import hyphens
 from experiments.settings.groups import is_on_team_path, settings_of_algo
 from experiments.settings.run_config import RunConfig
 
@@ -86,7 +88,16 @@ def check_config(config: AlgorithmConfig, algo: str) -> None:
         raise
     except ValueError as error:
         reason = " ".join(str(error).split()).partition(" To suppress all validation errors")[0]
-        raise InputError(f"RLlib refuses these settings of {algo}: {reason}") from None
+        raise InputError(f"RLlib refuses these settings of {algo}: {_in_flags(reason, algo)}") from None
+
+
+def _in_flags(reason: str, algo: str) -> str:
+    """Say what RLlib says by the flags of settings, and without its advice on what to call in Python."""
+    declared = algorithm(algo)
+    flags = {item.name: f"--scaling.{hyphens(item.name)}" for item in fields(ScalingSettings)}
+    flags |= {item.name: f"--{declared.group}.{hyphens(item.name)}" for item in fields(declared.settings)}
+    sentences = [part for part in re.split(r"(?<=[.!]) ", reason) if "config." not in part]
+    return re.sub(r"`(\w+)`", lambda found: flags.get(found[1], found[0]), " ".join(sentences) or reason)
 
 
 def _steps_of_iteration(run: RunConfig) -> int:

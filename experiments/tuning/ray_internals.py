@@ -5,21 +5,14 @@ A test says when one goes.
 
 from __future__ import annotations
 
-<<<<<<< HEAD
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import ray
-from ray._private import state, worker
-=======
-import logging
-from typing import Any
-
-import ray
-from ray._private import services
+from ray._private import services, state, worker
 from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
->>>>>>> 051760d5ed70e89279b21527edc2065be1c274df
 from ray._private.node import Node
 from ray.train._internal.session import _TrainingResult
 from ray.train._internal.storage import StorageContext
@@ -36,12 +29,9 @@ SERVANTS = ("start_api_server", "start_monitor", "start_log_monitor")
 """Methods of a node that start processes which a run on one machine has no use for."""
 PRIVATE_NAMES: dict[str, tuple[str, ...]] = {
     "ray._private.node:Node": (*SERVANTS, "kill_all_processes", "_webui_url"),
-<<<<<<< HEAD
-    "ray._private.state:GlobalState": ("actor_table",),
-=======
     "ray._private.authentication.authentication_token_setup:maybe_enable_token_auth_if_token_available": (),
     "ray._private.services:resolve_ip_for_localhost": (),
->>>>>>> 051760d5ed70e89279b21527edc2065be1c274df
+    "ray._private.state:GlobalState": ("actor_table",),
     "ray._private.worker:init": (),
     "ray._private.worker:print_to_stdstream": (),
     "ray.tune.execution.tune_controller:TuneController": ("save_to_dir", "_set_trial_status"),
@@ -55,7 +45,6 @@ def local_node() -> Any:
     return ray._private.worker._global_node
 
 
-<<<<<<< HEAD
 def actors_of_this_job() -> dict[str, dict[str, Any]]:
     """What Ray knows of every actor of this process's job, dead ones too, by id."""
     found: dict[str, dict[str, Any]] = state.actors(job_id=ray.JobID.from_hex(ray.get_runtime_context().get_job_id()))
@@ -86,12 +75,12 @@ def messages_of_ray(hear: Callable[[str], None]) -> Iterator[None]:
         yield
     finally:
         worker.print_to_stdstream = own
-=======
+
+
 def show_token() -> None:
     """Let this process show the token that it has to the cluster that it joins; Ray does so for some addresses."""
     logging.getLogger(maybe_enable_token_auth_if_token_available.__module__).setLevel(logging.ERROR)  # it says so
     maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
->>>>>>> 051760d5ed70e89279b21527edc2065be1c274df
 
 
 def training_result(checkpoint: Any, metrics: dict[str, Any]) -> Any:
