@@ -1,7 +1,7 @@
 """Install trading-floor into the Python that runs this, from requirements.lock where that is of its kind.
 
 ``python install.py`` checks every file against its SHA-256. Where the lock does not fit, it says so in one line and
-takes the ranges of pyproject.toml. ``python install.py --lock`` writes the lock anew. It needs only Python and pip.
+takes the ranges of pyproject.toml. ``python install.py --lock`` writes the lock anew. Python and pip are all it needs.
 """
 
 from __future__ import annotations

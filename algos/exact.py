@@ -8,7 +8,7 @@ it; with remote runners it holds what the main process has, and runners begin ne
 """
 
 import random
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -85,8 +85,8 @@ def known_objects(algorithm: Any) -> dict[str, Any]:
 
 def seed_replay(buffer: Any, seed: int) -> None:
     """Seed the generators of RLlib's episode buffers, which seed themselves from the clock."""
-    for i, (owner, name) in enumerate(_generator_places(buffer)):
-        setattr(owner, name, np.random.default_rng([seed, i]))
+    for i, name in enumerate(_names_of(buffer, np.random.Generator)):
+        setattr(buffer, name, np.random.default_rng([seed, i]))
 
 
 def _random_state() -> dict[str, Any]:
@@ -139,11 +139,22 @@ def _mark_as_reset(env: Any) -> None:
         env = env.env
 
 
-def _generator_places(buffer: Any) -> list[tuple[Any, str]]:
-    """Where a buffer keeps its NumPy generators."""
+def _set_replay_state(buffer: Any, state: Mapping[str, Any]) -> None:
+    """Give a buffer its state, but keep what it begins a module with that has not been drawn from.
+
+    RLlib begins all counts per module anew, that of drawn steps by a list, and minima of priorities by a tree of sums.
+    """
+    begins = {name: getattr(buffer, name).default_factory for name in _names_of(buffer, defaultdict)}
+    buffer.episodes = deque(state["episodes"])  # RLlib's buffers keep what they have
+    buffer.set_state({**state, "episodes": []})
+    for name, begin in begins.items():
+        getattr(buffer, name).default_factory = begin
+
+
+def _names_of(buffer: Any, kind: type) -> list[str]:
+    """Names of a buffer's attributes of a kind."""
     slots = [name for cls in type(buffer).__mro__ for name in getattr(cls, "__slots__", ())]  # as RLlib's have
-    names = dict.fromkeys([*vars(buffer), *slots])
-    return [(buffer, name) for name in names if isinstance(getattr(buffer, name, None), np.random.Generator)]
+    return [name for name in dict.fromkeys([*vars(buffer), *slots]) if isinstance(getattr(buffer, name, None), kind)]
 
 
 def _replay_state(buffer: Any) -> dict[str, Any]:
@@ -155,18 +166,13 @@ def _replay_state(buffer: Any) -> dict[str, Any]:
         buffer.episodes = episodes
 
 
-def _set_replay_state(buffer: Any, state: Mapping[str, Any]) -> None:
-    buffer.episodes = deque(state["episodes"])  # which RLlib's buffers keep
-    buffer.set_state({**state, "episodes": []})
-
-
 def _replay_generators(buffer: Any) -> list[Any]:
-    return [getattr(owner, name).bit_generator.state for owner, name in _generator_places(buffer)]
+    return [getattr(buffer, name).bit_generator.state for name in _names_of(buffer, np.random.Generator)]
 
 
 def _set_replay_generators(buffer: Any, states: list[Any]) -> None:
-    for (owner, name), state in zip(_generator_places(buffer), states, strict=True):
-        getattr(owner, name).bit_generator.state = state
+    for name, state in zip(_names_of(buffer, np.random.Generator), states, strict=True):
+        getattr(buffer, name).bit_generator.state = state
 
 
 def _learner_state(learner: Any) -> dict[str, Any]:

@@ -35,7 +35,7 @@ PRIVATE_NAMES: dict[str, tuple[str, ...]] = {
         *("_set_optimizer_lr", "_weights_seq_no", "_make_batch_if_necessary"),
     ),
     "ray.rllib.core.learner.learner_group:LearnerGroup": ("_learner",),
-    "ray.rllib.env.multi_agent_env_runner:MultiAgentEnvRunner": (*RUNNER_FIELDS, "_seed"),
+    "ray.rllib.env.multi_agent_env_runner:MultiAgentEnvRunner": (*RUNNER_FIELDS, "_try_env_reset"),
     "ray.rllib.env.vector.sync_vector_multi_agent_env:SyncVectorMultiAgentEnv": VECTOR_FIELDS,
     "ray.rllib.utils.metrics.metrics_logger:MetricsLogger": ("_threading_lock",),
 }

@@ -98,7 +98,7 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
             lambda: create(context),
             self.config.num_envs_per_env_runner,
             device=self._device,
-            seed=self._base_seed(),
+            seed=base_seed(self),
             with_state=bool(getattr(self.config, "use_global_state", False)),
         )
         self._last = None
@@ -173,7 +173,7 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
             raise ValueError("sample takes either num_timesteps or num_episodes, and no random_actions")
         explore = bool(self.config.explore) if explore is None else explore
         with self.metrics.log_time(SAMPLE_TIMER):
-            draw = counted_seed(self._base_seed(), self.num_env_steps_sampled_lifetime)
+            draw = counted_seed(base_seed(self), self.num_env_steps_sampled_lifetime)
             self._generator.manual_seed(draw)
             if num_episodes is not None:
                 self._start_episodes()
@@ -282,7 +282,7 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
             state[WEIGHTS_SEQ_NO] = self._weights_seq_no
         if components is None and self.env is not None:
             state[ENV_STATE] = {
-                "of": self._base_seed(),
+                "of": base_seed(self),
                 "env": None if self._last is None else self.env.get_state(),
                 "last": None if self._last is None else _seen(self._last),
                 "carry": None if self._carry is None else self._carry.cpu(),
@@ -304,7 +304,7 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
         if NUM_ENV_STEPS_SAMPLED_LIFETIME in state:
             self.num_env_steps_sampled_lifetime = int(state[NUM_ENV_STEPS_SAMPLED_LIFETIME])
         saved = state.get(ENV_STATE)
-        if saved is not None and self.env is not None and saved["of"] == self._base_seed():
+        if saved is not None and self.env is not None and saved["of"] == base_seed(self):
             self._last = None
             if saved["env"]:
                 self._start_episodes()
@@ -339,9 +339,10 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
             close()
         self.env = None
 
-    def _base_seed(self) -> int:
-        """The run's seed, told apart by runner and by purpose."""
-        return counted_seed(self.config.seed or 0, self.worker_index, 1 if self.config.in_evaluation else 0)
+
+def base_seed(runner: EnvRunner) -> int:
+    """The run's seed, told apart by runner and by purpose."""
+    return counted_seed(runner.config.seed or 0, runner.worker_index or 0, 1 if runner.config.in_evaluation else 0)
 
 
 def _seen(step: TeamStep) -> dict[str, Tensor | None]:

@@ -2,8 +2,8 @@
 
 A tree of dicts, lists, numbers and text is JSON as it is. What JSON has not is an object of one key that begins with
 ``$``: ``{"$tuple": [1, 2]}``. Arrays of one dtype lie one behind the other as one tensor of a SafeTensors file, and the
-tree says where each begins. Of objects only RLlib's episodes are taken, attribute by attribute; what both sides have,
-such as the spaces of agents, is only named.
+tree says where each begins. Of objects only RLlib's episodes and trees are taken, by their attributes; what both sides
+have, such as the spaces of agents, is only named.
 """
 
 import base64
@@ -22,6 +22,7 @@ import torch
 from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.env.utils.infinite_lookback_buffer import InfiniteLookbackBuffer
+from ray.rllib.execution.segment_tree import MinSegmentTree, SumSegmentTree
 from safetensors.numpy import load_file
 from torch import Tensor
 
@@ -38,6 +39,8 @@ _OBJECTS: dict[str, tuple[type, tuple[str, ...]]] = {
     "InfiniteLookbackBuffer": (InfiniteLookbackBuffer, ("data", "lookback", "finalized", "space")),
 }
 """Name -> class and its attributes."""
+_TREES = {cls.__name__: cls for cls in (SumSegmentTree, MinSegmentTree)}
+"""Of buffers that are drawn from by priority."""
 _DEFAULTS = {cls.__name__: cls for cls in (int, float, bool, str, list, dict, set, InfiniteLookbackBuffer)}
 """What a defaultdict may make."""
 _BIT_GENERATORS = {name: getattr(np.random, name) for name in ("PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64")}
@@ -123,6 +126,7 @@ class _Packer:
             complex: lambda v: {"$complex": [repr(v.real), repr(v.imag)]},
             np.random.Generator: self._generator,
             **{cls: functools.partial(self._object, n, names) for n, (cls, names) in _OBJECTS.items()},
+            **dict.fromkeys(_TREES.values(), lambda v: {"$tree": [type(v).__name__, self.pack(v.value)]}),
         }
 
     def pack(self, value: Any) -> Any:
@@ -234,6 +238,7 @@ class _Unpacker:
             "$scalar_of": lambda v: self.unpack(v)[()],
             "$generator": self._generator,
             "$object": self._object,
+            "$tree": self._tree,
             "$space": space_from_json,
             "$known": lambda v: self._known[v],
         }
@@ -279,4 +284,10 @@ class _Unpacker:
             raise ValueError(f"{name} has no {min(unknown)!r}")
         for attribute, value in values.items():
             setattr(made, attribute, self.unpack(value))
+        return made
+
+    def _tree(self, described: Any) -> Any:
+        name, values = described
+        made = _TREES[name](len(values) // 2)
+        made.set_state(self.unpack(values))
         return made

@@ -12,6 +12,7 @@ from ray.rllib.env.multi_agent_env import MultiAgentEnv
 from ray.tune.registry import register_env
 
 from common.errors import InputError, nearest
+from envs.copies import seeds_of_copy
 from envs.features import Scaler
 from envs.floor import FloorStep, TradingFloor, build_floor
 from envs.market import build_market, spec_from_json
@@ -49,8 +50,9 @@ class TradingEnv(MultiAgentEnv):
     of the episode, under each agent's id.
 
     Args:
-        config: Any of ``spec`` (a FloorSpec or its JSON form), ``split`` (train), ``start`` (random), ``seed`` (0),
-            ``use_action_mask`` (False), ``scaler`` (JSON form of a Scaler; the market's own), ``use_compile`` (False).
+        config: Any of ``spec`` (a FloorSpec or its JSON form), ``split`` (train), ``start`` (random), ``seed`` (0, or
+            under RLlib a new one for each copy), ``use_action_mask`` (False), ``scaler`` (JSON form of a Scaler; the
+            market's own), ``use_compile`` (False).
 
     Raises:
         InputError: if a setting does not exist, or prices or settings cannot be used.
@@ -68,10 +70,10 @@ class TradingEnv(MultiAgentEnv):
         scaler = settings.get("scaler")
         self._scaler = Scaler.from_json(scaler) if isinstance(scaler, Mapping) else scaler
         self._split, self._start = settings.get("split", "train"), settings.get("start", "random")
-        self._seed = int(settings.get("seed", 0))
+        self._seed_of_copy = seeds_of_copy(config)
         self._use_compile = bool(settings.get("use_compile", False))
         self._use_action_mask = bool(settings.get("use_action_mask", False))
-        self.floor = self._build(num_replicas=1, seed=self._seed)
+        self.floor = self._build(num_replicas=1, seed=self._seed_of_copy(settings.get("seed")))
         self.possible_agents = list(self.floor.agent_ids)
         self.agents = list(self.possible_agents)
         self.action_spaces = dict(self.floor.action_spaces)
@@ -130,7 +132,7 @@ class TradingEnv(MultiAgentEnv):
             Observations and (empty) infos by agent id.
         """
         if seed is not None or not self._has_begun:
-            step = self.floor.reset(seed)
+            step = self.floor.reset(None if seed is None else self._seed_of_copy(seed))
         elif self._fresh is not None:
             step = self._fresh  # the floor has begun the next episode in the step that ended the last
         else:
@@ -185,10 +187,6 @@ class TradingEnv(MultiAgentEnv):
         self._has_begun = bool(state["has_begun"])
         self._fresh = self.floor.observe() if state["is_over"] else None
         self.agents = [] if state["is_over"] else list(self.possible_agents)
-
-    def leave_episode(self) -> None:
-        """Make the next reset begin an episode of its own, in place of one that has begun already."""
-        self._fresh = None
 
     def _actions(self, action_dict: Mapping[str, Any]) -> torch.Tensor:
         for agent in self.possible_agents:

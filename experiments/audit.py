@@ -65,7 +65,7 @@ def run(argv: Sequence[str]) -> int:
         InputError: if prices or settings cannot be used.
     """
     if asks_for_help(argv):
-        print_help(AuditConfig, argv, prog="experiments/audit.py", description=__doc__ or "")
+        print_help(AuditConfig, argv, prog="experiments/audit.py", description=__doc__ or "", aliases=ALIASES)
         return DONE
     config = parse_audit(argv)
     check_json_flag(config.json)

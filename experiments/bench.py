@@ -46,7 +46,8 @@ def run(argv: Sequence[str]) -> int:
     """Measure one subject and print its rows."""
     words = list(argv)
     if asks_for_help(words):
-        print_help(BenchConfig, words, prog="experiments/bench.py", description=f"Usage: bench.py {'|'.join(SUBJECTS)}")
+        about = __doc__ or ""
+        print_help(BenchConfig, words, prog="experiments/bench.py", description=about, words="|".join(SUBJECTS))
         return DONE
     if words and not words[0].startswith("-"):
         if words[0] not in SUBJECTS:
@@ -78,9 +79,10 @@ def _measure(config: BenchConfig) -> list[dict[str, Any]]:
     from experiments.benchmarks.checkpoint import bench_checkpoint
     from experiments.benchmarks.sampling import bench_sampling
     from experiments.benchmarks.training import bench_training
+    from experiments.tuning.local_ray import start_local_ray
 
     warnings.simplefilter("ignore")
-    ray.init(address="local", include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+    start_local_ray(include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
     try:
         if config.subject == "training":
             folder = config.benchmarl_folder if config.use_benchmarl else None

@@ -35,7 +35,7 @@ from experiments.settings.help import asks_for_help, print_help
 
 _ACTION_OF = {"keep": "prune", "keep_every": "prune", "yes": "prune", "out": "export", "trust": "rewrite"}
 """Settings that only one action uses."""
-USAGE = "Usage: checkpoints.py list|verify|prune|export|rewrite PATH, a run folder or folder of runs; or a checkpoint"
+_WORDS = "list|verify|prune|export|rewrite PATH"
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -71,7 +71,8 @@ def run(argv: Sequence[str]) -> int:
     """
     words = list(argv)
     if asks_for_help(words):
-        print_help(CheckpointsConfig, words, prog="experiments/checkpoints.py", description=USAGE)
+        about = __doc__ or ""
+        print_help(CheckpointsConfig, words, prog="experiments/checkpoints.py", description=about, words=_WORDS)
         return DONE
     for at, name in ((0, "action"), (2, "path")):
         if len(words) > at and not words[at].startswith("-"):
@@ -81,7 +82,9 @@ def run(argv: Sequence[str]) -> int:
     check_json_flag(config.json)
     _check_flags(config.action, flags)
     if config.path is None:
-        raise InputError(f"the path is missing. {USAGE}")
+        raise InputError(
+            f"the path is missing: checkpoints.py {_WORDS}, a run folder or folder of runs; for export, a checkpoint"
+        )
     if config.action == "export":
         return _export(config, config.path)
     if config.action == "rewrite":
@@ -92,7 +95,7 @@ def run(argv: Sequence[str]) -> int:
                 f"{config.path} is in a store, where a run's own command makes room: give it another --keep"
             )
         return _tell(config, *stored_rows(config.path), title="Checkpoints of")
-    found, unseen = look_below(config.path)
+    found, unseen = look_below(config.path, with_exports=config.action != "list")
     trials = list(dict.fromkeys(path.parent for path in found if _is_checkpoint(path.name)))
     if config.action == "prune":
         rows = _prune(trials, keep=config.keep, keep_every=config.keep_every, is_real=config.yes)
@@ -161,8 +164,12 @@ def _rewrite(config: CheckpointsConfig, path: str) -> int:
     return DONE
 
 
-def look_below(path: str) -> tuple[list[Path], list[str]]:
+def look_below(path: str, *, with_exports: bool = True) -> tuple[list[Path], list[str]]:
     """Find everything below a path that can be verified.
+
+    Args:
+        path: A folder.
+        with_exports: Whether what is no checkpoint counts too.
 
     Returns:
         Checkpoints, and other folders that were sealed as those are, such as exports; and one line about each folder
@@ -183,7 +190,7 @@ def look_below(path: str) -> tuple[list[Path], list[str]]:
 
     for where, names, files in os.walk(folder, onerror=tell):
         found += [Path(where, name) for name in names if _is_checkpoint(name)]
-        if _is_sealed(Path(where).name, files):
+        if with_exports and _is_sealed(Path(where).name, files):
             found.append(Path(where))
         names[:] = [name for name in names if not _is_checkpoint(name)]
     places = {*map(_place_of, found), *([folder] if (folder / RECORD_FILE).exists() else [])}
@@ -341,15 +348,15 @@ def _prune(trials: Sequence[Path], *, keep: int, keep_every: int | None, is_real
         doomed = checkpoints.prunable(keep, keep_every=keep_every)
         if doomed and all(find_damage(path) for path in checkpoints.published()[-keep:]):
             raise InputError(f"none of the newest {keep} checkpoints in {trial} is whole: nothing is deleted")
-        with run_lock(find_run_folder(trial)) if doomed and is_real else nullcontext():
+        with run_lock(find_run_folder(trial)) if is_real else nullcontext():
             if doomed and is_real and (trial / BEST_FOLDER).is_dir():
                 from experiments.runs.repair import restore_best  # it imports Ray, for which a preview need not wait
 
                 restore_best(trial, print)
                 doomed = checkpoints.prunable(keep, keep_every=keep_every)
             rows += [row for path in doomed if (row := _row(path)) is not None]
-            if doomed and is_real:
-                checkpoints.prune(keep, keep_every=keep_every)
+            if is_real:
+                checkpoints.prune(keep, keep_every=keep_every)  # and what one that was killed has left
     return rows
 
 

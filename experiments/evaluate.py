@@ -69,7 +69,8 @@ def run(argv: Sequence[str]) -> int:
         InputError: if a setting cannot be used.
     """
     if asks_for_help(argv):
-        print_run_help(argv, prog="experiments/evaluate.py", description=__doc__ or "", own=WalkConfig)
+        about = __doc__ or ""
+        print_run_help(argv, prog="experiments/evaluate.py", description=about, own=WalkConfig, without=SET_HERE)
         return DONE
     ours, asked = split_words(argv, [setting.flag for setting in settings_of(WalkConfig).values()])
     walk = parse_flags(WalkConfig, scan_flags(WalkConfig, ours), base={})

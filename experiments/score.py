@@ -13,13 +13,15 @@ from common.files import check_folder_writable
 from experiments.command_line import DONE, check_json_flag, main, write_json_flag
 from experiments.reporting.tables import rows_table, show
 from experiments.scoring.settings import ScoreConfig, parse_score
+from experiments.settings.algorithm_flags import of_algo
 from experiments.settings.help import asks_for_help, print_help
 
 
 def run(argv: Sequence[str]) -> int:
     """Train each seed, value it, and show what it reached beside the best; or do so for every row of the table."""
     if asks_for_help(argv):
-        print_help(ScoreConfig, argv, prog="experiments/score.py", description=ScoreConfig.__doc__ or "")
+        about = ScoreConfig.__doc__ or ""
+        print_help(ScoreConfig, argv, prog="experiments/score.py", description=about, aliases=of_algo(ScoreConfig.algo))
         return DONE
     config = parse_score(argv)
     check_json_flag(config.json)

@@ -22,19 +22,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def ray_session() -> Iterator[None]:
-    """A local Ray whose workers can import the modules beside this file."""
+def ray_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A local Ray whose workers can import the modules beside this file, and open the store of ``stores.endpoint``."""
     import ray
+    from stores import CREDENTIALS
 
     here = Path(__file__).parent
     # The root comes first: tests/experiments would otherwise pass for a part of the package of that name.
     folders = [str(here.parent), str(here)]
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [*folders, before]))
-    ray.init(address="local", include_dashboard=False, num_cpus=8, logging_level="error", log_to_driver=False)
-    yield
-    ray.shutdown()
-    if before is None:
-        del os.environ["PYTHONPATH"]
-    else:
-        os.environ["PYTHONPATH"] = before
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("PYTHONPATH", os.pathsep.join(filter(None, [*folders, os.environ.get("PYTHONPATH")])))
+        patched.setenv("TRADING_FLOOR_WORK", str(tmp_path_factory.mktemp("work")))
+        for name, value in CREDENTIALS.items():
+            patched.setenv(name, value)
+        ray.init(address="local", include_dashboard=False, num_cpus=8, logging_level="error", log_to_driver=False)
+        yield
+        ray.shutdown()

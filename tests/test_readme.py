@@ -11,8 +11,11 @@ from experiments.settings.command import ALIASES, preset_names
 from experiments.settings.fields import hyphens, settings_of
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "CONTRIBUTING.md", "docs/configuration.md", "docs/recovery.md", "docs/algorithms.md")
-GENERAL = {"--help", "--strict"}
+PAGES = (
+    "README.md", "CONTRIBUTING.md", "docs/security.md", "docs/cluster.md", "docs/configuration.md", "docs/recovery.md",
+    "docs/algorithms.md",
+)  # fmt: skip
+GENERAL = {"--help", "--strict", "--generate"}
 
 
 @pytest.mark.parametrize("page", PAGES)

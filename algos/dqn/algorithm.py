@@ -6,6 +6,7 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from algos.dqn.config import DQNSettings
 from algos.dqn.module import MaskedDQNModule
+from algos.episode_replay import EPISODE_REPLAY
 from algos.learner_state import WholeDQNLearner
 
 
@@ -23,7 +24,7 @@ def dqn(settings: DQNSettings, *, steps_per_iteration: int) -> DQNConfig:
         dueling=settings.dueling,
         target_network_update_freq=settings.target_network_update_freq,
         epsilon=[(0, settings.epsilon_start), (settings.epsilon_decay_steps, settings.epsilon_end)],
-        replay_buffer_config={"type": "MultiAgentEpisodeReplayBuffer", "capacity": settings.replay_capacity},
+        replay_buffer_config={"type": EPISODE_REPLAY, "capacity": settings.replay_capacity},
     )
     config.env_runners(
         num_envs_per_env_runner=settings.num_envs_per_env_runner,

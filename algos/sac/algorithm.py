@@ -4,9 +4,9 @@ from ray.rllib.algorithms.sac import SACConfig
 from ray.rllib.algorithms.tqc import TQCConfig
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 
+from algos.episode_replay import EPISODE_REPLAY
 from algos.learner_state import WholeSACLearner, WholeTQCLearner
 from algos.sac.config import SACSettings, SoftActorCriticSettings, TQCSettings
-from common.errors import InputError
 
 
 def sac(settings: SACSettings, *, steps_per_iteration: int) -> SACConfig:
@@ -32,17 +32,7 @@ def tqc(settings: TQCSettings, *, steps_per_iteration: int) -> TQCConfig:
 
 
 def _use_soft_actor_critic(config: SACConfig, settings: SoftActorCriticSettings, steps_per_iteration: int) -> None:
-    """Write into a config what SAC and TQC share.
-
-    Raises:
-        InputError: if returns of several steps are longer than what is sampled at once.
-    """
-    name = type(config).__name__.removesuffix("Config").lower()
-    if settings.n_step > settings.rollout_fragment_length:
-        raise InputError(
-            f"--{name}.n-step is {settings.n_step}, longer than the {settings.rollout_fragment_length} bars of "
-            f"--{name}.rollout-fragment-length: lower the first or raise the second"
-        )
+    """Write into a config what SAC and TQC share."""
     config.training(
         actor_lr=settings.actor_lr,
         critic_lr=settings.critic_lr,
@@ -56,7 +46,7 @@ def _use_soft_actor_critic(config: SACConfig, settings: SoftActorCriticSettings,
         target_network_update_freq=settings.target_network_update_freq,
         initial_alpha=settings.initial_alpha,
         target_entropy="auto" if settings.target_entropy is None else settings.target_entropy,
-        replay_buffer_config={"type": "MultiAgentEpisodeReplayBuffer", "capacity": settings.replay_capacity},
+        replay_buffer_config={"type": EPISODE_REPLAY, "capacity": settings.replay_capacity},
     )
     config.env_runners(
         num_envs_per_env_runner=settings.num_envs_per_env_runner,

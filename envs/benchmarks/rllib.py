@@ -18,6 +18,7 @@ from common.errors import InputError, nearest
 from envs.benchmarks.foraging import Foraging
 from envs.benchmarks.particles import SpeakerListener, Spread
 from envs.benchmarks.replicas import BenchmarkReplicas, World, episode_seed
+from envs.copies import seeds_of_copy
 
 ENV_NAME = "benchmark"
 FAMILIES = ("lbf", "mpe")
@@ -200,7 +201,8 @@ class BenchmarkEnv(MultiAgentEnv):
         self.agents = list(self.possible_agents)
         self.observation_spaces = dict(zip(self.possible_agents, self._game.observation_spaces, strict=True))
         self.action_spaces = dict(zip(self.possible_agents, self._game.action_spaces, strict=True))
-        self._seed, self._episode, self._is_over = 0, -1, True
+        self._seed_of_copy = seeds_of_copy(config)
+        self._seed, self._episode, self._is_over = self._seed_of_copy(None), -1, True
         make_world = self._game.worlds()
         if make_world is not None:
             self._make_world = make_world
@@ -221,7 +223,7 @@ class BenchmarkEnv(MultiAgentEnv):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Begin an episode: the first of a new stream if seeded, else the next one."""
-        self._seed, self._episode = (self._seed, self._episode + 1) if seed is None else (seed, 0)
+        self._seed, self._episode = (self._seed, self._episode + 1) if seed is None else (self._seed_of_copy(seed), 0)
         obs = self._game.reset(int(episode_seed(self._seed, self._episode)))
         self._is_over, self.agents = False, list(self.possible_agents)
         return self._named(obs), {agent: {} for agent in self.agents}

@@ -11,6 +11,7 @@ from ray.rllib.env.multi_agent_env import MultiAgentEnv
 from ray.tune.registry import register_env
 
 from common.errors import InputError, nearest
+from envs.copies import seeds_of_copy
 from envs.optima.batched import OptimaEnv
 from envs.optima.catalog import make_problem
 from envs.steps import ReplicaStep
@@ -44,7 +45,7 @@ class KnownMarketEnv(MultiAgentEnv):
 
     Args:
         config: ``market`` (a name of the catalog), and any of ``num_agents``, ``settings`` (of the problem) and
-            ``seed`` (0).
+            ``seed`` (0, or under RLlib a new one for each copy).
 
     Raises:
         InputError: if a setting does not exist or cannot be used.
@@ -60,7 +61,8 @@ class KnownMarketEnv(MultiAgentEnv):
                 raise InputError(f"env_config: {name!r} does not exist{nearest(name, _SETTINGS)}")
         if "market" not in self._config:
             raise InputError("env_config: 'market' is missing: name a market of the catalog")
-        self.batch = self.batched(1, seed=int(self._config.get("seed", 0)), with_state=True)
+        self._seed_of_copy = seeds_of_copy(config)
+        self.batch = self.batched(1, seed=self._seed_of_copy(self._config.get("seed")), with_state=True)
         self.possible_agents = list(self.batch.agent_ids)
         self.agents = list(self.possible_agents)
         self.observation_spaces = dict(self.batch.observation_spaces)
@@ -92,7 +94,7 @@ class KnownMarketEnv(MultiAgentEnv):
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Begin an episode: the first of a new stream if seeded, else the next one."""
         if seed is not None or self._last is None:
-            self._last = self.batch.reset(seed)
+            self._last = self.batch.reset(None if seed is None else self._seed_of_copy(seed))
         elif self._is_over:
             self._last = self.batch.observe()  # the next episode has begun in the step that ended the last
         else:

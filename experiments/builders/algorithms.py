@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import ray
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
+from algos.env_runner import CountedEnvRunner
 from algos.file_names import file_stems
 from algos.registry import DISCRETE, algorithm
 from algos.scaling import ScalingSettings
 from common.errors import IncompatibleError, InputError
 from experiments.builders.environments import Environment, check_actions, environment_of
+from experiments.settings.fields import hyphens
 from experiments.settings.groups import is_on_team_path, settings_of_algo
 from experiments.settings.run_config import RunConfig
 
@@ -22,6 +25,9 @@ SHARED = "shared"
 """Module id of the one network that all agents act by."""
 MOST_STEPS = 1000
 """Environment steps in one iteration of RLlib's own algorithms but PPO, RLlib's own figure for DQN."""
+
+MOST_ROUNDS = 10_000
+"""Rounds of sampling for one gradient step, or gradient steps for one round, that an iteration may have."""
 
 
 def algorithm_config(
@@ -35,7 +41,7 @@ def algorithm_config(
         scaler: Feature scaler to use, as ``Scaler.to_json`` writes it; None fits one on the training split.
     """
     for name in ("ray.rllib", "ray.tune"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(max(logging.ERROR, logging.getLogger(name).level))
     environment = environment or environment_of(run)
     check_actions(run.algo, environment)
     config = bare_config(run)
@@ -44,7 +50,11 @@ def algorithm_config(
     config.debugging(seed=run.seed, log_level="ERROR")
     config.reporting(metrics_num_episodes_for_smoothing=100, min_time_s_per_iteration=0)
     _scale(config, run.scaling)
+    if run.hang_timeout_s:  # what hangs is killed: what does not answer is only slow
+        config.env_runners(sample_timeout_s=None)
     _assign_networks(config, run, environment)
+    if algorithm(run.algo).has_replay and not is_on_team_path(run):
+        _check_replay(config, run, environment)
     return config
 
 
@@ -78,7 +88,16 @@ def check_config(config: AlgorithmConfig, algo: str) -> None:
         raise
     except ValueError as error:
         reason = " ".join(str(error).split()).partition(" To suppress all validation errors")[0]
-        raise InputError(f"RLlib refuses these settings of {algo}: {reason}") from None
+        raise InputError(f"RLlib refuses these settings of {algo}: {_in_flags(reason, algo)}") from None
+
+
+def _in_flags(reason: str, algo: str) -> str:
+    """Say what RLlib says by the flags of settings, and without its advice on what to call in Python."""
+    declared = algorithm(algo)
+    flags = {item.name: f"--scaling.{hyphens(item.name)}" for item in fields(ScalingSettings)}
+    flags |= {item.name: f"--{declared.group}.{hyphens(item.name)}" for item in fields(declared.settings)}
+    sentences = [part for part in re.split(r"(?<=[.!]) ", reason) if "config." not in part]
+    return re.sub(r"`(\w+)`", lambda found: flags.get(found[1], found[0]), " ".join(sentences) or reason)
 
 
 def _steps_of_iteration(run: RunConfig) -> int:
@@ -104,6 +123,41 @@ def _scale(config: AlgorithmConfig, s: ScalingSettings) -> None:
     config.learners(num_learners=s.num_learners, num_gpus_per_learner=gpus)
     config.fault_tolerance(restart_failed_env_runners=True)
     config.floor_device = s.floor_device
+    if config.env_runner_cls is None:
+        config.env_runners(env_runner_cls=CountedEnvRunner)
+
+
+def _check_replay(config: AlgorithmConfig, run: RunConfig, environment: Environment) -> None:
+    """Refuse settings by which RLlib would sample, or look for something to learn from, for ever.
+
+    Raises:
+        InputError: naming the setting.
+    """
+    flag, length = f"--{algorithm(run.algo).group}", environment.episode_len
+    n_step, fragment = config.n_step, config.get_rollout_fragment_length(worker_index=1)
+    if length is not None and n_step > length:
+        raise InputError(
+            f"{flag}.n-step is {n_step}, but an episode has {length} steps: no return is as long, lower it"
+        )
+    if n_step > fragment:
+        raise InputError(
+            f"{flag}.n-step is {n_step}, longer than the {fragment} bars of {flag}.rollout-fragment-length: lower the "
+            "first or raise the second"
+        )
+    sampled = fragment * config.num_envs_per_env_runner * max(1, config.num_env_runners)
+    capacity, intensity = config.replay_buffer_config["capacity"], config.training_intensity
+    if capacity < sampled:
+        raise InputError(
+            f"{flag}.replay-capacity is {capacity}, but {sampled} steps are sampled at once "
+            f"({fragment} in each of {sampled // fragment} copies of the environment): raise it to at least that"
+        )
+    of_one_round = config.total_train_batch_size / sampled
+    if intensity is not None and not 1 / MOST_ROUNDS <= intensity / of_one_round <= MOST_ROUNDS:
+        least, most = of_one_round / MOST_ROUNDS, of_one_round * MOST_ROUNDS
+        raise InputError(
+            f"{flag}.training-intensity is {intensity:g}: with this batch and what is sampled at once it "
+            f"must lie between {least:.2g} and {most:.2g}, or a run samples, or learns, and does nothing else for hours"
+        )
 
 
 def _assign_networks(config: AlgorithmConfig, run: RunConfig, environment: Environment) -> None:

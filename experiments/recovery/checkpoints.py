@@ -8,7 +8,6 @@ import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -144,17 +143,18 @@ class TrialCheckpoints:
     def owed_best(self) -> Path | None:
         """The checkpoint that ``best_checkpoint`` should be a copy of and is not yet; None where it is.
 
-        That one is gone, does not say what it is, or was taken before the newest checkpoint that was the best of its
-        time.
+        That one is gone, does not say what it is, or has been surpassed by the newest checkpoint that was the best of
+        its time: by its score, and of equals by having been trained for longer. What a clock says does not count.
         """
         was_best = next((path for path in reversed(self.published()) if read_meta(path).get("is_best")), None)
         if was_best is None:
             return None
-        kept, newest = (_taken(read_meta(path)) for path in (self.folder / BEST_FOLDER, was_best))
-        return was_best if newest > kept else None
+        kept, newest = read_meta(self.folder / BEST_FOLDER), read_meta(was_best)
+        return was_best if not kept or _surpasses(newest, kept) else None
 
     def prune(self, keep: int, *, keep_every: int | None = None) -> None:
         """Delete the oldest checkpoints (see ``superfluous``), but for a best one that has not been copied yet."""
+        self.sweep()
         for path in self.prunable(keep, keep_every=keep_every):
             doomed = path.with_name(f"{STAGED_PREFIX}deleting-{path.name}")
             os.rename(path, doomed)  # never a half-deleted folder under a checkpoint's name
@@ -212,16 +212,26 @@ def _json_of(path: Path) -> dict[str, Any]:
         return {}
 
 
-def _taken(meta: Mapping[str, Any]) -> tuple[float, int]:
-    """When a checkpoint was taken, and after how many episodes; one that does not say was before all others."""
-    try:
-        return datetime.fromisoformat(meta["timestamp"]).timestamp(), int(meta["episode"])
-    except (KeyError, TypeError, ValueError, OverflowError):
-        return -math.inf, -1
+def score_of(meta: Mapping[str, Any]) -> float | None:
+    """What a checkpoint reached by the metric that decides, higher is better; None where that cannot be compared."""
+    value, sign = meta.get("metric_value"), -1.0 if meta.get("metric_mode") == "min" else 1.0
+    return sign * float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+
+
+def _surpasses(newest: Mapping[str, Any], kept: Mapping[str, Any]) -> bool:
+    """Whether one checkpoint is better than another; of two that were judged by other metrics, the longer trained."""
+    is_comparable = all(newest.get(name) == kept.get(name) for name in ("metric_name", "metric_mode"))
+    scores = [score_of(meta) if is_comparable else None for meta in (newest, kept)]
+    steps = [meta.get("total_steps") for meta in (newest, kept)]
+    of_newest, of_kept = (
+        (-math.inf if score is None else score, count if isinstance(count, (int, float)) else -1)
+        for score, count in zip(scores, steps, strict=True)
+    )
+    return of_newest > of_kept
 
 
 def _delete(folder: Path) -> None:
-    """Delete a folder; the next save sweeps what stays."""
+    """Delete a folder; what stays is swept by the next process that writes to the run."""
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -57,10 +57,10 @@ def check_storage(storage: str) -> None:
 
 
 def find_mirror(address: str) -> tuple[Mirror, str]:
-    """Find the run that an address in a store means: a run folder, or a checkpoint in one.
+    """Find the run that an address in a store means: a run folder, or a trial or a checkpoint in one.
 
     Returns:
-        Its mirror, and the path of the checkpoint in it; empty for the run folder itself.
+        Its mirror, and the path of the trial or checkpoint in it; empty for the run folder itself.
 
     Raises:
         InputError: if there is no run at the address, or the store does not answer.
@@ -96,7 +96,8 @@ def bring_back(path: str | Path, *, may_be_gone: bool = False) -> Path:
     mirror, rest = find_mirror(str(path))
     try:
         mirror.pull()
-        return mirror.fetch(rest) if rest and not may_be_gone else mirror.folder / rest
+        is_checkpoint = "/" in rest  # a trial has its newest one and its best here by now
+        return mirror.fetch(rest) if is_checkpoint and not may_be_gone else mirror.folder / rest
     except OSError as error:
         raise InputError(f"{path} cannot be read: {first_line(error)}") from None
 

@@ -18,6 +18,7 @@ from experiments.recovery.names import META_FILE, RESULT_FILE, STATE_FILE, SUMMA
 from experiments.recovery.records import read_line
 from experiments.runs.folders import check_results_folder
 from experiments.runs.models import Model, find_model
+from experiments.settings.run_config import config_to_json
 
 SUMMARY_TEXT = "summary.md"
 EXPORT_FOLDER = "export"
@@ -156,7 +157,7 @@ def summarise(model: Model, meta: Mapping[str, Any], layout: Mapping[str, Any]) 
         "is_best": meta["is_best"],
         "weights_sha256": meta["weights_sha256"],
         "reward_history": history,
-        "config": dict(model.record.config),
+        "config": config_to_json(config),
         "scaler": model.record.scaler,
     }
 

@@ -8,17 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.errors import IncompatibleError, InputError
-from common.files import read_json
+from common.files import json_object, read_json
 from common.manifests import MANIFEST_FILE, MARKER_FILE, find_damage
 from common.paths import check_tree, path_in
 from common.store import is_remote
 from experiments.recovery.checkpoints import DAMAGED_PREFIX, TrialCheckpoints, read_meta, rename_aside
 from experiments.recovery.lock import run_lock
-from experiments.recovery.names import BEST_FOLDER, META_FILE, RECORD_FILE, SUMMARY_FILE
+from experiments.recovery.names import BEST_FOLDER, META_FILE, PARAMS_FILE, RECORD_FILE, SUMMARY_FILE
 from experiments.remote.addresses import bring_back
 from experiments.runs.folders import has_begun
 from experiments.runs.record import RunRecord, find_run_folder, read_run_record
 from experiments.runs.rewriting import refuse_old
+from experiments.settings.layers import merge, nested
+from experiments.settings.old_names import drawn_name_of_today
 from experiments.settings.run_config import RunConfig, config_from_json
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ class Model:
         checkpoint: The checkpoint folder.
         which: Why this one: ``"best"``, ``"latest"`` or ``"named"``.
         record: ``config.json`` of the run.
-        config: The run's settings.
+        config: Its settings: the run's, and in a search what was drawn for its trial, as the checkpoint records it.
     """
 
     name: str
@@ -57,7 +59,6 @@ def find_model(path: str | Path, *, skip: Collection[Path] = ()) -> Model:
     asked, path = path, bring_back(path).expanduser()
     folder = find_run_folder(path)
     record = read_run_record(folder)
-    config = config_from_json(record.config, where=str(folder / RECORD_FILE))
     path = path.absolute()
     name = folder.name if path == folder else f"{folder.name}/{path.name}"
     if path == folder:
@@ -69,7 +70,21 @@ def find_model(path: str | Path, *, skip: Collection[Path] = ()) -> Model:
     else:
         raise InputError(f"{path} is not a checkpoint of {folder}: it holds no {META_FILE}")
     refuse_old(checkpoint, run=asked if is_remote(asked) else folder)
+    settings = merge(record.config, nested(_drawn_for(checkpoint, record.config)))
+    config = config_from_json(settings, where=str(folder / RECORD_FILE))
     return Model(name=name, checkpoint=checkpoint, which=which, record=record, config=config)
+
+
+def find_newest_model(path: str | Path) -> Model:
+    """Find a model (see ``find_model``), and of a folder that means several the newest whole one of the same trial.
+
+    That is where the trial stands, and what goes on from it has to begin; the best one is what others act by.
+    """
+    model = find_model(path)
+    if model.which == "named":
+        return model
+    newest = TrialCheckpoints(model.checkpoint.parent).newest_whole(None, may_rename=False)
+    return model if newest is None else replace(find_model(newest), name=model.name, which="latest")
 
 
 def find_sound_model(path: str | Path) -> Model:
@@ -143,6 +158,16 @@ def _set_aside(model: Model) -> str:
     except (InputError, OSError):
         return "left where it is, and passed over"
     return f"set aside as {aside.name}"
+
+
+def _drawn_for(checkpoint: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a search had drawn for the trial of a checkpoint when that was taken, by today's dotted names."""
+    meta = read_meta(checkpoint)
+    drawn = meta.get("overrides")
+    if drawn is None:  # written by an earlier version
+        params = checkpoint.parent / PARAMS_FILE
+        drawn = json_object(params.read_bytes()).get("overrides", {}) if params.is_file() else {}
+    return {drawn_name_of_today(name, config.get("algo", "")): value for name, value in drawn.items()}
 
 
 def _choose_checkpoint(folder: Path, skip: Collection[Path]) -> tuple[Path, str]:

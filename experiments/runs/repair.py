@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from common.files import read_json
 from common.manifests import find_damage
 from common.paths import path_in
 from common.store import first_line
-from experiments.recovery.checkpoints import TrialCheckpoints, checkpoint_number, read_meta, rename_aside
+from experiments.recovery.checkpoints import TrialCheckpoints, checkpoint_number, read_meta, rename_aside, score_of
 from experiments.recovery.copies import copy_folder, mend_copy
 from experiments.recovery.names import BEST_FOLDER, META_FILE, STATE_FILE, SUMMARY_FILE
 from experiments.recovery.records import truncate_records
@@ -88,12 +87,7 @@ def score_to_beat(trial: Path, seen: float | None) -> float | None:
 
 def checkpoint_score(checkpoint: Path) -> float | None:
     """What a checkpoint reached by the metric that decides, higher is better; None where that cannot be compared."""
-    try:
-        meta = read_json(checkpoint / META_FILE)
-        value, sign = meta.get("metric_value"), -1.0 if meta.get("metric_mode") == "min" else 1.0
-    except (InputError, AttributeError):
-        return None
-    return sign * float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+    return score_of(read_meta(checkpoint))
 
 
 def check_checkpoints(folder: Path, *, is_named: bool = False, mirror: Mirror | None = None) -> list[str]:
@@ -122,6 +116,7 @@ def check_checkpoints(folder: Path, *, is_named: bool = False, mirror: Mirror | 
     if latest is not None and (gone := _is_gone(latest)):
         reports.append(gone)
     for trial in trials:
+        TrialCheckpoints(trial).sweep()
         newest_whole(trial, reports.append, mirror=mirror)
         named = TrialCheckpoints(trial).gone_back_to(1)
         if mirror is not None and named is not None and find_damage(named):

@@ -20,6 +20,7 @@ from experiments.recovery.names import RECORD_FILE
 from experiments.remote.addresses import find_mirror, mirror_of, place_here, storage_of, working_folder
 from experiments.remote.mirror import Mirror
 from experiments.runs.folders import check_name, has_begun
+from experiments.runs.models import find_newest_model, find_sound_model
 from experiments.runs.record import RunRecord, find_run_folder, name_of_run, read_run_record
 from experiments.settings.arguments import build_settings
 from experiments.settings.command import Command, read_command, settle
@@ -29,7 +30,8 @@ from experiments.settings.run_config import RunConfig, config_from_json, config_
 
 _OF_THE_COMMAND = ("config", "resume", "trust", "skip_training", "json")
 """Settings that belong to one command and are not read back from a run folder."""
-_NOT_OF_A_PARENT = (*_OF_THE_COMMAND, "name", "storage", "load_model", "branch_from")
+_NOT_OF_A_PARENT = (*_OF_THE_COMMAND, "name", "storage", "load_model", "branch_from", "search")
+"""Settings that a branch has of its own: it is one run, be it of a trial of a search."""
 _FROM_MODEL = ("algo", "runner", "data", "desk", "floor", *groups(), "scaling")
 """Settings that a new run takes over from the run whose weights it loads."""
 _PATHS = ("load_model", "branch_from", "data.path")
@@ -225,11 +227,11 @@ def _layer_of_source(command: Command) -> dict[str, Any]:
     """Settings that a new run takes over from the one that it branches off, or whose weights it loads."""
     layer: dict[str, Any] = {}
     if (parent := command.asked.get("branch_from")) is not None:
-        recorded = config_to_json(read_run_config(find_run_folder(parent)))
+        recorded = config_to_json(find_newest_model(parent).config)
         layer = {name: value for name, value in recorded.items() if name not in _NOT_OF_A_PARENT}
     if (model := command.asked.get("load_model")) is not None:  # networks fit only desk and algorithm of their training
-        trained = read_run_record(find_run_folder(model)).config
-        layer = merge(layer, {name: trained[name] for name in _FROM_MODEL if name in trained})
+        trained = config_to_json(find_sound_model(model).config)
+        layer = merge(layer, {name: trained[name] for name in _FROM_MODEL})
     return layer
 
 

@@ -96,10 +96,12 @@ class PopulationBasedTraining(FIFOScheduler):
                 for trial in paused:
                     tune_controller._set_trial_status(trial, Trial.TERMINATED)  # for Tune; the record keeps it open
             return None
-        if paused and num_active == 0 and all(self._reached(trial) >= self.boundary for trial in paused):
-            self._compare(paused)
-        behind = [trial for trial in paused if self._reached(trial) < self.boundary]
-        return behind[0] if behind and num_active < self._search.max_concurrent else None
+        if not paused or num_active >= self._search.max_concurrent:
+            return None
+        reached = {trial.trial_id: self._reached(trial) for trial in paused}
+        if num_active == 0 and min(reached.values()) >= self.boundary:
+            self._compare(paused, boundary=max(reached.values()))
+        return next((trial for trial in paused if reached[trial.trial_id] < self.boundary), None)
 
     def _reached(self, trial: Any) -> int:
         """How far a member's newest checkpoint is: up to where a save has failed, it is trained for again."""
@@ -109,13 +111,13 @@ class PopulationBasedTraining(FIFOScheduler):
     def _checkpoints(self, trial_id: str) -> TrialCheckpoints:
         return TrialCheckpoints(self._record.folder / f"trial_{trial_id}")
 
-    def _compare(self, trials: list[Any]) -> None:
-        """Decide who goes on from whom, write it, do it."""
+    def _compare(self, trials: list[Any], *, boundary: int) -> None:
+        """Decide who goes on from whom at these episodes, write it, do it."""
         by_id = {trial.trial_id: trial for trial in trials}
         members = [trial for trial in self._record.trials if trial.trial_id in by_id]
         newest = {m.trial_id: self._checkpoints(m.trial_id).published()[-1] for m in members}
         scores = {name: _score(path) for name, path in newest.items()}
-        self._record.boundary = max(map(self._reached, members))
+        self._record.boundary = boundary
         exploits = self._exploits(members, scores, newest)
         for exploit in exploits:
             member = self._record.find(exploit.trial_id)

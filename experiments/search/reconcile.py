@@ -8,8 +8,8 @@ from typing import Any
 
 from common.errors import InputError
 from common.files import read_json
-from experiments.recovery.checkpoints import rename_aside
-from experiments.recovery.names import META_FILE, RESULT_FILE, SEARCH_FILE, STATE_FILE
+from experiments.recovery.checkpoints import TrialCheckpoints, rename_aside
+from experiments.recovery.names import META_FILE, PARAMS_FILE, RESULT_FILE, SEARCH_FILE, STATE_FILE
 from experiments.recovery.records import read_line
 from experiments.remote.mirror import Mirror
 from experiments.runs.folders import lost_checkpoints
@@ -17,7 +17,6 @@ from experiments.runs.repair import keep_best, newest_whole, restore_best
 from experiments.search.population import apply_exploits
 from experiments.search.record import SearchRecord, TrialRecord
 from experiments.settings.metric_names import clock_of
-from experiments.tuning.loggers import PARAMS_FILE
 
 
 def reconcile(record: SearchRecord, *, mirror: Mirror | None = None) -> list[TrialRecord]:
@@ -40,6 +39,7 @@ def reconcile(record: SearchRecord, *, mirror: Mirror | None = None) -> list[Tri
     ended = []
     for trial in record.trials:
         folder = record.folder / trial.folder_name
+        TrialCheckpoints(folder).sweep()
         if trial.has_ended:
             restore_best(folder, print, mirror=mirror)
             continue

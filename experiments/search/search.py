@@ -38,7 +38,7 @@ from experiments.settings.old_names import drawn_name_of_today
 from experiments.settings.run_config import RunConfig, SearchConfig
 from experiments.tuning import session
 from experiments.tuning.ending import conclude, ended_in_store, say_failed, say_interrupted
-from experiments.tuning.opening import open_run
+from experiments.tuning.opening import announce, open_run
 
 BEST_FILE = "best_config.yaml"
 TRIALS_FILE = "trials.json"
@@ -64,7 +64,7 @@ def _search(run: Run, environment: Environment, devices: ScalingSettings) -> int
         scaler = session.record_run(
             run, environment, devices=devices, drawn_names=list(_space(config, fixed=run.by_hand))
         )
-        print(f"searching {folder}: {config.search.num_trials} trials of {config.algo}, by {config.search.objective}")
+        announce(run, environment)
         record, study, scheduler = _prepare(run, planned=read_run_record(folder).drawn_names or ())
         print(f"drawn: {', '.join(record.drawn_names)}")
         if record.trials:

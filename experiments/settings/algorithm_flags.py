@@ -17,6 +17,12 @@ NETWORK_OF = {"d_model": "transformer", "num_layers": "transformer"}
 """Settings of an algorithm's group that only one network uses."""
 
 
+def of_algo(algo: str) -> dict[str, str]:
+    """Flat flags and the settings that they stand for; of an algorithm that does not exist, those of the default."""
+    known = algorithms()
+    return {name: f"{known.get(algo, known['qmix']).group}.{name}" for name in OF_ALGO}
+
+
 def scan_algo_flags(
     cls: type, argv: Sequence[str], algo: str, *, aliases: Mapping[str, str] | None = None
 ) -> dict[str, list[str]]:
@@ -34,8 +40,8 @@ def scan_algo_flags(
     for flag, value in pairwise([part for word in argv for part in word.split("=", 1)]):
         if flag == "--algo" and value in RENAMED:
             algorithm(value)  # refused before the old names of its settings are, which would say less
-    group, settings = algorithms()[algo if algo in algorithms() else "qmix"].group, settings_of(cls)
-    own = {name: f"{group}.{name}" for name in OF_ALGO if f"{group}.{name}" in settings}
+    settings = settings_of(cls)
+    own = {flat: name for flat, name in of_algo(algo).items() if name in settings}
     for name in OF_ALGO:
         if name not in own and any(word.partition("=")[0] == f"--{name}" for word in argv):
             raise InputError(f"--{name} has no effect on --algo {algo}, which leaves no choice: leave it out")

@@ -14,7 +14,7 @@ from typing import Any
 
 from algos.registry import algorithm
 from common.errors import InputError, nearest
-from experiments.settings.algorithm_flags import OF_ALGO, check_network, scan_algo_flags
+from experiments.settings.algorithm_flags import check_network, of_algo, scan_algo_flags
 from experiments.settings.arguments import build_settings, parse_flags
 from experiments.settings.fields import settings_of, value_of
 from experiments.settings.groups import check_groups, settings_of_algo
@@ -119,10 +119,13 @@ def settle(command: Command, *, below: Mapping[str, Any], name: str) -> tuple[Ru
     return config, by_hand
 
 
-def print_run_help(argv: Sequence[str], *, prog: str, description: str, own: type | None = None) -> None:
+def print_run_help(
+    argv: Sequence[str], *, prog: str, description: str, own: type | None = None, without: Collection[str] = ()
+) -> None:
     """Print what can be set for a run (see ``print_help``)."""
-    aliases = ALIASES | {name: f"{algorithm(RunConfig.algo).group}.{name}" for name in OF_ALGO}
-    print_help(RunConfig, argv, prog=prog, description=description, main=MAIN_SETTINGS, aliases=aliases, own=own)
+    aliases = ALIASES | of_algo(RunConfig.algo)
+    about: dict[str, Any] = {"description": description, "aliases": aliases, "own": own, "without": without}
+    print_help(RunConfig, argv, prog=prog, main=MAIN_SETTINGS, **about)
 
 
 def check_combination(config: RunConfig, by_flag: Collection[str]) -> None:

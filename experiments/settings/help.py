@@ -31,6 +31,8 @@ def print_help(
     main: Collection[str] = (),
     aliases: Mapping[str, str] | None = None,
     own: type | None = None,
+    without: Collection[str] = (),
+    words: str = "",
 ) -> None:
     """Print what can be set: what matters most, or what the word after ``--help`` names.
 
@@ -42,19 +44,23 @@ def print_help(
         main: Dotted names of the settings that matter most; empty takes those that are in no group.
         aliases: Flat names and the settings they stand for.
         own: More settings, of the command itself, which come first and whole.
+        without: Dotted names of settings that the command does not take.
+        words: What the command takes before its flags.
 
     Raises:
         InputError: if there is no group or setting of the name that is asked for.
     """
-    settings, groups = settings_of(cls), groups_of(cls)
-    short = {name: alias for alias, name in (aliases or {}).items()}
+    first = settings_of(own) if own is not None else {}
+    settings = {**first, **{name: item for name, item in settings_of(cls).items() if name not in without}}
+    groups = groups_of(cls)
+    short = {name: alias for alias, name in (aliases or {}).items() if name in settings}
     asked = _asked(argv)
     named = asked if asked in (None, _ALL) else _named(asked, [*groups, *settings], short)
-    print(f"usage: {prog} [--name value ...]\n\n{_wrapped(' '.join(description.split()))}\n")
-    if own is not None and named in (None, _ALL):
-        _print_flags(settings_of(own).values(), short)
+    usage = " ".join(filter(None, [prog, words, "[--name value ...]"]))
+    print(f"usage: {usage}\n\n{_wrapped(' '.join(description.split()))}\n")
     if named is None:
-        _print_flags([item for name, item in settings.items() if (name in main if main else "." not in name)], short)
+        shown = {*first, *(main or (name for name in settings if "." not in name))}
+        _print_flags([item for name, item in settings.items() if name in shown], short)
         if groups:
             print("\ngroups, each with flags of its own (--help GROUP shows them):")
             for name, group in groups.items():

@@ -102,6 +102,10 @@ class RunConfig:
     """On Ctrl-C or SIGTERM write a checkpoint before ending; a second signal ends at once."""
     max_failures: int = Field(default=2, ge=0)
     """Times that a run is restarted from its last good checkpoint after a failure, before it fails."""
+    hang_timeout_s: float = Field(default=60.0, ge=0)
+    """Seconds after which a process of the run that stands still (stopped, frozen: it uses no processor time at all) is
+    killed, and replaced as one that has died; 0 waits for ever. One that is busy, or waits for a slow environment, does
+    not stand still."""
     env: str | None = None
     """Train in an environment of your own, named as module:object (a class, or a function that makes one): Gymnasium,
     PettingZoo's ParallelEnv, RLlib's MultiAgentEnv, or a TeamEnv. None: the trading floor."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,9 @@ from common.errors import InputError
 from common.files import WriteError, read_json
 from common.manifests import find_damage
 from experiments.builders.environments import Environment
-from experiments.recovery.checkpoints import TrialCheckpoints
 from experiments.recovery.copies import copy_into
 from experiments.recovery.names import BRANCH_FOLDER, META_FILE, RECORD_FILE
-from experiments.runs.models import Model, find_model
+from experiments.runs.models import Model, find_newest_model
 from experiments.settings.fields import settings_of, value_of
 from experiments.settings.metric_names import clock_of
 from experiments.settings.run_config import RunConfig
@@ -27,7 +25,7 @@ MAY_DIFFER = (
     *("branch_from", "hooks"),
     *("episodes", "checkpoint_interval", "checkpoint_interval_s", "keep", "keep_every", "evaluation_interval"),
     *("checkpoint_metric", "checkpoint_mode"),
-    *("checkpoint_on_signal", "max_failures", "floor.capital", "floor.horizon_bars", "floor.costs."),
+    *("checkpoint_on_signal", "max_failures", "hang_timeout_s", "floor.capital", "floor.horizon_bars", "floor.costs."),
     *("scaling.num_gpus_", "scaling.num_cpus_", "scaling.floor_device", "search."),
 )
 """Settings beside those of the algorithms that a branch may have of its own; a name that ends in ``.`` or ``_`` stands
@@ -49,7 +47,7 @@ def check_branch(config: RunConfig, environment: Environment) -> Model:
         InputError: if it has no whole checkpoint, its settings or prices differ, or nothing is left to train.
     """
     assert config.branch_from is not None
-    model = _newest_of(find_model(config.branch_from))
+    model = find_newest_model(config.branch_from)
     if damage := find_damage(model.checkpoint):
         raise InputError(f"{model.checkpoint} is damaged, {damage[0]}: name another checkpoint")
     by_weights = f"--load-model {config.branch_from} --name NEW"
@@ -129,21 +127,6 @@ def adopt(folder: Path, model: Model) -> list[dict[str, Any]]:
         "total_steps": meta["total_steps"],
     }
     return [parent, *(model.record.branch_of or [])]
-
-
-def _newest_of(model: Model) -> Model:
-    """For a run folder the newest whole checkpoint, which is where the run stands, and not the best."""
-    if model.config.search.num_trials:
-        raise InputError(
-            f"{model.record.folder} is a search, whose trials have settings of their own: start from the best one's "
-            f"weights: --load-model {model.record.folder} --config {model.record.folder}/best_config.yaml --name NEW"
-        )
-    if model.which == "named":
-        return model
-    for trial in sorted(model.record.folder.glob("trial_*")):
-        if (newest := TrialCheckpoints(trial).newest_whole(None, may_rename=False)) is not None:
-            return replace(model, checkpoint=newest, which="latest")
-    return model
 
 
 def _is_idle(name: str, algo: str) -> bool:

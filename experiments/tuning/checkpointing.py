@@ -11,6 +11,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ray import tune
@@ -76,6 +77,8 @@ class CheckpointedRun(SnapshotAlgorithm):
     """When the last checkpoint was taken, by this process's clock."""
     _team_text: tuple[bytes, int] | None = None
     """What every checkpoint says of the team, and how many agents it has."""
+    _overrides: Mapping[str, Any] = MappingProxyType({})
+    """What a search has drawn for this trial, by dotted name."""
     on_rollout: Callable[[Rollout], None] | None = None
     _hooks = Hooks({})
     _ends = False
@@ -331,6 +334,7 @@ class CheckpointedRun(SnapshotAlgorithm):
             "weights_sha256": sha256,
             "algo": self.run.algo,
             "seed": self.run.seed,
+            "overrides": dict(self._overrides),
             "environment": self.config.env,
             "num_agents": num_agents,
             "recent_mean_reward": progress.recent_return,
@@ -386,11 +390,5 @@ def _read_progress(checkpoint: Path) -> Progress:
 
 
 def _begin_new_episodes(runner: Any) -> None:
-    """Let a runner start its episodes anew, with the capital that is now set; random streams go on."""
-    begin = getattr(runner, "begin_new_episodes", None)
-    if begin is not None:
-        begin()
-    elif not runner._needs_initial_reset:  # RLlib's own, which would seed its environments as it did at first
-        runner._needs_initial_reset, runner._seed = True, None
-        for env in runner.env.envs:
-            env.unwrapped.leave_episode()
+    """Let a runner start its episodes anew, with the capital that is now set."""
+    runner.begin_new_episodes()

@@ -1,4 +1,7 @@
-"""A local Ray that outlives the signal by which a machine is taken away, as long as the command that started it."""
+"""A local Ray: only this machine reaches it, with a token, and it lives as long as the command that started it.
+
+It outlives the signal by which a machine is taken away.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,10 @@ import psutil
 import ray
 
 from common.errors import InputError
-from experiments.tuning.ray_internals import SERVANTS, Node, local_node
+from experiments.tuning.ray_internals import SERVANTS, Node, local_node, services
+from experiments.tuning.ray_token import keep_token
 
+_LOOPBACK = "127.0.0.1"
 _LEFT_TO_THE_COMMAND = {signal.SIGTERM}
 """Sent to all processes of a group, of a unit or of a machine that stops. Ray blocks SIGINT in its processes itself."""
 
@@ -32,10 +37,11 @@ def start_local_ray(**settings: Any) -> None:
     Raises:
         InputError: if the path of Ray's folder is too long for a socket.
     """
+    keep_token()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _LEFT_TO_THE_COMMAND)
     try:
-        with _without_servants():
-            ray.init(address="local", **settings)
+        with _without_servants(), _on_loopback():
+            ray.init(address="local", _node_ip_address=_LOOPBACK, **settings)
     except OSError as error:
         if "AF_UNIX path length" not in str(error):
             raise
@@ -70,6 +76,20 @@ def _without_servants() -> Iterator[None]:
     finally:
         for name, start in own.items():
             setattr(Node, name, start)
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """While the block runs, let Ray take the loopback address for what it is: else it listens to the whole network.
+
+    Where a node has another address each of its processes listens on all of the machine's.
+    """
+    own = services.resolve_ip_for_localhost
+    try:
+        services.resolve_ip_for_localhost = lambda host: host
+        yield
+    finally:
+        services.resolve_ip_for_localhost = own
 
 
 def stop_local_ray() -> None:

@@ -9,12 +9,10 @@ from typing import Any
 
 from ray.tune.logger import LoggerCallback
 
-from experiments.recovery.names import PROGRESS_FILE, RESULT_FILE
+from experiments.recovery.names import PARAMS_FILE, PROGRESS_FILE, RESULT_FILE
 from experiments.recovery.records import append, columns_of, table_rows, truncate_records
 from experiments.settings.metric_names import DISK_USE, REFUSED
 from experiments.tuning.ray_internals import SafeFallbackEncoder
-
-PARAMS_FILE = "params.json"
 
 
 class RecordLogger(LoggerCallback):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 import time
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from common.store import first_line
 from experiments.recovery.checkpoints import DAMAGED_PREFIX, TrialCheckpoints
 from experiments.recovery.names import (
     BEST_FOLDER,
+    LOG_FILE,
     META_FILE,
     RECORD_FILE,
     SEARCH_FILE,
@@ -26,6 +28,8 @@ from experiments.remote.mirror import Mirror
 from experiments.runs.repair import keep_best, tidy
 from experiments.runs.summary import summary_of, write_summary
 from experiments.settings.metric_names import DISK_USE, REFUSED, RETURN, clock_of
+from experiments.tuning.ending import last_line
+from experiments.tuning.processes import note
 
 SHOW_EVERY_S = 5.0
 
@@ -155,9 +159,21 @@ class RunMonitor(Callback):
         if self.is_search or result.get("done"):
             self._catch_up(trial, trials)
 
+    def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        """Say why a trial is started again."""
+        reason = _failure(trial)
+        note(_run_folder(trial) / LOG_FILE, reason)
+        named = f"trial {trial.trial_id}" if self.is_search else "training"
+        died = re.search(r"\tclass_name: Floor(?:.|\n)*\tpid: (\d+)(?:.|\n)*\tip: (\S+)", reason)
+        where = f"trainer {died[1]} on {died[2]} has died: " if died else ""
+        count = f"{trial.run_metadata.num_failures} of {trial.max_failures} times"
+        told = f"{named} failed ({where}{last_line(reason)}): it goes on from its newest checkpoint ({count})"
+        print(told, file=sys.stderr, flush=True)
+
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """Take in the last checkpoint of a trial that has failed since."""
         self._catch_up(trial, trials)
+        note(_run_folder(trial) / LOG_FILE, _failure(trial))
 
     def _catch_up(self, trial: Any, trials: Any) -> None:
         path, result = self._awaited.get(trial.trial_id, (None, {}))
@@ -198,6 +214,14 @@ class RunMonitor(Callback):
 
 def _run_folder(trial: Any) -> Path:
     return Path(trial.storage.experiment_fs_path)
+
+
+def _failure(trial: Any) -> str:
+    """What Tune has noted of the newest failure of a trial, with its traceback."""
+    try:
+        return Path(trial.error_file).read_text(encoding="utf-8").rpartition("Failure # ")[2]
+    except (OSError, TypeError):  # a disk that is full, or a failure that Tune has not noted
+        return "the reason could not be noted"
 
 
 def _line(trial: str | None, result: dict[str, Any], speed: float, unit: str) -> str:

@@ -80,8 +80,9 @@ def describe_run(run: Run, environment: Environment) -> dict[str, Any]:
 def announce(run: Run, environment: Environment) -> None:
     """Say what is about to be trained, and where."""
     config = run.config
-    begins = "carrying on" if run.is_known else "starting"
-    print(f"{begins} {run.folder}: {config.algo}, {config.episodes} {config.clock}")
+    begins = "searching" if run.is_search else "carrying on" if run.is_known else "starting"
+    told = f"{config.search.num_trials} trials, by {config.search.objective}, of " if run.is_search else ""
+    print(f"{begins} {run.folder}: {told}{config.algo}, {config.episodes} {config.clock}")
     for line in environment.lines():
         print(line)
     if config.preset == "dow" and config.data.path is None:

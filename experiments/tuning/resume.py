@@ -22,7 +22,7 @@ from experiments.settings.run_config import RunConfig, SearchConfig
 
 _OF_THE_COMMAND = ("storage", "name", "resume", "json", "config", "trust", "skip_training")
 _DEVICES = ("scaling.num_gpus_per_learner", "scaling.num_gpus_per_env_runner", "scaling.floor_device")
-CHANGEABLE_IN_SEARCH = (*_OF_THE_COMMAND, *_DEVICES, "hooks")
+CHANGEABLE_IN_SEARCH = (*_OF_THE_COMMAND, *_DEVICES, "hooks", "hang_timeout_s")
 """What may differ from the run folder's config when a search is carried on; so may its number of trials."""
 CHANGEABLE = (
     *CHANGEABLE_IN_SEARCH,

@@ -26,6 +26,7 @@ from ray.rllib.utils.metrics import (
 from ray.tune.result import STDERR_FILE, STDOUT_FILE, TRIAL_INFO
 
 from algos.algorithm import IDLE_LIMIT_S
+from algos.episode_replay import EPISODE_REPLAY, EpisodeReplay
 from algos.hooks import HookError
 from algos.learner import NonFiniteLossError
 from algos.policy import flat_weights
@@ -113,7 +114,7 @@ class RunTrainable(CheckpointedRun):
         was_over = before >= self.run.episodes  # killed after its last checkpoint: nothing is left to train
         try:
             result: dict[str, Any] = {} if was_over else super().step()
-        except NonFiniteLossError as error:
+        except (NonFiniteLossError, InputError) as error:
             self.finish_saving()
             return self._fatal(error)
         except BaseException:
@@ -176,6 +177,15 @@ class RunTrainable(CheckpointedRun):
         self._stepped_at = time.perf_counter()
         return result
 
+    def _create_local_replay_buffer_if_necessary(self, config: Any) -> Any:
+        """RLlib's buffer, or where it is that of episodes ours."""
+        settings = dict(config.get("replay_buffer_config") or {})
+        if settings.pop("type", None) != EPISODE_REPLAY:
+            return super()._create_local_replay_buffer_if_necessary(config)
+        return EpisodeReplay(
+            **settings, metrics_num_episodes_for_smoothing=self.config.metrics_num_episodes_for_smoothing
+        )
+
     def training_step(self) -> Any:
         """Do RLlib's; an iteration of its own algorithms has as many as it takes to sample what is due.
 
@@ -187,9 +197,13 @@ class RunTrainable(CheckpointedRun):
         steps, now = self.num_env_steps, time.monotonic()
         if steps != self._stands[0]:
             self._stands = steps, now
-        elif now - self._stands[1] > IDLE_LIMIT_S and self.run.clock != "updates":
+        elif now - self._stands[1] > IDLE_LIMIT_S and self.run.clock != "updates" and not self._waits_for_runners():
             raise StalledError(f"nothing was sampled for {IDLE_LIMIT_S:.0f} s: environment steps stand at {steps}")
         return done
+
+    def _waits_for_runners(self) -> bool:
+        """Whether there are runners that sample slowly: one that hangs would have been killed."""
+        return bool(self.run.hang_timeout_s and self.env_runner_group.num_healthy_remote_workers())
 
     def _fatal(self, error: Exception) -> dict[str, Any]:
         """End the trial without another try: from the same checkpoint the same would come of it."""

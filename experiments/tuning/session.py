@@ -17,8 +17,10 @@ from algos.scaling import ScalingSettings
 from common.errors import InputError
 from common.files import WriteError
 from common.provenance import collect_provenance
+from common.store import first_line
 from experiments.builders.environments import Environment
 from experiments.recovery.checkpoints import TrialCheckpoints, read_meta
+from experiments.recovery.names import LOG_FILE
 from experiments.recovery.signals import stop_on_signal
 from experiments.recovery.tune_files import planned_for
 from experiments.runs.models import Model, find_model, find_sound_model
@@ -31,6 +33,9 @@ from experiments.tuning.branching import adopt
 from experiments.tuning.local_ray import start_local_ray
 from experiments.tuning.loggers import RecordLogger
 from experiments.tuning.monitor import RunMonitor
+from experiments.tuning.processes import watched_processes
+from experiments.tuning.ray_internals import show_token
+from experiments.tuning.ray_token import token_file
 from experiments.tuning.tune_state import unwritable_tune_state_is_borne
 
 if TYPE_CHECKING:
@@ -58,13 +63,24 @@ def start_ray(s: ScalingSettings, *, num_trials: int = 1) -> None:
     Args:
         s: What the run's processes are.
         num_trials: Trials that run at the same time.
+
+    Raises:
+        InputError: if the cluster cannot be joined, as without its token.
     """
     if ray.is_initialized():
         return
     address = os.environ.get("RAY_ADDRESS", "local")
     if address != "local":
         hash_seed = {"env_vars": {"PYTHONHASHSEED": os.environ.get("PYTHONHASHSEED", "0")}}
-        ray.init(address=address, log_to_driver=False, logging_level="error", runtime_env=hash_seed)
+        show_token()
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level="error", runtime_env=hash_seed)
+        except (ray.exceptions.AuthenticationError, ConnectionError) as error:
+            reason = first_line(error).partition(". ")[0]
+            raise InputError(
+                f"RAY_ADDRESS is {address}, which cannot be joined ({reason}): is it up, and its token here, in "
+                f"{token_file()} (docs/cluster.md)?"
+            ) from None
         return
     needed = num_trials * (1 + s.num_env_runners * s.num_cpus_per_env_runner + s.num_learners)
     # Ray gives its workers the lowest priority but one, and anything else on the machine brings a run to a standstill;
@@ -263,7 +279,11 @@ def fit(
         ),
     )
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1" if config.checkpoint_on_signal else "0"
-    with stop_on_signal(folder, listens=config.checkpoint_on_signal), unwritable_tune_state_is_borne():
+    with (
+        stop_on_signal(folder, listens=config.checkpoint_on_signal),
+        unwritable_tune_state_is_borne(),
+        watched_processes(config.hang_timeout_s, folder / LOG_FILE),
+    ):
         try:
             return tuner.fit()
         except Exception:

@@ -1,13 +1,22 @@
 """What RLlib leaves out of a checkpoint is saved in one place and comes back."""
 
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 import torch
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
+from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
+from ray.rllib.utils.replay_buffers.multi_agent_episode_buffer import MultiAgentEpisodeReplayBuffer
+from ray.rllib.utils.replay_buffers.multi_agent_prioritized_episode_buffer import (
+    MultiAgentPrioritizedEpisodeReplayBuffer,
+)
 from teams import floor_env, ppo_config, to_shared
 
 from algos import exact, learner_state
 from algos.learner_state import WholePPOLearner, WholeState
+from algos.states import pack, unpack
 from envs.rllib import register
 
 pytestmark = [
@@ -99,3 +108,60 @@ def test_random_state_of_the_process_comes_back():
     exact.put_back(algorithm, captured)
     assert torch.equal(torch.rand(3), wanted)
     algorithm.stop()
+
+
+def with_replay(cls):
+    """What ``exact`` reads of an algorithm of which nothing but its buffer matters."""
+    buffer = cls(capacity=64, batch_size_B=4)
+    exact.seed_replay(buffer, 3)
+    config = SimpleNamespace(num_env_runners=0)
+    return SimpleNamespace(_counters={}, env_runner=None, config=config, local_replay_buffer=buffer, learner_group=None)
+
+
+def to_own_of(agent, _):
+    return f"of {agent}"
+
+
+def episode(*agents, num_steps=8):
+    """A whole episode, of agents with a network each."""
+    every = [dict.fromkeys(agents, float(t)) for t in range(num_steps + 1)]
+    return MultiAgentEpisode(
+        observations=every,
+        actions=every[1:],
+        rewards=every[1:],
+        infos=[{}] * len(every),
+        truncateds={"__all__": True},
+        agent_to_module_mapping_fn=to_own_of,
+        len_lookback_buffer=0,
+    )
+
+
+def drawn(buffer, modules):
+    """What a draw brings: who, when, and how much it counts; then priorities change, where there are any."""
+    found = buffer.sample(num_items=4, n_step=1, gamma=0.9, beta=0.5, modules_to_sample=modules)
+    if isinstance(buffer, MultiAgentPrioritizedEpisodeReplayBuffer):
+        for module in modules:
+            buffer.update_priorities(np.arange(1.0, 5.0), module)
+    weights = [np.asarray(e.extra_model_outputs["weights"]).tolist() for e in found]
+    steps = [(e.module_id, e.t_started, np.asarray(e.get_rewards()).tolist()) for e in found]
+    return steps, weights, buffer.get_sampled_timesteps()
+
+
+@pytest.mark.parametrize("before", [(), ("of a",)], ids=["nothing drawn", "of one module drawn"])
+@pytest.mark.parametrize("cls", [MultiAgentEpisodeReplayBuffer, MultiAgentPrioritizedEpisodeReplayBuffer])
+def test_replay_buffer_goes_on_with_modules_that_were_not_drawn_from(tmp_path, cls, before):
+    unbroken, restored = with_replay(cls), with_replay(cls)
+    buffer, again = unbroken.local_replay_buffer, restored.local_replay_buffer
+    buffer.add(episode("a", "b"))
+    if before:
+        drawn(buffer, before)
+    for name, content in pack(exact.capture(unbroken), known={"f": to_own_of}).items():
+        (tmp_path / name).write_bytes(content)
+    exact.put_back(restored, unpack(tmp_path, known={"f": to_own_of}))
+    everyone = ("of a", "of b", "of c")
+    for each in (buffer, again):
+        each.add(episode("a", "b", "c"))  # c is new to both
+    for _ in range(3):
+        assert drawn(again, everyone) == drawn(buffer, everyone)
+    counts = [[each.get_sampled_timesteps(module) for module in everyone] for each in (buffer, again)]
+    assert counts[0] == counts[1]

@@ -206,6 +206,16 @@ def test_verify_reaches_exports(folder, tmp_path, capsys, place):
     assert "nothing to delete" in capsys.readouterr().out
 
 
+def test_export_in_a_run_is_not_listed_as_a_trial(folder, capsys):
+    assert asked("list", folder) == 0
+    before = capsys.readouterr().out
+    export = make_export(folder / "export" / "trial_0-000030")
+    assert asked("list", folder) == 0
+    assert capsys.readouterr().out == before
+    assert asked("list", export) == 2
+    assert "holds no checkpoints" in capsys.readouterr().err
+
+
 def test_export_that_is_still_being_written_is_passed_over(folder, tmp_path, capsys):
     (make_export(tmp_path / "mine" / ".exporting") / "networks.json").unlink()
     assert asked("verify", tmp_path) == 0
@@ -253,6 +263,23 @@ def test_prune_shows_first_and_deletes_when_told(folder, tmp_path, capsys):
     assert asked("prune", folder, "--keep", 2, "--yes", "--json", out) == 0
     assert json.loads(out.read_text())["deleted"] is False
     assert "nothing to delete" in capsys.readouterr().out
+
+
+def test_what_a_killed_prune_has_left_is_swept_by_the_next_one(folder, monkeypatch, capsys):
+    def killed(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    keep_best(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr("experiments.recovery.checkpoints._delete", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(["prune", str(folder), "--keep", "3", "--yes"])
+    assert list(folder.rglob(".publishing-*"))
+    assert asked("prune", folder, "--keep", "3") == 0
+    assert list(folder.rglob(".publishing-*")), "nothing is deleted where --yes was not said"
+    assert asked("prune", folder, "--keep", "3", "--yes") == 0
+    assert not list(folder.rglob(".publishing-*"))
+    assert numbers(folder) == [1, 2, 3]
 
 
 def test_prune_leaves_a_best_checkpoint_of_which_there_is_no_copy(folder):

@@ -20,6 +20,7 @@ from experiments.recovery.signals import AGAIN_S
 
 WORDS = [*MARKET, *CLOCK, *RUNS["qmix"]]
 SCALED = ["--scaling.num-env-runners", "2"]
+HANG = ["--hang-timeout-s", "10"]
 LEARNER = ["--scaling.num-learners", "1"]
 
 
@@ -176,21 +177,38 @@ def written_by_two(folder: Path, reference: Path) -> str:
     return str(differences(folder, reference) or "")
 
 
-def with_dead_workers(folder: Path, title: str, words: list[str]) -> str:
-    """Kill all workers of a kind in the middle of a run; empty where it ends complete by itself, and whole."""
-    with Started(folder, *WORDS, *words) as started:
+def with_lost_workers(folder: Path, title: str, words: list[str], *, are_stopped: bool = False) -> str:
+    """Kill all workers of a kind in the middle of a run, or stop them; empty where it ends by itself, whole."""
+    with Started(folder, *WORDS, *words, *HANG) as started:
         started.wait_for_episodes(16)
         doomed = started.workers(title)
         if not doomed:
             return f"no worker is called {title}, but {[p.cmdline()[0] for p in started.workers('ray::')]}"
         for process in doomed:
-            process.kill()
+            process.suspend() if are_stopped else process.kill()
         code = started.process.wait(TIMEOUT_S)
     text = started.out.read_text()
+    told = [f"{process.pid} has stood still for" if are_stopped else f"{process.pid} on " for process in doomed]
+    if any(words not in text for words in told) or "Traceback" in text:
+        return f"it was not told in a line each: {text[-1200:]}"
     found = summary(folder)
     if code or found["status"] != "complete" or found["episodes"] < found["target_episodes"]:
         return f"exit {code}, {found['status']}, {found['episodes']} episodes: {text[-600:]}"
     return ""
+
+
+def interrupted_while_hung(folder: Path, title: str, words: list[str], reference: Path | None = None) -> str:
+    """Stop all workers of a kind, then the run by SIGINT; empty where it ends with a checkpoint, and goes on."""
+    with Started(folder, *WORDS, *words, *HANG) as started:
+        started.wait_for_episodes(16)
+        for process in started.workers(title):
+            process.suspend()
+        code = started.interrupt()
+    if code != 130 or summary(folder)["status"] != "interrupted":
+        return f"exit {code}, status {summary(folder)['status']}: {started.out.read_text()[-600:]}"
+    if run_command(folder, *WORDS, *words).returncode:
+        return "the same command failed"
+    return "" if reference is None else str(differences(folder, reference, but=of_places) or "")
 
 
 def can_mount() -> bool:

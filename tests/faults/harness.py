@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
@@ -61,9 +62,24 @@ def other_accidents(place: Path, reference: Path, interrupted: Path) -> dict[str
         "SIGKILL to the command alone": lambda: accidents.killed_by_itself(place / "alone", reference),
         "SIGINT twice": lambda: accidents.stopped_at_once(place / "twice", reference),
         "two writers": lambda: accidents.written_by_two(place / "two", reference),
-        "dead env runners": lambda: accidents.with_dead_workers(place / "runners", "TeamEnvRunner", accidents.SCALED),
-        "dead learner": lambda: accidents.with_dead_workers(place / "learner", "_WrappedExecutable", accidents.LEARNER),
     }
+    workers = {
+        "env runners": ("TeamEnvRunner", accidents.SCALED),
+        "learner": ("_WrappedExecutable", accidents.LEARNER),
+        "trainer": ("Floor", []),
+    }
+    for i, (kind, (title, words)) in enumerate(workers.items()):
+        lost = partial(accidents.with_lost_workers, title=title, words=words)
+        cases |= {
+            f"dead {kind}": partial(lost, place / f"dead-{i}"),
+            f"hung {kind}": partial(lost, place / f"hung-{i}", are_stopped=True),
+        }
+    cases["SIGINT while env runners hang"] = lambda: accidents.interrupted_while_hung(
+        place / "hung-int", "TeamEnvRunner", accidents.SCALED
+    )
+    cases["SIGINT while the trainer hangs"] = lambda: accidents.interrupted_while_hung(
+        place / "hung-trainer-int", "Floor", [], reference
+    )
     if accidents.can_mount():
         cases |= {
             "full disk": lambda: accidents.on_a_full_disk(place / "full", reference),

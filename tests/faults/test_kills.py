@@ -78,14 +78,6 @@ def test_a_second_writer_is_refused(campaign, tmp_path):
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize(
-    ("title", "words"), [("TeamEnvRunner", accidents.SCALED), ("_WrappedExecutable", accidents.LEARNER)]
-)
-def test_dead_workers_do_not_end_a_run(tmp_path, title, words):
-    assert accidents.with_dead_workers(tmp_path / "run", title, words) == ""
-
-
-@pytest.mark.faults
 @pytest.mark.skipif(not accidents.can_mount(), reason="only root can mount a small disk")
 def test_a_full_disk_and_a_read_only_folder_do_not_end_a_run(campaign, tmp_path):
     assert accidents.on_a_full_disk(tmp_path / "full", campaign.reference("qmix")) == ""

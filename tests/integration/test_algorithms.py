@@ -181,3 +181,27 @@ def test_resume_counts_on(tmp_path, words):
     per_episode = before["env_steps"] / before["episodes"]
     assert after["env_steps"] == pytest.approx(per_episode * after["episodes"], rel=0.3)
     assert after["agent_steps"] == 3 * after["env_steps"]
+
+
+@pytest.mark.parametrize(
+    ("words", "starts"),
+    [
+        (DQN, "--dqn.learning-starts"),
+        pytest.param(SAC, "--sac.learning-starts", marks=pytest.mark.slow),
+        pytest.param(TQC, "--tqc.learning-starts", marks=pytest.mark.slow),
+        pytest.param(QMIX, "--qmix.learning-starts", marks=pytest.mark.slow),
+        pytest.param([*INDQ, "--indq.prioritised-replay", "True"], "--indq.learning-starts", marks=pytest.mark.slow),
+        pytest.param(MADDPG, "--maddpg.learning-starts", marks=pytest.mark.slow),
+    ],
+    ids=["dqn", "sac", "tqc", "qmix", "indq", "maddpg"],
+)
+def test_run_that_was_saved_before_it_began_to_learn_ends_as_an_unbroken_one(tmp_path, words, starts):
+    words = [*words, starts, 300]  # after some 15 episodes
+    assert run_here(tmp_path / "broken", *words, "--episodes", 8) == 0
+    begun = summary(tmp_path / "broken")
+    assert begun["env_steps"] < 300
+    assert run_here(tmp_path / "broken", "--episodes", 32) == 0
+    assert run_here(tmp_path / "unbroken", *words, "--episodes", 32) == 0
+    ended, wanted = summary(tmp_path / "broken"), summary(tmp_path / "unbroken")
+    assert ended["weights_sha256"] == wanted["weights_sha256"] != begun["weights_sha256"]
+    assert ended["env_steps"] == wanted["env_steps"]

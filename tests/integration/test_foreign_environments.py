@@ -33,7 +33,7 @@ def test_environment_trains_and_carries_on(tmp_path, kind, words, capsys):
     folder, env = tmp_path / "walk", ["--env", f"foreign_envs:{kind}", "--env-settings", "pay=2"]
     assert run_here(folder, *env, *words, *WALK, "--episodes", 8) == 0
     assert "best return: " in capsys.readouterr().out
-    assert run_here(folder, "--episodes", 24) == 0
+    assert run_here(folder, "--trust", "--episodes", 24) == 0
     assert "carrying on" in capsys.readouterr().out
     found = summary(folder)
     assert found["status"] == "complete"
@@ -63,7 +63,7 @@ def test_the_clock_counts_what_it_is_told(tmp_path, unit, target, capsys):
     assert moments == sorted(moments)
     assert moments[-1] >= target
     assert len(moments) == 2
-    assert run_here(tmp_path / "run") == 0
+    assert run_here(tmp_path / "run", "--trust") == 0
     assert f"training already complete: {tmp_path / 'run'} has {moments[-1]} {unit}" in capsys.readouterr().out
 
 
@@ -115,3 +115,13 @@ def test_there_is_nothing_to_backtest_without_prices(tmp_path, capsys):
     assert train("--episodes", 8) == 0
     assert exit_code(backtest, ["--model", str(tmp_path / "walk")]) == 2
     assert "walk was trained in foreign_envs:GymWalk, which has no prices" in capsys.readouterr().err
+
+
+def test_returns_that_are_longer_than_every_episode_are_refused_when_they_are_first_drawn(tmp_path, capsys):
+    """Nobody knows how long the user's episodes are before they have been seen."""
+    words = ["--env", "foreign_envs:GymWalk", *DQN, *WALK, "--dqn.n-step", 6, "--episodes", 64]
+    assert run_here(tmp_path / "run", *words) == 2
+    shown = capsys.readouterr()
+    assert "no episode of 'shared' in the replay buffer has the 6 steps of n_step" in shown.err
+    assert "Traceback" not in shown.err + shown.out
+    assert run_here(tmp_path / "run", *words, "--dqn.n-step", 5) == 0

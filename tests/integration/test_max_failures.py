@@ -50,6 +50,12 @@ def test_run_that_has_used_up_its_failures_has_failed_loudly_and_is_made_up_for(
     assert [meta(path)["episode"] for path in checkpoints(folder)] == [8]
     assert not (folder / "backtest").exists()
     assert "complete" not in shown.out
+    told = [line for line in shown.err.splitlines() if "it goes on from its newest checkpoint" in line]
+    assert [line[-14:] for line in told] == ["(1 of 2 times)", "(2 of 2 times)"]
+    assert all(line.startswith("training failed (") and "an iteration sampled nothing" in line for line in told)
+    log = (folder / "train.log").read_text()
+    assert log.count('File "') >= 3, "each with its traceback"
+    assert 'File "' not in shown.err
 
     assert run_here(folder, *words) == 1
     assert (folder / "tries").read_text() == "xxxxxx", "and as often by the same command"

@@ -11,6 +11,7 @@ from experiments.settings.metric_names import REFUSED
 from experiments.tuning.trainables import StandIn
 
 pytestmark = pytest.mark.usefixtures("ray_session")
+AT_ONCE = ["--dqn.rollout-fragment-length"]
 MUCH = ["--algo", "dqn", "--dqn.replay-capacity", "2000000000", "--episodes", "200000000", "--keep", "100"]
 
 
@@ -32,7 +33,12 @@ def refused(capsys):
         ([*PPO, "--preset", "roles", "--ppo.use-shared-networks"], "--ppo.use-shared-networks"),
         ([*QMIX, "--qmix.replay-capacity", "16"], "replay_capacity"),
         ([*QMIX, "--qmix.network", "gru", "--qmix.n-step", "3"], "n_step"),
-        ([*MARKET, "--algo", "dqn", "--dqn.n-step", "900"], "RLlib refuses these settings of dqn: Your `roll"),
+        ([*MARKET, "--algo", "dqn", "--dqn.n-step", "17"], "--dqn.rollout-fragment-length"),
+        ([*MARKET, "--algo", "dqn", "--dqn.n-step", "900", *AT_ONCE, "900"], "an episode has 20 steps"),
+        ([*MARKET, "--algo", "dqn", "--dqn.n-step", "21", *AT_ONCE, "900"], "an episode has 20 steps"),
+        ([*MARKET, "--algo", "dqn", "--dqn.replay-capacity", "63"], "but 64 steps are sampled at once"),
+        ([*MARKET, "--algo", "dqn", "--dqn.training-intensity", "1e-9"], "must lie between 0.0001 and 1e+04"),
+        ([*MARKET, "--algo", "dqn", "--dqn.training-intensity", "1e9"], "must lie between 0.0001 and 1e+04"),
         ([*MARKET, *MUCH], "lower --keep, --dqn.replay-capacity, or choose another --storage"),
     ],
 )
@@ -58,7 +64,7 @@ def test_what_was_in_the_folder_stays(tmp_path, capsys):
 @pytest.mark.parametrize("words", [["--scaling.num-env-runners", "1"], ["--search.num-trials", "2"]])
 def test_a_run_of_several_processes_or_trials_is_refused_before_anything_is_written(tmp_path, capsys, words):
     assert run_here(tmp_path / "run", *MARKET, "--algo", "dqn", "--dqn.n-step", "900", *words) == 2
-    assert "RLlib refuses these settings of dqn" in refused(capsys)
+    assert "--dqn.n-step is 900, but an episode has 20 steps" in refused(capsys)
     assert list(tmp_path.iterdir()) == []
 
 

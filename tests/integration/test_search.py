@@ -53,6 +53,11 @@ def test_every_trial_trains_with_what_was_drawn_for_it(searched):
     assert len(rates) == 3
 
 
+def test_search_says_what_its_trials_train_in(searched):
+    said, _, _ = (searched / "train.log").read_text().partition("drawn: ")
+    assert "built-in synthetic market" in said
+
+
 def test_best_settings_are_a_file_of_settings(searched):
     config = find_run(["--config", str(searched / "best_config.yaml"), "--name", "new"]).config
     best = max(trials_of(searched), key=lambda row: row["score"])
@@ -96,8 +101,10 @@ def test_what_is_drawn_cannot_be_set_by_hand_any_more(searched, tmp_path, capsys
     assert len(list(folder.glob("trial_*"))) == 3
 
 
-def test_search_that_is_over_takes_more_trials(searched, tmp_path):
-    folder = shutil.copytree(searched, tmp_path / "first")
+def test_search_that_is_over_and_was_renamed_takes_more_trials(searched, tmp_path, capsys):
+    folder = shutil.copytree(searched, tmp_path / "renamed")
+    assert exit_code(run, ["--resume", str(folder)]) == 0
+    assert f"search already complete: {folder}" in capsys.readouterr().out
     before = {path: path.read_bytes() for path in folder.glob("trial_*/result.json")}
     assert run_here(folder, "--search.num-trials", "4") == 0
     rows = {row["trial"]: row for row in trials_of(folder)}

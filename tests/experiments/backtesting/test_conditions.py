@@ -1,5 +1,6 @@
 """What is said of a backtest's conditions, and how its picture shows them."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import matplotlib.dates as mdates
@@ -15,7 +16,7 @@ from experiments.backtesting.conditions import books_in_words, capital_in_words,
 from experiments.builders.environments import environment_of
 from experiments.reporting.plots import _DatesWithYear, _draw_equity
 from experiments.runs.run import Run
-from experiments.settings.run_config import floor_spec
+from experiments.settings.run_config import SearchConfig, floor_spec
 from experiments.tuning.opening import announce
 
 
@@ -67,6 +68,12 @@ def test_preset_without_its_prices_and_steps_of_the_clock_are_announced(capsys):
     shown = capsys.readouterr().out
     assert "without --data.path FILE it runs on the built-in market" in shown
     assert "16 replicas end their episodes together: checkpoints come every 16, not 10; the run ends at 64" in shown
+    of_run = shown.splitlines()[1:]
+    announce(Run.of(replace(config, search=SearchConfig(num_trials=2))), environment_of(config))
+    first, *of_search = capsys.readouterr().out.splitlines()
+    assert first.startswith("searching ")
+    assert first.endswith(": 2 trials, by sharpe, of qmix, 60 episodes")
+    assert of_search == of_run
 
 
 def curve(name, equity):

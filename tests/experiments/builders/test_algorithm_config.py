@@ -88,6 +88,13 @@ def test_quantiles_that_are_dropped_are_fewer_than_there_are():
         check_algorithm(run, environment_of(run))
 
 
+def test_what_rllib_refuses_is_said_by_the_flags_that_the_user_knows():
+    run = config_of("dqn", dqn={"n_step": 900})
+    told = r"of dqn: Your --dqn.rollout-fragment-length \(16\) is smaller than --dqn.n-step \(900\)!$"
+    with pytest.raises(InputError, match=told):
+        check_algorithm(run, environment_of(run))
+
+
 @pytest.mark.parametrize("algo", ["ppo", "dqn", "impala", "appo"])
 def test_agents_share_a_network_where_they_can(algo):
     assert set(algorithm_config(config_of(algo)).policies) == {SHARED}

@@ -260,34 +260,45 @@ def test_every_kth_stays(full):
     assert numbers(full) == [0, 3, 6, 7]
 
 
-def of_worth(second, *, is_best, episode=0):
-    """A checkpoint that says when it was taken, and whether it was the best."""
-    meta = {"timestamp": f"2026-01-01T00:00:{second:02d}+00:00", "is_best": is_best, "episode": episode}
+def of_worth(value, steps, *, is_best=True, metric="sharpe", mode="max"):
+    """A checkpoint that says what it reached, when, and whether it was the best; the clock is set back all the time."""
+    meta = {"timestamp": f"2026-01-01T00:00:{59 - steps:02d}+00:00", "is_best": is_best, "total_steps": steps}
+    meta |= {"metric_name": metric, "metric_value": value, "metric_mode": mode}
     return lambda folder: (folder / "checkpoint_meta.json").write_text(json.dumps(meta)) and None
 
 
+@pytest.mark.parametrize("mode", ["max", "min"])
 @pytest.mark.parametrize(
     ("kept", "spared"),
     [
         (None, 2),  # there is no copy
-        ((0, 0), 2),  # of the best before
-        ((2, 20), None),  # of this one
-        ((2, 10), 2),  # of another one in the same second
-        ((7, 0), None),  # of a later one, which is gone
+        ((0.5, 0), 2),  # of the best before
+        ((0.7, 20), None),  # of this one
+        ((0.7, 10), 2),  # of an equal one before it
+        ((0.7, 30), None),  # of an equal one after it, which is gone
+        ((0.9, 40), None),  # of a better one, which is gone
+        ((0.9, 10), None),  # of a better one before the run was told to go back
+        ((None, 40), 2),  # of one that was worth nothing
+        ((9.9, 10, "return"), 2),  # of one before another metric was chosen
+        ((0.1, 40, "return"), None),  # of one after that, which is gone
         ("damage", 2),
     ],
 )
-def test_best_stays_until_it_has_been_copied(tmp_path, kept, spared):
+def test_best_stays_until_it_has_been_copied(tmp_path, kept, spared, mode):
+    def worth(value, *given, **more):
+        return of_worth(value if value is None or mode == "max" else -value, *given, mode=mode, **more)
+
     checkpoints = TrialCheckpoints(tmp_path)
-    for i in range(5):
-        checkpoints.publish(of_worth(i, is_best=i in (0, 2), episode=10 * i))
+    for i, value in enumerate((0.5, 0.1, 0.7, 0.2, 0.3)):
+        checkpoints.publish(worth(value, 10 * i, is_best=i in (0, 2)))
     best = tmp_path / "best_checkpoint"
     if kept is not None:
         best.mkdir()
         if kept == "damage":
             (best / "checkpoint_meta.json").write_text("{")
         else:
-            of_worth(kept[0], is_best=True, episode=kept[1])(best)
+            value, steps, *metric = kept
+            worth(value, steps, **({"metric": metric[0]} if metric else {}))(best)
     owed = checkpoints.owed_best()
     assert (owed and int(owed.name[-6:])) == spared
     checkpoints.prune(1)

@@ -1,16 +1,18 @@
 """From what the user names to the folder that a policy is loaded from."""
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
-from sample_runs import make_run
+from sample_runs import SMALL, make_run
 
 import algos.policy
 from common.errors import IncompatibleError, InputError
 from common.manifests import seal
 from experiments.remote.mirror import Mirror
-from experiments.runs.models import load_policy
+from experiments.runs.models import find_model, find_newest_model, load_policy
+from experiments.runs.run import find_run
 
 
 @pytest.fixture
@@ -79,3 +81,47 @@ def test_export_that_was_never_sealed_is_taken_as_it_is(export, loaded):
         (export / name).unlink()
     load_policy(export)
     assert loaded == [export]
+
+
+@pytest.fixture
+def search(tmp_path):
+    """A search of two trials with other networks than the run's; the second is the best, and ended with another lr."""
+    folder = tmp_path / "search"
+    make_run(folder, SMALL | {"search": {"num_trials": 2}}, best="trial_00001/checkpoint_000002")
+    drawn = {1: ("00000", 16, 1e-4), 2: ("00001", 64, 2e-4), 3: ("00001", 64, 3e-4)}
+    for number, (trial, width, lr) in drawn.items():
+        checkpoint = folder / f"checkpoint_{number:06d}"
+        meta = json.loads((checkpoint / "checkpoint_meta.json").read_text())
+        meta["overrides"] = {"qmix.mixing_embed_dim": width, "qmix.lr": lr}
+        (checkpoint / "checkpoint_meta.json").write_text(json.dumps(meta))
+        seal(checkpoint)
+        (folder / f"trial_{trial}").mkdir(exist_ok=True)
+        checkpoint.rename(folder / f"trial_{trial}" / checkpoint.name)
+    return folder
+
+
+def networks(config):
+    return config.qmix.mixing_embed_dim, config.qmix.lr
+
+
+def test_model_of_a_search_has_the_settings_that_its_checkpoint_was_trained_with(search):
+    assert networks(find_model(search).config) == (64, 2e-4)
+    assert networks(find_model(search / "trial_00000").config) == (16, 1e-4)
+    assert networks(find_model(search / "trial_00001" / "checkpoint_000003").config) == (64, 3e-4)
+    newest = find_newest_model(search)
+    assert (newest.name, newest.checkpoint.name, networks(newest.config)) == ("search", "checkpoint_000003", (64, 3e-4))
+
+
+def test_new_run_takes_over_the_settings_of_the_trial_that_it_comes_from(search):
+    words = ["--storage", str(search.parent), "--name", "new"]
+    assert networks(find_run([*words, "--load-model", str(search)]).config) == (64, 2e-4)
+    branch = find_run([*words, "--branch-from", str(search / "trial_00001")]).config
+    assert (networks(branch), branch.search.num_trials) == ((64, 3e-4), 0)
+
+
+def test_checkpoint_of_an_earlier_version_has_the_settings_that_stand_beside_it(search):
+    trial = search / "trial_00000"
+    (trial / "checkpoint_000001" / "checkpoint_meta.json").write_text(json.dumps({"episode": 1}))
+    assert networks(find_model(trial).config) == (32, 5e-4)
+    (trial / "params.json").write_text(json.dumps({"overrides": {"qmix.mixing_embed_dim": 64}}))
+    assert networks(find_model(trial).config) == (64, 5e-4)

@@ -7,7 +7,7 @@ import pytest
 from common.manifests import find_damage
 from experiments.recovery.checkpoints import TrialCheckpoints, rename_aside
 from experiments.recovery.copies import copy_folder
-from experiments.runs.repair import restore_best, score_to_beat
+from experiments.runs.repair import check_checkpoints, restore_best, score_to_beat
 
 VALUES = (1.0, 3.0, -1.0, 2.0)
 
@@ -98,3 +98,9 @@ def test_score_zero_counts(tmp_path):
     checkpoints = TrialCheckpoints(tmp_path / "trial_0")
     checkpoints.publish(with_meta('{"metric_value": 0.0}'))
     assert score_to_beat(checkpoints.folder, 1.0) == 0.0
+
+
+def test_run_that_is_carried_on_sweeps_what_a_kill_has_left(trial):
+    (trial / ".publishing-deleting-checkpoint_000000").mkdir()
+    assert check_checkpoints(trial.parent) == []
+    assert not list(trial.glob(".publishing-*"))

@@ -31,6 +31,18 @@ def test_more_trials_follow_those_that_have_ended_and_change_nothing_of_them(sea
     assert outcome(folder) == outcome(long), "record, study, results and best checkpoints"
 
 
+def test_search_that_was_killed_and_renamed_ends_as_it_would_have(searches, tmp_path):
+    scheduler, short, _ = searches
+    folder = tmp_path / "before"
+    folder.mkdir()
+    with pytest.raises(Killed):
+        rehearse(folder, scheduler, num_trials=3, clock=Clock(31))
+    folder = folder.rename(tmp_path / "after")
+    rehearse(folder, scheduler, num_trials=3)
+    assert outcome(folder) == outcome(short)
+    assert not list(folder.glob("damaged-*")), "the study has another name, and is whole"
+
+
 @pytest.mark.parametrize("kill_at", [1, 5, 9, 14, 22, 31])
 def test_kill_while_more_trials_run_changes_nothing(searches, tmp_path, kill_at):
     scheduler, short, long = searches

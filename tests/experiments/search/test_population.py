@@ -71,6 +71,22 @@ def newest(record, trial_id):
     return TrialCheckpoints(record.folder / f"trial_{trial_id}").published()[-1]
 
 
+def test_a_choice_asks_each_member_once_how_far_it_is_and_nobody_where_none_may_start(tmp_path, monkeypatch):
+    record, scheduler, runner = population(tmp_path, [0.1, 0.9, -0.5, 0.3], episodes=8)
+    asked, real = [], PopulationBasedTraining._reached
+    monkeypatch.setattr(PopulationBasedTraining, "_reached", lambda *args: asked.append(args[1]) or real(*args))
+    assert scheduler.choose_trial_to_run(runner) is runner.trials[0]
+    assert asked == runner.trials
+    runner.trials[0].status = "RUNNING"
+    assert scheduler.choose_trial_to_run(runner) is None
+    assert asked == runner.trials
+    runner.trials[0].status = "PAUSED"
+    for trial in record.trials:
+        publish(record, trial.trial_id, episodes=10, score=0.5)
+    assert scheduler.choose_trial_to_run(runner) is runner.trials[0]
+    assert (record.boundary, asked) == (10, 2 * runner.trials)
+
+
 def test_worst_goes_on_from_best_with_settings_that_differ(tmp_path):
     record, scheduler, runner = population(tmp_path, [0.1, 0.9, -0.5, 0.3])
     assert scheduler.choose_trial_to_run(runner) is runner.trials[0]

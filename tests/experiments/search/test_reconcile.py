@@ -209,3 +209,9 @@ def test_damaged_best_checkpoint_of_a_trial_is_set_aside_and_made_again(interrup
     assert json.loads((folder / "best_checkpoint" / "checkpoint_meta.json").read_text())["metric_value"] == 0.5
     assert (folder / "damaged-best_checkpoint").is_dir()
     assert "best_checkpoint is damaged" in capsys.readouterr().out
+
+
+def test_search_that_is_carried_on_sweeps_what_a_kill_has_left(searched):
+    (searched / "trial_00001" / ".publishing-deleting-checkpoint_000000").mkdir()
+    reconcile(SearchRecord.read(searched))
+    assert not list(searched.rglob(".publishing-*"))

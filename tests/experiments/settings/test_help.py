@@ -1,11 +1,13 @@
 """What ``--help`` shows, and which guesses are made."""
 
 import re
+from contextlib import suppress
 
 import pytest
+from verbs import VERBS
 
 from common.errors import InputError, nearest
-from experiments.evaluate import run as evaluate
+from experiments import audit, backtest, bench, checkpoints, config, evaluate, run, score
 from experiments.runs.run import find_run
 from experiments.settings.algorithm_flags import OF_ALGO
 from experiments.settings.command import ALIASES, MAIN_SETTINGS
@@ -65,17 +67,53 @@ def test_help_refuses_a_group_that_does_not_exist(capsys):
 
 
 def test_help_of_a_verb_around_runs_shows_its_own_flags_by_their_names(capsys):
-    assert evaluate(["--help"]) == 0
+    assert evaluate.run(["--help"]) == 0
     out = capsys.readouterr().out
     assert re.search(r"^  --folds ", out, re.MULTILINE)
     assert "--walk." not in out
+    assert evaluate.run(["--help", "folds"]) == 0
+    assert "--folds" in capsys.readouterr().out
+
+
+FLAGS_OF_ALL = [setting.flag for cls in VERBS for setting in settings_of(cls).values()]
+FLAGS_OF_ALL += [f"--{name}" for name in (*ALIASES, *OF_ALGO)]
+
+
+def told_by(verb, capsys):
+    """All flags in a verb's help."""
+    with suppress(SystemExit):
+        verb.run(["--help", "all"])
+    out = capsys.readouterr().out
+    assert out.lower().count("usage:") == 1
+    rows = re.findall(r"^  (--\S.*)", out, re.MULTILINE)
+    return {flag for row in rows for flag in re.findall(r"--[\w.-]+", row.partition("  ")[0])}
+
+
+def is_taken(verb, flag):
+    """Whether the verb complains of the second flag alone."""
+    with pytest.raises(InputError) as caught:
+        verb.run([flag, "--no-such-flag"])
+    return "--no-such-flag" in str(caught.value)
+
+
+@pytest.mark.parametrize("verb", [audit, backtest, bench, checkpoints, config, run, score], ids=lambda v: v.__name__)
+def test_help_shows_the_flags_that_a_verb_takes_and_no_others(verb, capsys):
+    assert told_by(verb, capsys) == {flag for flag in FLAGS_OF_ALL if is_taken(verb, flag)}
+
+
+def test_help_of_a_walk_forward_shows_its_own_flags_and_those_of_a_run_that_it_takes(capsys):
+    own = {setting.flag for setting in settings_of(evaluate.WalkConfig).values()}
+    refused = {settings_of(RunConfig)[name].flag for name in evaluate.SET_HERE}
+    for flag in refused:
+        with pytest.raises(InputError, match="is not for a walk-forward"):
+            evaluate.run([flag] if flag == "--skip-training" else [flag, "x"])
+    assert told_by(evaluate, capsys) == told_by(run, capsys) - refused | own
 
 
 def test_alias_of_the_gpus_sets_them():
     found = find_run(["--gpu", "0.5", "--resume", "never"])
-    config, by_hand = found.config, found.by_hand
-    assert config.scaling.num_gpus_per_learner == 0.5
-    assert "scaling.num_gpus_per_learner" in by_hand
+    assert found.config.scaling.num_gpus_per_learner == 0.5
+    assert "scaling.num_gpus_per_learner" in found.by_hand
 
 
 @pytest.mark.parametrize(

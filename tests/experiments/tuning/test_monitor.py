@@ -410,3 +410,29 @@ def test_first_result_of_a_session_keeps_copies_of_what_tune_has_written(tmp_pat
     (staging / "basic-variant-state-1.json").write_bytes(pickle.dumps({}))
     monitor.on_trial_result(0, [trial], trial, shown)
     assert (folder / "tune_copies.zip").is_file()
+
+
+def test_trainer_that_has_died_is_told_in_one_line_and_whole_in_the_log(tmp_path, capsys):
+    reason = """Failure # 1 (occurred at 2026-11-30)
+The actor died unexpectedly before finishing this task.
+\tclass_name: FloorQMIX
+\tactor_id: 4a6cb5b4
+\tpid: 4711
+\tnamespace: e012880f
+\tip: 192.0.2.7
+The actor is dead. Worker exit detail: the node was lost. Some common causes include: (1) that.
+"""
+    (tmp_path / "error.txt").write_text(reason)
+    trial = SimpleNamespace(
+        trial_id="a",
+        error_file=str(tmp_path / "error.txt"),
+        run_metadata=SimpleNamespace(num_failures=1),
+        max_failures=2,
+        storage=SimpleNamespace(experiment_fs_path=str(tmp_path)),
+    )
+    RunMonitor(algo="qmix", seed=0).on_trial_recover(1, [trial], trial)
+    assert capsys.readouterr().err == (
+        "training failed (trainer 4711 on 192.0.2.7 has died: the node was lost): "
+        "it goes on from its newest checkpoint (1 of 2 times)\n"
+    )
+    assert "\tactor_id: 4a6cb5b4" in (tmp_path / "train.log").read_text()
