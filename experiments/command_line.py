@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import logging
 import os
 import re
 import sys
@@ -26,6 +27,7 @@ DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, EXIT_CODE
 Verb = Callable[[Sequence[str]], int | None]
 
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns where it has no folder for its cache
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -47,6 +49,8 @@ def exit_code(verb: Verb, argv: Sequence[str]) -> int:
     """
     _forget_script_folder()
     end_of_imports()
+    if os.path.expanduser("~") == "~":  # no HOME, and a user whom the system does not know, as in some containers
+        os.environ["HOME"] = os.sep
     with _shown_as_it_can_be():
         return _exit_code(verb, argv)
 

@@ -53,7 +53,19 @@ def check_storage(storage: str) -> None:
         store.delete(".check")
     except OSError as error:
         raise InputError(f"--storage {storage} cannot be written to: {first_line(error)}") from None
-    check_folder_writable(working_folder(storage, "x").parent, setting=f"the working folder ({WORK_ENV})")
+    _check_working_folder(working_folder(storage, "x").parent)
+
+
+def _check_working_folder(folder: Path) -> None:
+    """Refuse a working folder that cannot be written to.
+
+    Raises:
+        InputError: saying how another one is named.
+    """
+    try:
+        check_folder_writable(folder, setting="the working folder of what is in a store")
+    except InputError as error:
+        raise InputError(f"{error}: let {WORK_ENV} name another one") from None
 
 
 def find_mirror(address: str) -> tuple[Mirror, str]:
@@ -94,6 +106,7 @@ def bring_back(path: str | Path, *, may_be_gone: bool = False) -> Path:
     if not is_remote(path):
         return Path(path)
     mirror, rest = find_mirror(str(path))
+    _check_working_folder(mirror.folder)
     try:
         mirror.pull()
         is_checkpoint = "/" in rest  # a trial has its newest one and its best here by now

@@ -36,6 +36,7 @@ PRIVATE_NAMES: dict[str, tuple[str, ...]] = {
     "ray._private.worker:print_to_stdstream": (),
     "ray.tune.execution.tune_controller:TuneController": ("save_to_dir", "_set_trial_status"),
     "ray.tune.schedulers.async_hyperband:AsyncHyperBandScheduler": ("_brackets", "_trial_info"),
+    "ray.tune.trainable.trainable:Trainable": ("_setup_logdir", "_logdir", "_storage"),
     "ray.tune.experiment.trial:Trial": ("init_local_path", "update_last_result", "set_status"),
 }
 

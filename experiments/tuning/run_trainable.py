@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -85,6 +86,13 @@ class RunTrainable(CheckpointedRun):
             if key in given:
                 algo[key] = given[key]
         super().__init__(algo, run=run, record=record, **kwargs)
+
+    def _setup_logdir(self) -> None:
+        """Outside Tune, work in a temporary folder: Ray would make one in the user's home, which may be read-only."""
+        if self._storage is None:
+            self._logdir = tempfile.mkdtemp()
+        else:
+            super()._setup_logdir()
 
     @classmethod
     def default_resource_request(cls, config: Any) -> Any:

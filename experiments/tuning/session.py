@@ -17,7 +17,6 @@ from algos.scaling import ScalingSettings
 from common.errors import InputError
 from common.files import WriteError
 from common.provenance import collect_provenance
-from common.store import first_line
 from experiments.builders.environments import Environment
 from experiments.recovery.checkpoints import TrialCheckpoints, read_meta
 from experiments.recovery.names import LOG_FILE
@@ -30,12 +29,11 @@ from experiments.runs.summary import note_status, read_summary, why_unsaved, wri
 from experiments.settings.metric_names import REFUSED, clock_of
 from experiments.settings.run_config import RunConfig, config_to_json
 from experiments.tuning.branching import adopt
+from experiments.tuning.cluster import join_cluster
 from experiments.tuning.local_ray import start_local_ray
 from experiments.tuning.loggers import RecordLogger
 from experiments.tuning.monitor import RunMonitor
 from experiments.tuning.processes import watched_processes
-from experiments.tuning.ray_internals import show_token
-from experiments.tuning.ray_token import token_file
 from experiments.tuning.tune_state import unwritable_tune_state_is_borne
 
 if TYPE_CHECKING:
@@ -71,16 +69,7 @@ def start_ray(s: ScalingSettings, *, num_trials: int = 1) -> None:
         return
     address = os.environ.get("RAY_ADDRESS", "local")
     if address != "local":
-        hash_seed = {"env_vars": {"PYTHONHASHSEED": os.environ.get("PYTHONHASHSEED", "0")}}
-        show_token()
-        try:
-            ray.init(address=address, log_to_driver=False, logging_level="error", runtime_env=hash_seed)
-        except (ray.exceptions.AuthenticationError, ConnectionError) as error:
-            reason = first_line(error).partition(". ")[0]
-            raise InputError(
-                f"RAY_ADDRESS is {address}, which cannot be joined ({reason}): is it up, and its token here, in "
-                f"{token_file()} (docs/cluster.md)?"
-            ) from None
+        join_cluster(address)
         return
     needed = num_trials * (1 + s.num_env_runners * s.num_cpus_per_env_runner + s.num_learners)
     # Ray gives its workers the lowest priority but one, and anything else on the machine brings a run to a standstill;
@@ -332,14 +321,13 @@ def check_fits(config: RunConfig, environment: Environment) -> None:
     if model.record.agents is not None:
         environment.check_agents(model.record.agents, model.name)
     alone = {"scaling.num_env_runners": 0, "scaling.num_learners": 0, "scaling.num_gpus_per_learner": 0.0}
-    algorithm = algorithm_class(config)(
-        {"run": config_to_json(config), "scaler": environment.scaler, "overrides": alone}
-    )
+    given = {"run": config_to_json(config), "scaler": environment.scaler, "overrides": alone}
+    algorithm = algorithm_class(config)(given)
     try:
         load_weights(algorithm, str(model.checkpoint))
     finally:
         algorithm.stop()
-        shutil.rmtree(algorithm.logdir, ignore_errors=True)  # an empty folder that Ray has made in the user's home
+        shutil.rmtree(algorithm.logdir, ignore_errors=True)
 
 
 def single_trial_folder(trial: Any) -> str:
