@@ -11,12 +11,14 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import psutil
 import ray
 
 from common.errors import InputError
+from experiments.tuning.ray_folder import check_ray_folder, mark_session, remove_session
 from experiments.tuning.ray_internals import SERVANTS, Node, local_node, services
 from experiments.tuning.ray_token import keep_token
 
@@ -35,9 +37,10 @@ def start_local_ray(**settings: Any) -> None:
         settings: Of ``ray.init``.
 
     Raises:
-        InputError: if the path of Ray's folder is too long for a socket.
+        InputError: if Ray's folder cannot be written to, or its path is too long for a socket.
     """
     keep_token()
+    check_ray_folder()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _LEFT_TO_THE_COMMAND)
     try:
         with _without_servants(), _on_loopback():
@@ -53,6 +56,7 @@ def start_local_ray(**settings: Any) -> None:
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     node = local_node()
+    mark_session(Path(node.get_session_dir_path()))
     # Else a shutdown would ask each of them by SIGTERM, and wait a second for it.
     node.kill_all_processes = partial(_kill_all, node.kill_all_processes)
     atexit.register(stop_local_ray)
@@ -94,12 +98,15 @@ def _on_loopback() -> Iterator[None]:
 
 def stop_local_ray() -> None:
     """End Ray, and those of its processes that would only see by and by that the others have ended."""
-    started = psutil.Process().children(recursive=True)
+    node, started = local_node(), psutil.Process().children(recursive=True)
     ray.shutdown()
     for process in started:
         with suppress(psutil.NoSuchProcess):
             if _is_of_ray(process):
                 process.kill()
+    if node is not None:
+        psutil.wait_procs(started, timeout=5.0)  # what they still write would come after the folder has gone
+        remove_session(Path(node.get_session_dir_path()))
 
 
 def _kill_all(own: Any, *, check_alive: bool = True, allow_graceful: bool = False, wait: bool = False) -> None:

@@ -34,6 +34,8 @@ from experiments.tuning.local_ray import start_local_ray
 from experiments.tuning.loggers import RecordLogger
 from experiments.tuning.monitor import RunMonitor
 from experiments.tuning.processes import watched_processes
+from experiments.tuning.ray_folder import keep_session
+from experiments.tuning.ray_internals import local_node
 from experiments.tuning.tune_state import unwritable_tune_state_is_borne
 
 if TYPE_CHECKING:
@@ -274,10 +276,20 @@ def fit(
         watched_processes(config.hang_timeout_s, folder / LOG_FILE),
     ):
         try:
-            return tuner.fit()
+            results = tuner.fit()
         except Exception:
             note_status(folder, "failed")
+            _keep_logs()
             raise
+    if results.num_errors:
+        _keep_logs()
+    return results
+
+
+def _keep_logs() -> None:
+    """Leave what a local Ray has written of a failure; of a cluster, whoever has started it does."""
+    if os.environ.get("RAY_ADDRESS", "local") == "local" and (node := local_node()) is not None:
+        keep_session(Path(node.get_session_dir_path()))
 
 
 def _outcome(results: Any, folder: Path, *, target: int, unit: str) -> Outcome:
