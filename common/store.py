@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +21,8 @@ from common.files import WriteError, json_object, whole_file
 T = TypeVar("T")
 PATIENCE_S = 60.0
 """How long a store that does not answer is tried again before a save is given up."""
+_SAID_S, _FIRST_S = 5.0, 30.0
+"""After how long it is said that a store has not answered yet, and for how long its first answer is waited for."""
 _CHUNK_BYTES = 1 << 22
 
 
@@ -87,8 +93,9 @@ class Store:
 
         check_no_keys(address, setting="the storage")
         self.address, self.patience_s = address, patience_s
+        self._has_answered = False
         try:
-            self._fs, self._root = fs.FileSystem.from_uri(address)
+            self._fs, self._root = self._in_time(lambda: fs.FileSystem.from_uri(address))
         except Exception as error:  # pyarrow raises several kinds
             raise InputError(f"{address} cannot be used: {str(error).splitlines()[0]}") from None
 
@@ -191,14 +198,53 @@ class Store:
         pause = 0.5
         while True:
             try:
-                return act()
-            except FileNotFoundError:
+                found = act() if self._has_answered else self._in_time(act)
+            except (FileNotFoundError, _NoAnswerError):
                 raise
             except OSError:
                 if time.monotonic() + pause > deadline:
                     raise
                 time.sleep(pause)
                 pause = min(2.0 * pause, 8.0)
+            else:
+                self._has_answered = True
+                return found
+
+    def _in_time(self, act: Callable[[], T]) -> T:
+        """Do what may wait for a network that is not there, as some stores do for many minutes, deaf to signals.
+
+        Raises:
+            OSError: if there is no answer in time, or it is an error.
+        """
+        from pyarrow.lib import ArrowException
+
+        answer: Future[T] = Future()
+
+        def ask() -> None:
+            try:
+                answer.set_result(act())
+            except ArrowException as error:
+                answer.set_exception(error if isinstance(error, (OSError, ValueError)) else OSError(str(error)))
+            except BaseException as error:
+                answer.set_exception(error)
+
+        threading.Thread(target=ask, daemon=True).start()
+        try:
+            return answer.result(_SAID_S)
+        except FutureTimeoutError:
+            if answer.done():  # what was asked has raised it
+                raise
+        print(f"{self.address} does not answer yet: trying for {_FIRST_S:.0f} seconds", file=sys.stderr, flush=True)
+        try:
+            return answer.result(_FIRST_S - _SAID_S)
+        except FutureTimeoutError:
+            if answer.done():
+                raise
+        raise _NoAnswerError(f"no answer within {_FIRST_S:.0f} seconds: are the address right and the network up?")
+
+
+class _NoAnswerError(OSError):
+    """A store has not answered at all: it will not do so any sooner where it is asked again."""
 
 
 def absolute(path: str) -> str:

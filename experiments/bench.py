@@ -74,12 +74,10 @@ def _measure(config: BenchConfig) -> list[dict[str, Any]]:
         from experiments.benchmarks.games import bench_games
 
         return bench_games(device=config.device, rounds=config.rounds)
-    import ray
-
     from experiments.benchmarks.checkpoint import bench_checkpoint
     from experiments.benchmarks.sampling import bench_sampling
     from experiments.benchmarks.training import bench_training
-    from experiments.tuning.local_ray import start_local_ray
+    from experiments.tuning.local_ray import start_local_ray, stop_local_ray
 
     warnings.simplefilter("ignore")
     start_local_ray(include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
@@ -90,7 +88,7 @@ def _measure(config: BenchConfig) -> list[dict[str, Any]]:
         benches = {"sampling": bench_sampling, "checkpoint": bench_checkpoint}
         return benches[config.subject](device=config.device, rounds=config.rounds)
     finally:
-        ray.shutdown()
+        stop_local_ray()
 
 
 def _require(device: str) -> None:
