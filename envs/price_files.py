@@ -32,6 +32,8 @@ from envs.settings import CalendarPolicy
 
 DATE_NAMES = ("date", "datetime", "timestamp", "time")
 FIELD_NAMES = (*PRICE_FIELDS, "volume")
+_LEAST_PRICE, _MOST_PRICE, _MOST_VOLUME = 1e-15, 1e15, 1e21
+"""Of anything that was ever traded; products of what lies beyond are no numbers any more."""
 _ROUNDING = 1e-3  # sources round open, high, low and close one by one; a larger gap is an error in the data
 
 
@@ -103,7 +105,7 @@ def _long_fields(
     if asset_column is None:
         labels = np.full(len(dates), Path(table.path).name.split(".")[0], dtype=object)
     else:
-        labels = table.frame[asset_column].fillna("").astype(str).str.strip().to_numpy(dtype=object)
+        labels = table.frame[asset_column].astype(object).fillna("").astype(str).str.strip().to_numpy(dtype=object)
         if (labels == "").any():
             row = int(np.argmax(labels == ""))
             raise InputError(f"{table.at(row, asset_column)}: the asset has no name: fill it in or remove the row")
@@ -269,6 +271,7 @@ def _check_values(
             "there is no volume: write a number (0 for no trade), or leave the column out",
         )
         refuse(raw["volume"] < 0, "volume", "volume is negative: correct the row")
+        refuse(raw["volume"] > _MOST_VOLUME, "volume", f"volume is above {_MOST_VOLUME:g}: correct the row")
     if "high" in raw:
         refuse(raw["high"] < raw["low"] * (1 - 1e-9), "high", "high is below low: correct or remove the row")
         for field in ("open", "close"):
@@ -286,12 +289,14 @@ def _check_prices(
     *,
     blank_is_missing: bool = False,
 ) -> None:
-    good = np.isfinite(values) & (values > 0)
+    good = (values >= _LEAST_PRICE) & (values <= _MOST_PRICE)
     bad = ~(good | np.isnan(values)) if blank_is_missing else ~good
     if not bad.any():
         return
     i = int(np.argmax(bad))
+    is_positive = values[i] > 0 and np.isfinite(values[i])
     what = "is missing" if np.isnan(values[i]) else f"is {values[i]:g}"
+    bounds = f"lie within {_LEAST_PRICE:g} and {_MOST_PRICE:g}" if is_positive else "be finite and above 0"
     row = int(keep[i])
     place = table.at(row, column, asset=labels[row], date=dates[row])
-    raise InputError(f"{place}: the price {what}, but prices must be finite and above 0: correct or remove the row")
+    raise InputError(f"{place}: the price {what}, but prices must {bounds}: correct or remove the row")

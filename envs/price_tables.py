@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from common.errors import InputError, nearest
+from common.errors import InputError, nearest, shown, told
+from common.memory import check_memory
 from envs.calendars import show_date
 
 ASSET_NAMES = ("tic", "symbol", "ticker", "name", "asset")
@@ -63,7 +64,11 @@ def read_table(path: str) -> PriceTable:
         InputError: if the file does not exist or is no table of a known format.
     """
     file = Path(path)
-    if not file.exists():
+    try:
+        is_there = file.exists()
+    except (OSError, ValueError) as error:  # a name that is too long
+        raise InputError(f"cannot read {shown(path)}: {told(error)}") from None
+    if not is_there:
         folder = file.parent
         others = [item.name for item in folder.iterdir()] if folder.is_dir() else []
         raise InputError(f"price file {path} does not exist{nearest(file.name, others)}")
@@ -76,16 +81,39 @@ def read_table(path: str) -> PriceTable:
         raise InputError(f"{path} is not a price file: give a .csv, .parquet or .feather table")
     try:
         frame = _READERS[kind](file)
-    except (ValueError, OSError, LookupError) as error:  # pandas and pyarrow derive their parse errors from these
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} cannot be read as a {kind} table: {reason}") from None
+    except InputError:
+        raise
+    except Exception as error:  # what is no table, or was cut, can make its readers raise anything
+        raise InputError(f"{path} cannot be read as a {kind} table: {told(error)}") from None
     if frame.index.name is not None or isinstance(frame.index, (pd.DatetimeIndex, pd.MultiIndex)):
         frame = frame.reset_index()
         frame = frame.rename(columns={"index": "date"})
-    frame = frame.loc[:, [not plain_name(name).startswith("unnamed:") for name in frame.columns]]
+    frame = _named_columns(frame, path)
     if frame.empty:
         raise InputError(f"{path} holds no rows")
     return PriceTable(path, frame, 2 if kind == "csv" else 1)
+
+
+def _named_columns(frame: pd.DataFrame, path: str) -> pd.DataFrame:
+    """Leave out columns without a name that hold nothing, or count the rows, and refuse others: they may be an asset.
+
+    Raises:
+        InputError: for such a column, or for two of the same name.
+    """
+    kept: dict[str, int] = {}
+    for i, name in enumerate(frame.columns):
+        plain = plain_name(name)
+        if not plain or plain.startswith("unnamed:"):
+            column = frame.iloc[:, i]
+            if not column.isna().all() and not (i == 0 and np.array_equal(column, np.arange(len(column)))):
+                raise InputError(f"{path}: column {i + 1} has no name: give it one, or remove it")
+        elif plain in kept:
+            raise InputError(
+                f"{path}: columns {frame.columns[kept[plain]]!r} and {name!r} have the same name: remove one, or rename it"
+            )
+        else:
+            kept[plain] = i
+    return frame.iloc[:, [*kept.values()]]
 
 
 def _read_csv(file: Path) -> pd.DataFrame:
@@ -109,8 +137,27 @@ def _read_csv(file: Path) -> pd.DataFrame:
         na_values=blanks,
         skip_blank_lines=False,
     )
+    if not isinstance(frame.index, pd.RangeIndex):  # pandas would move all cells by one column
+        raise ValueError("the first row has more cells than the header")
     no_name = (frame[names].fillna("") == "").all(axis=1)
     return frame[~(frame.drop(columns=names).isna().all(axis=1) & no_name)]
+
+
+def _read_parquet(file: Path) -> pd.DataFrame:
+    from pyarrow.parquet import read_metadata  # it takes a tenth of a second, which no other table needs
+
+    about = read_metadata(file)
+    rows = [about.num_rows, *(about.row_group(i).num_rows for i in range(about.num_row_groups))]
+    check_memory(16.0 * max(rows) * about.num_columns, f"a table of {max(rows)} rows")
+    return _with_text(pd.read_parquet(file))
+
+
+def _with_text(frame: pd.DataFrame) -> pd.DataFrame:
+    """Read every text now, which Arrow would decode, and fail to, where it is used."""
+    for name, kind in frame.dtypes.items():
+        if pd.api.types.is_string_dtype(kind):
+            frame[name].tolist()
+    return frame
 
 
 def missing_column(table: PriceTable, wanted: str, *, candidates: Sequence[object] | None = None) -> str:
@@ -123,6 +170,6 @@ def missing_column(table: PriceTable, wanted: str, *, candidates: Sequence[objec
 
 _READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
     "csv": _read_csv,
-    "parquet": pd.read_parquet,
-    "feather": pd.read_feather,
+    "parquet": _read_parquet,
+    "feather": lambda file: _with_text(pd.read_feather(file)),
 }

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from common.errors import InputError
-from common.files import read_json
 from common.manifests import find_damage
 from common.paths import path_in
 from common.store import first_line
-from experiments.recovery.checkpoints import TrialCheckpoints, checkpoint_number, read_meta, rename_aside
+from experiments.recovery.checkpoints import TrialCheckpoints, checkpoint_number, read_meta, rename_aside, require_meta
 from experiments.recovery.copies import copy_folder, mend_copy
-from experiments.recovery.names import BEST_FOLDER, META_FILE, STATE_FILE, SUMMARY_FILE
+from experiments.recovery.names import BEST_FOLDER, SUMMARY_FILE
+from experiments.recovery.progress import read_progress
 from experiments.recovery.records import truncate_records
 from experiments.remote.mirror import Mirror
 from experiments.runs.folders import lost_checkpoints
@@ -89,9 +89,9 @@ def score_to_beat(trial: Path, seen: float | None) -> float | None:
 def checkpoint_score(checkpoint: Path) -> float | None:
     """What a checkpoint reached by the metric that decides, higher is better; None where that cannot be compared."""
     try:
-        meta = read_json(checkpoint / META_FILE)
+        meta = require_meta(checkpoint)
         value, sign = meta.get("metric_value"), -1.0 if meta.get("metric_mode") == "min" else 1.0
-    except (InputError, AttributeError):
+    except InputError:
         return None
     return sign * float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
 
@@ -152,7 +152,7 @@ def tidy(folder: Path) -> None:
         keep_best(newest)  # a kill may have come between the two
     elif lost_checkpoints(folder) is not None:
         return  # the trainable refuses to start; what is there stays as it is
-    truncate_records(folder, 0 if newest is None else int(read_json(newest / STATE_FILE)["iteration"]))
+    truncate_records(folder, 0 if newest is None else read_progress(newest).iteration)
 
 
 def keep_best(newest: Path) -> None:
@@ -162,7 +162,7 @@ def keep_best(newest: Path) -> None:
         OSError: if it cannot be copied; a checkpoint that is owed stays where it is (see ``TrialCheckpoints.prune``).
     """
     best, checkpoints = newest.parent / BEST_FOLDER, TrialCheckpoints(newest.parent)
-    if read_json(newest / META_FILE)["is_best"]:
+    if require_meta(newest, "is_best")["is_best"]:
         copy_folder(newest, best)
     elif (owed := checkpoints.owed_best()) is not None and not find_damage(owed):
         copy_folder(owed, best)

@@ -1,10 +1,12 @@
 """Small trained models, each made once."""
 
 import os
+import resource
 
 import pytest
 from sample_runs import config_of, train_run
 
+from common import memory
 from experiments.runs.exports import export_model
 
 _TEAM = {"num_envs_per_env_runner": 4, "hidden": (8,)}
@@ -19,6 +21,16 @@ _SETTINGS = {
 def _no_disk(monkeypatch):
     """Thousands of folders are sealed, and none has to outlive a power cut."""
     monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
+@pytest.fixture(autouse=True)
+def _little_memory(monkeypatch):
+    """A small machine: what would not fit is to be refused, and ends the test where it is not."""
+    monkeypatch.setattr(memory, "total_bytes", lambda: 1 << 30)
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (16 << 30, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_DATA, before)
 
 
 @pytest.fixture(scope="session")
