@@ -109,7 +109,7 @@ def _named_columns(frame: pd.DataFrame, path: str) -> pd.DataFrame:
                 raise InputError(f"{path}: column {i + 1} has no name: give it one, or remove it")
         elif plain in kept:
             raise InputError(
-                f"{path}: columns {frame.columns[kept[plain]]!r} and {name!r} have the same name: remove one, or rename it"
+                f"{path}: columns {frame.columns[kept[plain]]!r} and {name!r} have the same name: rename one of them"
             )
         else:
             kept[plain] = i
