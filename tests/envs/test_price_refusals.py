@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
+
 import numpy as np
 import pandas as pd
 import pytest
 from price_samples import long_table, refusal, write
 
+from common.errors import InputError
 from envs.bars import load_bars
 
 
@@ -155,3 +158,33 @@ def test_unknown_asset_names_the_nearest(tmp_path):
 
 def test_one_bar_is_no_history(tmp_path):
     assert "no history" in refusal(write(tmp_path, long_table(num_bars=1)))
+
+
+def test_column_without_a_name_is_no_asset_that_is_lost(tmp_path):
+    frame = long_table().pivot_table(index="date", columns="tic", values="close").reset_index()
+    assert "column 3 has no name" in refusal(write(tmp_path, frame.rename(columns={"BBB": ""})))
+    spaced = write(tmp_path, frame.rename(columns={"BBB": "AAA "}), "prices.parquet")
+    assert "columns 'AAA' and 'AAA ' have the same name" in refusal(spaced)
+    path = tmp_path / "with_index.csv"
+    frame.to_csv(path)
+    assert load_bars(str(path)).assets == ("AAA", "BBB")
+
+
+@pytest.mark.parametrize("price", [1e308, 5e-324])
+def test_price_beyond_all_that_is_traded_is_refused(tmp_path, price):
+    assert f"line 6, column 'close', asset AAA, 2020-01-08: the price is {price:g}" in refusal(
+        write(tmp_path, rows_of_price(price))
+    )
+
+
+def test_first_row_with_more_cells_than_the_header_is_refused(tmp_path):
+    lines = long_table().to_csv(index=False).split("\n")
+    (tmp_path / "prices.csv").write_text("\n".join([lines[0], f"{lines[1]},9", *lines[2:]]))
+    assert "more cells than the header" in refusal(str(tmp_path / "prices.csv"))
+
+
+def test_cut_gzip_and_a_name_that_is_too_long_are_refused(tmp_path):
+    (tmp_path / "prices.csv.gz").write_bytes(gzip.compress(b"date,AAA,BBB\n" * 99)[:-9])
+    assert "cannot be read as a csv table" in refusal(str(tmp_path / "prices.csv.gz"))
+    with pytest.raises(InputError, match="too long"):
+        load_bars("x" * 5000 + ".csv")

@@ -15,6 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from algos.export import tensors_sha256
+from common.errors import IncompatibleError
 from common.manifests import seal
 from experiments.runs.models import load_policy
 
@@ -204,3 +205,13 @@ def test_any_observation_is_answered_or_refused(policies, algo, data):
     policy.reset()
     assert all(np.isfinite(action).all() for action in policy(seen_by(policy)).values())
     policy.reset()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("algo", ALGOS)
+def test_observation_that_is_no_number_is_refused_with_its_place(policies, algo, value):
+    seen = seen_by(policies[algo])
+    agent = policies[algo].agent_ids[1]
+    seen[agent][2] = value
+    with pytest.raises(IncompatibleError, match=rf"agent '{agent}' is {value} in column 2"):
+        policies[algo](seen)
