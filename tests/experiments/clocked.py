@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 
 from algos.snapshots import Snapshot
-from experiments.tuning.progress import Progress
+from experiments.recovery.progress import Progress
 from experiments.tuning.run_trainable import RunTrainable
 
 
