@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 N ?= 50
 JOBS ?= 2
 
-.PHONY: setup lock run test test-slow test-faults faults lint format bench clean
+.PHONY: setup lock run test test-slow test-faults faults fuzz lint format bench clean
 
 setup: $(STAMP)
 
@@ -38,6 +38,11 @@ test-faults: setup
 # make faults N=200 JOBS=2: kills at random instants, damage, signals, full disks, an object store; prints a table.
 faults: setup
 	$(PY) tests/faults/harness.py --kills $(N) --jobs $(JOBS)
+
+# make fuzz N=10000: random inputs for each test of tests/fuzz, of which make test draws a hundred; says how many, how long.
+fuzz: N = 10000
+fuzz: setup
+	FUZZ_CASES=$(N) $(PY) -m pytest tests/fuzz -m fuzz -v --timeout 0 --durations 0 --hypothesis-show-statistics
 
 lint: setup
 	$(PY) -m ruff check .

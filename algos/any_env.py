@@ -1,7 +1,7 @@
 """Any environment as an RLlib MultiAgentEnv: Gymnasium's, PettingZoo's, RLlib's own, or a batched TeamEnv."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import gymnasium as gym
@@ -12,7 +12,7 @@ from ray.rllib.env.multi_agent_env import MultiAgentEnv
 from ray.rllib.env.wrappers.pettingzoo_env import ParallelPettingZooEnv
 
 from algos.team_env import TeamEnv, TeamStep
-from common.errors import IncompatibleError
+from common.errors import IncompatibleError, shown
 
 ONLY_AGENT = "agent_0"
 """Name of the agent of an environment that has one."""
@@ -50,6 +50,33 @@ def _takes_replicas(make: Callable[..., Any]) -> bool:
         return False
 
 
+def check_joint_action(action_dict: Any, spaces: Mapping[str, gym.Space[Any]]) -> None:
+    """Refuse actions that are not one for each agent, in its space; numbers may lie beyond the bounds of a Box.
+
+    Raises:
+        ValueError: naming the agent.
+    """
+    if not isinstance(action_dict, Mapping):
+        raise ValueError(f"actions are a {type(action_dict).__name__}: give one for each agent, by its name")
+    for agent, space in spaces.items():
+        if agent not in action_dict:
+            raise ValueError(f"action of agent {agent!r} is missing")
+        if not _is_in(space, action_dict[agent]):
+            raise ValueError(f"action of agent {agent!r} is {shown(action_dict[agent])}, which is not in {space}")
+    if unknown := [agent for agent in action_dict if agent not in spaces]:
+        raise ValueError(f"agent {unknown[0]!r} does not act here: the agents are {', '.join(spaces)}")
+
+
+def _is_in(space: gym.Space[Any], action: Any) -> bool:
+    try:
+        if not isinstance(space, gym.spaces.Box):
+            return bool(space.contains(action))
+        found = np.asarray(action)
+    except (TypeError, ValueError, OverflowError):  # rows of different length; a whole number that is too large
+        return False
+    return found.dtype.kind in "fiu" and found.shape == space.shape and bool(np.isfinite(found).all())
+
+
 class OneAgentEnv(MultiAgentEnv):
     """A Gymnasium environment as a team of one.
 
@@ -71,7 +98,12 @@ class OneAgentEnv(MultiAgentEnv):
         return {ONLY_AGENT: obs}, {ONLY_AGENT: info}
 
     def step(self, action_dict: dict[Any, Any]) -> tuple[Any, Any, Any, Any, Any]:
-        """Take the agent's action."""
+        """Take the agent's action.
+
+        Raises:
+            ValueError: if it is missing or not in its space, or another agent's is given.
+        """
+        check_joint_action(action_dict, self.action_spaces)
         obs, reward, terminated, truncated, info = self.env.step(action_dict[ONLY_AGENT])
         names = (ONLY_AGENT, "__all__")
         ends = dict.fromkeys(names, bool(terminated)), dict.fromkeys(names, bool(truncated))
@@ -123,7 +155,12 @@ class TeamEnvView(MultiAgentEnv):
         return self._seen(step), {agent: {} for agent in self.possible_agents}
 
     def step(self, action_dict: dict[Any, Any]) -> tuple[Any, Any, Any, Any, Any]:
-        """Take one joint action."""
+        """Take one joint action.
+
+        Raises:
+            ValueError: if an agent's action is missing or not in its space, or another agent's is given.
+        """
+        check_joint_action(action_dict, self.action_spaces)
         chosen = [np.asarray(action_dict[agent]) for agent in self.possible_agents]
         if chosen[0].ndim:
             width = max(map(len, chosen))

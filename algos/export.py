@@ -10,6 +10,7 @@ files of its own.
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -217,17 +218,17 @@ def load_networks(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     modules = {}
     for module_id, description in described.items():
         owners = [a for a, m in zip(layout["agent_ids"], layout["modules"], strict=True) if m == module_id]
-        # what values a team has a file of its own and is not needed for acting
-        module = build(description, inference_only=module_id == TEAM_MODULE)
         files = [f"{stems.get(owner, owner)}.safetensors" for owner in owners]
         weights = [read_tensors(path_in(folder, file, source=path)) for file in files]
-        state = _join(module, weights)
         try:
-            module.load_state_dict(state, strict=True)
-        except RuntimeError as error:
-            raise IncompatibleError(f"{folder}: the weights do not fit network {module_id!r}: {error}") from error
-        module.eval()
-        modules[module_id] = module
+            modules[module_id] = build(
+                description,
+                partial(_join, weights=weights),
+                most_weights=sum(value.numel() for own in weights for value in own.values()),
+                inference_only=module_id == TEAM_MODULE,  # what values a team has a file of its own
+            )
+        except IncompatibleError as error:
+            raise IncompatibleError(f"{folder}: network {module_id!r}: {error}") from error
     return modules, layout
 
 
@@ -270,13 +271,21 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _join(module: Any, weights: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Undo ``_divide``."""
-    if not isinstance(module, TeamModule):
-        return weights[0]
-    return {
-        f"agents.{name}": torch.cat([w[name] for w in weights]) if _is_own(name, module) else value
-        for name, value in weights[0].items()
-    }
+    """Undo ``_divide``.
+
+    Raises:
+        IncompatibleError: if agents that share a weight have not the same.
+    """
+    is_team, joined = isinstance(module, TeamModule), {}
+    for name, value in weights[0].items():
+        own = [found.get(name) for found in weights]
+        if is_team and _is_own(name, module):
+            joined[f"agents.{name}"] = torch.cat(own)  # type: ignore[arg-type]
+            continue
+        if not all(other is not None and torch.equal(value, other) for other in own[1:]):
+            raise IncompatibleError(f"agents share the weight {name}, but not all of their files have the same")
+        joined[f"agents.{name}" if is_team else name] = value
+    return joined
 
 
 def _parts(module: Any) -> Mapping[str, tuple[str, ...]]:

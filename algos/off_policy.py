@@ -2,10 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import ConfigDict, Field, TypeAdapter
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from typing_extensions import TypedDict
 
 from algos.algorithm import TeamAlgorithm, map_to_team, on_team_path
 from algos.priorities import PriorityRule
@@ -17,9 +19,25 @@ from algos.running import RunningScale
 from algos.schedules import straight_line
 from algos.snapshots import Snapshot
 from common.counted import counted_seed
-from common.errors import IncompatibleError
+from common.errors import IncompatibleError, told
 
 DRAWS_FILE = "draws.json"
+
+
+class _Scale(TypedDict):
+    count: Annotated[float, Field(ge=0)]
+    mean: float
+    sum_squares: Annotated[float, Field(ge=0)]
+
+
+class _Draws(TypedDict):
+    __pydantic_config__ = ConfigDict(strict=True, allow_inf_nan=False)  # type: ignore[misc]
+
+    scale: _Scale
+    num_draws: Annotated[int, Field(ge=0, lt=1 << 63)]
+
+
+_DRAWS = TypeAdapter(_Draws)
 
 
 class OffPolicyTeamConfig(AlgorithmConfig):
@@ -189,11 +207,13 @@ class OffPolicyTeam(TeamAlgorithm):
         self.reward_scale.set_state(self._read_draws(checkpoint)["scale"])
 
     def _read_draws(self, checkpoint: Path) -> dict[str, Any]:
+        path = checkpoint / DRAWS_FILE
         try:
-            state: dict[str, Any] = json.loads((checkpoint / DRAWS_FILE).read_text(encoding="utf-8"))
+            return dict(_DRAWS.validate_json(path.read_bytes()))
         except (OSError, ValueError) as error:
-            raise IncompatibleError(f"{checkpoint} is no checkpoint of {type(self).__name__} ({error})") from error
-        return state
+            raise IncompatibleError(
+                f"{checkpoint} is no checkpoint of {type(self).__name__}: {path.name} cannot be read ({told(error)})"
+            ) from error
 
 
 def _td_errors(learner: Any, **_: Any) -> list[np.ndarray]:

@@ -1,10 +1,12 @@
 """A trained team as a plain function from observations to actions, without Ray running."""
 
 import hashlib
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import torch
 from ray.rllib.env import INPUT_ENV_SINGLE_SPACES
@@ -15,7 +17,7 @@ from algos.export import NETWORKS_FILE, checked_layout, load_networks
 from algos.masks import ACTION_MASK, OBSERVATIONS, bare_space
 from algos.runner import TEAM_MODULE, TeamEnvRunner
 from algos.snapshots import load_modules
-from common.errors import IncompatibleError
+from common.errors import IncompatibleError, shown, told
 from common.files import json_object
 
 LAYOUT_FILE = "team.json"
@@ -28,18 +30,31 @@ class TeamPolicy:
     Args:
         modules: RLModules by module id, in evaluation mode.
         layout: What ``team_layout`` wrote.
+
+    Raises:
+        IncompatibleError: if the networks are not of the agents that the layout names.
     """
 
     def __init__(self, modules: Mapping[str, Any], layout: Mapping[str, Any]) -> None:
         self.modules, self.layout = dict(modules), dict(layout)
         self.agent_ids = tuple(layout["agent_ids"])
+        if missing := sorted({*layout["modules"]} - {*modules}):
+            raise IncompatibleError(f"there are no weights of network {missing[0]!r}")
         if TEAM_MODULE in modules:
             self._actor: Any = modules[TEAM_MODULE]
             spaces = list(modules[TEAM_MODULE].action_space.spaces.values())
+            observed = list(modules[TEAM_MODULE].observation_space["obs"].spaces.values())
         else:
-            spaces = [modules[m].action_space for m in layout["modules"]]
+            spaces, observed = (
+                [getattr(modules[m], f"{kind}_space") for m in layout["modules"]] for kind in ("action", "observation")
+            )
+        self._obs_dims = [math.prod(bare_space(space).shape) for space in observed]
+        if self._obs_dims != list(layout["obs_dims"]) or len(spaces) != len(self.agent_ids):
+            raise IncompatibleError(f"the networks observe {self._obs_dims} numbers, not {layout['obs_dims']}")
+        if TEAM_MODULE not in modules:
             self._actor = ModuleActor(modules, agents_by_module(layout["modules"]), layout["obs_dims"], spaces)
-        self._action_widths = [int(np.prod(space.shape)) for space in spaces]
+        self._action_widths = [math.prod(space.shape) for space in spaces]
+        self._num_choices = [int(s.n) if isinstance(s, gym.spaces.Discrete) else 0 for s in spaces]
         self._carry: Any = None
 
     def reset(self) -> None:
@@ -56,14 +71,43 @@ class TeamPolicy:
 
         Returns:
             [B, N] int64 rungs, or [B, N, D] float32 targets.
+
+        Raises:
+            IncompatibleError: if an observation is not finite or of another shape, or a mask allows nothing.
         """
         seen = torch.as_tensor(obs)
+        self._check_seen(seen)
         mask = None if action_mask is None else torch.as_tensor(action_mask)
+        if mask is not None:
+            self._check_mask(mask, len(seen))
         if self._carry is None:
             self._carry = self._actor.initial_carry(seen.shape[0])
         acted = self._actor.act(seen, mask, self._carry, explore=False)
+        if acted.actions.is_floating_point() and not bool(torch.isfinite(acted.actions).all()):
+            raise IncompatibleError(
+                "the networks answer these observations with NaN: they, or the weights, are too large"
+            )
         self._carry = acted.carry
         return acted.actions
+
+    def _check_seen(self, obs: Tensor) -> None:
+        shape = (len(obs) if obs.dim() else 0, len(self.agent_ids), max(self._obs_dims))
+        if obs.dtype != torch.float32 or obs.shape != shape:
+            raise IncompatibleError(
+                f"observations are {tuple(obs.shape)} {obs.dtype}, but the team takes {('B', *shape[1:])} float32"
+            )
+        if not bool(torch.isfinite(obs).all()):  # an argmax over NaN would be the first action, as if it were meant
+            replica, agent, column = (~torch.isfinite(obs)).nonzero()[0].tolist()
+            value = float(obs[replica, agent, column])
+            raise IncompatibleError(f"the observation of agent {self.agent_ids[agent]!r} is {value} in column {column}")
+
+    def _check_mask(self, mask: Tensor, num_replicas: int) -> None:
+        shape = (num_replicas, len(self.agent_ids), max(self._num_choices))
+        if mask.dtype != torch.bool or mask.shape != shape:
+            raise IncompatibleError(f"masks are {tuple(mask.shape)} {mask.dtype}, but the team takes {shape} bool")
+        for n, count in enumerate(self._num_choices):
+            if count and not bool(mask[:, n, :count].any(-1).all()):
+                raise IncompatibleError(f"the mask of agent {self.agent_ids[n]!r} allows no action")
 
     def __call__(self, observations: Mapping[str, Any]) -> dict[str, Any]:
         """Choose each agent's action, as an environment takes it, from what each agent observes.
@@ -75,19 +119,26 @@ class TeamPolicy:
             By agent: an int, or an array of targets.
 
         Raises:
-            IncompatibleError: if agents are missing, or observe something else than they were trained on.
+            IncompatibleError: if agents are missing, or observe something else than they were trained on: naming the
+                agent.
         """
+        if not isinstance(observations, Mapping):
+            raise IncompatibleError(
+                f"observations are a {type(observations).__name__}: give one for each agent, by name"
+            )
         missing = [a for a in self.agent_ids if a not in observations]
         if missing:
             raise IncompatibleError(f"observations of {', '.join(missing)} are missing: the team acts as a whole")
-        seen = [observations[agent] for agent in self.agent_ids]
-        bare = [np.asarray(s[OBSERVATIONS] if isinstance(s, Mapping) else s, np.float32).reshape(-1) for s in seen]
-        widths = list(map(len, bare))
-        if widths != list(self.layout["obs_dims"]):
-            raise IncompatibleError(f"observations have widths {widths}, but the team knows {self.layout['obs_dims']}")
-        masks = [np.asarray(s[ACTION_MASK], bool) for s in seen if isinstance(s, Mapping)]
-        mask = _padded(masks)[None] if len(masks) == len(seen) else None
-        chosen = self.act(_padded(bare)[None], mask)[0].numpy()
+        bare, masks = [], []
+        for agent, width, count in zip(self.agent_ids, self._obs_dims, self._num_choices, strict=True):
+            seen: Any = observations[agent]
+            seen, mask = (seen.get(OBSERVATIONS), seen.get(ACTION_MASK)) if isinstance(seen, Mapping) else (seen, None)
+            with np.errstate(over="ignore"):  # what becomes infinite is refused as such
+                bare.append(_numbers(seen, width, agent=agent).astype(np.float32))
+            masks.append(None if mask is None or not count else _allowed(mask, count, agent=agent))
+        has_mask = any(mask is not None for mask in masks)
+        free = [np.ones(count, bool) if m is None else m for m, count in zip(masks, self._num_choices, strict=True)]
+        chosen = self.act(_padded(bare)[None], _padded(free)[None] if has_mask else None)[0].numpy()
         if chosen.ndim == 1:
             return {agent: int(action) for agent, action in zip(self.agent_ids, chosen, strict=True)}
         return {a: chosen[n, : self._action_widths[n]] for n, a in enumerate(self.agent_ids)}
@@ -106,11 +157,16 @@ def load_policy(checkpoint: str | Path) -> TeamPolicy:
     """
     folder = Path(checkpoint).absolute()
     if (folder / NETWORKS_FILE).is_file():
-        return TeamPolicy(*load_networks(folder))
-    layout, modules = read_layout(folder), load_modules(folder)
-    if missing := sorted(set(layout["modules"]) - set(modules)):
-        raise IncompatibleError(f"{folder} has no weights of network {missing[0]!r}, which {LAYOUT_FILE} names")
-    return TeamPolicy(modules, layout)
+        modules, layout = load_networks(folder)
+    else:
+        layout, modules = read_layout(folder), load_modules(folder)
+    try:
+        policy = TeamPolicy(modules, layout)
+        policy.act(np.zeros((1, len(policy.agent_ids), max(layout["obs_dims"])), np.float32))
+    except Exception as error:  # what has been described can have the right weights, and yet be no network
+        raise IncompatibleError(f"{folder} holds no team that acts ({told(error)})") from error
+    policy.reset()
+    return policy
 
 
 def policy_of(algorithm: Any) -> TeamPolicy:
@@ -185,6 +241,32 @@ def _network(config: Any) -> str:
     """Which encoder of observations an algorithm's networks have."""
     settings = getattr(config, "settings", None)
     return str(config.model_config.get("network", "mlp") if settings is None else settings.network)
+
+
+def _numbers(value: Any, width: int, *, agent: str, what: str = "observation") -> np.ndarray:
+    """What an agent was given, as one row of numbers.
+
+    Raises:
+        IncompatibleError: naming the agent.
+    """
+    try:
+        found = np.asarray(value)
+    except (TypeError, ValueError):  # rows of different length
+        found = np.asarray(None)
+    if found.dtype.kind not in "fiub":
+        raise IncompatibleError(f"the {what} of agent {agent!r} holds no numbers: it is a {type(value).__name__}")
+    if found.size != width:
+        raise IncompatibleError(f"the {what} of agent {agent!r} has {found.size} numbers, but the team knows {width}")
+    return found.reshape(-1)
+
+
+def _allowed(mask: Any, count: int, *, agent: str) -> np.ndarray:
+    found = _numbers(mask, count, agent=agent, what="mask")
+    if not np.isin(found, (0, 1)).all():
+        raise IncompatibleError(
+            f"the mask of agent {agent!r} holds {shown(found.tolist())}: 1 allows an action, 0 forbids it"
+        )
+    return found.astype(bool)
 
 
 def _padded(rows: list[np.ndarray]) -> np.ndarray:

@@ -7,6 +7,7 @@ all of it is packed at once, as arrays and JSON; writing it needs neither the al
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -31,14 +32,14 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from algos import exact
-from algos.network_files import TARGETS, build, describe
+from algos.network_files import build, describe
 from algos.quick_states import metrics_state, modules_state, optimizers_state
 from algos.ray_internals import local_learner
 from algos.replay_files import ReplaySnapshot
 from algos.states import pack, unpack
 from algos.tensor_files import safetensors_parts
 from common.disk import Written, fill_folder
-from common.errors import IncompatibleError
+from common.errors import IncompatibleError, told
 from common.files import json_object
 
 ALGORITHM, EXACT = "algorithm", "exact"
@@ -169,8 +170,9 @@ class SnapshotAlgorithm(Algorithm):
             self._set_whole_state(state[ALGORITHM], weights)
             exact.put_back(self, state[EXACT])
         except Exception as error:  # of a state that is of something else
-            reason = f"{type(error).__name__}: {error}"
-            raise IncompatibleError(f"{folder} holds the state of something else than this run ({reason})") from error
+            raise IncompatibleError(
+                f"{folder} holds the state of something else than this run ({told(error)})"
+            ) from error
 
     def _set_whole_state(self, state: dict[str, Any], weights: dict[str, dict[str, np.ndarray]]) -> None:
         """Take over what ``_whole_state`` told."""
@@ -244,16 +246,17 @@ def load_modules(checkpoint: Path) -> dict[str, Any]:
     """
     described, modules = _read_descriptions(checkpoint), {}
     for module_id, weights in _by_module(checkpoint, described).items():
+        size = sum(value.size for value in weights.values())
         try:
-            module = build(described[module_id])
             tensors = {name: torch.from_numpy(value) for name, value in weights.items()}
-            missing, unknown = module.load_state_dict(tensors, strict=False)
-        except (IncompatibleError, RuntimeError) as error:
+            modules[module_id] = build(described[module_id], partial(_unchanged, tensors), most_weights=size)
+        except (IncompatibleError, TypeError) as error:  # torch has not all of NumPy's types
             raise IncompatibleError(f"{checkpoint}: network {module_id!r}: {error}") from error
-        if differing := [*missing, *(name for name in unknown if not name.startswith(TARGETS))]:
-            raise IncompatibleError(f"{checkpoint}: network {module_id!r} does not have the weights {differing}")
-        modules[module_id] = module.eval()
     return modules
+
+
+def _unchanged(tensors: dict[str, torch.Tensor], outline: Any) -> dict[str, torch.Tensor]:
+    return tensors
 
 
 def _read_descriptions(checkpoint: Path) -> dict[str, Any]:
@@ -267,7 +270,7 @@ def _by_module(checkpoint: Path, module_ids: Iterable[str]) -> dict[str, dict[st
     path = checkpoint / WEIGHTS_FILE
     try:
         tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:  # NumPy has not all of its types
         raise IncompatibleError(f"{path} cannot be read ({error})") from error
     states = {}
     for module_id in module_ids:

@@ -8,7 +8,10 @@ import gymnasium as gym
 import numpy as np
 
 from algos.windows import WindowBox
-from common.errors import IncompatibleError
+from common.errors import IncompatibleError, shown
+
+_MOST_NUMBERS = 1 << 24
+"""Observations and actions of more numbers are nobody's."""
 
 
 def is_team_of_choices(spaces: Sequence[gym.Space]) -> tuple[bool, list[int]]:
@@ -44,15 +47,34 @@ def space_to_json(space: gym.Space) -> dict[str, Any]:
 
 
 def space_from_json(content: Mapping[str, Any]) -> gym.Space:
-    """Build the space that ``space_to_json`` wrote down."""
+    """Build the space that ``space_to_json`` wrote down.
+
+    Raises:
+        ValueError: if it is none, or so large that nobody has written it.
+    """
     if "dict" in content:
         # An iterable of pairs keeps the agents' order; gymnasium would sort a plain dict by name.
-        return gym.spaces.Dict([(name, space_from_json(part)) for name, part in content["dict"]])
+        return gym.spaces.Dict([(str(name), space_from_json(part)) for name, part in content["dict"]])
     if "discrete" in content:
-        return gym.spaces.Discrete(content["discrete"])
+        return gym.spaces.Discrete(_checked_count(content["discrete"]))
     box = content["box"]
-    dtype, shape = np.dtype(box["dtype"]), tuple(box["shape"])
+    dtype, shape = np.dtype(str(box["dtype"])), tuple(map(_checked_count, box["shape"]))
+    if dtype.kind not in "fiub" or math.prod(shape) > _MOST_NUMBERS:
+        raise ValueError(f"no space holds {shape} numbers of {dtype}")
     low, high = (np.array([float(v) for v in box[key]], dtype) for key in ("low", "high"))
     low, high = (np.full(shape, v[0]) if len(v) == 1 else v.reshape(shape) for v in (low, high))
+    if not (low <= high).all():
+        raise ValueError("a space ends below where it begins")
     plain = gym.spaces.Box(low, high, shape, dtype)  # type: ignore[arg-type]
-    return WindowBox(plain, box["window"]) if "window" in box else plain
+    if "window" not in box:
+        return plain
+    lead, num_bars, width = map(_checked_count, box["window"])
+    if lead + num_bars * width > math.prod(shape):
+        raise ValueError(f"a window of {num_bars} bars does not fit into {shape}")
+    return WindowBox(plain, (lead, num_bars, width))
+
+
+def _checked_count(value: Any) -> int:
+    if type(value) is not int or not 0 <= value <= _MOST_NUMBERS:
+        raise ValueError(f"{shown(value)} is no number of numbers")
+    return value

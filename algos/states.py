@@ -28,7 +28,7 @@ from torch import Tensor
 
 from algos.spaces import space_from_json, space_to_json
 from algos.tensor_files import DTYPES, safetensors_parts
-from common.errors import IncompatibleError
+from common.errors import IncompatibleError, told
 
 STATE_FILE, ARRAYS_FILE = "state.json", "state.safetensors"
 """In a checkpoint: all of its state but weights and replay buffers of teams."""
@@ -103,7 +103,7 @@ def unpack(folder: Path, *path: str, known: Mapping[str, Any] | None = None) -> 
         file = folder / STATE_FILE
         return _Unpacker(pools, known or {}).unpack(node)
     except Exception as error:  # what is damaged, or was made to do harm, can raise anything
-        raise IncompatibleError(f"{file} cannot be read ({type(error).__name__}: {error})") from error
+        raise IncompatibleError(f"{file} cannot be read ({told(error)})") from error
 
 
 class _Packer:
@@ -219,6 +219,7 @@ class _Packer:
 class _Unpacker:
     def __init__(self, pools: Mapping[str, np.ndarray], known: Mapping[str, Any]) -> None:
         self._pools, self._known = pools, known
+        self._left = {name: len(pool) for name, pool in pools.items()}
         self._kinds: dict[str, Callable[[Any], Any]] = {
             "$dict": self._items,
             "$float": float,
@@ -256,7 +257,8 @@ class _Unpacker:
 
     def _pooled(self, name: str, start: int, *shape: int) -> np.ndarray:
         size, pool = math.prod(shape), self._pools[name]
-        if not 0 <= start <= start + size <= len(pool):
+        self._left[name] -= size  # each number belongs to one array: a small file cannot stand for a large state
+        if not 0 <= start <= start + size <= len(pool) or self._left[name] < 0:
             raise ValueError(f"an array of {name} lies outside of its file")
         return pool[start : start + size].reshape(shape)
 

@@ -196,8 +196,12 @@ class MultiAgentTeamEnv:
         return self._step(rows, np.zeros((self.num_replicas, self.num_agents)), zero, zero, {}, [])
 
     def step(self, actions: Tensor) -> Step:
-        """Step every environment once; those that end are reset and their last observation kept."""
-        choices = actions.cpu().numpy()
+        """Step every environment once; those that end are reset and their last observation kept.
+
+        Raises:
+            ValueError: if the shape is wrong, or an action is none of its agent's; before anything is stepped.
+        """
+        choices = self._checked(actions)
         rewards = np.zeros((self.num_replicas, self.num_agents))
         terminated, truncated = np.zeros(self.num_replicas, bool), np.zeros(self.num_replicas, bool)
         rows, finals = [], {}
@@ -245,6 +249,25 @@ class MultiAgentTeamEnv:
         have_all_left = len(self._left[b]) == self.num_agents
         terminated = bool(terminateds.get("__all__", False)) or (have_all_left and all(self._left[b].values()))
         return terminated, not terminated and (have_all_left or bool(truncateds.get("__all__", False)))
+
+    def _checked(self, actions: Tensor) -> np.ndarray:
+        is_discrete, dims = self._kind == "discrete", np.array(self._action_dims)
+        shape = (self.num_replicas, self.num_agents, *(() if is_discrete else (dims.max(),)))
+        choices = actions.cpu().numpy()
+        if choices.shape != shape or choices.dtype.kind not in ("iu" if is_discrete else "fiu"):
+            wanted = "int64" if is_discrete else "float32"
+            raise ValueError(f"actions are {choices.shape} {choices.dtype}, expected {shape} {wanted}")
+        if is_discrete:
+            bad = (choices < 0) | (choices >= dims)
+        else:
+            bad = (~np.isfinite(choices) & (np.arange(dims.max()) < dims[:, None])).any(-1)
+        if bad.any():
+            b, n = np.argwhere(bad)[0]
+            space = self.action_spaces[self.agent_ids[n]]
+            raise ValueError(
+                f"action of agent {self.agent_ids[n]!r} in replica {b} is {choices[b, n]}, which is not in {space}"
+            )
+        return choices
 
     def _action(self, choice: Any, agent: int) -> Any:
         space = self.action_spaces[self.agent_ids[agent]]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
+
+_MOST_TOLD, _MOST_SHOWN = 600, 80
 
 
 class InputError(ValueError):
@@ -16,6 +19,21 @@ class InputError(ValueError):
 
 class IncompatibleError(ValueError):
     """A checkpoint, environment or setting does not fit the algorithm; the message says what differs and what to do."""
+
+
+def told(error: BaseException) -> str:
+    """What any error says, in one line of bearable length: its kind first, unless it was written for a person."""
+    said = " ".join(str(error).split())
+    said = said if len(said) <= _MOST_TOLD else f"{said[:_MOST_TOLD]}..."
+    if isinstance(error, (InputError, IncompatibleError)):
+        return said
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
+def shown(value: Any) -> str:
+    """What somebody gave, as code, in one line of bearable length."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

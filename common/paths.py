@@ -8,13 +8,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-from common.errors import InputError
+from common.errors import InputError, shown
 
 MOST_BYTES = 255
 """Longest name of a file or folder, as file systems take it."""
 _MOST_BYTES_IN_ALL = 1024
 _DRIVE = re.compile(r"^[A-Za-z]:")
-_SHOWN = 80
 
 
 def checked_name(name: Any, *, source: str | Path) -> str:
@@ -28,8 +27,9 @@ def checked_name(name: Any, *, source: str | Path) -> str:
         InputError: saying what is wrong with it.
     """
     if (wrong := _wrong_with(name)) is not None:
-        shown = repr(name) if len(repr(name)) <= _SHOWN else f"{repr(name)[:_SHOWN]}..."
-        raise InputError(f"{source} names {shown}, which is no path in its folder: {wrong}; nothing there is touched")
+        raise InputError(
+            f"{source} names {shown(name)}, which is no path in its folder: {wrong}; nothing there is touched"
+        )
     return str(name)
 
 

@@ -18,6 +18,9 @@ from envs.synthetic import generate_bars
 
 __all__ = ["Bars", "Split", "Splits", "build_bars", "load_bars", "split_bars"]
 
+_MOST_TOLD = 1e9
+"""Bars beyond which it is of no help to say how many are needed."""
+
 
 @plain_dataclass(frozen=True)
 class Split:
@@ -181,8 +184,10 @@ def _bars_needed(config: DataConfig, lookback: int, embargo: int, horizon: int) 
     if config.validation_start is not None or config.test_start is not None:
         return ""
     smallest = min(config.train, config.validation, config.test)
-    usable = math.ceil((horizon + 1.5) / smallest)  # a half more, because splits are rounded
-    return f" ({lookback + 2 * embargo + usable} bars are enough)"
+    usable = (horizon + 1.5) / smallest  # a half more, because splits are rounded
+    if usable > _MOST_TOLD:
+        return ""
+    return f" ({lookback + 2 * embargo + math.ceil(usable)} bars are enough)"
 
 
 def _split_by_dates(bars: Bars, config: DataConfig, lookback: int, embargo: int) -> Splits:

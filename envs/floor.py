@@ -12,7 +12,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from common.counted import counted_integers
-from common.errors import InputError
+from common.errors import InputError, told
 from envs.accounts import Books, Layout, number, open_books
 from envs.actions import ActionRules
 from envs.bars import Split
@@ -26,6 +26,9 @@ from envs.tape import Tape
 from envs.trading import Detail, Shown, Tally, Trading, total
 
 Start = Literal["random", "first"]
+_WHOLE = {getattr(torch, f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64)} | {torch.bool}
+_WEIGHTS = {torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int32, torch.int64}
+"""Types of numbers that actions are taken in: rungs, and weights."""
 
 
 class FloorStep(NamedTuple):
@@ -280,13 +283,18 @@ class TradingFloor:
         if not rules.is_discrete:
             shape = (*shape, rules.widest_book)
         if not isinstance(actions, Tensor) or actions.device != self.device:
-            actions = torch.as_tensor(actions, device=self.device)
+            try:
+                actions = torch.as_tensor(actions, device=self.device)
+            except (TypeError, ValueError, RuntimeError) as error:  # torch has an error for each kind of nonsense
+                raise ValueError(f"actions are no numbers, but a {type(actions).__name__}: {told(error)}") from None
         if actions.shape != shape:
             raise ValueError(f"actions have shape {tuple(actions.shape)}, expected {shape}")
         if rules.is_discrete and actions.dtype != torch.int64:
-            if actions.is_floating_point():
+            if actions.dtype not in _WHOLE:
                 raise ValueError(f"actions are {actions.dtype}, expected int64: every agent picks a rung of its ladder")
             actions = actions.to(torch.int64)
+        elif not rules.is_discrete and actions.dtype not in _WEIGHTS:
+            raise ValueError(f"actions are {actions.dtype}, expected float64 or float32: weights of assets")
         rules.check(actions)
         return actions
 

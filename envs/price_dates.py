@@ -48,6 +48,9 @@ def parse_dates(column: pd.Series, at: Callable[[int], str]) -> NDArray[np.datet
 
 
 def _from_numbers(numbers: NDArray[Any], at: Callable[[int], str]) -> NDArray[np.datetime64]:
+    bad = ~(np.abs(numbers.astype(np.float64)) < 2.0**63)  # NaN and infinity too
+    if bad.any():
+        raise InputError(f"{at(int(bad.argmax()))}: {numbers[bad.argmax()]:g} is not a date: write 2013-02-08")
     if numbers.min() >= 1e7 and numbers.max() < 1e8:
         return _strict(pd.Series(numbers.astype(np.int64).astype(str)), np.arange(len(numbers)), at, pattern="%Y%m%d")
     for least, unit in _EPOCHS:

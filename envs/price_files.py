@@ -107,7 +107,7 @@ def _long_fields(
     if asset_column is None:
         labels = np.full(len(dates), Path(table.path).name.split(".")[0], dtype=object)
     else:
-        labels = table.frame[asset_column].fillna("").astype(str).str.strip().to_numpy(dtype=object)
+        labels = table.frame[asset_column].astype(object).fillna("").astype(str).str.strip().to_numpy(dtype=object)
         if (labels == "").any():
             row = int(np.argmax(labels == ""))
             raise InputError(f"{table.at(row, asset_column)}: the asset has no name: fill it in or remove the row")

@@ -12,7 +12,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from common.errors import InputError, nearest
+from common.errors import InputError, nearest, told
+from common.memory import check_memory
 from envs.calendars import show_date
 
 ASSET_NAMES = ("tic", "symbol", "ticker", "name", "asset")
@@ -67,8 +68,10 @@ def read_table(path: str) -> PriceTable:
     file = Path(path)
     try:
         is_there = file.exists()
-    except OSError as error:
-        raise InputError(f"price file {_shortened(path)} cannot be opened: {error.strerror}") from None
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"price file {_shortened(path)} cannot be opened: {getattr(error, 'strerror', error)}"
+        ) from None
     if not is_there:
         folder = file.parent
         others = [item.name for item in folder.iterdir()] if folder.is_dir() else []
@@ -87,8 +90,7 @@ def read_table(path: str) -> PriceTable:
     except UnicodeDecodeError:
         raise InputError(f"{path} cannot be read as a {kind} table: it is no text in UTF-8, save it as such") from None
     except Exception as error:  # of damaged bytes gzip, pandas and pyarrow raise errors of any kind
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} cannot be read as a {kind} table: {reason}") from None
+        raise InputError(f"{path} cannot be read as a {kind} table: {told(error)}") from None
     if frame.index.name is not None or isinstance(frame.index, (pd.DatetimeIndex, pd.MultiIndex)):
         frame = frame.reset_index()
         frame = frame.rename(columns={"index": "date"})
@@ -143,6 +145,23 @@ def _shortened(path: str) -> str:
     return path if len(path) <= 80 else f"{path[:60]}..."
 
 
+def _read_parquet(file: Path) -> pd.DataFrame:
+    from pyarrow.parquet import read_metadata  # it takes a tenth of a second, which no other table needs
+
+    about = read_metadata(file)
+    rows = [about.num_rows, *(about.row_group(i).num_rows for i in range(about.num_row_groups))]
+    check_memory(16.0 * max(rows) * about.num_columns, f"a table of {max(rows)} rows")
+    return _with_text(pd.read_parquet(file))
+
+
+def _with_text(frame: pd.DataFrame) -> pd.DataFrame:
+    """Read every text now, which Arrow would decode, and fail to, where it is used."""
+    for name, kind in frame.dtypes.items():
+        if pd.api.types.is_string_dtype(kind):
+            frame[name].tolist()
+    return frame
+
+
 def missing_column(table: PriceTable, wanted: str, *, candidates: Sequence[object] | None = None) -> str:
     """Message for a column that is not there, with the nearest of the candidates (default: all columns)."""
     names = [str(name) for name in (table.frame.columns if candidates is None else candidates)]
@@ -153,6 +172,6 @@ def missing_column(table: PriceTable, wanted: str, *, candidates: Sequence[objec
 
 _READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
     "csv": _read_csv,
-    "parquet": pd.read_parquet,
-    "feather": pd.read_feather,
+    "parquet": _read_parquet,
+    "feather": lambda file: _with_text(pd.read_feather(file)),
 }

@@ -11,7 +11,7 @@ from gymnasium import spaces
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 from ray.tune.registry import register_env
 
-from common.errors import InputError, nearest
+from common.errors import InputError, nearest, shown
 from envs.copies import seeds_of_copy
 from envs.features import Scaler
 from envs.floor import FloorStep, TradingFloor, build_floor
@@ -189,17 +189,23 @@ class TradingEnv(MultiAgentEnv):
         self.agents = [] if state["is_over"] else list(self.possible_agents)
 
     def _actions(self, action_dict: Mapping[str, Any]) -> torch.Tensor:
+        if not isinstance(action_dict, Mapping):
+            raise ValueError(f"actions are a {type(action_dict).__name__}: give one for each agent, by its name")
         for agent in self.possible_agents:
             if agent not in action_dict:
                 raise ValueError(f"action of agent {agent!r} is missing")
+        if len(action_dict) > len(self.possible_agents):
+            unknown = next(agent for agent in action_dict if agent not in self.possible_agents)
+            raise ValueError(f"agent {unknown!r} does not trade here: the agents are {', '.join(self.possible_agents)}")
         if self._is_discrete:
-            return torch.tensor([[_rung(agent, action_dict[agent]) for agent in self.possible_agents]])
+            pairs = zip(self.possible_agents, self.floor.num_rungs, strict=True)
+            return torch.tensor([[_rung(agent, action_dict[agent], count) for agent, count in pairs]])
         actions = np.zeros((1, len(self.possible_agents), self._widest_book))
         for n, (agent, mandate) in enumerate(zip(self.possible_agents, self.floor.mandates, strict=True)):
             if mandate.is_discrete:
-                actions[0, n, 0] = _rung(agent, action_dict[agent])
+                actions[0, n, 0] = _rung(agent, action_dict[agent], len(mandate.ladder))
                 continue
-            action = np.asarray(action_dict[agent], dtype=np.float64).reshape(-1)
+            action = _weights(agent, action_dict[agent])
             if len(action) != len(mandate.assets):
                 raise ValueError(f"agent {agent!r} gave {len(action)} weights for its {len(mandate.assets)} assets")
             actions[0, n, : len(action)] = action
@@ -217,19 +223,35 @@ class TradingEnv(MultiAgentEnv):
         return seen
 
 
-def _rung(agent: str, action: Any) -> int:
+def _rung(agent: str, action: Any, count: int) -> int:
     """Read the rung that an agent chose.
 
     Raises:
-        ValueError: if it is no whole number; names the agent.
+        ValueError: if its ladder has none such; names the agent.
     """
     try:
         rung = int(action)
+        is_one = bool(rung == action) and 0 <= rung < count
     except (TypeError, ValueError, OverflowError):
-        rung = None
-    if rung is None or rung != action:
-        raise ValueError(f"agent {agent!r} chose {action!r}, which is no rung of its ladder")
+        is_one = False
+    if not is_one:
+        raise ValueError(f"agent {agent!r} chose {shown(action)}, which is no rung of its ladder: 0 to {count - 1}")
     return rung
+
+
+def _weights(agent: str, action: Any) -> np.ndarray[Any, Any]:
+    """Read the weights that an agent set.
+
+    Raises:
+        ValueError: if they are no numbers; names the agent.
+    """
+    try:
+        found = np.asarray(action)
+    except (TypeError, ValueError):  # rows of different length
+        found = np.asarray(None)
+    if found.dtype.kind not in "fiub":
+        raise ValueError(f"agent {agent!r} set {shown(action)}, which are no weights of its assets")
+    return found.astype(np.float64).reshape(-1)
 
 
 def register() -> str:

@@ -30,7 +30,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from common.errors import InputError
+from common.errors import InputError, shown
+from common.memory import check_memory
 from envs.bar_data import Bars
 from envs.settings import REGIMES, SyntheticConfig
 
@@ -48,6 +49,11 @@ _STREAM = 1  # under it the default seed gives a history with every regime and t
 _OVERNIGHT = 0.25  # share of a bar's variance that falls between the close and the next open
 _MOST_LOG_PRICE = 600.0  # a float64 ends at 709, and volumes and values are products of prices
 PERIODS_PER_YEAR = 252.0
+_MOST_PER_YEAR = 100.0
+"""Of a volatility, a drift or a Sharpe ratio: beyond any market, and well within what can be computed."""
+_LEAST_VOLATILITY = 1e-9
+_ARRAYS = 40
+"""Arrays of [T, A] float64 that are there at once while a market and its features are made."""
 _PLANTED = (
     "a signal is planted in it, by which the best Sharpe ratio is {:g} an asset and year before costs: good results "
     "show that learning works, and promise nothing for real prices"
@@ -306,10 +312,19 @@ def _check(config: SyntheticConfig) -> None:
     Raises:
         InputError: naming the setting.
     """
+    cells = config.num_bars * config.num_assets
+    check_memory(
+        _ARRAYS * 8 * cells,
+        f"a market of data.synthetic.num_bars {shown(config.num_bars)} and num_assets {shown(config.num_assets)}",
+    )
     positive = ("num_assets", "num_bars", "annual_volatility", "dollar_volume_usd", "signal_half_life_bars")
     for name in positive:
         if not getattr(config, name) > 0:
             raise InputError(f"data.synthetic.{name} is {getattr(config, name)}: it must be above 0")
+    if config.annual_volatility < _LEAST_VOLATILITY:
+        raise InputError(
+            f"data.synthetic.annual_volatility is {config.annual_volatility}: it must be at least {_LEAST_VOLATILITY}"
+        )
     if config.num_bars < 2:
         raise InputError(f"data.synthetic.num_bars is {config.num_bars}: a market needs at least 2 bars")
     if config.law == "brownian" and config.num_bars <= config.num_assets:
@@ -317,6 +332,11 @@ def _check(config: SyntheticConfig) -> None:
             f"data.synthetic.num_bars is {config.num_bars}: Brownian prices of {config.num_assets} assets need at "
             f"least {config.num_assets + 1}, for their moments to be exact"
         )
+    for name in ("annual_volatility", "annual_drift", "signal_strength"):
+        if getattr(config, name) > _MOST_PER_YEAR:
+            raise InputError(
+                f"data.synthetic.{name} is {getattr(config, name):g}: it must be at most {_MOST_PER_YEAR:g}"
+            )
     if not 0 <= config.correlation < 1:
         raise InputError(f"data.synthetic.correlation is {config.correlation}: it must be at least 0 and below 1")
     if config.annual_drift <= -1 or config.signal_strength < 0 or config.seed < 0:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from common.errors import InputError
-from common.files import read_json, write_json, write_parquet
+from common.files import write_json, write_parquet
 from envs.agents import check_agents, describe_agents
 from envs.backtest import BacktestResult, Policy, policy_trader, run_backtest
 from envs.bars import Split
@@ -23,7 +23,7 @@ from experiments.backtesting.conditions import books_in_words, capital_in_words,
 from experiments.backtesting.networks import check_networks
 from experiments.backtesting.overlap import last_date_seen, overlap_notes, overlaps
 from experiments.backtesting.results_folders import RESULTS_FILE
-from experiments.recovery.names import META_FILE
+from experiments.recovery.checkpoints import require_meta
 from experiments.reporting.plots import plot_backtest
 from experiments.reporting.tables import metrics_table, money, pairs_table, show, title_case
 from experiments.runs.models import Model
@@ -208,7 +208,7 @@ def _notes(backtest: Backtest) -> list[str]:
 
 def _worth(model: Model) -> dict[str, Any]:
     """How long a checkpoint was trained, and what it reached on the validation split."""
-    meta = read_json(model.checkpoint / META_FILE)
+    meta = require_meta(model.checkpoint)
     return {name: meta.get(name) for name in ("episode", "metric_name", "metric_value")}
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from common.disk import Written, to_disk
-from common.files import json_object
+from common.errors import InputError, shown
+from common.files import json_object, read_json
 from common.manifests import find_damage, seal
 from common.paths import path_in
 from experiments.recovery.names import BEST_FOLDER, META_FILE, PROGRESS_FILE, RECORD_FILE, RESULT_FILE, STATE_FILE
@@ -197,6 +198,40 @@ def superfluous(names: Sequence[str], keep: int, *, keep_every: int | None = Non
         keep_every: Each K-th stays for the record, by number.
     """
     return [n for n in names[: -max(1, keep)] if not keep_every or checkpoint_number(n) % keep_every]
+
+
+_COUNT, _FIGURE, _TEXT = ((int,), (int, float, type(None)), (str, type(None)))
+_META: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("episode", "total_steps", "clock"), _COUNT),
+    **dict.fromkeys(("epsilon", "metric_value", "recent_mean_reward"), _FIGURE),
+    **dict.fromkeys(("metric_name", "algo", "environment"), _TEXT),
+    "weights_sha256": (str,),
+    "timestamp": (str,),
+    "is_best": (bool,),
+}
+"""What is read of a checkpoint's own words, and of which kind it is."""
+
+
+def require_meta(checkpoint: Path, *needed: str) -> dict[str, Any]:
+    """What a checkpoint says of itself, where others go by it.
+
+    Args:
+        checkpoint: Its folder.
+        needed: What it has to say.
+
+    Raises:
+        InputError: if it does not, or says what no checkpoint says.
+    """
+    path = checkpoint / META_FILE
+    meta = read_json(path)
+    if not isinstance(meta, dict):
+        raise InputError(f"{path} does not say what the checkpoint is")
+    for name in (*needed, *(name for name in _META if name in meta)):
+        value = meta.get(name)
+        is_one = isinstance(value, _META[name]) and (type(value) is not bool or _META[name] == (bool,))
+        if not is_one or (type(value) is int and abs(value) >= 1 << 63):
+            raise InputError(f"{path} does not say what the checkpoint is: {name} is {shown(value)}")
+    return meta
 
 
 def read_meta(checkpoint: Path) -> dict[str, Any]:

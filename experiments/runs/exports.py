@@ -11,10 +11,12 @@ from typing import Any
 
 from common.disk import to_disk
 from common.errors import InputError
-from common.files import WriteError, check_folder_writable, plain, read_json
+from common.files import WriteError, check_folder_writable, plain
 from common.manifests import MANIFEST_FILE, MARKER_FILE, find_damage, seal
 from common.provenance import installed_version, utc_now
-from experiments.recovery.names import META_FILE, RESULT_FILE, STATE_FILE, SUMMARY_FILE
+from experiments.recovery.checkpoints import require_meta
+from experiments.recovery.names import RESULT_FILE, SUMMARY_FILE
+from experiments.recovery.progress import read_progress
 from experiments.recovery.records import read_line
 from experiments.runs.folders import check_results_folder
 from experiments.runs.models import Model, find_model
@@ -46,7 +48,7 @@ def export_model(path: str, out: str | None) -> tuple[Path, dict[str, Any]]:
     model = find_model(path)
     if damage := find_damage(model.checkpoint):
         raise InputError(f"{model.checkpoint} is damaged, {damage[0]}: name another checkpoint")
-    meta = read_json(model.checkpoint / META_FILE)
+    meta = require_meta(model.checkpoint, "episode", "total_steps", "is_best", "weights_sha256")
     folder = Path(os.path.realpath(Path(out).expanduser() if out is not None else _default_folder(model, meta)))
     try:
         staged = _staged(folder)
@@ -117,9 +119,9 @@ def summarise(model: Model, meta: Mapping[str, Any], layout: Mapping[str, Any]) 
 
     What is said of it comes from its ``checkpoint_meta.json``, and of its agents from its ``team.json`` (``layout``).
     """
-    state = read_json(model.checkpoint / STATE_FILE)
+    state = read_progress(model.checkpoint)
     config, desk = model.config, model.config.desk
-    history = _reward_history(model.checkpoint.parent / RESULT_FILE, int(state["iteration"]))
+    history = _reward_history(model.checkpoint.parent / RESULT_FILE, state.iteration)
     agents = [
         {"name": agent, "network": network, "obs_width": width, "action_space": action}
         for agent, network, width, action in zip(
@@ -150,10 +152,10 @@ def summarise(model: Model, meta: Mapping[str, Any], layout: Mapping[str, Any]) 
             "episodes": meta["episode"],
             "target_episodes": config.episodes,
             "env_steps": meta["total_steps"],
-            "iteration": state["iteration"],
-            "time_total_s": state["time_total_s"],
+            "iteration": state.iteration,
+            "time_total_s": state.time_total_s,
         },
-        "metrics": state["last_metrics"],
+        "metrics": state.to_json()["last_metrics"],
         "is_best": meta["is_best"],
         "weights_sha256": meta["weights_sha256"],
         "reward_history": history,
@@ -197,7 +199,7 @@ def summary_text(summary: Mapping[str, Any]) -> str:
 
 
 def _default_folder(model: Model, meta: Mapping[str, Any]) -> Path:
-    return model.record.folder / EXPORT_FOLDER / f"{model.checkpoint.parent.name}-{int(meta['episode']):06d}"
+    return model.record.folder / EXPORT_FOLDER / f"{model.checkpoint.parent.name}-{meta['episode']:06d}"
 
 
 def _header(summary: Mapping[str, Any], agent: str) -> dict[str, str]:

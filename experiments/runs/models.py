@@ -167,6 +167,8 @@ def _drawn_for(checkpoint: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     if drawn is None:  # written by an earlier version
         params = checkpoint.parent / PARAMS_FILE
         drawn = json_object(params.read_bytes()).get("overrides", {}) if params.is_file() else {}
+    if not isinstance(drawn, dict):
+        raise InputError(f"{checkpoint} is damaged: its overrides are no settings; name another checkpoint")
     return {drawn_name_of_today(name, config.get("algo", "")): value for name, value in drawn.items()}
 
 

@@ -6,13 +6,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 from common.errors import InputError
-from common.files import read_json
 from common.manifests import find_damage
 from common.paths import path_in
 from common.store import first_line
-from experiments.recovery.checkpoints import TrialCheckpoints, checkpoint_number, read_meta, rename_aside, score_of
+from experiments.recovery.checkpoints import (
+    TrialCheckpoints,
+    checkpoint_number,
+    read_meta,
+    rename_aside,
+    require_meta,
+    score_of,
+)
 from experiments.recovery.copies import copy_folder, mend_copy
-from experiments.recovery.names import BEST_FOLDER, META_FILE, STATE_FILE, SUMMARY_FILE
+from experiments.recovery.names import BEST_FOLDER, SUMMARY_FILE
+from experiments.recovery.progress import read_progress
 from experiments.recovery.records import truncate_records
 from experiments.remote.mirror import Mirror
 from experiments.runs.folders import lost_checkpoints
@@ -87,7 +94,10 @@ def score_to_beat(trial: Path, seen: float | None) -> float | None:
 
 def checkpoint_score(checkpoint: Path) -> float | None:
     """What a checkpoint reached by the metric that decides, higher is better; None where that cannot be compared."""
-    return score_of(read_meta(checkpoint))
+    try:
+        return score_of(require_meta(checkpoint))
+    except InputError:
+        return None
 
 
 def check_checkpoints(folder: Path, *, is_named: bool = False, mirror: Mirror | None = None) -> list[str]:
@@ -147,7 +157,7 @@ def tidy(folder: Path) -> None:
         keep_best(newest)  # a kill may have come between the two
     elif lost_checkpoints(folder) is not None:
         return  # the trainable refuses to start; what is there stays as it is
-    truncate_records(folder, 0 if newest is None else int(read_json(newest / STATE_FILE)["iteration"]))
+    truncate_records(folder, 0 if newest is None else read_progress(newest).iteration)
 
 
 def keep_best(newest: Path) -> None:
@@ -157,7 +167,7 @@ def keep_best(newest: Path) -> None:
         OSError: if it cannot be copied; a checkpoint that is owed stays where it is (see ``TrialCheckpoints.prune``).
     """
     best, checkpoints = newest.parent / BEST_FOLDER, TrialCheckpoints(newest.parent)
-    if read_json(newest / META_FILE)["is_best"]:
+    if require_meta(newest, "is_best")["is_best"]:
         copy_folder(newest, best)
     elif (owed := checkpoints.owed_best()) is not None and not find_damage(owed):
         copy_folder(owed, best)

@@ -10,8 +10,8 @@ from typing import Any
 from common.errors import InputError
 from common.files import WriteError, read_json, write_json
 from common.provenance import utc_now
-from experiments.recovery.checkpoints import TrialCheckpoints, read_meta, rename_aside
-from experiments.recovery.names import BEST_FOLDER, META_FILE, SAVE_ERROR_FILE, SUMMARY_FILE
+from experiments.recovery.checkpoints import TrialCheckpoints, read_meta, rename_aside, require_meta
+from experiments.recovery.names import BEST_FOLDER, SAVE_ERROR_FILE, SUMMARY_FILE
 from experiments.settings.metric_names import CLOCK, clock_of
 
 SHOWN = ("profit", "sharpe", "max_drawdown", "calmar", "return", "num_trades", "turnover", "total_costs_usd", "score")
@@ -97,7 +97,7 @@ def summary_of(folder: Path, checkpoint: Path, result: Mapping[str, Any]) -> dic
         checkpoint: The trial's newest checkpoint; counters are those of its moment.
         result: The trial's last result.
     """
-    meta, best = read_json(checkpoint / META_FILE), checkpoint.parent / BEST_FOLDER
+    meta, best = require_meta(checkpoint, "weights_sha256", "episode", "total_steps"), checkpoint.parent / BEST_FOLDER
     of_best = read_meta(best)
     found = {
         "latest_checkpoint": str(checkpoint.relative_to(folder)),
@@ -128,7 +128,7 @@ def why_unsaved(trial_folder: Path, clock: int) -> str | None:
         clock: When a checkpoint was due, as the run's clock counts.
     """
     published = TrialCheckpoints(trial_folder).published()
-    if published and clock_of(read_json(published[-1] / META_FILE)) == clock:
+    if published and clock_of(require_meta(published[-1])) == clock:
         return None
     reason = trial_folder / SAVE_ERROR_FILE
     try:

@@ -15,7 +15,7 @@ import json
 import math
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,13 @@ from ray.tune.schedulers.trial_scheduler import TrialScheduler
 from ray.tune.search.sample import Categorical, Domain, Float, Integer
 
 from common.counted import counted_seed
-from common.files import read_json
+from common.files import json_text
 from common.manifests import MANIFEST_FILE, MARKER_FILE, find_damage
 from common.store import first_line
-from experiments.recovery.checkpoints import TrialCheckpoints, checkpoint_number
+from experiments.recovery.checkpoints import TrialCheckpoints, checkpoint_number, require_meta
 from experiments.recovery.copies import copy_into
 from experiments.recovery.names import META_FILE, STATE_FILE
+from experiments.recovery.progress import read_progress
 from experiments.recovery.signals import STOP_FILE
 from experiments.remote.mirror import Mirror
 from experiments.runs.repair import brought_back
@@ -106,7 +107,7 @@ class PopulationBasedTraining(FIFOScheduler):
     def _reached(self, trial: Any) -> int:
         """How far a member's newest checkpoint is: up to where a save has failed, it is trained for again."""
         published = self._checkpoints(trial.trial_id).published()
-        return clock_of(read_json(published[-1] / META_FILE)) if published else 0
+        return clock_of(require_meta(published[-1])) if published else 0
 
     def _checkpoints(self, trial_id: str) -> TrialCheckpoints:
         return TrialCheckpoints(self._record.folder / f"trial_{trial_id}")
@@ -237,14 +238,13 @@ def copy_checkpoint(source: Path, target: TrialCheckpoints) -> None:
         source: The other trial's checkpoint.
         target: This trial's checkpoints; there is at least one.
     """
-    own = read_json(target.published()[-1] / STATE_FILE)
+    own = read_progress(target.published()[-1])
 
     def write(folder: Path) -> None:
         copy_into(folder, source, leave_out=(MANIFEST_FILE, MARKER_FILE))
-        state = read_json(folder / STATE_FILE)
-        state |= {name: own[name] for name in ("best", "iteration", "time_total_s")}
-        (folder / STATE_FILE).write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
-        meta = read_json(folder / META_FILE)
+        state = replace(read_progress(folder), best=own.best, iteration=own.iteration, time_total_s=own.time_total_s)
+        (folder / STATE_FILE).write_text(json_text(state.to_json()), encoding="utf-8")
+        meta = require_meta(folder)
         meta |= {"is_best": False, "copied_from": f"{source.parent.name}/{source.name}"}
         (folder / META_FILE).write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
 
@@ -254,7 +254,7 @@ def copy_checkpoint(source: Path, target: TrialCheckpoints) -> None:
 
 def _score(checkpoint: Path) -> float:
     """What a checkpoint was worth; without a number it is worth least."""
-    score = read_json(checkpoint / STATE_FILE)["last_metrics"].get(SEARCH_SCORE)
+    score = read_progress(checkpoint).last_metrics.get(SEARCH_SCORE)
     return -math.inf if score is None or math.isnan(score) else float(score)
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 from common.errors import InputError
 from common.files import read_json
-from experiments.recovery.checkpoints import TrialCheckpoints, rename_aside
-from experiments.recovery.names import META_FILE, PARAMS_FILE, RESULT_FILE, SEARCH_FILE, STATE_FILE
+from experiments.recovery.checkpoints import TrialCheckpoints, rename_aside, require_meta
+from experiments.recovery.names import PARAMS_FILE, RESULT_FILE, SEARCH_FILE
+from experiments.recovery.progress import read_progress
 from experiments.recovery.records import read_line
 from experiments.remote.mirror import Mirror
 from experiments.runs.folders import lost_checkpoints
@@ -55,7 +56,7 @@ def reconcile(record: SearchRecord, *, mirror: Mirror | None = None) -> list[Tri
         elif (wrong := lost_checkpoints(folder, reports)) is not None:
             raise InputError(wrong)
         else:
-            saved = 0 if newest is None else clock_of(read_json(newest / META_FILE))
+            saved = 0 if newest is None else clock_of(require_meta(newest))
             record.rungs = [r for r in record.rungs if r.trial_id != trial.trial_id or r.episodes <= saved]
     return ended
 
@@ -78,7 +79,7 @@ def _is_over(last: Mapping[str, Any], newest: Path | None) -> bool:
     """
     if not last.get("done") or last.get("is_stopped"):
         return False
-    iteration = 0 if newest is None else int(read_json(newest / STATE_FILE)["iteration"])
+    iteration = 0 if newest is None else read_progress(newest).iteration
     return "fatal" in last or iteration == last["training_iteration"] or not last.get("should_checkpoint")
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from types import NoneType
 from typing import Any, TypeVar, get_args
 
@@ -11,10 +12,14 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from common.errors import InputError, nearest
-from experiments.settings.fields import Setting, canonical, hyphens, nearest_setting, settings_of
+from common.errors import shown as told_value
+from experiments.settings.fields import Setting, canonical, hyphens, nearest_setting, settings_of, value_of
 from experiments.settings.layers import merge, nested
 
 T = TypeVar("T")
+MOST_COUNTED = 10**15
+"""Of whatever: more would overflow where it is multiplied by what it counts."""
+_NO_TEXT = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 
 
 def scan_flags(cls: type, argv: Sequence[str], *, aliases: Mapping[str, str] | None = None) -> dict[str, list[str]]:
@@ -96,10 +101,26 @@ def build_settings(cls: type[T], values: Mapping[str, Any], *, where: str, as_fl
         InputError: one line for the first mistake.
     """
     try:
-        return TypeAdapter(cls).validate_python(values)
+        made = TypeAdapter(cls).validate_python(values)
+        message = _wrong_value(made, as_flags)
     except ValidationError as error:
         message = explain(error, cls, as_flags=tuple(as_flags))
+    if message:
         raise InputError(f"{where}: {message}" if where else message) from None
+    return made
+
+
+def _wrong_value(config: Any, as_flags: Collection[str]) -> str:
+    """What no setting may be, whatever its type: a number that no counter holds, or text that is none; else nothing."""
+    for name, setting in settings_of(type(config)).items():  # type: ignore[arg-type]
+        value = value_of(config, name)
+        for item in value if isinstance(value, tuple) else (value,):
+            is_huge = isinstance(item, int) and abs(item) > MOST_COUNTED
+            is_no_text = isinstance(item, str) and _NO_TEXT.search(item) is not None
+            if is_huge or is_no_text:
+                why = f"at most {MOST_COUNTED} is counted" if is_huge else "it holds what is no text"
+                return f"{setting.flag if name in as_flags else name} is {told_value(item)}: {why}"
+    return ""
 
 
 def dump_settings(config: Any) -> dict[str, Any]:

@@ -10,11 +10,12 @@ from typing import Any
 from algos.registry import algorithm, groups
 from common.disk import to_disk
 from common.errors import InputError
-from common.files import WriteError, read_json
+from common.files import WriteError
 from common.manifests import find_damage
 from experiments.builders.environments import Environment
+from experiments.recovery.checkpoints import require_meta
 from experiments.recovery.copies import copy_into
-from experiments.recovery.names import BRANCH_FOLDER, META_FILE, RECORD_FILE
+from experiments.recovery.names import BRANCH_FOLDER, RECORD_FILE
 from experiments.runs.models import Model, find_newest_model
 from experiments.settings.fields import settings_of, value_of
 from experiments.settings.metric_names import clock_of
@@ -61,7 +62,7 @@ def check_branch(config: RunConfig, environment: Environment) -> Model:
             f"the prices have changed since {model.record.folder} was started (their fingerprint differs): restore the "
             f"old file, or start from its weights alone: {by_weights}"
         )
-    done = clock_of(read_json(model.checkpoint / META_FILE))
+    done = clock_of(require_meta(model.checkpoint, "episode"))
     if done >= config.episodes:
         raise InputError(f"{model.checkpoint} has {done} {config.clock} already: raise --episodes above that")
     return model
@@ -118,7 +119,7 @@ def adopt(folder: Path, model: Model) -> list[dict[str, Any]]:
     (target.parent / RECORD_FILE).unlink(missing_ok=True)  # of an attempt of other settings, which came to nothing
     os.rename(staged, target)
     to_disk(target.parent)
-    meta = read_json(target / META_FILE)
+    meta = require_meta(target, "episode", "total_steps", "weights_sha256")
     parent = {
         "run": str(model.record.folder),
         "checkpoint": str(model.checkpoint.relative_to(model.record.folder)),

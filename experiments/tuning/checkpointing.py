@@ -37,6 +37,7 @@ from common.provenance import utc_now
 from common.store import first_line
 from experiments.recovery.checkpoints import TrialCheckpoints
 from experiments.recovery.names import BRANCH_FOLDER, META_FILE, SAVE_ERROR_FILE, STATE_FILE, UNSAVED
+from experiments.recovery.progress import Progress, read_progress
 from experiments.recovery.writer import CheckpointWriter, Step
 from experiments.remote.addresses import mirror_of
 from experiments.remote.mirror import Mirror
@@ -46,7 +47,6 @@ from experiments.settings.groups import settings_of_algo
 from experiments.settings.metric_names import CLOCK
 from experiments.settings.run_config import RunConfig, config_to_json
 from experiments.tuning.hooks import hooks_of, set_up_collecting
-from experiments.tuning.progress import Progress
 from experiments.tuning.ray_internals import training_result
 from experiments.tuning.weights import load_weights, non_finite_weights, require_fit, require_whole
 
@@ -347,7 +347,7 @@ class CheckpointedRun(SnapshotAlgorithm):
             IncompatibleError: if the named one is damaged, or agents, features or networks are not those of this run.
         """
         latest = Path(checkpoint_dir)
-        found = _read_progress(latest)
+        found = read_progress(latest)
         if self._resume_from in (None, found.resume_from):
             self._continue_from(latest)
             return
@@ -369,7 +369,7 @@ class CheckpointedRun(SnapshotAlgorithm):
 
     def _continue_from(self, folder: Path) -> None:
         require_fit(self, folder)
-        self._progress = progress = _read_progress(folder)
+        self._progress = progress = read_progress(folder)
         super().load_checkpoint(str(folder))
         # Optimizers come with the step sizes of the trial that saved them, which may be another.
         self.learner_group.foreach_learner(partial(use_scheduled_lr, timestep=self.num_env_steps))
@@ -383,10 +383,6 @@ class CheckpointedRun(SnapshotAlgorithm):
         self._has_loaded = True
         if progress.floor != self._settings["floor"]:
             self.env_runner_group.foreach_env_runner(_begin_new_episodes, local_env_runner=True)
-
-
-def _read_progress(checkpoint: Path) -> Progress:
-    return Progress.from_json(json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8")))
 
 
 def _begin_new_episodes(runner: Any) -> None:

@@ -14,9 +14,8 @@ from algos.policy import layout_differences, read_layout, team_layout
 from algos.registry import RENAMED
 from algos.snapshots import read_module_states
 from common.errors import IncompatibleError
-from common.files import read_json
 from common.manifests import find_damage
-from experiments.recovery.names import META_FILE
+from experiments.recovery.checkpoints import require_meta
 from experiments.runs.models import find_sound_model
 
 
@@ -56,8 +55,8 @@ def require_fit(algorithm: Any, checkpoint: Path) -> None:
     differences = layout_differences(read_layout(checkpoint), team_layout(algorithm))
     if not differences:
         return
-    trained_by = read_json(checkpoint / META_FILE).get("algo")
-    trained_by = RENAMED.get(trained_by, trained_by)
+    algo = require_meta(checkpoint).get("algo")
+    trained_by = None if algo is None else RENAMED.get(algo, algo)
     if trained_by not in (None, algorithm.run.algo):
         differences.insert(0, f"it was trained by {trained_by}, this run trains by {algorithm.run.algo}")
     raise IncompatibleError(f"{checkpoint} does not fit this run: {'; '.join(differences)}")

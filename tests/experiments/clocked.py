@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 
 from algos.snapshots import Snapshot
-from experiments.tuning.progress import Progress
+from experiments.recovery.progress import Progress
 from experiments.tuning.run_trainable import RunTrainable
 
 
@@ -32,6 +32,7 @@ class Clocked(RunTrainable):
         self._settings = self._resume_from = self._best_before = self.slow = None
 
     environment = SimpleNamespace(prefers_later=False)
+    env_runner_group = SimpleNamespace(num_healthy_remote_workers=lambda: 0)
     num_episodes = property(lambda self: self.ended)
 
     def _evaluate_now(self):

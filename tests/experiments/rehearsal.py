@@ -118,7 +118,7 @@ class Trial:
         newest = self.checkpoints.newest_whole()
         state = json.loads((newest / "run_state.json").read_text()) if newest else {}
         self.iteration, self.best = state.get("iteration", 0), state.get("best")
-        self.weights = state.get("weights", 0.0)
+        self.weights = state.get("hooks", {}).get("weights", 0.0)
         self.status = "RUNNING"
 
     def train(self):
@@ -147,7 +147,8 @@ class Trial:
     def save(self, result):
         def write(folder):
             meta = {"episode": result["episodes"], "is_best": self.is_best}
-            state = {"iteration": self.iteration, "best": self.best, "weights": self.weights, "time_total_s": 0.0}
+            state = {"iteration": self.iteration, "best": self.best, "time_total_s": 0.0}
+            state["hooks"] = {"weights": self.weights}
             state["last_metrics"] = {"search_score": result["search_score"]}
             (folder / "checkpoint_meta.json").write_text(json.dumps(meta))
             (folder / "run_state.json").write_text(json.dumps(state))

@@ -8,9 +8,9 @@ from envs.backtest import policy_trader, run_backtest
 from envs.floor import build_floor
 from envs.market import build_market
 from experiments.builders.environments import environment_of
+from experiments.recovery.progress import Progress
 from experiments.settings.metric_names import VALIDATION_METRICS
 from experiments.settings.run_config import config_from_json, floor_spec
-from experiments.tuning.progress import Progress
 from experiments.tuning.run_trainable import RunTrainable
 
 

@@ -89,8 +89,8 @@ def test_quantiles_that_are_dropped_are_fewer_than_there_are():
 
 
 def test_what_rllib_refuses_is_said_by_the_flags_that_the_user_knows():
-    run = config_of("dqn", dqn={"n_step": 900})
-    told = r"of dqn: Your --dqn.rollout-fragment-length \(16\) is smaller than --dqn.n-step \(900\)!$"
+    run = config_of("ppo", ppo={"train_batch_size_per_learner": 64, "minibatch_size": 128})
+    told = r"of ppo: --ppo.minibatch-size \(128\) must be <= --ppo.train-batch-size-per-learner \(64\)\."
     with pytest.raises(InputError, match=told):
         check_algorithm(run, environment_of(run))
 

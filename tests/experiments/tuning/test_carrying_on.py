@@ -11,10 +11,10 @@ from trials import lines_of, trial_in
 
 from common.errors import IncompatibleError, InputError
 from experiments.recovery.checkpoints import TrialCheckpoints
+from experiments.recovery.progress import Progress
 from experiments.runs.repair import check_checkpoints
 from experiments.runs.summary import write_summary
 from experiments.tuning.monitor import RunMonitor
-from experiments.tuning.progress import Progress
 
 
 @pytest.fixture

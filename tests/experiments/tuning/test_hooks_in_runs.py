@@ -12,9 +12,9 @@ from sample_runs import config_of
 from algos.hooks import HOOKS, Hooks
 from algos.policy import flat_weights, weights_sha256
 from common.errors import InputError
+from experiments.recovery.progress import Progress
 from experiments.settings.run_config import config_to_json
 from experiments.tuning.hooks import hooks_of
-from experiments.tuning.progress import Progress
 from experiments.tuning.run_trainable import algorithm_class
 
 COUNTER, STEPS = "counting_hooks:Counter", "counting_hooks:StepCounter"

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
+from pathlib import Path
 from typing import Any
 
-from common.files import plain
+from pydantic import ConfigDict, ValidationError
+from pydantic.dataclasses import dataclass
+
+from common.errors import InputError
+from common.files import plain, read_json
+from experiments.recovery.names import STATE_FILE
 
 
-@dataclass
+@dataclass(config=ConfigDict(extra="forbid", strict=True))
 class Progress:
     """How far a run is, and how well it has done.
 
@@ -47,6 +53,29 @@ class Progress:
 
     @classmethod
     def from_json(cls, state: Mapping[str, Any]) -> Progress:
-        """Read what ``to_json`` gave."""
-        metrics = {name: math.nan if value is None else value for name, value in state["last_metrics"].items()}
-        return cls(**{**state, "last_metrics": metrics})
+        """Read what ``to_json`` gave.
+
+        Raises:
+            pydantic.ValidationError: if it is something else.
+        """
+        metrics = state.get("last_metrics")
+        if isinstance(metrics, Mapping):
+            state = {**state, "last_metrics": {n: math.nan if v is None else v for n, v in metrics.items()}}
+        return cls(**state)
+
+
+def read_progress(checkpoint: Path) -> Progress:
+    """Read how far a run was at a checkpoint.
+
+    Raises:
+        InputError: if the checkpoint does not say so.
+    """
+    path = checkpoint / STATE_FILE
+    try:
+        return Progress.from_json(read_json(path))
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        place = ".".join(map(str, wrong["loc"]))
+        raise InputError(f"{path} does not say how far the run was: {place}: {wrong['msg']}") from None
+    except (AttributeError, TypeError):
+        raise InputError(f"{path} does not say how far the run was") from None

@@ -1,77 +1,39 @@
 """Files of a run that hold anything at all: one line, no traceback, and nothing lost."""
 
+import contextlib
 import hashlib
+import io
 import json
-import os
+import shutil
 import tarfile
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from fuzzing import FUZZ, changed, refused
+from hypothesis import given
 from hypothesis import strategies as st
 from sample_runs import make_run
 
-from common.errors import IncompatibleError, InputError
 from common.manifests import MANIFEST_FILE, MARKER_FILE, find_damage, seal
+from experiments.builders.environments import environment_of
+from experiments.checkpoints import run as checkpoints
+from experiments.command_line import FAILED, exit_code
 from experiments.remote.packs import checked_marker, unpack, write_pack
+from experiments.runs.exports import export_model
 from experiments.runs.folders import has_begun
 from experiments.runs.models import find_model
 from experiments.runs.repair import check_checkpoints
 from experiments.runs.run import Run, read_run_config
 from experiments.runs.summary import read_summary, sound_summary
 from experiments.search.record import SearchRecord
+from experiments.settings.run_config import config_to_json
+from experiments.tuning.branching import adopt, check_branch
 from experiments.tuning.resume import is_complete
+from experiments.tuning.run_trainable import algorithm_class
 
-FUZZ = settings(
-    max_examples=int(os.environ.get("FUZZ_CASES", "60")),
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-LEAVES = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.just("../x"), st.just("a" * 64)
-)
-ANYTHING = st.recursive(LEAVES, lambda v: st.lists(v, max_size=3) | st.dictionaries(st.text(max_size=5), v, max_size=3))
-BROKEN = st.one_of(
-    st.binary(max_size=60),
-    st.just(b"[" * 100_000),
-    st.just(b'{"a":' * 50_000),
-    st.just(b'{"format": ' + b"9" * 5000 + b"}"),
-    st.just(b'"\\ud800"'),
-    ANYTHING.map(lambda value: json.dumps(value).encode()),
-)
-
-
-@st.composite
-def changed(draw, content):
-    """A JSON tree in which one value, somewhere, is another or missing; or something else altogether."""
-    if draw(st.integers(0, 4)) == 0:
-        return draw(BROKEN)
-    tree = json.loads(json.dumps(content))
-    at = tree
-    while True:
-        keys = list(at) if isinstance(at, dict) else list(range(len(at)))
-        key = draw(st.sampled_from(keys))
-        if isinstance(at[key], (dict, list)) and at[key] and draw(st.booleans()):
-            at = at[key]
-            continue
-        if draw(st.integers(0, 4)) == 0:
-            del at[key]
-        else:
-            at[key] = draw(ANYTHING)
-        return json.dumps(tree).encode()
-
-
-def refused(act):
-    """Do something; what it raises must be the user's to mend, and say so in one line."""
-    said = ""
-    try:
-        act()
-    except (InputError, IncompatibleError) as error:
-        said = str(error)
-    assert "\n" not in said
-
-
+pytestmark = pytest.mark.fuzz
 MANIFEST = {"format": 1, "files": {"a": {"bytes": 1, "sha256": "a" * 64}, "b/c": {"bytes": 2, "sha256": "b" * 64}}}
 MARKER = {"format": 1, "seal": "a" * 64, "pack": f"pack-{'a' * 16}.tar", "bytes": 10, "sha256": "a" * 64}
 MARKER |= {"segments": {"replay/0.safetensors": {"bytes": 3, "sha256": "c" * 64}}}
@@ -207,3 +169,63 @@ def test_any_settings_are_read_or_refused(run_folder, data):
         (Path(place) / "config.json").write_bytes(data.draw(changed(content)))
         refused(lambda: find_model(Path(place)))
         refused(lambda: read_run_config(Path(place)))
+
+
+def said_of(act):
+    """Run a command in this process; it may refuse, in one line, and not fail."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as told:
+        code = act()
+    assert code != FAILED or "Error" not in told.getvalue(), told.getvalue()
+    assert "Traceback" not in told.getvalue()
+
+
+@pytest.fixture(scope="module")
+def branch(trained):
+    """Settings by which a run can branch off, and what it would train in."""
+    config = read_run_config(trained / "qmix")
+    config = replace(config, name="branch", branch_from=str(trained / "qmix"), episodes=10**6)
+    return config, environment_of(config)
+
+
+@FUZZ
+@given(data=st.data())
+def test_any_words_of_a_checkpoint_are_read_or_refused(trained, branch, data):
+    config, environment = branch
+    with tempfile.TemporaryDirectory() as place:
+        run = shutil.copytree(trained / "qmix", Path(place) / "qmix")
+        (checkpoint,) = run.glob("trial_0/checkpoint_*")
+        path = checkpoint / data.draw(
+            st.sampled_from(["checkpoint_meta.json", "run_state.json", "team.json", "state.json"])
+        )
+        path.write_bytes(data.draw(changed(json.loads(path.read_text()))))
+        seal(checkpoint)
+        refused(lambda: export_model(str(run), str(Path(place) / "out")))
+        model = []
+        refused(lambda: model.append(check_branch(replace(config, branch_from=str(run)), environment)))
+        for found in model:
+            (Path(place) / "branch").mkdir()
+            refused(lambda found=found: adopt(Path(place) / "branch", found))
+        said_of(lambda: exit_code(checkpoints, ["list", str(run)]))
+        said_of(lambda: exit_code(checkpoints, ["verify", str(run)]))
+
+
+@pytest.fixture(scope="module")
+def trainable(trained):
+    config = read_run_config(trained / "qmix")
+    record = json.loads((trained / "qmix" / "config.json").read_text())
+    made = algorithm_class(config)({"run": config_to_json(config), "scaler": record["scaler"]})
+    yield made
+    made.stop()
+
+
+@FUZZ
+@given(data=st.data())
+def test_any_checkpoint_is_gone_on_from_or_refused(trained, trainable, data):
+    with tempfile.TemporaryDirectory() as place:
+        (source,) = (trained / "qmix").glob("trial_0/checkpoint_*")
+        checkpoint = shutil.copytree(source, Path(place) / source.name)
+        names = ["run_state.json", "draws.json", "replay/index.json", "state.json", "team.json", "modules.json"]
+        path = checkpoint / data.draw(st.sampled_from(names))
+        path.write_bytes(data.draw(changed(json.loads(path.read_text()))))
+        refused(lambda: trainable.load_checkpoint(str(checkpoint)))
+    trainable.load_checkpoint(str(source))

@@ -1,0 +1,176 @@
+"""Price files in which something is wrong: what an independent reading finds, or one line that names the file."""
+
+import csv
+import gzip
+import io
+import math
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from fuzzing import FUZZ, refused
+from hypothesis import given
+from hypothesis import strategies as st
+from price_samples import long_table
+
+from envs.bars import load_bars
+
+pytestmark = pytest.mark.fuzz
+NUMBERS = ("0", "-1", "1e308", "5e-324", "inf", "-inf", "1,5", "1e3", " 101 ", "0x10", "1_000", "101", "9" * 400)
+DATES = ("2020-01-08", "2020-13-45", "08/01/2020", "1577836800", "2020-01-08T10:00:00Z", "10000-01-01", "NaT", "2020")
+WORDS = ("", " ", "nan", "NA", "x", "AAA", "aaa", "AAA ", "CCC", "ü", '"', "\0", "True")
+CELLS = st.sampled_from([*NUMBERS, *DATES, *WORDS])
+LONG = long_table()
+WIDE = LONG.pivot_table(index="date", columns="tic", values="close").reset_index()
+
+
+@st.composite
+def rows_changed(draw, frame):
+    """Rows of a table, header first, of which something is another, missing, or there twice."""
+    rows = [[str(name) for name in frame.columns], *([str(cell) for cell in row] for row in frame.to_numpy())]
+    for _ in range(draw(st.integers(0, 3))):
+        kind, r = draw(st.integers(0, 8)), draw(st.integers(0, len(rows) - 1))
+        c = draw(st.integers(0, max(len(rows[r]) - 1, 0)))
+        if kind <= 2 and rows[r]:
+            rows[r][c] = draw(CELLS)
+        elif kind == 3:
+            rows.insert(r, list(rows[draw(st.integers(0, len(rows) - 1))]))
+        elif kind == 4 and len(rows) > 2:
+            del rows[r]
+        elif kind == 5 and rows[r]:
+            del rows[r][c]
+        elif kind == 6:
+            rows[r].append(draw(CELLS))
+        elif kind == 7 and rows[0]:
+            rows[0][draw(st.integers(0, len(rows[0]) - 1))] = draw(
+                st.sampled_from(["", " ", "Date", "tic ", "CLOSE", "BBB", "bbb"])
+            )
+        elif kind == 8:
+            at = draw(st.integers(0, len(rows[0])))
+            for row in rows:
+                row.insert(at, draw(CELLS))
+    return rows
+
+
+def as_text(rows, separator=",", quoting=csv.QUOTE_MINIMAL):
+    out = io.StringIO()
+    csv.writer(out, delimiter=separator, quoting=quoting, lineterminator="\n").writerows(rows)
+    return out.getvalue()
+
+
+def closes_of(rows):
+    """Closes by asset and date, read cell by cell, as far as that can be told."""
+    header = [name.strip().lower() for name in rows[0]]
+    found = {}
+    date = next(i for i, name in enumerate(header) if name in ("date", "datetime", "timestamp", "time"))
+    is_long = any(
+        name in ("open", "high", "low", "close", "volume", "tic", "name", "asset", "symbol") for name in header
+    )
+    for row in rows[1:]:
+        if not any(cell.strip() for cell in row):
+            continue
+        if is_long:
+            asset = next((row[i].strip() for i, name in enumerate(header) if name == "tic"), None)
+            found.setdefault(asset, []).append(float(row[header.index("close")]))
+            continue
+        for i, name in enumerate(rows[0]):
+            if i != date and i < len(row):
+                cell = row[i].strip()
+                found.setdefault(name.strip(), []).append(math.nan if cell in ("", "nan", "NA") else float(cell))
+    return found
+
+
+def check(path, rows):
+    """Load a file; what it gives must be what stands in its rows."""
+    bars = []
+    said = refused(lambda: bars.append(load_bars(path)))
+    if said:
+        assert Path(path).name in said
+        return
+    (found,) = bars
+    assert all(np.isfinite(getattr(found, name)).all() for name in ("open", "high", "low", "close"))
+    wanted = closes_of(rows)
+    wanted = {name: v for name, v in wanted.items() if not (name == "" and all(map(math.isnan, v)))}
+    if None not in wanted:
+        counts = list(range(found.num_bars))
+        assert set(found.assets) == {name for name, v in wanted.items() if name or v != counts}
+        for a, asset in enumerate(found.assets):
+            assert set(found.close[:, a]) <= set(wanted[asset]), asset
+
+
+@pytest.mark.parametrize("frame", [LONG, WIDE], ids=["long", "wide"])
+@FUZZ
+@given(data=st.data())
+def test_any_csv_is_read_as_it_stands_or_refused(frame, data):
+    rows = data.draw(rows_changed(frame))
+    separator = data.draw(st.sampled_from([",", ";", "\t"]))
+    content = as_text(rows, separator, data.draw(st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]))).encode()
+    with tempfile.TemporaryDirectory() as place:
+        (Path(place) / "prices.csv").write_bytes(content)
+        check(str(Path(place) / "prices.csv"), rows)
+
+
+@FUZZ
+@given(data=st.data())
+def test_any_bytes_are_read_or_refused(data):
+    content = bytearray(
+        as_text(data.draw(rows_changed(LONG))).encode(data.draw(st.sampled_from(["utf-8", "utf-16", "utf-8-sig"])))
+    )
+    suffix = data.draw(st.sampled_from(["csv", "csv.gz", "parquet", "feather", "txt"]))
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place) / f"prices.{suffix}"
+        if suffix == "csv.gz":
+            content = bytearray(gzip.compress(bytes(content)))
+        elif suffix in ("parquet", "feather"):
+            getattr(LONG, f"to_{suffix}")(path)
+            content = bytearray(path.read_bytes())
+        for _ in range(data.draw(st.integers(0, 4))):
+            content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+        path.write_bytes(content[: data.draw(st.just(len(content)) | st.integers(0, len(content)))])
+        said = refused(lambda: load_bars(str(path)))
+        assert not said or path.name in said
+
+
+@pytest.mark.parametrize("frame", [LONG, WIDE], ids=["long", "wide"])
+@FUZZ
+@given(data=st.data())
+def test_any_parquet_is_read_or_refused(frame, data):
+    frame = frame.copy()
+    column = data.draw(st.sampled_from(list(frame.columns)))
+    made = data.draw(
+        st.sampled_from(
+            [
+                lambda f: f.assign(**{f"{column} ": f[column]}),
+                lambda f: f.assign(**{"": f[column]}),
+                lambda f: f.rename(columns={column: ""}),
+                lambda f: f.assign(**{column: [[1.0, 2.0]] * len(f)}),
+                lambda f: f.assign(**{column: [{"a": 1}] * len(f)}),
+                lambda f: f.assign(**{column: True}),
+                lambda f: f.assign(**{column: b"x"}),
+                lambda f: f.assign(**{column: f[column].astype("category")}),
+                lambda f: f.assign(**{column: pd.Timedelta(days=1)}),
+                lambda f: f.assign(**{column: np.nan}),
+                lambda f: f.assign(**{column: [10**18, *range(1, len(f))]}),
+                lambda f: f.assign(**{column: [np.inf, *np.arange(1.0, len(f))]}),
+                lambda f: f.assign(**{column: 1e308}),
+                lambda f: f.assign(**{column: 5e-324}),
+                lambda f: f.set_index(column),
+                lambda f: f.set_index(list(f.columns[:2])),
+                lambda f: f.assign(date=pd.to_datetime(f["date"]).dt.tz_localize("UTC")),
+                lambda f: f.assign(date=pd.to_datetime(f["date"]).dt.date),
+                lambda f: f.iloc[:0],
+            ]
+        )
+    )(frame)
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place) / "prices.parquet"
+        made.to_parquet(path)
+        assets, bars = [name for name in WIDE.columns if name != "date"], []
+        said = refused(lambda: bars.append(load_bars(str(path))))
+        assert (
+            path.name in said
+            if said
+            else set(assets) <= {"AAA", "BBB"} and len(bars[0].assets) >= len(assets) - (column == "tic")
+        )
