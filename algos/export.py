@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
 import numpy as np
 import torch
@@ -53,6 +53,8 @@ class _Layout(TypedDict):
     modules: list[str]
     obs_dims: list[int]
     actions: list[str]
+    network: NotRequired[str]
+    weights: NotRequired[dict[str, list[int]]]
 
 
 _LAYOUT = TypeAdapter(_Layout)

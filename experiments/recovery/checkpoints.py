@@ -227,16 +227,21 @@ def require_meta(checkpoint: Path, *needed: str) -> dict[str, Any]:
     if not isinstance(meta, dict):
         raise InputError(f"{path} does not say what the checkpoint is")
     for name in (*needed, *(name for name in _META if name in meta)):
-        value = meta.get(name)
-        is_one = isinstance(value, _META[name]) and (type(value) is not bool or _META[name] == (bool,))
-        if not is_one or (type(value) is int and abs(value) >= 1 << 63):
-            raise InputError(f"{path} does not say what the checkpoint is: {name} is {shown(value)}")
+        if not _is_one(name, meta.get(name)):
+            raise InputError(f"{path} does not say what the checkpoint is: {name} is {shown(meta.get(name))}")
     return meta
 
 
+def _is_one(name: str, value: Any) -> bool:
+    """Whether something that a checkpoint says is of the kind that it should be."""
+    is_kind = isinstance(value, _META[name]) and (type(value) is not bool or _META[name] == (bool,))
+    return is_kind and (type(value) is not int or abs(value) < 1 << 63)
+
+
 def read_meta(checkpoint: Path) -> dict[str, Any]:
-    """What a checkpoint says of itself; nothing where that cannot be read, as in a damaged one."""
-    return _json_of(checkpoint / META_FILE)
+    """What a checkpoint says of itself; nothing of what cannot be read, as in a damaged one."""
+    found = _json_of(checkpoint / META_FILE)
+    return {name: value for name, value in found.items() if name not in _META or _is_one(name, value)}
 
 
 def _json_of(path: Path) -> dict[str, Any]:
