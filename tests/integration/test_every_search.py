@@ -43,6 +43,8 @@ SPREAD = ("pbt", "asha", "none", "asha", "none", "asha")
 """A population starts each member twice, and costs most."""
 EACH = [(algo, PLACES[i % 2], SPREAD[i // 2 % 6]) for i, algo in enumerate(sorted(algorithms()))]
 """Each algorithm once, and each scheduler in each place."""
+OFTEN = ("dqn", "indq", "mappo", "qmix")
+"""Both algorithms whose spaces draw networks, each scheduler, both places, both runners."""
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +108,10 @@ def search(algo, place, scheduler, request, tmp_path):
     return Search(storage, algo, scheduler)
 
 
-@pytest.mark.parametrize(("algo", "place", "scheduler"), EACH)
+@pytest.mark.parametrize(
+    ("algo", "place", "scheduler"),
+    [pytest.param(*case, marks=[] if case[0] in OFTEN else pytest.mark.slow) for case in EACH],
+)
 def test_search_of_each_algorithm_ends_well(search, tmp_path):
     assert search.begin() == 0
     search.check(tmp_path)
