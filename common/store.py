@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -234,7 +233,7 @@ class Store:
         except FutureTimeoutError:
             if answer.done():  # what was asked has raised it
                 raise
-        print(f"{self.address} does not answer yet: trying for {_FIRST_S:.0f} seconds", file=sys.stderr, flush=True)
+        print(f"{self.address} does not answer yet: trying for {_FIRST_S:.0f} seconds", flush=True)
         try:
             return answer.result(_FIRST_S - _SAID_S)
         except FutureTimeoutError:

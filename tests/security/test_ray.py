@@ -3,6 +3,7 @@
 import os
 import stat
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import ray
@@ -11,7 +12,7 @@ from commands import ROOT, run_script
 
 from algos.scaling import ScalingSettings
 from common.errors import InputError
-from experiments.tuning import ray_token, session
+from experiments.tuning import cluster, ray_token, session
 
 LISTENING = """
 import psutil, ray
@@ -102,7 +103,9 @@ def test_cluster_that_turns_a_command_away_is_one_line(monkeypatch, error):
         raise error
 
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    monkeypatch.setattr(session, "show_token", lambda: None)
+    monkeypatch.setattr(cluster, "show_token", lambda: None)
+    monkeypatch.setattr(cluster, "_check_listens", lambda address: None)
+    monkeypatch.setattr(cluster.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=0))
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", refuse)
     with pytest.raises(InputError, match=r"^RAY_ADDRESS is 10\.0\.0\.1:6379, which cannot be joined \(no .*token"):

@@ -32,7 +32,7 @@ def test_store_that_never_answers_is_told_and_given_up(silent, capsys):
     with pytest.raises(OSError, match="no answer within 0 seconds"):
         Store(silent).size("config.json")
     assert time.monotonic() - start < 2
-    assert capsys.readouterr().err == f"{silent} does not answer yet: trying for 0 seconds\n"
+    assert capsys.readouterr().out == f"{silent} does not answer yet: trying for 0 seconds\n"
 
 
 def test_storage_that_never_answers_is_bad_input(silent, capsys):
