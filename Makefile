@@ -39,7 +39,7 @@ test-faults: setup
 faults: setup
 	$(PY) tests/faults/harness.py --kills $(N) --jobs $(JOBS)
 
-# make fuzz N=10000: random inputs for each test of tests/fuzz, of which make test draws a hundred; says how many, how long.
+# make fuzz N=10000: random inputs for each test of tests/fuzz, of which make test draws forty; says how many, how long.
 fuzz: N = 10000
 fuzz: setup
 	FUZZ_CASES=$(N) $(PY) -m pytest tests/fuzz -m fuzz -v --timeout 0 --durations 0 --hypothesis-show-statistics

@@ -10,13 +10,13 @@ from common.errors import IncompatibleError, InputError
 
 _CASES = int(os.environ.get("FUZZ_CASES", "0"))
 FUZZ = settings(
-    max_examples=_CASES or 100,
+    max_examples=_CASES or 40,
     derandomize=not _CASES,
     database=None,
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
-"""In CI the same hundred each time; ``make fuzz`` draws others, and more of them."""
+"""In CI the same forty each time; ``make fuzz`` draws others, and more of them."""
 LEAVES = st.one_of(
     *(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8)),
     *(st.just("../x"), st.just("a" * 64), st.just("os:system"), st.just(10**9), st.just(10**12), st.just(-1)),
