@@ -12,6 +12,7 @@ from ray.rllib.env.multi_agent_env import MultiAgentEnv
 from ray.rllib.env.wrappers.pettingzoo_env import ParallelPettingZooEnv
 
 from algos.team_env import TeamEnv, TeamStep
+from common.arrays import as_numbers
 from common.errors import IncompatibleError, shown
 
 ONLY_AGENT = "agent_0"
@@ -68,13 +69,14 @@ def check_joint_action(action_dict: Any, spaces: Mapping[str, gym.Space[Any]]) -
 
 
 def _is_in(space: gym.Space[Any], action: Any) -> bool:
+    if isinstance(space, gym.spaces.Box):
+        found = as_numbers(action)
+        is_like = found is not None and found.dtype.kind != "b" and found.shape == space.shape
+        return is_like and bool(np.isfinite(found).all())  # type: ignore[arg-type]
     try:
-        if not isinstance(space, gym.spaces.Box):
-            return bool(space.contains(action))
-        found = np.asarray(action)
-    except (TypeError, ValueError, OverflowError):  # rows of different length; a whole number that is too large
+        return bool(space.contains(action))
+    except (TypeError, ValueError, OverflowError):  # a whole number that is too large
         return False
-    return found.dtype.kind in "fiu" and found.shape == space.shape and bool(np.isfinite(found).all())
 
 
 class OneAgentEnv(MultiAgentEnv):

@@ -75,9 +75,13 @@ def put_back(algorithm: Any, state: Mapping[str, Any]) -> None:
 
 def known_objects(algorithm: Any) -> dict[str, Any]:
     """What episodes refer to and every algorithm of the same settings has: see ``algos.states.pack``."""
-    observations, actions = algorithm.spaces[INPUT_ENV_SINGLE_SPACES]
+    return named_objects(algorithm.config.policy_mapping_fn, *algorithm.spaces[INPUT_ENV_SINGLE_SPACES])
+
+
+def named_objects(mapping_fn: Any, observations: Mapping[str, Any], actions: Mapping[str, Any]) -> dict[str, Any]:
+    """The same by its parts: who acts by which network, and the spaces of each agent."""
     return {
-        "policy_mapping_fn": algorithm.config.policy_mapping_fn,
+        "policy_mapping_fn": mapping_fn,
         **{f"observation_space/{agent}": space for agent, space in observations.items()},
         **{f"action_space/{agent}": space for agent, space in actions.items()},
     }

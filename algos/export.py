@@ -33,6 +33,7 @@ from algos.team_module import TeamModule
 from common.errors import IncompatibleError
 from common.files import json_object
 from common.paths import path_in
+from common.strict import first_fault
 
 NETWORKS_FILE = "networks.json"
 """In an exported folder: who the agents are, and how their networks are built."""
@@ -247,9 +248,7 @@ def checked_layout(layout: Any, *, source: Path) -> dict[str, Any]:
     try:
         checked: Any = _LAYOUT.validate_python(layout)
     except ValidationError as error:
-        fault = error.errors()[0]
-        place = ".".join(map(str, fault["loc"])) or "it"
-        raise IncompatibleError(f"{source} does not describe a team: {place}: {fault['msg']}") from None
+        raise IncompatibleError(f"{source} does not describe a team: {first_fault(error)}") from None
     if len({len(checked[name]) for name in _Layout.__required_keys__}) > 1 or not checked["agent_ids"]:
         raise IncompatibleError(f"{source} does not describe a team: its lists of agents differ in length")
     return dict(checked)

@@ -12,6 +12,7 @@ import numpy as np
 from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 
+from algos.exact import named_objects
 from algos.network_files import describe, without_deprecations
 from algos.snapshots import ALGORITHM, EXACT, checkpoint_files
 from algos.states import pack
@@ -80,11 +81,7 @@ class _Unpickler(pickle.Unpickler):
 def _known_objects(exact: Any) -> dict[str, Any]:
     """What ``algos.exact.known_objects`` tells of the algorithm, by the first episode of it; nothing without one."""
     for episode in _episodes(exact):
-        return {
-            "policy_mapping_fn": episode.agent_to_module_mapping_fn,
-            **{f"observation_space/{agent}": space for agent, space in episode.observation_space.items()},
-            **{f"action_space/{agent}": space for agent, space in episode.action_space.items()},
-        }
+        return named_objects(episode.agent_to_module_mapping_fn, episode.observation_space, episode.action_space)
     return {}
 
 

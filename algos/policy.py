@@ -17,6 +17,7 @@ from algos.export import NETWORKS_FILE, checked_layout, load_networks
 from algos.masks import ACTION_MASK, OBSERVATIONS, bare_space
 from algos.runner import TEAM_MODULE, TeamEnvRunner
 from algos.snapshots import load_modules
+from common.arrays import as_numbers
 from common.errors import IncompatibleError, shown, told
 from common.files import json_object
 
@@ -249,11 +250,8 @@ def _numbers(value: Any, width: int, *, agent: str, what: str = "observation") -
     Raises:
         IncompatibleError: naming the agent.
     """
-    try:
-        found = np.asarray(value)
-    except (TypeError, ValueError):  # rows of different length
-        found = np.asarray(None)
-    if found.dtype.kind not in "fiub":
+    found = as_numbers(value)
+    if found is None:
         raise IncompatibleError(f"the {what} of agent {agent!r} holds no numbers: it is a {type(value).__name__}")
     if found.size != width:
         raise IncompatibleError(f"the {what} of agent {agent!r} has {found.size} numbers, but the team knows {width}")

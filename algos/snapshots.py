@@ -106,12 +106,8 @@ class SnapshotAlgorithm(Algorithm):
         """
         state = self._whole_state()
         weights = state[COMPONENT_LEARNER_GROUP][COMPONENT_LEARNER].pop(COMPONENT_RL_MODULE)
-        files = pack({ALGORITHM: state, EXACT: exact.capture(self)}, known=exact.known_objects(self))
-        tensors = {
-            _weight_name(m, name): [np.asarray(value)] for m, named in weights.items() for name, value in named.items()
-        }
-        files |= {MODULES_FILE: self._describe_modules(), WEIGHTS_FILE: b"".join(safetensors_parts(tensors))}
-        return Snapshot(files, weights)
+        packed = pack({ALGORITHM: state, EXACT: exact.capture(self)}, known=exact.known_objects(self))
+        return Snapshot(checkpoint_files(packed, weights, self._describe_modules()), weights)
 
     def _whole_state(self) -> dict[str, Any]:
         """What ``get_state`` tells, in half the time: parts of a learner that is in this process are asked directly."""
@@ -222,7 +218,7 @@ def checkpoint_files(
         described: How each network is built again, as JSON.
     """
     tensors = {
-        _weight_name(module_id, name): [np.ascontiguousarray(value)]
+        _weight_name(module_id, name): [np.asarray(value)]
         for module_id, named in weights.items()
         for name, value in named.items()
     }

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, ValidationError
 
 STRICT = ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False)
 """Nothing that is misspelt, and no number without an end; a setting that may be infinite would say so in its type."""
@@ -47,6 +47,13 @@ class About:
 
     search: Range | None = None
     may_change: bool = False
+
+
+def first_fault(error: ValidationError) -> str:
+    """Where pydantic found the first thing wrong in what was read, and what, in a line."""
+    fault = error.errors()[0]
+    place = ".".join(map(str, fault["loc"]))
+    return f"{place}: {fault['msg']}" if place else fault["msg"]
 
 
 _KEY = "about"

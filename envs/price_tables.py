@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from common.errors import InputError, nearest, told
+from common.errors import InputError, nearest, shown, told
 from common.memory import check_memory
 from envs.calendars import show_date
 
@@ -69,9 +69,7 @@ def read_table(path: str) -> PriceTable:
     try:
         is_there = file.exists()
     except (OSError, ValueError) as error:
-        raise InputError(
-            f"price file {_shortened(path)} cannot be opened: {getattr(error, 'strerror', error)}"
-        ) from None
+        raise InputError(f"price file {shown(path)} cannot be opened: {getattr(error, 'strerror', error)}") from None
     if not is_there:
         folder = file.parent
         others = [item.name for item in folder.iterdir()] if folder.is_dir() else []
@@ -139,10 +137,6 @@ def _refuse_twice(names: Sequence[str], place: str) -> None:
     twice = next((name for name in names if name and names.count(name) > 1), None)
     if twice is not None:
         raise InputError(f"{place}: column {twice!r} stands twice, but for blanks and case: rename or remove one")
-
-
-def _shortened(path: str) -> str:
-    return path if len(path) <= 80 else f"{path[:60]}..."
 
 
 def _read_parquet(file: Path) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from gymnasium import spaces
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 from ray.tune.registry import register_env
 
+from common.arrays import as_numbers
 from common.errors import InputError, nearest, shown
 from envs.copies import seeds_of_copy
 from envs.features import Scaler
@@ -245,11 +246,8 @@ def _weights(agent: str, action: Any) -> np.ndarray[Any, Any]:
     Raises:
         ValueError: if they are no numbers; names the agent.
     """
-    try:
-        found = np.asarray(action)
-    except (TypeError, ValueError):  # rows of different length
-        found = np.asarray(None)
-    if found.dtype.kind not in "fiub":
+    found = as_numbers(action)
+    if found is None:
         raise ValueError(f"agent {agent!r} set {shown(action)}, which are no weights of its assets")
     return found.astype(np.float64).reshape(-1)
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 from teams import rollout_of
 
 from algos.priorities import PriorityRule
@@ -130,3 +131,22 @@ def stored_priorities(replay):
             for b in range(ring.num_replicas):
                 found[int(ring.rows["obs"][row, b, 0, 0]), b] = float(ring.priorities.values[row, b])
     return found
+
+
+def map_to_named(agent, _):
+    """Each agent has a network that is called after it."""
+    return f"of {agent}"
+
+
+def whole_episode(*agents, num_steps=8):
+    """An episode of RLlib's that has ended, of agents with a network each, which see the time."""
+    every = [dict.fromkeys(agents, float(t)) for t in range(num_steps + 1)]
+    return MultiAgentEpisode(
+        observations=every,
+        actions=every[1:],
+        rewards=every[1:],
+        infos=[{}] * len(every),
+        truncateds={"__all__": True},
+        agent_to_module_mapping_fn=map_to_named,
+        len_lookback_buffer=0,
+    )

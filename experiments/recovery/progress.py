@@ -13,6 +13,7 @@ from pydantic.dataclasses import dataclass
 
 from common.errors import InputError
 from common.files import plain, read_json
+from common.strict import first_fault
 from experiments.recovery.names import STATE_FILE
 
 
@@ -74,8 +75,6 @@ def read_progress(checkpoint: Path) -> Progress:
     try:
         return Progress.from_json(read_json(path))
     except ValidationError as error:
-        wrong = error.errors()[0]
-        place = ".".join(map(str, wrong["loc"]))
-        raise InputError(f"{path} does not say how far the run was: {place}: {wrong['msg']}") from None
+        raise InputError(f"{path} does not say how far the run was: {first_fault(error)}") from None
     except (AttributeError, TypeError):
         raise InputError(f"{path} does not say how far the run was") from None

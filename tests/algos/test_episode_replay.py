@@ -1,22 +1,14 @@
 """A buffer that holds nothing as long as what is asked for says so, where RLlib's would look for it for ever."""
 
 import pytest
-from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
+from replays import whole_episode
 
 from algos.episode_replay import EpisodeReplay
 from common.errors import InputError
 
 
 def episode(num_steps, *agents):
-    every = [dict.fromkeys(agents, float(t)) for t in range(num_steps + 1)]
-    return MultiAgentEpisode(
-        observations=every,
-        actions=every[1:],
-        rewards=every[1:],
-        infos=[{}] * len(every),
-        agent_to_module_mapping_fn=lambda agent, _: f"of {agent}",
-        len_lookback_buffer=0,
-    )
+    return whole_episode(*agents, num_steps=num_steps)
 
 
 def replay_of(*episodes, capacity=100):

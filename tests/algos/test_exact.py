@@ -7,11 +7,11 @@ import pytest
 import torch
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
-from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 from ray.rllib.utils.replay_buffers.multi_agent_episode_buffer import MultiAgentEpisodeReplayBuffer
 from ray.rllib.utils.replay_buffers.multi_agent_prioritized_episode_buffer import (
     MultiAgentPrioritizedEpisodeReplayBuffer,
 )
+from replays import map_to_named, whole_episode
 from teams import floor_env, ppo_config, to_shared
 
 from algos import exact, learner_state
@@ -118,24 +118,6 @@ def with_replay(cls):
     return SimpleNamespace(_counters={}, env_runner=None, config=config, local_replay_buffer=buffer, learner_group=None)
 
 
-def to_own_of(agent, _):
-    return f"of {agent}"
-
-
-def episode(*agents, num_steps=8):
-    """A whole episode, of agents with a network each."""
-    every = [dict.fromkeys(agents, float(t)) for t in range(num_steps + 1)]
-    return MultiAgentEpisode(
-        observations=every,
-        actions=every[1:],
-        rewards=every[1:],
-        infos=[{}] * len(every),
-        truncateds={"__all__": True},
-        agent_to_module_mapping_fn=to_own_of,
-        len_lookback_buffer=0,
-    )
-
-
 def drawn(buffer, modules):
     """What a draw brings: who, when, and how much it counts; then priorities change, where there are any."""
     found = buffer.sample(num_items=4, n_step=1, gamma=0.9, beta=0.5, modules_to_sample=modules)
@@ -152,15 +134,15 @@ def drawn(buffer, modules):
 def test_replay_buffer_goes_on_with_modules_that_were_not_drawn_from(tmp_path, cls, before):
     unbroken, restored = with_replay(cls), with_replay(cls)
     buffer, again = unbroken.local_replay_buffer, restored.local_replay_buffer
-    buffer.add(episode("a", "b"))
+    buffer.add(whole_episode("a", "b"))
     if before:
         drawn(buffer, before)
-    for name, content in pack(exact.capture(unbroken), known={"f": to_own_of}).items():
+    for name, content in pack(exact.capture(unbroken), known={"f": map_to_named}).items():
         (tmp_path / name).write_bytes(content)
-    exact.put_back(restored, unpack(tmp_path, known={"f": to_own_of}))
+    exact.put_back(restored, unpack(tmp_path, known={"f": map_to_named}))
     everyone = ("of a", "of b", "of c")
     for each in (buffer, again):
-        each.add(episode("a", "b", "c"))  # c is new to both
+        each.add(whole_episode("a", "b", "c"))  # c is new to both
     for _ in range(3):
         assert drawn(again, everyone) == drawn(buffer, everyone)
     counts = [[each.get_sampled_timesteps(module) for module in everyone] for each in (buffer, again)]

@@ -1,9 +1,11 @@
 """Every command that reads a run somebody else may have written, and what beside the run must stay as it is."""
 
+import shutil
 import tempfile
 from contextlib import suppress
 
 import pytest
+from commands import QMIX, run_here
 from sample_runs import make_run
 from tampering import content
 
@@ -83,3 +85,17 @@ def others(tmp_path):
     make_run(tmp_path / "others" / "other")
     before = content(tmp_path / "others"), content(tmp_path, depth=1)
     return lambda: (content(tmp_path / "others"), content(tmp_path, depth=1)) == before
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, ray_session):
+    """A run folder of QMIX after 16 episodes."""
+    folder = tmp_path_factory.mktemp("runs") / "first"
+    assert run_here(folder, *QMIX, "--episodes", 16) == 0
+    return folder
+
+
+@pytest.fixture
+def model(trained, tmp_path):
+    """The same, as somebody has sent it."""
+    return shutil.copytree(trained, tmp_path / "sent")

@@ -3,11 +3,10 @@
 import base64
 import json
 import pickle
-import shutil
 from contextlib import suppress
 
 import pytest
-from commands import QMIX, checkpoints, run_here
+from commands import checkpoints, run_here
 
 from common.errors import IncompatibleError, InputError
 from common.manifests import seal
@@ -32,21 +31,9 @@ class Bomb:
         return (open, (str(self.mark), "w"))
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs") / "first"
-    assert run_here(folder, *QMIX, "--episodes", 16) == 0
-    return folder
-
-
 @pytest.fixture
 def mark(tmp_path):
     return tmp_path / "code-was-run"
-
-
-@pytest.fixture
-def model(trained, tmp_path):
-    return shutil.copytree(trained, tmp_path / "sent")
 
 
 def sealed_folders(model):
@@ -99,7 +86,7 @@ def plant_in_spaces(model, bomb):
 
 def plant_in_tunes_files(model, bomb):
     """Tune keeps pickles as files, and as text in its account."""
-    paths = [*model.glob("tuner.pkl"), *model.glob("*.pkl"), *model.rglob("*.pkl")]
+    paths = list(model.rglob("*.pkl"))
     assert paths, "there is a plan of Tune's"
     for path in [*paths, model / "searcher-state-x.pkl", model / "trial_0" / ".tune_metadata"]:
         path.write_bytes(bomb)
