@@ -24,7 +24,7 @@ _PARTS = {OLD_STATE_FILE, OLD_EXACT_FILE, _OLD_MODULES.parts[0]}
 """What only an old checkpoint has; all else is as it was."""
 
 
-def rewritten(checkpoint: Path, *, moved: Mapping[str, str]) -> dict[str, bytes]:
+def rewritten(checkpoint: Path, *, moved: Mapping[str, str]) -> dict[str, bytes | memoryview]:
     """Unpickle an old checkpoint, which runs whatever code it holds, and say it as checkpoints are now.
 
     Args:
@@ -49,7 +49,7 @@ def kept_files(checkpoint: Path) -> list[str]:
     return [path.as_posix() for path in files if path.parts[0] not in _PARTS]
 
 
-def _rewritten(checkpoint: Path, moved: Mapping[str, str]) -> dict[str, bytes]:
+def _rewritten(checkpoint: Path, moved: Mapping[str, str]) -> dict[str, bytes | memoryview]:
     def read(path: Path) -> Any:
         return _Unpickler(io.BytesIO(path.read_bytes()), moved).load()
 

@@ -37,7 +37,7 @@ from algos.quick_states import metrics_state, modules_state, optimizers_state
 from algos.ray_internals import local_learner
 from algos.replay_files import ReplaySnapshot
 from algos.states import pack, unpack
-from algos.tensor_files import safetensors_parts
+from algos.tensor_files import safetensors_file
 from common.disk import Written, fill_folder
 from common.errors import IncompatibleError, told
 from common.files import json_object
@@ -61,7 +61,7 @@ class Snapshot:
         replay: The buffer, where there is one.
     """
 
-    files: dict[str, bytes] = field(default_factory=dict)
+    files: dict[str, bytes | memoryview] = field(default_factory=dict)
     weights: dict[str, dict[str, Any]] = field(default_factory=dict)
     replay: ReplaySnapshot | None = None
 
@@ -208,8 +208,8 @@ class SnapshotAlgorithm(Algorithm):
 
 
 def checkpoint_files(
-    packed: Mapping[str, bytes], weights: Mapping[str, Mapping[str, Any]], described: bytes
-) -> dict[str, bytes]:
+    packed: Mapping[str, bytes | memoryview], weights: Mapping[str, Mapping[str, Any]], described: bytes
+) -> dict[str, bytes | memoryview]:
     """Contents of the files that every checkpoint has, by name.
 
     Args:
@@ -222,7 +222,7 @@ def checkpoint_files(
         for module_id, named in weights.items()
         for name, value in named.items()
     }
-    return {**packed, MODULES_FILE: described, WEIGHTS_FILE: b"".join(safetensors_parts(tensors))}
+    return {**packed, MODULES_FILE: described, WEIGHTS_FILE: safetensors_file(tensors)}
 
 
 def read_module_states(checkpoint: Path) -> dict[str, dict[str, np.ndarray]]:

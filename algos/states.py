@@ -27,7 +27,7 @@ from safetensors.numpy import load_file
 from torch import Tensor
 
 from algos.spaces import space_from_json, space_to_json
-from algos.tensor_files import DTYPES, safetensors_parts
+from algos.tensor_files import DTYPES, safetensors_file
 from common.errors import IncompatibleError, told
 
 STATE_FILE, ARRAYS_FILE = "state.json", "state.safetensors"
@@ -62,7 +62,7 @@ class UnsavableError(IncompatibleError):
         return f"{place} is a {self.kind}, but a checkpoint holds numbers, text, lists, dicts and arrays alone"
 
 
-def pack(state: Any, *, known: Mapping[str, Any] | None = None) -> dict[str, bytes]:
+def pack(state: Any, *, known: Mapping[str, Any] | None = None) -> dict[str, bytes | memoryview]:
     """Write down a state; nothing that happens to it later changes what is returned.
 
     Args:
@@ -79,7 +79,7 @@ def pack(state: Any, *, known: Mapping[str, Any] | None = None) -> dict[str, byt
     packer = _Packer(known or {})
     tree = packer.pack(state)
     text = json.dumps(tree, allow_nan=False, separators=(",", ":"))
-    return {STATE_FILE: text.encode(), ARRAYS_FILE: b"".join(safetensors_parts(packer.pools))}
+    return {STATE_FILE: text.encode(), ARRAYS_FILE: safetensors_file(packer.pools)}
 
 
 def unpack(folder: Path, *path: str, known: Mapping[str, Any] | None = None) -> Any:

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load
 
-from algos.tensor_files import DTYPES, safetensors_parts
+from algos.tensor_files import DTYPES, safetensors_file, safetensors_parts
+from common.disk import BLOCK
 
 
 @pytest.mark.parametrize("cuts", [[], [0], [1, 2]])
@@ -35,3 +36,13 @@ def test_the_memory_of_tensors_is_not_copied():
     _, part = safetensors_parts({"values": [values]})
     values[2] = 1.0
     assert bytes(part) == values.tobytes()
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000, 100_003])
+def test_a_whole_file_has_memory_of_its_own_that_begins_with_a_block(size):
+    values = np.arange(size, dtype=np.float32)
+    file = safetensors_file({"values": [values], "flags": [values > 0]})
+    assert bytes(file) == b"".join(safetensors_parts({"values": [values], "flags": [values > 0]}))
+    assert np.frombuffer(file, np.uint8).ctypes.data % BLOCK == 0
+    values[:] = -1.0
+    assert np.array_equal(load(bytes(file))["values"], np.arange(size))
