@@ -39,10 +39,10 @@ test-faults: setup
 faults: setup
 	$(PY) tests/faults/harness.py --kills $(N) --jobs $(JOBS)
 
-# make fuzz N=10000: random inputs for each test of tests/fuzz, of which make test draws forty; says how many, how long.
+# make fuzz N=10000 JOBS=2: random inputs for each test of tests/fuzz, of which make test draws forty; says how many, how long.
 fuzz: N = 10000
 fuzz: setup
-	FUZZ_CASES=$(N) $(PY) -m pytest tests/fuzz -m fuzz -v --timeout 0 --durations 0 --hypothesis-show-statistics
+	FUZZ_CASES=$(N) $(PY) -m pytest tests/fuzz -m fuzz -n $(JOBS) -v --timeout 0 --durations 0 --hypothesis-show-statistics
 
 lint: setup
 	$(PY) -m ruff check .

@@ -7,7 +7,7 @@ import gzip
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,9 @@ import pandas as pd
 from common.errors import InputError, nearest, shown, told
 from common.memory import check_memory
 from envs.calendars import show_date
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 ASSET_NAMES = ("tic", "symbol", "ticker", "name", "asset")
 _KINDS = {
@@ -83,8 +86,10 @@ def read_table(path: str) -> PriceTable:
         raise InputError(f"{path} is not a price file: give a .csv, .parquet or .feather table")
     try:
         frame = _READERS[kind](file)
-    except (MemoryError, InputError):
+    except InputError:
         raise
+    except MemoryError as error:
+        raise InputError(f"{path} does not fit into memory, or is damaged: {told(error)}") from None
     except UnicodeDecodeError:
         raise InputError(f"{path} cannot be read as a {kind} table: it is no text in UTF-8, save it as such") from None
     except Exception as error:  # of damaged bytes gzip, pandas and pyarrow raise errors of any kind
@@ -140,19 +145,24 @@ def _refuse_twice(names: Sequence[str], place: str) -> None:
 
 
 def _read_parquet(file: Path) -> pd.DataFrame:
-    from pyarrow.parquet import read_metadata  # it takes a tenth of a second, which no other table needs
+    from pyarrow import parquet  # it takes a tenth of a second, which no other table needs
 
-    about = read_metadata(file)
+    about = parquet.read_metadata(file)
     rows = [about.num_rows, *(about.row_group(i).num_rows for i in range(about.num_row_groups))]
     check_memory(16.0 * max(rows) * about.num_columns, f"a table of {max(rows)} rows")
-    return _with_text(pd.read_parquet(file))
+    return _of_arrow(parquet.read_table(file))
 
 
-def _with_text(frame: pd.DataFrame) -> pd.DataFrame:
-    """Read every text now, which Arrow would decode, and fail to, where it is used."""
-    for name, kind in frame.dtypes.items():
-        if pd.api.types.is_string_dtype(kind):
-            frame[name].tolist()
+def _read_feather(file: Path) -> pd.DataFrame:
+    from pyarrow import feather
+
+    return _of_arrow(feather.read_table(file, memory_map=False))
+
+
+def _of_arrow(table: pa.Table) -> pd.DataFrame:
+    """What Arrow has read, once every value of it is looked at: it takes a place in memory from a file as it stands."""
+    table.validate(full=True)
+    frame: pd.DataFrame = table.to_pandas()
     return frame
 
 
@@ -167,5 +177,5 @@ def missing_column(table: PriceTable, wanted: str, *, candidates: Sequence[objec
 _READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
     "csv": _read_csv,
     "parquet": _read_parquet,
-    "feather": lambda file: _with_text(pd.read_feather(file)),
+    "feather": _read_feather,
 }

@@ -14,6 +14,7 @@ import pytest
 from price_samples import long_table, refusal, write
 
 from common.errors import InputError
+from envs import price_tables
 from envs.bars import load_bars
 
 
@@ -262,6 +263,25 @@ def test_changed_table_is_refused_or_read(tmp_path, name):
         path.write_bytes(content)
         with suppress(InputError):
             load_bars(path)
+
+
+def test_text_whose_place_lies_outside_the_file_is_refused(tmp_path):
+    path = tmp_path / "prices.feather"
+    long_table().to_feather(path, compression="uncompressed")
+    content, places = path.read_bytes(), np.arange(0, 12, 3).tobytes()
+    assert places in content, "where each ticker begins"
+    path.write_bytes(content.replace(places, np.array([0, 3, 1 << 40, 9]).tobytes()))
+    assert refusal(path).startswith(f"{path} cannot be read as a feather table: ArrowInvalid")
+
+
+def test_table_that_claims_more_than_memory_holds_is_refused(tmp_path, monkeypatch):
+    path = write(tmp_path, long_table(), "prices.feather")
+
+    def too_large(file):
+        raise MemoryError("malloc of size 58828270132527232 failed")
+
+    monkeypatch.setitem(price_tables._READERS, "feather", too_large)
+    assert refusal(path).startswith(f"{path} does not fit into memory, or is damaged: MemoryError: malloc of size")
 
 
 def test_path_that_is_too_long_is_refused_in_one_short_line(tmp_path):
