@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 N ?= 50
 JOBS ?= 2
 
-.PHONY: setup lock run test test-slow test-faults faults fuzz lint format bench clean
+.PHONY: setup lock run test test-slow test-faults test-cluster faults fuzz lint format bench clean
 
 setup: $(STAMP)
 
@@ -34,6 +34,10 @@ test-slow: setup
 
 test-faults: setup
 	$(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m faults
+
+# Several hosts on this machine: Linux, root and iproute2.
+test-cluster: setup
+	$(PY) -m pytest -m cluster
 
 # make faults N=200 JOBS=2: kills at random instants, damage, signals, full disks, an object store; prints a table.
 faults: setup
