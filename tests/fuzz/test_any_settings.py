@@ -4,7 +4,7 @@ from types import NoneType
 from typing import Literal, get_args, get_origin
 
 import pytest
-from fuzzing import ANYTHING, FUZZ, refused
+from fuzzing import ANYTHING, FUZZ, fuzz, refused
 from hypothesis import given
 from hypothesis import strategies as st
 from verbs import VERBS
@@ -80,7 +80,7 @@ def names_one(said, pairs):
 
 
 @pytest.mark.parametrize("cls", VERBS, ids=lambda cls: cls.__name__)
-@FUZZ
+@fuzz(parts=len(VERBS))
 @given(data=st.data())
 def test_any_words_and_any_file_are_taken_or_refused(cls, data):
     pairs = data.draw(chosen(cls))
@@ -108,7 +108,7 @@ def test_what_is_taken_makes_a_floor_or_is_refused(pairs):
 
 
 @pytest.mark.parametrize("algo", algorithms())
-@FUZZ
+@fuzz(parts=len(algorithms()))
 @given(data=st.data())
 def test_what_is_taken_makes_an_algorithm_or_is_refused(algo, data):
     declared = algorithms()[algo]
