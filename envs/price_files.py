@@ -186,7 +186,7 @@ def _nameless(table: PriceTable) -> tuple[list[Any], tuple[str, ...]]:
         cells, number = table.frame[name], list(table.frame.columns).index(name) + 1
         if cells.isna().all():
             continue
-        if number > 1 or not (pd.to_numeric(cells, errors="coerce").diff().iloc[1:] == 1).all():
+        if number > 1 or not (_to_numbers(cells).diff().iloc[1:] == 1).all():
             raise InputError(
                 f"{table.path}: column {number} has no name: write its asset's into the header, or remove the column"
             )
@@ -259,7 +259,7 @@ def _numbers(
 ) -> NDArray[np.float64]:
     """A column as float64; blanks are NaN, and text is refused."""
     series = table.frame[column]
-    values = pd.to_numeric(series, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)[keep]
+    values = _to_numbers(series).to_numpy(dtype=np.float64, na_value=np.nan)[keep]
     bad = np.flatnonzero(np.isnan(values) & series.notna().to_numpy()[keep])
     if len(bad):
         row = int(keep[bad[0]])
@@ -268,6 +268,14 @@ def _numbers(
             "number"
         )
     return values
+
+
+def _to_numbers(cells: pd.Series) -> pd.Series:
+    """Cells as numbers: NaN where one is none, infinite where it has more digits than a float64 can be large."""
+    try:
+        return pd.to_numeric(cells, errors="coerce")
+    except OverflowError:  # pandas reads such digits as one of Python's whole numbers
+        return pd.to_numeric(cells.astype(str), errors="coerce")
 
 
 def _check_values(

@@ -208,6 +208,13 @@ def test_price_that_float64_books_cannot_hold_is_refused_with_its_place(tmp_path
     assert "row 4, column 'A1', asset A1" in refusal(write(tmp_path, frame, "wide.parquet"))
 
 
+@pytest.mark.parametrize("table", [long_table, lambda: wide_table(["date", "AAA", "BBB"])], ids=["long", "wide"])
+def test_price_of_four_hundred_digits_is_refused_with_its_place(tmp_path, table):
+    frame, column = table().astype(object), str(table().columns[-2])
+    frame[column] = ["9" * 400, *[""] * (len(frame) - 1)]  # of nothing else than digits pandas makes a whole number
+    assert f"column {column!r}" in refusal(write(tmp_path, frame))
+
+
 @pytest.mark.parametrize("volume", [1e308, 1e19, 1e-10, 5e-324])
 def test_volume_that_float64_books_cannot_hold_is_refused_with_its_place(tmp_path, volume):
     frame = long_table()
