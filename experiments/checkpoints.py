@@ -156,6 +156,8 @@ def _rewrite(config: CheckpointsConfig, path: str) -> int:
     with nullcontext() if mirror is None else mirror.lease(), run_lock(folder):
         done = [str(checkpoint) for checkpoint in (rewrite(folder) if config.trust else [])]
         if mirror is not None:
+            if str(folder / BRANCH_FOLDER) in done:  # each of its files is an object, and the old ones would stay
+                mirror.store.delete_all(BRANCH_FOLDER)
             mirror.push_all()
     for checkpoint in done:
         print(f"{checkpoint} is written anew")
