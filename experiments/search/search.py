@@ -117,7 +117,7 @@ def _prepare(run: Run, *, planned: Collection[str]) -> tuple[SearchRecord, Study
     folder, config, fixed, mirror = run.folder.absolute(), run.config, run.by_hand, run.mirror
     record = SearchRecord.read(folder)
     ended = reconcile(record, mirror=mirror)
-    record.rename(partial(drawn_name_of_today, algo=config.algo))
+    record.rename(partial(drawn_name_of_today, algo=config.algo, source=folder / SEARCH_FILE))
     space = _space(config)
     if not record.drawn_names:
         names = {name for trial in record.trials for name in trial.drawn} or planned

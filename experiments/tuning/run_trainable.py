@@ -49,7 +49,7 @@ from experiments.settings.run_config import RunConfig
 from experiments.tuning.checkpointing import CheckpointedRun
 from experiments.tuning.disk_use import told_disk_use
 from experiments.tuning.hooks import collected_episodes
-from experiments.tuning.trainable_names import declared_as, is_to_check, name_of, run_of
+from experiments.tuning.trainable_names import declared_as, is_to_check, is_trainable, name_of, run_of
 from experiments.tuning.weights import non_finite_weights
 
 
@@ -324,8 +324,8 @@ def algorithm_class(run: RunConfig) -> type[RunTrainable]:
 
 
 def __getattr__(name: str) -> Any:
-    """Give such an algorithm by its name, by which checkpoints refer to it."""
-    if name.startswith("Floor"):
+    """Give such an algorithm by its name, by which Ray's workers find it."""
+    if is_trainable(name):
         return _made(name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

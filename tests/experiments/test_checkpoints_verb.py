@@ -216,6 +216,27 @@ def test_export_in_a_run_is_not_listed_as_a_trial(folder, capsys):
     assert "holds no checkpoints" in capsys.readouterr().err
 
 
+def test_checkpoints_of_no_run_are_looked_at_whatever_lies_beside_their_folder(folder, tmp_path, capsys):
+    shutil.copytree(folder / "trial_0", tmp_path / "home" / "kept")
+    (tmp_path / "home" / "disk").symlink_to("/")
+    assert asked("verify", tmp_path / "home" / "kept") == 1
+    out = " ".join(capsys.readouterr().out.split())
+    assert "4 checked, all whole" in out
+    assert "config.json" in out
+    assert "leads out of" not in out
+    (tmp_path / "home" / "kept" / "way").symlink_to("/")
+    assert asked("verify", tmp_path / "home" / "kept") == 1
+    assert "leads out of" in " ".join(capsys.readouterr().out.split())
+
+
+def test_run_whose_only_trial_is_a_link_is_told_among_others(folder, tmp_path, capsys):
+    other = shutil.copytree(folder, tmp_path / "other")
+    shutil.rmtree(other / "trial_0")
+    (other / "trial_0").symlink_to(folder / "trial_0")
+    assert asked("verify", tmp_path) == 1
+    assert f"leads out of {other}" in " ".join(capsys.readouterr().out.split())
+
+
 def test_export_that_is_still_being_written_is_passed_over(folder, tmp_path, capsys):
     (make_export(tmp_path / "mine" / ".exporting") / "networks.json").unlink()
     assert asked("verify", tmp_path) == 0

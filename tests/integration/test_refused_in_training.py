@@ -33,7 +33,7 @@ def refused(capsys):
         ([*PPO, "--preset", "roles", "--ppo.use-shared-networks"], "--ppo.use-shared-networks"),
         ([*QMIX, "--qmix.replay-capacity", "16"], "replay_capacity"),
         ([*QMIX, "--qmix.network", "gru", "--qmix.n-step", "3"], "n_step"),
-        ([*MARKET, "--algo", "dqn", "--dqn.n-step", "17"], "--dqn.rollout-fragment-length"),
+        ([*MARKET, "--algo", "dqn", "--dqn.n-step", "17"], "longer than the 16 bars of --dqn.rollout-fragment-length"),
         ([*MARKET, "--algo", "dqn", "--dqn.n-step", "900", *AT_ONCE, "900"], "an episode has 20 steps"),
         ([*MARKET, "--algo", "dqn", "--dqn.n-step", "21", *AT_ONCE, "900"], "an episode has 20 steps"),
         ([*MARKET, "--algo", "dqn", "--dqn.replay-capacity", "63"], "but 64 steps are sampled at once"),
