@@ -97,8 +97,10 @@ def damage_of_record(content: Any) -> str | None:
     for name, kind in _KINDS.items():
         if not isinstance(content.get(name), (kind, type(None))):
             return f"is damaged: its {name} is a {type(content[name]).__name__}"
-    for name in ("agents", "branch_of"):
-        if not all(isinstance(entry, dict) for entry in content.get(name) or ()):
+    resumes = (content.get("provenance") or {}).get("resumes", [])
+    lists = {"agents": content.get("agents"), "branch_of": content.get("branch_of"), "resumes": resumes}
+    for name, entries in lists.items():
+        if not isinstance(entries or [], list) or not all(isinstance(entry, dict) for entry in entries or ()):
             return f"is damaged: its {name} are not described"
     if content["format"] == FORMAT and content.get(_CHECKSUM) != _checksum(content):
         return "is not what was written: its settings, scaler or provenance have been changed (SHA-256 differs)"

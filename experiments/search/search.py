@@ -128,6 +128,12 @@ def _prepare(run: Run, *, planned: Collection[str]) -> tuple[SearchRecord, Study
             f"{flags} cannot be set by hand in {folder}, where it is drawn: leave it out, or start another search with "
             "another --name"
         )
+    claimed = dict.fromkeys([*record.drawn_names, *(name for trial in record.trials for name in trial.drawn)])
+    if strange := [name for name in claimed if name not in space]:
+        raise InputError(
+            f"{folder / SEARCH_FILE} says that {', '.join(strange)} is drawn, which a search of {config.algo} does not "
+            "draw: put it back from a copy, or start another search with another --name"
+        )
     space = {name: space[name] for name in record.drawn_names}
     scheduler = _scheduler(config.search, record, space, mirror, episodes=config.episodes, seed=config.seed)
     for trial in ended if isinstance(scheduler, RecordedASHA) else ():

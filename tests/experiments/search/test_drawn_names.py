@@ -1,5 +1,7 @@
 """What a search draws, and what the user has fixed instead, is known whatever is lost."""
 
+import json
+
 import pytest
 from rehearsal import SPACE, Clock, Killed, rehearse
 from sample_runs import config_of
@@ -54,6 +56,14 @@ def test_what_is_drawn_cannot_be_set_by_hand_when_a_search_is_carried_on(config,
     with pytest.raises(InputError, match=r"^--qmix.gamma cannot be set by hand in .*search, where it is drawn: leave"):
         names_drawn(config, tmp_path / "search", fixed=["qmix.lr", "qmix.gamma"])
     assert (tmp_path / "search" / SEARCH_FILE).read_bytes() == before
+
+
+def test_record_that_claims_to_draw_what_its_algorithm_does_not_have_is_refused(config, tmp_path):
+    names_drawn(config, tmp_path / "search", fixed=[])
+    path = tmp_path / "search" / SEARCH_FILE
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"drawn_names": ["qmix.lr", "ppo.clip_param"]}))
+    with pytest.raises(InputError, match=rf"{SEARCH_FILE} says that ppo.clip_param is drawn, which a search of qmix"):
+        names_drawn(config, tmp_path / "search", fixed=[])
 
 
 @pytest.mark.parametrize("scheduler", ["asha", "pbt", "none"])
