@@ -51,7 +51,7 @@ def search(run: Run, environment: Environment) -> int:
     Settings that the user has set by hand are not drawn.
     """
     with lock_if_there(run.folder):
-        devices, room = open_run(run, environment)
+        devices, room = open_run(run, environment, drawn=_names_drawn(run))
         print(room)
     with run_lock(run.folder):
         return ended_in_store(run.mirror, lambda: _search(run, environment, devices))
@@ -61,9 +61,7 @@ def _search(run: Run, environment: Environment, devices: ScalingSettings) -> int
     """Record the search as it was asked for, and run it on the devices that are there today."""
     folder, config = run.folder.absolute(), run.config
     with log_to(folder / LOG_FILE):
-        scaler = session.record_run(
-            run, environment, devices=devices, drawn_names=list(_space(config, fixed=run.by_hand))
-        )
+        scaler = session.record_run(run, environment, devices=devices, drawn_names=_names_drawn(run))
         announce(run, environment)
         record, study, scheduler = _prepare(run, planned=read_run_record(folder).drawn_names or ())
         print(f"drawn: {', '.join(record.drawn_names)}")
@@ -102,6 +100,12 @@ def _space(config: RunConfig, *, fixed: Collection[str] = ()) -> dict[str, Any]:
         td_lambda=getattr(own, "td_lambda", 0.0),
         is_population=config.search.scheduler == "pbt",
     )
+
+
+def _names_drawn(run: Run) -> list[str]:
+    """Dotted names of what the search draws: as it was begun, or all of the space that the user has not fixed."""
+    begun = None if run.record is None else run.record.drawn_names
+    return list(_space(run.config, fixed=run.by_hand) if begun is None else begun)
 
 
 def _prepare(run: Run, *, planned: Collection[str]) -> tuple[SearchRecord, Study, Any]:

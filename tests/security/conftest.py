@@ -65,7 +65,7 @@ def read(request, tmp_path, monkeypatch):
 
     monkeypatch.setattr(session, "start_ray", refuse)
     monkeypatch.setattr(algorithms, "check_algorithm", lambda *args: None)
-    monkeypatch.setattr(disk_use, "told_disk_use", lambda *args: None)
+    monkeypatch.setattr(disk_use, "told_disk_use", lambda *args, **kwargs: None)
     return lambda path: READERS[request.param](path, tmp_path)
 
 
