@@ -26,13 +26,12 @@ from experiments.search.asha import RecordedASHA
 from experiments.search.population import PopulationBasedTraining
 from experiments.search.reconcile import last_result, reconcile
 from experiments.search.record import SearchRecord, TrialRecord
-from experiments.search.spaces import search_space
+from experiments.search.spaces import search_space, settings_of_training
 from experiments.search.study import Study
 from experiments.search.summary import SearchMonitor, best_trial, describe_search
 from experiments.search.trials import RecordedSearch
 from experiments.settings.fields import settings_of
 from experiments.settings.groups import settings_of_algo
-from experiments.settings.layers import nested
 from experiments.settings.metric_names import BEST_SCORE, SEARCH_SCORE
 from experiments.settings.old_names import drawn_name_of_today
 from experiments.settings.run_config import RunConfig, SearchConfig
@@ -201,7 +200,7 @@ def _unsaved(record: SearchRecord) -> list[str]:
 def _conclude(run: Run, record: SearchRecord, best: TrialRecord, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Save the best settings and backtest the best trial."""
     folder, config, figures = record.folder, run.config, best.result or {}
-    plain = {"algo": config.algo, **nested(best.overrides)}
+    plain = settings_of_training(config, best.overrides)
     write_json(folder / TRIALS_FILE, rows)
     header = f"# Best of {len(rows)} trials by validation {config.search.objective}: {figures[BEST_SCORE]:.4f}\n"
     if any(exploit.trial_id == best.trial_id for exploit in record.exploits):
