@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from common.errors import InputError, nearest
 from envs.bar_data import PRICE_FIELDS, Bars
-from envs.calendars import align_calendars
+from envs.calendars import align_calendars, show_date
 from envs.frequencies import settle_frequency
 from envs.price_dates import parse_dates
 from envs.price_tables import ASSET_NAMES, PriceTable, is_nameless, missing_column, plain_name, read_table
@@ -36,6 +36,9 @@ SMALLEST, LARGEST = 1e-9, 1e12
 """Bounds of a price. Powers of prices, and a whole capital in shares times a price, stay far from the ends of float64,
 in which the books are kept, and of float32, in which agents see them."""
 LARGEST_VOLUME = 1e18
+LARGEST_LEAP = 1e6
+"""Factor between two neighbouring closes, and between low and high of a bar: no market has leapt so far, and after much
+larger leaps float64 has no digits left in which books would balance."""
 _ROUNDING = 1e-3  # sources round open, high, low and close one by one; a larger gap is an error in the data
 
 
@@ -75,6 +78,7 @@ def load_bars(
     else:
         days, names, fields, notes = _wide_fields(table, date_column, dates, assets)
     days, fields, calendar_notes = align_calendars(days, names, fields, policy=calendar, source=path)
+    _check_leaps(path, days, names, fields)
     words, periods, frequency_notes = settle_frequency(
         days, frequency=frequency, periods_per_year=periods_per_year, source=path
     )
@@ -337,3 +341,22 @@ def _check_prices(
         f"{place}: the price {what}, but prices must lie from {SMALLEST:g} to {LARGEST:g}: correct or remove the row, "
         "or give prices in another unit"
     )
+
+
+def _check_leaps(
+    path: str, days: NDArray[np.datetime64], names: Sequence[str], fields: dict[str, NDArray[np.float64]]
+) -> None:
+    """Refuse a bar in which the price of an asset leaps as no market does; fields are [T, A], without gaps."""
+    close = fields["close"]
+    growth = close / np.concatenate([close[:1], close[:-1]])
+    leaps = {
+        "from the close before": np.maximum(growth, 1 / growth),
+        "from low to high": fields["high"] / fields["low"],
+    }
+    for where, factor in leaps.items():
+        if (factor > LARGEST_LEAP).any():
+            t, a = divmod(int(np.argmax(factor > LARGEST_LEAP)), len(names))
+            raise InputError(
+                f"{path}: asset {names[a]}, {show_date(days[t])}: the price leaps by a factor of {factor[t, a]:.3g} "
+                f"{where}, but at most {LARGEST_LEAP:g} is taken: correct or remove the row"
+            )

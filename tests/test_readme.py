@@ -1,4 +1,4 @@
-"""The README's commands exist: verbs, flags, make targets and links."""
+"""What the README and the documentation name exists: verbs, flags, make targets, links, files and tests."""
 
 import re
 from pathlib import Path
@@ -11,10 +11,9 @@ from experiments.settings.command import ALIASES, preset_names
 from experiments.settings.fields import hyphens, settings_of
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = (
-    "README.md", "CONTRIBUTING.md", "docs/security.md", "docs/cluster.md", "docs/configuration.md", "docs/recovery.md",
-    "docs/algorithms.md",
-)  # fmt: skip
+PAGES = ("README.md", "CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
+ROOMS = ("", "experiments", "algos")
+"""Folders that paths of source files may begin in."""
 GENERAL = {"--help", "--strict", "--generate"}
 
 
@@ -50,13 +49,18 @@ def test_every_preset_is_explained():
     assert [name for name in preset_names() if f"| `{name}` |" not in text] == []
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_source_files_that_are_named_exist(page):
+    named = re.findall(r"`((?:\w+/)+\w+\.(?:py|yaml))`", (ROOT / page).read_text())
+    named = [path for path in named if "NAME" not in path]
+    assert [path for path in named if not any((ROOT / room / path).is_file() for room in ROOMS)] == []
+
+
 @pytest.mark.parametrize(("page", "least"), [("CONTRIBUTING.md", 30), ("docs/security.md", 20)])
 def test_tests_that_are_named_exist(page, least):
-    text = (ROOT / page).read_text()
-    named = re.findall(r"`(test_\w+)`", text)
+    named = re.findall(r"`(test_\w+)`", (ROOT / page).read_text())
     defined = {
         name for path in (ROOT / "tests").rglob("*.py") for name in re.findall(r"def (test_\w+)", path.read_text())
     }
     assert [name for name in named if name not in defined] == []
     assert len(named) > least
-    assert [path for path in re.findall(r"`(tests/[\w/.]+)`", text) if not (ROOT / path).exists()] == []

@@ -79,7 +79,7 @@ class RunTrainable(CheckpointedRun):
         self.environment: Environment = given.get("environment") or environment_of(run)
         algo = algorithm_config(run, self.environment, scaler=record.get("scaler") or given.get("scaler"))
         if is_to_check(given, kwargs.get("storage")):
-            check_config(algo, run.algo)
+            check_config(algo, run, self.environment)
             self._disk_use = told_disk_use(run, self.environment, Path(kwargs["storage"].experiment_fs_path))
         algo.algo_class = type(self)
         for key in (TRIAL_INFO, STDOUT_FILE, STDERR_FILE):

@@ -91,10 +91,19 @@ def test_verify_says_how_many_were_looked_at(folder, capsys):
     assert "4 checked, 1 damaged" in capsys.readouterr().out
 
 
-def test_damaged_record_of_a_run_is_remarked(folder, tmp_path, capsys):
-    (folder / "config.json").write_text("{")
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda text: "{", "config.json is damaged"),
+        (lambda text: text.replace('"seed": 0', '"seed": 7', 1), "SHA-256 differs"),
+    ],
+    ids=["cut", "changed"],
+)
+def test_damaged_record_of_a_run_is_remarked(folder, tmp_path, capsys, change, said):
+    path = folder / "config.json"
+    path.write_text(change(path.read_text()))
     assert asked("list", folder) == 0
-    assert "config.json is damaged" in capsys.readouterr().out
+    assert said in " ".join(capsys.readouterr().out.split())
     assert asked("verify", folder, "--json", tmp_path / "out.json") == 1
     (remark,) = json.loads((tmp_path / "out.json").read_text())["remarks"]
     assert remark in capsys.readouterr().out

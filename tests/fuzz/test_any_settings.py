@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from verbs import VERBS
 
 from algos.registry import algorithms
-from experiments.builders.algorithms import algorithm_config, check_config
+from experiments.builders.algorithms import check_algorithm
 from experiments.builders.environments import environment_of
 from experiments.settings.arguments import build_settings, parse_flags, scan_flags
 from experiments.settings.command import check_combination, read_command, settle
@@ -119,7 +119,7 @@ def test_what_is_taken_makes_an_algorithm_or_is_refused(algo, data):
     def build():
         config = config_from_json(merge(merge(SMALL, own), tree))
         check_combination(config, [setting.name for setting, _ in pairs])
-        check_config(algorithm_config(config), algo)
+        check_algorithm(config, environment_of(config))
 
     refused(build)
 

@@ -27,7 +27,7 @@ def read(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(session, "start_ray", refuse)
     monkeypatch.setattr(algorithms, "check_algorithm", lambda *args: None)
-    monkeypatch.setattr(disk_use, "told_disk_use", lambda *args: None)
+    monkeypatch.setattr(disk_use, "told_disk_use", lambda *args, **kwargs: None)
     return said_by
 
 

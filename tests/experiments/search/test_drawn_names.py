@@ -19,7 +19,7 @@ from experiments.search.record import SearchRecord
 @pytest.fixture
 def config(tmp_path, monkeypatch):
     """Of a search whose trials are never trained."""
-    monkeypatch.setattr(search, "open_run", lambda run, market: (run.config.scaling, "room"))
+    monkeypatch.setattr(search, "open_run", lambda run, market, **_: (run.config.scaling, "room"))
     monkeypatch.setattr(search, "_fit", lambda *_: None)
     return config_of("qmix", search={"num_trials": 3}, storage=str(tmp_path), name="search")
 
@@ -90,3 +90,18 @@ def test_search_is_held_while_it_runs(config, tmp_path, monkeypatch):
     monkeypatch.setattr(search, "_fit", fit)
     names_drawn(config, tmp_path / "search", fixed=[])
     assert held
+
+
+def test_room_is_told_by_what_is_drawn_when_it_begins_and_when_it_is_carried_on(config, tmp_path, monkeypatch):
+    asked = []
+
+    def open_run(run, market, *, drawn):
+        asked.append(list(drawn))
+        return run.config.scaling, "room"
+
+    monkeypatch.setattr(search, "open_run", open_run)
+    names = names_drawn(config, tmp_path / "search", fixed=["qmix.lr"])
+    assert "qmix.mixing_embed_dim" in names
+    assert "qmix.lr" not in names
+    assert names_drawn(config, tmp_path / "search", fixed=[]) == names
+    assert asked == [names, names]
