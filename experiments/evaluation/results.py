@@ -73,15 +73,15 @@ def stitched(tables: Sequence[pd.DataFrame]) -> dict[str, Course]:
     }
 
 
-def figures(course: Course, *, periods_per_year: float) -> dict[str, float]:
+def figures(course: Course, *, periods_per_year: float, risk_free: float) -> dict[str, float]:
     """The figures of one course, under the names of ``FIGURES``."""
     equity, returns = course.equity, course.returns
     return {
         "total_return": total_return(equity),
         "annual_return": annual_return(equity, periods_per_year=periods_per_year),
         "annual_volatility": annual_volatility(returns, periods_per_year=periods_per_year),
-        "sharpe": sharpe_ratio(returns, periods_per_year=periods_per_year),
-        "sharpe_se": sharpe_standard_error(returns, periods_per_year=periods_per_year),
+        "sharpe": sharpe_ratio(returns, periods_per_year=periods_per_year, risk_free=risk_free),
+        "sharpe_se": sharpe_standard_error(returns, periods_per_year=periods_per_year, risk_free=risk_free),
         "max_drawdown": max_drawdown(equity),
     }
 
@@ -91,6 +91,7 @@ def evaluated(
     baselines: Mapping[str, Course],
     *,
     periods_per_year: float,
+    risk_free: float,
     trial_sharpes: Mapping[int, Sequence[float]] | None = None,
 ) -> dict[str, Any]:
     """Say what courses come to, as plain values.
@@ -99,6 +100,7 @@ def evaluated(
         seeds: At least one.
         baselines: At least one, over the same bars.
         periods_per_year: Bars in a year.
+        risk_free: Rate a year that cash earned, as a fraction.
         trial_sharpes: Where a search chose the model of each fold: annual Sharpe ratios of all its trials on the
             validation split, by seed, all folds together.
 
@@ -110,7 +112,7 @@ def evaluated(
         all searches of one seed together, 0 without; and ``hurdle``, the Sharpe ratio that the best of so many useless
         trials would show, None without a search.
     """
-    year = {"periods_per_year": periods_per_year}
+    year = {"periods_per_year": periods_per_year, "risk_free": risk_free}
     of_seeds = {str(seed): figures(course, **year) for seed, course in seeds.items()}
     of_baselines = {name: figures(course, **year) for name, course in baselines.items()}
     best = max((n for n in of_baselines if n != "cash"), key=lambda n: of_baselines[n]["sharpe"])

@@ -52,11 +52,24 @@ def test_agrees_with_empyrical(equity, returns, periods):
         assert result[name] == pytest.approx(value, rel=1e-9), name
 
 
-def test_risk_free_return_is_taken_off_per_bar(returns):
-    per_bar = 1.04 ** (1 / 252) - 1
-    assert metrics.sharpe_ratio(returns, **YEAR, risk_free=0.04) == pytest.approx(
-        empyrical.sharpe_ratio(returns, risk_free=per_bar)
-    )
+def test_what_cash_earns_is_taken_off_every_bar(returns):
+    ratio = metrics.sharpe_ratio(returns, **YEAR, risk_free=0.04)
+    assert ratio == pytest.approx(empyrical.sharpe_ratio(returns, risk_free=0.04 / 252))
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5, 0.02])
+def test_a_portfolio_that_is_mixed_with_cash_has_the_same_ratios(returns, share):
+    """Who keeps 98 % in cash at 5 % has a return that hardly varies, and would seem to be a genius."""
+    rate = 0.05
+    mixed = share * returns + (1 - share) * rate / 252
+    curves = np.cumprod(np.vstack([np.ones(2), 1 + np.stack([returns, mixed], axis=1)]), axis=0)
+    whole, part = (metrics.performance(curve, **YEAR, risk_free=rate) for curve in curves.T)
+    for name in ("sharpe", "sharpe_se", "sortino"):
+        assert part[name] == pytest.approx(whole[name], rel=1e-9), name
+    both = metrics.performance_of_sums(sums_of(curves), **YEAR, risk_free=rate)["sharpe"]
+    assert both == pytest.approx([whole["sharpe"]] * 2, rel=1e-8)
+    psr = [metrics.probabilistic_sharpe_ratio(x, **YEAR, risk_free=rate) for x in (returns, mixed)]
+    assert psr[1] == pytest.approx(psr[0])
 
 
 def test_known_curve_by_hand():
