@@ -63,8 +63,10 @@ def test_what_was_overtaken_beyond_six_digits_is_set_aside(first, second):
     first.save(1, reaches_store=False)
     first.save(2, reaches_store=False)
     second.save(3)
-    assert [line.split()[0] for line in first.pull()] == ["checkpoint_999999", "checkpoint_1000000"]
+    names = ["checkpoint_999999", "checkpoint_1000000"]
+    assert [line.split()[0] for line in first.pull()] == names
     assert first.newest() == 3
+    assert all((first.folder / "trial_0" / f"overtaken-{name}").is_dir() for name in names)
 
 
 def test_a_checkpoint_is_three_objects_and_what_is_new_of_the_buffer(first, tmp_path):
@@ -222,6 +224,17 @@ def test_a_damaged_checkpoint_in_the_store_is_set_aside_and_the_one_before_it_is
     second.save(3)
     second.mirror.prune("trial_0", keep=1)
     assert set(objects(tmp_path, "trial_0/damaged-checkpoint_000002")) == left, "nothing is deleted"
+
+
+def test_a_damaged_best_one_in_the_store_is_left_out(first, second, tmp_path):
+    path = first.save(1)
+    first.mirror.push_checkpoint(shutil.copytree(path, path.with_name("best_checkpoint")))
+    cut(packs(tmp_path, "best_checkpoint")[0])
+    (told,) = second.pull()
+    assert told.startswith("best_checkpoint in the store is damaged, pack-")
+    assert told.endswith(": it is left out")
+    assert second.newest() == 1
+    assert not (second.folder / "trial_0" / "best_checkpoint").exists()
 
 
 def test_an_upload_that_was_cut_never_was_a_checkpoint(first, second, tmp_path, monkeypatch):
