@@ -99,6 +99,7 @@ def test_checkpoint_that_cannot_be_read_just_now_is_the_same_commands_another_ti
     def unread(path):
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(path))
 
+    shutil.rmtree(folder / "trial_0" / "checkpoint_000001")  # which is damaged
     before = tree(folder)
     with monkeypatch.context() as patch:
         patch.setattr(manifests, "file_sha256", unread)
