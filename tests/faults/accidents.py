@@ -137,6 +137,20 @@ def stopped_at_once(folder: Path, reference: Path) -> str:
     return str(differences(folder, reference, but=of_places) or "")
 
 
+def stopped_without_a_checkpoint(folder: Path, reference: Path) -> str:
+    """The first signal stops a run that is asked to write no checkpoint then; empty where it carries on exactly."""
+    with Started(folder, *WORDS, "--no-checkpoint-on-signal") as started:
+        started.wait_for_episodes(16)
+        code = started.interrupt(signal.SIGINT)
+    if code != 130 or summary(folder)["status"] != "interrupted":
+        return f"exit {code}, status {summary(folder)['status']}: {started.out.read_text()[-600:]}"
+    if "a checkpoint is being written first" in started.out.read_text():
+        return "it says that a checkpoint is written"
+    if run_command(folder, *WORDS, "--no-checkpoint-on-signal").returncode:
+        return "the same command failed"
+    return str(differences(folder, reference) or "")
+
+
 def carried_on_by_tune(folder: Path, reference: Path) -> str:
     """Kill a run at its first checkpoint, and carry it on by the README's script; empty where it is exact."""
     with Started(folder, *WORDS) as started:
@@ -191,6 +205,8 @@ def with_lost_workers(folder: Path, title: str, words: list[str], *, are_stopped
     told = [f"{process.pid} has stood still for" if are_stopped else f"{process.pid} on " for process in doomed]
     if any(words not in text for words in told) or "Traceback" in text:
         return f"it was not told in a line each: {text[-1200:]}"
+    if title == "TeamEnvRunner" and "it goes on from its newest checkpoint" in text:
+        return f"the run was restarted for a runner: {text[-1200:]}"
     found = summary(folder)
     if code or found["status"] != "complete" or found["episodes"] < found["target_episodes"]:
         return f"exit {code}, {found['status']}, {found['episodes']} episodes: {text[-600:]}"

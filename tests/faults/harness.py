@@ -61,6 +61,7 @@ def other_accidents(place: Path, reference: Path, interrupted: Path) -> dict[str
         "SIGKILL, then plain Tune": lambda: accidents.carried_on_by_tune(place / "plain", reference),
         "SIGKILL to the command alone": lambda: accidents.killed_by_itself(place / "alone", reference),
         "SIGINT twice": lambda: accidents.stopped_at_once(place / "twice", reference),
+        "SIGINT, no checkpoint wanted": lambda: accidents.stopped_without_a_checkpoint(place / "unsaved", reference),
         "two writers": lambda: accidents.written_by_two(place / "two", reference),
     }
     workers = {
