@@ -91,10 +91,18 @@ def test_verify_says_how_many_were_looked_at(folder, capsys):
     assert "4 checked, 1 damaged" in capsys.readouterr().out
 
 
-def test_damaged_record_of_a_run_is_remarked(folder, tmp_path, capsys):
-    (folder / "config.json").write_text("{")
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda text: "{", "config.json is damaged"),
+        (lambda text: text.replace('"seed": 0', '"seed": 7'), "config.json is not what was written"),
+    ],
+    ids=["damaged", "changed"],
+)
+def test_damaged_record_of_a_run_is_remarked(folder, tmp_path, capsys, damage, said):
+    (folder / "config.json").write_text(damage((folder / "config.json").read_text()))
     assert asked("list", folder) == 0
-    assert "config.json is damaged" in capsys.readouterr().out
+    assert said in " ".join(capsys.readouterr().out.split())
     assert asked("verify", folder, "--json", tmp_path / "out.json") == 1
     (remark,) = json.loads((tmp_path / "out.json").read_text())["remarks"]
     assert remark in capsys.readouterr().out
