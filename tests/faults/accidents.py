@@ -191,11 +191,21 @@ def written_by_two(folder: Path, reference: Path) -> str:
     return str(differences(folder, reference) or "")
 
 
-def with_lost_workers(folder: Path, title: str, words: list[str], *, are_stopped: bool = False) -> str:
-    """Kill all workers of a kind in the middle of a run, or stop them; empty where it ends by itself, whole."""
+def with_lost_workers(
+    folder: Path, title: str, words: list[str], *, are_stopped: bool = False, count: int | None = None
+) -> str:
+    """Kill workers of a kind in the middle of a run, or stop them; empty where it ends by itself, whole.
+
+    Args:
+        folder: Of the run.
+        title: What Ray calls them.
+        words: Of the command.
+        are_stopped: Whether they are stopped, not killed.
+        count: How many; None for all. The others have to go on without a restart of the run.
+    """
     with Started(folder, *WORDS, *words, *HANG) as started:
         started.wait_for_episodes(16)
-        doomed = started.workers(title)
+        doomed = started.workers(title)[:count]
         if not doomed:
             return f"no worker is called {title}, but {[p.cmdline()[0] for p in started.workers('ray::')]}"
         for process in doomed:
@@ -205,8 +215,8 @@ def with_lost_workers(folder: Path, title: str, words: list[str], *, are_stopped
     told = [f"{process.pid} has stood still for" if are_stopped else f"{process.pid} on " for process in doomed]
     if any(words not in text for words in told) or "Traceback" in text:
         return f"it was not told in a line each: {text[-1200:]}"
-    if title == "TeamEnvRunner" and "it goes on from its newest checkpoint" in text:
-        return f"the run was restarted for a runner: {text[-1200:]}"
+    if count is not None and "it goes on from its newest checkpoint" in text:
+        return f"the run was restarted although others were left: {text[-1200:]}"
     found = summary(folder)
     if code or found["status"] != "complete" or found["episodes"] < found["target_episodes"]:
         return f"exit {code}, {found['status']}, {found['episodes']} episodes: {text[-600:]}"

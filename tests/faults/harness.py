@@ -75,6 +75,9 @@ def other_accidents(place: Path, reference: Path, interrupted: Path) -> dict[str
             f"dead {kind}": partial(lost, place / f"dead-{i}"),
             f"hung {kind}": partial(lost, place / f"hung-{i}", are_stopped=True),
         }
+    cases["one of two env runners dead"] = partial(
+        accidents.with_lost_workers, place / "dead-one", "TeamEnvRunner", accidents.SCALED, count=1
+    )
     cases["SIGINT while env runners hang"] = lambda: accidents.interrupted_while_hung(
         place / "hung-int", "TeamEnvRunner", accidents.SCALED
     )
