@@ -332,6 +332,10 @@ def test_addresses_are_told_from_folders_and_options_stay_at_their_end(monkeypat
     assert one != two
     assert one.is_relative_to(tmp_path / "work")
     assert mirror_of("results", "dow") is None
+    monkeypatch.delenv("TRADING_FLOOR_WORK")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert working_folder("s3://bucket/a", "dow").is_relative_to(tmp_path / ".cache" / "trading-floor")
 
 
 def test_a_path_in_the_store_is_brought_here(first, tmp_path, monkeypatch, address):
