@@ -17,7 +17,7 @@ $(STAMP): pyproject.toml requirements.lock install.py
 	$(PY) install.py
 	touch $@
 
-# Renew the lock: today's versions within the ranges of pyproject.toml.
+# Renew both locks: today's versions within the ranges of pyproject.toml.
 lock:
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	$(PY) install.py --lock

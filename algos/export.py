@@ -24,7 +24,7 @@ from safetensors.torch import save
 from torch import Tensor
 from typing_extensions import TypedDict
 
-from algos.file_names import checked_stems, file_stems
+from algos.file_names import file_stems
 from algos.network_files import TARGETS, build, describe, having
 from algos.runner import TEAM_MODULE
 from algos.snapshots import ALGORITHM, load_modules, read_module_states
@@ -217,7 +217,9 @@ def load_networks(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     layout, described = checked_layout(content.get("layout"), source=path), content.get("modules")
     if not isinstance(described, dict) or set(described) != set(layout["modules"]):
         raise IncompatibleError(f"{path} does not describe the networks {sorted(set(layout['modules']))}")
-    stems = checked_stems(content.get("file_names", {}), source=path)
+    stems = content.get("file_names", {})
+    if not isinstance(stems, dict):
+        raise IncompatibleError(f"{path} gives agents file names that are none")
     modules = {}
     for module_id, description in described.items():
         owners = [a for a, m in zip(layout["agent_ids"], layout["modules"], strict=True) if m == module_id]

@@ -1,4 +1,4 @@
-"""Names of files and folders for agents, whatever an environment calls them: ``a/b``, ``..``, ``CON``, ``ü``."""
+"""Names of files: for agents, whatever an environment calls them (``a/b``, ``..``, ``CON``, ``ü``), and of old ones."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import re
 from collections.abc import Collection, Iterable
 from itertools import count
 
-from common.errors import IncompatibleError
-
+OLD_STATE_FILE = "algorithm_state.pkl"
+"""What only a checkpoint of an earlier version holds."""
 _PLAIN = re.compile(r"\w(?:[\w .+=@-]{0,98}[\w+=@-])?", re.ASCII)
 _DEVICE = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?", re.IGNORECASE)
 """What Windows takes for a device, with any ending."""
@@ -28,8 +28,8 @@ def file_stems(names: Iterable[str], *, taken: Collection[str] = (), endings: Co
     used = {name.casefold() for name in taken}
     stems: dict[str, str] = {}
     for name in names:
-        is_free = name.casefold() not in used and not name.casefold().endswith(tuple(endings) or ("\0",))
-        if is_plain(name) and is_free:
+        is_free = name.casefold() not in used and not name.casefold().endswith(tuple(endings))
+        if _is_plain(name) and is_free:
             stems[name] = name
             used.add(name.casefold())
     for number, name in enumerate(names, start=1):
@@ -39,22 +39,9 @@ def file_stems(names: Iterable[str], *, taken: Collection[str] = (), endings: Co
     return {name: stems[name] for name in names}
 
 
-def is_plain(name: object) -> bool:
+def _is_plain(name: str) -> bool:
     """Whether every disk takes a name for a file or folder as it is."""
-    return isinstance(name, str) and _PLAIN.fullmatch(name) is not None and _DEVICE.fullmatch(name) is None
-
-
-def checked_stems(found: object, *, source: object) -> dict[str, str]:
-    """File names by name, as they were read from an export.
-
-    Raises:
-        IncompatibleError: if one is no plain name, or two are the same.
-    """
-    if not isinstance(found, dict) or not all(map(is_plain, found.values())):
-        raise IncompatibleError(f"{source} gives agents file names that are none: export it again")
-    if len({str(stem).casefold() for stem in found.values()}) < len(found):
-        raise IncompatibleError(f"{source} gives two agents one file name: export it again")
-    return found
+    return _PLAIN.fullmatch(name) is not None and _DEVICE.fullmatch(name) is None
 
 
 def _numbered(number: int, again: int) -> str:

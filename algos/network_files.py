@@ -68,7 +68,8 @@ def build(
         IncompatibleError: if it cannot be built, or has other weights.
     """
     try:
-        with torch.device("meta"), _at_most(most_weights):
+        too_many = f"a network is described that has far more weights than the {most_weights} there are"
+        with torch.device("meta"), weights_at_most(_SPARE * most_weights, too_many):
             outline = _make(description, inference_only=inference_only)
         found = weights(outline)
         _check_weights(outline.state_dict(), found)
@@ -98,8 +99,12 @@ def _make(description: Mapping[str, Any], *, inference_only: bool) -> Any:
 
 
 @contextmanager
-def _at_most(most_weights: int) -> Iterator[None]:
-    """End the making of a network that turns out to be larger than its files, however many layers it is said to have.
+def weights_at_most(most: int, refusal: str) -> Iterator[None]:
+    """End the making of networks that turn out to be too large, however many layers they are said to have.
+
+    Args:
+        most: Weights that all networks may have together which are made meanwhile.
+        refusal: What to say otherwise.
 
     Raises:
         IncompatibleError: saying so.
@@ -109,10 +114,8 @@ def _at_most(most_weights: int) -> Iterator[None]:
     def add(module: Any, name: str, weight: Any) -> None:
         nonlocal count
         count += max(1, weight.numel()) if isinstance(weight, Tensor) else 0
-        if count > _SPARE * most_weights:
-            raise IncompatibleError(
-                f"a network is described that has far more weights than the {most_weights} there are"
-            )
+        if count > most:
+            raise IncompatibleError(refusal)
 
     hook = register_module_parameter_registration_hook(add)
     try:

@@ -19,7 +19,7 @@ class NetworkSettings:
     """Width of the transformer's tokens."""
     num_heads: int = Field(default=4, gt=0)
     """Attention heads, of the transformer and of a critic that attends."""
-    num_layers: int = Field(default=1, gt=0)
+    num_layers: int = Field(default=1, gt=0, le=1_000)
     """Blocks of the transformer."""
 
     @model_validator(mode="after")

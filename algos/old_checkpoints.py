@@ -13,14 +13,15 @@ from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 
 from algos.exact import named_objects
+from algos.file_names import OLD_STATE_FILE
 from algos.network_files import describe, without_deprecations
 from algos.snapshots import ALGORITHM, EXACT, checkpoint_files
 from algos.states import pack
 from common.errors import IncompatibleError
 
-OLD_STATE_FILE, OLD_EXACT_FILE, OLD_MODULE_FILE = "algorithm_state.pkl", "exact.pkl", "module_state.pkl"
+_OLD_EXACT_FILE, _OLD_MODULE_FILE = "exact.pkl", "module_state.pkl"
 _OLD_MODULES = Path("learner_group", "learner", "rl_module")
-_PARTS = {OLD_STATE_FILE, OLD_EXACT_FILE, _OLD_MODULES.parts[0]}
+_PARTS = {OLD_STATE_FILE, _OLD_EXACT_FILE, _OLD_MODULES.parts[0]}
 """What only an old checkpoint has; all else is as it was."""
 
 
@@ -55,10 +56,10 @@ def _rewritten(checkpoint: Path, moved: Mapping[str, str]) -> dict[str, bytes | 
 
     weights, modules = {}, {}
     for path in sorted((checkpoint / _OLD_MODULES).iterdir()):
-        weights[path.name] = read(path / OLD_MODULE_FILE)
+        weights[path.name] = read(path / _OLD_MODULE_FILE)
         with without_deprecations():
             modules[path.name] = describe(RLModule.from_checkpoint(str(path)))
-    exact = read(checkpoint / OLD_EXACT_FILE)
+    exact = read(checkpoint / _OLD_EXACT_FILE)
     version, words, gauss = exact["random"]["python"]
     exact["random"]["python"] = (version, np.array(words), gauss)
     if "replay" in exact:

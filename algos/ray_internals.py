@@ -26,7 +26,7 @@ VECTOR_FIELDS = ("_observations", "_rewards", "_terminations", "_truncations", "
 PACKS = "_episode_packs_being_built"
 """Where IMPALA and APPO keep what has been sampled and is not yet a whole batch."""
 PRIVATE_NAMES: dict[str, tuple[str, ...]] = {
-    "ray.rllib.algorithms.algorithm:Algorithm": ("_counters",),
+    "ray.rllib.algorithms.algorithm:Algorithm": ("_counters", "_create_local_replay_buffer_if_necessary"),
     "ray.rllib.algorithms.impala.impala:IMPALA": (PACKS,),
     "ray.rllib.algorithms.impala.impala_learner:IMPALALearner": ("_learner_thread", "_model_io_lock", "_agg_event"),
     "ray.rllib.algorithms.appo.appo_learner:APPOLearner": ("_last_update_ts_by_mid",),
@@ -38,6 +38,7 @@ PRIVATE_NAMES: dict[str, tuple[str, ...]] = {
     "ray.rllib.env.multi_agent_env_runner:MultiAgentEnvRunner": (*RUNNER_FIELDS, "_try_env_reset"),
     "ray.rllib.env.vector.sync_vector_multi_agent_env:SyncVectorMultiAgentEnv": VECTOR_FIELDS,
     "ray.rllib.utils.metrics.metrics_logger:MetricsLogger": ("_threading_lock",),
+    "ray.rllib.utils.replay_buffers.multi_agent_episode_buffer:MultiAgentEpisodeReplayBuffer": ("_module_to_indices",),
 }
 
 

@@ -20,7 +20,8 @@ from algos.replay import TeamReplay
 from algos.replay_settings import REPLAY_FOLDER, SHARED_ENDING
 from algos.ring import Loan, Ring
 from algos.tensor_files import safetensors_parts
-from common.errors import IncompatibleError, shown, told
+from common.arrays import as_count
+from common.errors import IncompatibleError, told
 from common.paths import path_in
 
 INDEX_FILE = "index.json"
@@ -133,7 +134,7 @@ def load_replay(replay: TeamReplay, checkpoint: Path) -> None:
     folder = checkpoint / REPLAY_FOLDER
     try:
         index = json.loads((folder / INDEX_FILE).read_text(encoding="utf-8"))
-        num_added, num_rings = _count(index["num_added"]), _count(index["num_rings"])
+        num_added, num_rings = as_count(index["num_added"]), as_count(index["num_rings"])
         most_rows = replay.capacity + 1
         rings = {int(source): _read_ring(folder, entry, most_rows) for source, entry in index["rings"].items()}
         has_priorities = "max_priority" in index
@@ -143,12 +144,6 @@ def load_replay(replay: TeamReplay, checkpoint: Path) -> None:
     except Exception as error:  # what is damaged, or was made to do harm, can raise anything
         raise IncompatibleError(f"{folder} holds no whole replay buffer ({told(error)})") from error
     replay.num_added, replay.num_rings = num_added, num_rings
-
-
-def _count(value: Any, most: int = 1 << 62) -> int:
-    if type(value) is not int or not 0 <= value <= most:
-        raise ValueError(f"{shown(value)} counts nothing that it holds")
-    return value
 
 
 def _segment(ring: Ring, first: int, last: int) -> dict[str, list[Tensor]]:
@@ -172,14 +167,14 @@ def _segment(ring: Ring, first: int, last: int) -> dict[str, list[Tensor]]:
 
 
 def _read_ring(folder: Path, entry: dict[str, Any], most_rows: int) -> Ring:
-    num_rows, written = _count(entry["num_rows"], most_rows), _count(entry["written"])
-    oldest = written - _count(entry["size"], min(num_rows, written))
+    num_rows, written = as_count(entry["num_rows"], most=most_rows), as_count(entry["written"])
+    oldest = written - as_count(entry["size"], most=min(num_rows, written))
     ring, finals, pointers = None, [], []
     for name in entry["segments"]:
         part = load_file(path_in(folder, name, source=folder / INDEX_FILE))
         if ring is None:
             like = {n: v for n, v in part.items() if n not in ("ends", "first") and not n.startswith("final_")}
-            ring = Ring.empty(like, num_rows, number=_count(entry["number"]))
+            ring = Ring.empty(like, num_rows, number=as_count(entry["number"]))
             ring.written, ring.size = written, entry["size"]
         first = int(part["first"])
         skip = max(0, oldest - first)  # rows that the ring has overwritten since the segment was written

@@ -134,7 +134,7 @@ class Ring:
         self._spare_loans(rollout.num_steps + 1)
         given = {"obs": rollout.obs, "mask": rollout.action_mask, "state": rollout.state}
         seen = {name: values for name, values in given.items() if values is not None}
-        if self.size and any(not torch.equal(self.rows[name][self.head], v[0]) for name, v in seen.items()):
+        if self.size and not all(_is_same(self.rows[name][self.head], v[0]) for name, v in seen.items()):
             self.is_broken[self.head] = True
             self._advance(1)
         t = rollout.num_steps
@@ -218,3 +218,8 @@ class Ring:
             self.finals[name][:count] = seen
         self.rows["final"][rows, columns] = torch.arange(count)
         self.num_finals = count
+
+
+def _is_same(one: Tensor, other: Tensor) -> bool:
+    """Whether two arrays of one shape hold the same; NaN is NaN here, or what is seen so would never be joined."""
+    return bool(((one == other) | ((one != one) & (other != other))).all())

@@ -8,7 +8,8 @@ import gymnasium as gym
 import numpy as np
 
 from algos.windows import WindowBox
-from common.errors import IncompatibleError, shown
+from common.arrays import as_count
+from common.errors import IncompatibleError
 
 _MOST_NUMBERS = 1 << 24
 """Observations and actions of more numbers are nobody's."""
@@ -56,9 +57,9 @@ def space_from_json(content: Mapping[str, Any]) -> gym.Space:
         # An iterable of pairs keeps the agents' order; gymnasium would sort a plain dict by name.
         return gym.spaces.Dict([(str(name), space_from_json(part)) for name, part in content["dict"]])
     if "discrete" in content:
-        return gym.spaces.Discrete(_checked_count(content["discrete"]))
+        return gym.spaces.Discrete(as_count(content["discrete"], most=_MOST_NUMBERS))
     box = content["box"]
-    dtype, shape = np.dtype(str(box["dtype"])), tuple(map(_checked_count, box["shape"]))
+    dtype, shape = np.dtype(str(box["dtype"])), tuple(as_count(n, most=_MOST_NUMBERS) for n in box["shape"])
     if dtype.kind not in "fiub" or math.prod(shape) > _MOST_NUMBERS:
         raise ValueError(f"no space holds {shape} numbers of {dtype}")
     low, high = (np.array([float(v) for v in box[key]], dtype) for key in ("low", "high"))
@@ -68,13 +69,7 @@ def space_from_json(content: Mapping[str, Any]) -> gym.Space:
     plain = gym.spaces.Box(low, high, shape, dtype)  # type: ignore[arg-type]
     if "window" not in box:
         return plain
-    lead, num_bars, width = map(_checked_count, box["window"])
+    lead, num_bars, width = (as_count(n, most=_MOST_NUMBERS) for n in box["window"])
     if lead + num_bars * width > math.prod(shape):
         raise ValueError(f"a window of {num_bars} bars does not fit into {shape}")
     return WindowBox(plain, (lead, num_bars, width))
-
-
-def _checked_count(value: Any) -> int:
-    if type(value) is not int or not 0 <= value <= _MOST_NUMBERS:
-        raise ValueError(f"{shown(value)} is no number of numbers")
-    return value

@@ -112,7 +112,7 @@ def read_text(path: str | Path) -> str:
         raise InputError(f"{path} does not exist") from None
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
+    except ValueError as error:  # no text in UTF-8, or a path that no system takes
         raise InputError(f"cannot read {path}: {error}") from error
 
 

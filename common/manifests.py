@@ -80,21 +80,15 @@ def find_damage(folder: Path, *, may_hold_more: bool = False) -> list[str]:
         return [".: is missing"]
     try:
         found = _files(folder, _walk(folder)[0])
-        own = _files(folder, (MARKER_FILE, MANIFEST_FILE))
-    except OSError as error:
-        return [_unreadable(os.path.relpath(error.filename, folder), error)]
-    for name in (MANIFEST_FILE, MARKER_FILE):
-        if name not in own:
-            return [f"{name}: is missing: the folder was never completed, or half deleted"]
-        if not stat.S_ISREG(own[name].st_mode):
-            return [f"{name}: is a link, or no file"]
-    try:
+        for name, own in _files(folder, (MANIFEST_FILE, MARKER_FILE)).items():
+            if not stat.S_ISREG(own.st_mode):
+                return [f"{name}: is a link, or no file"]
         manifest = (folder / MANIFEST_FILE).read_bytes()
         marker = (folder / MARKER_FILE).read_bytes().decode(errors="replace")
     except FileNotFoundError as error:
         return [f"{Path(error.filename).name}: is missing: the folder was never completed, or half deleted"]
     except OSError as error:
-        return [_unreadable(Path(error.filename).name, error)]
+        return [_unreadable(os.path.relpath(error.filename, folder), error)]
     if hashlib.sha256(manifest).hexdigest() != marker:
         return [f"{MANIFEST_FILE}: does not match its marker"]
     try:

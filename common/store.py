@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -227,19 +226,15 @@ class Store:
             except BaseException as error:
                 answer.set_exception(error)
 
-        threading.Thread(target=ask, daemon=True).start()
-        try:
-            return answer.result(_SAID_S)
-        except FutureTimeoutError:
-            if answer.done():  # what was asked has raised it
-                raise
-        print(f"{self.address} does not answer yet: trying for {_FIRST_S:.0f} seconds", flush=True)
-        try:
-            return answer.result(_FIRST_S - _SAID_S)
-        except FutureTimeoutError:
-            if answer.done():
-                raise
-        raise _NoAnswerError(f"no answer within {_FIRST_S:.0f} seconds: are the address right and the network up?")
+        asking = threading.Thread(target=ask, daemon=True)
+        asking.start()
+        asking.join(_SAID_S)
+        if asking.is_alive():
+            print(f"{self.address} does not answer yet: trying for {_FIRST_S:.0f} seconds", flush=True)
+            asking.join(_FIRST_S - _SAID_S)
+        if asking.is_alive():
+            raise _NoAnswerError(f"no answer within {_FIRST_S:.0f} seconds: are the address right and the network up?")
+        return answer.result()
 
 
 class _NoAnswerError(OSError):

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from common.errors import told
 from envs.accounts import Layout
 from envs.mandates import Mandate
 
 _TINY = 1e-300
+_WHOLE = {getattr(torch, f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64)} | {torch.bool}
+_WEIGHTS = {torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int32, torch.int64}
+"""Types of numbers that actions are taken in: rungs, and weights."""
 
 
 class ActionRules:
@@ -81,12 +87,38 @@ class ActionRules:
         self._max_leverage = max_leverage
         self._caps_accounts = max(on_account) > max_leverage * (1 + 1e-12)
 
-    def check(self, actions: Tensor) -> None:
-        """Refuse actions that mean nothing; one or two reductions where all is well.
+    def checked(self, actions: Tensor | np.ndarray[Any, Any], num_replicas: int) -> Tensor:
+        """Actions as a tensor of the rules' own device: [B, N] int64 where all pick rungs, else [B, N, D].
+
+        Args:
+            actions: What somebody gave.
+            num_replicas: B.
 
         Raises:
-            ValueError: names the agent and replica of a non-finite action or a rung that its ladder lacks.
+            ValueError: if they are no numbers, or of another shape or type; or mean nothing: a non-finite action, or a
+                rung that its ladder lacks, of which agent and replica are named.
         """
+        shape: tuple[int, ...] = (num_replicas, len(self.names))
+        if not self.is_discrete:
+            shape = (*shape, self.widest_book)
+        if not isinstance(actions, Tensor) or actions.device != self._levels.device:
+            try:
+                actions = torch.as_tensor(actions, device=self._levels.device)
+            except (TypeError, ValueError, RuntimeError) as error:  # torch has an error for each kind of nonsense
+                raise ValueError(f"actions are no numbers, but a {type(actions).__name__}: {told(error)}") from None
+        if actions.shape != shape:
+            raise ValueError(f"actions have shape {tuple(actions.shape)}, expected {shape}")
+        if self.is_discrete and actions.dtype != torch.int64:
+            if actions.dtype not in _WHOLE:
+                raise ValueError(f"actions are {actions.dtype}, expected int64: every agent picks a rung of its ladder")
+            actions = actions.to(torch.int64)
+        elif not self.is_discrete and actions.dtype not in _WEIGHTS:
+            raise ValueError(f"actions are {actions.dtype}, expected float64 or float32: weights of assets")
+        self._check(actions)
+        return actions
+
+    def _check(self, actions: Tensor) -> None:
+        """Refuse actions that mean nothing; one or two reductions where all is well."""
         if self.is_discrete:
             low, high = actions.aminmax()
             if int(low) < 0 or int(high) >= min(self.num_rungs):

@@ -27,6 +27,12 @@ def describe_agents(mandates: Sequence[Mandate]) -> list[dict[str, Any]]:
 def check_agents(trained: list[dict[str, Any]], found: list[dict[str, Any]], *, model: str, prices: str) -> None:
     """Refuse a market whose agents differ from those that a model was trained as.
 
+    Args:
+        trained: What ``describe_agents`` gave then, as a file holds it, where something may be missing.
+        found: What it gives now.
+        model: What was trained, for the message.
+        prices: What the market is made of, for the message.
+
     Raises:
         InputError: naming the first agent and property that differ, and both values.
     """
@@ -37,17 +43,17 @@ def check_agents(trained: list[dict[str, Any]], found: list[dict[str, Any]], *, 
         )
     for before, now in zip(trained, found, strict=True):
         for key in ("name", "action", "num_actions", "feature_groups", "observe", "num_assets"):
-            if key == "num_assets" and before["observe"] == "book":
+            if key == "num_assets" and before["observe"] == "book" and isinstance(before.get(key), int):
                 continue  # features are averaged over the book: its size does not matter
-            if before[key] != now[key]:
+            if before.get(key) != now[key]:
                 raise InputError(
-                    f"{model} does not fit {prices}: {key} of agent {before['name']!r} was {_shown(before[key])} in "
+                    f"{model} does not fit {prices}: {key} of agent {now['name']!r} was {_shown(before.get(key))} in "
                     f"training and is {_shown(now[key])} here"
                 )
 
 
 def _names(agents: list[dict[str, Any]]) -> str:
-    names = [agent["name"] for agent in agents]
+    names = [str(agent.get("name")) for agent in agents]
     return ", ".join(names if len(names) <= 6 else [*names[:5], "..."])
 
 

@@ -12,7 +12,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from common.counted import counted_integers
-from common.errors import InputError, told
+from common.errors import InputError
 from envs.accounts import Books, Layout, number, open_books
 from envs.actions import ActionRules
 from envs.bars import Split
@@ -26,9 +26,6 @@ from envs.tape import Tape
 from envs.trading import Detail, Shown, Tally, Trading, total
 
 Start = Literal["random", "first"]
-_WHOLE = {getattr(torch, f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64)} | {torch.bool}
-_WEIGHTS = {torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int32, torch.int64}
-"""Types of numbers that actions are taken in: rungs, and weights."""
 
 
 class FloorStep(NamedTuple):
@@ -259,7 +256,7 @@ class TradingFloor:
             ValueError: if the shape is wrong, an action is not finite, or a rung does not exist; names agent and
                 replica.
         """
-        actions = self._check_actions(actions)
+        actions = self._rules.checked(actions, self.num_replicas)
         clock = self._clock
         bar, self._books, self._tally, rung, shown, paid, ends, self.detail = self._advance(
             clock.bar, clock.stop, self._books, self._tally, actions, self._rung
@@ -276,27 +273,6 @@ class TradingFloor:
         stats = self._stats(bar)
         self._begin_again(ended)
         return FloorStep(*self._look(), reward, terminated, truncated, *final, stats)
-
-    def _check_actions(self, actions: Tensor | np.ndarray[Any, Any]) -> Tensor:
-        rules = self._rules
-        shape: tuple[int, ...] = (self.num_replicas, self.num_agents)
-        if not rules.is_discrete:
-            shape = (*shape, rules.widest_book)
-        if not isinstance(actions, Tensor) or actions.device != self.device:
-            try:
-                actions = torch.as_tensor(actions, device=self.device)
-            except (TypeError, ValueError, RuntimeError) as error:  # torch has an error for each kind of nonsense
-                raise ValueError(f"actions are no numbers, but a {type(actions).__name__}: {told(error)}") from None
-        if actions.shape != shape:
-            raise ValueError(f"actions have shape {tuple(actions.shape)}, expected {shape}")
-        if rules.is_discrete and actions.dtype != torch.int64:
-            if actions.dtype not in _WHOLE:
-                raise ValueError(f"actions are {actions.dtype}, expected int64: every agent picks a rung of its ladder")
-            actions = actions.to(torch.int64)
-        elif not rules.is_discrete and actions.dtype not in _WEIGHTS:
-            raise ValueError(f"actions are {actions.dtype}, expected float64 or float32: weights of assets")
-        rules.check(actions)
-        return actions
 
     def _begin_again(self, ended: Tensor) -> None:
         """Start the next episode in the rows that ended."""

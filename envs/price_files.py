@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from common.errors import InputError, nearest
 from envs.bar_data import PRICE_FIELDS, Bars
-from envs.calendars import align_calendars
+from envs.calendars import align_calendars, show_date
 from envs.frequencies import settle_frequency
 from envs.price_dates import parse_dates
 from envs.price_tables import ASSET_NAMES, PriceTable, is_nameless, missing_column, plain_name, read_table
@@ -36,6 +36,9 @@ SMALLEST, LARGEST = 1e-9, 1e12
 """Bounds of a price. Powers of prices, and a whole capital in shares times a price, stay far from the ends of float64,
 in which the books are kept, and of float32, in which agents see them."""
 LARGEST_VOLUME = 1e18
+LARGEST_LEAP = 1e6
+"""Factor between two neighbouring closes, and between low and high of a bar: no market has leapt so far, and after much
+larger leaps float64 has no digits left in which books would balance."""
 _ROUNDING = 1e-3  # sources round open, high, low and close one by one; a larger gap is an error in the data
 
 
@@ -75,6 +78,7 @@ def load_bars(
     else:
         days, names, fields, notes = _wide_fields(table, date_column, dates, assets)
     days, fields, calendar_notes = align_calendars(days, names, fields, policy=calendar, source=path)
+    _check_leaps(path, days, names, fields)
     words, periods, frequency_notes = settle_frequency(
         days, frequency=frequency, periods_per_year=periods_per_year, source=path
     )
@@ -186,7 +190,7 @@ def _nameless(table: PriceTable) -> tuple[list[Any], tuple[str, ...]]:
         cells, number = table.frame[name], list(table.frame.columns).index(name) + 1
         if cells.isna().all():
             continue
-        if number > 1 or not (pd.to_numeric(cells, errors="coerce").diff().iloc[1:] == 1).all():
+        if number > 1 or not (_to_numbers(cells).diff().iloc[1:] == 1).all():
             raise InputError(
                 f"{table.path}: column {number} has no name: write its asset's into the header, or remove the column"
             )
@@ -259,7 +263,7 @@ def _numbers(
 ) -> NDArray[np.float64]:
     """A column as float64; blanks are NaN, and text is refused."""
     series = table.frame[column]
-    values = pd.to_numeric(series, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)[keep]
+    values = _to_numbers(series).to_numpy(dtype=np.float64, na_value=np.nan)[keep]
     bad = np.flatnonzero(np.isnan(values) & series.notna().to_numpy()[keep])
     if len(bad):
         row = int(keep[bad[0]])
@@ -268,6 +272,14 @@ def _numbers(
             "number"
         )
     return values
+
+
+def _to_numbers(cells: pd.Series) -> pd.Series:
+    """Cells as numbers: NaN where one is none, infinite where it has more digits than a float64 can be large."""
+    try:
+        return pd.to_numeric(cells, errors="coerce")
+    except OverflowError:  # pandas reads such digits as one of Python's whole numbers
+        return pd.to_numeric(cells.astype(str), errors="coerce")
 
 
 def _check_values(
@@ -329,3 +341,22 @@ def _check_prices(
         f"{place}: the price {what}, but prices must lie from {SMALLEST:g} to {LARGEST:g}: correct or remove the row, "
         "or give prices in another unit"
     )
+
+
+def _check_leaps(
+    path: str, days: NDArray[np.datetime64], names: Sequence[str], fields: dict[str, NDArray[np.float64]]
+) -> None:
+    """Refuse a bar in which the price of an asset leaps as no market does; fields are [T, A], without gaps."""
+    close = fields["close"]
+    growth = close / np.concatenate([close[:1], close[:-1]])
+    leaps = {
+        "from the close before": np.maximum(growth, 1 / growth),
+        "from low to high": fields["high"] / fields["low"],
+    }
+    for where, factor in leaps.items():
+        if (factor > LARGEST_LEAP).any():
+            t, a = divmod(int(np.argmax(factor > LARGEST_LEAP)), len(names))
+            raise InputError(
+                f"{path}: asset {names[a]}, {show_date(days[t])}: the price leaps by a factor of {factor[t, a]:.3g} "
+                f"{where}, but at most {LARGEST_LEAP:g} is taken: correct or remove the row"
+            )

@@ -52,6 +52,8 @@ PERIODS_PER_YEAR = 252.0
 _MOST_PER_YEAR = 100.0
 """Of a volatility, a drift or a Sharpe ratio: beyond any market, and well within what can be computed."""
 _LEAST_VOLATILITY = 1e-9
+_MOST_MULTIPLE = 1e6
+"""Of one regime's volatility to the typical one, and of that to the least."""
 _ARRAYS = 40
 """Arrays of [T, A] float64 that are there at once while a market and its features are made."""
 _PLANTED = (
@@ -345,8 +347,13 @@ def _check(config: SyntheticConfig) -> None:
         raise InputError(
             f"data.synthetic.regimes is {config.regimes}: name each of calm, volatile, crisis at most once"
         )
-    if min(config.regime_bars) < 1 or min(config.regime_volatility) <= 0:
-        raise InputError("data.synthetic: regime_bars must be at least 1 and regime_volatility above 0")
+    if min(config.regime_bars) < 1:
+        raise InputError(f"data.synthetic.regime_bars is {config.regime_bars}: each must be at least 1")
+    if not 1 / _MOST_MULTIPLE <= min(config.regime_volatility) <= max(config.regime_volatility) <= _MOST_MULTIPLE:
+        raise InputError(
+            f"data.synthetic.regime_volatility is {config.regime_volatility}: each must lie between "
+            f"{1 / _MOST_MULTIPLE:g} and {_MOST_MULTIPLE:g}"
+        )
     try:
         np.datetime64(config.start_date, "D")
     except ValueError:

@@ -156,6 +156,8 @@ def _rewrite(config: CheckpointsConfig, path: str) -> int:
     with nullcontext() if mirror is None else mirror.lease(), run_lock(folder):
         done = [str(checkpoint) for checkpoint in (rewrite(folder) if config.trust else [])]
         if mirror is not None:
+            if str(folder / BRANCH_FOLDER) in done:  # each of its files is an object, and the old ones would stay
+                mirror.store.delete_all(BRANCH_FOLDER)
             mirror.push_all()
     for checkpoint in done:
         print(f"{checkpoint} is written anew")
@@ -182,6 +184,7 @@ def look_below(path: str, *, with_exports: bool = True) -> tuple[list[Path], lis
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder: name a run folder, or a folder of runs")
     found: list[Path] = []
+    runs: list[Path] = []
     unseen: list[str] = []
 
     def tell(error: OSError) -> None:
@@ -190,11 +193,12 @@ def look_below(path: str, *, with_exports: bool = True) -> tuple[list[Path], lis
 
     for where, names, files in os.walk(folder, onerror=tell):
         found += [Path(where, name) for name in names if _is_checkpoint(name)]
+        if RECORD_FILE in files:
+            runs.append(Path(where))
         if with_exports and _is_sealed(Path(where).name, files):
             found.append(Path(where))
         names[:] = [name for name in names if not _is_checkpoint(name)]
-    places = {*map(_place_of, found), *([folder] if (folder / RECORD_FILE).exists() else [])}
-    refused = {place: told for place in places if (told := _way_out(place))}
+    refused = {place: told for place in {*runs, *map(_place_of, found)} if (told := _way_out(place))}
     if not found and not unseen and not refused:
         raise InputError(f"{folder} holds no checkpoints")
     found = [path for path in found if _place_of(path) not in refused]
@@ -202,8 +206,9 @@ def look_below(path: str, *, with_exports: bool = True) -> tuple[list[Path], lis
 
 
 def _place_of(path: Path) -> Path:
-    """What has to be closed for something in it to be looked at: a run folder, or what was sealed by itself."""
-    return _run_of(path.parent) if _is_checkpoint(path.name) else path
+    """What has to be closed for something in it to be looked at: a run, a trial of none, or what was sealed alone."""
+    run, trial = path.parent.parent, path.parent
+    return path if not _is_checkpoint(path.name) else run if (run / RECORD_FILE).exists() else trial
 
 
 def _way_out(folder: Path) -> str:

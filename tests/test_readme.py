@@ -1,4 +1,4 @@
-"""The README's commands exist: verbs, flags, make targets and links."""
+"""What the README and the documentation name exists: verbs, flags, make targets, links, files and tests."""
 
 import re
 from pathlib import Path
@@ -17,10 +17,9 @@ from experiments.settings.run_config import RunConfig
 from experiments.tuning.ray_folder import KEPT_S
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = (
-    "README.md", "CONTRIBUTING.md", "docs/security.md", "docs/cluster.md", "docs/configuration.md", "docs/recovery.md",
-    "docs/algorithms.md",
-)  # fmt: skip
+PAGES = ("README.md", "CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
+ROOMS = ("", "experiments", "algos")
+"""Folders that paths of source files may begin in."""
 GENERAL = {"--help", "--strict", "--generate"}
 
 
@@ -54,6 +53,13 @@ def test_verbs_and_make_targets_exist(page):
 def test_every_preset_is_explained():
     text = (ROOT / "docs" / "configuration.md").read_text()
     assert [name for name in preset_names() if f"| `{name}` |" not in text] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_source_files_that_are_named_exist(page):
+    named = re.findall(r"`((?:\w+/)+\w+\.(?:py|yaml))`", (ROOT / page).read_text())
+    named = [path for path in named if "NAME" not in path]
+    assert [path for path in named if not any((ROOT / room / path).is_file() for room in ROOMS)] == []
 
 
 @pytest.mark.parametrize(

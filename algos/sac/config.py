@@ -60,7 +60,7 @@ class TQCSettings(SoftActorCriticSettings):
 
     n_quantiles: int = Field(default=25, gt=0)
     """Quantiles of the return that each critic learns."""
-    n_critics: int = Field(default=2, gt=0)
+    n_critics: int = Field(default=2, gt=0, le=1_000)
     """Critics, whose quantiles are pooled."""
     top_quantiles_to_drop_per_net: int = setting(2, ge=0, search=Choice((0, 2, 5)), may_change=True)
     """Largest quantiles left out of the targets, for each critic, against overestimation; fewer than it has."""

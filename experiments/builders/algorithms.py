@@ -17,6 +17,7 @@ from algos.registry import DISCRETE, algorithm
 from algos.scaling import ScalingSettings
 from common.errors import IncompatibleError, InputError
 from experiments.builders.environments import Environment, check_actions, environment_of
+from experiments.builders.memory_use import check_memory_use
 from experiments.settings.fields import hyphens
 from experiments.settings.groups import is_on_team_path, settings_of_algo
 from experiments.settings.run_config import RunConfig
@@ -71,16 +72,21 @@ def check_algorithm(run: RunConfig, environment: Environment) -> None:
     """Refuse here, in one line, what a worker process would only fail on.
 
     Raises:
-        InputError: if RLlib finds that the settings of the algorithm do not go together.
+        InputError: if RLlib finds that settings of the algorithm do not go together, or they ask for too much memory.
     """
-    check_config(algorithm_config(run, environment), run.algo)
+    check_config(algorithm_config(run, environment), run, environment)
 
 
-def check_config(config: AlgorithmConfig, algo: str) -> None:
+def check_config(config: AlgorithmConfig, run: RunConfig, environment: Environment) -> None:
     """Refuse a config in one line.
 
+    Args:
+        config: Of the run's algorithm in the environment.
+        run: The settings.
+        environment: What it trains in.
+
     Raises:
-        InputError: if RLlib finds that the settings of the algorithm do not go together.
+        InputError: if RLlib finds that settings of the algorithm do not go together, or they ask for too much memory.
     """
     try:
         config.validate()
@@ -88,7 +94,8 @@ def check_config(config: AlgorithmConfig, algo: str) -> None:
         raise
     except ValueError as error:
         reason = " ".join(str(error).split()).partition(" To suppress all validation errors")[0]
-        raise InputError(f"RLlib refuses these settings of {algo}: {_in_flags(reason, algo)}") from None
+        raise InputError(f"RLlib refuses these settings of {run.algo}: {_in_flags(reason, run.algo)}") from None
+    check_memory_use(config, run, environment)
 
 
 def _in_flags(reason: str, algo: str) -> str:

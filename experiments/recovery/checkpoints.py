@@ -253,21 +253,24 @@ def _json_of(path: Path) -> dict[str, Any]:
 
 
 def score_of(meta: Mapping[str, Any]) -> float | None:
-    """What a checkpoint reached by the metric that decides, higher is better; None where that cannot be compared."""
+    """What a checkpoint reached by the metric that decides, higher is better; None where that cannot be compared.
+
+    Args:
+        meta: What ``read_meta`` or ``require_meta`` gave.
+    """
     value, sign = meta.get("metric_value"), -1.0 if meta.get("metric_mode") == "min" else 1.0
-    return sign * float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+    return sign * float(value) if value is not None and math.isfinite(value) else None
 
 
 def _surpasses(newest: Mapping[str, Any], kept: Mapping[str, Any]) -> bool:
     """Whether one checkpoint is better than another; of two that were judged by other metrics, the longer trained."""
     is_comparable = all(newest.get(name) == kept.get(name) for name in ("metric_name", "metric_mode"))
-    scores = [score_of(meta) if is_comparable else None for meta in (newest, kept)]
-    steps = [meta.get("total_steps") for meta in (newest, kept)]
-    of_newest, of_kept = (
-        (-math.inf if score is None else score, count if isinstance(count, (int, float)) else -1)
-        for score, count in zip(scores, steps, strict=True)
-    )
-    return of_newest > of_kept
+
+    def rank(meta: Mapping[str, Any]) -> tuple[float, int]:
+        score = score_of(meta) if is_comparable else None
+        return -math.inf if score is None else score, meta.get("total_steps", -1)
+
+    return rank(newest) > rank(kept)
 
 
 def _delete(folder: Path) -> None:

@@ -4,35 +4,27 @@ A store has neither appends nor renames, so nothing works on it directly. Traini
 that the command runs on, exactly as on a disk, and the mirror brings what is new into the store at every checkpoint:
 the records first, then the checkpoint that they belong to. On another machine the same command first brings it back.
 
-A checkpoint is three objects: ``pack-<hash>.tar`` with all its files, ``checkpoint_meta.json`` for readers, and
-``COMPLETE``, which is put last and names the pack with its size and SHA-256. Finished segments of a replay buffer are
-objects of their own under ``segments/``, named by their content, uploaded once and deleted with the last checkpoint
-that needs them.
+How a checkpoint lies there, ``stored_checkpoints.py`` says. Segments of replay buffers, which checkpoints share, are
+deleted with the last one that needs them.
 """
 
 from __future__ import annotations
 
-import errno
-import json
-import os
-import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from algos.replay_settings import REPLAY_FOLDER, SHARED_ENDING
 from common.errors import InputError
 from common.files import json_object
-from common.manifests import MANIFEST_FILE, MARKER_FILE, file_sha256, find_damage, listed_files
+from common.manifests import MANIFEST_FILE, MARKER_FILE, file_sha256, find_damage
 from common.paths import path_in
 from common.store import PATIENCE_S, Store, join
 from experiments.recovery.checkpoints import (
     DAMAGED_PREFIX,
     OVERTAKEN_PREFIX,
     PREFIX,
-    STAGED_PREFIX,
     TrialCheckpoints,
     checkpoint_number,
     rename_aside,
@@ -41,7 +33,6 @@ from experiments.recovery.checkpoints import (
 from experiments.recovery.lock import file_lock, is_held_by_another
 from experiments.recovery.names import BEST_FOLDER, BRANCH_FOLDER, META_FILE, RECORD_FILE, SUMMARY_FILE
 from experiments.remote.lease import LostLeaseError, check_lease, hold_lease
-from experiments.remote.packs import PACK_PREFIX, checked_marker, unpack, write_pack
 from experiments.remote.small_files import (
     SEGMENTS,
     content_of,
@@ -50,6 +41,7 @@ from experiments.remote.small_files import (
     named_in,
     small_files,
 )
+from experiments.remote.stored_checkpoints import get_checkpoint, objects_of, put_checkpoint, read_marker
 
 
 class Mirror:
@@ -171,37 +163,7 @@ class Mirror:
         """
         check_lease(self.store, self.folder)
         name = checkpoint.relative_to(self.folder).as_posix()
-        seal = file_sha256(checkpoint / MANIFEST_FILE)
-        if (checkpoint / MARKER_FILE).read_bytes() != seal.encode():
-            raise OSError(errno.EIO, f"{checkpoint} is damaged: the one in the store stays")
-        known = self._read_marker(name)
-        if known is not None and known["seal"] == seal:
-            return
-        files = listed_files((checkpoint / MANIFEST_FILE).read_bytes(), source=checkpoint)
-        shared = {n: e for n, e in files.items() if n.startswith(f"{REPLAY_FOLDER}/") and n.endswith(SHARED_ENDING)}
-        trial = name.rsplit("/", 1)[0]
-        for file, entry in shared.items():
-            target = f"{trial}/{SEGMENTS}/{entry['sha256']}"
-            if self.store.size(target) != entry["bytes"]:
-                self.store.upload(checkpoint / file, target)
-        with tempfile.TemporaryDirectory(dir=self.folder, prefix=STAGED_PREFIX) as staging:
-            pack = Path(staging) / "pack.tar"
-            write_pack(pack, checkpoint, {MANIFEST_FILE, MARKER_FILE, *files} - shared.keys())
-            sha256 = file_sha256(pack)
-            marker = {
-                "format": 1,
-                "seal": seal,
-                "pack": f"{PACK_PREFIX}{sha256[:16]}.tar",
-                "bytes": pack.stat().st_size,
-                "sha256": sha256,
-                "segments": shared,
-            }
-            self.store.upload(pack, f"{name}/{marker['pack']}")
-        self.store.put(f"{name}/{META_FILE}", (checkpoint / META_FILE).read_bytes())
-        self.store.put(f"{name}/{MARKER_FILE}", json.dumps(marker).encode())
-        for old in self.store.names(name):
-            if old.startswith(PACK_PREFIX) and old != marker["pack"]:
-                self.store.delete(f"{name}/{old}")
+        put_checkpoint(self.store, name, checkpoint, room=self.folder)
 
     def prune(self, trial: str, keep: int, *, keep_every: int | None = None) -> None:
         """Delete the oldest checkpoints of a trial in the store, and segments that no checkpoint needs.
@@ -227,8 +189,8 @@ class Mirror:
             named.append(named_by_user.relative_to(self.folder).as_posix())
         names = self.store.names(trial)
         stored = sorted(n.split("/")[0] for n in names if n.endswith(f"/{MARKER_FILE}"))
-        markers = {name: self._read_marker(f"{trial}/{name}") for name in stored}
-        whole = [n for n, m in markers.items() if n.startswith(PREFIX) and m and _needs(n, m) <= names]
+        markers = {name: read_marker(self.store, f"{trial}/{name}") for name in stored}
+        whole = [n for n, m in markers.items() if n.startswith(PREFIX) and m and objects_of(n, m) <= names]
         whole.sort(key=checkpoint_number)
         for name in superfluous(whole, keep, keep_every=keep_every):
             if f"{trial}/{name}" not in named:
@@ -237,7 +199,7 @@ class Mirror:
                 del markers[name]
         if any(marker is None and not name.startswith(DAMAGED_PREFIX) for name, marker in markers.items()):
             return  # one cannot be read: what it needs is not known
-        needed = {part for name, marker in markers.items() if marker for part in _needs(name, marker)}
+        needed = {part for name, marker in markers.items() if marker for part in objects_of(name, marker)}
         for name in names:
             if name.startswith(f"{SEGMENTS}/") and name not in needed:
                 self.store.delete(f"{trial}/{name}")
@@ -276,7 +238,7 @@ class Mirror:
                 self.store.download(f"{name}/{file}", path_in(room, f"{name}/{file}", source=self.address))
             if plain:
                 return next(iter(find_damage(room / name)), None)
-            return Mirror(self.address, room, patience_s=self.store.patience_s)._fetch(name)
+            return get_checkpoint(self.store, name, room)
 
     def _pull_checkpoints(self, trial: str, names: set[str], report: Callable[[str], None], *, may_mend: bool) -> None:
         """Bring back the newest whole checkpoint and the best one; set aside in the store what is damaged."""
@@ -315,40 +277,7 @@ class Mirror:
 
     def _fetch(self, name: str) -> str | None:
         """Download and verify one checkpoint; say what is wrong with it, or None."""
-        marker = self._read_marker(name)
-        if marker is None:
-            return f"{MARKER_FILE} is missing or cannot be read"
-        target = self._here(name)
-        staged = target.with_name(f"{STAGED_PREFIX}{target.name}")
-        shutil.rmtree(staged, ignore_errors=True)
-        staged.mkdir(parents=True)
-        try:
-            pack = staged.with_name(f"{STAGED_PREFIX}{target.name}.tar")
-            for source, path, entry in (
-                (f"{name}/{marker['pack']}", pack, marker),
-                *(
-                    ("/".join([*name.split("/")[:-1], SEGMENTS, e["sha256"]]), path_in(staged, file, source=name), e)
-                    for file, e in marker["segments"].items()
-                ),
-            ):
-                if not self.store.download(source, path):
-                    return f"{source.rsplit('/', 1)[1]} is missing"
-                if path.stat().st_size != entry["bytes"]:
-                    return f"{source.rsplit('/', 1)[1]} has {path.stat().st_size} bytes instead of {entry['bytes']}"
-                if file_sha256(path) != entry["sha256"]:
-                    return f"{source.rsplit('/', 1)[1]} has other content than was written (SHA-256 differs)"
-            if damage := unpack(pack, staged, marker):
-                return damage
-            pack.unlink()
-            if found := find_damage(staged):
-                return found[0]
-            if target.is_dir():  # damaged: what is fetched is another one, or whole
-                rename_aside(target)
-            os.rename(staged, target)
-            return None
-        finally:
-            shutil.rmtree(staged, ignore_errors=True)
-            staged.with_name(f"{STAGED_PREFIX}{target.name}.tar").unlink(missing_ok=True)
+        return get_checkpoint(self.store, name, self.folder)
 
     def _is_ahead(self, names: set[str]) -> bool:
         """Whether the working folder goes on from what the store holds, as after a crash on this machine."""
@@ -363,7 +292,7 @@ class Mirror:
 
     def _goes_on_from(self, trial: str, stored: list[str]) -> bool:
         for name in reversed(stored):
-            marker = self._read_marker(f"{trial}/{name}")
+            marker = read_marker(self.store, f"{trial}/{name}")
             if marker is not None:
                 return self._has(f"{trial}/{name}", marker["seal"])
         return bool(TrialCheckpoints(self.folder / trial).published())
@@ -378,7 +307,7 @@ class Mirror:
     def _set_aside_overtaken(self, trial: str, stored: list[str], report: Callable[[str], None]) -> None:
         """Set aside what this machine has made of the run and another one has not gone on with."""
         for path in TrialCheckpoints(self.folder / trial).published():
-            marker = self._read_marker(f"{trial}/{path.name}") if path.name in stored else None
+            marker = read_marker(self.store, f"{trial}/{path.name}") if path.name in stored else None
             is_newer = bool(stored) and checkpoint_number(path.name) > checkpoint_number(stored[-1])
             if is_newer or (marker is not None and not self._has(f"{trial}/{path.name}", marker["seal"])):
                 aside = rename_aside(path, prefix=OVERTAKEN_PREFIX)
@@ -406,13 +335,8 @@ class Mirror:
 
     def _is_stored(self, name: str) -> bool:
         """Whether the store holds a checkpoint, and the one of that name that is here, where there is one."""
-        marker = self._read_marker(name)
+        marker = read_marker(self.store, name)
         return marker is not None and (not (self.folder / name).is_dir() or self._has(name, marker["seal"]))
-
-    def _read_marker(self, name: str) -> dict[str, Any] | None:
-        """What the marker of a checkpoint says; None where it is missing, or not what was written."""
-        marker = self.store.get_json(f"{name}/{MARKER_FILE}") or {}
-        return checked_marker(marker, source=name)
 
     def _here(self, name: str) -> Path:
         """Where what has this name in the store lies on this machine.
@@ -425,8 +349,3 @@ class Mirror:
     def _lock_here(self) -> AbstractContextManager[Any]:
         """Wait until no other process of this machine brings anything of the run here."""
         return file_lock(self.folder.with_name(f".{self.folder.name}.lock"))
-
-
-def _needs(name: str, marker: Mapping[str, Any]) -> set[str]:
-    """The objects of a trial that a checkpoint with this marker is made of."""
-    return {f"{name}/{marker['pack']}", *(f"{SEGMENTS}/{entry['sha256']}" for entry in marker["segments"].values())}

@@ -162,14 +162,14 @@ def _set_aside(model: Model) -> str:
 
 def _drawn_for(checkpoint: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     """What a search had drawn for the trial of a checkpoint when that was taken, by today's dotted names."""
-    meta = read_meta(checkpoint)
-    drawn = meta.get("overrides")
+    source = checkpoint / META_FILE
+    drawn = read_meta(checkpoint).get("overrides")
     if drawn is None:  # written by an earlier version
-        params = checkpoint.parent / PARAMS_FILE
-        drawn = json_object(params.read_bytes()).get("overrides", {}) if params.is_file() else {}
+        source = checkpoint.parent / PARAMS_FILE
+        drawn = json_object(source.read_bytes()).get("overrides", {}) if source.is_file() else {}
     if not isinstance(drawn, dict):
-        raise InputError(f"{checkpoint} is damaged: its overrides are no settings; name another checkpoint")
-    return {drawn_name_of_today(name, config.get("algo", "")): value for name, value in drawn.items()}
+        raise InputError(f"{source} is damaged: its overrides are no settings; name another checkpoint")
+    return {drawn_name_of_today(name, config.get("algo"), source=source): value for name, value in drawn.items()}
 
 
 def _choose_checkpoint(folder: Path, skip: Collection[Path]) -> tuple[Path, str]:

@@ -97,6 +97,11 @@ def damage_of_record(content: Any) -> str | None:
     for name, kind in _KINDS.items():
         if not isinstance(content.get(name), (kind, type(None))):
             return f"is damaged: its {name} is a {type(content[name]).__name__}"
+    resumes = (content.get("provenance") or {}).get("resumes", [])
+    lists = {"agents": content.get("agents"), "branch_of": content.get("branch_of"), "resumes": resumes}
+    for name, entries in lists.items():
+        if not isinstance(entries or [], list) or not all(isinstance(entry, dict) for entry in entries or ()):
+            return f"is damaged: its {name} are not described"
     if content["format"] == FORMAT and content.get(_CHECKSUM) != _checksum(content):
         return "is not what was written: its settings, scaler or provenance have been changed (SHA-256 differs)"
     return None
@@ -115,7 +120,8 @@ def read_run_record(folder: str | Path) -> RunRecord:
             leads out of it.
     """
     path = Path(folder) / RECORD_FILE
-    check_tree(Path(folder))
+    if path.exists():  # else it is no run folder, and may be any
+        check_tree(Path(folder))
     try:
         content = read_json(path)
     except InputError as error:
@@ -133,7 +139,7 @@ def read_run_record(folder: str | Path) -> RunRecord:
         agents=content.get("agents"),
         resume_from=resume_from,
         branch_of=content.get("branch_of"),
-        drawn_names=drawn and [drawn_name_of_today(str(name), str(config.get("algo", ""))) for name in drawn],
+        drawn_names=drawn and [drawn_name_of_today(name, config.get("algo"), source=path) for name in drawn],
     )
 
 

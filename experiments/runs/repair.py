@@ -50,9 +50,9 @@ def restore_best(trial: Path, report: Callable[[str], None], *, mirror: Mirror |
         if not damage:
             return
         report(f"{BEST_FOLDER} is damaged, {damage[0]}: set aside as {rename_aside(best).name}")
-    beaten = checkpoint_score(best) if brought_back(best, report, mirror) else None
+    beaten = score_of(read_meta(best)) if brought_back(best, report, mirror) else None
     own = [path for path in checkpoints.published() if "copied_from" not in read_meta(path)]  # and no other trial's
-    left = [(value, path) for path in own if (value := checkpoint_score(path)) is not None]
+    left = [(value, path) for path in own if (value := score_of(read_meta(path))) is not None]
     for value, path in sorted(left, key=lambda found: (found[0], checkpoint_number(found[1].name)), reverse=True):
         if beaten is not None and value <= beaten:
             return
@@ -87,17 +87,9 @@ def score_to_beat(trial: Path, seen: float | None) -> float | None:
     """
     if seen is None:
         return None
-    found = [checkpoint_score(path) for path in (trial / BEST_FOLDER, *TrialCheckpoints(trial).published())]
+    found = [score_of(read_meta(path)) for path in (trial / BEST_FOLDER, *TrialCheckpoints(trial).published())]
     values = [value for value in found if value is not None]
     return min(seen, max(values)) if values else None
-
-
-def checkpoint_score(checkpoint: Path) -> float | None:
-    """What a checkpoint reached by the metric that decides, higher is better; None where that cannot be compared."""
-    try:
-        return score_of(require_meta(checkpoint))
-    except InputError:
-        return None
 
 
 def check_checkpoints(folder: Path, *, is_named: bool = False, mirror: Mirror | None = None) -> list[str]:

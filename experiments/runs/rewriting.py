@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
+from algos.file_names import OLD_STATE_FILE
 from common.disk import fill_folder, to_disk
 from common.errors import InputError
 from common.manifests import MANIFEST_FILE, MARKER_FILE, find_damage, seal
@@ -15,8 +16,6 @@ from experiments.recovery.checkpoints import TrialCheckpoints
 from experiments.recovery.names import BEST_FOLDER, BRANCH_FOLDER
 from experiments.runs.record import read_run_record, write_run_record
 
-OLD_FILE = "algorithm_state.pkl"
-"""What only a checkpoint of an earlier version holds."""
 _MOVED = {"experiments.tuning.algorithms": "experiments.builders.algorithms"}
 """Modules that old checkpoints name, and where they are now."""
 _NEW, _OLD = ".rewriting-", ".rewritten-"
@@ -45,7 +44,7 @@ def old_checkpoints(folder: Path) -> Iterator[Path]:
     found = [folder]
     for trial in sorted(folder.glob("trial_*")):
         found += [*reversed(TrialCheckpoints(trial).published()), trial / BEST_FOLDER]
-    return (path for path in [*found, folder / BRANCH_FOLDER] if (path / OLD_FILE).is_file())
+    return (path for path in [*found, folder / BRANCH_FOLDER] if (path / OLD_STATE_FILE).is_file())
 
 
 def rewrite(folder: Path) -> list[Path]:

@@ -26,13 +26,12 @@ from experiments.search.asha import RecordedASHA
 from experiments.search.population import PopulationBasedTraining
 from experiments.search.reconcile import last_result, reconcile
 from experiments.search.record import SearchRecord, TrialRecord
-from experiments.search.spaces import search_space
+from experiments.search.spaces import search_space, settings_of_training
 from experiments.search.study import Study
 from experiments.search.summary import SearchMonitor, best_trial, describe_search
 from experiments.search.trials import RecordedSearch
 from experiments.settings.fields import settings_of
 from experiments.settings.groups import settings_of_algo
-from experiments.settings.layers import nested
 from experiments.settings.metric_names import BEST_SCORE, SEARCH_SCORE
 from experiments.settings.old_names import drawn_name_of_today
 from experiments.settings.run_config import RunConfig, SearchConfig
@@ -51,7 +50,7 @@ def search(run: Run, environment: Environment) -> int:
     Settings that the user has set by hand are not drawn.
     """
     with lock_if_there(run.folder):
-        devices, room = open_run(run, environment)
+        devices, room = open_run(run, environment, drawn=_names_drawn(run))
         print(room)
     with run_lock(run.folder):
         return ended_in_store(run.mirror, lambda: _search(run, environment, devices))
@@ -61,9 +60,7 @@ def _search(run: Run, environment: Environment, devices: ScalingSettings) -> int
     """Record the search as it was asked for, and run it on the devices that are there today."""
     folder, config = run.folder.absolute(), run.config
     with log_to(folder / LOG_FILE):
-        scaler = session.record_run(
-            run, environment, devices=devices, drawn_names=list(_space(config, fixed=run.by_hand))
-        )
+        scaler = session.record_run(run, environment, devices=devices, drawn_names=_names_drawn(run))
         announce(run, environment)
         record, study, scheduler = _prepare(run, planned=read_run_record(folder).drawn_names or ())
         print(f"drawn: {', '.join(record.drawn_names)}")
@@ -104,6 +101,12 @@ def _space(config: RunConfig, *, fixed: Collection[str] = ()) -> dict[str, Any]:
     )
 
 
+def _names_drawn(run: Run) -> list[str]:
+    """Dotted names of what the search draws: as it was begun, or all of the space that the user has not fixed."""
+    begun = None if run.record is None else run.record.drawn_names
+    return list(_space(run.config, fixed=run.by_hand) if begun is None else begun)
+
+
 def _prepare(run: Run, *, planned: Collection[str]) -> tuple[SearchRecord, Study, Any]:
     """Bring the record, the study and the scheduler to where the search stands.
 
@@ -117,7 +120,7 @@ def _prepare(run: Run, *, planned: Collection[str]) -> tuple[SearchRecord, Study
     folder, config, fixed, mirror = run.folder.absolute(), run.config, run.by_hand, run.mirror
     record = SearchRecord.read(folder)
     ended = reconcile(record, mirror=mirror)
-    record.rename(partial(drawn_name_of_today, algo=config.algo))
+    record.rename(partial(drawn_name_of_today, algo=config.algo, source=folder / SEARCH_FILE))
     space = _space(config)
     if not record.drawn_names:
         names = {name for trial in record.trials for name in trial.drawn} or planned
@@ -127,6 +130,12 @@ def _prepare(run: Run, *, planned: Collection[str]) -> tuple[SearchRecord, Study
         raise InputError(
             f"{flags} cannot be set by hand in {folder}, where it is drawn: leave it out, or start another search with "
             "another --name"
+        )
+    claimed = dict.fromkeys([*record.drawn_names, *(name for trial in record.trials for name in trial.drawn)])
+    if strange := [name for name in claimed if name not in space]:
+        raise InputError(
+            f"{folder / SEARCH_FILE} says that {', '.join(strange)} is drawn, which a search of {config.algo} does not "
+            "draw: put it back from a copy, or start another search with another --name"
         )
     space = {name: space[name] for name in record.drawn_names}
     scheduler = _scheduler(config.search, record, space, mirror, episodes=config.episodes, seed=config.seed)
@@ -197,7 +206,7 @@ def _unsaved(record: SearchRecord) -> list[str]:
 def _conclude(run: Run, record: SearchRecord, best: TrialRecord, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Save the best settings and backtest the best trial."""
     folder, config, figures = record.folder, run.config, best.result or {}
-    plain = {"algo": config.algo, **nested(best.overrides)}
+    plain = settings_of_training(config, best.overrides)
     write_json(folder / TRIALS_FILE, rows)
     header = f"# Best of {len(rows)} trials by validation {config.search.objective}: {figures[BEST_SCORE]:.4f}\n"
     if any(exploit.trial_id == best.trial_id for exploit in record.exploits):

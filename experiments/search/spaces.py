@@ -1,14 +1,25 @@
-"""What a search draws: the settings that the algorithm declares a range for, by their dotted names."""
+"""What a search draws, by dotted name, and what a trial trains with: what was drawn for it and all else that is set."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ray import tune
 
 from algos.registry import algorithm
 from common.strict import Choice, LogUniform, Range
+from experiments.settings.fields import settings_of
+from experiments.settings.layers import flatten, nested
+from experiments.settings.run_config import RunConfig, config_to_json
+from experiments.tuning.branching import is_among, is_idle
+
+_NOT_OF_THE_TRAINING = (
+    *("name", "storage", "preset", "config", "resume", "json", "trust", "skip_training", "search.", "hooks"),
+    *("keep", "keep_every", "checkpoint_interval_s", "checkpoint_on_signal", "max_failures", "hang_timeout_s"),
+    *("scaling.num_gpus_", "scaling.num_cpus_", "scaling.floor_device"),
+)
+"""Settings that a run's weights and figures do not depend on; of a preset its values are set."""
 
 
 def search_space(
@@ -40,3 +51,25 @@ def _domain(drawn_from: Range) -> Any:
         return tune.choice(list(drawn_from.values))
     make = tune.loguniform if isinstance(drawn_from, LogUniform) else tune.uniform
     return make(drawn_from.low, drawn_from.high)
+
+
+def settings_of_training(config: RunConfig, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """What a file of settings must hold for a run of its own to train as a trial has.
+
+    Args:
+        config: The search's settings.
+        overrides: What was drawn for the trial, by dotted name.
+
+    Returns:
+        What differs from the defaults and decides the training, and all that was drawn; nested, as YAML holds it.
+        Where weights are loaded, whose settings would be taken over otherwise, all of it.
+    """
+    left_out = _NOT_OF_THE_TRAINING if config.env is None else (*_NOT_OF_THE_TRAINING, "data.", "desk.", "floor.")
+    settings = settings_of(RunConfig)
+    values = flatten(config_to_json(config), settings) | dict(overrides)
+    defaults = flatten(config_to_json(RunConfig()), settings)
+    takes_over = config.load_model is not None
+    decides = [name for name in values if not (is_idle(name, config.algo) or is_among(name, left_out))]
+    set_otherwise = [name for name in decides if takes_over or values[name] != defaults[name]]
+    found = {name: values[name] for name in values if name in (*set_otherwise, *overrides)}
+    return nested({"algo": config.algo} | found)

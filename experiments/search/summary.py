@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.recovery.checkpoints import TrialCheckpoints, read_meta
+from experiments.recovery.checkpoints import TrialCheckpoints, read_meta, score_of
 from experiments.recovery.names import BEST_FOLDER
-from experiments.runs.repair import checkpoint_score
 from experiments.runs.summary import says_what_it_is, summary_of
 from experiments.search.reconcile import last_result
 from experiments.search.record import FAIL, SearchRecord, TrialRecord
@@ -59,6 +58,6 @@ def best_trial(record: SearchRecord) -> TrialRecord | None:
         (score, trial)
         for trial in record.trials
         if trial.state != FAIL
-        and (score := checkpoint_score(record.folder / trial.folder_name / BEST_FOLDER)) is not None
+        and (score := score_of(read_meta(record.folder / trial.folder_name / BEST_FOLDER))) is not None
     ]
     return max(scores, key=lambda item: item[0])[1] if scores else None

@@ -11,8 +11,7 @@ from typing import Any, TypeVar, get_args
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from common.errors import InputError, nearest
-from common.errors import shown as told_value
+from common.errors import InputError, nearest, shown
 from experiments.settings.fields import Setting, canonical, hyphens, nearest_setting, settings_of, value_of
 from experiments.settings.layers import merge, nested
 
@@ -119,7 +118,7 @@ def _wrong_value(config: Any, as_flags: Collection[str]) -> str:
             is_no_text = isinstance(item, str) and _NO_TEXT.search(item) is not None
             if is_huge or is_no_text:
                 why = f"at most {MOST_COUNTED} is counted" if is_huge else "it holds what is no text"
-                return f"{setting.flag if name in as_flags else name} is {told_value(item)}: {why}"
+                return f"{setting.flag if name in as_flags else name} is {shown(item)}: {why}"
     return ""
 
 
@@ -141,7 +140,7 @@ def explain(error: ValidationError, cls: type, *, as_flags: Sequence[str] = ()) 
     first = details[0]
     name = _setting_name(first["loc"], settings)
     setting = settings.get(name)
-    shown = setting.flag if setting is not None and name in as_flags else name
+    named = setting.flag if setting is not None and name in as_flags else name
     given = first.get("input")
     more = (
         f" (and {len(details) - 1} more)" if len({_setting_name(item["loc"], settings) for item in details}) > 1 else ""
@@ -150,12 +149,12 @@ def explain(error: ValidationError, cls: type, *, as_flags: Sequence[str] = ()) 
         return f"unknown setting {name!r}{nearest(name, settings)}{more}"
     if setting is not None and setting.choices and first["type"] == "literal_error":
         meant = nearest(str(given), setting.choices) or f": choose one of {', '.join(map(str, setting.choices))}"
-        return f"{shown} is {given!r}, which does not exist{meant}{more}"
+        return f"{named} is {shown(given)}, which does not exist{meant}{more}"
     message = first["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
     if setting is None:  # a check of several settings together
         return f"{message}{more}"
     message = message[0].lower() + message[1:]
-    return f"{shown} is {given!r}: {message}{more}"
+    return f"{named} is {shown(given)}: {message}{more}"
 
 
 def import_object(name: str, *, flag: str, example: str) -> Any:

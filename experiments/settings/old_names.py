@@ -6,9 +6,11 @@ Independent Q-learning was ``iql``, and took its settings from qmix's group, whi
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from algos.registry import RENAMED
+from algos.registry import RENAMED, groups
+from common.errors import InputError, shown
 
 _OLD, _GROUP = "iql", "qmix"
 _NEW = RENAMED[_OLD]
@@ -52,11 +54,17 @@ def file_of_today(values: Mapping[str, Any], known: Mapping[str, Any]) -> tuple[
     return {**values, "algo": _NEW}, {name.replace(_NEW, _GROUP, 1): name for name in names}
 
 
-def drawn_name_of_today(name: str, algo: str) -> str:
-    """The dotted name of a setting that a search has drawn.
+def drawn_name_of_today(name: Any, algo: Any, *, source: Path) -> str:
+    """The dotted name of a setting that a search has drawn, which is one of an algorithm's.
 
     Args:
         name: As any version has recorded it.
         algo: Today's name of the search's algorithm.
+        source: Where it was read, for the message.
+
+    Raises:
+        InputError: if it is any other setting: some name code that would run, or folders that would be written to.
     """
+    if not isinstance(name, str) or name.split(".")[0] not in groups():
+        raise InputError(f"{source} is damaged: a search draws settings of algorithms alone, and not {shown(name)}")
     return name.replace(_GROUP, _NEW, 1) if algo == _NEW and name.startswith(f"{_GROUP}.") else name

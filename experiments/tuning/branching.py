@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -73,10 +74,8 @@ def differences(parent: RunConfig, branch: RunConfig) -> list[str]:
     found = []
     for name, setting in settings_of(RunConfig).items():
         old, new = value_of(parent, name), value_of(branch, name)
-        may = setting.may_change or any(
-            name == allowed or (allowed[-1] in "._" and name.startswith(allowed)) for allowed in MAY_DIFFER
-        )
-        if old != new and not may and not _is_idle(name, branch.algo):
+        may = setting.may_change or is_among(name, MAY_DIFFER)
+        if old != new and not may and not is_idle(name, branch.algo):
             found.append(f"{setting.flag} was {_shown(old)} and is now {_shown(new)}")
     return found
 
@@ -130,7 +129,12 @@ def adopt(folder: Path, model: Model) -> list[dict[str, Any]]:
     return [parent, *(model.record.branch_of or [])]
 
 
-def _is_idle(name: str, algo: str) -> bool:
+def is_among(name: str, names: Collection[str]) -> bool:
+    """Whether a setting is among names of which one that ends in ``.`` or ``_`` stands for all that begin so."""
+    return any(name == one or (one[-1] in "._" and name.startswith(one)) for one in names)
+
+
+def is_idle(name: str, algo: str) -> bool:
     """Whether a setting belongs to an algorithm that is not used."""
     group = name.split(".")[0]
     return group in groups() and group != algorithm(algo).group

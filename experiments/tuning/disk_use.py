@@ -3,37 +3,28 @@
 from __future__ import annotations
 
 import shutil
-from collections import OrderedDict
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import gymnasium as gym
-import numpy as np
-from ray.rllib.core.rl_module.apis import TargetNetworkAPI
-
-from algos.network_files import without_deprecations
-from algos.registry import DISCRETE, algorithm
+from algos.registry import algorithm
 from algos.replay_files import segment_steps
-from algos.runner import TEAM_MODULE
-from algos.windows import with_windows
 from common.errors import InputError
+from common.strict import Choice
 from experiments.builders.algorithms import algorithm_config
 from experiments.builders.environments import Environment
+from experiments.builders.memory_use import actions_width, network_bytes, outlined_networks, replayed_step_bytes
 from experiments.recovery.checkpoints import PREFIX
 from experiments.recovery.names import BEST_FOLDER
 from experiments.settings.groups import is_on_team_path, replicas, settings_of_algo
-from experiments.settings.run_config import RunConfig
+from experiments.settings.run_config import RunConfig, config_to_json
+from experiments.tuning.trainable_names import run_of
 
 _FIXED_BYTES = 26_000
 """Counters and random states that RLlib and this program write into every checkpoint, whatever the networks are."""
 _BYTES_PER_MODULE = 8_000
 _BYTES_PER_TENSOR = 250
 """Names, shapes and places of tensors, those of their optimizer among them."""
-_BYTES_PER_EPISODE = 4_000
-"""What RLlib's own replay buffers keep beside the steps of an agent's episode."""
-_MOMENTS = {"adam": 2, "rmsprop": 1}
-"""Numbers that an optimizer remembers of each weight."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,27 +47,48 @@ class DiskUse:
     free: int | None
     used: int
 
+    @property
+    def needed(self) -> int:
+        """All that must be there at once."""
+        return self.total + self.in_flight
+
     def __str__(self) -> str:
         """One line for the start of a run."""
         free = "" if self.free is None else f"; {size(self.free)} free"
         return f"checkpoints: about {size(self.each)} each, {size(self.total)} in all{free}"
 
 
-def predict_disk_use(config: RunConfig, environment: Environment, folder: Path) -> DiskUse | None:
+def predict_disk_use(
+    config: RunConfig, environment: Environment, folder: Path, *, drawn: Collection[str] = ()
+) -> DiskUse | None:
     """Estimate the room from the networks themselves, their optimizers, the replay buffer and how many are kept.
 
     Args:
         config: The run's settings.
         environment: What it trains in.
         folder: The run folder.
+        drawn: Dotted names of the settings that a search draws for each trial; the largest that it can draw counts.
 
     Returns:
         None where the lengths of episodes are not known, or the clock does not count them.
     """
-    if environment.episode_len is None or config.clock != "episodes":
+    length, declared = environment.episode_len, algorithm(config.algo)
+    if length is None or config.clock != "episodes":
         return None
+    for leaf, drawn_from in declared.ranges.items():
+        name = f"{declared.group}.{leaf}"
+        if name not in drawn or declared.may_change(leaf):  # what may change is in no network and no buffer
+            continue
+        ends = drawn_from.values if isinstance(drawn_from, Choice) else (drawn_from.low, drawn_from.high)
+        each = [run_of({"run": config_to_json(config), "overrides": {name: end}}) for end in ends]
+        config = max(each, key=lambda one: _disk_use(one, environment, length, folder).needed)
+    return _disk_use(config, environment, length, folder)
+
+
+def _disk_use(config: RunConfig, environment: Environment, episode_len: int, folder: Path) -> DiskUse:
+    """The room of a run, or of a search all of whose trials have these settings."""
     episodes = _planned_checkpoints(config)
-    parts = _Parts(config, environment, environment.episode_len, episodes)
+    parts = _Parts(config, environment, episode_len, episodes)
     base = parts.base()
     trials = max(1, config.search.num_trials)
     kept = episodes[-config.keep :]
@@ -100,29 +112,29 @@ def check_disk(use: DiskUse, *, algo: str, storage: str) -> None:
     Raises:
         InputError: saying how much is missing, and which settings need less.
     """
-    needed = use.total + use.in_flight
-    if use.free is None or needed - use.used <= use.free:
+    if use.free is None or use.needed - use.used <= use.free:
         return
     declared = algorithm(algo)
     buffer = f"--{declared.group}.replay-capacity, " if declared.has_replay else ""
     raise InputError(
-        f"the checkpoints need about {size(needed)} in {storage}, which has {size(use.free)} free: lower "
+        f"the checkpoints need about {size(use.needed)} in {storage}, which has {size(use.free)} free: lower "
         f"--keep, {buffer}or choose another --storage"
     )
 
 
-def told_disk_use(config: RunConfig, environment: Environment, folder: Path) -> str:
+def told_disk_use(config: RunConfig, environment: Environment, folder: Path, *, drawn: Collection[str] = ()) -> str:
     """Say in a line how much room the checkpoints will need, unless they do not fit.
 
     Args:
         config: The run's settings.
         environment: What it trains in.
         folder: The run folder.
+        drawn: Dotted names of the settings that a search draws for each trial.
 
     Raises:
         InputError: if they do not fit, saying which settings need less.
     """
-    use = predict_disk_use(config, environment, folder)
+    use = predict_disk_use(config, environment, folder, drawn=drawn)
     if use is None:
         return "checkpoints: the room that they will take is not known before the first"
     check_disk(use, algo=config.algo, storage=config.storage)
@@ -153,35 +165,21 @@ class _Parts:
 
     def __init__(self, config: RunConfig, environment: Environment, episode_len: int, planned: list[int]) -> None:
         self.config, self.algo = config, algorithm_config(config, environment)
-        self.floor, self.episode_len = environment.team, episode_len
-        self.num_agents, self.width = len(self.floor.agent_ids), max(self.floor.obs_dims)
-        spaces = list(self.floor.action_spaces.values())
-        self.actions = max(
-            int(s.n) if isinstance(s, gym.spaces.Discrete) else int((s.shape or (1,))[0]) for s in spaces
-        )
-        desk = config.desk
-        self.mask = self.actions if desk.max_rung_change is not None or not desk.allow_short else 0
-        self.planned = planned
+        self.environment, self.episode_len, self.planned = environment, episode_len, planned
         self.declared, self.own = algorithm(config.algo), settings_of_algo(config)
-        self.state = self.floor.state_dim if getattr(self.algo, "use_global_state", False) else 0
+        self.row = replayed_step_bytes(self.algo, config, environment)
 
     def base(self) -> int:
         """A checkpoint without its replay buffer."""
         found = _FIXED_BYTES
-        spaces = self._spaces()
-        with without_deprecations():
-            modules = self.algo.get_multi_rl_module_spec(spaces=spaces).build()
-        for module_id in spaces:
-            module: Any = modules[module_id]
-            if isinstance(module, TargetNetworkAPI):
-                module.make_target_networks()
-            tensors = [*module.parameters(), *module.buffers()]
-            learned = sum(p.numel() for p in module.parameters() if p.requires_grad)
-            moments = _MOMENTS[getattr(self.own, "optimizer", "adam")]
-            found += sum(t.numel() * t.element_size() for t in tensors) + 4 * moments * learned
-            found += _BYTES_PER_MODULE + _BYTES_PER_TENSOR * len(tensors)
-        under_way = replicas(self.config) * self.num_agents * (self.width * 6 + 8 * self.actions + 64)
-        return found + (under_way if self.config.scaling.num_env_runners == 0 else 0)
+        for network in outlined_networks(self.algo, self.environment).values():
+            num_tensors = len([*network.parameters(), *network.buffers()])
+            found += network_bytes(network, self.own) + _BYTES_PER_MODULE + _BYTES_PER_TENSOR * num_tensors
+        if self.config.scaling.num_env_runners:
+            return found
+        team = self.environment.team
+        under_way = len(team.agent_ids) * (max(team.obs_dims) * 6 + 8 * actions_width(team) + 64)
+        return found + replicas(self.config) * under_way
 
     def replay_bytes(self, episodes: list[int]) -> int:
         """Room of the replay buffers of the checkpoints of so many episodes, what they share counted once."""
@@ -193,7 +191,7 @@ class _Parts:
         for last in map(self._steps, episodes):
             oldest = max(0, last - self.own.replay_capacity)
             stored |= set(range(oldest // self._segment_steps, last // self._segment_steps))
-        return sum(map(self.new_bytes, dict.fromkeys(episodes))) + sum(map(self._segment, stored)) * self._row()
+        return sum(map(self.new_bytes, dict.fromkeys(episodes))) + sum(map(self._segment, stored)) * self.row
 
     def new_bytes(self, episodes: int) -> int:
         """Room of what a checkpoint shares with no other: the segment that is being filled, or the whole buffer."""
@@ -205,14 +203,10 @@ class _Parts:
             priorities = 4 * min(capacity, steps) if prioritised else 0
             runners = max(1, self.config.scaling.num_env_runners)
             of_each = min(steps // runners % self._segment_steps, capacity // runners)
-            return runners * of_each * self._row() + priorities
+            return runners * of_each * self.row + priorities
         capacity = self.own.replay_capacity
         steps = min(capacity, episodes * self.episode_len)
-        per_episode = _BYTES_PER_EPISODE // self.episode_len
-        drawn = (
-            1 if DISCRETE in self.declared.actions else 12
-        ) * self.actions  # weights, means and deviations; or a mask
-        return steps * self.num_agents * (4 * self.width + drawn + 40 + per_episode)
+        return steps * self.row
 
     def _segment(self, number: int) -> int:
         """Steps in a finished segment; those that were overwritten before a checkpoint first held it are not in it."""
@@ -229,22 +223,6 @@ class _Parts:
         sampled = self.own.rollout_fragment_length * replicas(self.config)
         sampled *= max(1, self.config.scaling.num_env_runners)
         return -(-episodes * self.episode_len // sampled) * sampled
-
-    def _row(self) -> int:
-        """One joint step, with its share of what was seen at the ends of episodes."""
-        seen = self.num_agents * (4 * self.width + self.mask) + 4 * self.state
-        done = 8 if self.config.desk.action == "discrete" else 4 * self.actions
-        paid = 4 * self.num_agents if getattr(self.algo, "pays_own_reward", False) else 4
-        return int(seen * (1 + 1 / self.episode_len)) + done * self.num_agents + paid + 2
-
-    def _spaces(self) -> dict[str, Any]:
-        floor, seen = self.floor, with_windows(self.floor.observation_spaces, self.floor.windows)
-        if not self.algo.is_multi_agent or TEAM_MODULE in self.algo.policies:
-            obs, actions = (gym.spaces.Dict(OrderedDict(s)) for s in (seen, floor.action_spaces))
-            state = gym.spaces.Box(-np.inf, np.inf, (floor.state_dim,), np.float32)
-            return {TEAM_MODULE: (gym.spaces.Dict(OrderedDict(obs=obs, state=state)), actions)}
-        by_module = {self.algo.policy_mapping_fn(a, None): a for a in floor.agent_ids}
-        return {m: (seen[a], floor.action_spaces[a]) for m, a in by_module.items()}
 
 
 def _planned_checkpoints(config: RunConfig) -> list[int]:

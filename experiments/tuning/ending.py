@@ -201,13 +201,3 @@ def say_failed(what: str, *, kept: str = "") -> int:
     if kept:
         print(kept, file=sys.stderr)
     return FAILED
-
-
-def last_line(error: BaseException | str) -> str:
-    """The last line of what a worker process reported: the error itself, below its traceback.
-
-    Of the death of a process Ray writes a long line: without how it is counted, and without advice.
-    """
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    last = lines[-1] if lines else type(error).__name__
-    return last.rpartition("Worker exit detail: ")[2].partition(" Some common causes include")[0].rstrip(".")

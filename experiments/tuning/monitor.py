@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import sys
 import time
 from collections.abc import Mapping
@@ -28,8 +27,9 @@ from experiments.remote.mirror import Mirror
 from experiments.runs.repair import keep_best, tidy
 from experiments.runs.summary import summary_of, write_summary
 from experiments.settings.metric_names import DISK_USE, REFUSED, RETURN, clock_of
-from experiments.tuning.ending import last_line
 from experiments.tuning.processes import note
+from experiments.tuning.ray_internals import dead_process, last_line
+from experiments.tuning.trainable_names import is_trainable
 
 SHOW_EVERY_S = 5.0
 
@@ -164,8 +164,8 @@ class RunMonitor(Callback):
         reason = _failure(trial)
         note(_run_folder(trial) / LOG_FILE, reason)
         named = f"trial {trial.trial_id}" if self.is_search else "training"
-        died = re.search(r"\tclass_name: Floor(?:.|\n)*\tpid: (\d+)(?:.|\n)*\tip: (\S+)", reason)
-        where = f"trainer {died[1]} on {died[2]} has died: " if died else ""
+        died = dead_process(reason)
+        where = f"trainer {died.pid} on {died.ip} has died: " if died and is_trainable(died.class_name) else ""
         count = f"{trial.run_metadata.num_failures} of {trial.max_failures} times"
         told = f"{named} failed ({where}{last_line(reason)}): it goes on from its newest checkpoint ({count})"
         print(told, file=sys.stderr, flush=True)

@@ -31,8 +31,13 @@ def is_checked_by_trainable(run: Run) -> bool:
     return is_one_process and is_new and not has_source
 
 
-def open_run(run: Run, environment: Environment) -> tuple[ScalingSettings, str | None]:
+def open_run(run: Run, environment: Environment, *, drawn: Collection[str] = ()) -> tuple[ScalingSettings, str | None]:
     """Check what is asked for, start Ray, and move an earlier run aside where a new one is asked for.
+
+    Args:
+        run: The run.
+        environment: What it trains in.
+        drawn: Dotted names of the settings that a search draws for each trial.
 
     Returns:
         The scaling settings, with the devices that the run learns on; and what there is to say of the room on the disk,
@@ -47,7 +52,7 @@ def open_run(run: Run, environment: Environment) -> tuple[ScalingSettings, str |
         from experiments.tuning.disk_use import told_disk_use
 
         check_algorithm(config, environment)
-        room = told_disk_use(config, environment, run.folder)
+        room = told_disk_use(config, environment, run.folder, drawn=drawn)
     session.start_ray(config.scaling, num_trials=config.search.max_concurrent if run.is_search else 1)
     devices = session.with_devices(config.scaling)
     if config.load_model is not None and not run.is_known:

@@ -6,6 +6,7 @@ What dies is replaced by those that have lost it: RLlib starts another env runne
 from __future__ import annotations
 
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,12 +17,14 @@ import psutil
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from experiments.tuning.ending import last_line
-from experiments.tuning.ray_internals import actors_of_this_job, messages_of_ray, unwanted_death
+from experiments.tuning.ray_internals import actors_of_this_job, last_line, messages_of_ray, unwanted_death
+from experiments.tuning.trainable_names import PREFIX, is_trainable
 
 LOOK_EVERY_S = 2.0
 ANSWER_S = 5.0
 """How long another machine may take to say how its processes are; one that takes longer is asked again."""
+_MOST_HEARD = 1000
+"""Messages of Ray's that are looked through for why a process has died; the log has them all."""
 
 
 class Worker(NamedTuple):
@@ -48,7 +51,7 @@ class ProcessWatch:
         self._used: dict[Worker, float] = {}
         self._still_s: dict[Worker, float] = {}
         self._killed: set[Worker] = set()
-        self._heard: list[str] = []
+        self._heard: deque[str] = deque(maxlen=_MOST_HEARD)
 
     def hear(self, message: str) -> None:
         """Keep what Ray has to say, for the log and for those whose death it explains."""
@@ -69,7 +72,7 @@ class ProcessWatch:
         reason = None if now["State"] == before["State"] else unwanted_death(now)
         if reason is not None:
             note(self._log, reason)
-        if not (is_replaced or reason) or worker in self._killed or "Floor" in now["ActorClassName"]:
+        if not (is_replaced or reason) or worker in self._killed or is_trainable(now["ActorClassName"]):
             return
         if reason is None:
             heard = (m for m in reversed(self._heard) if str(worker.pid) in m or worker.node in m)
@@ -181,7 +184,7 @@ def _on_each_node(
 
 def _named(class_name: str, pid: int) -> str:
     """What a person calls a process of Ray's."""
-    kinds = {"EnvRunner": "env runner", "Floor": "trainer", "_WrappedExecutable": "learner"}  # by Ray's own names
+    kinds = {"EnvRunner": "env runner", PREFIX: "trainer", "_WrappedExecutable": "learner"}  # by Ray's own names
     kind = next((word for part, word in kinds.items() if part in class_name), "process")
     return f"{kind} {pid}"
 

@@ -6,9 +6,10 @@ A test says when one goes.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
 from ray._private import services, state, worker
@@ -65,6 +66,30 @@ def unwanted_death(actor: Mapping[str, Any]) -> str | None:
     died = cause.actor_died_error_context
     is_unwanted = died.Reason.Name(died.reason) in ("WORKER_DIED", "NODE_DIED") and "INTENDED" not in died.error_message
     return str(died.error_message) if is_unwanted else None
+
+
+class DeadProcess(NamedTuple):
+    """What an error of Ray's tells of a process that has died: the class of its actor, its number and its address."""
+
+    class_name: str
+    pid: int
+    ip: str
+
+
+def dead_process(reason: str) -> DeadProcess | None:
+    """The process of whose death an error of Ray's tells; None where it tells of none."""
+    found = re.search(r"\tclass_name: (\S+).*\tpid: (\d+).*\tip: (\S+)", reason, re.DOTALL)
+    return None if found is None else DeadProcess(found[1], int(found[2]), found[3])
+
+
+def last_line(reason: BaseException | str) -> str:
+    """The last line of what a worker process reported: the error itself, below its traceback.
+
+    Of the death of a process Ray writes a long line: without how it is counted, and without advice.
+    """
+    lines = [line.strip() for line in str(reason).splitlines() if line.strip()]
+    last = lines[-1] if lines else type(reason).__name__
+    return last.rpartition("Worker exit detail: ")[2].partition(" Some common causes include")[0].rstrip(".")
 
 
 @contextmanager

@@ -49,7 +49,7 @@ from experiments.settings.run_config import RunConfig
 from experiments.tuning.checkpointing import CheckpointedRun
 from experiments.tuning.disk_use import told_disk_use
 from experiments.tuning.hooks import collected_episodes
-from experiments.tuning.trainable_names import declared_as, is_to_check, name_of, run_of
+from experiments.tuning.trainable_names import declared_as, is_to_check, is_trainable, name_of, run_of
 from experiments.tuning.weights import non_finite_weights
 
 
@@ -79,7 +79,7 @@ class RunTrainable(CheckpointedRun):
         self.environment: Environment = given.get("environment") or environment_of(run)
         algo = algorithm_config(run, self.environment, scaler=record.get("scaler") or given.get("scaler"))
         if is_to_check(given, kwargs.get("storage")):
-            check_config(algo, run.algo)
+            check_config(algo, run, self.environment)
             self._disk_use = told_disk_use(run, self.environment, Path(kwargs["storage"].experiment_fs_path))
         algo.algo_class = type(self)
         for key in (TRIAL_INFO, STDOUT_FILE, STDERR_FILE):
@@ -324,8 +324,8 @@ def algorithm_class(run: RunConfig) -> type[RunTrainable]:
 
 
 def __getattr__(name: str) -> Any:
-    """Give such an algorithm by its name, by which checkpoints refer to it."""
-    if name.startswith("Floor"):
+    """Give such an algorithm by its name, by which Ray's workers find it."""
+    if is_trainable(name):
         return _made(name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

@@ -27,7 +27,7 @@ from experiments.runs.record import write_run_record
 from experiments.runs.run import Run
 from experiments.runs.summary import note_status, read_summary, why_unsaved, write_summary
 from experiments.settings.metric_names import REFUSED, clock_of
-from experiments.settings.run_config import RunConfig, config_to_json
+from experiments.settings.run_config import RunConfig, config_from_json, config_to_json
 from experiments.tuning.branching import adopt
 from experiments.tuning.cluster import join_cluster
 from experiments.tuning.local_ray import start_local_ray
@@ -147,7 +147,7 @@ def record_run(
                 f"the prices have changed since {folder} was started (their fingerprint differs): restore the old "
                 "file, or start a new run with another --name"
             )
-        _tell_env_runners(old.config["scaling"]["num_env_runners"], config.scaling.num_env_runners)
+        _tell_env_runners(config_from_json(old.config).scaling.num_env_runners, config.scaling.num_env_runners)
         resumes = [*old.provenance.get("resumes", []), provenance]
         before = resumes[-2] if len(resumes) > 1 else old.provenance
         _tell_devices(before.get("num_gpus_per_learner"), devices.num_gpus_per_learner)

@@ -11,6 +11,14 @@ from experiments.recovery.names import RESULT_FILE
 from experiments.settings.layers import merge, nested
 from experiments.settings.run_config import RunConfig, config_from_json
 
+PREFIX = "Floor"
+"""How the names of trainables begin, by which Ray and Tune know them."""
+
+
+def is_trainable(name: str) -> bool:
+    """Whether a class of this name can be one of ours that Tune trains."""
+    return name.startswith(PREFIX)
+
 
 def run_of(config: Mapping[str, Any]) -> RunConfig:
     """The settings of a trainable: its run's, and what a search has drawn for it."""
@@ -43,4 +51,4 @@ def declared_as(name: str) -> tuple[Algorithm, str]:
 
 def _name(declared: Algorithm, runner: str) -> str:
     is_other = len(declared.configs) > 1 and runner == RLLIB
-    return f"Floor{'RLlib' if is_other else ''}{declared.name.upper()}"
+    return f"{PREFIX}{'RLlib' if is_other else ''}{declared.name.upper()}"

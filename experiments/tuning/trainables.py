@@ -18,7 +18,7 @@ from common.store import is_remote
 from experiments.settings.metric_names import REFUSED
 from experiments.settings.run_config import RunConfig
 from experiments.tuning.ray_internals import HEAD_NODE
-from experiments.tuning.trainable_names import declared_as, is_to_check, name_of, run_of
+from experiments.tuning.trainable_names import declared_as, is_to_check, is_trainable, name_of, run_of
 
 with quick_imports():
     from ray import tune
@@ -103,7 +103,7 @@ def trainable_class(run: RunConfig) -> type[StandIn]:
 
 def __getattr__(name: str) -> Any:
     """Give a stand-in by its name, by which Ray's workers and ``Tuner.restore`` find it."""
-    if name.startswith("Floor"):
+    if is_trainable(name):
         return _stand_in(name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

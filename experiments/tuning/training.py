@@ -17,8 +17,9 @@ from experiments.runs.run import Run
 from experiments.runs.summary import read_summary
 from experiments.tuning import session
 from experiments.tuning.branching import check_branch
-from experiments.tuning.ending import conclude, ended_in_store, last_line, say_failed, say_interrupted
+from experiments.tuning.ending import conclude, ended_in_store, say_failed, say_interrupted
 from experiments.tuning.opening import announce, describe_run, open_run, remove_new
+from experiments.tuning.ray_internals import last_line
 
 
 def train_run(run: Run, environment: Environment, resume_from: Mapping[str, str] | None) -> int:

@@ -66,14 +66,12 @@ def test_kl_coefficients_come_back_to_every_learner(tmp_path, make, scaling, num
     saved.train()  # RLlib makes the coefficients when it first learns
     saved.learner_group.foreach_learner(lambda learner: learner_state.set_kl_coeffs(learner, {"shared": 0.7125}))
     saved.save_checkpoint(str(tmp_path))
-    captured = exact.capture(saved)
     wanted = coefficients(saved)
     assert wanted == [{"shared": pytest.approx(0.7125)}] * num_learners
     saved.stop()
     restored = make(**scaling).build_algo()
     assert coefficients(restored) != wanted
     restored.load_checkpoint(str(tmp_path))
-    exact.put_back(restored, captured)
     assert coefficients(restored) == wanted
     restored.stop()
 

@@ -1,8 +1,23 @@
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from teams import Clockwork, qmix_config
 
-from algos.hooks import HOOKS, METHODS, Hook, HookContext, HookError, Hooks, register_hook, take_episodes
+from algos.hooks import (
+    HOOKS,
+    METHODS,
+    EndedEpisodes,
+    Hook,
+    HookContext,
+    HookError,
+    Hooks,
+    register_hook,
+    take_episodes,
+)
 from algos.runner import TeamEnvRunner
 
 CONTEXT = HookContext(run_folder=None, trial_folder=None, settings={}, iteration=1, env_steps=0, episodes=0)
@@ -60,6 +75,22 @@ def test_name_belongs_to_one_class(monkeypatch):
     assert register_hook("evaluations")(Evaluations) is Evaluations
     with pytest.raises(ValueError, match="there is a hook named evaluations already"):
         register_hook("evaluations")(Sick)
+
+
+def test_example_of_the_documentation_counts_on_from_its_state(tmp_path):
+    page = Path(__file__).parents[2] / "docs" / "hooks.md"
+    (example,) = re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)
+    found: dict[str, Any] = {}
+    exec(example, found)
+    count = np.zeros(3, np.int64)
+    ended = EndedEpisodes(
+        agent_ids=("a",), runner=0, replica=count, replica_episode=count, length=count, returns=np.zeros((3, 1))
+    )
+    before, after = (Hooks({"counter": found["Counter"]()}) for _ in range(2))
+    before.call("on_episode", replace(CONTEXT, trial_folder=tmp_path), [ended, ended])
+    after.set_state(before.get_state())
+    after.call("on_episode", replace(CONTEXT, trial_folder=tmp_path, iteration=2), [ended])
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["iteration 2: 9 episodes\n"]
 
 
 @pytest.mark.usefixtures("ray_session")

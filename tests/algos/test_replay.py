@@ -73,6 +73,30 @@ def test_a_seam_of_which_only_the_state_tells_is_seen():
     assert set(batch.obs[0, :, 0, 0].int().tolist()) == {0, 1, 2, 5, 6, 7}
 
 
+def test_fragments_join_where_nan_is_observed():
+    """An environment may see nothing of something, and say so for as long as it runs."""
+    replay, rng = TeamReplay(300), np.random.default_rng(0)
+    first, second = rollout_of(num_steps=5, start=0), rollout_of(num_steps=5, start=5)
+    second.action_mask[0] = first.action_mask[-1]
+    for rollout in (first, second):
+        rollout.obs[:, 1, 0, 2] = torch.nan
+    replay.add(first)
+    replay.add(second)
+    batch = one_batch(replay, 500, rng, length=7, gamma=1.0)
+    assert set(batch.obs[0, :, 0, 0].int().tolist()) == {0, 1, 2, 3}
+
+
+def test_nan_is_a_seam_where_a_number_was_seen_before():
+    replay = TeamReplay(300)
+    first, second = rollout_of(num_steps=5, start=0), rollout_of(num_steps=5, start=5)
+    second.action_mask[0] = first.action_mask[-1]
+    second.obs[0, 1, 0, 2] = torch.nan
+    replay.add(first)
+    replay.add(second)
+    assert replay.can_sample(5, 1)
+    assert not replay.can_sample(6, 1)
+
+
 def test_seams_in_a_full_ring_stay_seams_until_they_are_overwritten():
     replay, rng, naive = TeamReplay(45), np.random.default_rng(1), NaiveReplay()
     for i in range(9):

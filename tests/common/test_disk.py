@@ -6,7 +6,7 @@ import mmap
 import os
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.disk import BLOCK, SMALL, write_files
@@ -60,6 +60,7 @@ def memory():
 sizes = st.sampled_from([1, BLOCK, SMALL, SMALL + 1, SMALL + BLOCK, 3 * SMALL, 5 * SMALL + 7])
 
 
+@settings(deadline=None)
 @given(parts=st.lists(st.tuples(st.sampled_from([0, 1, 8, 512, BLOCK]), sizes), max_size=6))
 def test_large_parts_are_whole_wherever_they_lie(tmp_path_factory, memory, parts):
     folder = tmp_path_factory.mktemp("folder")

@@ -208,6 +208,13 @@ def test_price_that_float64_books_cannot_hold_is_refused_with_its_place(tmp_path
     assert "row 4, column 'A1', asset A1" in refusal(write(tmp_path, frame, "wide.parquet"))
 
 
+@pytest.mark.parametrize("table", [long_table, lambda: wide_table(["date", "AAA", "BBB"])], ids=["long", "wide"])
+def test_price_of_four_hundred_digits_is_refused_with_its_place(tmp_path, table):
+    frame, column = table().astype(object), str(table().columns[-2])
+    frame[column] = ["9" * 400, *[""] * (len(frame) - 1)]  # of nothing else than digits pandas makes a whole number
+    assert f"column {column!r}" in refusal(write(tmp_path, frame))
+
+
 @pytest.mark.parametrize("volume", [1e308, 1e19, 1e-10, 5e-324])
 def test_volume_that_float64_books_cannot_hold_is_refused_with_its_place(tmp_path, volume):
     frame = long_table()
@@ -215,6 +222,33 @@ def test_volume_that_float64_books_cannot_hold_is_refused_with_its_place(tmp_pat
     message = refusal(write(tmp_path, frame))
     assert "line 6, column 'volume', asset AAA" in message
     assert "volume must be 0, or from 1e-09 to 1e+18" in message
+
+
+@pytest.mark.parametrize(("unit", "factor"), [(1e-10, 1e18), (1.0, 1e-8), (1.0, 2e6)])
+def test_bar_in_which_a_price_leaps_as_no_market_does_is_refused_with_its_asset_and_date(tmp_path, unit, factor):
+    frame = long_table(assets=("AAA",))
+    frame.loc[3:, ["open", "high", "low", "close"]] *= factor
+    frame[["open", "high", "low", "close"]] *= unit
+    assert "prices.csv: asset AAA, 2020-01-09: the price leaps by a factor" in refusal(write(tmp_path, frame))
+    wide = frame.pivot_table(index="date", columns="tic", values="close").reset_index()
+    assert "asset AAA, 2020-01-09: the price leaps by" in refusal(write(tmp_path, wide))
+
+
+def test_bar_whose_low_and_high_are_a_world_apart_is_refused(tmp_path):
+    frame = long_table()
+    frame.loc[5, "low"] = 1e-5
+    said = refusal(write(tmp_path, frame))
+    assert "asset BBB, 2020-01-08: the price leaps by a factor of 2.04e+07 from low to high" in said
+
+
+def test_largest_leap_that_is_taken(tmp_path):
+    frame = long_table(assets=("AAA",))
+    frame["close"] = [1.0, 1e6, 1.0, 1.0, 1e6, 1e6]
+    frame["open"] = frame["close"]
+    frame["low"], frame["high"] = 1.0, 1e6
+    load_bars(write(tmp_path, frame))
+    frame.loc[1, ["close", "high"]] = 1.1e6
+    refusal(write(tmp_path, frame))
 
 
 TEXT = long_table(num_bars=300).to_csv(index=False).encode()

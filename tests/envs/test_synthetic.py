@@ -262,6 +262,7 @@ def test_signal_does_not_change_the_rest_of_the_market():
         {"regimes": ()},
         {"regimes": ("calm", "calm")},
         {"regime_bars": (0.0, 10.0, 10.0)},
+        {"regime_volatility": (0.5, 0.5, 1e300)},
         {"start_date": "tomorrow"},
         {"seed": -1},
         {"annual_drift": -1.0},

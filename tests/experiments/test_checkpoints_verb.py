@@ -92,15 +92,16 @@ def test_verify_says_how_many_were_looked_at(folder, capsys):
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("change", "said"),
     [
         (lambda text: "{", "config.json is damaged"),
-        (lambda text: text.replace('"seed": 0', '"seed": 7'), "config.json is not what was written"),
+        (lambda text: text.replace('"seed": 0', '"seed": 7', 1), "SHA-256 differs"),
     ],
-    ids=["damaged", "changed"],
+    ids=["cut", "changed"],
 )
-def test_damaged_record_of_a_run_is_remarked(folder, tmp_path, capsys, damage, said):
-    (folder / "config.json").write_text(damage((folder / "config.json").read_text()))
+def test_damaged_record_of_a_run_is_remarked(folder, tmp_path, capsys, change, said):
+    path = folder / "config.json"
+    path.write_text(change(path.read_text()))
     assert asked("list", folder) == 0
     assert said in " ".join(capsys.readouterr().out.split())
     assert asked("verify", folder, "--json", tmp_path / "out.json") == 1
@@ -222,6 +223,27 @@ def test_export_in_a_run_is_not_listed_as_a_trial(folder, capsys):
     assert capsys.readouterr().out == before
     assert asked("list", export) == 2
     assert "holds no checkpoints" in capsys.readouterr().err
+
+
+def test_checkpoints_of_no_run_are_looked_at_whatever_lies_beside_their_folder(folder, tmp_path, capsys):
+    shutil.copytree(folder / "trial_0", tmp_path / "home" / "kept")
+    (tmp_path / "home" / "disk").symlink_to("/")
+    assert asked("verify", tmp_path / "home" / "kept") == 1
+    out = " ".join(capsys.readouterr().out.split())
+    assert "4 checked, all whole" in out
+    assert "config.json" in out
+    assert "leads out of" not in out
+    (tmp_path / "home" / "kept" / "way").symlink_to("/")
+    assert asked("verify", tmp_path / "home" / "kept") == 1
+    assert "leads out of" in " ".join(capsys.readouterr().out.split())
+
+
+def test_run_whose_only_trial_is_a_link_is_told_among_others(folder, tmp_path, capsys):
+    other = shutil.copytree(folder, tmp_path / "other")
+    shutil.rmtree(other / "trial_0")
+    (other / "trial_0").symlink_to(folder / "trial_0")
+    assert asked("verify", tmp_path) == 1
+    assert f"leads out of {other}" in " ".join(capsys.readouterr().out.split())
 
 
 def test_export_that_is_still_being_written_is_passed_over(folder, tmp_path, capsys):

@@ -1,6 +1,7 @@
 """How many random inputs each test is given, and JSON in which something is wrong."""
 
 import json
+import math
 import os
 
 from hypothesis import HealthCheck, settings
@@ -9,14 +10,24 @@ from hypothesis import strategies as st
 from common.errors import IncompatibleError, InputError
 
 _CASES = int(os.environ.get("FUZZ_CASES", "0"))
-FUZZ = settings(
-    max_examples=_CASES or 40,
-    derandomize=not _CASES,
-    database=None,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
-"""In CI the same forty each time; ``make fuzz`` draws others, and more of them."""
+
+
+def fuzz(*, parts=1):
+    """How a test draws: in CI the same forty inputs each time; ``make fuzz`` draws others, and more of them.
+
+    Args:
+        parts: Values of the test's parameter, which divide the inputs of ``make fuzz`` among themselves.
+    """
+    return settings(
+        max_examples=math.ceil(_CASES / parts) if _CASES else 40,
+        derandomize=not _CASES,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+FUZZ = fuzz()
 LEAVES = st.one_of(
     *(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8)),
     *(st.just("../x"), st.just("a" * 64), st.just("os:system"), st.just(10**9), st.just(10**12), st.just(-1)),

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from fuzzing import FUZZ, refused
+from fuzzing import FUZZ, fuzz, refused
 from hypothesis import given
 from hypothesis import strategies as st
 from price_samples import long_table
@@ -101,7 +101,7 @@ def check(path, rows):
 
 
 @pytest.mark.parametrize("frame", [LONG, WIDE], ids=["long", "wide"])
-@FUZZ
+@fuzz(parts=2)
 @given(data=st.data())
 def test_any_csv_is_read_as_it_stands_or_refused(frame, data):
     rows = data.draw(rows_changed(frame))
@@ -134,7 +134,7 @@ def test_any_bytes_are_read_or_refused(data):
 
 
 @pytest.mark.parametrize("frame", [LONG, WIDE], ids=["long", "wide"])
-@FUZZ
+@fuzz(parts=2)
 @given(data=st.data())
 def test_any_parquet_is_read_or_refused(frame, data):
     frame = frame.copy()

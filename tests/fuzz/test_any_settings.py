@@ -4,13 +4,13 @@ from types import NoneType
 from typing import Literal, get_args, get_origin
 
 import pytest
-from fuzzing import ANYTHING, FUZZ, refused
+from fuzzing import ANYTHING, FUZZ, fuzz, refused
 from hypothesis import given
 from hypothesis import strategies as st
 from verbs import VERBS
 
 from algos.registry import algorithms
-from experiments.builders.algorithms import algorithm_config, check_config
+from experiments.builders.algorithms import check_algorithm
 from experiments.builders.environments import environment_of
 from experiments.settings.arguments import build_settings, parse_flags, scan_flags
 from experiments.settings.command import check_combination, read_command, settle
@@ -80,7 +80,7 @@ def names_one(said, pairs):
 
 
 @pytest.mark.parametrize("cls", VERBS, ids=lambda cls: cls.__name__)
-@FUZZ
+@fuzz(parts=len(VERBS))
 @given(data=st.data())
 def test_any_words_and_any_file_are_taken_or_refused(cls, data):
     pairs = data.draw(chosen(cls))
@@ -108,7 +108,7 @@ def test_what_is_taken_makes_a_floor_or_is_refused(pairs):
 
 
 @pytest.mark.parametrize("algo", algorithms())
-@FUZZ
+@fuzz(parts=len(algorithms()))
 @given(data=st.data())
 def test_what_is_taken_makes_an_algorithm_or_is_refused(algo, data):
     declared = algorithms()[algo]
@@ -119,7 +119,7 @@ def test_what_is_taken_makes_an_algorithm_or_is_refused(algo, data):
     def build():
         config = config_from_json(merge(merge(SMALL, own), tree))
         check_combination(config, [setting.name for setting, _ in pairs])
-        check_config(algorithm_config(config), algo)
+        check_algorithm(config, environment_of(config))
 
     refused(build)
 

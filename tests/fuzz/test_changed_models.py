@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fuzzing import ANYTHING, FUZZ, changed, refused
+from fuzzing import ANYTHING, changed, fuzz, refused
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
@@ -84,7 +84,7 @@ def described(folder):
 
 
 @pytest.mark.parametrize("algo", ALGOS)
-@FUZZ
+@fuzz(parts=len(ALGOS))
 @given(data=st.data())
 def test_any_export_acts_or_is_refused(trained, algo, data):
     with tempfile.TemporaryDirectory() as place:
@@ -97,7 +97,7 @@ def test_any_export_acts_or_is_refused(trained, algo, data):
 
 
 @pytest.mark.parametrize("algo", ALGOS)
-@FUZZ
+@fuzz(parts=len(ALGOS))
 @given(data=st.data())
 def test_any_checkpoint_acts_or_is_refused(trained, algo, data):
     with tempfile.TemporaryDirectory() as place:
@@ -111,7 +111,7 @@ def test_any_checkpoint_acts_or_is_refused(trained, algo, data):
 
 
 @pytest.mark.parametrize("algo", ALGOS)
-@FUZZ
+@fuzz(parts=len(ALGOS))
 @given(value=st.sampled_from([np.nan, np.inf, -np.inf, 1e38, -3e38]), data=st.data())
 def test_weights_that_are_no_numbers_or_too_large(trained, algo, value, data):
     with tempfile.TemporaryDirectory() as place:
@@ -166,7 +166,7 @@ NUMBERS = st.sampled_from([np.nan, np.inf, -np.inf, 0.0, 1.0, -3.0, 1e38, 1e300]
 
 
 @pytest.mark.parametrize("algo", ALGOS)
-@FUZZ
+@fuzz(parts=len(ALGOS))
 @given(data=st.data())
 def test_any_observation_is_answered_or_refused(policies, algo, data):
     policy = policies[algo]

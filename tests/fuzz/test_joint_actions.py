@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from foreign_envs import BatchedWalk
-from fuzzing import ANYTHING, FUZZ
+from fuzzing import ANYTHING, FUZZ, fuzz
 from hypothesis import given
 from hypothesis import strategies as st
 from teams import Clockwork, floor_env
@@ -69,7 +69,7 @@ def joint(draw, agents, good):
     return actions
 
 
-@FUZZ
+@fuzz(parts=len(DESKS))
 @given(data=st.data())
 def test_any_joint_action_of_the_floor_is_taken_or_refused(env, data):
     env.reset(seed=data.draw(st.integers(0, 3)))
@@ -91,7 +91,7 @@ def test_any_joint_action_of_the_floor_is_taken_or_refused(env, data):
     assert np.isfinite([*rewards.values()]).all()
 
 
-@FUZZ
+@fuzz(parts=len(DESKS))
 @given(data=st.data())
 def test_any_array_of_actions_is_taken_or_refused_by_the_batched_floor(env, data):
     floor = env.batched(3)
@@ -152,7 +152,7 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize("kind", FOREIGN)
-@FUZZ
+@fuzz(parts=len(FOREIGN))
 @given(data=st.data())
 def test_any_action_of_an_adapted_environment_is_taken_or_refused(kind, data):
     make, action = FOREIGN[kind]
@@ -167,7 +167,7 @@ def test_any_action_of_an_adapted_environment_is_taken_or_refused(kind, data):
 
 
 @pytest.mark.parametrize("is_box", [False, True])
-@FUZZ
+@fuzz(parts=2)
 @given(data=st.data())
 def test_any_array_is_taken_or_refused_by_adapted_environments(is_box, data):
     env = make_team_env(lambda: Clockwork({"is_box": is_box}), 2, device="cpu", seed=0, with_state=False)

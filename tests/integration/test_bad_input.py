@@ -107,6 +107,11 @@ def test_calendars_that_differ_are_refused_where_that_was_asked_for(mistake, tmp
         (["--desk.action", "continuous"], "use impala, appo, maddpg, mappo, ippo, ppo, sac or tqc"),
         (["--qmix.hidden", "64", "0"], "--qmix.hidden is '0'"),
         (["--algo", "ppo", "--ppo.hidden", "-5"], "--ppo.hidden is '-5'"),
+        (
+            ["--qmix.num-layers", "1000000"],
+            "--qmix.num-layers is '1000000': input should be less than or equal to 1000",
+        ),
+        (["--algo", "tqc", "--tqc.n-critics", "1001"], "--tqc.n-critics is '1001'"),
         (["--algo", "dqn", "--dqn.hidden", "0"], "--dqn.hidden is '0'"),
         (["--algo", "dqn", "--dqn.training-intensity", "-1"], "--dqn.training-intensity is '-1'"),
         (["--algo", "ppo", "--ppo.grad-clip", "0"], "--ppo.grad-clip is '0'"),

@@ -62,7 +62,7 @@ def test_prepared_config_installs_no_wheel_of_rays_choosing(config):
     prepared = prepare_config(config)
     commands = " ".join(map(str, prepared["setup_commands"] + prepared["head_setup_commands"]))
     assert "ray-wheels" not in commands
-    assert "trading-floor/install.py" in commands
+    assert "trading-floor/install.py --cluster" in commands
 
 
 def test_head_is_on_demand_learners_have_gpus_and_env_runners_are_spot(config):

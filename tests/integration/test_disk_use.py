@@ -69,6 +69,21 @@ def test_more_checkpoints_and_larger_networks_and_buffers_need_more():
     assert short < base / 5, "a buffer that is never filled takes no room"
 
 
+@pytest.mark.parametrize(("name", "values"), [("qmix.mixing_embed_dim", (16, 32, 64)), ("indq.dueling", (False, True))])
+def test_search_needs_room_for_the_largest_networks_that_it_may_draw(name, values):
+    algo, setting = name.split(".")
+
+    def total(drawn=(), **own):
+        config = config_of(algo, episodes=400, search={"num_trials": 3}, **{algo: own})
+        use = predict_disk_use(config, environment_of(config), Path("results"), drawn=drawn)
+        return use.total
+
+    each = [total(**{setting: value}) for value in values]
+    assert each == sorted(set(each)), "else there is nothing to choose"
+    assert total([f"{algo}.lr", name]) == total([name], **{setting: values[0]}) == each[-1]
+    assert total([f"{algo}.lr"]) == total() in each
+
+
 def test_what_a_run_holds_already_is_not_needed_again():
     use, where = DiskUse(each=10, total=90, in_flight=10, free=40, used=60), {"algo": "ppo", "storage": "results"}
     check_disk(use, **where)

@@ -104,7 +104,8 @@ class Search:
 
 @pytest.fixture
 def search(algo, place, scheduler, request, tmp_path):
-    storage = str(tmp_path / "results") if place == "folder" else request.getfixturevalue("store").storage
+    root = tmp_path if place == "folder" else request.getfixturevalue("store").storage
+    storage = join(str(root), tmp_path.name)  # one store serves all tests
     return Search(storage, algo, scheduler)
 
 

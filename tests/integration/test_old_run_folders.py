@@ -15,6 +15,7 @@ from common.manifests import find_damage
 from experiments.backtest import run as backtest
 from experiments.checkpoints import run as checkpoints
 from experiments.command_line import exit_code
+from experiments.recovery.names import BRANCH_FOLDER
 from experiments.remote.addresses import mirror_of
 from experiments.run import run
 from experiments.runs import rewriting
@@ -117,6 +118,8 @@ def test_old_run_in_a_store_is_written_anew_there(tmp_path, monkeypatch, capsys)
     storage = f"file://{tmp_path}/store"
     mirror = mirror_of(storage, "old-run")
     shutil.move(unpacked("old-run", tmp_path), mirror.folder)
+    newest = mirror.folder / "trial_0" / "checkpoint_000002"
+    shutil.copytree(newest, mirror.folder / BRANCH_FOLDER)  # as a branch has it
     mirror.push_all()
     words = ["--storage", storage, "--name", "old-run", "--episodes", "32"]
     assert exit_code(run, words) == 2
@@ -124,6 +127,7 @@ def test_old_run_in_a_store_is_written_anew_there(tmp_path, monkeypatch, capsys)
     assert exit_code(checkpoints, ["rewrite", mirror.address, "--trust"]) == 0
     shutil.rmtree(tmp_path / "work")
     assert load_policy(mirror.address) is not None
+    assert find_damage(mirror.folder / BRANCH_FOLDER) == []
     assert exit_code(checkpoints, ["verify", mirror.address]) == 0
 
 

@@ -12,7 +12,8 @@ from experiments.tuning.trainables import StandIn
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 AT_ONCE = ["--dqn.rollout-fragment-length"]
-MUCH = ["--algo", "dqn", "--dqn.replay-capacity", "2000000000", "--episodes", "200000000", "--keep", "100"]
+MUCH = ["--algo", "dqn", "--dqn.replay-capacity", "1000000", "--episodes", "200000000", "--keep", "1000000"]
+HUGE = ["--qmix.hidden", "1000000", "1000000"]
 
 
 def everything_in(folder):
@@ -33,12 +34,15 @@ def refused(capsys):
         ([*PPO, "--preset", "roles", "--ppo.use-shared-networks"], "--ppo.use-shared-networks"),
         ([*QMIX, "--qmix.replay-capacity", "16"], "replay_capacity"),
         ([*QMIX, "--qmix.network", "gru", "--qmix.n-step", "3"], "n_step"),
-        ([*MARKET, "--algo", "dqn", "--dqn.n-step", "17"], "--dqn.rollout-fragment-length"),
+        ([*MARKET, "--algo", "dqn", "--dqn.n-step", "17"], "longer than the 16 bars of --dqn.rollout-fragment-length"),
         ([*MARKET, "--algo", "dqn", "--dqn.n-step", "900", *AT_ONCE, "900"], "an episode has 20 steps"),
         ([*MARKET, "--algo", "dqn", "--dqn.n-step", "21", *AT_ONCE, "900"], "an episode has 20 steps"),
         ([*MARKET, "--algo", "dqn", "--dqn.replay-capacity", "63"], "but 64 steps are sampled at once"),
         ([*MARKET, "--algo", "dqn", "--dqn.training-intensity", "1e-9"], "must lie between 0.0001 and 1e+04"),
         ([*MARKET, "--algo", "dqn", "--dqn.training-intensity", "1e9"], "must lie between 0.0001 and 1e+04"),
+        ([*QMIX, *HUGE], "--qmix.hidden: networks of that size do not fit into the"),
+        ([*QMIX, "--qmix.replay-capacity", "1000000000000"], "--qmix.replay-capacity 1000000000000: a replay buffer"),
+        ([*QMIX, *HUGE, "--search.num-trials", "2"], "--qmix.hidden: networks of that size"),
         ([*MARKET, *MUCH], "lower --keep, --dqn.replay-capacity, or choose another --storage"),
     ],
 )

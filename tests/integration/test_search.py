@@ -64,6 +64,12 @@ def test_best_settings_are_a_file_of_settings(searched):
     assert (config.algo, config.ppo.lr, config.ppo.lambda_) == ("ppo", best["ppo.lr"], best["ppo.lambda_"])
 
 
+def test_best_settings_alone_repeat_the_best_trial(searched, tmp_path):
+    assert run_here(tmp_path / "again", "--config", searched / "best_config.yaml") == 0
+    best = TrialCheckpoints(searched / f"trial_{summary(searched)['search']['best_trial']}").published()[-1]
+    assert summary(tmp_path / "again")["weights_sha256"] == meta(best)["weights_sha256"]
+
+
 def test_summary_and_backtest_are_of_the_best_trial(searched):
     found = summary(searched)
     best = max(trials_of(searched), key=lambda row: row["score"])

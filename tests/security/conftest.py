@@ -1,72 +1,34 @@
-"""Every command that reads a run somebody else may have written, and what beside the run must stay as it is."""
+"""A run that somebody else may have written, and what beside it must stay as it is."""
 
 import shutil
 import tempfile
-from contextlib import suppress
 
 import pytest
 from commands import QMIX, run_here
+from readers import READERS
 from sample_runs import make_run
 from tampering import content
 
-from common.errors import IncompatibleError, InputError
-from experiments.backtest import run as backtest
+from common.errors import InputError
 from experiments.builders import algorithms
-from experiments.checkpoints import run as checkpoints
-from experiments.command_line import exit_code
-from experiments.run import run as train
-from experiments.runs.models import load_policy
-from experiments.runs.restorable import let_go, restorable
 from experiments.tuning import disk_use, session
 
 
-def _loaded(path, tmp_path):
-    with pytest.raises((InputError, IncompatibleError)):
-        load_policy(path)
-
-
-def _restored(path, tmp_path):
-    with suppress(InputError):
-        restorable(path, report=lambda line: None)
-    let_go()
-
-
-def _new(path, tmp_path, flag):
-    words = ["--storage", tmp_path / "mine", "--name", "new", flag, path]
-    assert exit_code(train, [str(word) for word in words]) == 2
-
-
-def _resumed(path, tmp_path):
-    folder, _, options = str(path).partition("?")
-    storage, _, name = folder.rpartition("/")
-    assert exit_code(train, ["--storage", f"{storage}{'?' if options else ''}{options}", "--name", name]) == 2
-
-
-READERS = {
-    "list": lambda path, tmp_path: exit_code(checkpoints, ["list", str(path)]),
-    "load_policy": _loaded,
-    "backtest": lambda path, tmp_path: exit_code(backtest, ["--model", str(path)]) == 2 or pytest.fail("it was tested"),
-    "export": lambda path, tmp_path: exit_code(checkpoints, ["export", str(path), "--out", str(tmp_path / "mine/out")]),
-    "resume": _resumed,
-    "--resume": lambda path, tmp_path: exit_code(train, ["--resume", str(path)]) == 2 or pytest.fail("it went on"),
-    "--load-model": lambda path, tmp_path: _new(path, tmp_path, "--load-model"),
-    "--branch-from": lambda path, tmp_path: _new(path, tmp_path, "--branch-from"),
-    "Tuner.restore": _restored,
-}
-"""What reads a run folder, or an address in a store; none may go through with what the tests give it."""
-
-
-@pytest.fixture(params=READERS)
-def read(request, tmp_path, monkeypatch):
-    """Has a run read by one of the commands, up to where it would start Ray."""
+@pytest.fixture
+def read(tmp_path, monkeypatch, capsys):
+    """Has a run read by one of the commands, up to where it would start Ray; returns all that is said."""
 
     def refuse(*args, **kwargs):
         raise InputError("Ray would be started")
 
+    def said_by(reader, path):
+        READERS[reader](path, tmp_path)
+        return " ".join(" ".join(capsys.readouterr()).split())
+
     monkeypatch.setattr(session, "start_ray", refuse)
     monkeypatch.setattr(algorithms, "check_algorithm", lambda *args: None)
-    monkeypatch.setattr(disk_use, "told_disk_use", lambda *args: None)
-    return lambda path: READERS[request.param](path, tmp_path)
+    monkeypatch.setattr(disk_use, "told_disk_use", lambda *args, **kwargs: None)
+    return said_by
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,10 @@
 """A record may name any function that Python can import as an environment: it is called only where a person says so."""
 
+import json
+
 import pytest
 from commands import QMIX, checkpoints, run_here
+from sample_runs import config_of, write_record
 
 from experiments.backtest import run as backtest
 from experiments.checkpoints import run as verb
@@ -31,6 +34,21 @@ def test_code_that_a_record_names_is_not_run(model, tmp_path, capsys, settings):
     exit_code(verb, ["verify", str(model)])
     exit_code(verb, ["export", str(model), "--out", str(tmp_path / "export")])
     assert load_policy(model) is not None
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("file", ["search.json", "trial_00000/params.json"])
+def test_code_that_a_search_claims_to_have_drawn_is_not_run(tmp_path, capsys, file):
+    folder, mark = tmp_path / "search", tmp_path / "code-was-run"
+    write_record(folder, config_of("qmix", episodes=8, search={"num_trials": 1}))
+    claimed = {"overrides": {"env": "os:system", "env_settings": [f"command=touch {mark}"]}}
+    trial = {"trial_id": "00000", "drawn": {"qmix.lr": 1e-3}, **claimed}
+    population = {"boundary": 0, "exploits": [], "num_pending": 0}
+    record = {"format": 1, "drawn_names": ["qmix.lr"], "trials": [trial], "rungs": [], "population": population}
+    (folder / "trial_00000").mkdir()
+    (folder / file).write_text(json.dumps(record if file == "search.json" else claimed))
+    assert run_here(folder) == 2
+    assert "a search draws settings of algorithms alone, and not 'env'" in capsys.readouterr().err
     assert not mark.exists()
 
 

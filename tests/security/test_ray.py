@@ -15,6 +15,8 @@ from common.errors import InputError
 from experiments.tuning import cluster, ray_token, session
 
 LISTENING = """
+import os
+os.environ.pop("RAY_AUTH_MODE", None)
 import psutil, ray
 from experiments.tuning.local_ray import start_local_ray
 from ray._private.authentication.authentication_utils import get_authentication_mode_name
@@ -31,7 +33,7 @@ print("mode", get_authentication_mode_name(get_authentication_mode()))
 
 
 def test_local_ray_listens_to_this_machine_alone_and_asks_for_a_token(tmp_path):
-    done = run_script(LISTENING, HOME=str(tmp_path), RAY_AUTH_MODE="token")
+    done = run_script(LISTENING, HOME=str(tmp_path))
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert {line for line in lines if line.startswith("listens")} == {

@@ -96,7 +96,7 @@ def test_the_store_says_of_a_search_that_has_failed_that_it_has(config, tmp_path
         session.write_summary(run.folder, {"status": "failed"})
         raise RuntimeError("a worker has died")
 
-    monkeypatch.setattr(search, "open_run", lambda run, market: (run.config.scaling, "room"))
+    monkeypatch.setattr(search, "open_run", lambda run, market, **_: (run.config.scaling, "room"))
     monkeypatch.setattr(session, "record_run", record_run)
     with pytest.raises(RuntimeError, match="a worker has died"):
         search.search(Run.of(config), SimpleNamespace())

@@ -14,6 +14,7 @@ from common.files import (
     check_folder_writable,
     plain,
     read_json,
+    read_text,
     write_json,
     write_parquet,
     write_text,
@@ -212,6 +213,13 @@ def test_file_is_replaced_whole_and_a_failure_leaves_the_old_one(tmp_path, monke
             write_parquet(tmp_path / "t.parquet", pd.DataFrame({"a": [1]}))
     assert read_json(path) == {"step": 1}
     assert [file.name for file in tmp_path.iterdir()] == ["summary.json"]
+
+
+@pytest.mark.parametrize("name", ["\0", "\ud800", "binary"])
+def test_what_is_no_text_cannot_be_read(tmp_path, name):
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match="cannot read"):
+        read_text(tmp_path / name)
 
 
 def test_file_in_a_folder_that_cannot_be_made_is_a_failed_write(tmp_path):

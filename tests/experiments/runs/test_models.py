@@ -119,6 +119,14 @@ def test_new_run_takes_over_the_settings_of_the_trial_that_it_comes_from(search)
     assert (networks(branch), branch.search.num_trials) == ((64, 3e-4), 0)
 
 
+@pytest.mark.parametrize("name", ["env", "storage", "scaling.num_env_runners"])
+def test_checkpoint_that_claims_to_have_drawn_anything_else_is_refused(search, name):
+    path = search / "trial_00000" / "checkpoint_000001" / "checkpoint_meta.json"
+    path.write_text(json.dumps({"overrides": {name: 1}}))
+    with pytest.raises(InputError, match=r"checkpoint_meta\.json is damaged: a search draws settings of algorithms"):
+        find_model(search / "trial_00000")
+
+
 def test_checkpoint_of_an_earlier_version_has_the_settings_that_stand_beside_it(search):
     trial = search / "trial_00000"
     (trial / "checkpoint_000001" / "checkpoint_meta.json").write_text(json.dumps({"episode": 1}))

@@ -87,6 +87,25 @@ def test_record_that_was_changed_since_is_refused(folder, key):
         read_run_record(folder)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [("agents", [3]), ("branch_of", ["x"]), ("scaler", []), ("resume_from", ["x"])]
+)
+def test_record_of_other_kinds_is_damaged(folder, key, value):
+    content = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**content, key: value, "format": 1}))
+    with pytest.raises(InputError, match=rf"config\.json is damaged: its {key} "):
+        read_run_record(folder)
+
+
+@pytest.mark.parametrize("resumes", [3, [3], {"a": 1}])
+def test_record_whose_resumes_are_none_is_damaged(folder, resumes):
+    content = json.loads((folder / "config.json").read_text())
+    content["provenance"]["resumes"] = resumes
+    (folder / "config.json").write_text(json.dumps({**content, "format": 1}))
+    with pytest.raises(InputError, match=r"config\.json is damaged: its resumes are not described"):
+        read_run_record(folder)
+
+
 def test_record_may_be_written_in_other_words(folder):
     content = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(dict(reversed(content.items()))))

@@ -1,5 +1,7 @@
 """What a search draws, and what the user has fixed instead, is known whatever is lost."""
 
+import json
+
 import pytest
 from rehearsal import SPACE, Clock, Killed, rehearse
 from sample_runs import config_of
@@ -17,7 +19,7 @@ from experiments.search.record import SearchRecord
 @pytest.fixture
 def config(tmp_path, monkeypatch):
     """Of a search whose trials are never trained."""
-    monkeypatch.setattr(search, "open_run", lambda run, market: (run.config.scaling, "room"))
+    monkeypatch.setattr(search, "open_run", lambda run, market, **_: (run.config.scaling, "room"))
     monkeypatch.setattr(search, "_fit", lambda *_: None)
     return config_of("qmix", search={"num_trials": 3}, storage=str(tmp_path), name="search")
 
@@ -56,6 +58,14 @@ def test_what_is_drawn_cannot_be_set_by_hand_when_a_search_is_carried_on(config,
     assert (tmp_path / "search" / SEARCH_FILE).read_bytes() == before
 
 
+def test_record_that_claims_to_draw_what_its_algorithm_does_not_have_is_refused(config, tmp_path):
+    names_drawn(config, tmp_path / "search", fixed=[])
+    path = tmp_path / "search" / SEARCH_FILE
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"drawn_names": ["qmix.lr", "ppo.clip_param"]}))
+    with pytest.raises(InputError, match=rf"{SEARCH_FILE} says that ppo.clip_param is drawn, which a search of qmix"):
+        names_drawn(config, tmp_path / "search", fixed=[])
+
+
 @pytest.mark.parametrize("scheduler", ["asha", "pbt", "none"])
 def test_names_of_a_record_that_is_lost_are_those_of_its_trials(tmp_path, scheduler):
     folder = tmp_path / "search"
@@ -80,3 +90,18 @@ def test_search_is_held_while_it_runs(config, tmp_path, monkeypatch):
     monkeypatch.setattr(search, "_fit", fit)
     names_drawn(config, tmp_path / "search", fixed=[])
     assert held
+
+
+def test_room_is_told_by_what_is_drawn_when_it_begins_and_when_it_is_carried_on(config, tmp_path, monkeypatch):
+    asked = []
+
+    def open_run(run, market, *, drawn):
+        asked.append(list(drawn))
+        return run.config.scaling, "room"
+
+    monkeypatch.setattr(search, "open_run", open_run)
+    names = names_drawn(config, tmp_path / "search", fixed=["qmix.lr"])
+    assert "qmix.mixing_embed_dim" in names
+    assert "qmix.lr" not in names
+    assert names_drawn(config, tmp_path / "search", fixed=[]) == names
+    assert asked == [names, names]

@@ -1,6 +1,7 @@
 """What earlier versions called settings: read as today's, in records, searches and files."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
@@ -53,9 +54,16 @@ def test_a_record_is_translated_once():
 
 
 def test_what_was_drawn_for_iql_is_drawn_for_indq():
-    assert drawn_name_of_today("qmix.lr", "indq") == "indq.lr"
-    assert drawn_name_of_today("indq.lr", "indq") == "indq.lr"
-    assert drawn_name_of_today("qmix.lr", "vdn") == "qmix.lr"
+    source = Path("search.json")
+    assert drawn_name_of_today("qmix.lr", "indq", source=source) == "indq.lr"
+    assert drawn_name_of_today("indq.lr", "indq", source=source) == "indq.lr"
+    assert drawn_name_of_today("qmix.lr", "vdn", source=source) == "qmix.lr"
+
+
+@pytest.mark.parametrize("name", ["env", "hooks", "storage", "data.path", "search.num_trials", "", 3, None])
+def test_what_no_search_draws_is_refused(name):
+    with pytest.raises(InputError, match=r"^search\.json is damaged: a search draws settings of algorithms alone"):
+        drawn_name_of_today(name, "qmix", source=Path("search.json"))
 
 
 def test_a_file_that_chooses_iql_sets_what_it_set(tmp_path):

@@ -2,124 +2,18 @@ import errno
 import json
 import os
 import pickle
-import shutil
 from types import SimpleNamespace
 
 import pytest
 from trials import folder_of, go_on, lines_of, report, trial_in
 
-from common.errors import InputError
 from common.files import WriteError
-from experiments.recovery import copies
 from experiments.recovery.checkpoints import TrialCheckpoints
-from experiments.recovery.copies import copy_folder, mend_copy
 from experiments.runs import repair
 from experiments.runs.repair import keep_best
-from experiments.runs.summary import note_status, read_summary, why_unsaved, write_summary
+from experiments.runs.summary import read_summary
 from experiments.tuning import monitor as monitor_module
 from experiments.tuning.monitor import RunMonitor
-
-# --- the summary ------------------------------------------------------------------------------------------------------
-
-
-def test_summary_has_every_field_from_the_start_and_keeps_what_is_not_named(tmp_path):
-    first = write_summary(tmp_path, {"status": "running", "algo": "vdn"})
-    assert {"episodes", "target_episodes", "env_steps", "agent_steps", "latest_checkpoint"} <= set(first)
-    assert {"best_checkpoint", "best_metric", "weights_sha256", "metrics", "seed"} <= set(first)
-    write_summary(tmp_path, {"episodes": 7})
-    found = read_summary(tmp_path)
-    assert (found["status"], found["algo"], found["episodes"]) == ("running", "vdn", 7)
-
-
-@pytest.mark.parametrize("text", ["", "{}", '{"status": "comp', "[1]"])
-def test_damaged_summary_is_set_aside_and_written_anew(tmp_path, capsys, text):
-    (tmp_path / "summary.json").write_text(text)
-    assert write_summary(tmp_path, {"status": "running", "episodes": 7})["episodes"] == 7
-    assert read_summary(tmp_path)["status"] == "running"
-    assert (tmp_path / "damaged-summary.json").read_text() == text
-    said = "summary.json is damaged: set aside as damaged-summary.json, and written anew\n"
-    assert capsys.readouterr().out == said
-
-
-def test_summary_of_a_new_folder_is_empty_and_a_damaged_one_is_refused(tmp_path):
-    assert read_summary(tmp_path) == {}
-    (tmp_path / "summary.json").write_text("{}")
-    with pytest.raises(InputError, match="holds no status"):
-        read_summary(tmp_path)
-
-
-# --- the copy of the best checkpoint ----------------------------------------------------------------------------------
-
-
-def test_copy_replaces_the_whole_folder(tmp_path):
-    source, target = folder_of(tmp_path / "new", a="2"), folder_of(tmp_path / "best", a="1", b="1")
-    copy_folder(source, target)
-    assert {path.name: path.read_text() for path in target.iterdir()} == {"a": "2"}
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["best", "new"]
-
-
-@pytest.mark.parametrize("cut", ["fill_folder", "rename", "rename again"])
-def test_copy_that_is_cut_short_leaves_the_old_one(tmp_path, monkeypatch, cut):
-    source, target = folder_of(tmp_path / "new", a="2"), folder_of(tmp_path / "best", a="1")
-    place, name = (copies, "fill_folder") if cut == "fill_folder" else (copies.os, "rename")
-    real, calls = getattr(place, name), []
-
-    def killed(*args, **kwargs):
-        calls.append(args)
-        if len(calls) == (2 if cut == "rename again" else 1):
-            raise KeyboardInterrupt
-        return real(*args, **kwargs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(place, name, killed)
-        with pytest.raises(KeyboardInterrupt):
-            copy_folder(source, target)
-    mend_copy(target)
-    assert (target / "a").read_text() == "1"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["best", "new"]
-    copy_folder(source, target)
-    assert (target / "a").read_text() == "2"
-
-
-def test_old_copy_goes_only_when_the_new_one_is_on_the_disk(tmp_path, monkeypatch):
-    source, target = tmp_path / "new", folder_of(tmp_path / "best", a="1")
-    folder_of(source / "below", b="2")
-    folder_of(source / "replay", c="3")
-    (source / "a").write_text("2")
-    done = []
-    real_fsync, real_delete = os.fsync, shutil.rmtree
-    monkeypatch.setattr(
-        os, "fsync", lambda handle: (done.append(os.readlink(f"/proc/self/fd/{handle}")), real_fsync(handle))
-    )
-    monkeypatch.setattr(shutil, "rmtree", lambda path, **kw: (done.append(f"delete {path}"), real_delete(path, **kw)))
-    copy_folder(source, target)
-    staged = tmp_path / ".best.new"
-    before = done[: done.index(f"delete {tmp_path / '.best.old'}", 2)]
-    assert {str(staged / name) for name in ("a", "below/b", "below", "replay")} | {str(staged), str(tmp_path)} <= set(
-        before
-    )
-    assert before[-1] == str(tmp_path), "the new name last"
-    assert os.stat(target / "replay" / "c").st_ino == os.stat(source / "replay" / "c").st_ino, "shared"
-    assert os.stat(target / "a").st_ino != os.stat(source / "a").st_ino
-
-
-def test_copy_for_which_there_is_no_room_shares_its_files(tmp_path, monkeypatch):
-    source, target = folder_of(tmp_path / "new" / "below", a="2").parent, folder_of(tmp_path / "best", a="1")
-    real = copies.fill_folder
-
-    def full(folder, contents, links):
-        if contents:
-            (folder / "half").write_text("")
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return real(folder, contents, links)
-
-    monkeypatch.setattr(copies, "fill_folder", full)
-    copy_folder(source, target)
-    assert [path.relative_to(target).as_posix() for path in sorted(target.rglob("*"))] == ["below", "below/a"]
-    assert os.stat(target / "below" / "a").st_ino == os.stat(source / "below" / "a").st_ino
-
-
-# --- the monitor ------------------------------------------------------------------------------------------------------
 
 
 def test_monitor_follows_the_checkpoints_and_keeps_the_best(tmp_path, capsys):
@@ -360,31 +254,6 @@ def test_store_that_does_not_answer_is_told_and_asked_again(tmp_path, monkeypatc
     wanted = "not brought to the store (no answer); training goes on\n" if error is not None else ""
     assert capsys.readouterr().err == wanted
     assert read_summary(tmp_path / "run")["episodes"] == 10
-
-
-def test_reason_why_a_due_checkpoint_is_not_there(tmp_path):
-    assert why_unsaved(tmp_path, 8) == "the reason could not be written"
-    (tmp_path / "save_error.txt").unlink()
-    (tmp_path / "save_error.txt").symlink_to("/dev/full")
-    assert why_unsaved(tmp_path, 8) == "No space left on device"
-    (tmp_path / "save_error.txt").unlink()
-    (tmp_path / "save_error.txt").write_text("No space left on device")
-    assert why_unsaved(tmp_path, 8) == "No space left on device"
-    for episode, wanted in ((4, "No space left on device"), (8, None)):
-        folder_of(tmp_path / f"checkpoint_{episode:06d}", **{"checkpoint_meta.json": json.dumps({"episode": episode})})
-        assert why_unsaved(tmp_path, 8) == wanted
-
-
-def test_end_that_cannot_be_written_is_said(tmp_path, capsys, monkeypatch):
-    def full(*args):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    write_summary(tmp_path, {"status": "running"})
-    note_status(tmp_path, "interrupted")
-    assert read_summary(tmp_path)["status"] == "interrupted"
-    monkeypatch.setattr(os, "fsync", full)
-    note_status(tmp_path, "failed")
-    assert "No space left on device; it does not say yet that the run is failed\n" in capsys.readouterr().err
 
 
 def test_validation_is_shown_where_it_is_new(tmp_path, capsys):
