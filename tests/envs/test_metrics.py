@@ -26,8 +26,8 @@ def equity(returns) -> np.ndarray:
 def test_performance_has_exactly_the_promised_names(equity):
     result = metrics.performance(equity, **YEAR, turnover=3.0, total_costs=12.5, num_trades=7)
     assert list(result) == [
-        *("total_return", "annual_return", "annual_volatility", "sharpe", "sharpe_se", "sortino", "calmar"),
-        *("max_drawdown", "cvar_95", "turnover", "total_costs", "win_rate", "num_trades", "final_equity"),
+        *("total_return", "annual_return", "annual_volatility", "sharpe", "sharpe_se", "sharpe_se_hac", "sortino"),
+        *("calmar", "max_drawdown", "cvar_95", "turnover", "total_costs", "win_rate", "num_trades", "final_equity"),
     ]
     assert (result["turnover"], result["total_costs"], result["num_trades"]) == (3.0, 12.5, 7)
     assert result["final_equity"] == equity[-1]
@@ -50,6 +50,29 @@ def test_agrees_with_empyrical(equity, returns, periods):
     }
     for name, value in expected.items():
         assert result[name] == pytest.approx(value, rel=1e-9), name
+
+
+def test_error_of_independent_returns_is_the_same_by_both_formulas(returns):
+    assert metrics.sharpe_standard_error_hac(returns[:1], **YEAR) == 0
+    assert metrics.sharpe_standard_error_hac(np.full(50, 0.001), **YEAR) == 0
+    independent = metrics.sharpe_standard_error(returns, **YEAR)
+    assert metrics.sharpe_standard_error_hac(returns, **YEAR) == pytest.approx(independent, rel=0.15)
+
+
+@pytest.mark.parametrize("persistence", [-0.4, 0.0, 0.4])
+def test_errors_of_returns_that_follow_one_another_are_what_ratios_scatter_by(persistence):
+    rng, T = np.random.default_rng(4), 1500
+    shocks = rng.standard_normal((T, 400))
+    series = shocks.copy()
+    for t in range(1, T):
+        series[t] = persistence * series[t - 1] + shocks[t]
+    series = 0.0005 + 0.01 * series
+    ratios = [metrics.sharpe_ratio(x, **YEAR) for x in series.T]
+    errors = [metrics.sharpe_standard_error_hac(x, **YEAR) for x in series.T]
+    assert np.mean(errors) == pytest.approx(np.std(ratios), rel=0.15)
+    independent = np.mean([metrics.sharpe_standard_error(x, **YEAR) for x in series.T])
+    factor = np.sqrt((1 + persistence) / (1 - persistence))  # of the variance of a mean of such a process
+    assert np.mean(errors) / independent == pytest.approx(factor, rel=0.15)
 
 
 def test_what_cash_earns_is_taken_off_every_bar(returns):

@@ -16,8 +16,8 @@ from experiments.tuning import training
 pytestmark = pytest.mark.usefixtures("ray_session")
 EPISODES = 40
 METRICS = {
-    *("total_return", "annual_return", "annual_volatility", "sharpe", "sharpe_se", "sortino", "calmar"),
-    *("max_drawdown", "cvar_95", "turnover", "total_costs", "win_rate", "num_trades", "final_equity"),
+    *("total_return", "annual_return", "annual_volatility", "sharpe", "sharpe_se", "sharpe_se_hac", "sortino"),
+    *("calmar", "max_drawdown", "cvar_95", "turnover", "total_costs", "win_rate", "num_trades", "final_equity"),
 }
 
 
