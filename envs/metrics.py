@@ -357,19 +357,21 @@ def expected_max_sharpe(trial_sharpes: ArrayLike) -> float:
 
 
 def deflated_sharpe_ratio(
-    returns: ArrayLike, trial_sharpes: ArrayLike, *, periods_per_year: float, risk_free: float = 0.0
+    returns: ArrayLike, trial_sharpes: Sequence[ArrayLike], *, periods_per_year: float, risk_free: float = 0.0
 ) -> float:
-    """Probability that the best of a search has a true Sharpe ratio above what luck alone would show.
+    """Probability that what was chosen among many has a true Sharpe ratio above what luck alone would show.
 
-    The probabilistic Sharpe ratio against ``expected_max_sharpe`` (Bailey and Lopez de Prado 2014).
+    The probabilistic Sharpe ratio against ``expected_max_sharpe`` (Bailey and Lopez de Prado 2014). Where a model was
+    chosen anew for each of several periods, that is their mean: the ratios of one period are compared with one another
+    and never with those of another, which differ by what the market did.
 
     Args:
         returns: Simple returns per bar of the chosen strategy, [T].
-        trial_sharpes: Annual Sharpe ratios of all trials that were tried, the chosen one among them, [n].
+        trial_sharpes: For each choice the annual Sharpe ratios of all that was tried, the chosen one among them, [n].
         periods_per_year: Bars in a year.
         risk_free: Rate a year that cash earns, as a fraction.
     """
-    hurdle = expected_max_sharpe(trial_sharpes)
+    hurdle = float(np.mean([expected_max_sharpe(tried) for tried in trial_sharpes]))
     return probabilistic_sharpe_ratio(returns, periods_per_year=periods_per_year, benchmark=hurdle, risk_free=risk_free)
 
 

@@ -156,12 +156,22 @@ def test_deflated_sharpe_falls_as_the_search_widens(returns):
     rng = np.random.default_rng(4)
     few, many = rng.standard_normal(5), rng.standard_normal(500)
     alone = metrics.probabilistic_sharpe_ratio(returns, **YEAR)
-    assert metrics.deflated_sharpe_ratio(returns, [1.0], **YEAR) == alone
+    assert metrics.deflated_sharpe_ratio(returns, [[1.0]], **YEAR) == alone
     assert (
         alone
-        > metrics.deflated_sharpe_ratio(returns, few, **YEAR)
-        > metrics.deflated_sharpe_ratio(returns, many, **YEAR)
+        > metrics.deflated_sharpe_ratio(returns, [few], **YEAR)
+        > metrics.deflated_sharpe_ratio(returns, [many], **YEAR)
     )
+
+
+def test_trials_are_compared_within_their_period_whatever_the_market_did_in_another(returns):
+    """Four periods of eight trials: the periods differ by 2, the trials of one by .2."""
+    rng = np.random.default_rng(6)
+    periods = [mean + 0.2 * rng.standard_normal(8) for mean in (-2.0, 0.0, 2.0, 4.0)]
+    hurdle = np.mean([metrics.expected_max_sharpe(trials) for trials in periods])
+    assert 0.2 < hurdle < 0.4 < 2.0 < metrics.expected_max_sharpe(np.concatenate(periods))
+    found = metrics.deflated_sharpe_ratio(returns, periods, **YEAR)
+    assert found == metrics.probabilistic_sharpe_ratio(returns, **YEAR, benchmark=hurdle)
 
 
 def test_who_never_trades_hardly_beats_what_earns_and_is_as_likely_as_not_to_beat_nothing():
