@@ -14,7 +14,7 @@ def record(tmp_path):
     record = SearchRecord(tmp_path)
     record.drawn_names = ["ppo.lr"]
     for lr in (0.1, 0.2):
-        record.trials.append(TrialRecord(record.next_id(), {"ppo.lr": lr}, {"ppo.lr": lr}))
+        record.trials.append(TrialRecord(record.next_id(), {"ppo.lr": lr}, {"ppo.lr": lr, "x": [-math.inf, lr]}))
     record.end(
         record.trials[0],
         {"episodes": 8, "target_episodes": 8, "best_score": math.inf, "x": math.nan, "xs": [-math.inf, 1]},
