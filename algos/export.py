@@ -30,7 +30,7 @@ from algos.runner import TEAM_MODULE
 from algos.snapshots import ALGORITHM, load_modules, read_module_states
 from algos.states import unpack
 from algos.team_module import TeamModule
-from common.errors import IncompatibleError
+from common.errors import IncompatibleError, told
 from common.files import json_object
 from common.paths import path_in
 from common.strict import first_fault
@@ -102,8 +102,8 @@ def export_networks(
                 ("optimizers", *item)
                 for item in _optimizer_tensors(learner, module_id, trained, weights, _parts(module))
             ]
-        except IncompatibleError as error:
-            raise IncompatibleError(f"{checkpoint}: {error}") from None
+        except Exception as error:  # of a state that is no learner's
+            raise IncompatibleError(f"{checkpoint}: no optimizers of {module_id!r} ({told(error)})") from None
         for kind, name, value in named:
             of_kind = "targets" if kind == "networks" and name.startswith(TARGETS) else kind
             local = (

@@ -20,7 +20,7 @@ from algos.policy import load_policy as load_checkpoint
 from algos.sac.config import SACSettings
 from common.errors import IncompatibleError
 from common.files import read_json
-from common.manifests import find_damage
+from common.manifests import find_damage, seal
 from experiments.checkpoints import run
 from experiments.command_line import exit_code
 from experiments.runs import exports
@@ -353,6 +353,17 @@ def test_changed_weights_and_changed_descriptions_are_refused_without_a_manifest
     (copy / NETWORKS_FILE).write_text(json.dumps(description))
     with pytest.raises(IncompatibleError, match="'Other' are not known"):
         load_policy(copy)
+
+
+def test_checkpoint_whose_optimizers_are_none_is_not_exported(exported, tmp_path, capsys):
+    folder = shutil.copytree(exported("ppo")[0], tmp_path / "run")
+    checkpoint = find_model(folder).checkpoint
+    path = checkpoint / "state.json"
+    path.write_text(path.read_text().replace('"module_id"', '"module"'))
+    seal(checkpoint)
+    assert asked("export", folder, "--out", tmp_path / "out") == 2
+    assert "no optimizers of 'shared' (KeyError: 'module_id')" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_damaged_checkpoint_is_not_exported(exported, tmp_path, capsys):
