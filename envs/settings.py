@@ -77,6 +77,9 @@ class DataConfig:
     goes wrong, as with many holes."""
     periods_per_year: float | None = None
     """Bars in a year, for annualising. None: what frequency and dates make of it (252 or 365 days), and shown."""
+    timezone: str | None = None
+    """Zone of the exchange (Asia/Tokyo), whose dates bars of a day or longer have. None: that of the stamps;
+    where they are in UTC inferred, and shown. Intraday bars stay in UTC."""
     train: float = 0.6
     """Share of the usable bars for training."""
     validation: float = 0.2
