@@ -76,7 +76,8 @@ class DataConfig:
     """Spacing of the bars: 5min, 1h, 1d, 1w, 1mo, 3mo, 1y. None: inferred from the dates, and shown. Set it where that
     goes wrong, as with many holes."""
     periods_per_year: float | None = None
-    """Bars in a year, for annualising. None: what frequency and dates make of it (252 or 365 days), and shown."""
+    """Bars in a year, for annualising. None: what frequency and dates make of it (252 or 365 days where that is
+    clearly the calendar, else counted), and shown."""
     timezone: str | None = None
     """Zone of the exchange (Asia/Tokyo), whose dates bars of a day or longer have. None: that of the stamps;
     where they are in UTC inferred, and shown. Intraday bars stay in UTC."""
