@@ -115,7 +115,8 @@ class AgentConfig:
     observe: Literal["book", "each"] = "book"
     """Features averaged over the book, or those of each asset side by side."""
     feature_groups: tuple[str, ...] | None = None
-    """Feature groups that every agent sees. None: all that the prices can feed (desk, rivals), or those of its role."""
+    """Feature groups that every agent sees; their windows are in bars, whatever the length of these. None: all that the
+    prices can feed (desk, rivals), or those of its role."""
     max_rung_change: int | None = Field(default=None, gt=0)
     """Most steps of the ladder in one bar. None: any."""
     allow_short: bool = True
