@@ -36,7 +36,7 @@ def days_in_a_year(days: Dates, *, is_every_day: bool) -> tuple[float, str]:
     usual, least, most = _KNOWN.get(num_days, (round(num_days * _WEEKS), 1, 0))
     counted = _counted(days, 1.0, per_days=_YEAR) if is_every_day else 0.0
     if counted and not least <= counted <= most:
-        return float(round(counted)), "counted in the median year"
+        return float(round(counted)), "the count of its median year"
     return usual, f"{num_days} days a week"
 
 
@@ -54,9 +54,9 @@ def bars_in_a_year(dates: Dates, gap_s: float) -> tuple[float, str]:
     Returns:
         Bars in a year, and what they were told by, in words.
     """
-    counted, told_by = _counted(dates, gap_s / _DAY_S, per_days=_YEAR), "counted in the median year"
+    counted, told_by = _counted(dates, gap_s / _DAY_S, per_days=_YEAR), "the count of its median year"
     if not counted:
-        counted, told_by = _counted(dates, gap_s / _DAY_S, per_days=7), "counted in the median week"
+        counted, told_by = _counted(dates, gap_s / _DAY_S, per_days=7), "the count of its median week"
     gaps_s = np.diff(dates.astype("datetime64[us]")).astype(np.int64) / 1e6
     first = np.concatenate([[0], np.flatnonzero(gaps_s > max(_NIGHT_S, 1.5 * gap_s)) + 1])
     last = np.append(first[1:], len(dates)) - 1
@@ -64,7 +64,7 @@ def bars_in_a_year(dates: Dates, gap_s: float) -> tuple[float, str]:
     if bars_a_session * gap_s > _LONGEST_SESSION_S:
         whole, words = 365 * _DAY_S / gap_s, "trade around the clock"
         if not _has_weekends(dates):
-            whole, words = 5 * _WEEKS * _DAY_S / gap_s, "trade around the clock on 5 days a week"
+            whole, words = float(round(5 * _WEEKS * _DAY_S / gap_s)), "trade around the clock on 5 days a week"
         elif counted >= 0.9 * whole:
             return whole, words
     else:

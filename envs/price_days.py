@@ -36,7 +36,7 @@ def exchange_dates(
         stamps: As ``parse_dates`` gives them, in UTC where the file has zones, [T] datetime64[us].
         offsets: How far the clocks of the stamps are ahead of UTC, [T] timedelta64[us]; None where they have no zone.
         assets: Index of each row's asset, [T].
-        timezone: Zone of the exchange (Asia/Tokyo); None takes it from the stamps.
+        timezone: Zone of the exchange (Asia/Tokyo); None takes it from the stamps. Plain dates stay what they are.
         source: Where the bars come from, for messages.
 
     Returns:
@@ -46,14 +46,17 @@ def exchange_dates(
         InputError: if there is no such zone, or one is set and bars are intraday; where none is set, and stamps in UTC
             could be Auckland's midnights or Riyadh's afternoons.
     """
-    if timezone is not None:
-        dates = _in_zone(stamps, timezone).astype("datetime64[D]").astype(stamps.dtype)
+    days = stamps.astype("datetime64[D]").astype(stamps.dtype)
+    local = None if timezone is None else _in_zone(stamps, timezone)
+    if offsets is None and (days == stamps).all():
+        return stamps, () if local is None else ("dates have no time of day: data.timezone changes nothing",)
+    if local is not None:
+        dates = local.astype("datetime64[D]").astype(stamps.dtype)
         if _num_twice(dates, stamps, assets):
             raise InputError(
                 f"data.timezone is {timezone}, but {source} has several bars a day, which stay in UTC: leave it out"
             )
         return dates, (f"bars stand under their dates in {timezone}",)
-    days = stamps.astype("datetime64[D]").astype(stamps.dtype)
     if (days == stamps).all() or _num_twice(days, stamps, assets) > 1 + len(stamps) // 10:
         return stamps, ()
     if offsets is not None and (offsets != _NONE).any():

@@ -117,7 +117,15 @@ def test_intraday_bars_stay_in_utc(tmp_path):
         load_bars(path, timezone="Asia/Tokyo")
 
 
+def test_plain_dates_stay_what_they_are_in_any_zone(tmp_path):
+    bars = load(tmp_path, WEEKDAYS.astype(str), timezone="America/New_York")
+    assert same_dates(bars, WEEKDAYS)
+    assert any("data.timezone changes nothing" in note for note in bars.notes)
+
+
 @pytest.mark.parametrize("zone", ["Asia/Tokio", "Asia", "../etc", "", "JST "])
 def test_zone_that_does_not_exist_is_refused(tmp_path, zone):
-    with pytest.raises(InputError, match=r"data\.timezone is .*no time zone"):
-        build_bars(DataConfig(path=write(tmp_path, prices(WEEKDAYS.astype(str))), timezone=zone))
+    for days in (WEEKDAYS, midnights(WEEKDAYS, "Asia/Tokyo")):
+        path = write(tmp_path, prices(days.astype(str)))
+        with pytest.raises(InputError, match=r"data\.timezone is .*no time zone"):
+            build_bars(DataConfig(path=path, timezone=zone))
