@@ -170,6 +170,7 @@ def _books(
             turnover=annual_turnover(padded(traded), equity, periods_per_year=periods),
             total_costs=float(costs.drop(columns="interest").to_numpy().sum()),
             num_trades=len(trades),
+            risk_free=floor.config.costs.cash_rate_annual,
         ),
         ruined=ruined,
     )

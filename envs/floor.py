@@ -311,7 +311,7 @@ class TradingFloor:
         )
         figures = {
             "profit": last / capital - 1.0,
-            **performance_of_sums(sums, periods_per_year=self._periods),
+            **performance_of_sums(sums, periods_per_year=self._periods, risk_free=self.config.costs.cash_rate_annual),
             "num_trades": num_trades,
             "total_costs_usd": costs,
             "episode_len": num_traded,

@@ -5,8 +5,10 @@ call the same formulas, and where they share a name they mean the same.
 
 Pure numpy. Conventions, the same everywhere: simple returns per bar; standard deviations with one degree of freedom
 taken off; annualised by ``periods_per_year`` of the market at hand and never by a habit (252 or 365); losses as
-negative numbers. Degenerate curves give defined values and never NaN: a ratio whose denominator is 0 is 0, a curve of
-one bar has returned nothing and risked nothing, and a curve that reaches 0 has lost everything and stays there.
+negative numbers; Sharpe and Sortino ratios of what is earned above ``risk_free``, the rate that cash earns on the floor
+(a bar's share of it each bar), so that a portfolio has the same ratios as its mixtures with cash. Degenerate curves
+give defined values and never NaN: a ratio whose denominator is 0 is 0, a curve of one bar has returned nothing and
+risked nothing, and a curve that reaches 0 has lost everything and stays there.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ METRIC_NAMES = (
     "annual_volatility",
     "sharpe",
     "sharpe_se",
+    "sharpe_se_hac",
     "sortino",
     "calmar",
     "max_drawdown",
@@ -61,7 +64,7 @@ def performance(
         total_costs: Commission, spread, impact and borrow fees paid, in US dollars; interest is not in it.
         num_trades: Fills: an agent, an asset and a bar with shares other than zero. Orders of agents that cross inside
             their account are fills too, though they cost nothing and are no turnover.
-        risk_free: Return a year of money that takes no risk, as a fraction.
+        risk_free: Rate a year that cash earns, as a fraction.
 
     Returns:
         The metrics named in ``METRIC_NAMES``, in that order; plain floats, and an int for ``num_trades``.
@@ -81,6 +84,7 @@ def performance(
         annual_volatility(returns, periods_per_year=ppy),
         sharpe_ratio(returns, periods_per_year=ppy, risk_free=risk_free),
         sharpe_standard_error(returns, periods_per_year=ppy, risk_free=risk_free),
+        sharpe_standard_error_hac(returns, periods_per_year=ppy, risk_free=risk_free),
         sortino_ratio(returns, periods_per_year=ppy, risk_free=risk_free),
         calmar_ratio(curve, periods_per_year=ppy),
         max_drawdown(curve),
@@ -124,7 +128,7 @@ class CurveSums:
     traded_usd: Array
 
 
-def performance_of_sums(sums: CurveSums, *, periods_per_year: float) -> dict[str, Array]:
+def performance_of_sums(sums: CurveSums, *, periods_per_year: float, risk_free: float = 0.0) -> dict[str, Array]:
     """Figures of many equity curves: ``sharpe``, ``calmar``, ``max_drawdown``, ``turnover``, [B] float64 each.
 
     They are those of ``performance``, but for rounding: a variance from sums loses what two large sums have in common,
@@ -139,7 +143,7 @@ def performance_of_sums(sums: CurveSums, *, periods_per_year: float) -> dict[str
     growth = _annual_growth(sums.last / sums.first, T, year)
     equity = sums.first + sums.equity + sums.last * (T - sums.num_traded)
     return {
-        "sharpe": _annual_sharpe(mean, spread, year),
+        "sharpe": _annual_sharpe(mean - _per_bar(risk_free, year), spread, year),
         "calmar": _calmar(growth, drawdown),
         "max_drawdown": drawdown,
         "turnover": _annual_turnover(sums.traded_usd, equity / (T + 1), T, year),
@@ -183,7 +187,7 @@ def sharpe_ratio(returns: ArrayLike, *, periods_per_year: float, risk_free: floa
     Args:
         returns: Simple returns per bar, [T].
         periods_per_year: Bars in a year.
-        risk_free: Return a year of money without risk, compounded down to a bar.
+        risk_free: Rate a year that cash earns, as a fraction.
     """
     excess = _series(returns) - _per_bar(risk_free, periods_per_year)
     return float(_annual_sharpe(excess.mean(), _spread(excess), periods_per_year)) if len(excess) else 0.0
@@ -200,7 +204,7 @@ def sharpe_standard_error(returns: ArrayLike, *, periods_per_year: float, risk_f
     Args:
         returns: Simple returns per bar, [T].
         periods_per_year: Bars in a year.
-        risk_free: Return a year of money without risk.
+        risk_free: Rate a year that cash earns, as a fraction.
 
     Returns:
         Standard error in the units of ``sharpe_ratio``; 0 for fewer than two returns or a flat curve.
@@ -211,6 +215,35 @@ def sharpe_standard_error(returns: ArrayLike, *, periods_per_year: float, risk_f
         return 0.0
     variance = _sharpe_variance(float(excess.mean() / spread), *_skew_kurtosis(excess), len(excess))
     return float(np.sqrt(variance * periods_per_year))
+
+
+def sharpe_standard_error_hac(returns: ArrayLike, *, periods_per_year: float, risk_free: float = 0.0) -> float:
+    """Standard error of the annual Sharpe ratio, for returns that hang on those before them.
+
+    By Lo (2002, the case of returns that are not independent): the ratio's error is the mean of
+    ``z - S / 2 (z^2 - 1)`` with z the standardised excess return, whose long-run variance is estimated with the weights
+    of Newey and West (1987) over ``floor(4 (T / 100)^(2/9))`` lags (Newey and West 1994). Without any lag it is
+    ``sharpe_standard_error``, to the last digits.
+
+    Args:
+        returns: Simple returns per bar, [T].
+        periods_per_year: Bars in a year.
+        risk_free: Rate a year that cash earns, as a fraction.
+
+    Returns:
+        Standard error in the units of ``sharpe_ratio``; 0 for fewer than two returns or a flat curve.
+    """
+    excess = _series(returns) - _per_bar(risk_free, periods_per_year)
+    T, spread = len(excess), _spread(excess)
+    if spread == 0:
+        return 0.0
+    z = (excess - excess.mean()) / excess.std()
+    error = z - excess.mean() / spread / 2 * (z**2 - 1)
+    num_lags = min(int(4 * (T / 100) ** (2 / 9)), T - 1)
+    covariances = np.array([error[j:] @ error[: T - j] for j in range(num_lags + 1)]) / T
+    weights = 1 - np.arange(num_lags + 1) / (num_lags + 1)
+    variance = covariances[0] + 2 * float(weights[1:] @ covariances[1:])
+    return float(np.sqrt(max(variance, 0.0) / (T - 1) * periods_per_year))
 
 
 def sortino_ratio(returns: ArrayLike, *, periods_per_year: float, risk_free: float = 0.0) -> float:
@@ -277,13 +310,16 @@ def annual_turnover(traded_usd: ArrayLike, equity: ArrayLike, *, periods_per_yea
     return float(_annual_turnover(traded, curve.mean(), len(curve) - 1, periods_per_year))
 
 
-def probabilistic_sharpe_ratio(returns: ArrayLike, *, periods_per_year: float, benchmark: float = 0.0) -> float:
+def probabilistic_sharpe_ratio(
+    returns: ArrayLike, *, periods_per_year: float, benchmark: float = 0.0, risk_free: float = 0.0
+) -> float:
     """Probability that the true Sharpe ratio exceeds a benchmark (Bailey and Lopez de Prado 2012, eq. 11).
 
     Args:
         returns: Simple returns per bar, [T].
         periods_per_year: Bars in a year.
         benchmark: Annual Sharpe ratio to beat.
+        risk_free: Rate a year that cash earns, as a fraction.
 
     Returns:
         A probability; 0.5 for fewer than two returns, which show nothing. Returns that do not vary, as of who never
@@ -292,10 +328,11 @@ def probabilistic_sharpe_ratio(returns: ArrayLike, *, periods_per_year: float, b
     num_returns = len(_series(returns))
     if num_returns < 2:
         return 0.5
-    error = sharpe_standard_error(returns, periods_per_year=periods_per_year)
+    error = sharpe_standard_error(returns, periods_per_year=periods_per_year, risk_free=risk_free)
     if error == 0:
         error = float(np.sqrt(_sharpe_variance(0.0, 0.0, 3.0, num_returns) * periods_per_year))
-    return float(ndtr((sharpe_ratio(returns, periods_per_year=periods_per_year) - benchmark) / error))
+    ratio = sharpe_ratio(returns, periods_per_year=periods_per_year, risk_free=risk_free)
+    return float(ndtr((ratio - benchmark) / error))
 
 
 def expected_max_sharpe(trial_sharpes: ArrayLike) -> float:
@@ -319,18 +356,23 @@ def expected_max_sharpe(trial_sharpes: ArrayLike) -> float:
     return float(trials.std(ddof=1) * best)
 
 
-def deflated_sharpe_ratio(returns: ArrayLike, trial_sharpes: ArrayLike, *, periods_per_year: float) -> float:
-    """Probability that the best of a search has a true Sharpe ratio above what luck alone would show.
+def deflated_sharpe_ratio(
+    returns: ArrayLike, trial_sharpes: Sequence[ArrayLike], *, periods_per_year: float, risk_free: float = 0.0
+) -> float:
+    """Probability that what was chosen among many has a true Sharpe ratio above what luck alone would show.
 
-    The probabilistic Sharpe ratio against ``expected_max_sharpe`` (Bailey and Lopez de Prado 2014).
+    The probabilistic Sharpe ratio against ``expected_max_sharpe`` (Bailey and Lopez de Prado 2014). Where a model was
+    chosen anew for each of several periods, that is their mean: the ratios of one period are compared with one another
+    and never with those of another, which differ by what the market did.
 
     Args:
         returns: Simple returns per bar of the chosen strategy, [T].
-        trial_sharpes: Annual Sharpe ratios of all trials that were tried, the chosen one among them, [n].
+        trial_sharpes: For each choice the annual Sharpe ratios of all that was tried, the chosen one among them, [n].
         periods_per_year: Bars in a year.
+        risk_free: Rate a year that cash earns, as a fraction.
     """
-    hurdle = expected_max_sharpe(trial_sharpes)
-    return probabilistic_sharpe_ratio(returns, periods_per_year=periods_per_year, benchmark=hurdle)
+    hurdle = float(np.mean([expected_max_sharpe(tried) for tried in trial_sharpes]))
+    return probabilistic_sharpe_ratio(returns, periods_per_year=periods_per_year, benchmark=hurdle, risk_free=risk_free)
 
 
 def _annual_growth(ratio: ArrayLike, num_bars: int, periods_per_year: float) -> Array:
@@ -384,7 +426,8 @@ def _spread(series: Array) -> float:
 
 
 def _per_bar(annual: float, periods_per_year: float) -> float:
-    return float((1.0 + annual) ** (1.0 / periods_per_year) - 1.0)
+    """What cash earns in a bar, at a rate a year: the floor pays it so, without interest on interest within a year."""
+    return annual / periods_per_year
 
 
 def _skew_kurtosis(series: Array) -> tuple[float, float]:

@@ -108,7 +108,8 @@ def run(argv: Sequence[str]) -> int:
         seeds,
         baselines,
         periods_per_year=market.bars.periods_per_year,
-        trial_sharpes={seed: [s for job in own for s in trial_sharpes(job)] for seed, own in of_seed.items()},
+        risk_free=config.floor.costs.cash_rate_annual,
+        trial_sharpes={seed: [trial_sharpes(job) for job in own] for seed, own in of_seed.items()},
     )
     shown = baselines | {str(seed): course for seed, course in seeds.items()}
     done = Walk(config, folds, market.bars, found, shown)

@@ -78,7 +78,6 @@ def _say_complete(asked: Run) -> int:
     Raises:
         InputError: if something else is asked for that only more episodes could use.
     """
-    from experiments.backtesting.results_folders import OWN
     from experiments.runs.summary import read_summary
     from experiments.settings.groups import replicas
     from experiments.settings.metric_names import clock_of
@@ -94,7 +93,8 @@ def _say_complete(asked: Run) -> int:
         more = "" if done < config.episodes + replicas(config) else f", more than the {config.episodes} asked for"
         print(f"training already complete: {folder} has {done} {config.clock}{more} (raise --episodes for more)")
     if config.env is None:
-        result: Any = repeat_backtest(folder.absolute() / OWN) or backtest_run(str(folder), is_alone=True)
+        done_before = repeat_backtest(folder.absolute(), capital=config.floor.capital)
+        result: Any = done_before or backtest_run(str(folder), is_alone=True)
     else:
         result = conclude(asked)
     finish_in_store(asked.mirror)

@@ -128,6 +128,13 @@ class BatchedWalk:
         self.t = state["t"].clone()
 
 
+class UnsavableWalk(BatchedWalk):
+    """One whose state is no data."""
+
+    def get_state(self):
+        return {"t": self.t, "made": [object()]}
+
+
 NOT_CALLABLE = 3
 
 

@@ -6,9 +6,15 @@ from pathlib import Path
 import pytest
 from verbs import VERBS
 
+from algos.algorithm import IDLE_LIMIT_S
+from common import store
+from experiments.recovery.signals import AGAIN_S
+from experiments.remote import lease
 from experiments.settings.algorithm_flags import OF_ALGO
 from experiments.settings.command import ALIASES, preset_names
 from experiments.settings.fields import hyphens, settings_of
+from experiments.settings.run_config import RunConfig
+from experiments.tuning.ray_folder import KEPT_S
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", "CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
@@ -56,11 +62,36 @@ def test_source_files_that_are_named_exist(page):
     assert [path for path in named if not any((ROOT / room / path).is_file() for room in ROOMS)] == []
 
 
-@pytest.mark.parametrize(("page", "least"), [("CONTRIBUTING.md", 30), ("docs/security.md", 20)])
-def test_tests_that_are_named_exist(page, least):
-    named = re.findall(r"`(test_\w+)`", (ROOT / page).read_text())
+@pytest.mark.parametrize(
+    ("page", "num_promises"), [("CONTRIBUTING.md", 12), ("docs/recovery.md", 38), ("docs/security.md", 15)]
+)
+def test_tests_that_are_named_exist(page, num_promises):
+    """And every promise, a row of a table whose last column is that of tests, names one."""
+    text = (ROOT / page).read_text()
     defined = {
         name for path in (ROOT / "tests").rglob("*.py") for name in re.findall(r"def (test_\w+)", path.read_text())
     }
-    assert [name for name in named if name not in defined] == []
-    assert len(named) > least
+    assert [name for name in re.findall(r"`(test_\w+)`", text) if name not in defined] == []
+    tables = re.findall(r"^\|.*\| tests? \|\n\|[-|]+\|\n((?:\|.*\|\n)+)", text, re.MULTILINE)
+    promises = [row.rsplit("|", 2) for table in tables for row in table.splitlines()]
+    assert [promise for promise, tests, _ in promises if not re.search(r"`test_\w+`", tests)] == []
+    assert len(promises) >= num_promises
+
+
+@pytest.mark.parametrize(
+    ("words", "seconds", "found"),
+    [
+        ("what comes within half a second of the first", 0.5, AGAIN_S),
+        ("says so after 5 seconds", 5, store._SAID_S),
+        ("gives up after 30", 30, store._FIRST_S),
+        ("A save tries again for a minute", 60, store.PATIENCE_S),
+        ("It is renewed every 15 seconds", 15, lease._RENEWED_S),
+        ("after a minute without that it may be taken over", 60, lease.LEASE_S),
+        ("After `--hang-timeout-s` (60; 0: never)", 60, RunConfig.hang_timeout_s),
+        ("no runner is left to sample for five minutes", 300, IDLE_LIMIT_S),
+        ("after a failure it stays for a day", 86_400, KEPT_S),
+    ],
+)
+def test_times_that_recovery_promises_are_those_of_the_code(words, seconds, found):
+    assert words in " ".join((ROOT / "docs" / "recovery.md").read_text().split())
+    assert found == seconds

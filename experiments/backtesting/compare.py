@@ -137,6 +137,7 @@ def summarise(backtest: Backtest) -> dict[str, Any]:
                 "checkpoint": str(model.checkpoint),
                 "which": model.which,
                 **_worth(model),
+                "capital": rules.capital,
                 "last_date_seen": None if date is None else str(date),
                 "overlaps_training": overlaps_it,
             }
@@ -207,9 +208,9 @@ def _notes(backtest: Backtest) -> list[str]:
 
 
 def _worth(model: Model) -> dict[str, Any]:
-    """How long a checkpoint was trained, and what it reached on the validation split."""
+    """How long a checkpoint was trained, what it reached on the validation split, and the hash of its weights."""
     meta = require_meta(model.checkpoint)
-    return {name: meta.get(name) for name in ("episode", "metric_name", "metric_value")}
+    return {name: meta.get(name) for name in ("episode", "metric_name", "metric_value", "weights_sha256")}
 
 
 def _worth_in_words(model: Model) -> str:

@@ -36,6 +36,8 @@ def costs_in_words(market: Market) -> str:
         parts.append(f"permanent impact {costs.permanent_impact:g}")
     if costs.borrow_rate_annual:
         parts.append(f"borrow {costs.borrow_rate_annual:.2%} a year")
+    if costs.cash_rate_annual:
+        parts.append(f"cash earns {costs.cash_rate_annual:.2%} a year (ratios are of what is earned above it)")
     return ", ".join([*parts, f"fills at {fill_in_words(market)}"])
 
 

@@ -79,7 +79,7 @@ def print_evaluation(walk: Walk, folder: Path) -> None:
     print(f"best baseline by its Sharpe ratio: {title_case(found['best_baseline'])}")
     print("P(beats best): probability that the true Sharpe ratio exceeds that baseline's (Bailey, Lopez de Prado 2012)")
     if found["deflated_sharpe"]:
-        hurdle = f"{found['hurdle']:.2f}, what the best of {found['num_trials']} useless trials would show"
+        hurdle = f"{found['hurdle']:.2f}, what the best of {found['num_trials']} useless models of a fold would show"
         print(f"deflated: against {hurdle}")
     print(f"picture: {folder / PICTURE_FILE}; figures: {folder / RESULTS_FILE}")
 
@@ -123,7 +123,10 @@ def evaluation_page(walk: Walk, command: str) -> str:
         markdown_table(walk.rows()),
     ]
     if found["deflated_sharpe"]:
-        lines += ["", f"Deflated against {found['hurdle']:.2f}, the best of {found['num_trials']} useless trials."]
+        lines += [
+            "",
+            f"Deflated against {found['hurdle']:.2f}, the best of {found['num_trials']} useless models of a fold.",
+        ]
     return "\n".join([*lines, ""])
 
 

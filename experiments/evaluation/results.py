@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -73,15 +74,15 @@ def stitched(tables: Sequence[pd.DataFrame]) -> dict[str, Course]:
     }
 
 
-def figures(course: Course, *, periods_per_year: float) -> dict[str, float]:
+def figures(course: Course, *, periods_per_year: float, risk_free: float) -> dict[str, float]:
     """The figures of one course, under the names of ``FIGURES``."""
     equity, returns = course.equity, course.returns
     return {
         "total_return": total_return(equity),
         "annual_return": annual_return(equity, periods_per_year=periods_per_year),
         "annual_volatility": annual_volatility(returns, periods_per_year=periods_per_year),
-        "sharpe": sharpe_ratio(returns, periods_per_year=periods_per_year),
-        "sharpe_se": sharpe_standard_error(returns, periods_per_year=periods_per_year),
+        "sharpe": sharpe_ratio(returns, periods_per_year=periods_per_year, risk_free=risk_free),
+        "sharpe_se": sharpe_standard_error(returns, periods_per_year=periods_per_year, risk_free=risk_free),
         "max_drawdown": max_drawdown(equity),
     }
 
@@ -91,7 +92,8 @@ def evaluated(
     baselines: Mapping[str, Course],
     *,
     periods_per_year: float,
-    trial_sharpes: Mapping[int, Sequence[float]] | None = None,
+    risk_free: float,
+    trial_sharpes: Mapping[int, Sequence[Sequence[float]]] | None = None,
 ) -> dict[str, Any]:
     """Say what courses come to, as plain values.
 
@@ -99,23 +101,25 @@ def evaluated(
         seeds: At least one.
         baselines: At least one, over the same bars.
         periods_per_year: Bars in a year.
-        trial_sharpes: Where a search chose the model of each fold: annual Sharpe ratios of all its trials on the
-            validation split, by seed, all folds together.
+        risk_free: Rate a year that cash earned, as a fraction.
+        trial_sharpes: Where a search chose the model of each fold: by seed, for each fold the annual Sharpe ratios on
+            the validation split of all that it chose among.
 
     Returns:
         Figures of each of ``seeds`` and ``baselines``; ``intervals``, the mean over seeds of each figure with its 95 %
         interval; ``best_baseline``, which has the largest Sharpe ratio, cash apart, whose ratio means nothing;
         ``probability_to_exceed_it``, for each seed, that its true Sharpe ratio exceeds that one's measured one (Bailey
-        and Lopez de Prado 2012); ``deflated_sharpe``, for each seed that a search chose the model of; ``num_trials`` of
-        all searches of one seed together, 0 without; and ``hurdle``, the Sharpe ratio that the best of so many useless
-        trials would show, None without a search.
+        and Lopez de Prado 2012); ``deflated_sharpe``, for each seed that a search chose the model of; ``num_trials``,
+        the most that one search chose among, 0 without; and ``hurdle``, the Sharpe ratio that the best of so many
+        useless ones would show, the mean over folds, None without a search.
     """
-    year = {"periods_per_year": periods_per_year}
+    year = {"periods_per_year": periods_per_year, "risk_free": risk_free}
     of_seeds = {str(seed): figures(course, **year) for seed, course in seeds.items()}
     of_baselines = {name: figures(course, **year) for name, course in baselines.items()}
     best = max((n for n in of_baselines if n != "cash"), key=lambda n: of_baselines[n]["sharpe"])
     hurdle = of_baselines[best]["sharpe"]
-    tried = {seed: np.asarray(v, float) for seed, v in (trial_sharpes or {}).items() if len(v) > 1}
+    searched = {seed: [fold for fold in folds if len(fold) > 1] for seed, folds in (trial_sharpes or {}).items()}
+    searched = {seed: folds for seed, folds in searched.items() if folds}
     return {
         "seeds": of_seeds,
         "baselines": of_baselines,
@@ -126,8 +130,8 @@ def evaluated(
             for seed, course in seeds.items()
         },
         "deflated_sharpe": {
-            str(seed): deflated_sharpe_ratio(seeds[seed].returns, sharpes, **year) for seed, sharpes in tried.items()
+            str(seed): deflated_sharpe_ratio(seeds[seed].returns, folds, **year) for seed, folds in searched.items()
         },
-        "num_trials": max((len(v) for v in tried.values()), default=0),
-        "hurdle": max((expected_max_sharpe(v) for v in tried.values()), default=None),
+        "num_trials": max((len(fold) for folds in searched.values() for fold in folds), default=0),
+        "hurdle": max((fmean(map(expected_max_sharpe, folds)) for folds in searched.values()), default=None),
     }

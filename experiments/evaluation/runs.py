@@ -16,11 +16,11 @@ from typing import NamedTuple
 import pandas as pd
 
 from common.errors import InputError
-from common.files import read_json
 from envs.folds import Fold
 from experiments.backtesting.results_folders import OWN
 from experiments.command_line import BAD_INPUT, DONE, INTERRUPTED
-from experiments.recovery.names import LOG_FILE
+from experiments.recovery.names import LOG_FILE, RESULT_FILE
+from experiments.recovery.records import read_line
 from experiments.recovery.signals import hearing, say
 from experiments.search.search import TRIALS_FILE
 
@@ -169,8 +169,12 @@ def equity_table(job: Job) -> pd.DataFrame:
 
 
 def trial_sharpes(job: Job) -> list[float]:
-    """Validation Sharpe ratios of all trials of a finished search; empty for a run without one."""
-    path = job.folder / TRIALS_FILE
-    if not path.is_file():
+    """Validation Sharpe ratios of all that a finished search chose among: of every evaluation of every trial.
+
+    Empty for a run without a search.
+    """
+    if not (job.folder / TRIALS_FILE).is_file():
         return []
-    return [float(row["score"]) for row in read_json(path) if row["score"] is not None]
+    lines = [line for path in job.folder.glob(f"trial_*/{RESULT_FILE}") for line in path.read_bytes().splitlines()]
+    found = [result for line in lines if (result := read_line(line)) is not None and result["is_evaluated"]]
+    return [float(result["sharpe"]) for result in found]

@@ -18,6 +18,7 @@ METRIC_COLUMNS = {
     "annual_volatility": "volatility",
     "sharpe": "Sharpe",
     "sharpe_se": "± s.e.",
+    "sharpe_se_hac": "± s.e., HAC",
     "sortino": "Sortino",
     "calmar": "Calmar",
     "max_drawdown": "drawdown",

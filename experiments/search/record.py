@@ -267,10 +267,14 @@ def _encode(value: Any) -> Any:
     """JSON has no words for numbers that are not finite; here they must come back as what they were."""
     if isinstance(value, dict):
         return {name: _encode(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_encode(item) for item in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _decode(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _decode(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_decode(item) for item in value]
     return float(value) if value in _NON_FINITE else value

@@ -10,11 +10,12 @@ from typing import Any
 
 from common.errors import InputError
 from common.files import WriteError, check_folder_writable, read_json
+from common.paths import path_in
 from common.store import first_line
-from experiments.backtesting.results_folders import RESULTS_FILE, results_folder
+from experiments.backtesting.results_folders import OWN, RESULTS_FILE, results_folder
 from experiments.command_line import FAILED, INTERRUPTED
-from experiments.recovery.checkpoints import rename_aside
-from experiments.recovery.names import RECORD_FILE
+from experiments.recovery.checkpoints import read_meta, rename_aside
+from experiments.recovery.names import RECORD_FILE, SUMMARY_FILE
 from experiments.remote.lease import LostLeaseError
 from experiments.remote.mirror import Mirror
 from experiments.reporting.tables import format_metric
@@ -74,18 +75,31 @@ def conclude(run: Run) -> dict[str, Any] | None:
     return None
 
 
-def repeat_backtest(out: Path) -> dict[str, Any] | None:
-    """Say in a line what a backtest of before has found, and where its files are.
+def repeat_backtest(folder: Path, *, capital: float) -> dict[str, Any] | None:
+    """Say in a line what a run's own backtest of before has found, and where its files are.
+
+    Args:
+        folder: The run folder.
+        capital: The run's capital of each account now, USD.
 
     Returns:
-        What it found; None where there is none, or its results are damaged and have been set aside.
+        What it found; None where there is none, it is of other weights or another capital than the run's of now, as
+        where the run has trained on and a kill has kept it from being tested again, or its results are damaged and
+        have been set aside.
     """
+    out = folder / OWN
     path = out / RESULTS_FILE
     if not path.is_file():
         return None
+    now = {"weights_sha256": _weights_of(folder), "capital": capital}
     try:
         found: dict[str, Any] = read_json(path)
-        print(f"{_found_before(found)}; files in {out}")
+        line = f"{_found_before(found)}; files in {out}"
+        tested = found.get("models", [{}])[0]  # earlier versions did not say it
+        if any(None not in (tested.get(name), value) and tested[name] != value for name, value in now.items()):
+            print(f"{path} is of what the run was before it trained on: backtested again")
+            return None
+        print(line)
     except InputError as error:
         damage = str(error)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -98,6 +112,16 @@ def repeat_backtest(out: Path) -> dict[str, Any] | None:
         raise InputError(f"{damage}; it cannot be set aside ({error.strerror}): move {out} away") from None
     print(f"{damage}; set aside as {aside.name}, backtested again")
     return None
+
+
+def _weights_of(folder: Path) -> str | None:
+    """Hash of the weights that a run's own backtest is of now; None where no checkpoint says it."""
+    summary = read_summary(folder)
+    name = summary.get("best_checkpoint") or summary.get("latest_checkpoint")
+    if name is None:
+        return None
+    found: str | None = read_meta(path_in(folder, name, source=folder / SUMMARY_FILE)).get("weights_sha256")
+    return found
 
 
 def _found_before(found: Mapping[str, Any]) -> str:

@@ -26,8 +26,8 @@ def equity(returns) -> np.ndarray:
 def test_performance_has_exactly_the_promised_names(equity):
     result = metrics.performance(equity, **YEAR, turnover=3.0, total_costs=12.5, num_trades=7)
     assert list(result) == [
-        *("total_return", "annual_return", "annual_volatility", "sharpe", "sharpe_se", "sortino", "calmar"),
-        *("max_drawdown", "cvar_95", "turnover", "total_costs", "win_rate", "num_trades", "final_equity"),
+        *("total_return", "annual_return", "annual_volatility", "sharpe", "sharpe_se", "sharpe_se_hac", "sortino"),
+        *("calmar", "max_drawdown", "cvar_95", "turnover", "total_costs", "win_rate", "num_trades", "final_equity"),
     ]
     assert (result["turnover"], result["total_costs"], result["num_trades"]) == (3.0, 12.5, 7)
     assert result["final_equity"] == equity[-1]
@@ -52,11 +52,47 @@ def test_agrees_with_empyrical(equity, returns, periods):
         assert result[name] == pytest.approx(value, rel=1e-9), name
 
 
-def test_risk_free_return_is_taken_off_per_bar(returns):
-    per_bar = 1.04 ** (1 / 252) - 1
-    assert metrics.sharpe_ratio(returns, **YEAR, risk_free=0.04) == pytest.approx(
-        empyrical.sharpe_ratio(returns, risk_free=per_bar)
-    )
+def test_error_of_independent_returns_is_the_same_by_both_formulas(returns):
+    assert metrics.sharpe_standard_error_hac(returns[:1], **YEAR) == 0
+    assert metrics.sharpe_standard_error_hac(np.full(50, 0.001), **YEAR) == 0
+    independent = metrics.sharpe_standard_error(returns, **YEAR)
+    assert metrics.sharpe_standard_error_hac(returns, **YEAR) == pytest.approx(independent, rel=0.15)
+
+
+@pytest.mark.parametrize("persistence", [-0.4, 0.0, 0.4])
+def test_errors_of_returns_that_follow_one_another_are_what_ratios_scatter_by(persistence):
+    rng, T = np.random.default_rng(4), 1500
+    shocks = rng.standard_normal((T, 400))
+    series = shocks.copy()
+    for t in range(1, T):
+        series[t] = persistence * series[t - 1] + shocks[t]
+    series = 0.0005 + 0.01 * series
+    ratios = [metrics.sharpe_ratio(x, **YEAR) for x in series.T]
+    errors = [metrics.sharpe_standard_error_hac(x, **YEAR) for x in series.T]
+    assert np.mean(errors) == pytest.approx(np.std(ratios), rel=0.15)
+    independent = np.mean([metrics.sharpe_standard_error(x, **YEAR) for x in series.T])
+    factor = np.sqrt((1 + persistence) / (1 - persistence))  # of the variance of a mean of such a process
+    assert np.mean(errors) / independent == pytest.approx(factor, rel=0.15)
+
+
+def test_what_cash_earns_is_taken_off_every_bar(returns):
+    ratio = metrics.sharpe_ratio(returns, **YEAR, risk_free=0.04)
+    assert ratio == pytest.approx(empyrical.sharpe_ratio(returns, risk_free=0.04 / 252))
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5, 0.02])
+def test_a_portfolio_that_is_mixed_with_cash_has_the_same_ratios(returns, share):
+    """Who keeps 98 % in cash at 5 % has a return that hardly varies, and would seem to be a genius."""
+    rate = 0.05
+    mixed = share * returns + (1 - share) * rate / 252
+    curves = np.cumprod(np.vstack([np.ones(2), 1 + np.stack([returns, mixed], axis=1)]), axis=0)
+    whole, part = (metrics.performance(curve, **YEAR, risk_free=rate) for curve in curves.T)
+    for name in ("sharpe", "sharpe_se", "sortino"):
+        assert part[name] == pytest.approx(whole[name], rel=1e-9), name
+    both = metrics.performance_of_sums(sums_of(curves), **YEAR, risk_free=rate)["sharpe"]
+    assert both == pytest.approx([whole["sharpe"]] * 2, rel=1e-8)
+    psr = [metrics.probabilistic_sharpe_ratio(x, **YEAR, risk_free=rate) for x in (returns, mixed)]
+    assert psr[1] == pytest.approx(psr[0])
 
 
 def test_known_curve_by_hand():
@@ -120,12 +156,22 @@ def test_deflated_sharpe_falls_as_the_search_widens(returns):
     rng = np.random.default_rng(4)
     few, many = rng.standard_normal(5), rng.standard_normal(500)
     alone = metrics.probabilistic_sharpe_ratio(returns, **YEAR)
-    assert metrics.deflated_sharpe_ratio(returns, [1.0], **YEAR) == alone
+    assert metrics.deflated_sharpe_ratio(returns, [[1.0]], **YEAR) == alone
     assert (
         alone
-        > metrics.deflated_sharpe_ratio(returns, few, **YEAR)
-        > metrics.deflated_sharpe_ratio(returns, many, **YEAR)
+        > metrics.deflated_sharpe_ratio(returns, [few], **YEAR)
+        > metrics.deflated_sharpe_ratio(returns, [many], **YEAR)
     )
+
+
+def test_trials_are_compared_within_their_period_whatever_the_market_did_in_another(returns):
+    """Four periods of eight trials: the periods differ by 2, the trials of one by .2."""
+    rng = np.random.default_rng(6)
+    periods = [mean + 0.2 * rng.standard_normal(8) for mean in (-2.0, 0.0, 2.0, 4.0)]
+    hurdle = np.mean([metrics.expected_max_sharpe(trials) for trials in periods])
+    assert 0.2 < hurdle < 0.4 < 2.0 < metrics.expected_max_sharpe(np.concatenate(periods))
+    found = metrics.deflated_sharpe_ratio(returns, periods, **YEAR)
+    assert found == metrics.probabilistic_sharpe_ratio(returns, **YEAR, benchmark=hurdle)
 
 
 def test_who_never_trades_hardly_beats_what_earns_and_is_as_likely_as_not_to_beat_nothing():

@@ -137,6 +137,20 @@ def stopped_at_once(folder: Path, reference: Path) -> str:
     return str(differences(folder, reference, but=of_places) or "")
 
 
+def stopped_without_a_checkpoint(folder: Path, reference: Path) -> str:
+    """The first signal stops a run that is asked to write no checkpoint then; empty where it carries on exactly."""
+    with Started(folder, *WORDS, "--no-checkpoint-on-signal") as started:
+        started.wait_for_episodes(16)
+        code = started.interrupt(signal.SIGINT)
+    if code != 130 or summary(folder)["status"] != "interrupted":
+        return f"exit {code}, status {summary(folder)['status']}: {started.out.read_text()[-600:]}"
+    if "a checkpoint is being written first" in started.out.read_text():
+        return "it says that a checkpoint is written"
+    if run_command(folder, *WORDS, "--no-checkpoint-on-signal").returncode:
+        return "the same command failed"
+    return str(differences(folder, reference) or "")
+
+
 def carried_on_by_tune(folder: Path, reference: Path) -> str:
     """Kill a run at its first checkpoint, and carry it on by the README's script; empty where it is exact."""
     with Started(folder, *WORDS) as started:
@@ -177,11 +191,21 @@ def written_by_two(folder: Path, reference: Path) -> str:
     return str(differences(folder, reference) or "")
 
 
-def with_lost_workers(folder: Path, title: str, words: list[str], *, are_stopped: bool = False) -> str:
-    """Kill all workers of a kind in the middle of a run, or stop them; empty where it ends by itself, whole."""
+def with_lost_workers(
+    folder: Path, title: str, words: list[str], *, are_stopped: bool = False, count: int | None = None
+) -> str:
+    """Kill workers of a kind in the middle of a run, or stop them; empty where it ends by itself, whole.
+
+    Args:
+        folder: Of the run.
+        title: What Ray calls them.
+        words: Of the command.
+        are_stopped: Whether they are stopped, not killed.
+        count: How many; None for all. The others have to go on without a restart of the run.
+    """
     with Started(folder, *WORDS, *words, *HANG) as started:
         started.wait_for_episodes(16)
-        doomed = started.workers(title)
+        doomed = started.workers(title)[:count]
         if not doomed:
             return f"no worker is called {title}, but {[p.cmdline()[0] for p in started.workers('ray::')]}"
         for process in doomed:
@@ -191,6 +215,8 @@ def with_lost_workers(folder: Path, title: str, words: list[str], *, are_stopped
     told = [f"{process.pid} has stood still for" if are_stopped else f"{process.pid} on " for process in doomed]
     if any(words not in text for words in told) or "Traceback" in text:
         return f"it was not told in a line each: {text[-1200:]}"
+    if count is not None and "it goes on from its newest checkpoint" in text:
+        return f"the run was restarted although others were left: {text[-1200:]}"
     found = summary(folder)
     if code or found["status"] != "complete" or found["episodes"] < found["target_episodes"]:
         return f"exit {code}, {found['status']}, {found['episodes']} episodes: {text[-600:]}"

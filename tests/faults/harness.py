@@ -61,6 +61,7 @@ def other_accidents(place: Path, reference: Path, interrupted: Path) -> dict[str
         "SIGKILL, then plain Tune": lambda: accidents.carried_on_by_tune(place / "plain", reference),
         "SIGKILL to the command alone": lambda: accidents.killed_by_itself(place / "alone", reference),
         "SIGINT twice": lambda: accidents.stopped_at_once(place / "twice", reference),
+        "SIGINT, no checkpoint wanted": lambda: accidents.stopped_without_a_checkpoint(place / "unsaved", reference),
         "two writers": lambda: accidents.written_by_two(place / "two", reference),
     }
     workers = {
@@ -74,6 +75,9 @@ def other_accidents(place: Path, reference: Path, interrupted: Path) -> dict[str
             f"dead {kind}": partial(lost, place / f"dead-{i}"),
             f"hung {kind}": partial(lost, place / f"hung-{i}", are_stopped=True),
         }
+    cases["one of two env runners dead"] = partial(
+        accidents.with_lost_workers, place / "dead-one", "TeamEnvRunner", accidents.SCALED, count=1
+    )
     cases["SIGINT while env runners hang"] = lambda: accidents.interrupted_while_hung(
         place / "hung-int", "TeamEnvRunner", accidents.SCALED
     )

@@ -73,6 +73,11 @@ def test_a_second_signal_stops_at_once(campaign, tmp_path):
 
 
 @pytest.mark.faults
+def test_first_signal_stops_at_once_where_no_checkpoint_is_wanted(campaign, tmp_path):
+    assert accidents.stopped_without_a_checkpoint(tmp_path / "run", campaign.reference("qmix")) == ""
+
+
+@pytest.mark.faults
 def test_a_second_writer_is_refused(campaign, tmp_path):
     assert accidents.written_by_two(tmp_path / "run", campaign.reference("qmix")) == ""
 

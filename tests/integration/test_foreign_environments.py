@@ -53,6 +53,13 @@ def test_run_that_was_carried_on_is_the_unbroken_one(tmp_path):
     assert one == two
 
 
+def test_first_checkpoint_says_what_in_an_environment_is_no_data_and_where(tmp_path, capsys):
+    words = ["--env", "foreign_envs:UnsavableWalk", *QMIX, *WALK, "--max-failures", 0]
+    assert run_here(tmp_path / "run", *words, "--episodes", 24) == 2
+    assert "env_state/env/made is a builtins.object" in capsys.readouterr().err
+    assert checkpoints(tmp_path / "run") == []
+
+
 @pytest.mark.parametrize(("unit", "target"), [("steps", 200), ("updates", 6)])
 def test_the_clock_counts_what_it_is_told(tmp_path, unit, target, capsys):
     words = ["--env", "foreign_envs:BatchedWalk", *QMIX, *WALK, "--clock", unit]

@@ -11,12 +11,13 @@ from experiments.command_line import exit_code
 from experiments.reporting.tables import format_metric
 from experiments.run import run
 from experiments.runs.summary import write_summary
+from experiments.tuning import training
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 EPISODES = 40
 METRICS = {
-    *("total_return", "annual_return", "annual_volatility", "sharpe", "sharpe_se", "sortino", "calmar"),
-    *("max_drawdown", "cvar_95", "turnover", "total_costs", "win_rate", "num_trades", "final_equity"),
+    *("total_return", "annual_return", "annual_volatility", "sharpe", "sharpe_se", "sharpe_se_hac", "sortino"),
+    *("calmar", "max_drawdown", "cvar_95", "turnover", "total_costs", "win_rate", "num_trades", "final_equity"),
 }
 
 
@@ -148,6 +149,21 @@ def test_backtest_that_a_kill_prevented_or_damaged_is_made_up_for(finished, caps
     assert (finished / "damaged-backtest").is_dir() == (text is not None)
     assert "already complete" in capsys.readouterr().out
     assert (finished / "backtest" / "backtest.json").is_file()
+
+
+def test_interrupt_during_the_backtest_is_made_up_for(finished, monkeypatch, capsys):
+    def interrupt(run):
+        raise KeyboardInterrupt
+
+    words = ["--episodes", EPISODES + 8, "--capital", "2e6"]
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "conclude", interrupt)
+        assert run_here(finished, *words) == 130
+    assert f"interrupted; the same command carries on: {finished}" in capsys.readouterr().out
+    assert read(finished / "backtest" / "backtest.json")["capital"] == 1e6, "of the run before it trained on"
+    assert run_here(finished, "--episodes", EPISODES + 8) == 0
+    assert "already complete" in capsys.readouterr().out
+    assert read(finished / "backtest" / "backtest.json")["capital"] == 2e6
 
 
 def test_raised_target_capital_and_interval_continue_a_finished_run(finished, capsys):

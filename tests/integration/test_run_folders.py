@@ -1,12 +1,16 @@
 """What a run folder may be called, and what is never written over."""
 
+import errno
 import json
+import os
 import shutil
 
 import pandas as pd
 import pytest
 from commands import MARKET, QMIX, run_here, summary, tree
 
+from common import manifests
+from experiments.command_line import exit_code
 from experiments.run import run
 from experiments.runs.folders import has_begun
 from experiments.runs.run import find_run
@@ -78,6 +82,32 @@ def test_run_without_its_record_is_not_written_over(mistake, folder, lost):
     before = tree(folder)
     assert "has lost its config.json" in mistake("--name", "old")
     assert tree(folder) == before
+
+
+@no_ray
+@pytest.mark.parametrize("text", [None, "{"], ids=["lost", "damaged"])
+def test_run_whose_record_is_no_good_is_moved_aside_where_that_is_asked_for(folder, text):
+    record = folder / "config.json"
+    record.unlink() if text is None else record.write_text(text)
+    assert exit_code(run, ["--name", "old"]) == 2
+    with pytest.raises(AssertionError, match="before Ray was started"):
+        run(["--name", "old", "--resume", "never", *MARKET])
+
+
+@no_ray
+def test_checkpoint_that_cannot_be_read_just_now_is_the_same_commands_another_time(folder, monkeypatch, capsys):
+    def unread(path):
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(path))
+
+    shutil.rmtree(folder / "trial_0" / "checkpoint_000001")  # which is damaged
+    before = tree(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(manifests, "file_sha256", unread)
+        assert exit_code(run, ["--name", "old"]) == 1
+    assert os.strerror(errno.ESTALE) in capsys.readouterr().err.splitlines()[-1]
+    assert tree(folder) == before
+    with pytest.raises(AssertionError, match="before Ray was started"):
+        run(["--name", "old"])
 
 
 @no_ray

@@ -41,6 +41,11 @@ def test_closes_alone_fill_at_the_next_close(fill):
     assert "fills at next close" in costs_in_words(closes)
 
 
+def test_interest_on_cash_is_told_where_there_is_any():
+    assert "cash earns" not in costs_in_words(market_of())
+    assert "cash earns 4.00% a year" in costs_in_words(market_of(floor={"costs": {"cash_rate_annual": 0.04}}))
+
+
 @pytest.mark.parametrize(
     ("sizes", "words"),
     [

@@ -1,6 +1,8 @@
 """Backtests that differ do not write over each other."""
 
+import errno
 import json
+import os
 
 import pytest
 from sample_runs import SMALL, ScriptedPolicy, make_run
@@ -85,6 +87,23 @@ def test_other_capital_leaves_the_result_of_the_run_alone(model, tested):
     assert f"files in {model / 'backtest-capital-2000000'}:" in shown
     assert found["folder"] == str(model / "backtest-capital-2000000")
     assert (model / "backtest" / "backtest.json").read_bytes() == before
+
+
+def test_disk_that_is_full_when_results_are_written_is_one_line_and_leaves_no_half_of_a_file(
+    model, tested, monkeypatch, capsys
+):
+    def full(handle):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    tested()
+    before = {path: path.read_bytes() for path in (model / "backtest").iterdir()}
+    (model / "backtest" / "backtest.json").unlink()  # what a kill has kept from being written
+    monkeypatch.setattr(os, "fsync", full)
+    assert exit_code(run, ["--model", str(model)]) == 1
+    err = capsys.readouterr().err
+    assert err == f"error: cannot write {model / 'backtest' / 'equity.parquet'}: No space left on device\n"
+    after = {path: path.read_bytes() for path in (model / "backtest").iterdir()}
+    assert after == {path: content for path, content in before.items() if path.name != "backtest.json"}
 
 
 def test_folder_that_is_asked_for_wins(model, tmp_path, tested):

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -6,6 +8,7 @@ from scipy.stats import norm
 from common.intervals import interval
 from envs.metrics import expected_max_sharpe, sharpe_ratio, sharpe_standard_error
 from experiments.evaluation.results import Course, evaluated, stitched
+from experiments.evaluation.runs import Job, trial_sharpes
 
 YEAR = 252
 
@@ -37,7 +40,7 @@ def test_folds_that_overlap_are_refused():
 
 def test_figures_are_those_of_each_seed_with_an_interval_over_them():
     seeds = {3: course(3, 0.001), 4: course(4, 0.0005), 5: course(5, 0.0)}
-    found = evaluated(seeds, {"buy_and_hold": course(9, 0.0004)}, periods_per_year=YEAR)
+    found = evaluated(seeds, {"buy_and_hold": course(9, 0.0004)}, periods_per_year=YEAR, risk_free=0.0)
     sharpes = [sharpe_ratio(one.returns, periods_per_year=YEAR) for one in seeds.values()]
     assert [own["sharpe"] for own in found["seeds"].values()] == pytest.approx(sharpes)
     assert found["intervals"]["sharpe"] == vars(interval(sharpes))
@@ -48,7 +51,7 @@ def test_figures_are_those_of_each_seed_with_an_interval_over_them():
 def test_the_best_baseline_is_by_its_sharpe_ratio_and_never_cash():
     flat = Course(course(1, 0.0).dates, np.zeros(300))
     losing = course(2, -0.002)
-    found = evaluated({0: course(3, 0.001)}, {"cash": flat, "momentum": losing}, periods_per_year=YEAR)
+    found = evaluated({0: course(3, 0.001)}, {"cash": flat, "momentum": losing}, periods_per_year=YEAR, risk_free=0.0)
     assert found["best_baseline"] == "momentum"
     ratio = sharpe_ratio(course(3, 0.001).returns, periods_per_year=YEAR)
     error = sharpe_standard_error(course(3, 0.001).returns, periods_per_year=YEAR)
@@ -57,12 +60,39 @@ def test_the_best_baseline_is_by_its_sharpe_ratio_and_never_cash():
 
 
 def test_a_search_deflates_the_ratio_by_its_trials_and_without_one_nothing_is_deflated():
-    own, tried = course(3, 0.001), [0.1, 1.2, -0.4, 2.0]
-    found = evaluated({0: own}, {"random": course(4, 0.0)}, periods_per_year=YEAR, trial_sharpes={0: tried})
+    own, tried, others = course(3, 0.001), [0.1, 1.2, -0.4, 2.0], {"random": course(4, 0.0)}
+    found = evaluated(
+        {0: own}, {"random": course(4, 0.0)}, periods_per_year=YEAR, risk_free=0.0, trial_sharpes={0: [tried, [0.7]]}
+    )
     ratio = sharpe_ratio(own.returns, periods_per_year=YEAR)
     error = sharpe_standard_error(own.returns, periods_per_year=YEAR)
     assert found["hurdle"] == pytest.approx(expected_max_sharpe(tried))
     assert found["deflated_sharpe"]["0"] == pytest.approx(norm.cdf((ratio - expected_max_sharpe(tried)) / error))
     assert found["num_trials"] == 4
-    plain = evaluated({0: own}, {"random": course(4, 0.0)}, periods_per_year=YEAR, trial_sharpes={0: []})
+    plain = evaluated({0: own}, others, periods_per_year=YEAR, risk_free=0.0, trial_sharpes={0: [[], []]})
     assert (plain["deflated_sharpe"], plain["hurdle"], plain["num_trials"]) == ({}, None, 0)
+
+
+def test_every_checkpoint_of_every_trial_is_one_that_was_chosen_among(tmp_path):
+    job = Job(None, 0, tmp_path)
+    for i, sharpes in enumerate([[0.1, 0.5], [-0.2]]):
+        (tmp_path / f"trial_0000{i}").mkdir()
+        lines = [{"training_iteration": n, "is_evaluated": True, "sharpe": s} for n, s in enumerate(sharpes)]
+        lines.append({"training_iteration": 9, "is_evaluated": False, "sharpe": sharpes[-1]})
+        (tmp_path / f"trial_0000{i}" / "result.json").write_text("\n".join(map(json.dumps, lines)))
+    assert trial_sharpes(job) == [], "no search, as long as none has ended"
+    (tmp_path / "trials.json").write_text("[]")
+    assert sorted(trial_sharpes(job)) == [-0.2, 0.1, 0.5]
+
+
+def test_figures_are_of_what_was_earned_above_cash():
+    own, cash = course(3, 0.001), Course(course(3, 0.0).dates, np.full(300, 0.05 / YEAR))
+    mixed = Course(own.dates, 0.1 * own.returns + 0.9 * cash.returns)
+    found = evaluated(
+        {0: own, 1: mixed}, {"random": course(4, 0.0), "cash": cash}, periods_per_year=YEAR, risk_free=0.05
+    )
+    whole, part = found["seeds"].values()
+    assert part["sharpe"] == pytest.approx(whole["sharpe"])
+    assert part["sharpe_se"] == pytest.approx(whole["sharpe_se"])
+    assert found["baselines"]["cash"]["sharpe"] == 0
+    assert found["probability_to_exceed_it"]["1"] == pytest.approx(found["probability_to_exceed_it"]["0"])

@@ -5,7 +5,8 @@ import os
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime
+from contextlib import nullcontext
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from machines import objects
@@ -87,6 +88,14 @@ def test_a_stale_lease_is_taken_over(address, path, tmp_path, case):
         held = json.loads(path.read_text())
         assert held["pid"] == os.getpid()
         assert held["owner"] != "x"
+
+
+@pytest.mark.parametrize(("age_s", "is_taken"), [(50, False), (70, True)])
+def test_a_lease_may_be_taken_over_after_a_minute_and_not_before(address, path, tmp_path, age_s, is_taken):
+    path.write_text(json.dumps(lease(renewed=(datetime.now(UTC) - timedelta(seconds=age_s)).isoformat())))
+    refusal = nullcontext() if is_taken else pytest.raises(InputError, match="process 7 on elsewhere")
+    with refusal, hold_lease(Store(address), tmp_path / "first" / "dow"):
+        assert json.loads(path.read_text())["pid"] == os.getpid()
 
 
 def test_a_lease_whose_process_was_killed_on_this_machine_is_taken_over_at_once(address, path, tmp_path):

@@ -63,8 +63,10 @@ def test_what_was_overtaken_beyond_six_digits_is_set_aside(first, second):
     first.save(1, reaches_store=False)
     first.save(2, reaches_store=False)
     second.save(3)
-    assert [line.split()[0] for line in first.pull()] == ["checkpoint_999999", "checkpoint_1000000"]
+    names = ["checkpoint_999999", "checkpoint_1000000"]
+    assert [line.split()[0] for line in first.pull()] == names
     assert first.newest() == 3
+    assert all((first.folder / "trial_0" / f"overtaken-{name}").is_dir() for name in names)
 
 
 def test_a_checkpoint_is_three_objects_and_what_is_new_of_the_buffer(first, tmp_path):
@@ -224,6 +226,17 @@ def test_a_damaged_checkpoint_in_the_store_is_set_aside_and_the_one_before_it_is
     assert set(objects(tmp_path, "trial_0/damaged-checkpoint_000002")) == left, "nothing is deleted"
 
 
+def test_a_damaged_best_one_in_the_store_is_left_out(first, second, tmp_path):
+    path = first.save(1)
+    first.mirror.push_checkpoint(shutil.copytree(path, path.with_name("best_checkpoint")))
+    cut(packs(tmp_path, "best_checkpoint")[0])
+    (told,) = second.pull()
+    assert told.startswith("best_checkpoint in the store is damaged, pack-")
+    assert told.endswith(": it is left out")
+    assert second.newest() == 1
+    assert not (second.folder / "trial_0" / "best_checkpoint").exists()
+
+
 def test_an_upload_that_was_cut_never_was_a_checkpoint(first, second, tmp_path, monkeypatch):
     first.save(1)
     monkeypatch.setattr(Store, "put", lambda *args, **kwargs: (_ for _ in ()).throw(OSError("cut")))
@@ -319,6 +332,10 @@ def test_addresses_are_told_from_folders_and_options_stay_at_their_end(monkeypat
     assert one != two
     assert one.is_relative_to(tmp_path / "work")
     assert mirror_of("results", "dow") is None
+    monkeypatch.delenv("TRADING_FLOOR_WORK")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert working_folder("s3://bucket/a", "dow").is_relative_to(tmp_path / ".cache" / "trading-floor")
 
 
 def test_a_path_in_the_store_is_brought_here(first, tmp_path, monkeypatch, address):

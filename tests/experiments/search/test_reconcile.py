@@ -48,6 +48,18 @@ def test_lost_record_is_made_up_from_the_folders(whole, searched, capsys):
     assert ours[1:] == theirs[1:], "study, result lines and best checkpoints: nothing was trained again"
 
 
+def test_population_that_lost_its_record_forgets_who_went_on_from_whom(tmp_path):
+    rehearse(tmp_path, "pbt")
+    before = SearchRecord.read(tmp_path)
+    assert before.exploits
+    (tmp_path / SEARCH_FILE).unlink()
+    record = SearchRecord.read(tmp_path)
+    reconcile(record)
+    assert record.exploits == []
+    assert [trial.overrides for trial in record.trials] == [trial.overrides for trial in before.trials]
+    assert [trial.result for trial in record.trials] == [trial.result for trial in before.trials]
+
+
 def test_search_that_lost_its_record_halfway_loses_no_trial_and_repeats_none(whole, halfway, tmp_path):
     folder = shutil.copytree(halfway, tmp_path / "search")
     kept = {path: path.read_text() for path in folder.glob("trial_*/result.json")}

@@ -14,8 +14,11 @@ def record(tmp_path):
     record = SearchRecord(tmp_path)
     record.drawn_names = ["ppo.lr"]
     for lr in (0.1, 0.2):
-        record.trials.append(TrialRecord(record.next_id(), {"ppo.lr": lr}, {"ppo.lr": lr}))
-    record.end(record.trials[0], {"episodes": 8, "target_episodes": 8, "best_score": math.inf, "x": math.nan})
+        record.trials.append(TrialRecord(record.next_id(), {"ppo.lr": lr}, {"ppo.lr": lr, "x": [-math.inf, lr]}))
+    record.end(
+        record.trials[0],
+        {"episodes": 8, "target_episodes": 8, "best_score": math.inf, "x": math.nan, "xs": [-math.inf, 1]},
+    )
     record.rungs.append(Rung(16, "00000", 24, -math.inf, True))
     record.exploits.append(Exploit(24, "00000", -0.5, "00001", 0.5, "checkpoint_000001", "checkpoint_000002", {}))
     record.boundary, record.num_pending = 24, 1

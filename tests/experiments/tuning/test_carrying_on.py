@@ -100,6 +100,15 @@ def test_checkpoint_that_is_named_is_verified(trainable, has_newer):
         trainable._carry_on()
 
 
+def test_checkpoint_that_is_named_does_not_matter_once_one_has_followed_it(trainable):
+    named, asked = publish(trainable), {"checkpoint": "trial_0/checkpoint_000000", "asked_at": "2026-01-01"}
+    trainable._resume_from = asked
+    followed = publish(trainable, "checkpoint_000001", resume_from=asked)
+    (named / "run_state.json").write_text("{}")
+    trainable._carry_on()
+    assert trainable.gone_on_from == [followed]
+
+
 @pytest.mark.parametrize("damaged", ["run_state.json", "manifest.json", None])
 def test_checkpoint_of_another_folder_is_verified(trainable, tmp_path, monkeypatch, damaged):
     loaded = []

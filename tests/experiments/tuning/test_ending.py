@@ -1,10 +1,12 @@
 import json
 
 import pytest
+from trials import folder_of
 
 from common.errors import InputError
 from common.files import WriteError
 from experiments.remote.lease import LostLeaseError
+from experiments.runs.summary import write_summary
 from experiments.tuning import ending
 from experiments.tuning.ending import ended_in_store, repeat_backtest
 
@@ -25,14 +27,35 @@ def out(tmp_path):
 
 def test_backtest_of_before_is_told_in_a_line(out, capsys):
     (out / "backtest.json").write_text(json.dumps(FOUND))
-    assert repeat_backtest(out) == FOUND | {"folder": str(out)}
+    assert repeat_backtest(out.parent, capital=1e6) == FOUND | {"folder": str(out)}
     shown = capsys.readouterr().out
     assert shown.startswith("test split, 2020-01-01 to 2020-06-01: return 10.0%, Sharpe 1.25")
     assert shown.endswith(f"(buy and hold 20.0%); files in {out}\n")
 
 
+@pytest.mark.parametrize(
+    ("tested", "is_repeated"),
+    [
+        ({"weights_sha256": "new", "capital": 1e6}, True),
+        ({"weights_sha256": "old", "capital": 1e6}, False),
+        ({"weights_sha256": "new", "capital": 2e6}, False),
+        ({"weights_sha256": None}, True),  # nobody knows
+        ({}, True),
+    ],
+)
+def test_backtest_of_what_the_run_was_before_is_not_repeated(out, tmp_path, capsys, tested, is_repeated):
+    folder_of(tmp_path / "trial_0" / "best_checkpoint", **{"checkpoint_meta.json": '{"weights_sha256": "new"}'})
+    write_summary(tmp_path, {"status": "complete", "best_checkpoint": "trial_0/best_checkpoint"})
+    (out / "backtest.json").write_text(json.dumps(FOUND | {"models": [tested]}))
+    assert (repeat_backtest(tmp_path, capital=1e6) is not None) == is_repeated
+    shown = capsys.readouterr().out
+    assert shown.count("\n") == 1
+    assert ("before it trained on: backtested again" in shown) != is_repeated
+    assert out.is_dir(), "the next one is written over it"
+
+
 def test_without_a_backtest_there_is_nothing_to_repeat(out, capsys):
-    assert repeat_backtest(out) is None
+    assert repeat_backtest(out.parent, capital=1e6) is None
     assert out.is_dir()
     assert capsys.readouterr().out == ""
 
@@ -48,7 +71,7 @@ def test_without_a_backtest_there_is_nothing_to_repeat(out, capsys):
 )
 def test_damaged_results_are_set_aside_to_be_made_again(out, tmp_path, capsys, text):
     (out / "backtest.json").write_text(text)
-    assert repeat_backtest(out) is None
+    assert repeat_backtest(out.parent, capital=1e6) is None
     assert not out.exists()
     assert {p.name for p in (tmp_path / "damaged-backtest").iterdir()} == {"backtest.json", "equity.parquet"}
     assert (tmp_path / "damaged-backtest" / "backtest.json").read_text() == text
@@ -65,7 +88,7 @@ def test_damaged_results_that_cannot_be_set_aside_are_named(out, monkeypatch):
     (out / "backtest.json").write_text("[]")
     monkeypatch.setattr(ending, "rename_aside", refuse)
     with pytest.raises(InputError, match=r"backtest.json is damaged.*Read-only file system\): move .* away"):
-        repeat_backtest(out)
+        repeat_backtest(out.parent, capital=1e6)
 
 
 # --- what is brought to the store at the end --------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from common.manifests import find_damage
 from experiments.command_line import exit_code
 from experiments.recovery.names import SEARCH_FILE
 from experiments.run import run as start
+from experiments.runs.folders import has_begun
 from experiments.runs.record import name_of_run, read_run_record, write_run_record
 from experiments.runs.repair import check_checkpoints
 from experiments.runs.run import Run, find_run
@@ -101,6 +102,15 @@ def begin(config, count):
     record = SearchRecord(folder_at(config))
     record.trials = [TrialRecord(f"{i:05d}", {}, {}) for i in range(count)]
     record.save()
+
+
+def test_search_of_which_no_checkpoint_has_come_keeps_its_plan(search):
+    for path in folder_at(search).glob("checkpoint_*"):
+        shutil.rmtree(path)
+    (folder_at(search) / "summary.json").unlink()
+    assert not has_begun(folder_at(search))
+    with pytest.raises(InputError, match="--seed was 0 and is now 3"):
+        resume.check_changes(asked(search, seed=3))
 
 
 def test_search_is_not_told_to_branch(search):

@@ -1,5 +1,6 @@
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from clocked import Clocked
@@ -20,6 +21,21 @@ def test_loss_that_is_not_finite_is_refused_by_module(value):
     with pytest.raises(NonFiniteLossError, match="module 'team'"):
         require_finite(torch.tensor(value), "team")
     require_finite(torch.tensor(1.0), "team")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weight_that_is_no_number_ends_the_run_before_it_is_saved(clocked, monkeypatch, value):
+    weights = {"team/a": np.ones(2), "team/b": np.ones(2)}
+    monkeypatch.setattr(run_trainable, "flat_weights", lambda algorithm: weights)
+    trainable = Clocked(config_of("qmix", episodes=40, checkpoint_interval=8), [1.0] * 9)
+    assert not trainable.step()["done"]
+    assert trainable.step()["should_checkpoint"]
+    weights["team/b"] = np.array([1.0, value])
+    trainable.step()
+    result = trainable.step()
+    assert result["done"]
+    assert "should_checkpoint" not in result
+    assert "1 weights are NaN or infinite, the first of them team/b" in result["fatal"]
 
 
 # --- the clock of a run -----------------------------------------------------------------------------------------------
@@ -116,6 +132,17 @@ def test_request_to_stop_makes_the_iteration_a_checkpoint_and_the_last(clocked, 
     (tmp_path / STOP_FILE).write_text("SIGTERM")
     result = trainable.step()
     assert (result["done"], result["is_stopped"], result["should_checkpoint"]) == (True, True, True)
+
+
+def test_clock_of_checkpoints_counts_from_the_one_that_a_signal_has_asked_for(clocked, tmp_path):
+    trainable = Clocked(config_of("qmix", episodes=400, checkpoint_interval=12), [1.0] * 9)
+    trainable._run_folder = tmp_path
+    trainable.step()
+    (tmp_path / STOP_FILE).touch()
+    trainable.step()
+    (tmp_path / STOP_FILE).unlink()  # the same command again
+    later = [trainable.step() for _ in range(3)]
+    assert [result["episodes"] for result in later if result.get("should_checkpoint")] == [20], "and not 12"
 
 
 def test_runners_that_sample_nothing_within_an_iteration_are_a_failure(clocked, monkeypatch):
