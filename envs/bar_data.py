@@ -25,8 +25,8 @@ class Bars:
     every floor of a process.
 
     Attributes:
-        dates: Stamp of each bar as its source gives it, strictly increasing, [T] datetime64[us], UTC where the source
-            had a time zone.
+        dates: Stamp of each bar, strictly increasing, [T] datetime64[us]: the exchange's date of bars of a day or
+            longer; of intraday bars as its source gives it, UTC where the source had a time zone.
         assets: Names, in the order of the asset axis, A of them.
         open: First price of the bar, [T, A] float64, > 0.
         high: Highest price, [T, A] float64, at least ``open``, ``close`` and ``low``.

@@ -9,6 +9,7 @@ import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
+from typing import Literal
 
 import numpy as np
 import torch
@@ -21,30 +22,37 @@ from envs.mandates import Mandate
 from envs.market import Market
 
 Weights = NDArray[np.float64]
-Rule = Callable[[Weights], Weights]
-MONTH_BARS = 21
-MOMENTUM_BARS = 126
-COVARIANCE_BARS = 252
+Dates = NDArray[np.datetime64]
+Rule = Callable[[Weights, Dates], Weights]
+Period = Literal["day", "month"]
+MOMENTUM_MONTHS = 6
+COVARIANCE_MONTHS = 12
 
 
-def rule_trader(rule: Rule, every_bars: int | None) -> Trader:
+def rule_trader(rule: Rule, every: Period | None) -> Trader:
     """A rule that sets target weights at some bars and leaves the positions alone in between.
 
+    Rules see one close a day and trade at the ends of days or months, so that they do the same on bars of any length.
+
     Args:
-        rule: From closes up to the decision bar, [T, A], to weights [A], |weights| summing to at most 1; negative ones
-            are left out where shorts are not allowed.
-        every_bars: Bars between two rebalances; None: only at the start.
+        rule: From the last close of each day up to the decision bar, [D, A], and these days, [D] datetime64[D], to
+            weights [A], |weights| summing to at most 1; negative ones are left out where shorts are not allowed.
+        every: Rebalance at the last bar of every day or month; None: only at the start.
     """
 
     def begin(floor: TradingFloor, market: Market) -> Decide:
-        mandate, bars = floor.mandates[0], itertools.count()
+        mandate, bars = floor.mandates[0], itertools.count(floor.split.start)
         columns = [market.bars.assets.index(name) for name in mandate.assets]
+        days = market.bars.dates.astype("datetime64[D]")
+        last_of_day = np.flatnonzero(days[:-1] != days[1:])
+        is_last = np.zeros(len(days), dtype=bool) if every is None else _is_last(days, every)
 
         def decide(step: FloorStep) -> Tensor:
             """Target weights, [1, 1, A] float64; between rebalances those that the positions have now: no orders."""
             bar = next(bars)
-            if bar == 0 or (every_bars is not None and bar % every_bars == 0):
-                weights = rule(market.bars.close[: floor.split.start + bar + 1, columns])
+            if bar == floor.split.start or is_last[bar]:
+                ends = np.append(last_of_day[last_of_day < bar], bar)
+                weights = rule(market.bars.close[ends][:, columns], days[ends])
                 weights = weights if mandate.allow_short else np.maximum(weights, 0.0)
             else:
                 weights = current_weights(floor)
@@ -53,6 +61,12 @@ def rule_trader(rule: Rule, every_bars: int | None) -> Trader:
         return decide
 
     return begin
+
+
+def _is_last(days: Dates, every: Period) -> NDArray[np.bool_]:
+    """Bars after which another day or month begins, as the calendar of an exchange says beforehand, [T]."""
+    periods = days.astype("datetime64[M]") if every == "month" else days
+    return np.append(periods[:-1] != periods[1:], False)
 
 
 def random_trader(seed: int = 0) -> Trader:
@@ -94,30 +108,38 @@ def current_weights(floor: TradingFloor) -> Weights:
     return (value / detail.after.equity)[:, 0].cpu().numpy()
 
 
-def nothing(closes: Weights) -> Weights:
+def nothing(closes: Weights, days: Dates) -> Weights:
     """Hold cash."""
     return np.zeros(closes.shape[1])
 
 
-def equal(closes: Weights) -> Weights:
+def equal(closes: Weights, days: Dates) -> Weights:
     """The same weight in every asset (DeMiguel, Garlappi and Uppal 2009)."""
     return np.full(closes.shape[1], 1.0 / closes.shape[1])
 
 
-def momentum(closes: Weights) -> Weights:
-    """Long what rose over the last 126 bars, short what fell, in equal parts (Moskowitz et al. 2012).
+def momentum(closes: Weights, days: Dates) -> Weights:
+    """Long what rose over the last six months, short what fell, in equal parts (Moskowitz et al. 2012).
 
     Where shorts have grown past the floor's leverage, the floor trims them between rebalances.
     """
-    return np.sign(closes[-1] / closes[-1 - MOMENTUM_BARS :][0] - 1.0) / closes.shape[1]
+    return np.sign(closes[-1] / closes[_first_within(days, MOMENTUM_MONTHS)] - 1.0) / closes.shape[1]
 
 
-def minimum_variance(closes: Weights) -> Weights:
-    """The long-only portfolio of least variance, by the shrunk covariance of the last 252 bars."""
-    recent = closes[-1 - COVARIANCE_BARS :]
+def minimum_variance(closes: Weights, days: Dates) -> Weights:
+    """The long-only portfolio of least variance, by the shrunk covariance of the daily returns of the last year."""
+    recent = closes[_first_within(days, COVARIANCE_MONTHS) :]
     if len(recent) < 3:
-        return equal(closes)
+        return equal(closes, days)
     return least_variance_weights(shrunk_covariance(recent[1:] / recent[:-1] - 1.0))
+
+
+def _first_within(days: Dates, months: int) -> int:
+    """The day so many months before the last one, or the nearest before that; the first of a shorter history."""
+    month = days[-1].astype("datetime64[M]")
+    begin, end = ((month - months + more).astype("datetime64[D]") for more in (0, 1))
+    ago = min(begin + (days[-1] - month.astype("datetime64[D]")), end - 1)  # the 31st may be the 28th there
+    return max(int(np.searchsorted(days, ago, side="right")) - 1, 0)
 
 
 def shrunk_covariance(returns: Weights) -> Weights:
@@ -162,9 +184,9 @@ BASELINES: Mapping[str, Trader] = MappingProxyType(
     {
         "cash": rule_trader(nothing, None),
         "buy_and_hold": rule_trader(equal, None),
-        "equal_weight": rule_trader(equal, 1),
-        "minimum_variance": rule_trader(minimum_variance, MONTH_BARS),
-        "momentum": rule_trader(momentum, MONTH_BARS),
+        "equal_weight": rule_trader(equal, "day"),
+        "minimum_variance": rule_trader(minimum_variance, "month"),
+        "momentum": rule_trader(momentum, "month"),
     }
 )
 """Rules that trade all assets of the strategy as one agent; ``random`` stands beside them with its agents."""

@@ -1,4 +1,7 @@
-"""Causal, scale-free features in groups that mandates choose from; a scaler fitted on the training split."""
+"""Causal, scale-free features in groups that mandates choose from; a scaler fitted on the training split.
+
+Windows are counted in bars, whatever their length: ``return_20`` is the return of 20 bars, a month of daily ones.
+"""
 
 from __future__ import annotations
 
@@ -216,13 +219,13 @@ def _log_ratio(numerator: Array, denominator: Array) -> Array:
 
 
 def _momentum(bars: Bars) -> Columns:
-    """Returns of a day to a month, opening gap (short-term momentum and reversal; Jegadeesh 1990)."""
-    week = _log_return(bars, 5)
+    """Returns of 1 to 20 bars, opening gap (short-term momentum and reversal; Jegadeesh 1990)."""
+    return_5 = _log_return(bars, 5)
     return {
         "return_1": _log_return(bars),
-        "return_5": week,
+        "return_5": return_5,
         "return_20": _log_return(bars, 20),
-        "acceleration_5": week - shift(week, 5),
+        "acceleration_5": return_5 - shift(return_5, 5),
         "gap": np.log(bars.open) - shift(np.log(bars.close), 1),
     }
 
@@ -259,14 +262,14 @@ def _mean_reversion(bars: Bars) -> Columns:
 def _volatility(bars: Bars) -> Columns:
     """Realised volatility, its term structure and variability, Parkinson's (1980) range volatility against it."""
     returns = _log_return(bars)
-    week, month, quarter = (np.sqrt(rolling_mean(returns**2, window)) for window in (5, 20, 60))
+    over_5, over_20, over_60 = (np.sqrt(rolling_mean(returns**2, window)) for window in (5, 20, 60))
     parkinson = np.sqrt(rolling_mean(np.log(bars.high / bars.low) ** 2, 20) / (4 * np.log(2)))
     return {
-        "log_volatility_20": np.log(np.maximum(month, 1e-6)),
-        "volatility_5_20": _log_ratio(week, month),
-        "volatility_20_60": _log_ratio(month, quarter),
-        "range_to_volatility": _ratio(parkinson, month),
-        "volatility_of_volatility": _ratio(rolling_std(np.abs(returns), 20), month),
+        "log_volatility_20": np.log(np.maximum(over_20, 1e-6)),
+        "volatility_5_20": _log_ratio(over_5, over_20),
+        "volatility_20_60": _log_ratio(over_20, over_60),
+        "range_to_volatility": _ratio(parkinson, over_20),
+        "volatility_of_volatility": _ratio(rolling_std(np.abs(returns), 20), over_20),
     }
 
 
@@ -290,7 +293,7 @@ def _volume(bars: Bars) -> Columns:
 
 
 def _risk(bars: Bars) -> Columns:
-    """What could be lost: drawdown of a quarter, worst day of a month, downside share of variance, skewness."""
+    """What could be lost: drawdown of 60 bars, worst of 20, downside share of variance, skewness."""
     returns = _log_return(bars)
     mean, spread = rolling_mean(returns, 60), rolling_std(returns, 60)
     third = rolling_mean(returns**3, 60) - 3 * mean * rolling_mean(returns**2, 60) + 2 * mean**3
@@ -308,15 +311,15 @@ def _market(bars: Bars) -> Columns:
     returns = _log_return(bars)
     wide = np.ones(bars.num_assets)
     market = returns.mean(axis=1, keepdims=True) * wide
-    month = _log_return(bars, 20)
-    market_month = month.mean(axis=1, keepdims=True) * wide
+    return_20 = _log_return(bars, 20)
+    market_return_20 = return_20.mean(axis=1, keepdims=True) * wide
     market_volatility, volatility = (np.sqrt(rolling_mean(x**2, 60)) for x in (market, returns))
     beta = _ratio(rolling_mean(returns * market, 60), market_volatility**2)
     return {
         "market_return_1": market,
-        "market_return_20": market_month,
+        "market_return_20": market_return_20,
         "market_volatility_60": np.log(np.maximum(market_volatility, 1e-6)),
-        "relative_strength_20": month - market_month,
+        "relative_strength_20": return_20 - market_return_20,
         "beta_60": beta,
         "dispersion_20": _log_ratio(rolling_mean(returns.std(axis=1, keepdims=True) * wide, 20), market_volatility),
         "market_share_of_variance_60": _ratio(beta**2 * market_volatility**2, volatility**2),
@@ -337,12 +340,12 @@ FEATURE_GROUPS: Mapping[str, FeatureGroup] = MappingProxyType(
     {
         group.name: group
         for group in (
-            FeatureGroup("momentum", "returns of a day to a month, opening gap", 20, _momentum),
-            FeatureGroup("trend", "return and place of a quarter, moving averages, MACD", 60, _trend),
+            FeatureGroup("momentum", "returns of 1 to 20 bars, opening gap", 20, _momentum),
+            FeatureGroup("trend", "return and place within 60 bars, moving averages, MACD", 60, _trend),
             FeatureGroup("mean_reversion", "Bollinger z, RSI, stochastic oscillator", 19, _mean_reversion),
             FeatureGroup("volatility", "realised and range volatility, their term structure", 60, _volatility),
             FeatureGroup("volume", "volume against its past, signed volume, illiquidity", 60, _volume),
-            FeatureGroup("risk", "drawdown, worst day, downside share, skewness", 60, _risk),
+            FeatureGroup("risk", "drawdown, worst bar, downside share, skewness", 60, _risk),
             FeatureGroup("market", "the equal-weight market, and the asset against it", 60, _market),
             FeatureGroup("signal", "planted signal of the built-in market", 0, _signal),
         )

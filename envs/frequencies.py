@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InputError, nearest
+from envs.market_years import bars_in_a_year, days_in_a_year
 
 _DAY_S = 86_400.0
-_TRADING_DAYS = 252.0  # exchanges: five days a week less holidays
 _SHORT = 0.8  # of a day; bars closer than that are intraday
 _LONGER_THAN_A_DAY = ((5, 9, "1w", 52.0), (26, 33, "1mo", 12.0), (85, 95, "3mo", 4.0), (350, 380, "1y", 1.0))
 _UNITS_S = {"h": 3600.0, "min": 60.0, "s": 1.0}
@@ -53,9 +53,10 @@ def settle_frequency(
     words = wanted or seen
     notes = []
     if periods_per_year is None:
-        periods_per_year = periods_in_a_year(words, dates)
-        how = "inferred; data.frequency and data.periods_per_year set it" if wanted is None else "from data.frequency"
-        notes.append(f"bars are {words} apart, {periods_per_year:g} a year ({how})")
+        periods_per_year, how = periods_in_a_year(words, dates, is_every_bar=words == seen)
+        told = f"inferred from {how}; data.frequency and data.periods_per_year set it"
+        told = told if wanted is None else f"from data.frequency and {how}"
+        notes.append(f"bars are {words} apart, {periods_per_year:.10g} a year ({told})")
     if words != seen:
         notes.append(f"frequency set to {words}; dates look {seen if seen == IRREGULAR else f'like {seen}'}")
     return words, float(periods_per_year), tuple(notes)
@@ -114,32 +115,30 @@ def infer_frequency(dates: NDArray[np.datetime64], *, source: str) -> str:
     )
 
 
-def periods_in_a_year(frequency: str, dates: NDArray[np.datetime64]) -> float:
-    """Bars of a frequency in a year of the market that has these dates.
+def periods_in_a_year(frequency: str, dates: NDArray[np.datetime64], *, is_every_bar: bool = True) -> tuple[float, str]:
+    """Bars of a frequency in a year of the market that has these dates, and what they were told by, in words.
 
-    Daily bars count 252 a year, or 365 where they include weekends; weekly 52, monthly 12. Intraday bars that run
-    around the clock and through weekends count one year over their spacing (hourly: 8,760); others 252 times the bars
-    that fit into a usual day, which is the median number of bars in a day times the usual gap between them.
+    Weekly bars count 52 a year, monthly 12; ``envs.market_years`` says how many days and intraday bars there are.
 
     Args:
         frequency: As ``parse_frequency`` or ``infer_frequency`` give it.
         dates: Increasing, [T] datetime64, T >= 2.
+        is_every_bar: Whether the dates are those of the frequency; bars that are missing cannot be counted.
     """
     for _, _, words, periods in _LONGER_THAN_A_DAY:
         if frequency == words:
-            return periods
-    days = dates.astype("datetime64[D]")
-    weekend = float(np.mean(((days.astype(np.int64) + 3) % 7) >= 5))  # day 0 of the epoch was a Thursday
+            return periods, "their distance"
+    gap_s = _usual_gap_s(dates)
+    if frequency == "1d" or gap_s >= _SHORT * _DAY_S:  # then no bar says when the market opens and closes
+        days = np.unique(dates.astype("datetime64[D]"))
+        periods, how = days_in_a_year(days, is_every_day=gap_s < _SHORT * _DAY_S or is_every_bar)
+    else:
+        periods, how = bars_in_a_year(dates, gap_s)
+        periods *= gap_s / _DAY_S
     if frequency == "1d":
-        return 365.0 if weekend > 0.1 else _TRADING_DAYS
+        return periods, how
     number, unit = re.fullmatch(r"(.*?)([a-z]+)", frequency).groups()  # type: ignore[union-attr]
-    spacing_s, gap_s = float(number) * _UNITS_S[unit], _usual_gap_s(dates)
-    if weekend > 0.2:
-        return 365 * _DAY_S / spacing_s
-    if gap_s >= _SHORT * _DAY_S:  # no bar says when the market opens and closes
-        return _TRADING_DAYS * _DAY_S / spacing_s
-    bars_a_day = float(np.median(np.unique(days, return_counts=True)[1])) * (gap_s / spacing_s)
-    return bars_a_day * _TRADING_DAYS
+    return periods * _DAY_S / (float(number) * _UNITS_S[unit]), how
 
 
 def _gaps_s(dates: NDArray[np.datetime64]) -> NDArray[np.float64]:

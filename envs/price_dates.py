@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 
 from common.errors import InputError
 
-_OFFSET = r"\d:\d{2}(?:[.:]\d+)*\s*(?:Z|UTC|GMT|[+-]\d{2}:?\d{2})$"
+_OFFSET = r"\d:\d{2}(?:[.:]\d+)*\s*(?:Z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)$"
+_CLOCK = r"([+-]\d{2}):?(\d{2})?$"
 _EPOCHS = ((1e17, "ns"), (1e14, "us"), (1e11, "ms"), (1e8, "s"))
 
 
@@ -45,6 +47,25 @@ def parse_dates(column: pd.Series, at: Callable[[int], str]) -> NDArray[np.datet
     rows = np.full(len(unique), len(codes))
     np.minimum.at(rows, codes, np.arange(len(codes)))
     return _from_text(pd.Series(np.asarray(unique, dtype=object), dtype="str"), rows, at)[codes]
+
+
+def zone_offsets(column: pd.Series) -> NDArray[np.timedelta64] | None:
+    """How far the clock that each date was read from is ahead of UTC, [T] timedelta64[us]; None where none has a zone.
+
+    Args:
+        column: T cells that ``parse_dates`` has taken.
+    """
+    if isinstance(column.dtype, pd.DatetimeTZDtype):
+        utc, local = column.dt.tz_convert("UTC").dt.tz_localize(None), column.dt.tz_localize(None)
+        return (local - utc).to_numpy(dtype="timedelta64[us]")
+    if pd.api.types.is_numeric_dtype(column.dtype) or pd.api.types.is_datetime64_dtype(column.dtype):
+        return None
+    if re.search(_OFFSET, str(column.iloc[0]).strip()) is None:
+        return None
+    codes, unique = pd.factorize(column.astype(str).str.strip())
+    parts = pd.Series(np.asarray(unique, dtype=object), dtype="str").str.extract(_CLOCK).fillna("0")
+    minutes = parts[1].astype(int) * np.where(parts[0].str.startswith("-"), -1, 1) + parts[0].astype(int) * 60
+    return (minutes.to_numpy() * np.timedelta64(60_000_000, "us"))[codes]
 
 
 def _from_numbers(numbers: NDArray[Any], at: Callable[[int], str]) -> NDArray[np.datetime64]:

@@ -7,8 +7,8 @@ column and one column of closes for each asset; a blank cell there is a missing 
 open, high and low are set to the close of the **same** bar, so an order decided at bar t fills at the close of t +
 1 and never at a price that was already seen.
 
-Time zones are converted to UTC and dropped. Nothing is repaired in silence: bad cells are refused, and everything
-that was inferred, dropped or filled is counted in ``Bars.notes``.
+Bars of a day or longer stand under the dates of their exchange, intraday bars in UTC. Nothing is repaired in silence:
+bad cells are refused, and everything that was inferred, dropped or filled is counted in ``Bars.notes``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from common.errors import InputError, nearest
 from envs.bar_data import PRICE_FIELDS, Bars
 from envs.calendars import align_calendars, show_date
 from envs.frequencies import settle_frequency
-from envs.price_dates import parse_dates
+from envs.price_dates import parse_dates, zone_offsets
+from envs.price_days import exchange_dates
 from envs.price_tables import ASSET_NAMES, PriceTable, is_nameless, missing_column, plain_name, read_table
 from envs.settings import CalendarPolicy
 
@@ -49,6 +50,7 @@ def load_bars(
     calendar: CalendarPolicy = "intersect",
     frequency: str | None = None,
     periods_per_year: float | None = None,
+    timezone: str | None = None,
 ) -> Bars:
     """Read a price file into bars; the top of this module says which tables are understood.
 
@@ -58,6 +60,7 @@ def load_bars(
         calendar: What to do where some assets have no bar; see ``envs.calendars.align_calendars``.
         frequency: Spacing of the bars, as ``Bars.frequency`` has it; None infers it from the dates.
         periods_per_year: Bars in a year; None takes what the frequency makes of the dates.
+        timezone: Zone of the exchange (Asia/Tokyo), for bars of a day or longer; None takes it from the stamps.
 
     Returns:
         Validated bars on one calendar.
@@ -72,7 +75,14 @@ def load_bars(
     date_column = next((columns[name] for name in DATE_NAMES if name in columns), None)
     if date_column is None:
         raise InputError(missing_column(table, "date"))
-    dates = parse_dates(table.frame[date_column], lambda row: table.at(row, date_column))
+    stamps = parse_dates(table.frame[date_column], lambda row: table.at(row, date_column))
+    dates, day_notes = exchange_dates(
+        stamps,
+        zone_offsets(table.frame[date_column]),
+        _row_assets(table, columns),
+        timezone=timezone,
+        source=path,
+    )
     if any(name in columns for name in (*FIELD_NAMES, *ASSET_NAMES)):
         days, names, fields, notes = _long_fields(table, columns, date_column, dates, assets)
     else:
@@ -93,8 +103,14 @@ def load_bars(
         frequency=words,
         periods_per_year=periods,
         source=path,
-        notes=(*notes, *frequency_notes, *calendar_notes),
+        notes=(*day_notes, *notes, *frequency_notes, *calendar_notes),
     )
+
+
+def _row_assets(table: PriceTable, columns: dict[str, Any]) -> NDArray[np.int64]:
+    """Index of each row's asset, [T]: 0 throughout where no column names them."""
+    column = next((columns[name] for name in ASSET_NAMES if name in columns), None)
+    return np.zeros(len(table.frame), np.int64) if column is None else pd.factorize(table.frame[column].astype(str))[0]
 
 
 def _long_fields(

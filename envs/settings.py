@@ -76,7 +76,11 @@ class DataConfig:
     """Spacing of the bars: 5min, 1h, 1d, 1w, 1mo, 3mo, 1y. None: inferred from the dates, and shown. Set it where that
     goes wrong, as with many holes."""
     periods_per_year: float | None = None
-    """Bars in a year, for annualising. None: what frequency and dates make of it (252 or 365 days), and shown."""
+    """Bars in a year, for annualising. None: what frequency and dates make of it (252 or 365 days where that is
+    clearly the calendar, else counted), and shown."""
+    timezone: str | None = None
+    """Zone of the exchange (Asia/Tokyo), whose dates bars of a day or longer have. None: that of the stamps;
+    where they are in UTC inferred, and shown. Intraday bars stay in UTC."""
     train: float = 0.6
     """Share of the usable bars for training."""
     validation: float = 0.2
@@ -111,7 +115,8 @@ class AgentConfig:
     observe: Literal["book", "each"] = "book"
     """Features averaged over the book, or those of each asset side by side."""
     feature_groups: tuple[str, ...] | None = None
-    """Feature groups that every agent sees. None: all that the prices can feed (desk, rivals), or those of its role."""
+    """Feature groups that every agent sees; their windows are in bars, whatever the length of these. None: all that the
+    prices can feed (desk, rivals), or those of its role."""
     max_rung_change: int | None = Field(default=None, gt=0)
     """Most steps of the ladder in one bar. None: any."""
     allow_short: bool = True

@@ -1,10 +1,12 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from envs import baselines
 from envs.backtest import run_backtest
+from envs.bars import build_bars
 from envs.market import build_market
 from envs.settings import DataConfig, DeskConfig, FloorConfig, FloorSpec, SyntheticConfig
 
@@ -37,7 +39,7 @@ def test_buy_and_hold_trades_once_and_follows_the_prices():
     np.testing.assert_allclose(np.diff(result.equity[1:]), np.diff(growth), atol=1e-6)
 
 
-def test_equal_weight_is_rebalanced_every_bar():
+def test_equal_weight_is_rebalanced_every_day():
     result = rule_result("equal_weight", market_of())
     assert result.trades["date"].nunique() == len(result.dates) - 1
     np.testing.assert_allclose(result.weights.to_numpy(), 0.25, atol=0.05)
@@ -70,30 +72,80 @@ def test_shrunk_covariance_lies_between_sample_and_identity():
 def test_rule_is_shown_closes_up_to_the_decision_bar_only():
     market, seen = market_of(), []
 
-    def rule(closes):
-        seen.append(closes)
+    def rule(closes, days):
+        seen.append((closes, days))
         return np.zeros(closes.shape[1])
 
-    run_backtest(baselines.rule_trader(rule, 1), baselines.baseline_market(market), name="watcher")
+    run_backtest(baselines.rule_trader(rule, "day"), baselines.baseline_market(market), name="watcher")
     split = market.splits.test
-    assert [len(closes) for closes in seen] == list(range(split.start + 1, split.stop))
-    np.testing.assert_array_equal(seen[-1], market.bars.close[: split.stop - 1])
+    assert [len(closes) for closes, _ in seen] == list(range(split.start + 1, split.stop))
+    np.testing.assert_array_equal(seen[-1][0], market.bars.close[: split.stop - 1])
+    assert (seen[-1][1] == market.bars.dates[: split.stop - 1]).all()
 
 
-@pytest.mark.parametrize(("every_bars", "asked"), [(None, 1), (7, 7)])
-def test_rule_is_asked_as_often_as_it_is_due(every_bars, asked):
+@pytest.mark.parametrize("every", [None, "day", "month"])
+def test_rule_is_asked_at_the_start_and_at_the_ends_of_days_or_months(every):
     alone, seen = baselines.baseline_market(market_of()), []
-    trader = baselines.rule_trader(lambda closes: seen.append(closes) or np.zeros(4), every_bars)
-    assert alone.splits.test.num_decisions == 43
+    trader = baselines.rule_trader(lambda closes, days: seen.append(days[-1]) or np.zeros(4), every)
     run_backtest(trader, alone, name="watcher")
-    assert len(seen) == asked
+    split = alone.splits.test
+    days = pd.DatetimeIndex(alone.bars.dates[split.start : split.stop])
+    months = days[:-1][days.month[:-1] != days.month[1:]]
+    assert len(months) == 2
+    due = {None: [], "day": days[1:-1], "month": months}[every]
+    assert seen == [days[0], *due]
 
 
-def test_momentum_is_long_what_rose_and_short_what_fell():
-    close = market_of().bars.close[:200]
-    weights = baselines.momentum(close)
-    np.testing.assert_array_equal(weights > 0, close[-1] > close[-1 - baselines.MOMENTUM_BARS])
-    assert np.abs(weights).sum() == pytest.approx(1.0)
+def hourly(bars, num=5):
+    """The same market in bars of an hour, which open and close where the bars of a day do."""
+    part = np.arange(num + 1)[:, None] / num
+    path = bars.open[:, None] + (bars.close - bars.open)[:, None] * part  # [T, num + 1, A]
+    wide = (bars.num_bars * num, bars.num_assets)
+    begin, end = path[:, :-1].reshape(wide), path[:, 1:].reshape(wide)
+    return replace(
+        bars,
+        dates=np.add.outer(bars.dates, (10 + np.arange(num)) * np.timedelta64(1, "h")).ravel(),
+        open=begin,
+        high=np.maximum(begin, end),
+        low=np.minimum(begin, end),
+        close=end,
+        volume=np.repeat(bars.volume / num, num, axis=0),
+        periods_per_year=252.0 * num,
+        frequency="1h",
+        regimes=None,
+        signal=None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "atol"),
+    [("momentum", 5e-3), ("minimum_variance", 2e-4), ("equal_weight", 2e-4)],  # shorts past leverage are cut every bar
+)
+def test_rule_holds_on_hourly_bars_what_it_holds_on_daily_ones(name, atol):
+    data = DataConfig(
+        synthetic=SyntheticConfig(num_assets=4, num_bars=700), validation_start="2016-09-01", test_start="2017-03-15"
+    )
+    rules = FloorConfig(horizon_bars=20, costs={"temporary_impact": 0.0, "permanent_impact": 0.0})
+    spec = FloorSpec(data=data, floor=rules)
+    daily, by_hour = (build_market(spec, bars=bars) for bars in (build_bars(data), hourly(build_bars(data))))
+    held = rule_result(name, daily).weights
+    held_by_hour = rule_result(name, by_hour).weights
+    at_ends = held_by_hour.groupby(pd.DatetimeIndex(held_by_hour.index).normalize()).last()
+    after_a_month = held.index >= pd.Timestamp("2017-04-04")
+    assert after_a_month.sum() > 60
+    np.testing.assert_allclose(at_ends.loc[held.index[after_a_month]], held[after_a_month], atol=atol)
+
+
+@pytest.mark.parametrize(
+    ("last", "first"), [("2015-10-30", "2015-04-30"), ("2015-08-31", "2015-02-27"), ("2015-03-02", "2015-01-01")]
+)
+def test_momentum_is_long_what_rose_and_short_what_fell_in_six_months(last, first):
+    days = pd.bdate_range("2015-01-01", last)
+    closes = np.full((len(days), 2), [2.0, 1.0])
+    closes[days == first] = [1.0, 2.0]
+    closes[-1] = 1.5
+    weights = baselines.momentum(closes, days.to_numpy(dtype="datetime64[D]"))
+    np.testing.assert_array_equal(weights, [0.5, -0.5])
 
 
 @pytest.mark.parametrize("allow_short", [True, False])

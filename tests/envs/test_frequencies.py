@@ -63,7 +63,7 @@ def test_set_frequency_wins_over_the_dates_and_says_so(tmp_path, dates, frequenc
     bars = load_bars(closes(tmp_path, dates), frequency=frequency)
     assert (bars.frequency, bars.periods_per_year) == (frequency, periods)
     assert f"frequency set to {frequency}; dates look like {seen}" in bars.notes
-    assert any(f"{periods} a year (from data.frequency)" in note for note in bars.notes)
+    assert any(f"{periods} a year (from data.frequency and" in note for note in bars.notes)
 
 
 def test_set_periods_per_year_win_over_a_set_frequency(tmp_path):

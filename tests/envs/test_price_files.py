@@ -90,11 +90,12 @@ def test_chosen_assets_come_in_the_order_asked_for_and_others_are_not_looked_at(
     np.testing.assert_array_equal(bars.open[0], [300.0, 200.0])
 
 
-def test_time_zones_become_utc(tmp_path):
-    frame = long_table(assets=("X",), num_bars=3)
-    frame["date"] = ["2020-03-06 09:30:00-05:00", "2020-03-09 09:30:00-04:00", "2020-03-10T09:30:00-04:00"]
+def test_time_zones_of_intraday_bars_become_utc(tmp_path):
+    frame = long_table(assets=("X",), num_bars=4)
+    times = ("06 09:30:00-05:00", "06 10:30:00-05:00", "09T09:30:00-04", "09T10:30:00-0400")
+    frame["date"] = [f"2020-03-{time}" for time in times]
     bars = load_bars(write(tmp_path, frame))
-    assert [str(day)[:16] for day in bars.dates] == ["2020-03-06T14:30", "2020-03-09T13:30", "2020-03-10T13:30"]
+    assert [str(day)[8:16] for day in bars.dates] == ["06T14:30", "06T15:30", "09T13:30", "09T14:30"]
     frame["date"] = pd.to_datetime(frame["date"], utc=True, format="ISO8601").dt.tz_convert("America/New_York")
     np.testing.assert_array_equal(load_bars(write(tmp_path, frame, "z.parquet")).dates, bars.dates)
 
