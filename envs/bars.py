@@ -82,6 +82,7 @@ def _whole_history(config: DataConfig) -> Bars:
             calendar=config.calendar,
             frequency=config.frequency,
             periods_per_year=config.periods_per_year,
+            columns=config.columns,
         )
     bars = generate_bars(config.synthetic)
     if config.frequency is not None or config.periods_per_year is not None:

@@ -1,11 +1,11 @@
 """Price files -> Bars: read, recognise, validate, align.
 
-Long tables have a row for each date and asset: ``date, tic, open, high, low, close, volume``, under these or the
-usual other names (``timestamp``, ``symbol``, ``ticker``, ``Name``, any case). Without an asset column the file is
-one asset, named after the file. Volume may be missing; so may open, high and low together. Wide tables have a date
-column and one column of closes for each asset; a blank cell there is a missing bar. Where there are only closes,
-open, high and low are set to the close of the **same** bar, so an order decided at bar t fills at the close of t +
-1 and never at a price that was already seen.
+Long tables have a row for each date and asset: ``date, tic, open, high, low, close, volume``, under these or other
+names (``envs.price_columns``). Without an asset column the file is one asset, named after the file, or the columns
+hold the fields of each asset (``BTC:open``). Volume may be missing; so may open, high and low together. Wide tables
+have a date column and one column of closes for each asset; a blank cell there is a missing bar. Where there are only
+closes, open, high and low are set to the close of the **same** bar, so an order decided at bar t fills at the close of
+t + 1 and never at a price that was already seen.
 
 Time zones are converted to UTC and dropped. Nothing is repaired in silence: bad cells are refused, and everything
 that was inferred, dropped or filled is counted in ``Bars.notes``.
@@ -13,7 +13,6 @@ that was inferred, dropped or filled is counted in ``Bars.notes``.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,12 +25,11 @@ from common.errors import InputError, nearest
 from envs.bar_data import PRICE_FIELDS, Bars
 from envs.calendars import align_calendars, show_date
 from envs.frequencies import settle_frequency
+from envs.price_columns import Columns, recognise_columns
 from envs.price_dates import parse_dates
-from envs.price_tables import ASSET_NAMES, PriceTable, is_nameless, missing_column, plain_name, read_table
+from envs.price_tables import PriceTable, is_nameless, read_table
 from envs.settings import CalendarPolicy
 
-DATE_NAMES = ("date", "datetime", "timestamp", "time")
-FIELD_NAMES = (*PRICE_FIELDS, "volume")
 SMALLEST, LARGEST = 1e-9, 1e12
 """Bounds of a price. Powers of prices, and a whole capital in shares times a price, stay far from the ends of float64,
 in which the books are kept, and of float32, in which agents see them."""
@@ -49,6 +47,7 @@ def load_bars(
     calendar: CalendarPolicy = "intersect",
     frequency: str | None = None,
     periods_per_year: float | None = None,
+    columns: Sequence[str] | None = None,
 ) -> Bars:
     """Read a price file into bars; the top of this module says which tables are understood.
 
@@ -58,6 +57,7 @@ def load_bars(
         calendar: What to do where some assets have no bar; see ``envs.calendars.align_calendars``.
         frequency: Spacing of the bars, as ``Bars.frequency`` has it; None infers it from the dates.
         periods_per_year: Bars in a year; None takes what the frequency makes of the dates.
+        columns: What columns are, where their names do not say it: ``"close=Last"``; see ``envs.price_columns``.
 
     Returns:
         Validated bars on one calendar.
@@ -68,15 +68,10 @@ def load_bars(
     """
     path = str(path)
     table = read_table(path)
-    columns = {plain_name(name): name for name in reversed(list(table.frame.columns))}
-    date_column = next((columns[name] for name in DATE_NAMES if name in columns), None)
-    if date_column is None:
-        raise InputError(missing_column(table, "date"))
-    dates = parse_dates(table.frame[date_column], lambda row: table.at(row, date_column))
-    if any(name in columns for name in (*FIELD_NAMES, *ASSET_NAMES)):
-        days, names, fields, notes = _long_fields(table, columns, date_column, dates, assets)
-    else:
-        days, names, fields, notes = _wide_fields(table, date_column, dates, assets)
+    table, which = recognise_columns(table, columns or ())
+    dates = parse_dates(table.frame[which.date], lambda row: table.at(row, which.date))
+    read = _long_fields if which.fields else _wide_fields
+    days, names, fields, notes = read(table, which, dates, assets)
     days, fields, calendar_notes = align_calendars(days, names, fields, policy=calendar, source=path)
     _check_leaps(path, days, names, fields)
     words, periods, frequency_notes = settle_frequency(
@@ -99,14 +94,12 @@ def load_bars(
 
 def _long_fields(
     table: PriceTable,
-    columns: dict[str, Any],
-    date_column: str,
+    which: Columns,
     dates: NDArray[np.datetime64],
     wanted: Sequence[str] | None,
 ) -> tuple[NDArray[np.datetime64], tuple[str, ...], dict[str, NDArray[np.float64]], tuple[str, ...]]:
     """A row for each date and asset -> [T, A] fields, NaN where an asset has no bar."""
-    present = _recognise_fields(table, columns, date_column)
-    asset_column = next((columns[name] for name in ASSET_NAMES if name in columns), None)
+    present, asset_column = which.fields, which.asset
     keep = np.arange(len(dates))
     if asset_column is None:
         labels = np.full(len(dates), Path(table.path).name.split(".")[0], dtype=object)
@@ -131,36 +124,20 @@ def _long_fields(
     for field, values in raw.items():
         fields[field][rows, codes[keep]] = values
     notes = _complete_prices(fields)
-    used = {date_column, asset_column, *present.values()}
+    used = {which.date, asset_column, *present.values()}
     unused = [str(name) for name in table.frame.columns if name not in used]
-    return days, names, fields, (*notes, *((f"columns not used: {', '.join(unused)}",) if unused else ()))
-
-
-def _recognise_fields(table: PriceTable, columns: dict[str, Any], date_column: str) -> dict[str, str]:
-    """Field -> column for the fields of a long table; refuses a missing field and a name that is nearly one."""
-    present = {field: str(columns[field]) for field in FIELD_NAMES if field in columns}
-    taken = {date_column, *present.values(), *(columns[name] for name in ASSET_NAMES if name in columns)}
-    spare = {plain_name(name): name for name in table.frame.columns if name not in taken}
-    if "close" not in present:
-        raise InputError(missing_column(table, "close", candidates=list(spare.values())))
-    needed = PRICE_FIELDS if any(field in present for field in ("open", "high", "low")) else ()
-    for field in FIELD_NAMES:
-        if field in present:
-            continue
-        if field in needed or difflib.get_close_matches(field, list(spare), n=1, cutoff=0.78):
-            raise InputError(missing_column(table, field, candidates=list(spare.values())))
-    return present
+    return days, names, fields, (*which.notes, *notes, *((f"columns not used: {', '.join(unused)}",) if unused else ()))
 
 
 def _wide_fields(
-    table: PriceTable, date_column: str, dates: NDArray[np.datetime64], wanted: Sequence[str] | None
+    table: PriceTable, which: Columns, dates: NDArray[np.datetime64], wanted: Sequence[str] | None
 ) -> tuple[NDArray[np.datetime64], tuple[str, ...], dict[str, NDArray[np.float64]], tuple[str, ...]]:
     """A date column and a column of closes for each asset -> [T, A] fields; a blank cell is a missing bar."""
     nameless, notes = _nameless(table)
-    found = {str(name).strip(): name for name in table.frame.columns if name != date_column and name not in nameless}
+    found = {str(name).strip(): name for name in table.frame.columns if name != which.date and name not in nameless}
     if not found:
         raise InputError(
-            f"{table.path}: there is no column beside {date_column!r}: add a column of closes for each asset"
+            f"{table.path}: there is no column beside {which.date!r}: add a column of closes for each asset"
         )
     names = tuple(found)
     if wanted is not None:

@@ -15,11 +15,11 @@ import pandas as pd
 from common.errors import InputError, nearest, shown, told
 from common.memory import check_memory
 from envs.calendars import show_date
+from envs.price_names import NAMES, folded, plain_name
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-ASSET_NAMES = ("tic", "symbol", "ticker", "name", "asset")
 _KINDS = {
     "csv": "csv",
     "txt": "csv",
@@ -55,11 +55,6 @@ class PriceTable:
         parts += [f"asset {asset}"] if asset is not None else []
         parts += [show_date(date)] if date is not None else []
         return f"{self.path}: {', '.join(parts)}"
-
-
-def plain_name(name: object) -> str:
-    """Fold a column name: no blanks around it, lower case."""
-    return str(name).strip().lower()
 
 
 def read_table(path: str) -> PriceTable:
@@ -116,7 +111,7 @@ def _read_csv(file: Path) -> pd.DataFrame:
     _refuse_twice([plain_name(name) for name in next(csv.reader([header], delimiter=separator), [])], f"{file}: line 1")
     packed: Literal["gzip"] | None = "gzip" if is_packed else None
     first = pd.read_csv(file, sep=separator, nrows=0, compression=packed)
-    names = [name for name in first.columns if plain_name(name) in ASSET_NAMES]
+    names = [name for name in first.columns if folded(name) in NAMES["asset"]]
     blanks = {name: _BLANKS for name in first.columns if name not in names}
     frame = pd.read_csv(
         file,
@@ -164,14 +159,6 @@ def _of_arrow(table: pa.Table) -> pd.DataFrame:
     table.validate(full=True)
     frame: pd.DataFrame = table.to_pandas()
     return frame
-
-
-def missing_column(table: PriceTable, wanted: str, *, candidates: Sequence[object] | None = None) -> str:
-    """Message for a column that is not there, with the nearest of the candidates (default: all columns)."""
-    names = [str(name) for name in (table.frame.columns if candidates is None else candidates)]
-    near = nearest(wanted, names)
-    found = ", ".join(map(str, table.frame.columns))
-    return f"{table.path}: column {wanted!r} is missing{near}; the file has {found}"
 
 
 _READERS: dict[str, Callable[[Path], pd.DataFrame]] = {

@@ -69,6 +69,9 @@ class DataConfig:
     """Price file: CSV, Parquet or feather, long or wide. None: the built-in synthetic market."""
     assets: tuple[str, ...] | None = None
     """Assets to keep, in this order. None: all of them."""
+    columns: tuple[str, ...] | None = None
+    """What columns of the file are: date=Time close=Last, of date, asset, open, high, low, close and volume. None: what
+    their names say."""
     calendar: CalendarPolicy = "intersect"
     """Dates that some assets lack: drop them (intersect), carry the last close forward (fill), or refuse the file
     (strict)."""

@@ -1,0 +1,114 @@
+"""What a column is, told by its name: fields are never taken for assets, nor assets for fields."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from price_samples import long_table, refusal, write
+
+from common.errors import InputError
+from envs.bars import build_bars, load_bars
+from envs.settings import DataConfig
+
+FIELDS = ["date", "open", "high", "low", "close", "volume"]
+ONE = long_table(assets=("X",)).drop(columns="tic")
+
+
+def renamed(*names):
+    return ONE.set_axis(list(names), axis=1)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("date", "1. open", "2. high", "3. low", "4. close", "5. volume"),
+        ("date", "1. open (USD)", "2. high (USD)", "3. low (USD)", "4. close (USD)", "5. volume"),
+        ("Date", "Open Price", "High Price", "Low Price", "Close Price", "No.of Shares"),
+        ("Date", "PX_OPEN", "PX_HIGH", "PX_LOW", "PX_LAST", "Volume"),
+        ("Date", "Open", "High", "Low", "Close/Last", "Volume"),
+        ("t", "o", "h", "l", "c", "v"),
+        ("date", "adj_open", "adj_high", "adj_low", "adj_close", "adj_volume"),
+        ("<DATE>", "<OPEN>", "<HIGH>", "<LOW>", "<CLOSE>", "<VOL>"),
+        ("日期", "开盘", "最高", "最低", "收盘", "成交量"),
+        ("trade_date", "open", "high", "low", "close", "vol"),
+        ("Datum", "Eröffnung", "Hoch", "Tief", "Schlusskurs", "Volumen"),
+        ("Date", "Ouverture", "Plus Haut", "Plus Bas", "Clôture", "Volume"),
+        ("Fecha", "Apertura", "Máximo", "Mínimo", "Último", "Vol."),
+        ("open_time", "open", "high", "low", "close", "volume"),
+    ],
+)
+def test_vendors_names_are_one_asset_and_told(tmp_path, names):
+    bars = load_bars(write(tmp_path, renamed(*names), "X.csv"))
+    assert bars.fingerprint == load_bars(write(tmp_path, ONE, "X.csv")).fingerprint
+    if names[1].lower() != "open":
+        assert f"open from {names[1]!r}" in bars.notes[0]
+
+
+def test_plain_names_are_read_without_a_word(tmp_path):
+    assert len(load_bars(write(tmp_path, long_table())).notes) == 1
+
+
+@pytest.mark.parametrize("form", ["{0}:{1}", "{0} {1}", "{1}_{0}", "{0}.{1}", "('{1}', '{0}')"])
+def test_fields_of_several_assets_in_columns_are_these_assets(tmp_path, form):
+    table = long_table(assets=("BTC/USD", "BRK.B"))
+    wide = table.pivot_table(index="date", columns="tic", values=FIELDS[1:])
+    wide.columns = [form.format(asset, field) for field, asset in wide.columns]
+    bars = load_bars(write(tmp_path, wide.reset_index()))
+    assert set(bars.assets) == {"BTC/USD", "BRK.B"}
+    same = load_bars(write(tmp_path, table, "long.csv"), assets=bars.assets)
+    for field in FIELDS[1:]:
+        np.testing.assert_array_equal(getattr(bars, field), getattr(same, field))
+    assert "columns read as open, high, low, close, volume of" in bars.notes[0]
+
+
+def test_bad_cell_of_one_asset_among_columns_is_shown_with_its_line(tmp_path):
+    frame = renamed("date", "X open", "X high", "X low", "X close", "X volume")
+    frame.loc[3, "X high"] = -1.0
+    assert "line 5, column 'high', asset X, 2020-01-09: the price is -1" in refusal(write(tmp_path, frame))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("AAPL", "OPEN", "LOW", "KO", "C"), ("O", "H", "C", "V", "T"), ("LOW.US", "OPEN.US", "A.US", "MIN.AX", "KO")],
+)
+def test_assets_that_are_called_like_fields_stay_assets(tmp_path, names):
+    bars = load_bars(write(tmp_path, renamed("date", *names)))
+    assert bars.assets == names
+    np.testing.assert_array_equal(bars.close[:, 2], ONE["low"])
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (("date", "BTC:open", "BTC:high", "BTC:low", "BTC:end", "BTC:n"), "close cannot be found"),
+        (("date", "o", "h", "l", "c", "KO"), "could be open, high, low and close or four assets"),
+        (("date", "LAST", "KO", "AAPL", "MSFT", "T"), "set --data.columns close=LAST"),
+        (("date", "bid open", "bid high", "bid low", "bid close", "ask close"), "name those to be used"),
+        (("date", "open", "high", "low", "finish", "volume"), "set --data.columns close=NAME"),
+        (("date", "1a. open", "1b. open", "low", "close", "volume"), "could all be open"),
+        (("when", "open", "high", "low", "close", "volume"), "set --data.columns date=NAME"),
+    ],
+)
+def test_what_could_be_told_in_two_ways_is_refused_with_the_setting_that_decides(tmp_path, names, words):
+    assert words in refusal(write(tmp_path, renamed(*names)))
+
+
+def test_two_columns_that_could_be_the_volume_are_told(tmp_path):
+    frame = renamed("date", "open", "high", "low", "close", "Volume_(BTC)").assign(**{"Volume_(USD)": 5.0})
+    path = write(tmp_path, frame)
+    assert load_bars(path).volume is None
+    assert any("set data.columns volume=Volume_(BTC)" in note for note in load_bars(path).notes)
+    assert load_bars(path, columns=("volume=Volume_(USD)",)).volume[0, 0] == 5.0
+
+
+def test_columns_are_what_the_user_says(tmp_path):
+    frame = renamed("when", "first", "top", "bottom", "final", "close")
+    chosen = ("date=when", "open=first", "high=top", "low=bottom", "close=final", "volume=close")
+    bars = build_bars(DataConfig(path=write(tmp_path, frame), columns=chosen))
+    assert bars.fingerprint == load_bars(write(tmp_path, ONE)).fingerprint
+
+
+@pytest.mark.parametrize("words", ["close", "closing=close", "close=clsoe"])
+def test_columns_that_cannot_be_are_refused(tmp_path, words):
+    with pytest.raises(InputError, match=r"data\.columns (has|names column) '"):
+        load_bars(write(tmp_path, ONE), columns=(words,))
