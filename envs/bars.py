@@ -83,6 +83,7 @@ def _whole_history(config: DataConfig) -> Bars:
             frequency=config.frequency,
             periods_per_year=config.periods_per_year,
             columns=config.columns,
+            date_format=config.date_format,
         )
     bars = generate_bars(config.synthetic)
     if config.frequency is not None or config.periods_per_year is not None:

@@ -37,6 +37,7 @@ LARGEST_VOLUME = 1e18
 LARGEST_LEAP = 1e6
 """Factor between two neighbouring closes, and between low and high of a bar: no market has leapt so far, and after much
 larger leaps float64 has no digits left in which books would balance."""
+_LEAST_GAP_US = 1_000_000
 _ROUNDING = 1e-3  # sources round open, high, low and close one by one; a larger gap is an error in the data
 
 
@@ -48,6 +49,7 @@ def load_bars(
     frequency: str | None = None,
     periods_per_year: float | None = None,
     columns: Sequence[str] | None = None,
+    date_format: str | None = None,
 ) -> Bars:
     """Read a price file into bars; the top of this module says which tables are understood.
 
@@ -58,6 +60,7 @@ def load_bars(
         frequency: Spacing of the bars, as ``Bars.frequency`` has it; None infers it from the dates.
         periods_per_year: Bars in a year; None takes what the frequency makes of the dates.
         columns: What columns are, where their names do not say it: ``"close=Last"``; see ``envs.price_columns``.
+        date_format: How dates are written, in the letters of ``strptime``; None lets them show it.
 
     Returns:
         Validated bars on one calendar.
@@ -69,7 +72,7 @@ def load_bars(
     path = str(path)
     table = read_table(path)
     table, which = recognise_columns(table, columns or ())
-    dates = parse_dates(table.frame[which.date], lambda row: table.at(row, which.date))
+    dates = parse_dates(table.frame[which.date], lambda row: table.at(row, which.date), date_format)
     read = _long_fields if which.fields else _wide_fields
     days, names, fields, notes = read(table, which, dates, assets)
     days, fields, calendar_notes = align_calendars(days, names, fields, policy=calendar, source=path)
@@ -214,8 +217,16 @@ def _check_order(
     by_asset = keep[np.argsort(codes[keep], kind="stable")]
     stamps = dates[by_asset].astype("datetime64[us]").astype(np.int64)
     same_asset = np.diff(codes[by_asset]) == 0
-    if not (same_asset & (np.diff(stamps) <= 0)).any():
+    gaps = np.diff(stamps)[same_asset]
+    if (gaps >= _LEAST_GAP_US).all():
         return
+    if (gaps > 0).all():
+        row = int(by_asset[1:][same_asset & (np.diff(stamps) < _LEAST_GAP_US)].min())
+        raise InputError(
+            f"{table.at(row, asset=names[codes[row]] or None, date=dates[row])}: the bar before lies "
+            f"{gaps[gaps < _LEAST_GAP_US][0] / 1e6:g} s earlier, but bars are a second apart or more: correct the "
+            "dates, or set --data.date-format"
+        )
     sort_by = f"{asset_column} and date" if asset_column else "date"
     order = np.lexsort((by_asset, stamps, codes[by_asset]))
     again = np.flatnonzero((np.diff(stamps[order]) == 0) & (np.diff(codes[by_asset][order]) == 0))

@@ -72,6 +72,8 @@ class DataConfig:
     columns: tuple[str, ...] | None = None
     """What columns of the file are: date=Time close=Last, of date, asset, open, high, low, close and volume. None: what
     their names say."""
+    date_format: str | None = None
+    """How dates are written: %d.%m.%Y, %m/%d/%Y %H:%M, in the letters of Python's strptime. None: what they show."""
     calendar: CalendarPolicy = "intersect"
     """Dates that some assets lack: drop them (intersect), carry the last close forward (fill), or refuse the file
     (strict)."""
