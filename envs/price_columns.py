@@ -80,6 +80,11 @@ def recognise_columns(table: PriceTable, chosen: Sequence[str] = ()) -> tuple[Pr
 def missing_column(table: PriceTable, wanted: str, *, candidates: Sequence[object] | None = None) -> str:
     """Message for a column that is not there, with the nearest of the candidates (default: all columns)."""
     names = [str(name) for name in table.frame.columns]
+    if not table.has_header:
+        return (
+            f"{table.path}: line {table.first_row} holds numbers: the file has no header: write one, or count the "
+            "columns, as --data.columns date=1,open=2,high=3,low=4,close=5,volume=6"
+        )
     near = nearest(wanted, names if candidates is None else [str(name) for name in candidates])
     found = ", ".join(names[:_MOST_TOLD]) + (f" and {len(names) - _MOST_TOLD} more" if len(names) > _MOST_TOLD else "")
     return (

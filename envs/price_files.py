@@ -91,7 +91,7 @@ def load_bars(
         frequency=words,
         periods_per_year=periods,
         source=path,
-        notes=(*notes, *frequency_notes, *calendar_notes),
+        notes=(*table.notes, *notes, *frequency_notes, *calendar_notes),
     )
 
 
@@ -105,7 +105,7 @@ def _long_fields(
     present, asset_column = which.fields, which.asset
     keep = np.arange(len(dates))
     if asset_column is None:
-        labels = np.full(len(dates), Path(table.path).name.split(".")[0], dtype=object)
+        labels = np.full(len(dates), table.name, dtype=object)
     else:
         labels = table.frame[asset_column].astype(object).fillna("").astype(str).str.strip().to_numpy(dtype=object)
         if (labels == "").any():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
 from envs.bar_data import PRICE_FIELDS
 
@@ -63,3 +64,11 @@ def folded(name: object) -> str:
 def bare(name: str) -> str:
     """A folded name without the number before it and the unit in brackets after it."""
     return folded(re.sub(r"^\s*\d+\w?[.)]\s*|[\s_]*[(\[][^)\]]*[)\]]\s*$", "", name))
+
+
+def level_names(columns: Sequence[tuple[str, str]]) -> list[str] | None:
+    """Names for columns whose header has two levels, one of them the field: ``AAPL:Close``; None where none is."""
+    for field, asset in ((0, 1), (1, 0)):
+        if columns and all(ROLES.get(folded(levels[field])) in (*FIELD_NAMES, "unused") for levels in columns):
+            return [f"{levels[asset].strip()}:{levels[field].strip()}" for levels in columns]
+    return None

@@ -75,6 +75,7 @@ PURE = (
     "envs/price_files.py",
     "envs/price_names.py",
     "envs/price_tables.py",
+    "envs/price_text.py",
     "envs/rewards.py",
     "envs/rolling.py",
     "envs/settings.py",
