@@ -15,13 +15,17 @@ from envs.bar_data import PRICE_FIELDS
 from envs.price_names import FIELD_NAMES, NAMES, ROLES, bare, folded, plain_name
 from envs.price_tables import PriceTable, is_nameless
 
-CHOOSABLE = ("date", "asset", *FIELD_NAMES)
+CHOOSABLE = ("date", "time", "asset", *FIELD_NAMES)
 """What ``data.columns`` may name."""
 _PLAIN_ASSETS = NAMES["asset"][:5]
 _LETTERS = dict(zip("ohlcv", FIELD_NAMES, strict=True))
 _BESIDE_LETTERS = {"t", "n", "vw"}
 _NO_ASSETS = {"adj", "adjusted", "raw", "unadjusted", "bid", "ask", "mid", "trade", "stock", "share", "price", "prev"}
 """Words beside a field that name no asset."""
+_LEAST_DATE = 1e7
+_DAY = r"\d{8}|\d{1,4}\D\d{1,2}\D\d{1,4}\D?( 00:00:00)?"
+_CLOCK = r"\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?"
+_CLOCK_DIGITS = r"^(\d{2})(\d{2})(\d{2})?$"
 _NEAR = 0.78
 _MOST_TOLD = 20
 
@@ -62,8 +66,12 @@ def recognise_columns(table: PriceTable, chosen: Sequence[str] = ()) -> tuple[Pr
     fields = {role: found for role in FIELD_NAMES if (found := given.get(role) or _find(table, role, names))}
     fields = fields or _letters(table, names)
     date = given.get("date") or _find(table, "date", names) or (_named(names, "t") if "open" in fields else None)
+    date = date or _first_without_name(table)
     if date is None:
         raise InputError(missing_column(table, "date"))
+    table, time_notes = _join_time(table, date, given.get("time"))
+    table = replace(table, notes=(*table.notes, *time_notes))
+    names = [str(name) for name in table.frame.columns]
     fields = {role: column for role, column in fields.items() if column != date}
     asset = given.get("asset") or _find(table, "asset", names)
     if asset is not None and "close" not in fields and folded(asset) not in _PLAIN_ASSETS and "asset" not in given:
@@ -75,6 +83,37 @@ def recognise_columns(table: PriceTable, chosen: Sequence[str] = ()) -> tuple[Pr
         _refuse_missing(table, fields, others)
         return table, Columns(date, asset, fields, (*_told(fields), *_untold_volume(fields, others)))
     return _by_asset(table, date, [name for name in names if name != date and not is_nameless(name)])
+
+
+def _first_without_name(table: PriceTable) -> str | None:
+    """The first column where it has no name, as an index without one leaves it, and holds what may be dates."""
+    name = str(table.frame.columns[0])
+    cells = table.frame[name]
+    is_count = pd.api.types.is_numeric_dtype(cells.dtype) and not (cells.abs() >= _LEAST_DATE).all()
+    return name if is_nameless(name) and table.has_header and not is_count else None
+
+
+def _join_time(table: PriceTable, date: str, chosen: str | None) -> tuple[PriceTable, tuple[str, ...]]:
+    """Add the time of day in a second column to the dates, where these have none."""
+    names = [str(name) for name in table.frame.columns if name != date]
+    times = [name for name in names if folded(name) == "time" or folded(name) in NAMES["time"]]
+    time = chosen or (times[0] if times else None)
+    if time is None:
+        return table, ()
+    days = table.frame[date].astype(str).str.strip()
+    clock = table.frame[time].astype(str).str.strip()
+    clock = clock.str.zfill(6 if clock.str.len().max() > 4 else 4).where(clock.str.isdigit(), clock)
+    clock = clock.str.replace(_CLOCK_DIGITS, _as_clock, regex=True)
+    has_time = ~days.str.fullmatch(_DAY)
+    if (has_time.any() or not clock.str.fullmatch(_CLOCK).all()) and chosen is None:
+        return table, ()
+    dates = (days + " " + clock).where(table.frame[date].notna())
+    frame = table.frame.assign(**{date: dates}).drop(columns=time)
+    return replace(table, frame=frame), (f"time of day read from column {time!r}",)
+
+
+def _as_clock(digits: re.Match[str]) -> str:
+    return ":".join(part for part in digits.groups() if part)
 
 
 def missing_column(table: PriceTable, wanted: str, *, candidates: Sequence[object] | None = None) -> str:

@@ -136,7 +136,7 @@ def _wide_fields(
     table: PriceTable, which: Columns, dates: NDArray[np.datetime64], wanted: Sequence[str] | None
 ) -> tuple[NDArray[np.datetime64], tuple[str, ...], dict[str, NDArray[np.float64]], tuple[str, ...]]:
     """A date column and a column of closes for each asset -> [T, A] fields; a blank cell is a missing bar."""
-    nameless, notes = _nameless(table)
+    nameless, notes = _nameless(table, which.date)
     found = {str(name).strip(): name for name in table.frame.columns if name != which.date and name not in nameless}
     if not found:
         raise InputError(
@@ -158,13 +158,13 @@ def _wide_fields(
     return dates[some], names, fields, (*notes, *_complete_prices(fields))
 
 
-def _nameless(table: PriceTable) -> tuple[list[Any], tuple[str, ...]]:
+def _nameless(table: PriceTable, date: str) -> tuple[list[Any], tuple[str, ...]]:
     """Columns of a wide table that have no name and hold no prices: blank ones, and a count of the rows in front.
 
     Raises:
         InputError: for any other column without a name: which asset its prices are of cannot be told.
     """
-    found = [name for name in table.frame.columns if is_nameless(name)]
+    found = [name for name in table.frame.columns if is_nameless(name) and name != date]
     notes = []
     for name in found:
         cells, number = table.frame[name], list(table.frame.columns).index(name) + 1

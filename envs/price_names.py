@@ -14,6 +14,7 @@ NAMES: dict[str, tuple[str, ...]] = {
         "date", "datetime", "timestamp", "time", "open time", "trade date", "trading date", "date time", "gmt time",
         "local time", "unix", "snapped at", "日期", "交易日期", "日付", "datum", "fecha", "data",
     ),
+    "time": ("zeit", "uhrzeit", "heure", "hora", "ora", "时间", "交易时间", "time of day"),
     "asset": (
         "tic", "symbol", "ticker", "name", "asset", "ts code", "code", "instrument", "股票代码", "证券代码", "代码",
     ),

@@ -112,3 +112,50 @@ def test_columns_are_what_the_user_says(tmp_path):
 def test_columns_that_cannot_be_are_refused(tmp_path, words):
     with pytest.raises(InputError, match=r"data\.columns (has|names column) '"):
         load_bars(write(tmp_path, ONE), columns=(words,))
+
+
+@pytest.mark.parametrize("name", ["prices.csv", "prices.parquet"])
+@pytest.mark.parametrize("table", [ONE, ONE[["date", "close"]].rename(columns={"close": "AAPL"})], ids=["long", "wide"])
+def test_first_column_without_a_name_is_the_dates(tmp_path, name, table):
+    named = load_bars(write(tmp_path, table, name))
+    assert load_bars(write(tmp_path, table.rename(columns={"date": ""}), name)).fingerprint == named.fingerprint
+    by_day = table.assign(date=20200106 + np.arange(len(table))).rename(columns={"date": ""})
+    np.testing.assert_array_equal(load_bars(write(tmp_path, by_day, name)).close, named.close)
+
+
+def test_first_column_without_a_name_that_counts_is_not_the_dates(tmp_path):
+    message = refusal(write(tmp_path, ONE.assign(date=np.arange(len(ONE))).rename(columns={"date": ""})))
+    assert "column 'date' is missing" in message
+
+
+@pytest.mark.parametrize(
+    ("days", "times"),
+    [
+        (["2021-01-04"] * 3, ["09:30:00", "10:30:00", "11:30:00"]),
+        (["2021-01-04"] * 3, ["9:30", "10:30", "11:30"]),
+        ([20210104] * 3, [93000, 103000, 113000]),
+        ([20210104] * 3, ["0930", "1030", "1130"]),
+        (["2021.01.04"] * 3, ["09:30", "10:30", "11:30"]),
+        (["1/13/2021"] * 3, ["09:30", "10:30", "11:30"]),
+    ],
+)
+@pytest.mark.parametrize("name", ["prices.csv", "prices.parquet"])
+@pytest.mark.parametrize("names", [("Date", "Time"), ("<DATE>", "<TIME>"), ("Datum", "Uhrzeit"), ("日期", "时间")])
+def test_time_of_day_in_a_second_column_is_joined_and_told(tmp_path, days, times, name, names):
+    frame = ONE.iloc[:3].assign(date=days)
+    frame.insert(1, "time", times)
+    bars = load_bars(write(tmp_path, frame.rename(columns=dict(zip(("date", "time"), names, strict=True))), name))
+    assert [str(day)[11:16] for day in bars.dates] == ["09:30", "10:30", "11:30"]
+    assert bars.notes[0] == f"time of day read from column {names[1]!r}"
+
+
+def test_first_minutes_of_a_day_in_digits_are_hours_and_minutes(tmp_path):
+    frame = ONE.iloc[:3].assign(date=20210104, time=[0, 1, 2])
+    assert [str(day)[11:16] for day in load_bars(write(tmp_path, frame)).dates] == ["00:00", "00:01", "00:02"]
+
+
+def test_dates_that_have_a_time_need_no_second_column(tmp_path):
+    frame = ONE.assign(date=ONE["date"] + " 16:00", time="09:30")
+    bars = load_bars(write(tmp_path, frame))
+    assert str(bars.dates[0])[11:16] == "16:00"
+    assert "columns not used: time" in bars.notes
