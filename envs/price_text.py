@@ -148,7 +148,7 @@ def find_header(lines: Sequence[str], path: str) -> Header:
         names, num_more = levels
         end = [i for i in rows if i > first][num_more - 1] + 1
         after = after[num_more:]
-    elif len(names) > 1 and all(re.fullmatch(_CELL, name.strip()) or not name.strip() for name in names) and names[0]:
+    elif _is_data(names):
         cells, end, after = names, first, [names]
         names = [str(i + 1) for i in range(len(cells))]
         if len(cells) == len(_KLINES) and cells[0].isdigit() and cells[6].isdigit() and int(cells[0]) < int(cells[6]):
@@ -178,6 +178,13 @@ def _is_header(cells: Sequence[str]) -> bool:
     """Whether cells name dates and more, so that lines above may be a title."""
     roles = [ROLES.get(folded(cell)) for cell in cells]
     return len([cell for cell in cells if cell.strip()]) > 1 and "date" in roles
+
+
+def _is_data(cells: Sequence[str]) -> bool:
+    """Whether cells are dates and prices, and so no header; in ``,0700,0005`` the numbers may be tickers."""
+    found = [cell.strip() for cell in cells if cell.strip()]
+    are_numbers = len(cells) > 1 and bool(found) and all(re.fullmatch(_CELL, cell) for cell in found)
+    return are_numbers and (bool(cells[0].strip()) or not all(cell.isdigit() for cell in found))
 
 
 def _two_levels(rows: Sequence[list[str]]) -> tuple[list[str], int] | None:

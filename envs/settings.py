@@ -70,8 +70,8 @@ class DataConfig:
     assets: tuple[str, ...] | None = None
     """Assets to keep, in this order. None: all of them."""
     columns: tuple[str, ...] | None = None
-    """What columns of the file are: date=Time close=Last, of date, time, asset, open, high, low, close and volume. None:
-    what their names say."""
+    """What columns of the file are: date=Time close=Last; of date, time, asset, open, high, low, close and volume.
+    None: what their names say."""
     date_format: str | None = None
     """How dates are written: %d.%m.%Y, %m/%d/%Y %H:%M, in the letters of Python's strptime. None: what they show."""
     calendar: CalendarPolicy = "intersect"

@@ -142,3 +142,9 @@ def test_other_files_without_a_header_are_read_as_the_user_says(tmp_path, plain)
     assert "line 1 holds numbers: the file has no header" in refusal(path)
     chosen = ("date=1", "open=2", "high=3", "low=4", "close=5", "volume=6")
     assert load_bars(path, columns=chosen).fingerprint == plain.fingerprint
+
+
+def test_whole_numbers_in_a_header_are_assets_and_others_are_none(tmp_path):
+    rows = ["2020-01-06,1,2", "2020-01-07,1,2", "2020-01-08,1,2"]
+    assert load_bars(put(tmp_path, "\n".join([",0700,0005", *rows]))).assets == ("0700", "0005")
+    assert "line 1 holds numbers" in refusal(put(tmp_path, "\n".join([",101.0,201.0", *rows])))

@@ -64,7 +64,7 @@ def closes_of(rows):
     """Closes by asset and date, read cell by cell, as far as that can be told."""
     header = [name.strip().lower() for name in rows[0]]
     found = {}
-    date = next(i for i, name in enumerate(header) if name in ("date", "datetime", "timestamp", "time"))
+    date = next((i for i, name in enumerate(header) if name in ("date", "datetime", "timestamp", "time")), 0)
     is_long = any(
         name in ("open", "high", "low", "close", "volume", "tic", "name", "asset", "symbol") for name in header
     )
