@@ -84,6 +84,7 @@ def _whole_history(config: DataConfig) -> Bars:
             periods_per_year=config.periods_per_year,
             columns=config.columns,
             date_format=config.date_format,
+            decimal=config.decimal,
         )
     bars = generate_bars(config.synthetic)
     if config.frequency is not None or config.periods_per_year is not None:

@@ -27,6 +27,7 @@ from envs.calendars import align_calendars, show_date
 from envs.frequencies import settle_frequency
 from envs.price_columns import Columns, recognise_columns
 from envs.price_dates import parse_dates
+from envs.price_numbers import Decimal
 from envs.price_tables import PriceTable, is_nameless, read_table
 from envs.settings import CalendarPolicy
 
@@ -50,6 +51,7 @@ def load_bars(
     periods_per_year: float | None = None,
     columns: Sequence[str] | None = None,
     date_format: str | None = None,
+    decimal: Decimal | None = None,
 ) -> Bars:
     """Read a price file into bars; the top of this module says which tables are understood.
 
@@ -61,6 +63,7 @@ def load_bars(
         periods_per_year: Bars in a year; None takes what the frequency makes of the dates.
         columns: What columns are, where their names do not say it: ``"close=Last"``; see ``envs.price_columns``.
         date_format: How dates are written, in the letters of ``strptime``; None lets them show it.
+        decimal: The decimal sign of numbers in text; None lets them show it.
 
     Returns:
         Validated bars on one calendar.
@@ -70,7 +73,7 @@ def load_bars(
             says what to do.
     """
     path = str(path)
-    table = read_table(path)
+    table = read_table(path, decimal)
     table, which = recognise_columns(table, columns or ())
     dates = parse_dates(table.frame[which.date], lambda row: table.at(row, which.date), date_format)
     read = _long_fields if which.fields else _wide_fields

@@ -14,6 +14,7 @@ from common.errors import InputError, nearest, shown, told
 from common.memory import check_memory
 from envs.calendars import show_date
 from envs.price_names import level_names, plain_name
+from envs.price_numbers import Decimal
 from envs.price_text import read_text, refuse_twice
 
 if TYPE_CHECKING:
@@ -70,11 +71,12 @@ def split_endings(path: str) -> tuple[str, str | None, str]:
     return (stem, kind, packing) if kind else (name, "csv" if packing else None, packing)
 
 
-def read_table(path: str) -> PriceTable:
+def read_table(path: str, decimal: Decimal | None = None) -> PriceTable:
     """Read any of the formats; the index of the frame counts the rows of the file, blank ones included.
 
     Args:
         path: As the user gave it.
+        decimal: The decimal sign of numbers in text; None lets them show it.
 
     Raises:
         InputError: if the file does not exist or is no table of a known format.
@@ -100,7 +102,7 @@ def read_table(path: str) -> PriceTable:
     header = None
     try:
         if kind == "csv":
-            frame, header = read_text(file, packing)
+            frame, header = read_text(file, packing, decimal)
         else:
             frame = _READERS[kind](file)
     except InputError:

@@ -11,7 +11,7 @@ import lzma
 import re
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,6 +19,7 @@ import pandas as pd
 
 from common.errors import InputError
 from envs.price_names import ROLES, folded, level_names, plain_name
+from envs.price_numbers import Decimal, need_reading, number_columns, read_numbers
 
 _BLANKS = ["", "nan", "NaN", "NAN", "na", "NA", "N/A", "null", "NULL", "None"]
 _MOST_LINES_ABOVE = 40
@@ -66,12 +67,13 @@ def open_packed(file: Path, packing: str) -> IO[bytes]:
     return opener(file, "rb")  # type: ignore[no-any-return]
 
 
-def read_text(file: Path, packing: str) -> tuple[pd.DataFrame, Header]:
+def read_text(file: Path, packing: str, decimal: Decimal | None) -> tuple[pd.DataFrame, Header]:
     """Read a table of text without letting asset names turn into numbers or blanks (a ticker may be NA, or 0700).
 
     Args:
         file: Where it is.
         packing: How it is compressed: gz, bz2, xz, zip, zst, or empty.
+        decimal: The decimal sign of its numbers; None lets them show it.
 
     Returns:
         The table, whose index counts lines from the first row of data, blank ones included; and its header.
@@ -116,6 +118,15 @@ def read_text(file: Path, packing: str) -> tuple[pd.DataFrame, Header]:
         if beyond.any():
             line, number = int(beyond.argmax()) + header.num_lines + 1, len(header.names)
             raise InputError(f"{file}: line {line} has {number} fields, the header {number - 1}: correct it")
+    if need_reading(frame, decimal):
+        text = read(dtype="str")
+        numbers, notes = read_numbers(
+            text[number_columns(list(frame.columns))],
+            decimal,
+            lambda row, column: f"{file}: line {row + header.num_lines + 1}, column {column!r}",
+        )
+        frame = frame.assign(**numbers)
+        header = replace(header, notes=(*header.notes, *notes))
     no_name = (frame[assets].fillna("") == "").all(axis=1)
     return frame[~(frame.drop(columns=assets).isna().all(axis=1) & no_name)], header
 

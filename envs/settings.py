@@ -74,6 +74,8 @@ class DataConfig:
     None: what their names say."""
     date_format: str | None = None
     """How dates are written: %d.%m.%Y, %m/%d/%Y %H:%M, in the letters of Python's strptime. None: what they show."""
+    decimal: Literal[".", ","] | None = None
+    """Decimal sign of the numbers of a CSV; the other one divides thousands. None: what the numbers show."""
     calendar: CalendarPolicy = "intersect"
     """Dates that some assets lack: drop them (intersect), carry the last close forward (fill), or refuse the file
     (strict)."""
