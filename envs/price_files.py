@@ -14,6 +14,7 @@ that was inferred, dropped or filled is counted in ``Bars.notes``.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from envs.price_columns import Columns, recognise_columns
 from envs.price_dates import parse_dates
 from envs.price_numbers import Decimal
 from envs.price_tables import PriceTable, is_nameless, read_table
-from envs.settings import CalendarPolicy
+from envs.settings import CalendarPolicy, Missing
 
 SMALLEST, LARGEST = 1e-9, 1e12
 """Bounds of a price. Powers of prices, and a whole capital in shares times a price, stay far from the ends of float64,
@@ -52,6 +53,8 @@ def load_bars(
     columns: Sequence[str] | None = None,
     date_format: str | None = None,
     decimal: Decimal | None = None,
+    missing: Missing = "blanks",
+    start: np.datetime64 | None = None,
 ) -> Bars:
     """Read a price file into bars; the top of this module says which tables are understood.
 
@@ -64,6 +67,8 @@ def load_bars(
         columns: What columns are, where their names do not say it: ``"close=Last"``; see ``envs.price_columns``.
         date_format: How dates are written, in the letters of ``strptime``; None lets them show it.
         decimal: The decimal sign of numbers in text; None lets them show it.
+        missing: What a missing bar is: blanks in place of all its prices, or zeros too.
+        start: Rows before this date are not looked at; None looks at all.
 
     Returns:
         Validated bars on one calendar.
@@ -76,8 +81,14 @@ def load_bars(
     table = read_table(path, decimal)
     table, which = recognise_columns(table, columns or ())
     dates = parse_dates(table.frame[which.date], lambda row: table.at(row, which.date), date_format)
+    if start is not None:
+        if not (dates >= start).any():
+            raise InputError(
+                f"data.start is {show_date(start)}, but the history of {path} ends on {show_date(dates.max())}"
+            )
+        table, dates = replace(table, frame=table.frame[dates >= start]), dates[dates >= start]
     read = _long_fields if which.fields else _wide_fields
-    days, names, fields, notes = read(table, which, dates, assets)
+    days, names, fields, notes = read(table, which, dates, assets, missing)
     days, fields, calendar_notes = align_calendars(days, names, fields, policy=calendar, source=path)
     _check_leaps(path, days, names, fields)
     words, periods, frequency_notes = settle_frequency(
@@ -103,6 +114,7 @@ def _long_fields(
     which: Columns,
     dates: NDArray[np.datetime64],
     wanted: Sequence[str] | None,
+    missing: Missing,
 ) -> tuple[NDArray[np.datetime64], tuple[str, ...], dict[str, NDArray[np.float64]], tuple[str, ...]]:
     """A row for each date and asset -> [T, A] fields, NaN where an asset has no bar."""
     present, asset_column = which.fields, which.asset
@@ -124,19 +136,35 @@ def _long_fields(
         names = tuple(wanted)
     _check_order(table, dates, codes, names, keep, asset_column)
     raw = {field: _numbers(table, present[field], keep, labels, dates) for field in present}
-    _check_values(table, raw, present, keep, labels, dates)
     days, rows = np.unique(dates[keep], return_inverse=True)
+    given = ~_no_bars(raw, missing)
+    keep, rows, raw = keep[given], rows[given], {field: values[given] for field, values in raw.items()}
+    _check_values(table, raw, present, keep, labels, dates)
     fields = {field: np.full((len(days), len(names)), np.nan) for field in raw}
     for field, values in raw.items():
         fields[field][rows, codes[keep]] = values
     notes = _complete_prices(fields)
+    if not given.all():
+        notes += (f"{int((~given).sum()):,} rows without prices are missing bars",)
     used = {which.date, asset_column, *present.values()}
     unused = [str(name) for name in table.frame.columns if name not in used]
     return days, names, fields, (*which.notes, *notes, *((f"columns not used: {', '.join(unused)}",) if unused else ()))
 
 
+def _no_bars(raw: dict[str, NDArray[np.float64]], missing: Missing) -> NDArray[np.bool_]:
+    """Which rows of a long table hold no price and no volume: blanks, or zeros too."""
+    blank = [
+        np.isnan(values) | ((values == 0) & (missing == "zeros" or name == "volume")) for name, values in raw.items()
+    ]
+    return np.logical_and.reduce(blank)
+
+
 def _wide_fields(
-    table: PriceTable, which: Columns, dates: NDArray[np.datetime64], wanted: Sequence[str] | None
+    table: PriceTable,
+    which: Columns,
+    dates: NDArray[np.datetime64],
+    wanted: Sequence[str] | None,
+    missing: Missing,
 ) -> tuple[NDArray[np.datetime64], tuple[str, ...], dict[str, NDArray[np.float64]], tuple[str, ...]]:
     """A date column and a column of closes for each asset -> [T, A] fields; a blank cell is a missing bar."""
     nameless, notes = _nameless(table, which.date)
@@ -155,10 +183,11 @@ def _wide_fields(
     for i, name in enumerate(names):
         labels = np.full(len(dates), name, dtype=object)
         close[:, i] = _numbers(table, found[name], everything, labels, dates)
+        if missing == "zeros":
+            close[close[:, i] == 0, i] = np.nan
         _check_prices(table, close[:, i], found[name], everything, labels, dates, blank_is_missing=True)
-    some = np.isfinite(close).any(axis=1)
-    fields = {"close": close[some]}
-    return dates[some], names, fields, (*notes, *_complete_prices(fields))
+    fields = {"close": close}
+    return dates, names, fields, (*notes, *_complete_prices(fields))
 
 
 def _nameless(table: PriceTable, date: str) -> tuple[list[Any], tuple[str, ...]]:
@@ -328,9 +357,11 @@ def _check_prices(
     what = "is missing" if np.isnan(values[i]) else f"is {values[i]:g}"
     row = int(keep[i])
     place = table.at(row, column, asset=labels[row], date=dates[row])
+    is_there = values[i] != 0 and not np.isnan(values[i])
+    way_out = "give prices in another unit" if is_there else "leave early ones out with --data.start"
     raise InputError(
         f"{place}: the price {what}, but prices must lie from {SMALLEST:g} to {LARGEST:g}: correct or remove the row, "
-        "or give prices in another unit"
+        f"or {way_out}"
     )
 
 
