@@ -25,6 +25,7 @@ _NO_ASSETS = {"adj", "adjusted", "raw", "unadjusted", "bid", "ask", "mid", "trad
 _LEAST_DATE = 1e7
 _DAY = r"\d{8}|\d{1,4}\D\d{1,2}\D\d{1,4}\D?( 00:00:00)?"
 _CLOCK = r"\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?"
+_HALF_DAYS = r"(?i)^(\d{1,2})(:.*?)\s*([ap])\.?m\.?$"
 _CLOCK_DIGITS = r"^(\d{2})(\d{2})(\d{2})?$"
 _NEAR = 0.78
 _MOST_TOLD = 20
@@ -104,6 +105,7 @@ def _join_time(table: PriceTable, date: str, chosen: str | None) -> tuple[PriceT
     clock = table.frame[time].astype(str).str.strip()
     clock = clock.str.zfill(6 if clock.str.len().max() > 4 else 4).where(clock.str.isdigit(), clock)
     clock = clock.str.replace(_CLOCK_DIGITS, _as_clock, regex=True)
+    clock = clock.str.replace(_HALF_DAYS, _of_whole_day, regex=True)
     has_time = ~days.str.fullmatch(_DAY)
     if (has_time.any() or not clock.str.fullmatch(_CLOCK).all()) and chosen is None:
         return table, ()
@@ -114,6 +116,11 @@ def _join_time(table: PriceTable, date: str, chosen: str | None) -> tuple[PriceT
 
 def _as_clock(digits: re.Match[str]) -> str:
     return ":".join(part for part in digits.groups() if part)
+
+
+def _of_whole_day(found: re.Match[str]) -> str:
+    """``4:30 PM`` is ``16:30``, and ``12:30 AM`` is ``00:30``."""
+    return f"{int(found[1]) % 12 + 12 * (found[3].lower() == 'p'):02d}{found[2]}"
 
 
 def missing_column(table: PriceTable, wanted: str, *, candidates: Sequence[object] | None = None) -> str:
@@ -223,7 +230,7 @@ def _told(fields: dict[str, str]) -> tuple[str, ...]:
 
 
 def _untold_volume(fields: dict[str, str], others: Sequence[str]) -> tuple[str, ...]:
-    found = [name for name in others if folded(name) in NAMES["volume"] or bare(name) in NAMES["volume"]]
+    found = [name for name in others if bare(name) in NAMES["volume"] or re.match("vol(ume)? ", folded(name))]
     if "volume" in fields or not found:
         return ()
     return (f"{' and '.join(found)} could be the volume: not used, set data.columns volume={found[0]} for one of them",)

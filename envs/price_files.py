@@ -265,7 +265,7 @@ def _check_order(
     if len(again):
         pairs = by_asset[order]
         first, second = min(((int(pairs[i]), int(pairs[i + 1])) for i in again), key=lambda pair: pair[1])
-        hint = "" if asset_column else " (no asset column found: name it tic, symbol or ticker)"
+        hint = "" if asset_column else " (no asset column found: name it tic, or set --data.columns asset=NAME)"
         raise InputError(
             f"{table.at(second, asset=names[codes[second]] or None, date=dates[second])}: the same date stands "
             "already in "

@@ -12,7 +12,7 @@ FIELD_NAMES = (*PRICE_FIELDS, "volume")
 NAMES: dict[str, tuple[str, ...]] = {
     "date": (
         "date", "datetime", "timestamp", "time", "open time", "trade date", "trading date", "date time", "gmt time",
-        "local time", "unix", "snapped at", "日期", "交易日期", "日付", "datum", "fecha", "data",
+        "local time", "unix", "snapped at", "日期", "交易日期", "日付", "날짜", "일자", "datum", "fecha", "data",
     ),
     "time": ("zeit", "uhrzeit", "heure", "hora", "ora", "时间", "交易时间", "time of day"),
     "asset": (
@@ -20,24 +20,24 @@ NAMES: dict[str, tuple[str, ...]] = {
     ),
     "open": (
         "open", "open price", "price open", "opening price", "opening", "px open", "openprice", "开盘", "开盘价",
-        "始値", "eroffnung", "eroffnungskurs", "erster", "ouverture", "ouv", "apertura", "abertura",
+        "始値", "시가", "eroffnung", "eroffnungskurs", "erster", "ouverture", "ouv", "apertura", "abertura",
     ),
     "high": (
-        "high", "high price", "price high", "highest", "px high", "highprice", "最高", "最高价", "高値", "hoch",
+        "high", "high price", "price high", "highest", "px high", "highprice", "最高", "最高价", "高値", "고가", "hoch",
         "hochst", "tageshoch", "haut", "plus haut", "maximo", "maxima", "max", "alto",
     ),
     "low": (
-        "low", "low price", "price low", "lowest", "px low", "lowprice", "最低", "最低价", "安値", "tief", "tiefst",
-        "tagestief", "bas", "plus bas", "minimo", "minima", "min", "bajo",
+        "low", "low price", "price low", "lowest", "px low", "lowprice", "最低", "最低价", "安値", "저가", "tief",
+        "tiefst", "tagestief", "bas", "plus bas", "minimo", "minima", "min", "bajo",
     ),
     "close": (
         "close", "close price", "price close", "closing price", "closing", "px close", "closeprice", "close last",
-        "last", "last price", "px last", "price", "收盘", "收盘价", "終値", "schluss", "schlusskurs", "letzter",
+        "last", "last price", "px last", "price", "收盘", "收盘价", "終値", "종가", "schluss", "schlusskurs", "letzter",
         "zuletzt", "dernier", "cloture", "cierre", "ultimo", "fechamento", "chiusura",
     ),
     "volume": (
-        "volume", "vol", "tickvol", "tick volume", "no of shares", "total traded quantity", "ttl trd qnty", "tottrdqty",
-        "shares traded", "trade volume", "成交量", "出来高", "volumen",
+        "volume", "vol", "tickvol", "tick volume", "no of shares", "number of shares",
+        "total traded quantity", "ttl trd qnty", "tottrdqty", "shares traded", "trade volume", "成交量", "出来高", "거래량", "volumen",
     ),
     "unused": (
         "adj close", "adjusted close", "adjclose", "close adj", "open interest", "openinterest", "openint", "oi",

@@ -53,7 +53,10 @@ def read_numbers(
     if decimal is None:
         return {}, ()
     thousands = "." if decimal == "," else ","
-    whole = rf"[-+]?(?:\d+|\d{{1,3}}(?:\{thousands}\d{{3}})+)(?:\{decimal}\d*)?(?:[eE][-+]?\d+)?"
+    groups = (
+        rf"\d{{1,3}}(?:\{thousands}\d{{3}})+|\d{{1,2}}(?:\{thousands}\d{{2}})+\{thousands}\d{{3}}"  # 1,00,000 in India
+    )
+    whole = rf"[-+]?(?:\d+|{groups})(?:\{decimal}\d*)?(?:[eE][-+]?\d+)?"
     notes = [f"numbers read with a decimal {'comma' if decimal == ',' else 'point'}; data.decimal sets it"]
     read = {}
     for name, cells in plain.items():

@@ -34,6 +34,7 @@ def renamed(*names):
         ("Datum", "Eröffnung", "Hoch", "Tief", "Schlusskurs", "Volumen"),
         ("Date", "Ouverture", "Plus Haut", "Plus Bas", "Clôture", "Volume"),
         ("Fecha", "Apertura", "Máximo", "Mínimo", "Último", "Vol."),
+        ("날짜", "시가", "고가", "저가", "종가", "거래량"),
         ("open_time", "open", "high", "low", "close", "volume"),
     ],
 )
@@ -93,12 +94,13 @@ def test_what_could_be_told_in_two_ways_is_refused_with_the_setting_that_decides
     assert words in refusal(write(tmp_path, renamed(*names)))
 
 
-def test_two_columns_that_could_be_the_volume_are_told(tmp_path):
-    frame = renamed("date", "open", "high", "low", "close", "Volume_(BTC)").assign(**{"Volume_(USD)": 5.0})
-    path = write(tmp_path, frame)
+@pytest.mark.parametrize("form", ["Volume_({})", "Volume {}"])
+def test_two_columns_that_could_be_the_volume_are_told(tmp_path, form):
+    coins, dollars = form.format("BTC"), form.format("USD")
+    path = write(tmp_path, renamed("date", "open", "high", "low", "close", coins).assign(**{dollars: 5.0}))
     assert load_bars(path).volume is None
-    assert any("set data.columns volume=Volume_(BTC)" in note for note in load_bars(path).notes)
-    assert load_bars(path, columns=("volume=Volume_(USD)",)).volume[0, 0] == 5.0
+    assert any(f"set data.columns volume={coins}" in note for note in load_bars(path).notes)
+    assert load_bars(path, columns=(f"volume={dollars}",)).volume[0, 0] == 5.0
 
 
 def test_columns_are_what_the_user_says(tmp_path):
@@ -137,6 +139,7 @@ def test_first_column_without_a_name_that_counts_is_not_the_dates(tmp_path):
         ([20210104] * 3, ["0930", "1030", "1130"]),
         (["2021.01.04"] * 3, ["09:30", "10:30", "11:30"]),
         (["1/13/2021"] * 3, ["09:30", "10:30", "11:30"]),
+        (["2021-01-04"] * 3, ["9:30 AM", "10:30:00 am", "11:30 a.m."]),
     ],
 )
 @pytest.mark.parametrize("name", ["prices.csv", "prices.parquet"])
@@ -147,6 +150,12 @@ def test_time_of_day_in_a_second_column_is_joined_and_told(tmp_path, days, times
     bars = load_bars(write(tmp_path, frame.rename(columns=dict(zip(("date", "time"), names, strict=True))), name))
     assert [str(day)[11:16] for day in bars.dates] == ["09:30", "10:30", "11:30"]
     assert bars.notes[0] == f"time of day read from column {names[1]!r}"
+
+
+def test_hours_of_half_days_are_told_apart(tmp_path):
+    frame = ONE.iloc[:4].assign(date="2021-01-04", time=["12:30 AM", "1:30 AM", "12:30 PM", "1:30 PM"])
+    found = [str(day)[11:16] for day in load_bars(write(tmp_path, frame)).dates]
+    assert found == ["00:30", "01:30", "12:30", "13:30"]
 
 
 def test_first_minutes_of_a_day_in_digits_are_hours_and_minutes(tmp_path):
