@@ -37,7 +37,8 @@ NAMES: dict[str, tuple[str, ...]] = {
     ),
     "volume": (
         "volume", "vol", "tickvol", "tick volume", "no of shares", "number of shares",
-        "total traded quantity", "ttl trd qnty", "tottrdqty", "shares traded", "trade volume", "成交量", "出来高", "거래량", "volumen",
+        "total traded quantity", "ttl trd qnty", "tottrdqty", "shares traded", "trade volume",
+        "成交量", "出来高", "거래량", "volumen",
     ),
     "unused": (
         "adj close", "adjusted close", "adjclose", "close adj", "open interest", "openinterest", "openint", "oi",

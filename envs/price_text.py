@@ -143,11 +143,12 @@ def find_header(lines: Sequence[str], path: str) -> Header:
     if not full:
         raise InputError(f"{path} holds no rows")
     rows = [i for i in full if not lines[i].lstrip().startswith("#")] or full
-    first = next((i for i in full if _is_header(_cells(lines[i].lstrip("# "), _separator(lines[i])))), rows[0])
+    usual = next((i for i in rows if len(_cells(lines[i], _separator(lines[i]))) > 1), rows[0])
+    first = next((i for i in full if _is_header(_cells(lines[i].lstrip("# "), _separator(lines[i])))), usual)
     separator = _separator(lines[first])
     names = _cells(lines[first].lstrip("# ") if first not in rows else lines[first], separator)
     if any(len(_cells(lines[i], separator)) >= len(names) for i in rows if i < first):
-        first = rows[0]
+        first = usual
         separator = _separator(lines[first])
         names = _cells(lines[first], separator)
     above = [i + 1 for i in full if i < first]
