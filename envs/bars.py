@@ -11,6 +11,7 @@ import numpy as np
 
 from common.errors import InputError
 from envs.bar_data import Bars
+from envs.calendars import show_date
 from envs.frequencies import settle_frequency
 from envs.price_files import load_bars
 from envs.settings import DataConfig
@@ -71,7 +72,7 @@ def build_bars(config: DataConfig) -> Bars:
     Raises:
         InputError: if the file, its assets or its calendar cannot be used.
     """
-    return _until(_whole_history(config), config.end)
+    return _within(_whole_history(config), config.start, config.end)
 
 
 def _whole_history(config: DataConfig) -> Bars:
@@ -83,6 +84,11 @@ def _whole_history(config: DataConfig) -> Bars:
             frequency=config.frequency,
             periods_per_year=config.periods_per_year,
             timezone=config.timezone,
+            columns=config.columns,
+            date_format=config.date_format,
+            decimal=config.decimal,
+            missing=config.missing,
+            start=None if config.start is None else _read_date("start", config.start),
         )
     bars = generate_bars(config.synthetic)
     if config.frequency is not None or config.periods_per_year is not None:
@@ -96,14 +102,24 @@ def _whole_history(config: DataConfig) -> Bars:
     return bars if config.assets is None else bars.select(config.assets)
 
 
-def _until(bars: Bars, end: str | None) -> Bars:
-    """Leave out the bars from a date on."""
-    if end is None:
-        return bars
-    date = _read_date("end", end)
-    if not bars.dates[0] < date:
-        raise InputError(f"data.end is {end}, but the history of {bars.source} begins on {str(bars.dates[0])[:10]}")
-    return bars.between(0, int(np.searchsorted(bars.dates, date)))
+def _within(bars: Bars, start: str | None, end: str | None) -> Bars:
+    """Leave out the bars before a date, and those from a date on."""
+    first, stop = 0, bars.num_bars
+    if start is not None:
+        date = _read_date("start", start)
+        if not date <= bars.dates[-1]:
+            raise InputError(
+                f"data.start is {start}, but the history of {bars.source} ends on {show_date(bars.dates[-1])}"
+            )
+        first = int(np.searchsorted(bars.dates, date))
+    if end is not None:
+        date = _read_date("end", end)
+        if not bars.dates[first] < date:
+            raise InputError(
+                f"data.end is {end}, but the history of {bars.source} begins on {str(bars.dates[first])[:10]}"
+            )
+        stop = int(np.searchsorted(bars.dates, date))
+    return bars if (first, stop) == (0, bars.num_bars) else bars.between(first, stop)
 
 
 def _read_date(setting: str, text: str) -> np.datetime64:

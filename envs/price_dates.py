@@ -4,49 +4,83 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from common.errors import InputError
+from common.errors import InputError, told
+from envs.calendars import show_date
 
 _OFFSET = r"\d:\d{2}(?:[.:]\d+)*\s*(?:Z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)$"
 _CLOCK = r"([+-]\d{2}):?(\d{2})?$"
-_EPOCHS = ((1e17, "ns"), (1e14, "us"), (1e11, "ms"), (1e8, "s"))
+_SECONDS, _MILLIS, _MICROS, _NANOS = 1e8, 1e11, 1e14, 1e17
+"""Least counts since 1970 of each unit: all are a day of March 1973."""
+_FIRST_YEAR = 1900
+_MONTH_BY_NAME = r"^(?=.*[A-Za-z]{3})(?=.*(?<!\d)\d{4}(?!\d))[A-Za-z\d\s.,/:-]+$"
+_LIKE_ISO = (
+    (r"^(\d{4})(?:[./]|年)(\d{1,2})(?:[./]|月)(\d{1,2})日?", r"\1-\2-\3"),
+    (r"^(\d{4})-(\d)-", r"\1-0\2-"),
+    (r"^(\d{4}-\d{2})-(\d)(?!\d)", r"\1-0\2"),
+    (r"^(\d{4})(\d{2})(\d{2})[ T](\d{2}):?(\d{2})", r"\1-\2-\3 \4:\5"),
+    (r"^(\d{4}-\d{2}-\d{2} \d{2}:\d{2})(\d{2})$", r"\1:\2"),
+)
+"""Year, month and day in this order, and what makes ISO text of it."""
+_INSTEAD = "write 2013-02-08, or set --data.date-format, as %d.%m.%Y"
 
 
-def parse_dates(column: pd.Series, at: Callable[[int], str]) -> NDArray[np.datetime64]:
+def parse_dates(column: pd.Series, at: Callable[[int], str], date_format: str | None = None) -> NDArray[np.datetime64]:
     """Parse the dates of a table.
 
-    Understood are timestamps, ISO text, 20130208, seconds to nanoseconds since 1970, and day-first or month-first text
-    where the column shows which it is. Dates with a time zone are converted to UTC.
+    Understood are timestamps, ISO text, text with the year first or a month by its name, day-first or month-first text
+    where the column shows which it is, 20130208 to 20130208153000, and seconds to nanoseconds since 1970, each number
+    by itself. Dates with a time zone are converted to UTC.
 
     Args:
         column: T cells.
         at: Row number -> words for its place, for messages.
+        date_format: How the cells are written, in the letters of ``strptime``; None lets them show it.
 
     Returns:
         [T] datetime64[us], in the order of the rows.
 
     Raises:
-        InputError: at the first cell that is no date; where some dates have a time zone and others have none; where
-            01/02/2013 could be January or February throughout.
+        InputError: at the first cell that is no date, or one before 1900 or after next year; where some dates have a
+            time zone and others have none; where 01/02/2013 could be January or February throughout.
     """
     blank = column.isna().to_numpy()
     if blank.any():
         raise InputError(f"{at(int(blank.argmax()))}: the date is missing: fill it in or remove the row")
+    dates = _parse(column, at, date_format)
+    years = dates.astype("datetime64[Y]").astype(np.int64) + 1970
+    bad = (years < _FIRST_YEAR) | (years > _last_year())
+    if bad.any():
+        row = int(bad.argmax())
+        raise InputError(
+            f"{at(row)}: {str(column.iloc[row])!r} is read as {show_date(dates[row])}, but dates must lie from "
+            f"{_FIRST_YEAR} to {_last_year()}: correct it, or set --data.date-format"
+        )
+    return dates
+
+
+def _parse(column: pd.Series, at: Callable[[int], str], date_format: str | None) -> NDArray[np.datetime64]:
     if isinstance(column.dtype, pd.DatetimeTZDtype):
         column = column.dt.tz_convert("UTC").dt.tz_localize(None)
     if pd.api.types.is_datetime64_dtype(column.dtype):
         return column.to_numpy(dtype="datetime64[us]")
-    if pd.api.types.is_numeric_dtype(column.dtype):
+    if pd.api.types.is_numeric_dtype(column.dtype) and date_format is None:
         return _from_numbers(column.to_numpy(), at)
     codes, unique = pd.factorize(column.astype(str).str.strip())
     rows = np.full(len(unique), len(codes))
     np.minimum.at(rows, codes, np.arange(len(codes)))
-    return _from_text(pd.Series(np.asarray(unique, dtype=object), dtype="str"), rows, at)[codes]
+    text = pd.Series(np.asarray(unique, dtype=object), dtype="str")
+    if date_format is not None:
+        return _strict(text, rows, at, pattern=date_format, utc="%z" in date_format)[codes]
+    if text.str.fullmatch(r"\d{8,18}").all():
+        return _from_numbers(text.astype(np.int64).to_numpy()[codes], at)
+    return _from_text(text, rows, at)[codes]
 
 
 def zone_offsets(column: pd.Series) -> NDArray[np.timedelta64] | None:
@@ -69,15 +103,57 @@ def zone_offsets(column: pd.Series) -> NDArray[np.timedelta64] | None:
 
 
 def _from_numbers(numbers: NDArray[Any], at: Callable[[int], str]) -> NDArray[np.datetime64]:
+    """Numbers one by one: counts from 1970 by their size, or the digits of a date where these make one."""
     bad = ~(np.abs(numbers.astype(np.float64)) < 2.0**63)  # NaN and infinity too
     if bad.any():
-        raise InputError(f"{at(int(bad.argmax()))}: {numbers[bad.argmax()]:g} is not a date: write 2013-02-08")
-    if numbers.min() >= 1e7 and numbers.max() < 1e8:
-        return _strict(pd.Series(numbers.astype(np.int64).astype(str)), np.arange(len(numbers)), at, pattern="%Y%m%d")
-    for least, unit in _EPOCHS:
-        if np.abs(numbers).max() >= least:
-            return numbers.astype(np.int64).astype(f"datetime64[{unit}]").astype("datetime64[us]")
-    raise InputError(f"{at(0)}: {numbers[0]:g} is not a date: write 2013-02-08, or seconds since 1970")
+        raise InputError(f"{at(int(bad.argmax()))}: {numbers[bad.argmax()]:g} is not a date: {_INSTEAD}")
+    digits, has_digits = _of_digits(numbers.astype(np.int64))
+    counts, is_count = _of_counts(numbers)
+    for length in (10, 12, 14):  # 202101041530 is in milliseconds a day of 1976: numbers of a length are of one kind
+        alike = _of_length(numbers, length)
+        has_digits &= ~alike | bool(has_digits[alike].all())
+    bad = ~(has_digits | is_count)
+    if bad.any():
+        row = int(bad.argmax())
+        raise InputError(f"{at(row)}: {numbers[row]:.15g} is not a date: {_INSTEAD}")
+    return np.where(has_digits, digits, counts)
+
+
+def _of_length(numbers: NDArray[Any], length: int) -> NDArray[np.bool_]:
+    return (numbers >= 10 ** (length - 1)) & (numbers < 10**length)
+
+
+def _of_digits(numbers: NDArray[np.int64]) -> tuple[NDArray[np.datetime64], NDArray[np.bool_]]:
+    """20130208, 2013020815, 201302081530 and 20130208153000 as dates, and which numbers are one."""
+    whole = np.zeros(len(numbers), np.int64)  # with all fourteen digits
+    for length in (8, 10, 12, 14):
+        alike = _of_length(numbers, length)
+        whole[alike] = numbers[alike] * 10 ** (14 - length)
+    year, month, day = whole // 10**10, whole // 10**8 % 100, whole // 10**6 % 100
+    hour, minute, second = whole // 10**4 % 100, whole // 100 % 100, whole % 100
+    months = ((year - 1970) * 12 + month - 1).astype("datetime64[M]")
+    days = months.astype("datetime64[D]") + (day - 1)
+    is_day = (month >= 1) & (month <= 12) & (day >= 1) & (days.astype("datetime64[M]") == months)
+    is_clock = (hour < 24) & (minute < 60) & (second < 60)
+    is_likely = (numbers < 10**8) | ((year >= _FIRST_YEAR) & (year <= _last_year()))
+    seconds = days.astype("datetime64[s]") + (hour * 3600 + minute * 60 + second)
+    return seconds.astype("datetime64[us]"), (whole > 0) & is_day & is_clock & is_likely
+
+
+def _of_counts(numbers: NDArray[Any]) -> tuple[NDArray[np.datetime64], NDArray[np.bool_]]:
+    """Counts of seconds to nanoseconds as dates, and which numbers are one; near 1970 only among others in seconds."""
+    size = np.abs(numbers.astype(np.float64))
+    times = np.select([size >= _MICROS, size >= _MILLIS], [1, 1_000], 1_000_000)
+    parts = np.where(size >= _NANOS, 1_000, 1)
+    if np.issubdtype(numbers.dtype, np.integer):
+        micros = numbers.astype(np.int64) // parts * times
+    else:
+        micros = np.rint(numbers / parts * times).astype(np.int64)
+    return micros.astype("datetime64[us]"), (size >= _SECONDS) | (_SECONDS <= size.max() < _MILLIS)
+
+
+def _last_year() -> int:
+    return datetime.now(UTC).year + 1
 
 
 def _from_text(text: pd.Series, rows: NDArray[np.int64], at: Callable[[int], str]) -> NDArray[np.datetime64]:
@@ -94,9 +170,14 @@ def _from_text(text: pd.Series, rows: NDArray[np.int64], at: Callable[[int], str
         first, second = (parts[i].astype(int).max() for i in (0, 1))
         if first <= 12 and second <= 12:
             raise InputError(
-                f"{at(int(rows.min()))}: {text[0]!r} could begin with the day or the month: write 2013-02-08"
+                f"{at(int(rows.min()))}: {text[0]!r} could begin with the day or the month: write 2013-02-08, or set "
+                "--data.date-format, %d/%m/%Y or %m/%d/%Y, with the signs of the file"
             )
         return _strict(text, rows, at, dayfirst=bool(first > 12))
+    if text.str.contains(_MONTH_BY_NAME, regex=True).all():
+        return _strict(text, rows, at, dayfirst=True)
+    for written, iso in _LIKE_ISO:
+        text = text.str.replace(written, iso, regex=True)
     return _strict(text, rows, at)
 
 
@@ -110,13 +191,15 @@ def _strict(
     dayfirst: bool | None = None,
 ) -> NDArray[np.datetime64]:
     """Parse text, and refuse the first cell that is no date."""
-    if pattern is None and dayfirst is None:
-        parsed = pd.to_datetime(text, errors="coerce", utc=utc, format="ISO8601")
-    else:
-        parsed = pd.to_datetime(text, errors="coerce", format=pattern or "mixed", dayfirst=bool(dayfirst))
+    form = pattern or ("ISO8601" if dayfirst is None else "mixed")
+    try:
+        parsed = pd.to_datetime(text, errors="coerce", utc=utc, format=form, dayfirst=bool(dayfirst))
+    except ValueError as error:
+        raise InputError(f"data.date_format is {pattern!r}: {told(error)}; write it as %Y-%m-%d %H:%M") from None
     bad = parsed.isna().to_numpy()
     if bad.any():
         row = int(rows[bad].min())
         value = text[int(np.flatnonzero(bad)[rows[bad].argmin()])]
-        raise InputError(f"{at(row)}: {value!r} is not a date: write 2013-02-08 or 2013-02-08 15:30:00")
+        as_set = f" of data.date_format {pattern!r}" if pattern else ""
+        raise InputError(f"{at(row)}: {value!r} is not a date{as_set}: {_INSTEAD}")
     return (parsed.dt.tz_localize(None) if utc else parsed).to_numpy(dtype="datetime64[us]")

@@ -1,11 +1,11 @@
 """Price files -> Bars: read, recognise, validate, align.
 
-Long tables have a row for each date and asset: ``date, tic, open, high, low, close, volume``, under these or the
-usual other names (``timestamp``, ``symbol``, ``ticker``, ``Name``, any case). Without an asset column the file is
-one asset, named after the file. Volume may be missing; so may open, high and low together. Wide tables have a date
-column and one column of closes for each asset; a blank cell there is a missing bar. Where there are only closes,
-open, high and low are set to the close of the **same** bar, so an order decided at bar t fills at the close of t +
-1 and never at a price that was already seen.
+Long tables have a row for each date and asset: ``date, tic, open, high, low, close, volume``, under these or other
+names (``envs.price_columns``). Without an asset column the file is one asset, named after the file, or the columns
+hold the fields of each asset (``BTC:open``). Volume may be missing; so may open, high and low together. Wide tables
+have a date column and one column of closes for each asset; a blank cell there is a missing bar. Where there are only
+closes, open, high and low are set to the close of the **same** bar, so an order decided at bar t fills at the close of
+t + 1 and never at a price that was already seen.
 
 Bars of a day or longer stand under the dates of their exchange, intraday bars in UTC. Nothing is repaired in silence:
 bad cells are refused, and everything that was inferred, dropped or filled is counted in ``Bars.notes``.
@@ -13,8 +13,8 @@ bad cells are refused, and everything that was inferred, dropped or filled is co
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,13 @@ from common.errors import InputError, nearest
 from envs.bar_data import PRICE_FIELDS, Bars
 from envs.calendars import align_calendars, show_date
 from envs.frequencies import settle_frequency
+from envs.price_columns import Columns, recognise_columns
 from envs.price_dates import parse_dates, zone_offsets
 from envs.price_days import exchange_dates
-from envs.price_tables import ASSET_NAMES, PriceTable, is_nameless, missing_column, plain_name, read_table
-from envs.settings import CalendarPolicy
+from envs.price_numbers import Decimal
+from envs.price_tables import PriceTable, is_nameless, read_table
+from envs.settings import CalendarPolicy, Missing
 
-DATE_NAMES = ("date", "datetime", "timestamp", "time")
-FIELD_NAMES = (*PRICE_FIELDS, "volume")
 SMALLEST, LARGEST = 1e-9, 1e12
 """Bounds of a price. Powers of prices, and a whole capital in shares times a price, stay far from the ends of float64,
 in which the books are kept, and of float32, in which agents see them."""
@@ -40,6 +40,7 @@ LARGEST_VOLUME = 1e18
 LARGEST_LEAP = 1e6
 """Factor between two neighbouring closes, and between low and high of a bar: no market has leapt so far, and after much
 larger leaps float64 has no digits left in which books would balance."""
+_LEAST_GAP_US = 1_000_000
 _ROUNDING = 1e-3  # sources round open, high, low and close one by one; a larger gap is an error in the data
 
 
@@ -51,16 +52,26 @@ def load_bars(
     frequency: str | None = None,
     periods_per_year: float | None = None,
     timezone: str | None = None,
+    columns: Sequence[str] | None = None,
+    date_format: str | None = None,
+    decimal: Decimal | None = None,
+    missing: Missing = "blanks",
+    start: np.datetime64 | None = None,
 ) -> Bars:
     """Read a price file into bars; the top of this module says which tables are understood.
 
     Args:
-        path: A CSV (also gzipped, or with ; or tab), Parquet or feather file.
+        path: A CSV (also packed, or with ; or tab), Parquet or feather file; docs/data.md says how it is read.
         assets: Assets to keep, in this order; None keeps all, in the order in which the file first names them.
         calendar: What to do where some assets have no bar; see ``envs.calendars.align_calendars``.
         frequency: Spacing of the bars, as ``Bars.frequency`` has it; None infers it from the dates.
         periods_per_year: Bars in a year; None takes what the frequency makes of the dates.
         timezone: Zone of the exchange (Asia/Tokyo), for bars of a day or longer; None takes it from the stamps.
+        columns: What columns are, where their names do not say it: ``"close=Last"``; see ``envs.price_columns``.
+        date_format: How dates are written, in the letters of ``strptime``; None lets them show it.
+        decimal: The decimal sign of numbers in text; None lets them show it.
+        missing: What a missing bar is: blanks in place of all its prices, or zeros too.
+        start: Rows before this date are not looked at; None looks at all.
 
     Returns:
         Validated bars on one calendar.
@@ -70,23 +81,21 @@ def load_bars(
             says what to do.
     """
     path = str(path)
-    table = read_table(path)
-    columns = {plain_name(name): name for name in reversed(list(table.frame.columns))}
-    date_column = next((columns[name] for name in DATE_NAMES if name in columns), None)
-    if date_column is None:
-        raise InputError(missing_column(table, "date"))
-    stamps = parse_dates(table.frame[date_column], lambda row: table.at(row, date_column))
+    table = read_table(path, decimal)
+    table, which = recognise_columns(table, columns or ())
+    cells = table.frame[which.date]
+    stamps = parse_dates(cells, lambda row: table.at(row, which.date), date_format)
     dates, day_notes = exchange_dates(
-        stamps,
-        zone_offsets(table.frame[date_column]),
-        _row_assets(table, columns),
-        timezone=timezone,
-        source=path,
+        stamps, zone_offsets(cells), _row_assets(table, which), timezone=timezone, source=path
     )
-    if any(name in columns for name in (*FIELD_NAMES, *ASSET_NAMES)):
-        days, names, fields, notes = _long_fields(table, columns, date_column, dates, assets)
-    else:
-        days, names, fields, notes = _wide_fields(table, date_column, dates, assets)
+    if start is not None:
+        if not (dates >= start).any():
+            raise InputError(
+                f"data.start is {show_date(start)}, but the history of {path} ends on {show_date(dates.max())}"
+            )
+        table, dates = replace(table, frame=table.frame[dates >= start]), dates[dates >= start]
+    read = _long_fields if which.fields else _wide_fields
+    days, names, fields, notes = read(table, which, dates, assets, missing)
     days, fields, calendar_notes = align_calendars(days, names, fields, policy=calendar, source=path)
     _check_leaps(path, days, names, fields)
     words, periods, frequency_notes = settle_frequency(
@@ -103,29 +112,29 @@ def load_bars(
         frequency=words,
         periods_per_year=periods,
         source=path,
-        notes=(*day_notes, *notes, *frequency_notes, *calendar_notes),
+        notes=(*table.notes, *day_notes, *notes, *frequency_notes, *calendar_notes),
     )
 
 
-def _row_assets(table: PriceTable, columns: dict[str, Any]) -> NDArray[np.int64]:
+def _row_assets(table: PriceTable, which: Columns) -> NDArray[np.int64]:
     """Index of each row's asset, [T]: 0 throughout where no column names them."""
-    column = next((columns[name] for name in ASSET_NAMES if name in columns), None)
-    return np.zeros(len(table.frame), np.int64) if column is None else pd.factorize(table.frame[column].astype(str))[0]
+    if which.asset is None:
+        return np.zeros(len(table.frame), np.int64)
+    return pd.factorize(table.frame[which.asset].astype(str))[0]
 
 
 def _long_fields(
     table: PriceTable,
-    columns: dict[str, Any],
-    date_column: str,
+    which: Columns,
     dates: NDArray[np.datetime64],
     wanted: Sequence[str] | None,
+    missing: Missing,
 ) -> tuple[NDArray[np.datetime64], tuple[str, ...], dict[str, NDArray[np.float64]], tuple[str, ...]]:
     """A row for each date and asset -> [T, A] fields, NaN where an asset has no bar."""
-    present = _recognise_fields(table, columns, date_column)
-    asset_column = next((columns[name] for name in ASSET_NAMES if name in columns), None)
+    present, asset_column = which.fields, which.asset
     keep = np.arange(len(dates))
     if asset_column is None:
-        labels = np.full(len(dates), Path(table.path).name.split(".")[0], dtype=object)
+        labels = np.full(len(dates), table.name, dtype=object)
     else:
         labels = table.frame[asset_column].astype(object).fillna("").astype(str).str.strip().to_numpy(dtype=object)
         if (labels == "").any():
@@ -141,42 +150,42 @@ def _long_fields(
         names = tuple(wanted)
     _check_order(table, dates, codes, names, keep, asset_column)
     raw = {field: _numbers(table, present[field], keep, labels, dates) for field in present}
-    _check_values(table, raw, present, keep, labels, dates)
     days, rows = np.unique(dates[keep], return_inverse=True)
+    given = ~_no_bars(raw, missing)
+    keep, rows, raw = keep[given], rows[given], {field: values[given] for field, values in raw.items()}
+    _check_values(table, raw, present, keep, labels, dates)
     fields = {field: np.full((len(days), len(names)), np.nan) for field in raw}
     for field, values in raw.items():
         fields[field][rows, codes[keep]] = values
     notes = _complete_prices(fields)
-    used = {date_column, asset_column, *present.values()}
+    if not given.all():
+        notes += (f"{int((~given).sum()):,} rows without prices are missing bars",)
+    used = {which.date, asset_column, *present.values()}
     unused = [str(name) for name in table.frame.columns if name not in used]
-    return days, names, fields, (*notes, *((f"columns not used: {', '.join(unused)}",) if unused else ()))
+    return days, names, fields, (*which.notes, *notes, *((f"columns not used: {', '.join(unused)}",) if unused else ()))
 
 
-def _recognise_fields(table: PriceTable, columns: dict[str, Any], date_column: str) -> dict[str, str]:
-    """Field -> column for the fields of a long table; refuses a missing field and a name that is nearly one."""
-    present = {field: str(columns[field]) for field in FIELD_NAMES if field in columns}
-    taken = {date_column, *present.values(), *(columns[name] for name in ASSET_NAMES if name in columns)}
-    spare = {plain_name(name): name for name in table.frame.columns if name not in taken}
-    if "close" not in present:
-        raise InputError(missing_column(table, "close", candidates=list(spare.values())))
-    needed = PRICE_FIELDS if any(field in present for field in ("open", "high", "low")) else ()
-    for field in FIELD_NAMES:
-        if field in present:
-            continue
-        if field in needed or difflib.get_close_matches(field, list(spare), n=1, cutoff=0.78):
-            raise InputError(missing_column(table, field, candidates=list(spare.values())))
-    return present
+def _no_bars(raw: dict[str, NDArray[np.float64]], missing: Missing) -> NDArray[np.bool_]:
+    """Which rows of a long table hold no price and no volume: blanks, or zeros too."""
+    blank = [
+        np.isnan(values) | ((values == 0) & (missing == "zeros" or name == "volume")) for name, values in raw.items()
+    ]
+    return np.logical_and.reduce(blank)
 
 
 def _wide_fields(
-    table: PriceTable, date_column: str, dates: NDArray[np.datetime64], wanted: Sequence[str] | None
+    table: PriceTable,
+    which: Columns,
+    dates: NDArray[np.datetime64],
+    wanted: Sequence[str] | None,
+    missing: Missing,
 ) -> tuple[NDArray[np.datetime64], tuple[str, ...], dict[str, NDArray[np.float64]], tuple[str, ...]]:
     """A date column and a column of closes for each asset -> [T, A] fields; a blank cell is a missing bar."""
-    nameless, notes = _nameless(table)
-    found = {str(name).strip(): name for name in table.frame.columns if name != date_column and name not in nameless}
+    nameless, notes = _nameless(table, which.date)
+    found = {str(name).strip(): name for name in table.frame.columns if name != which.date and name not in nameless}
     if not found:
         raise InputError(
-            f"{table.path}: there is no column beside {date_column!r}: add a column of closes for each asset"
+            f"{table.path}: there is no column beside {which.date!r}: add a column of closes for each asset"
         )
     names = tuple(found)
     if wanted is not None:
@@ -188,19 +197,20 @@ def _wide_fields(
     for i, name in enumerate(names):
         labels = np.full(len(dates), name, dtype=object)
         close[:, i] = _numbers(table, found[name], everything, labels, dates)
+        if missing == "zeros":
+            close[close[:, i] == 0, i] = np.nan
         _check_prices(table, close[:, i], found[name], everything, labels, dates, blank_is_missing=True)
-    some = np.isfinite(close).any(axis=1)
-    fields = {"close": close[some]}
-    return dates[some], names, fields, (*notes, *_complete_prices(fields))
+    fields = {"close": close}
+    return dates, names, fields, (*notes, *_complete_prices(fields))
 
 
-def _nameless(table: PriceTable) -> tuple[list[Any], tuple[str, ...]]:
+def _nameless(table: PriceTable, date: str) -> tuple[list[Any], tuple[str, ...]]:
     """Columns of a wide table that have no name and hold no prices: blank ones, and a count of the rows in front.
 
     Raises:
         InputError: for any other column without a name: which asset its prices are of cannot be told.
     """
-    found = [name for name in table.frame.columns if is_nameless(name)]
+    found = [name for name in table.frame.columns if is_nameless(name) and name != date]
     notes = []
     for name in found:
         cells, number = table.frame[name], list(table.frame.columns).index(name) + 1
@@ -253,15 +263,23 @@ def _check_order(
     by_asset = keep[np.argsort(codes[keep], kind="stable")]
     stamps = dates[by_asset].astype("datetime64[us]").astype(np.int64)
     same_asset = np.diff(codes[by_asset]) == 0
-    if not (same_asset & (np.diff(stamps) <= 0)).any():
+    gaps = np.diff(stamps)[same_asset]
+    if (gaps >= _LEAST_GAP_US).all():
         return
+    if (gaps > 0).all():
+        row = int(by_asset[1:][same_asset & (np.diff(stamps) < _LEAST_GAP_US)].min())
+        raise InputError(
+            f"{table.at(row, asset=names[codes[row]] or None, date=dates[row])}: the bar before lies "
+            f"{gaps[gaps < _LEAST_GAP_US][0] / 1e6:g} s earlier, but bars are a second apart or more: correct the "
+            "dates, or set --data.date-format"
+        )
     sort_by = f"{asset_column} and date" if asset_column else "date"
     order = np.lexsort((by_asset, stamps, codes[by_asset]))
     again = np.flatnonzero((np.diff(stamps[order]) == 0) & (np.diff(codes[by_asset][order]) == 0))
     if len(again):
         pairs = by_asset[order]
         first, second = min(((int(pairs[i]), int(pairs[i + 1])) for i in again), key=lambda pair: pair[1])
-        hint = "" if asset_column else " (no asset column found: name it tic, symbol or ticker)"
+        hint = "" if asset_column else " (no asset column found: name it tic, or set --data.columns asset=NAME)"
         raise InputError(
             f"{table.at(second, asset=names[codes[second]] or None, date=dates[second])}: the same date stands "
             "already in "
@@ -353,9 +371,11 @@ def _check_prices(
     what = "is missing" if np.isnan(values[i]) else f"is {values[i]:g}"
     row = int(keep[i])
     place = table.at(row, column, asset=labels[row], date=dates[row])
+    is_there = values[i] != 0 and not np.isnan(values[i])
+    way_out = "give prices in another unit" if is_there else "leave early ones out with --data.start"
     raise InputError(
         f"{place}: the price {what}, but prices must lie from {SMALLEST:g} to {LARGEST:g}: correct or remove the row, "
-        "or give prices in another unit"
+        f"or {way_out}"
     )
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -15,21 +13,15 @@ import pandas as pd
 from common.errors import InputError, nearest, shown, told
 from common.memory import check_memory
 from envs.calendars import show_date
+from envs.price_names import level_names, plain_name
+from envs.price_numbers import Decimal
+from envs.price_text import read_text, refuse_twice
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-ASSET_NAMES = ("tic", "symbol", "ticker", "name", "asset")
-_KINDS = {
-    "csv": "csv",
-    "txt": "csv",
-    "tsv": "csv",
-    "gz": "csv",
-    "parquet": "parquet",
-    "pq": "parquet",
-    "feather": "feather",
-}
-_BLANKS = ["", "nan", "NaN", "NAN", "na", "NA", "N/A", "null", "NULL", "None"]
+_KINDS = {"csv": "csv", "txt": "csv", "tsv": "csv", "parquet": "parquet", "pq": "parquet", "feather": "feather"}
+_PACKINGS = ("gz", "bz2", "xz", "zip", "zst")
 
 
 @dataclass(frozen=True)
@@ -39,31 +31,52 @@ class PriceTable:
     Attributes:
         path: As the user gave it.
         frame: Its columns, and an index that counts data rows from 0.
-        first_row: Number, in the file, of data row 0: 2 in a CSV (line 1 is the header), 1 elsewhere.
+        first_row: Number, in the file, of data row 0: 2 in most CSVs (line 1 is the header), 1 elsewhere.
+        is_text: Whether rows are lines of text.
+        has_header: Whether the columns have names.
+        notes: What was passed over or understood on the way.
     """
 
     path: str
     frame: pd.DataFrame
     first_row: int
+    is_text: bool
+    has_header: bool = True
+    notes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The file's name without the endings of its format: ``BRK.B`` of ``BRK.B.csv.gz``."""
+        return split_endings(self.path)[0]
 
     def at(
         self, row: int, column: str | None = None, *, asset: object = None, date: np.datetime64 | None = None
     ) -> str:
         """Words for a place: ``prices.csv: line 7, column 'close', asset AAPL, 2013-02-08``."""
-        parts = [f"{'line' if self.first_row == 2 else 'row'} {int(self.frame.index[row]) + self.first_row}"]
+        parts = [f"{'line' if self.is_text else 'row'} {int(self.frame.index[row]) + self.first_row}"]
         parts += [f"column {column!r}"] if column is not None else []
         parts += [f"asset {asset}"] if asset is not None else []
         parts += [show_date(date)] if date is not None else []
         return f"{self.path}: {', '.join(parts)}"
 
 
-def plain_name(name: object) -> str:
-    """Fold a column name: no blanks around it, lower case."""
-    return str(name).strip().lower()
+def split_endings(path: str) -> tuple[str, str | None, str]:
+    """Divide a file's name into ``BRK.B``, ``csv`` and ``gz``; None for a format, and "" for a packing, not known."""
+    name, packing = Path(path).name, ""
+    stem, _, ending = name.rpartition(".")
+    if stem and ending.lower() in _PACKINGS:
+        name, packing = stem, ending.lower()
+        stem, _, ending = name.rpartition(".")
+    kind = _KINDS.get(ending.lower()) if stem else None
+    return (stem, kind, packing) if kind else (name, "csv" if packing else None, packing)
 
 
-def read_table(path: str) -> PriceTable:
+def read_table(path: str, decimal: Decimal | None = None) -> PriceTable:
     """Read any of the formats; the index of the frame counts the rows of the file, blank ones included.
+
+    Args:
+        path: As the user gave it.
+        decimal: The decimal sign of numbers in text; None lets them show it.
 
     Raises:
         InputError: if the file does not exist or is no table of a known format.
@@ -77,15 +90,21 @@ def read_table(path: str) -> PriceTable:
         folder = file.parent
         others = [item.name for item in folder.iterdir()] if folder.is_dir() else []
         raise InputError(f"price file {path} does not exist{nearest(file.name, others)}")
-    kind = _KINDS.get(file.suffix.lower().lstrip("."))
+    _, kind, packing = split_endings(path)
     if file.is_dir():
         raise InputError(f"{path} is a folder: name a price file in it")
     if file.stat().st_size == 0:
         raise InputError(f"{path} is empty: it needs columns of dates and prices, and a row for each bar")
     if kind is None:
         raise InputError(f"{path} is not a price file: give a .csv, .parquet or .feather table")
+    if kind != "csv" and packing:
+        raise InputError(f"{path} is packed twice, as {kind} tables are packed within: unpack it first")
+    header = None
     try:
-        frame = _READERS[kind](file)
+        if kind == "csv":
+            frame, header = read_text(file, packing, decimal)
+        else:
+            frame = _READERS[kind](file)
     except InputError:
         raise
     except MemoryError as error:
@@ -99,49 +118,29 @@ def read_table(path: str) -> PriceTable:
         frame = frame.rename(columns={"index": "date"})
     elif kind != "csv":
         frame = frame.reset_index(drop=True)
-    _refuse_twice([plain_name(name) for name in frame.columns], path)
+    frame.columns = pd.Index(_flat_names(list(frame.columns)))
+    refuse_twice([plain_name(name) for name in frame.columns], path)
     if frame.empty:
         raise InputError(f"{path} holds no rows")
-    return PriceTable(path, frame, 2 if kind == "csv" else 1)
+    if header is None:
+        return PriceTable(path, frame, 1, is_text=False)
+    return PriceTable(path, frame, header.num_lines + 1, True, header.is_there, header.notes)
 
 
-def _read_csv(file: Path) -> pd.DataFrame:
-    """Read a CSV without letting asset names turn into numbers or blanks (a ticker may be NA, or 0700)."""
-    is_packed = file.suffix.lower() == ".gz"
-    with (gzip.open if is_packed else open)(file, "rt", encoding="utf-8-sig", newline="") as stream:
-        header = stream.readline()
-    if "\0" in header:
-        raise ValueError("it is no text in UTF-8, save it as such")
-    separator = max(",;\t", key=header.count)
-    _refuse_twice([plain_name(name) for name in next(csv.reader([header], delimiter=separator), [])], f"{file}: line 1")
-    packed: Literal["gzip"] | None = "gzip" if is_packed else None
-    first = pd.read_csv(file, sep=separator, nrows=0, compression=packed)
-    names = [name for name in first.columns if plain_name(name) in ASSET_NAMES]
-    blanks = {name: _BLANKS for name in first.columns if name not in names}
-    frame = pd.read_csv(
-        file,
-        sep=separator,
-        compression=packed,
-        dtype=dict.fromkeys(names, "str"),
-        keep_default_na=False,
-        na_values=blanks,
-        skip_blank_lines=False,
-    )
-    if not isinstance(frame.index, pd.RangeIndex):  # pandas takes the first column for one
-        raise ValueError("line 2 has more cells than line 1 has names of columns")
-    no_name = (frame[names].fillna("") == "").all(axis=1)
-    return frame[~(frame.drop(columns=names).isna().all(axis=1) & no_name)]
+def _flat_names(columns: list[Any]) -> list[str]:
+    """Names of columns as text; of two levels (``('Close', 'AAPL')``) as ``level_names`` writes them."""
+    two = [name for name in columns if isinstance(name, tuple) and len(name) == 2 and all(map(str, name))]
+    flat = level_names([(str(first), str(second)) for first, second in two])
+    by_level = dict(zip(two, flat, strict=True)) if flat else {}
+    return [
+        by_level.get(name) or " ".join(map(str, name)).strip() if isinstance(name, tuple) else str(name)
+        for name in columns
+    ]
 
 
 def is_nameless(name: object) -> bool:
     """Whether a column has no name, or the one that pandas gives to such a column of a CSV."""
     return not plain_name(name) or plain_name(name).startswith("unnamed:")
-
-
-def _refuse_twice(names: Sequence[str], place: str) -> None:
-    twice = next((name for name in names if name and names.count(name) > 1), None)
-    if twice is not None:
-        raise InputError(f"{place}: column {twice!r} stands twice, but for blanks and case: rename or remove one")
 
 
 def _read_parquet(file: Path) -> pd.DataFrame:
@@ -166,16 +165,7 @@ def _of_arrow(table: pa.Table) -> pd.DataFrame:
     return frame
 
 
-def missing_column(table: PriceTable, wanted: str, *, candidates: Sequence[object] | None = None) -> str:
-    """Message for a column that is not there, with the nearest of the candidates (default: all columns)."""
-    names = [str(name) for name in (table.frame.columns if candidates is None else candidates)]
-    near = nearest(wanted, names)
-    found = ", ".join(map(str, table.frame.columns))
-    return f"{table.path}: column {wanted!r} is missing{near}; the file has {found}"
-
-
 _READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
-    "csv": _read_csv,
     "parquet": _read_parquet,
     "feather": _read_feather,
 }

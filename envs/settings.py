@@ -15,6 +15,7 @@ from common.strict import STRICT
 
 FillRule = Literal["next_open", "next_vwap", "next_close", "same_close_unsafe"]
 CalendarPolicy = Literal["intersect", "fill", "strict"]
+Missing = Literal["blanks", "zeros"]
 ActionKind = Literal["discrete", "continuous"]
 BookRule = Literal["equal", "inverse_volatility"]
 Preset = Literal["desk", "roles", "rivals"]
@@ -69,9 +70,18 @@ class DataConfig:
     """Price file: CSV, Parquet or feather, long or wide. None: the built-in synthetic market."""
     assets: tuple[str, ...] | None = None
     """Assets to keep, in this order. None: all of them."""
+    columns: tuple[str, ...] | None = None
+    """What columns of the file are: date=Time close=Last; of date, time, asset, open, high, low, close and volume.
+    None: what their names say."""
+    date_format: str | None = None
+    """How dates are written: %d.%m.%Y, %m/%d/%Y %H:%M, in the letters of Python's strptime. None: what they show."""
+    decimal: Literal[".", ","] | None = None
+    """Decimal sign of the numbers of a CSV; the other one divides thousands. None: what the numbers show."""
     calendar: CalendarPolicy = "intersect"
     """Dates that some assets lack: drop them (intersect), carry the last close forward (fill), or refuse the file
     (strict)."""
+    missing: Missing = "blanks"
+    """What a missing bar is in the file: blanks in place of all its prices, or zeros too (zeros)."""
     frequency: str | None = None
     """Spacing of the bars: 5min, 1h, 1d, 1w, 1mo, 3mo, 1y. None: inferred from the dates, and shown. Set it where that
     goes wrong, as with many holes."""
@@ -91,6 +101,8 @@ class DataConfig:
     """First date of the validation split (2017-01-01). With test_start it replaces the three shares."""
     test_start: str | None = None
     """First date of the test split."""
+    start: str | None = None
+    """Bars before this date are left out, and not looked at (2000-01-01). None: the history has its first bar."""
     end: str | None = None
     """Bars from this date on are left out (2018-01-01). None: the history goes to its last bar."""
     embargo_bars: int | None = None

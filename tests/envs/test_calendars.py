@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import pytest
 from price_samples import long_table, refusal, write
 
-from envs.bars import load_bars
+from common.errors import InputError
+from envs.bars import build_bars, load_bars
+from envs.settings import DataConfig
 
 
 def gappy(tmp_path) -> str:
@@ -43,3 +46,59 @@ def test_blank_cell_in_a_wide_table_is_a_missing_bar(tmp_path):
     path = write(tmp_path, frame)
     assert load_bars(path).num_bars == 5
     assert "asset AAA has no bar at 2020-01-08" in refusal(path, calendar="strict")
+
+
+def without_prices(rows, value=np.nan, **table):
+    frame = long_table(**table)
+    frame.loc[rows, ["open", "high", "low", "close", "volume"]] = value
+    return frame
+
+
+@pytest.mark.parametrize(("value", "missing"), [(np.nan, "blanks"), (np.nan, "zeros"), (0.0, "zeros")])
+def test_row_without_prices_is_a_missing_bar_by_the_calendar(tmp_path, value, missing):
+    path = write(tmp_path, without_prices([3, 4], value))
+    bars = load_bars(path, missing=missing)
+    assert bars.num_bars == 4
+    assert "2 rows without prices are missing bars" in bars.notes
+    filled = load_bars(path, calendar="fill", missing=missing)
+    assert (filled.num_bars, filled.close[1, 1], filled.volume[1, 1]) == (6, filled.close[0, 1], 0.0)
+    assert "asset BBB has no bar at 2020-01-07" in refusal(path, calendar="strict", missing=missing)
+
+
+def test_rows_without_prices_of_one_asset_are_missing_bars_too(tmp_path):
+    path = write(tmp_path, without_prices([2, 3], assets=("X",)))
+    assert load_bars(path).num_bars == 4
+    assert load_bars(path, calendar="fill").num_bars == 6
+    assert "has no bar at 2020-01-08" in refusal(path, calendar="strict")
+    wide = write(
+        tmp_path, without_prices([2, 3], assets=("X",))[["date", "close"]].rename(columns={"close": "X"}), "w.csv"
+    )
+    assert [load_bars(wide, calendar=policy).num_bars for policy in ("intersect", "fill")] == [4, 6]
+
+
+def test_zeros_are_missing_bars_only_where_the_user_says_so_and_only_all_together(tmp_path):
+    assert "the price is 0" in refusal(write(tmp_path, without_prices([3], 0.0)))
+    frame = long_table()
+    frame.loc[3, "open"] = 0.0
+    assert "line 5, column 'open'" in refusal(write(tmp_path, frame), missing="zeros")
+    frame.loc[3, "open"] = np.nan
+    assert "line 5, column 'open', asset BBB, 2020-01-07: the price is missing" in refusal(write(tmp_path, frame))
+    wide = long_table().pivot_table(index="date", columns="tic", values="close").reset_index()
+    wide.loc[2, "AAA"] = 0.0
+    assert "the price is 0" in refusal(write(tmp_path, wide))
+    assert load_bars(write(tmp_path, wide), missing="zeros").num_bars == 5
+
+
+def test_rows_before_the_start_are_not_looked_at(tmp_path):
+    frame = long_table()
+    frame.loc[:3, "open"] = 0.0
+    path = write(tmp_path, frame)
+    assert build_bars(DataConfig(path=path, start="2020-01-08")).num_bars == 4
+    assert build_bars(DataConfig(path=path, start="2020-01-08", end="2020-01-10")).num_bars == 2
+    assert "line 4, column 'open', asset AAA, 2020-01-07" in refusal(path, start=np.datetime64("2020-01-07"))
+    for config in (DataConfig(path=path, start="2030-01-01"), DataConfig(start="2030-01-01")):
+        with pytest.raises(InputError, match=r"^data\.start is 2030-01-01, but the history of .* ends on"):
+            build_bars(config)
+    assert str(build_bars(DataConfig(start="2016-01-01")).dates[0])[:10] == "2016-01-01"
+    with pytest.raises(InputError, match=r"^data\.start is 'soon'"):
+        build_bars(DataConfig(path=path, start="soon"))

@@ -64,7 +64,7 @@ def closes_of(rows):
     """Closes by asset and date, read cell by cell, as far as that can be told."""
     header = [name.strip().lower() for name in rows[0]]
     found = {}
-    date = next(i for i, name in enumerate(header) if name in ("date", "datetime", "timestamp", "time"))
+    date = next((i for i, name in enumerate(header) if name in ("date", "datetime", "timestamp", "time")), 0)
     is_long = any(
         name in ("open", "high", "low", "close", "volume", "tic", "name", "asset", "symbol") for name in header
     )
@@ -110,6 +110,57 @@ def test_any_csv_is_read_as_it_stands_or_refused(frame, data):
     with tempfile.TemporaryDirectory() as place:
         (Path(place) / "prices.csv").write_bytes(content)
         check(str(Path(place) / "prices.csv"), rows)
+
+
+DIALECTS = (
+    ("date", "open", "high", "low", "close", "volume"),
+    ("Date", "Open Price", "High Price", "Low Price", "Close/Last", "Vol."),
+    ("<DATE>", "<OPEN>", "<HIGH>", "<LOW>", "<CLOSE>", "<VOL>"),
+    ("timestamp", "1. open", "2. high", "3. low", "4. close", "5. volume"),
+    ("", "AAA.Open", "AAA.High", "AAA.Low", "AAA.Close", "AAA.Volume"),
+    ("t", "o", "h", "l", "c", "v"),
+    ("日期", "开盘", "最高", "最低", "收盘", "成交量"),
+    ("Datum", "Eröffnung", "Hoch", "Tief", "Schlusskurs", "Volumen"),
+)
+DAYS = (
+    "%Y-%m-%d",
+    "%Y%m%d",
+    "%d.%m.%Y",
+    "%m/%d/%Y",
+    "%Y%m%d%H%M",
+    "%Y年%m月%d日",
+    "%d-%b-%Y",
+    "%Y-%m-%dT00:00:00Z",
+    "s",
+    "ms",
+    "us",
+)
+ONE = long_table(assets=("AAA",), num_bars=12).drop(columns="tic")
+
+
+@FUZZ
+@given(data=st.data())
+def test_one_table_in_any_dialect_is_the_same_market(data):
+    frame = ONE.set_axis(list(data.draw(st.sampled_from(DIALECTS))), axis=1)
+    order = data.draw(st.permutations(list(frame.columns)[1:]))
+    days, form = pd.to_datetime(ONE["date"]), data.draw(st.sampled_from(DAYS))
+    seconds = (days - pd.Timestamp(0)) // pd.Timedelta(seconds=1)
+    units = {"s": 1, "ms": 10**3, "us": 10**6}
+    dates = seconds * units[form] if form in units else days.dt.strftime(form)
+    comma = data.draw(st.booleans())
+    numbers = frame[order].map(lambda x: f"{x:.2f}".replace(".", ",") if comma else f"{x:.2f}")
+    text = numbers.assign(**{frame.columns[0]: dates})[[frame.columns[0], *order]]
+    content = text.to_csv(index=False, sep=data.draw(st.sampled_from([",", ";", "\t"])))
+    content = data.draw(st.sampled_from(["", "Prices\n", "# made\n\n"])) + content
+    packing = data.draw(st.sampled_from(["", ".gz"]))
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place) / f"AAA.csv{packing}"
+        path.write_bytes(gzip.compress(content.encode()) if packing else content.encode())
+        bars = load_bars(str(path))
+    assert bars.assets == ("AAA",)
+    np.testing.assert_array_equal(bars.dates, days.to_numpy("datetime64[us]"))
+    for name in ("open", "high", "low", "close", "volume"):
+        np.testing.assert_array_equal(getattr(bars, name)[:, 0], ONE[name])
 
 
 @FUZZ

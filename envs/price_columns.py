@@ -1,0 +1,297 @@
+"""Which column of a price table is which: dates, assets, open, high, low, close and volume, under many names."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pandas as pd
+
+from common.errors import InputError, nearest
+from envs.bar_data import PRICE_FIELDS
+from envs.price_names import FIELD_NAMES, NAMES, ROLES, bare, folded, plain_name
+from envs.price_tables import PriceTable, is_nameless
+
+CHOOSABLE = ("date", "time", "asset", *FIELD_NAMES)
+"""What ``data.columns`` may name."""
+_PLAIN_ASSETS = NAMES["asset"][:5]
+_LETTERS = dict(zip("ohlcv", FIELD_NAMES, strict=True))
+_BESIDE_LETTERS = {"t", "n", "vw"}
+_NO_ASSETS = {"adj", "adjusted", "raw", "unadjusted", "bid", "ask", "mid", "trade", "stock", "share", "price", "prev"}
+"""Words beside a field that name no asset."""
+_LEAST_DATE = 1e7
+_DAY = r"\d{8}|\d{1,4}\D\d{1,2}\D\d{1,4}\D?( 00:00:00)?"
+_CLOCK = r"\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?"
+_HALF_DAYS = r"(?i)^(\d{1,2})(:.*?)\s*([ap])\.?m\.?$"
+_CLOCK_DIGITS = r"^(\d{2})(\d{2})(\d{2})?$"
+_NEAR = 0.78
+_MOST_TOLD = 20
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What each column of a table is.
+
+    Attributes:
+        date: The column of dates.
+        asset: That of the names of assets; None where the file is one asset, or wide.
+        fields: Field (one of ``FIELD_NAMES``) -> column; empty where the table is wide: a column of closes per asset.
+        notes: What was understood that does not go without saying.
+    """
+
+    date: str
+    asset: str | None = None
+    fields: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def recognise_columns(table: PriceTable, chosen: Sequence[str] = ()) -> tuple[PriceTable, Columns]:
+    """Tell what the columns of a table are.
+
+    A table whose columns are the fields of several assets (``BTC:open``, ``ETH:open``) is stacked: what comes back has
+    a row for each date and asset, with the row numbers of the file.
+
+    Args:
+        table: As read.
+        chosen: What the user says, ``"close=Last"``; it counts before any name.
+
+    Raises:
+        InputError: where dates or closes are missing, a column is nearly called like a field, or what a column is
+            could be told in two ways.
+    """
+    given = _given(table, chosen)
+    names = [str(name) for name in table.frame.columns]
+    fields = {role: found for role in FIELD_NAMES if (found := given.get(role) or _find(table, role, names))}
+    fields = fields or _letters(table, names)
+    date = given.get("date") or _find(table, "date", names) or (_named(names, "t") if "open" in fields else None)
+    date = date or _first_without_name(table)
+    if date is None:
+        raise InputError(missing_column(table, "date"))
+    table, time_notes = _join_time(table, date, given.get("time"))
+    table = replace(table, notes=(*table.notes, *time_notes))
+    names = [str(name) for name in table.frame.columns]
+    fields = {role: column for role, column in fields.items() if column != date}
+    asset = given.get("asset") or _find(table, "asset", names)
+    if asset is not None and "close" not in fields and folded(asset) not in _PLAIN_ASSETS and "asset" not in given:
+        asset = None
+    used = {date, asset, *fields.values()}
+    others = [name for name in names if name not in used and not is_nameless(name)]
+    if _is_long(fields, asset, others):
+        _refuse_doubt(table, fields, others, chosen)
+        _refuse_missing(table, fields, others)
+        return table, Columns(date, asset, fields, (*_told(fields), *_untold_volume(fields, others)))
+    return _by_asset(table, date, [name for name in names if name != date and not is_nameless(name)])
+
+
+def _first_without_name(table: PriceTable) -> str | None:
+    """The first column where it has no name, as an index without one leaves it, and holds what may be dates."""
+    name = str(table.frame.columns[0])
+    cells = table.frame[name]
+    is_count = pd.api.types.is_numeric_dtype(cells.dtype) and not (cells.abs() >= _LEAST_DATE).all()
+    return name if is_nameless(name) and table.has_header and not is_count else None
+
+
+def _join_time(table: PriceTable, date: str, chosen: str | None) -> tuple[PriceTable, tuple[str, ...]]:
+    """Add the time of day in a second column to the dates, where these have none."""
+    names = [str(name) for name in table.frame.columns if name != date]
+    times = [name for name in names if folded(name) == "time" or folded(name) in NAMES["time"]]
+    time = chosen or (times[0] if times else None)
+    if time is None:
+        return table, ()
+    days = table.frame[date].astype(str).str.strip()
+    clock = table.frame[time].astype(str).str.strip()
+    clock = clock.str.zfill(6 if clock.str.len().max() > 4 else 4).where(clock.str.isdigit(), clock)
+    clock = clock.str.replace(_CLOCK_DIGITS, _as_clock, regex=True)
+    clock = clock.str.replace(_HALF_DAYS, _of_whole_day, regex=True)
+    has_time = ~days.str.fullmatch(_DAY)
+    if (has_time.any() or not clock.str.fullmatch(_CLOCK).all()) and chosen is None:
+        return table, ()
+    dates = (days + " " + clock).where(table.frame[date].notna())
+    frame = table.frame.assign(**{date: dates}).drop(columns=time)
+    return replace(table, frame=frame), (f"time of day read from column {time!r}",)
+
+
+def _as_clock(digits: re.Match[str]) -> str:
+    return ":".join(part for part in digits.groups() if part)
+
+
+def _of_whole_day(found: re.Match[str]) -> str:
+    """``4:30 PM`` is ``16:30``, and ``12:30 AM`` is ``00:30``."""
+    return f"{int(found[1]) % 12 + 12 * (found[3].lower() == 'p'):02d}{found[2]}"
+
+
+def missing_column(table: PriceTable, wanted: str, *, candidates: Sequence[object] | None = None) -> str:
+    """Message for a column that is not there, with the nearest of the candidates (default: all columns)."""
+    names = [str(name) for name in table.frame.columns]
+    if not table.has_header:
+        return (
+            f"{table.path}: line {table.first_row} holds numbers: the file has no header: write one, or count the "
+            "columns, as --data.columns date=1,open=2,high=3,low=4,close=5,volume=6"
+        )
+    near = nearest(wanted, names if candidates is None else [str(name) for name in candidates])
+    found = ", ".join(names[:_MOST_TOLD]) + (f" and {len(names) - _MOST_TOLD} more" if len(names) > _MOST_TOLD else "")
+    return (
+        f"{table.path}: column {wanted!r} is missing{near}; the file has {found}: rename one, or set "
+        f"--data.columns {wanted}=NAME"
+    )
+
+
+def _given(table: PriceTable, chosen: Sequence[str]) -> dict[str, str]:
+    """What ``data.columns`` says: role -> column."""
+    names = {plain_name(name): str(name) for name in table.frame.columns}
+    given: dict[str, str] = {}
+    for words in chosen:
+        role, sign, column = words.partition("=")
+        if not sign or role not in CHOOSABLE or role in given:
+            raise InputError(
+                f"data.columns has {words!r}: write date=Time close=Last, each of {', '.join(CHOOSABLE)} at most once"
+            )
+        if plain_name(column) not in names:
+            raise InputError(
+                f"{table.path}: data.columns names column {column!r}, which is not there"
+                f"{nearest(column, names.values())}; the file has {', '.join(names.values())}"
+            )
+        given[role] = names[plain_name(column)]
+    return given
+
+
+def _find(table: PriceTable, role: str, names: Sequence[str]) -> str | None:
+    """The column that has a role by its name; with a number or a unit (``1. open (USD)``) if no other is like it."""
+    by_name = {folded(name): name for name in reversed(names)}
+    found = [by_name[spelling] for spelling in NAMES[role] if spelling in by_name]
+    if found and (role != "volume" or len(found) == 1 or plain_name(found[0]) == role):
+        return found[0]
+    found = found or [name for name in names if bare(name) in NAMES[role]]
+    if len(found) > 1 and role not in ("volume", "date"):
+        raise InputError(
+            f"{table.path}: columns {', '.join(map(repr, found))} could all be {role}: set --data.columns "
+            f"{role}={found[0]!r} or another"
+        )
+    return found[0] if len(found) == 1 else None
+
+
+def _named(names: Sequence[str], wanted: str) -> str | None:
+    return next((name for name in names if folded(name) == wanted), None)
+
+
+def _letters(table: PriceTable, names: Sequence[str]) -> dict[str, str]:
+    """Fields of a table whose columns are called o, h, l, c and perhaps v; tickers of one letter are no fields."""
+    by_name = {folded(name): name for name in names}
+    if not set("ohlc") <= set(by_name):
+        return {}
+    others = set(by_name) - set(_LETTERS) - _BESIDE_LETTERS - {""}
+    others = {name for name in others if ROLES.get(name) not in ("date", "asset")}
+    if others:
+        raise InputError(
+            f"{table.path}: columns o, h, l, c could be open, high, low and close or four assets: set --data.columns "
+            "open=o,high=h,low=l,close=c, or write longer names"
+        )
+    return {_LETTERS[letter]: by_name[letter] for letter in _LETTERS if letter in by_name}
+
+
+def _is_long(fields: dict[str, str], asset: str | None, others: Sequence[str]) -> bool:
+    """Whether a table has fields in its columns; an asset OPEN or LOW among other assets makes none of it."""
+    if asset is not None or "close" in fields or "volume" in fields or len(fields) >= 3:
+        return True
+    near = any(difflib.get_close_matches(name, [folded(other) for other in others], 1, _NEAR) for name in FIELD_NAMES)
+    return bool(fields) and (near or not others)
+
+
+def _refuse_doubt(table: PriceTable, fields: dict[str, str], others: Sequence[str], chosen: Sequence[str]) -> None:
+    """Refuse a table that could be wide, with an asset that is called LAST or PRICE."""
+    name = fields.get("close", "")
+    unknown = [other for other in others if folded(other) not in ROLES and bare(other) not in ROLES]
+    is_word = folded(name).isascii() and " " not in folded(name) and folded(name) != "close"
+    if set(fields) == {"close"} and is_word and unknown and not any(words.startswith("close=") for words in chosen):
+        raise InputError(
+            f"{table.path}: column {name!r} could be the close of one asset, or an asset beside {unknown[0]!r}: set "
+            f"--data.columns close={name}, or give the columns other names"
+        )
+
+
+def _refuse_missing(table: PriceTable, fields: dict[str, str], others: Sequence[str]) -> None:
+    """Refuse a long table that lacks a field, or has a column that is nearly called like one."""
+    spare = {folded(name): name for name in others}
+    if "close" not in fields:
+        raise InputError(missing_column(table, "close", candidates=list(spare.values())))
+    needed = PRICE_FIELDS if any(name in fields for name in ("open", "high", "low")) else ()
+    for name in FIELD_NAMES:
+        if name not in fields and (name in needed or difflib.get_close_matches(name, list(spare), 1, _NEAR)):
+            raise InputError(missing_column(table, name, candidates=list(spare.values())))
+
+
+def _told(fields: dict[str, str]) -> tuple[str, ...]:
+    """A note that names the columns that are not called like their field."""
+    other = [f"{name} from {column!r}" for name, column in fields.items() if plain_name(column) != name]
+    return (f"columns read as {', '.join(other)}; data.columns sets them",) if other else ()
+
+
+def _untold_volume(fields: dict[str, str], others: Sequence[str]) -> tuple[str, ...]:
+    found = [name for name in others if bare(name) in NAMES["volume"] or re.match("vol(ume)? ", folded(name))]
+    if "volume" in fields or not found:
+        return ()
+    return (f"{' and '.join(found)} could be the volume: not used, set data.columns volume={found[0]} for one of them",)
+
+
+def _by_asset(table: PriceTable, date: str, names: Sequence[str]) -> tuple[PriceTable, Columns]:
+    """A table with columns for each asset: of closes alone (wide), or of fields (``BTC:open``), which are stacked."""
+    groups: dict[str, dict[str, str]] = {}
+    num_found = 0
+    for name in names:
+        found = _asset_and_field(name)
+        if found is not None:
+            num_found += 1
+            groups.setdefault(found[0], {}).setdefault(found[1], name)
+    groups = {asset: kept for asset, group in groups.items() if (kept := _without_unused(group))}
+    is_clear = any(len(group) >= 3 or ("close" in group and len(group) == 2) for group in groups.values())
+    if not groups or (num_found < len(names) and not is_clear):
+        return table, Columns(date)
+    first = next(iter(groups.values()))
+    if len(groups) == 1 and folded(next(iter(groups))) in _NO_ASSETS:
+        _refuse_missing(table, first, ())
+        return table, Columns(date, None, first, _told(first))
+    for asset, group in groups.items():
+        if folded(asset) in _NO_ASSETS:
+            raise InputError(
+                f"{table.path}: columns {', '.join(group.values())} look like {', '.join(group)}, and others do too: "
+                f"name those to be used, --data.columns close={group.get('close', 'NAME')!r} and so on"
+            )
+        needed = PRICE_FIELDS if set(group) - {"close", "volume"} else ("close",)
+        lacking = [name for name in FIELD_NAMES if name not in group and (name in needed or name in first)]
+        if lacking or len(group) > len(first):
+            raise InputError(
+                f"{table.path}: columns {', '.join(group.values())} look like {', '.join(group)} of {asset}, but "
+                f"{', '.join(lacking or group)} cannot be found for every asset: add or remove columns"
+            )
+    rows = [
+        table.frame[[date, *group.values()]].rename(columns={column: name for name, column in group.items()})
+        for group in groups.values()
+    ]
+    labels = np.repeat(np.array(list(groups), dtype=object), len(table.frame))
+    stacked = pd.concat(rows).assign(asset=labels)
+    note = f"columns read as {', '.join(first)} of {', '.join(groups)}"
+    used = [column for group in groups.values() for column in group.values()]
+    unused = [name for name in names if name not in used]
+    notes = (note, f"columns not used: {', '.join(unused)}") if unused else (note,)
+    return replace(table, frame=stacked), Columns(date, "asset", {name: name for name in first}, notes)
+
+
+def _without_unused(group: dict[str, str]) -> dict[str, str]:
+    return {name: group[name] for name in FIELD_NAMES if name in group}
+
+
+def _asset_and_field(name: str) -> tuple[str, str] | None:
+    """What a column of one asset's prices is of: ``BTC:open``, ``Close AAPL`` and ``('Close', 'AAPL')`` say it."""
+    text = name.strip()
+    pair = re.fullmatch(r"\(['\"](.*?)['\"], ['\"](.*?)['\"]\)", text)
+    cuts = [(pair[1], pair[2])] if pair else []
+    cuts += [(text[: sign.start()], text[sign.end() :]) for sign in re.finditer(r"[\s:._|/-]+", text)]
+    for head, tail in cuts:
+        for asset, word in ((head, tail), (tail, head)):
+            role = ROLES.get(folded(word))
+            if asset.strip() and role in (*FIELD_NAMES, "unused"):
+                return asset.strip(), str(role)
+    return None

@@ -1,0 +1,76 @@
+"""The names under which vendors and languages write the columns of prices: the one table of them."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+
+from envs.bar_data import PRICE_FIELDS
+
+FIELD_NAMES = (*PRICE_FIELDS, "volume")
+NAMES: dict[str, tuple[str, ...]] = {
+    "date": (
+        "date", "datetime", "timestamp", "time", "open time", "trade date", "trading date", "date time", "gmt time",
+        "local time", "unix", "snapped at", "日期", "交易日期", "日付", "날짜", "일자", "datum", "fecha", "data",
+    ),
+    "time": ("zeit", "uhrzeit", "heure", "hora", "ora", "时间", "交易时间", "time of day"),
+    "asset": (
+        "tic", "symbol", "ticker", "name", "asset", "ts code", "code", "instrument", "股票代码", "证券代码", "代码",
+    ),
+    "open": (
+        "open", "open price", "price open", "opening price", "opening", "px open", "openprice", "开盘", "开盘价",
+        "始値", "시가", "eroffnung", "eroffnungskurs", "erster", "ouverture", "ouv", "apertura", "abertura",
+    ),
+    "high": (
+        "high", "high price", "price high", "highest", "px high", "highprice", "最高", "最高价", "高値", "고가", "hoch",
+        "hochst", "tageshoch", "haut", "plus haut", "maximo", "maxima", "max", "alto",
+    ),
+    "low": (
+        "low", "low price", "price low", "lowest", "px low", "lowprice", "最低", "最低价", "安値", "저가", "tief",
+        "tiefst", "tagestief", "bas", "plus bas", "minimo", "minima", "min", "bajo",
+    ),
+    "close": (
+        "close", "close price", "price close", "closing price", "closing", "px close", "closeprice", "close last",
+        "last", "last price", "px last", "price", "收盘", "收盘价", "終値", "종가", "schluss", "schlusskurs", "letzter",
+        "zuletzt", "dernier", "cloture", "cierre", "ultimo", "fechamento", "chiusura",
+    ),
+    "volume": (
+        "volume", "vol", "tickvol", "tick volume", "no of shares", "number of shares",
+        "total traded quantity", "ttl trd qnty", "tottrdqty", "shares traded", "trade volume",
+        "成交量", "出来高", "거래량", "volumen",
+    ),
+    "unused": (
+        "adj close", "adjusted close", "adjclose", "close adj", "open interest", "openinterest", "openint", "oi",
+        "change", "change %", "pct chg", "prev close", "pre close", "dividends", "stock splits", "capital gains",
+        "spread",
+    ),
+}  # fmt: skip
+"""Every spelling that is understood, as ``folded`` writes it; of several in a file the first of these counts."""
+ROLES = {spelling: role for role, spellings in NAMES.items() for spelling in spellings}
+"""The same, the other way round."""
+
+
+def plain_name(name: object) -> str:
+    """Fold a column name: no blanks around it, lower case."""
+    return str(name).strip().lower()
+
+
+def folded(name: object) -> str:
+    """Write a column's name so that spellings compare: lower case, no accents, one blank for each run of signs."""
+    text = unicodedata.normalize("NFKD", str(name).casefold())
+    text = unicodedata.normalize("NFKC", "".join(sign for sign in text if not unicodedata.combining(sign)))
+    return re.sub(r"[^\w%]+|_+", " ", text).strip()
+
+
+def bare(name: str) -> str:
+    """A folded name without the number before it and the unit in brackets after it."""
+    return folded(re.sub(r"^\s*\d+\w?[.)]\s*|[\s_]*[(\[][^)\]]*[)\]]\s*$", "", name))
+
+
+def level_names(columns: Sequence[tuple[str, str]]) -> list[str] | None:
+    """Names for columns whose header has two levels, one of them the field: ``AAPL:Close``; None where none is."""
+    for field, asset in ((0, 1), (1, 0)):
+        if columns and all(ROLES.get(folded(levels[field])) in (*FIELD_NAMES, "unused") for levels in columns):
+            return [f"{levels[asset].strip()}:{levels[field].strip()}" for levels in columns]
+    return None
