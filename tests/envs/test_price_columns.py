@@ -164,7 +164,7 @@ def test_first_minutes_of_a_day_in_digits_are_hours_and_minutes(tmp_path):
 
 
 def test_dates_that_have_a_time_need_no_second_column(tmp_path):
-    frame = ONE.assign(date=ONE["date"] + " 16:00", time="09:30")
+    frame = ONE.iloc[:3].assign(date=["2021-01-04 16:00", "2021-01-04 17:00", "2021-01-04 18:00"], time="09:30")
     bars = load_bars(write(tmp_path, frame))
-    assert str(bars.dates[0])[11:16] == "16:00"
+    assert [str(day)[11:16] for day in bars.dates] == ["16:00", "17:00", "18:00"]
     assert "columns not used: time" in bars.notes

@@ -108,7 +108,7 @@ def test_date_format_decides(tmp_path):
     path = with_dates(tmp_path, [200201, 200202, 200203])
     assert read(path, date_format="%y%m%d")[0] == "2020-02-01T00:00:00"
     path = with_dates(tmp_path, ["01/02/2020 00:00 +0100", "02/02/2020 00:00 +0100"])
-    assert read(path, date_format="%d/%m/%Y %H:%M %z")[0] == "2020-01-31T23:00:00"
+    assert read(path, date_format="%d/%m/%Y %H:%M %z")[0] == "2020-02-01T00:00:00", "the exchange's own date"
 
 
 def test_date_that_is_not_of_the_format_and_a_format_that_is_none_are_refused(tmp_path):
