@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from experiments.tuning.ray_token import MODE, TOKEN, TOKEN_PATH, token_file
+from experiments.tuning.ray_token import TOKEN, TOKEN_PATH, token_file
 
 PATIENCE_S = 180
 _NETWORK, _PORT = "10.78.0", 6379
@@ -43,7 +43,7 @@ class Host:
         self.env |= {
             "HOME": str(self.home),
             "RAY_TMPDIR": f"/tmp/{name}",
-            MODE: "token",
+            "RAY_AUTH_MODE": "token",
             "RAY_USAGE_STATS_ENABLED": "0",
         }
 

@@ -4,6 +4,7 @@ import os
 import shutil
 import sqlite3
 from contextlib import closing
+from types import SimpleNamespace
 
 import pytest
 from machines import objects
@@ -298,8 +299,8 @@ def test_a_damaged_database_that_was_set_aside_does_not_keep_the_rest_from_the_s
 
 def test_a_store_that_is_away_for_a_while_is_waited_for(first, monkeypatch, tmp_path):
     clock = [0.0]
-    monkeypatch.setattr(store_module.time, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(store_module.time, "sleep", lambda s: clock.__setitem__(0, clock[0] + s))
+    of_the_store = SimpleNamespace(monotonic=lambda: clock[0], sleep=lambda s: clock.__setitem__(0, clock[0] + s))
+    monkeypatch.setattr(store_module, "time", of_the_store)  # threads of others sleep as they like
     first.mirror.store.patience_s = 60.0
     real = first.mirror.store._fs
 
