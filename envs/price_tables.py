@@ -15,7 +15,7 @@ from common.memory import check_memory
 from envs.calendars import show_date
 from envs.price_names import level_names, plain_name
 from envs.price_numbers import Decimal
-from envs.price_text import read_text, refuse_twice
+from envs.price_text import read_text_table, refuse_twice
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -102,7 +102,7 @@ def read_table(path: str, decimal: Decimal | None = None) -> PriceTable:
     header = None
     try:
         if kind == "csv":
-            frame, header = read_text(file, packing, decimal)
+            frame, header = read_text_table(file, packing, decimal)
         else:
             frame = _READERS[kind](file)
     except InputError:

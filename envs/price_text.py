@@ -67,7 +67,7 @@ def open_packed(file: Path, packing: str) -> IO[bytes]:
     return opener(file, "rb")  # type: ignore[no-any-return]
 
 
-def read_text(file: Path, packing: str, decimal: Decimal | None) -> tuple[pd.DataFrame, Header]:
+def read_text_table(file: Path, packing: str, decimal: Decimal | None) -> tuple[pd.DataFrame, Header]:
     """Read a table of text without letting asset names turn into numbers or blanks (a ticker may be NA, or 0700).
 
     Args:
