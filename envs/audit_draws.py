@@ -46,26 +46,45 @@ def random_costs(rng: np.random.Generator, *, has_volume: bool = True) -> CostCo
         half_spread_bps=draw(30.0),
         temporary_impact=draw(2.0, has_volume),
         impact_law="linear" if rng.random() < 0.5 else "square_root",
-        permanent_impact=draw(0.2, has_volume),
+        permanent_impact=draw(2.0, has_volume),
+        max_participation=(None, 1.0, 0.1, 1e-4)[rng.integers(4)],
         borrow_rate_annual=draw(0.2),
         cash_rate_annual=draw(0.1),
+        delisting_haircut=draw(1.0),
         lot_size=float(rng.choice([0.0, 0.0, 1.0, 100.0])),
     )
 
 
 def perturb_after(bars: Bars, bar: int, rng: np.random.Generator) -> Bars:
-    """Replace everything after a bar by a market of other prices, volumes and signals; up to it nothing changes."""
+    """Replace everything after a bar by a market of other prices, volumes, closed days and signals.
+
+    Up to the bar nothing changes. As in a file before its calendar is aligned, only bars that trade have prices of
+    their own: the others repeat the last one, be it from before the bar.
+    """
     later = slice(bar + 1, None)
     shape = bars.close[later].shape
     factor = np.exp(0.2 * rng.standard_normal(shape))
-    changed: dict[str, Any] = {}
+    rows = np.arange(bars.num_bars)[:, None]
+    first, stop = bars.lives
+    is_inside = (rows > first) & (rows < stop - 1) & (rows > bar)
+    tradable = bars.tradable ^ (is_inside & (rng.random(bars.close.shape) < 0.1))
+    newest = np.maximum.accumulate(np.where(tradable, rows, -1), axis=0)
+    is_repeated = ~tradable & (newest >= 0) & (rows > bar)
+    close = bars.close.copy()
+    close[later] *= factor
+    last_close = np.take_along_axis(close, np.maximum(newest, 0), axis=0)
+    changed: dict[str, Any] = {"tradable": tradable}
     for name in PRICE_FIELDS:
         values = getattr(bars, name).copy()
         values[later] *= factor
-        changed[name] = values
+        changed[name] = np.where(is_repeated, last_close, values)
     for name in ("volume", "signal"):
         if getattr(bars, name) is not None:
             values = getattr(bars, name).copy()
             values[later] = values[later] * np.exp(rng.standard_normal(shape)) + 0.1
             changed[name] = values
+    if bars.volume is not None:
+        has_volume = np.array([asset not in bars.without_volume for asset in bars.assets])
+        changed["volume"] = np.where(has_volume & (tradable | (rows <= bar)), changed["volume"], bars.volume)
+        changed["volume"] = np.where(has_volume & ~tradable & (rows > bar), 0.0, changed["volume"])
     return dataclasses.replace(bars, **changed)

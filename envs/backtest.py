@@ -23,7 +23,9 @@ Decide = Callable[[FloorStep], Tensor]
 """Chooses actions for what the floor shows, in the shape that ``TradingFloor.step`` takes."""
 Trader = Callable[[TradingFloor, Market], Decide]
 """Gets ready for a pass through a floor of one replica, which has just been reset."""
-TRADE_COLUMNS = ("date", "agent", "asset", "shares", "price", "commission", "spread", "impact")
+TRADE_COLUMNS = (
+    "date", "agent", "asset", "shares", "price", "commission", "spread", "impact", "unfilled_notional",
+)  # fmt: skip
 COST_COLUMNS = ("commission", "spread", "impact", "borrow")
 """Kinds of cost; the table of costs has ``interest`` (received less paid) beside them."""
 
@@ -36,12 +38,16 @@ class BacktestResult:
         name: Name of the series: a model's or a baseline's.
         dates: First decision bar, then every bar at whose close the books were marked, [T+1] datetime64[us].
         equity: Value of all accounts at those dates, US dollars, [T+1] float64; the first is the capital.
-        trades: One row for each fill, columns ``TRADE_COLUMNS``; ``date`` is the bar of the fill, ``price`` includes
-            impact and not spread; costs are US dollars, ``impact`` is what the price moved against the order.
+        trades: One row for each order, columns ``TRADE_COLUMNS``; ``date`` is the bar of the fill, ``price`` includes
+            impact and not spread; costs are US dollars, ``impact`` is what the price moved against the order;
+            ``unfilled_notional`` is the value of what the market did not take of it. A position that is closed because
+            its asset trades no more, or its account is ruined, is an order of its own at the last price, whose
+            ``impact`` is the haircut.
         weights: Position values as fractions of equity after each mark, indexed by ``dates[1:]``, a column an asset.
         agent_profit: Profit of each agent so far, after costs, US dollars, indexed by ``dates[1:]``, a column an agent.
         costs: Costs of each bar by kind, US dollars, indexed by ``dates[1:]``: ``COST_COLUMNS``, ``interest``.
-        metrics: ``envs.metrics.performance`` of the equity.
+        metrics: ``envs.metrics.performance`` of the equity; ``unfilled_notional_usd``, of all orders; and
+            ``liquidation_equity_usd``, what would be left of the last equity if every position were closed.
         ruined: Whether the run ended before the split did, because the capital was lost.
     """
 
@@ -119,6 +125,7 @@ def _row(floor: TradingFloor, detail: Detail) -> dict[str, Array]:
         "equity": detail.after.equity,
         "fills": detail.fills,
         "price": detail.price,
+        "mid": detail.mid,
         "commission": detail.commission,
         "spread": detail.spread,
         "impact": detail.impact,
@@ -127,6 +134,11 @@ def _row(floor: TradingFloor, detail: Detail) -> dict[str, Array]:
         "line_fills": detail.line_fills,
         "line_value": detail.positions * detail.mark_after[list(floor.layout.line_asset)],
         "profit": detail.profit,
+        "unfilled": detail.unfilled,
+        "closed": -detail.closed,
+        "haircut": detail.haircut,
+        "mark": floor.layout.at_slots_from_assets(detail.mark_after).expand(detail.closed.shape),
+        "liquidation": detail.liquidation,
     }
     return {name: values[:, 0].cpu().numpy().astype(np.float64) for name, values in kept.items()}
 
@@ -151,7 +163,9 @@ def _books(
         weights[:, asset] += stacked["line_value"][:, line]
     weights /= np.where(total > 0, total, 1.0)[:, None]
     index = pd.Index(dates[1:], name="date")
-    costs = pd.DataFrame({kind: padded(stacked[kind].sum(axis=1)) for kind in (*COST_COLUMNS, "interest")}, index=index)
+    kinds = {kind: stacked[kind].sum(axis=1) for kind in (*COST_COLUMNS, "interest")}
+    kinds["impact"] = kinds["impact"] + stacked["haircut"].sum(axis=1)
+    costs = pd.DataFrame({kind: padded(values) for kind, values in kinds.items()}, index=index)
     trades = _trades(floor, stacked, dates[1:])
     first_slot = [layout.slot_line.index(line) for line in range(layout.num_lines)]
     traded = np.abs(stacked["line_fills"] * stacked["price"][:, first_slot]).sum(axis=1)
@@ -164,28 +178,42 @@ def _books(
         weights=pd.DataFrame(padded(weights), index=index, columns=list(layout.assets)),
         agent_profit=pd.DataFrame(profit, index=index, columns=list(floor.agent_ids)),
         costs=costs,
-        metrics=performance(
-            equity,
-            periods_per_year=periods,
-            turnover=annual_turnover(padded(traded), equity, periods_per_year=periods),
-            total_costs=float(costs.drop(columns="interest").to_numpy().sum()),
-            num_trades=len(trades),
-            risk_free=floor.config.costs.cash_rate_annual,
-        ),
+        metrics={
+            **performance(
+                equity,
+                periods_per_year=periods,
+                turnover=annual_turnover(padded(traded), equity, periods_per_year=periods),
+                total_costs=float(costs.drop(columns="interest").to_numpy().sum()),
+                num_trades=int((trades["shares"] != 0).sum()),
+                risk_free=floor.config.costs.cash_rate_annual,
+            ),
+            "unfilled_notional_usd": float(trades["unfilled_notional"].sum()),
+            "liquidation_equity_usd": float(stacked["liquidation"][-1].sum()),
+        },
         ruined=ruined,
     )
 
 
 def _trades(floor: TradingFloor, stacked: dict[str, Array], dates: NDArray[np.datetime64]) -> pd.DataFrame:
-    """A row for each fill."""
-    steps, slots = np.nonzero(stacked["fills"])
+    """A row for each order, and for each position that was closed without one."""
     agents = np.array(floor.agent_ids, dtype=object)[list(floor.layout.slot_agent)]
     assets = np.array(floor.layout.assets, dtype=object)[list(floor.layout.slot_asset)]
-    columns = {
-        "date": dates[steps],
-        "agent": pd.array(agents[slots], dtype="str"),
-        "asset": pd.array(assets[slots], dtype="str"),
-        "shares": stacked["fills"][steps, slots],
-    }
-    columns |= {key: stacked[key][steps, slots] for key in ("price", "commission", "spread", "impact")}
-    return pd.DataFrame(columns, columns=list(TRADE_COLUMNS))
+    unfilled = np.abs(stacked["unfilled"]) * stacked["mid"]
+    nothing = np.zeros_like(stacked["closed"])
+    worth = stacked["closed"] * stacked["mark"] + stacked["haircut"]
+    paid = np.divide(worth, stacked["closed"], out=nothing.copy(), where=stacked["closed"] != 0)
+    orders = (stacked["fills"], stacked["price"], stacked["commission"], stacked["spread"], stacked["impact"], unfilled)
+    closings = (stacked["closed"], paid, nothing, nothing, stacked["haircut"], nothing)
+    tables = []
+    for values in (orders, closings):
+        steps, slots = np.nonzero((values[0] != 0) | (values[-1] > 0))
+        columns = {
+            "date": dates[steps],
+            "agent": pd.array(agents[slots], dtype="str"),
+            "asset": pd.array(assets[slots], dtype="str"),
+        }
+        columns |= {name: x[steps, slots] for name, x in zip(TRADE_COLUMNS[3:], values, strict=True)}
+        tables.append(pd.DataFrame(columns, columns=list(TRADE_COLUMNS)))
+    if tables[1].empty:
+        return tables[0]
+    return pd.concat(tables).sort_values("date", kind="stable", ignore_index=True)

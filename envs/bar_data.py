@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InputError, nearest
+from envs.calendars import lives
 
 PRICE_FIELDS = ("open", "high", "low", "close")
 
@@ -33,6 +34,8 @@ class Bars:
         low: Lowest price, [T, A] float64, > 0.
         close: Last price, [T, A] float64, > 0.
         volume: Shares (or coins) traded, [T, A] float64, >= 0; None where the source has none.
+        tradable: Whether the asset really traded in the bar, [T, A] bool: its source has the bar, with a volume above
+            zero. Of an asset without any volume every bar of the source counts. Prices of other bars are repeated ones.
         frequency: Spacing of the bars in words: ``"1d"``, ``"1h"``, ``"5min"``, ``"1w"``, ``"1mo"``.
         periods_per_year: Bars in a year, for annualising.
         source: Where the bars come from: a path, or ``"synthetic"``.
@@ -48,6 +51,7 @@ class Bars:
     low: NDArray[np.float64]
     close: NDArray[np.float64]
     volume: NDArray[np.float64] | None = None
+    tradable: NDArray[np.bool_] = None  # type: ignore[assignment]  # where it is left out, what the volumes say
     frequency: str = "1d"
     periods_per_year: float = 252.0
     source: str = "memory"
@@ -67,8 +71,20 @@ class Bars:
                 raise ValueError(f"Bars.{name} has shape {array.shape}, expected [T, A] = {shape}")
             array.flags.writeable = False
             object.__setattr__(self, name, array)
+        traded = self._traded()
+        tradable = traded if self.tradable is None else np.asarray(self.tradable, dtype=np.bool_) & traded
+        if tradable.shape != shape:
+            raise ValueError(f"Bars.tradable has shape {tradable.shape}, expected [T, A] = {shape}")
+        tradable.flags.writeable = False
+        object.__setattr__(self, "tradable", tradable)
         if self.regimes is not None and self.regimes.shape != shape[:1]:
             raise ValueError(f"Bars.regimes has shape {self.regimes.shape}, expected [T] = {shape[:1]}")
+
+    def _traded(self) -> NDArray[np.bool_]:
+        """What volumes say of the bars that traded, [T, A]: all of those of an asset of which none is known."""
+        if self.volume is None:
+            return np.ones((len(self.dates), len(self.assets)), dtype=np.bool_)
+        return (self.volume > 0) | ~self.volume.any(axis=0)
 
     @property
     def num_bars(self) -> int:
@@ -85,6 +101,11 @@ class Bars:
         """Assets of which nothing is known to be traded in any bar: all of them where the source has no volumes."""
         volume = self.volume
         return frozenset(asset for a, asset in enumerate(self.assets) if volume is None or not volume[:, a].any())
+
+    @cached_property
+    def lives(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """First bar of each asset's life, and the bar after its last, [A] each: ``envs.calendars.lives``."""
+        return lives(self.tradable, self.dates)
 
     def volume_for_impact(self, assets: Sequence[str]) -> NDArray[np.float64]:
         """Volumes of K assets whose trades move prices, [T, K], shares.
@@ -113,6 +134,8 @@ class Bars:
             digest.update(f"{name}:{value is not None}".encode())
             if value is not None:
                 digest.update(value.astype("<f8").tobytes())
+        if not np.array_equal(self.tradable, self._traded()):  # which is what volumes do not say
+            digest.update(np.packbits(self.tradable).tobytes())
         return digest.hexdigest()
 
     @cached_property
@@ -137,12 +160,13 @@ class Bars:
         if len(set(assets)) < len(assets):
             raise InputError(f"an asset is named twice in {', '.join(assets)}")
         columns = [self.assets.index(name) for name in assets]
-        arrays: dict[str, Any] = {name: getattr(self, name) for name in (*PRICE_FIELDS, "volume", "signal")}
+        arrays: dict[str, Any] = {name: getattr(self, name) for name in ("tradable", *PRICE_FIELDS, "volume", "signal")}
         picked: dict[str, Any] = {name: None if value is None else value[:, columns] for name, value in arrays.items()}
         return dataclasses.replace(self, assets=tuple(assets), **picked)
 
     def between(self, start: int, stop: int) -> Bars:
         """Keep bars ``start`` to ``stop`` (half-open), as a new ``Bars``."""
-        arrays = {name: getattr(self, name) for name in ("dates", *PRICE_FIELDS, "volume", "regimes", "signal")}
+        names = ("dates", "tradable", *PRICE_FIELDS, "volume", "regimes", "signal")
+        arrays = {name: getattr(self, name) for name in names}
         cut: dict[str, Any] = {name: None if value is None else value[start:stop] for name, value in arrays.items()}
         return dataclasses.replace(self, **cut)

@@ -10,67 +10,111 @@ from numpy.typing import NDArray
 from common.errors import InputError
 from envs.settings import CalendarPolicy
 
+_FEW_BARS, _FEW_DAYS = 5, np.timedelta64(7, "D")  # without trade at either end, that are a hole and no end of a life
+
+
+def lives(tradable: NDArray[np.bool_], dates: NDArray[np.datetime64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """First bar of each asset's life, and the bar after its last, [A] each.
+
+    An asset begins late or ends early where it does not trade for more than five bars and seven days at that end of
+    the history; what is shorter, such as a weekend, is a hole.
+
+    Args:
+        tradable: Which bars an asset trades in, [T, A]; each trades in one at least, or its life is all of the history.
+        dates: Stamps of the bars, [T].
+    """
+    num_bars = len(dates)
+    first, last = tradable.argmax(axis=0), num_bars - 1 - tradable[::-1].argmax(axis=0)
+    begins_late = (first > _FEW_BARS) & (dates[first] - dates[0] > _FEW_DAYS)
+    ends_early = (num_bars - 1 - last > _FEW_BARS) & (dates[-1] - dates[last] > _FEW_DAYS)
+    return np.where(begins_late, first, 0), np.where(ends_early, last + 1, num_bars)
+
 
 def align_calendars(
     dates: NDArray[np.datetime64],
     assets: Sequence[str],
     fields: dict[str, NDArray[np.float64]],
     *,
-    policy: CalendarPolicy,
+    policy: CalendarPolicy | None,
     source: str,
-) -> tuple[NDArray[np.datetime64], dict[str, NDArray[np.float64]], tuple[str, ...]]:
+) -> tuple[NDArray[np.datetime64], dict[str, NDArray[np.float64]], NDArray[np.bool_], tuple[str, ...]]:
     """Bring assets onto one calendar.
 
     ``intersect`` keeps the dates that every asset has. ``fill`` begins at the first date that every asset has and then
-    keeps every date; a missing bar repeats the last close with volume 0, so nothing can be gained or lost on it.
-    ``strict`` refuses any difference.
+    keeps every date; ``union`` keeps every date from the first. A missing bar repeats the last close (before the first
+    bar of an asset: its first open) with volume 0, and is not tradable. ``strict`` refuses any difference.
 
     Args:
         dates: Every date that some asset has, increasing, [T].
         assets: Names of the columns, A of them.
         fields: Field name to [T, A] float64; a missing bar is NaN in ``close`` (and in every other field).
-        policy: What to do with missing bars.
+        policy: What to do with missing bars; None is ``union`` where ``lives`` of assets differ, else ``intersect``.
         source: Where the bars come from, for messages.
 
     Returns:
-        Dates, fields without NaN, and notes that count what was dropped or filled.
+        Dates; fields without NaN; which bars the source has, [T, A]; and notes that count what was dropped or filled.
 
     Raises:
         InputError: under ``strict``, for the first missing bar; else, if there is no date that all assets have.
     """
     present = np.isfinite(fields["close"])
     if present.all():
-        return dates, fields, ()
+        return dates, fields, present, ()
     lacking = (~present).sum(axis=0)
     worst = f"{assets[int(lacking.argmax())]} lacks most, {int(lacking.max()):,} of {len(dates):,}"
     if policy == "strict":
         row, column = (int(i[0]) for i in np.nonzero(~present))
         raise InputError(
             f"{source}: asset {assets[column]} has no bar at {show_date(dates[row])}, where others have "
-            f"({worst}): complete the file, "
-            "or set calendar to intersect or fill"
+            f"({worst}): complete the file, or set calendar to union, intersect or fill"
         )
+    first, stop = lives(present, dates)
+    lives_differ = (first > 0) | (stop < len(dates))
+    if policy is None:
+        policy = "union" if lives_differ.any() else "intersect"
+    if not present.any(axis=0).all():
+        raise InputError(
+            f"{source}: asset {assets[int(lacking.argmax())]} has no bar at all: leave it out (data.assets)"
+        )
+    if policy == "union":
+        short = ", ".join(assets[a] for a in np.flatnonzero(lives_differ)[:5])
+        note = f"{int(lives_differ.sum())} of {len(assets)} assets begin late or end early ({short})" if short else None
+        return dates, *_filled(fields, present), (_count(present, worst), *([note] if note else ()))
     complete = present.all(axis=1)
     if not complete.any():
         raise InputError(
-            f"{source}: no date is common to all {len(assets)} assets ({worst}): choose assets that overlap in time"
+            f"{source}: no date is common to all {len(assets)} assets ({worst}): choose assets that overlap in time, "
+            "or set --data.calendar union"
         )
     if policy == "intersect":
         dropped = int((~complete).sum())
         note = f"dropped {dropped:,} of {len(dates):,} dates that some assets lack ({worst})"
-        return dates[complete], {name: values[complete] for name, values in fields.items()}, (note,)
+        kept = {name: values[complete] for name, values in fields.items()}
+        return dates[complete], kept, present[complete], (note,)
     start = int(complete.argmax())
     present = present[start:]
-    fields = {name: values[start:].copy() for name, values in fields.items()}
-    newest = np.maximum.accumulate(np.where(present, np.arange(len(present))[:, None], 0), axis=0)
-    last_close = np.take_along_axis(fields["close"], newest, axis=0)
-    for name, values in fields.items():
-        values[~present] = 0.0 if name == "volume" else last_close[~present]
-    filled = f"filled {int((~present).sum()):,} missing bars at the last close with volume 0 ({worst})"
-    begun = (
-        (f"dropped {start:,} dates before {show_date(dates[start])}, the first that all assets have",) if start else ()
-    )
-    return dates[start:], fields, (filled, *begun)
+    fields = {name: values[start:] for name, values in fields.items()}
+    notes = [_count(present, worst)]
+    if start:
+        notes.append(f"dropped {start:,} dates before {show_date(dates[start])}, the first that all assets have")
+    return dates[start:], *_filled(fields, present), tuple(notes)
+
+
+def _count(present: NDArray[np.bool_], worst: str) -> str:
+    return f"filled {int((~present).sum()):,} missing bars at the last close, as bars without trade ({worst})"
+
+
+def _filled(
+    fields: dict[str, NDArray[np.float64]], present: NDArray[np.bool_]
+) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.bool_]]:
+    """Write the last close, or before there is one the first open, into bars that are missing."""
+    newest = np.maximum.accumulate(np.where(present, np.arange(len(present))[:, None], -1), axis=0)
+    last_close = np.take_along_axis(fields["close"], np.maximum(newest, 0), axis=0)
+    first_open = fields["open"][present.argmax(axis=0), np.arange(present.shape[1])]
+    price = np.where(newest >= 0, last_close, first_open)
+    return {
+        name: np.where(present, values, 0.0 if name == "volume" else price) for name, values in fields.items()
+    }, present
 
 
 def show_date(date: np.datetime64) -> str:

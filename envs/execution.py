@@ -1,10 +1,11 @@
 """Orders -> fills and costs: one clearing price for each asset of a replica, costs on each account's net order.
 
-Commission and half spread are charged once per side. Temporary impact moves the clearing price of the bar by
-``coefficient * sigma * participation ** (1/2 or 1)`` (square root law: Almgren, Thum, Hauptmann and Li 2005; Toth et
-al. 2011); permanent impact moves the log price linearly in the executed flow, the only form that allows no profitable
-round trip (Huberman and Stanzl 2004). An order pays half of its own permanent impact, as it would if it were worked
-through the bar.
+Commission and half spread are charged once per side. The market takes no more of all orders for an asset than a part
+of the volume of their bar, and nothing where the asset does not trade. Temporary impact moves the clearing price of the
+bar by ``coefficient * sigma * participation ** (1/2 or 1)`` (square root law: Almgren, Thum, Hauptmann and Li 2005;
+Toth et al. 2011). Permanent impact moves the log price linearly in the executed flow and equally at all times, the only
+form that allows no profitable round trip (Huberman and Stanzl 2004); an order pays the average of the prices that it
+moves through, so that the money of a round trip does not depend on the pieces in which it is traded.
 """
 
 from __future__ import annotations
@@ -18,7 +19,11 @@ from envs.accounts import Layout, number
 from envs.settings import CostConfig
 
 MAX_IMPACT = 0.5
-"""Largest move of the price by one bar's flow, temporary and permanent each, so that prices stay above zero."""
+"""Largest temporary impact, so that prices stay above zero."""
+MAX_MOVE = 0.1
+"""Largest permanent move of the log price by one bar's flow. What is more of the flow stays unfilled: an impact that
+stopped growing would pay those who buy in pieces and sell at once."""
+_TINY = 1e-300
 _MARGIN = 1e-12  # of purchases, kept back so that rounding cannot take cash below zero
 _LOT_ERROR, _LOT_ROUNDING = 1e-9, 1e-14  # of a lot, and of all lots of an order
 
@@ -30,14 +35,18 @@ class Quotes(NamedTuple):
         close: Recorded close of the decision bar.
         fill: Recorded price at which orders fill, before impact.
         next_close: Recorded close at which the books are marked.
+        most: Shares of all orders that the market takes; None where it takes any number.
         temporary: Price concession of an order of one share (to the power of the law); None where there is none.
-        permanent: Log-price move by a flow of one share; None where there is none.
+        ends: 1 where the asset trades no more after the decision bar, else 0; None where none ever ends.
+        permanent: Log-price move by a flow of one share, at all times the same, [A, 1]; None where there is none.
     """
 
     close: Tensor
     fill: Tensor
     next_close: Tensor
+    most: Tensor | None
     temporary: Tensor | None
+    ends: Tensor | None
     permanent: Tensor | None
 
 
@@ -105,9 +114,27 @@ def temporary_impact(flow: Tensor, coefficient: Tensor, law: str) -> Tensor:
     return torch.copysign((size * coefficient).clamp_max(MAX_IMPACT), flow)
 
 
-def permanent_impact(flow: Tensor, coefficient: Tensor) -> Tensor:
-    """Lasting move of the log price by a net flow, [A, B]: linear, and at most MAX_IMPACT."""
-    return (flow * coefficient).clamp(-MAX_IMPACT, MAX_IMPACT)
+def average_move(move: Tensor) -> Tensor:
+    """Average of the price on the way of a log move, as a multiple of the price before: ``(exp(m) - 1) / m``.
+
+    Args:
+        move: Within MAX_MOVE, where the series of ``sinh(m / 2) / (m / 2)`` ends below the last bit of a float64;
+            torch's own functions lose digits of small moves, or round otherwise for one replica than for many.
+    """
+    half = move * number(0.5)
+    y = half * half
+    series = ((y * number(1 / 42) + number(1.0)) * y * number(1 / 20) + number(1.0)) * y * number(1 / 6) + number(1.0)
+    return half.exp() * series
+
+
+def share_taken(most: Tensor, size: Tensor) -> Tensor:
+    """The part of all orders for an asset that the market takes, [A, B] in [0, 1].
+
+    Args:
+        most: Shares that it takes, >= 0.
+        size: Shares of all orders, bought and sold, >= 0.
+    """
+    return (most / size.clamp_min(_TINY)).clamp_max(1.0)
 
 
 def clearing_price(
@@ -128,12 +155,32 @@ def clearing_price(
     mid = quotes.fill
     price = mid
     if quotes.permanent is not None:
-        own = permanent_impact(flow, quotes.permanent)
         mid = quotes.fill * (offset.exp() if scale is None else scale)
-        price = quotes.fill * (offset + own * number(0.5)).exp()
+        price = mid * average_move(flow * quotes.permanent)
     if quotes.temporary is not None:
         price = price + price * temporary_impact(flow, quotes.temporary, costs.impact_law)
     return price, mid
+
+
+def liquidation(layout: Layout, costs: CostConfig, held: Tensor, mark: Tensor, quotes: Quotes) -> Tensor:
+    """Money that positions bring when an account closes them at once, as if it were alone: [L, B], US dollars.
+
+    Args:
+        layout: Slots, lines and accounts.
+        costs: Impact law, rates and fees.
+        held: Shares of each line, [L, B].
+        mark: Price of each asset now, [A, B].
+        quotes: Impact of orders now.
+    """
+    price = layout.at_lines_from_assets(mark)
+    if quotes.permanent is not None:
+        move = -held * layout.at_lines_from_assets(quotes.permanent)
+        price = price * torch.where(move.abs() < MAX_MOVE, average_move(move), move.expm1() / move)
+    if quotes.temporary is not None:
+        coefficient = layout.at_lines_from_assets(quotes.temporary)
+        price = price + price * temporary_impact(-held, coefficient, costs.impact_law)
+    value = held * price
+    return value - fees(value.abs(), costs)
 
 
 def whole_lots(shares: Tensor, lot_size: float) -> Tensor:

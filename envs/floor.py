@@ -36,7 +36,7 @@ class FloorStep(NamedTuple):
         state: Global state, [B, S] float32; None unless asked for.
         action_mask: Rungs that may be taken next, [B, N, R] bool; None where none is ever forbidden.
         reward: [B, N] float64; zeros after a reset.
-        terminated: Some account was ruined, [B] bool.
+        terminated: All accounts are ruined, [B] bool; an account that is ruined before others trades no more.
         truncated: The horizon or the end of the split was reached, [B] bool.
         final_obs: Last observation of the episodes that ended, [B, N, F]; valid in their rows; None when none ended.
             ``final_state`` and ``final_mask`` likewise.
@@ -112,7 +112,7 @@ class TradingFloor:
         self.agent_ids = tuple(mandate.name for mandate in mandates)
         self.layout = Layout(mandates, bars.assets, self.device)
         self._with_state, self._seed, self._periods = with_state, int(seed), bars.periods_per_year
-        self._tape = Tape(bars, self.layout, mandates, config.costs, config.fill, self.device)
+        self._tape = Tape(market, self.layout, self.device)
         self._rules = ActionRules(mandates, self.layout, config.max_leverage, self.device)
         self._trading = Trading(config, mandates, self.layout, bars.periods_per_year, record=record, device=self.device)
         self._observer = Observer(
@@ -124,6 +124,7 @@ class TradingFloor:
             window=config.window,
             capital=config.capital,
             has_offset=config.costs.permanent_impact > 0,
+            observe_episode=config.observe_episode,
             device=self.device,
         )
         self.num_rungs, self.tape_rows = self._rules.num_rungs, len(self._tape.table)
@@ -191,6 +192,7 @@ class TradingFloor:
         self._books, self._tally, self._private, self._weights, self._state_rows = self._fresh
         start = self._rules.start_rung
         self._rung = start.expand(-1, self.num_replicas).clone() if self._rules.remembers_rung else None
+        self._ruined = torch.zeros_like(self._books.cash, dtype=torch.bool) if self.layout.num_accounts > 1 else None
         self.detail = None
 
     @torch.no_grad()
@@ -227,22 +229,31 @@ class TradingFloor:
         return obs, state, self._rules.mask(self._rung, self.num_replicas)
 
     def _one_bar(
-        self, bar: Tensor, stop: Tensor, books: Books, tally: Tally, actions: Tensor, rung: Tensor | None
+        self,
+        bar: Tensor,
+        stop: Tensor,
+        books: Books,
+        tally: Tally,
+        actions: Tensor,
+        rung: Tensor | None,
+        ruined: Tensor | None,
     ) -> tuple[Any, ...]:
         """Everything of a step that is arithmetic on tensors of fixed shapes, so that it compiles to one graph."""
         quotes, weights = self._tape.read(bar)
         rung = self._rules.rungs(actions, rung)
         target = self._rules.exposures(actions, rung, weights)
-        outcome = self._trading.step(books, tally, quotes, target, bar)
         next_bar = bar + 1
         left = stop - next_bar
+        is_last = left <= 0
+        outcome = self._trading.step(books, tally, quotes, target, bar, is_last=is_last, ruined=ruined)
         time_left = left * number(1.0 / self.episode_bars)
         shown = self._observer.private(outcome.books, outcome.shown, time_left, self._with_state)
-        ended = (left <= 0) | outcome.ruined
-        truncated = ended ^ outcome.ruined
+        terminated = outcome.ruined[0] if ruined is None else outcome.ruined.all(0)
+        ended = is_last | terminated
         reward = outcome.reward.expand(self.num_agents, -1)
-        ends = (outcome.ruined, truncated, ended)
-        return next_bar, outcome.books, outcome.tally, rung, shown, reward, ends, outcome.detail
+        ends = (terminated, ended ^ terminated, ended)
+        ruined = None if ruined is None else outcome.ruined
+        return next_bar, outcome.books, outcome.tally, rung, ruined, shown, reward, ends, outcome.detail
 
     @torch.no_grad()
     def step(self, actions: Tensor | np.ndarray[Any, Any]) -> FloorStep:
@@ -258,8 +269,8 @@ class TradingFloor:
         """
         actions = self._rules.checked(actions, self.num_replicas)
         clock = self._clock
-        bar, self._books, self._tally, rung, shown, paid, ends, self.detail = self._advance(
-            clock.bar, clock.stop, self._books, self._tally, actions, self._rung
+        bar, self._books, self._tally, rung, self._ruined, shown, paid, ends, self.detail = self._advance(
+            clock.bar, clock.stop, self._books, self._tally, actions, self._rung, self._ruined
         )
         terminated, truncated, ended = ends
         reward = paid.t().contiguous()
@@ -286,6 +297,8 @@ class TradingFloor:
             self._state_rows = torch.where(ended, state_rows, self._state_rows)
         if self._rung is not None:
             self._rung = torch.where(ended, self._rules.start_rung, self._rung)
+        if self._ruined is not None:
+            self._ruined = self._ruined & ~ended
         clock = self._clock
         episode = clock.episode + ended
         bar = torch.where(ended, self._start_bars(episode), clock.bar)
@@ -324,7 +337,7 @@ class TradingFloor:
         for name, values in (("clock", self._clock), ("books", self._books), ("tally", self._tally)):
             for field, value in values._asdict().items():
                 state[f"{name}.{field}"] = value.cpu().numpy().copy()
-        for name in ("private", "weights", "state_rows", "rung"):
+        for name in ("private", "weights", "state_rows", "rung", "ruined"):
             value = getattr(self, f"_{name}")
             if value is not None:
                 state[name] = value.cpu().numpy().copy()
@@ -349,6 +362,7 @@ class TradingFloor:
         self._tally = Tally(*(tensors[f"tally.{field}"] for field in Tally._fields))
         self._private, self._weights = tensors["private"], tensors["weights"]
         self._state_rows, self._rung = tensors.get("state_rows"), tensors.get("rung")
+        self._ruined = tensors.get("ruined")
         self.detail = None
 
 

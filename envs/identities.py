@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from envs.bar_data import Bars
+from envs.liquidity import most_shares
 from envs.trading import Detail
 
 if TYPE_CHECKING:
@@ -74,9 +75,17 @@ def check_step(check: Callable[..., None], floor: TradingFloor, bars: Bars, deta
     price[slot_line] = d["price"]
     value = d["line_fills"] * price
     positions = by_line(after["holdings"])
-    check("cash + positions = equity", after["cash"] + by_account(positions * close[line_asset]) - after["equity"])
+    held = after["cash"] + by_account(positions * close[line_asset] - d["exit_costs"])
+    check("cash + positions = equity", held - after["equity"])
     check("agents' holdings sum to the account's positions", (positions - d["positions"]) * close[line_asset])
     check("agents' fills sum to the account's fills", (by_line(d["fills"]) - d["line_fills"]) * price)
+    filled_at = d["bar"] + (config.fill != "same_close_unsafe")
+    most = most_shares(bars, columns, costs.max_participation)[filled_at].T
+    taken = np.zeros_like(most)
+    np.add.at(taken, line_asset, np.abs(d["line_fills"]))
+    with np.errstate(invalid="ignore"):  # of infinities, where the market takes anything
+        excess = np.where(np.isinf(most), 0.0, np.maximum(taken - most, 0.0) / np.maximum(most, 1e-300))
+    check("the market takes no more than it trades, and nothing where it is closed", excess, TOLERANCE)
     notional = np.abs(value)
     rated = np.maximum(notional * costs.commission_bps * 1e-4, costs.commission_min_usd)
     commission = np.where(notional > 0, rated + costs.commission_fixed_usd, 0.0)
@@ -84,15 +93,21 @@ def check_step(check: Callable[..., None], floor: TradingFloor, bars: Bars, deta
     check("half spread once per side", d["line_spread"] - notional * costs.half_spread_bps * 1e-4)
     can_borrow = config.max_leverage > 1 or any(m.allow_short for m in floor.mandates)
     rate = costs.borrow_rate_annual / bars.periods_per_year * can_borrow
-    borrow = np.maximum(-positions, 0.0) * price * rate
+    closed = by_line(d["closed"])
+    borrow = np.maximum(-(positions + closed), 0.0) * price * rate
     check("borrow fee on shorts, and on nothing else", d["line_borrow"] - borrow)
     fees = by_account(value + commission + d["line_spread"] + borrow)
     owed = before["cash"] - fees
     loan = np.maximum(-owed, 0.0) * rate * (config.max_leverage > 1)
     interest = np.maximum(owed, 0.0) * costs.cash_rate_annual / bars.periods_per_year - loan
-    check("cash moves by trades, fees and interest alone", owed + interest - after["cash"])
+    haircut = np.abs(closed) * close[line_asset] * costs.delisting_haircut
+    is_delisted = (d["bar"] + 1 == bars.lives[1][columns][:, None])[line_asset]
+    paid_out = by_account(closed * close[line_asset] - haircut * is_delisted)
+    check("cash moves by trades, fees, interest and closings alone", owed + interest + paid_out - after["cash"])
     for name in ("commission", "spread", "borrow"):
         check("agents' costs sum to the account's costs", by_line(d[name]) - d[f"line_{name}"])
+    marked = after["cash"] + by_account(positions * close[line_asset])
+    check("closing all positions brings no more than their marks", np.maximum(d["liquidation"] - marked, 0.0))
     profit = np.zeros_like(after["equity"])
     np.add.at(profit, np.array(layout.agent_account), d["profit"])
     check("agents' profits sum to the account's profit", profit - (after["equity"] - before["equity"]))

@@ -7,11 +7,14 @@ from collections import OrderedDict
 from dataclasses import dataclass as plain_dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from envs.bar_data import Bars
 from envs.bars import Splits, build_bars, split_bars
 from envs.features import Features, Scaler, compute_features
+from envs.liquidity import impact_of_a_share
 from envs.mandates import Mandate, build_mandates
 from envs.settings import FloorSpec
 
@@ -45,6 +48,9 @@ class Market:
         scaler: Fitted on the training split.
         splits: Training, validation and test.
         mandates: The agents.
+        delisted: Bar after the last of each asset's life, [A] int64; the number of bars where it lives on. That an
+            asset is gone is known on the day.
+        impact_unit: ``envs.liquidity.impact_of_a_share`` of the training split, [A] float64.
         spec: What all of it was made from.
     """
 
@@ -53,6 +59,8 @@ class Market:
     scaler: Scaler
     splits: Splits
     mandates: tuple[Mandate, ...]
+    delisted: NDArray[np.int64]
+    impact_unit: NDArray[np.float64]
     spec: FloorSpec
 
 
@@ -92,4 +100,6 @@ def _make_market(spec: FloorSpec, bars: Bars) -> Market:
     splits = split_bars(
         bars, spec.data, lookback_bars=lookback, embargo_bars=lookback, horizon_bars=spec.floor.horizon_bars or 1
     )
-    return Market(bars, features, Scaler.fit(features, splits.train), splits, mandates, spec)
+    scaler = Scaler.fit(features, splits.train)
+    unit = impact_of_a_share(bars, splits.train.stop)
+    return Market(bars, features, scaler, splits, mandates, bars.lives[1], unit, spec)

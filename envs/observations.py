@@ -14,20 +14,18 @@ from envs.features import Features, Scaler
 from envs.mandates import Mandate
 from envs.trading import Shown
 
-PRIVATE_NAMES = (
-    "own_exposure",
-    "own_gross",
-    "net_exposure",
-    "gross_exposure",
-    "cash_fraction",
-    "return",
-    "drawdown",
-    "time_left",
-    "price_offset",
-)
-"""First columns of every observation: net and gross exposure of the own book over its limit; net and gross exposure,
-cash over equity, return since the start and drawdown of the account; share of the episode that is left; mean log-price
-offset of the book, times 100."""
+_OF_BOOKS = ("own_exposure", "own_gross", "net_exposure", "gross_exposure", "cash_fraction")
+_OF_EPISODE = ("return", "drawdown", "time_left")
+
+
+def private_names(observe_episode: bool) -> tuple[str, ...]:
+    """First columns of every observation.
+
+    Net and gross exposure of the own book over its limit; net and gross exposure of the account and its cash, over its
+    equity; where asked for, its return since the start and drawdown, and the share of the episode that is left; mean
+    log-price offset of the book, times 100.
+    """
+    return (*_OF_BOOKS, *(_OF_EPISODE if observe_episode else ()), "price_offset")
 
 
 def market_columns(
@@ -39,23 +37,25 @@ def market_columns(
     return mine.mean(axis=1) if mandate.observe == "book" else mine.reshape(len(mine), -1)
 
 
-def observation_names(mandate: Mandate, features: Features, window: int) -> tuple[str, ...]:
+def observation_names(
+    mandate: Mandate, features: Features, window: int, *, observe_episode: bool = False
+) -> tuple[str, ...]:
     """Name of each column of an agent's observation, in order."""
     columns = [features.names[c] for c in features.columns(mandate.feature_groups)]
     if mandate.observe == "each":
         columns = [f"{asset}/{name}" for asset in mandate.assets for name in columns]
     lagged = [f"{name}[-{lag}]" if lag else name for lag in range(window - 1, -1, -1) for name in columns]
     weights = [f"weight/{asset}" for asset in mandate.assets] if mandate.observe == "each" else []
-    return (*PRIVATE_NAMES, *lagged, *weights)
+    return (*private_names(observe_episode), *lagged, *weights)
 
 
 class Observer:
     """Writes observations and the global state.
 
-    Columns of an agent's observation: the private numbers (``PRIVATE_NAMES``), then the market features of the last W
+    Columns of an agent's observation: the private numbers (``private_names``), then the market features of the last W
     bars, oldest first, then, for an agent that sees its assets side by side, its exposure in each of them over its
-    limit; zeros up to the widest agent. The global state is the exposure of each line, five numbers of each account,
-    the exposure of each agent, the price offsets, the time left, and the market-wide means of all features.
+    limit; zeros up to the widest agent. The global state is the exposure of each line, the numbers of each account, the
+    time left where it is seen, the exposure of each agent, price offsets, and the market-wide means of all features.
 
     Attributes:
         dims: Width of each agent's observation without padding, N of them.
@@ -75,12 +75,15 @@ class Observer:
         window: int,
         capital: float,
         has_offset: bool,
+        observe_episode: bool,
         device: torch.device,
     ):
         self._layout, self._window, self._capital, self._device = layout, window, capital, device
         scaled = scaler.transform(features)
         tables = [market_columns(m, features, scaled, assets) for m in mandates]
-        self._num_private = len(PRIVATE_NAMES)
+        self._observe_episode = observe_episode
+        self._num_private = len(private_names(observe_episode))
+        self._num_of_account = 5 if observe_episode else 3
         self._each = [
             (
                 n,
@@ -104,10 +107,10 @@ class Observer:
         self._state_table = torch.tensor(scaled.mean(axis=1), device=device)
         self.state_dim = (
             layout.num_lines
-            + 5 * layout.num_accounts
+            + self._num_of_account * layout.num_accounts
             + layout.num_agents
             + layout.num_assets
-            + 1
+            + int(observe_episode)
             + features.num_features
         )
         self._arrange = self._arrangement()
@@ -133,13 +136,14 @@ class Observer:
 
     def _arrangement(self) -> Tensor:
         """Which rows of those that ``private`` puts together make the private numbers of each agent, agent by agent."""
-        N, K = self._layout.num_agents, self._layout.num_accounts
+        N, K, parts = self._layout.num_agents, self._layout.num_accounts, self._num_of_account
         accounts = (3 if self._has_offset else 2) * N
-        time = accounts + 5 * K
+        time = accounts + parts * K
         rows = []
         for n, k in enumerate(self._layout.agent_account):
-            offset = 2 * N + n if self._has_offset else time + 1
-            rows += [n, N + n, *(accounts + part * K + k for part in range(5)), time, offset]
+            offset = 2 * N + n if self._has_offset else time + self._observe_episode
+            own = [n, N + n, *(accounts + part * K + k for part in range(parts))]
+            rows += [*own, *([time] if self._observe_episode else []), offset]
         return torch.tensor(rows, device=self._device)
 
     def private(
@@ -154,8 +158,8 @@ class Observer:
             with_state: Whether the global state is wanted.
 
         Returns:
-            Private numbers, [N * 9, B] float32; exposure of each slot over its agent's limit, [P, B] float32 (empty
-            where nobody sees it); the books' part of the global state, [S', B] float32, or None.
+            Private numbers, agent by agent, [N * P', B] float32; exposure of each slot over its agent's limit, [P, B]
+            float32 (empty where nobody sees it); the books' part of the global state, [S', B] float32, or None.
         """
         layout = self._layout
         N, K = layout.num_agents, layout.num_accounts
@@ -167,9 +171,10 @@ class Observer:
         agents = torch.cat(tuple(layout.slots_to_agents.each(*slots))) * self._agent_scale
         cash = books.cash * per_equity
         one = number(1.0)
-        profit = books.equity * number(1.0 / self._capital) - one
-        own = (one - cash, shown.gross * per_equity, cash, profit, shown.drawdown)
-        rows = torch.cat((agents, *own, time_left[None])).to(torch.float32)
+        own = [agents, one - cash, shown.gross * per_equity, cash]
+        if self._observe_episode:
+            own += [books.equity * number(1.0 / self._capital) - one, shown.drawdown, time_left[None]]
+        rows = torch.cat(own).to(torch.float32)
         weights = self._no_weights
         if self._each:
             weights = (slot * layout.at_slots_from_agents(self._agent_scale[:N])).to(torch.float32)
@@ -177,7 +182,7 @@ class Observer:
         if with_state:
             line = shown.value * layout.at_lines_from_accounts(per_equity)
             offset = books.offset.to(torch.float32) * 100.0
-            start = rows.shape[0] - 5 * K - 1
+            start = rows.shape[0] - self._num_of_account * K - self._observe_episode
             state = torch.cat((line.to(torch.float32), rows[start:], rows[:N], offset))
         if not self._has_offset:
             rows = torch.cat((rows, torch.zeros_like(rows[:1])))
@@ -188,7 +193,7 @@ class Observer:
 
         Args:
             bar: Bar that is seen, [B] int64.
-            private: From ``private``, [N * 9, B] float32.
+            private: From ``private``, [N * P', B] float32.
             weights: From ``private``.
 
         Returns:

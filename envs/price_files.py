@@ -48,7 +48,7 @@ def load_bars(
     path: str | Path,
     *,
     assets: Sequence[str] | None = None,
-    calendar: CalendarPolicy = "intersect",
+    calendar: CalendarPolicy | None = None,
     frequency: str | None = None,
     periods_per_year: float | None = None,
     timezone: str | None = None,
@@ -96,7 +96,7 @@ def load_bars(
         table, dates = replace(table, frame=table.frame[dates >= start]), dates[dates >= start]
     read = _long_fields if which.fields else _wide_fields
     days, names, fields, notes = read(table, which, dates, assets, missing)
-    days, fields, calendar_notes = align_calendars(days, names, fields, policy=calendar, source=path)
+    days, fields, present, calendar_notes = align_calendars(days, names, fields, policy=calendar, source=path)
     _check_leaps(path, days, names, fields)
     words, periods, frequency_notes = settle_frequency(
         days, frequency=frequency, periods_per_year=periods_per_year, source=path
@@ -109,6 +109,7 @@ def load_bars(
         low=fields["low"],
         close=fields["close"],
         volume=fields.get("volume"),
+        tradable=present,
         frequency=words,
         periods_per_year=periods,
         source=path,

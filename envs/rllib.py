@@ -36,7 +36,7 @@ class TradingEnv(MultiAgentEnv):
     each asset of its book as a fraction of its limit (low is -1, or 0 where it must not be short).
 
     ### Observation Space
-    For each agent a float32 ``Box`` of its own width: ``envs.observations.PRIVATE_NAMES``, then scaled market
+    For each agent a float32 ``Box`` of its own width: ``envs.observations.private_names``, then scaled market
     features. With ``use_action_mask`` a ``Dict`` of ``observations`` and ``action_mask`` (int8, 1 is allowed), as
     RLlib's masked modules want it.
 

@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass
 from common.strict import STRICT
 
 FillRule = Literal["next_open", "next_vwap", "next_close", "same_close_unsafe"]
-CalendarPolicy = Literal["intersect", "fill", "strict"]
+CalendarPolicy = Literal["union", "intersect", "fill", "strict"]
 Missing = Literal["blanks", "zeros"]
 ActionKind = Literal["discrete", "continuous"]
 BookRule = Literal["equal", "inverse_volatility"]
@@ -77,9 +77,10 @@ class DataConfig:
     """How dates are written: %d.%m.%Y, %m/%d/%Y %H:%M, in the letters of Python's strptime. None: what they show."""
     decimal: Literal[".", ","] | None = None
     """Decimal sign of the numbers of a CSV; the other one divides thousands. None: what the numbers show."""
-    calendar: CalendarPolicy = "intersect"
-    """Dates that some assets lack: drop them (intersect), carry the last close forward (fill), or refuse the file
-    (strict)."""
+    calendar: CalendarPolicy | None = None
+    """Dates that some assets lack: keep them all (union) or those from the first that all have (fill), where an asset
+    that lacks one cannot be traded; drop them (intersect), or refuse the file (strict). None: union where assets begin
+    or end more than five bars and seven days apart, else intersect."""
     missing: Missing = "blanks"
     """What a missing bar is in the file: blanks in place of all its prices, or zeros too (zeros)."""
     frequency: str | None = None
@@ -168,15 +169,21 @@ class CostConfig:
     half_spread_bps: float = Field(default=2.0, ge=0, lt=5_000)
     """Half of the bid-ask spread, in basis points of the price, paid on every share."""
     temporary_impact: float = Field(default=0.5, ge=0)
-    """Price concession in daily (bar) volatilities of an order as large as an average bar's volume. 0: none."""
+    """Price concession of an order as large as an average bar's volume, in volatilities of a bar. 0: none."""
     impact_law: Literal["square_root", "linear"] = "square_root"
     """How the concession grows with participation."""
-    permanent_impact: float = Field(default=0.003, ge=0)
-    """Lasting move of the log price by a flow as large as an average bar's volume. 0: none."""
+    permanent_impact: float = Field(default=0.314, ge=0)
+    """Lasting move of the log price by a flow as large as the volume of an average day, in daily volatilities, both of
+    the training split (0.314: Almgren, Thum, Hauptmann and Li 2005). 0: none."""
+    max_participation: float | None = Field(default=0.1, gt=0)
+    """Largest part of the volume of its bar that all orders of an asset may fill; the rest stays unfilled. None: any,
+    but nothing where the asset does not trade."""
     borrow_rate_annual: float = Field(default=0.005, ge=0)
     """Yearly rate paid on the value of short positions, and on borrowed cash."""
     cash_rate_annual: float = Field(default=0.0, ge=0)
     """Yearly rate earned on cash."""
+    delisting_haircut: float = Field(default=0.0, ge=0, le=1)
+    """Part of its last price that a position loses when its asset trades no more, and the position is closed."""
     lot_size: float = Field(default=0.0, ge=0)
     """Shares in a lot; orders are rounded toward zero to whole lots. 0: any fraction of a share."""
 
@@ -202,6 +209,10 @@ class RewardConfig:
 
     kind: Literal["profit", "log_growth"] = "profit"
     """profit: change of equity over initial capital. log_growth: log of equity over the equity before."""
+    mark: Literal["close", "liquidation"] = "close"
+    """What positions are worth when an episode ends: their last close, or what is left after selling them, impact,
+    spread and commission paid. Set liquidation where an account can hold more than a day's volume of an asset, and
+    would be paid for having moved the price."""
     scale: float = Field(default=1.0, gt=0)
     """Factor on the whole reward."""
     lambda_cvar: float = Field(default=0.0, ge=0)
@@ -229,6 +240,10 @@ class FloorConfig:
     """Decisions in an episode. None: the whole split."""
     window: int = Field(default=1, gt=0)
     """Bars of market features in an observation."""
+    observe_episode: bool = False
+    """Whether observations show what an account has earned and lost since the episode began, and the share of the
+    episode that is left. A backtest is one long episode, in which these leave the range that training showed; and
+    decisions then depend on how much history follows."""
     fill: FillRule = "next_open"
     """Price at which orders fill: the next bar's open, its typical price (high + low + close) / 3, or its close.
     same_close_unsafe fills at the price that was seen when deciding: it looks ahead, and exists to show by how much."""
@@ -238,7 +253,8 @@ class FloorConfig:
     min_order: float = Field(default=1e-9, ge=0, lt=1)
     """Orders of an agent below this fraction of its account's equity are not sent."""
     ruin_fraction: float = Field(default=0.1, gt=0, lt=1)
-    """An episode ends when some account's equity falls to this fraction of its capital."""
+    """An account whose equity falls to this fraction of its capital is ruined: it trades no more. An episode ends when
+    all accounts are."""
     costs: CostConfig = Field(default_factory=CostConfig)
     """What trading and holding cost."""
     reward: RewardConfig = Field(default_factory=RewardConfig)

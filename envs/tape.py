@@ -9,56 +9,62 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from common.errors import InputError
 from envs.accounts import Layout
 from envs.bar_data import Bars
-from envs.execution import Quotes
+from envs.execution import MAX_MOVE, Quotes
+from envs.liquidity import IMPACT_BARS, most_shares, trailing_volatility, trailing_volume
 from envs.mandates import Mandate
+from envs.market import Market
 from envs.settings import CostConfig, FillRule
 
-IMPACT_BARS = 20
-"""Bars over which volatility and average volume are measured for impact, up to and including the decision bar."""
 BOOK_BARS = 60
 """Bars over which volatility is measured for inverse-volatility books."""
-_LEAST_VOLUME = 1e-9  # shares; a market without any trade is moved by MAX_IMPACT
-_LEAST_VOLATILITY = 1e-6
 
 
 class Tape:
     """Recorded prices, impact coefficients and book weights, as columns that replicas gather by their bar.
 
+    Orders fill at the next bar's open or close; ``next_vwap`` stands in for the average price that bars do not record:
+    it is the typical price (high + low + close) / 3. ``same_close_unsafe`` fills at the price that was seen.
+
     Args:
-        bars: The market.
+        market: Prices, agents and rules.
         layout: Which assets are traded, and by which slots.
-        mandates: Book rules of the agents.
-        costs: Impact coefficients and law.
-        fill: Price at which orders fill. ``next_vwap`` stands in for the average price that bars do not record: it is
-            the typical price (high + low + close) / 3 of the next bar. ``same_close_unsafe`` fills at the price that
-            was seen.
         device: Where the table lives.
 
     Raises:
         InputError: if impact needs volumes and there are none.
     """
 
-    def __init__(
-        self,
-        bars: Bars,
-        layout: Layout,
-        mandates: Sequence[Mandate],
-        costs: CostConfig,
-        fill: FillRule,
-        device: torch.device | str = "cpu",
-    ):
+    def __init__(self, market: Market, layout: Layout, device: torch.device | str = "cpu"):
+        bars, costs, fill = market.bars, market.spec.floor.costs, market.spec.floor.fill
         columns = [bars.assets.index(asset) for asset in layout.assets]
         close = bars.close[:, columns]
         blocks = [close, _fill_prices(bars, columns, fill), _next(close)]
-        self.has_temporary, self.has_permanent = costs.temporary_impact > 0, costs.permanent_impact > 0
         if costs.needs_volume:
-            blocks += _impact_coefficients(bars, columns, close, costs)
+            bars.volume_for_impact(layout.assets)
+        permanent = _permanent_impact(market, layout.assets, columns)
+        most = most_shares(bars, columns, costs.max_participation)
+        most = most if fill == "same_close_unsafe" else _next(most)
+        self.has_temporary, self.has_permanent = costs.temporary_impact > 0, costs.permanent_impact > 0
+        if self.has_permanent:
+            with np.errstate(divide="ignore", over="ignore"):
+                most = np.minimum(most, MAX_MOVE / permanent)
+        self.has_limit = bool(np.isfinite(most).any())
+        if self.has_limit:
+            blocks.append(most)
+        if self.has_temporary:
+            blocks.append(_concession(bars, columns, costs))
+        ends = np.arange(bars.num_bars)[:, None] + 1 == market.delisted[columns]
+        self.has_ends = bool(ends[:-1].any())
+        if self.has_ends:
+            blocks.append(ends.astype(np.float64))
+        self.permanent = torch.tensor(permanent[:, None], dtype=torch.float64, device=device)
         self._num_quotes, self._num_assets = len(blocks), layout.num_assets
-        self.has_weights = any(m.book_rule == "inverse_volatility" and m.is_discrete for m in mandates)
+        self.has_weights = any(m.book_rule == "inverse_volatility" and m.is_discrete for m in market.mandates)
         if self.has_weights:
-            blocks.append(_book_weights(bars, mandates))
+            blocks.append(_book_weights(bars, market.mandates))
         table = np.concatenate(blocks, axis=1).T
         self.table = torch.tensor(np.ascontiguousarray(table), dtype=torch.float64, device=device)
 
@@ -76,9 +82,12 @@ class Tape:
         quoted = rows[:split] if self.has_weights else rows
         blocks = quoted.view(self._num_quotes, self._num_assets, -1).unbind(0)
         close, fill, next_close = blocks[:3]
-        temporary = blocks[3] if self.has_temporary else None
-        permanent = blocks[-1] if self.has_permanent else None
-        return Quotes(close, fill, next_close, temporary, permanent), rows[split:] if self.has_weights else None
+        most = blocks[3] if self.has_limit else None
+        temporary = blocks[3 + self.has_limit] if self.has_temporary else None
+        ends = blocks[-1] if self.has_ends else None
+        permanent = self.permanent if self.has_permanent else None
+        quotes = Quotes(close, fill, next_close, most, temporary, ends, permanent)
+        return quotes, rows[split:] if self.has_weights else None
 
 
 def _next(x: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -96,37 +105,26 @@ def _fill_prices(bars: Bars, columns: list[int], fill: FillRule) -> NDArray[np.f
     return bars.close[:, columns]
 
 
-def _trailing_mean(x: NDArray[np.float64], window: int) -> NDArray[np.float64]:
-    """Mean over the last ``window`` rows up to and including each row; over those that exist at the start."""
-    total = np.zeros_like(x)
-    for lag in range(min(window, len(x))):
-        total[lag:] += x[: len(x) - lag]
-    return total / np.minimum(np.arange(1, len(x) + 1), window)[:, None]
+def _permanent_impact(market: Market, assets: Sequence[str], columns: list[int]) -> NDArray[np.float64]:
+    """Log-price move by a flow of one share, [A]."""
+    costs = market.spec.floor.costs
+    permanent = costs.permanent_impact * market.impact_unit[columns]
+    if costs.permanent_impact > 0 and np.isnan(permanent).any():
+        raise InputError(
+            f"permanent impact needs volumes in the training split of {market.bars.source}, but "
+            f"{assets[int(np.isnan(permanent).argmax())]} has none there, nor has any other asset: "
+            "set --floor.costs.permanent-impact 0"
+        )
+    return permanent
 
 
-def trailing_volatility(close: NDArray[np.float64], window: int) -> NDArray[np.float64]:
-    """Root mean square of the log returns of the last ``window`` bars, [T, A], per bar."""
-    returns = np.zeros_like(close)
-    returns[1:] = np.diff(np.log(close), axis=0)
-    return np.maximum(np.sqrt(_trailing_mean(returns**2, window)), _LEAST_VOLATILITY)
-
-
-def trailing_volume(volume: NDArray[np.float64], window: int = IMPACT_BARS) -> NDArray[np.float64]:
-    """Average volume of a bar over the last ``window`` bars, [T, A], shares."""
-    return np.maximum(_trailing_mean(volume, window), _LEAST_VOLUME)
-
-
-def _impact_coefficients(
-    bars: Bars, columns: list[int], close: NDArray[np.float64], costs: CostConfig
-) -> list[NDArray[np.float64]]:
-    volume = trailing_volume(bars.volume_for_impact([bars.assets[c] for c in columns]))
-    blocks = []
-    if costs.temporary_impact > 0:
-        depth = np.sqrt(volume) if costs.impact_law == "square_root" else volume
-        blocks.append(costs.temporary_impact * trailing_volatility(close, IMPACT_BARS) / depth)
-    if costs.permanent_impact > 0:
-        blocks.append(costs.permanent_impact / volume)
-    return blocks
+def _concession(bars: Bars, columns: list[int], costs: CostConfig) -> NDArray[np.float64]:
+    """Temporary impact of an order of one share (to the power of the law), [T, A]."""
+    assert bars.volume is not None
+    tradable = bars.tradable[:, columns]
+    volume = trailing_volume(bars.volume[:, columns], tradable)
+    depth = np.sqrt(volume) if costs.impact_law == "square_root" else volume
+    return costs.temporary_impact * trailing_volatility(bars.close[:, columns], tradable, IMPACT_BARS) / depth
 
 
 def _book_weights(bars: Bars, mandates: Sequence[Mandate]) -> NDArray[np.float64]:
@@ -136,6 +134,6 @@ def _book_weights(bars: Bars, mandates: Sequence[Mandate]) -> NDArray[np.float64
         columns = [bars.assets.index(asset) for asset in mandate.assets]
         inverse = np.ones((bars.num_bars, len(columns)))
         if mandate.book_rule == "inverse_volatility":
-            inverse = 1.0 / trailing_volatility(bars.close[:, columns], BOOK_BARS)
+            inverse = 1.0 / trailing_volatility(bars.close[:, columns], bars.tradable[:, columns], BOOK_BARS)
         rows.append(inverse / inverse.sum(axis=1, keepdims=True))
     return np.concatenate(rows, axis=1)

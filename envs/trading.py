@@ -8,8 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from envs.accounts import Books, Layout, agent_profit, marked, number, positions
-from envs.execution import Fills, Quotes, clearing_price, commission, execute, half_spread, permanent_impact
+from envs.accounts import Books, Layout, marked, number, positions
+from envs.attribution import Closings, attribute
+from envs.execution import Fills, Quotes, clearing_price, execute, liquidation, share_taken
 from envs.mandates import Mandate
 from envs.rewards import reward
 from envs.settings import FloorConfig
@@ -40,39 +41,49 @@ class Detail(NamedTuple):
         bar: Decision bar, [B] int64; fills and marks are those of the bar after it.
         target: Target exposure of each slot, [P, B].
         orders: Order of each slot, [P, B], shares.
+        unfilled: What the market did not take of it, [P, B], shares.
         fills: Filled shares of each slot, [P, B].
         price: Clearing price of each slot's asset, [P, B], impact included, spread not.
         mid: The same before the impact of this bar's flow, [P, B].
-        commission: Attributed to each slot, [P, B], US dollars; likewise ``spread``, ``impact`` and ``borrow``.
+        closed: Shares of each slot that were closed at the next close, [P, B]: their asset trades no more, or their
+            account is ruined.
+        haircut: What was lost on them, [P, B], US dollars.
+        exit_costs: What each line loses where an episode ends at the value of its liquidation, [L, B], US dollars.
+        liquidation: What each account would have if it closed its positions at the next close, [K, B], US dollars.
         before: Books at the decision bar's close, and ``after`` at the next close.
         mark_before: Price of each asset at the decision bar's close, [A, B], and ``mark_after`` at the next.
-        positions: Shares of each line after the fills, [L, B].
-        line_fills: Filled shares of each line, [L, B]; ``line_commission``, ``line_spread``, ``line_borrow`` its costs.
-        interest: Interest of each account, received less paid, [K, B].
-        profit: Profit of each agent's own book, [N, B], US dollars.
+        positions: Shares of each line after fills and closings, [L, B].
+        line_fills: Filled shares of each line, [L, B].
+
+    The others are those of ``envs.attribution.Attributed``.
     """
 
     bar: Tensor
     target: Tensor
     orders: Tensor
+    unfilled: Tensor
     fills: Tensor
     price: Tensor
     mid: Tensor
-    commission: Tensor
-    spread: Tensor
-    impact: Tensor
-    borrow: Tensor
+    closed: Tensor
+    haircut: Tensor
+    exit_costs: Tensor
+    liquidation: Tensor
     before: Books
     after: Books
     mark_before: Tensor
     mark_after: Tensor
     positions: Tensor
     line_fills: Tensor
+    profit: Tensor
+    commission: Tensor
+    spread: Tensor
+    impact: Tensor
+    borrow: Tensor
     line_commission: Tensor
     line_spread: Tensor
     line_borrow: Tensor
     interest: Tensor
-    profit: Tensor
 
 
 class Shown(NamedTuple):
@@ -97,7 +108,7 @@ class Outcome(NamedTuple):
     Attributes:
         books: Books at the next close.
         reward: [N, B] float64 (one row where all agents are paid the same).
-        ruined: Whether some account fell to its ruin level, [B] bool.
+        ruined: Which accounts have fallen to their ruin level, [K, B] bool.
         tally: Running figures, this bar included.
         shown: What observations show of the books.
         detail: All of it, where it is recorded.
@@ -137,6 +148,7 @@ class Trading:
         can_borrow = any(m.allow_short for m in mandates) or config.max_leverage > 1
         self._borrow_rate = config.costs.borrow_rate_annual / periods_per_year if can_borrow else 0.0
         self._cash_rate = config.costs.cash_rate_annual / periods_per_year
+        self._pays_to_leave = config.reward.mark == "liquidation"
         self._needs_profit = record or any(m.own_share != 0 for m in mandates)
         shares = {(m.team_share, m.own_share) for m in mandates}
         self._pays_team_only = shares == {(1.0, 0.0)}
@@ -145,7 +157,17 @@ class Trading:
             for name in ("team_share", "own_share")
         )
 
-    def step(self, books: Books, tally: Tally, quotes: Quotes, target: Tensor, bar: Tensor) -> Outcome:
+    def step(
+        self,
+        books: Books,
+        tally: Tally,
+        quotes: Quotes,
+        target: Tensor,
+        bar: Tensor,
+        *,
+        is_last: Tensor,
+        ruined: Tensor | None = None,
+    ) -> Outcome:
         """Trade toward target exposures and mark the books at the next close.
 
         Args:
@@ -154,21 +176,27 @@ class Trading:
             quotes: The market, [A, B] each.
             target: Target exposure of each slot as a fraction of its account's equity, [P, B].
             bar: Decision bar, [B] int64; only recorded.
+            is_last: Whether the episode ends with this bar, [B] bool.
+            ruined: Accounts that trade no more, [K, B] bool; None where ruin ends the episode.
         """
         config, layout = self._config, self._layout
-        has_offset = quotes.permanent is not None
-        scale = books.offset.exp() if has_offset else None
+        scale = books.offset.exp() if quotes.permanent is not None else None
         mark = quotes.close * scale if scale is not None else quotes.close
-        orders = self._orders(books, layout.at_slots_from_assets(mark), target)
+        if ruined is not None:
+            target = target * ~layout.at_slots_from_accounts(ruined)
+        wanted = orders = self._orders(books, layout.at_slots_from_assets(mark), target)
         net = self._net(orders)
-        held = positions(layout, books.holdings)
+        if quotes.most is not None:
+            share = share_taken(quotes.most, layout.lines_to_assets(net.abs()))
+            orders = orders * layout.at_slots_from_assets(share)
+            net = net * layout.at_lines_from_assets(share)
         prices = clearing_price(layout.lines_to_assets(net), quotes, books.offset, config.costs, scale)
         price, mid = (layout.at_lines_from_assets(p) for p in prices)
         fills = execute(
             layout,
             config.costs,
             net,
-            held,
+            positions(layout, books.holdings),
             books.cash,
             books.equity,
             (price, mid),
@@ -176,31 +204,100 @@ class Trading:
             borrow_rate=self._borrow_rate,
         )
         slot_fills = self._slot_fills(orders, net, fills.shares)
-        holdings = books.holdings + slot_fills
+        filled = books.holdings + slot_fills
         cash, interest, sums = self._settle(books.cash, fills)
-        offset = books.offset
+        offset, next_mark = books.offset, quotes.next_close
         if quotes.permanent is not None:
-            offset = offset + permanent_impact(layout.lines_to_assets(fills.shares), quotes.permanent)
-        next_mark = quotes.next_close * offset.exp() if has_offset else quotes.next_close
-        held_after = holdings if not layout.is_pooled else positions(layout, holdings)
+            offset = offset + layout.lines_to_assets(fills.shares) * quotes.permanent
+            next_mark = next_mark * offset.exp()
+        closings = exit_costs = None
+        held_on = filled
+        if quotes.ends is not None:
+            cash, held_on, closings = self._delist(cash, filled, quotes.ends, next_mark)
+        held_after = held_on if not layout.is_pooled else positions(layout, held_on)
         value = held_after * layout.at_lines_from_assets(next_mark)
         equity, gross = marked(layout, cash, value)
-        after = Books(cash, holdings, offset, equity, torch.maximum(books.peak, equity))
-        drawdown = number(1.0) - equity / after.peak
-        slot_value = holdings * layout.at_slots_from_assets(next_mark) if layout.is_pooled else value
-        profit = detail = None
+        after = Books(cash, held_on, offset, equity, torch.maximum(books.peak, equity))
+        is_ruined = equity <= number(config.ruin_fraction * config.capital)
+        if ruined is not None:
+            is_ruined = is_ruined | ruined
+            after, closings = self._close(after, closings, is_ruined)
+            value, gross = value * ~layout.at_lines_from_accounts(is_ruined), gross * ~is_ruined
+        if self._record or self._pays_to_leave:
+            brought = liquidation(layout, config.costs, positions(layout, after.holdings), next_mark, quotes)
+            left = after.cash + layout.lines_to_accounts(brought)
+            if self._pays_to_leave:
+                ends = is_last | is_ruined.all(0)
+                exit_costs = (value - brought) * ends
+                after = after._replace(equity=torch.where(ends, left, after.equity))
+        drawdown = number(1.0) - after.equity / after.peak
+        slot_value = after.holdings * layout.at_slots_from_assets(next_mark) if layout.is_pooled else value
+        attributed = detail = None
         if self._needs_profit:
-            profit, detail = self._attribute(
-                books, after, fills, orders, slot_fills, slot_value, mark, next_mark, interest, target, bar, held_after
+            attributed = attribute(
+                layout,
+                config.costs,
+                fills,
+                orders=wanted,
+                slot_fills=slot_fills,
+                before=books.holdings * layout.at_slots_from_assets(mark),
+                filled=filled,
+                mark=next_mark,
+                interest=interest,
+                closings=closings,
+                exit_costs=exit_costs,
             )
-        least = equity if layout.num_accounts == 1 else equity.amin(0, keepdim=True)
+        if self._record:
+            assert attributed is not None
+            none = torch.zeros_like(wanted)
+            rows = wanted.shape
+            detail = Detail(
+                bar=bar,
+                target=target.expand(rows),
+                orders=wanted,
+                unfilled=wanted - orders,
+                fills=slot_fills,
+                price=layout.at_slots_from_lines(price).expand(rows),
+                mid=layout.at_slots_from_lines(mid).expand(rows),
+                closed=none if closings is None else closings.shares,
+                haircut=none if closings is None else closings.haircut,
+                exit_costs=torch.zeros_like(value) if exit_costs is None else exit_costs,
+                liquidation=left,
+                before=books,
+                after=after,
+                mark_before=mark,
+                mark_after=next_mark,
+                positions=positions(layout, after.holdings),
+                line_fills=fills.shares,
+                **attributed._asdict(),
+            )
         return Outcome(
             after,
-            self._rewards(books, after, sums[2], fills, profit),
-            least[0] <= number(config.ruin_fraction * config.capital),
+            self._rewards(books, after, sums[2], fills, slot_fills, None if attributed is None else attributed.profit),
+            is_ruined,
             self._count(tally, books, after, slot_fills, sums, drawdown),
             Shown(value, slot_value, gross, drawdown),
             detail,
+        )
+
+    def _delist(self, cash: Tensor, holdings: Tensor, ends: Tensor, mark: Tensor) -> tuple[Tensor, Tensor, Closings]:
+        """Pay out what trades no more: cash, [K, B], and holdings, [P, B], after it; and what was closed."""
+        layout = self._layout
+        closed = holdings * layout.at_slots_from_assets(ends)
+        worth = closed * layout.at_slots_from_assets(mark)
+        haircut = worth.abs() * number(self._config.costs.delisting_haircut)
+        paid = layout.lines_to_accounts(layout.slots_to_lines(worth - haircut))
+        return cash + paid, holdings - closed, Closings(closed, haircut)
+
+    def _close(self, books: Books, closings: Closings | None, is_ruined: Tensor) -> tuple[Books, Closings]:
+        """Close all positions of ruined accounts, [K, B], at their marks."""
+        closed = books.holdings * self._layout.at_slots_from_accounts(is_ruined)
+        if closings is None:
+            closings = Closings(torch.zeros_like(closed), torch.zeros_like(closed))
+        cash = torch.where(is_ruined, books.equity, books.cash)
+        return (
+            books._replace(cash=cash, holdings=books.holdings - closed),
+            closings._replace(shares=closings.shares + closed),
         )
 
     def _orders(self, books: Books, mark: Tensor, target: Tensor) -> Tensor:
@@ -247,56 +344,9 @@ class Trading:
             interest = loan if interest is None else interest + loan
         return (cash if interest is None else cash + interest), interest, sums
 
-    def _attribute(
-        self,
-        books: Books,
-        after: Books,
-        fills: Fills,
-        orders: Tensor,
-        slot_fills: Tensor,
-        slot_value: Tensor,
-        mark: Tensor,
-        next_mark: Tensor,
-        interest: Tensor | None,
-        target: Tensor,
-        bar: Tensor,
-        held_after: Tensor,
-    ) -> tuple[Tensor, Detail | None]:
-        """Profit of each agent, [N, B]: trading costs by the size of orders, the borrow fee by short shares."""
-        layout = self._layout
-        mid, price = layout.at_slots_from_lines(fills.mid), layout.at_slots_from_lines(fills.price)
-        size = orders.abs()
-        all_sizes = layout.slots_to_lines(size)
-        part = size / layout.at_slots_from_lines(torch.where(all_sizes > 0, all_sizes, 1.0))
-        shorts = after.holdings.clamp_max(0.0)
-        all_shorts = layout.slots_to_lines(shorts)
-        short_part = shorts / layout.at_slots_from_lines(torch.where(all_shorts < 0, all_shorts, 1.0))
-        borrow = fills.borrow if fills.borrow is not None else torch.zeros_like(fills.fees)
-        line_commission = commission(fills.notional, self._config.costs)
-        line_spread = half_spread(fills.notional, self._config.costs)
-        impact = part * layout.at_slots_from_lines(fills.shares * (fills.price - fills.mid))
-        slot_commission, spread = (part * layout.at_slots_from_lines(x) for x in (line_commission, line_spread))
-        slot_borrow = short_part * layout.at_slots_from_lines(borrow)
-        financing = interest if interest is not None else torch.zeros_like(after.cash)
-        profit = agent_profit(
-            layout,
-            before=books.holdings * layout.at_slots_from_assets(mark),
-            after=slot_value,
-            traded=slot_fills * mid,
-            costs=slot_commission + spread + impact + slot_borrow,
-            financing=financing,
-        )
-        if not self._record:
-            return profit, None
-        rows = (layout.num_slots, orders.shape[1])
-        detail = Detail(
-            bar, target.expand(rows), orders, slot_fills, price.expand(rows), mid.expand(rows), slot_commission, spread,
-            impact, slot_borrow, books, after, mark, next_mark, held_after, fills.shares, line_commission, line_spread,
-            borrow, financing, profit,
-        )  # fmt: skip
-        return profit, detail
-
-    def _rewards(self, books: Books, after: Books, traded: Tensor, fills: Fills, profit: Tensor | None) -> Tensor:
+    def _rewards(
+        self, books: Books, after: Books, traded: Tensor, fills: Fills, slot_fills: Tensor, profit: Tensor | None
+    ) -> Tensor:
         """Reward of each agent, [N, B]; one row where one account pays all alike."""
         config, layout = self._config, self._layout
         change = after.equity - books.equity
@@ -305,9 +355,7 @@ class Trading:
             return team
         result = team * self._team_share
         if profit is not None:
-            moved = layout.slots_to_agents(
-                (after.holdings - books.holdings).abs() * layout.at_slots_from_lines(fills.price)
-            )
+            moved = layout.slots_to_agents(slot_fills.abs() * layout.at_slots_from_lines(fills.price))
             equity = layout.at_agents_from_accounts(books.equity)
             result = result + reward(profit, equity, moved, config.capital, config.reward) * self._own_share
         return result

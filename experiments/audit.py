@@ -20,7 +20,11 @@ from experiments.settings.help import asks_for_help, print_help
 from experiments.settings.layers import merge
 from experiments.settings.run_config import MOST_SEED, RunConfig, floor_spec
 
-TITLES = {"lookahead": "Nothing looks ahead", "books": "The books balance"}
+TITLES = {
+    "lookahead": "Nothing looks ahead",
+    "books": "The books balance",
+    "round trips": "No path of trades is paid for itself",
+}
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -70,7 +74,8 @@ def run(argv: Sequence[str]) -> int:
     config = parse_audit(argv)
     check_json_flag(config.json)
     with experiments.interrupts.leaving_at_once():  # only now: torch takes seconds to import
-        from envs.audit import audit_books, audit_lookahead
+        from envs.audit_books import audit_books, audit_round_trips
+        from envs.audit_lookahead import audit_lookahead
         from envs.floor import build_floor
         from envs.market import build_market
         from experiments.backtesting.conditions import fill_in_words
@@ -87,6 +92,7 @@ def run(argv: Sequence[str]) -> int:
     results = [
         audit_lookahead(market, num_bars_checked=config.num_bars_checked, seed=config.seed),
         audit_books(market, num_settings=config.num_settings, seed=config.seed),
+        audit_round_trips(market, seed=config.seed),
     ]
     for result in results:
         rows = [(row.check, row.passed and row.tried > 0, row.says()) for row in result.rows]

@@ -109,6 +109,7 @@ def floor_spec(config: FloorMertonConfig) -> FloorSpec:
                     half_spread_bps=0.0,
                     temporary_impact=0.0,
                     permanent_impact=0.0,
+                    max_participation=None,
                     cash_rate_annual=config.rate,
                     borrow_rate_annual=config.rate,
                 ),

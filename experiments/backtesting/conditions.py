@@ -34,6 +34,8 @@ def costs_in_words(market: Market) -> str:
         parts.append(f"{costs.impact_law.replace('_', '-')} impact {costs.temporary_impact:g}")
     if costs.permanent_impact:
         parts.append(f"permanent impact {costs.permanent_impact:g}")
+    if costs.max_participation is not None and market.bars.volume is not None:
+        parts.append(f"orders fill up to {costs.max_participation:.4g} of a bar's volume")
     if costs.borrow_rate_annual:
         parts.append(f"borrow {costs.borrow_rate_annual:.2%} a year")
     if costs.cash_rate_annual:

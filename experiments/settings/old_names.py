@@ -1,6 +1,7 @@
-"""What earlier versions called settings, in today's words.
+"""What earlier versions meant by their settings, in today's words.
 
 Independent Q-learning was ``iql``, and took its settings from qmix's group, which also held those that it alone uses.
+Floors showed agents figures of the episode, and filled orders of any size.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ _OLD, _GROUP = "iql", "qmix"
 _NEW = RENAMED[_OLD]
 _MOVED = ("reward", "num_quantiles", "huber_kappa")
 """Settings of the old group that independent Q-learning alone has now."""
+_OLD_VOLATILITY = 0.01
+"""Of a day, in which impacts of before are told."""
 _OF_THE_MIXER = ("mixing_embed_dim", "hypernet_hidden")
 """Settings of the old group that it never used."""
 
@@ -26,6 +29,7 @@ def settings_of_today(recorded: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         recorded: Nested settings, as a ``config.json`` holds them; this version's name every group.
     """
+    recorded = _market_of_its_time(recorded)
     before = recorded.get(_GROUP, {})
     if _NEW in recorded or not isinstance(before, Mapping):
         return dict(recorded)
@@ -36,6 +40,20 @@ def settings_of_today(recorded: Mapping[str, Any]) -> dict[str, Any]:
             del own["reward"]
         today |= {"algo": _NEW, _NEW: own}
     return today
+
+
+def _market_of_its_time(recorded: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Settings of a record that was written before they existed: what its agents have seen, and what its market took.
+
+    Permanent impact was told as a move of the log price by the volume of a bar; today it is in daily volatilities.
+    """
+    floor = recorded.get("floor")
+    if not isinstance(floor, Mapping) or "observe_episode" in floor or not isinstance(floor.get("costs"), Mapping):
+        return recorded
+    costs = dict(floor["costs"])
+    if isinstance(costs.get("permanent_impact"), int | float):
+        costs["permanent_impact"] = costs["permanent_impact"] / _OLD_VOLATILITY
+    return {**recorded, "floor": {**floor, "observe_episode": True, "costs": {"max_participation": None, **costs}}}
 
 
 def file_of_today(values: Mapping[str, Any], known: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:

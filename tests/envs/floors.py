@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -18,6 +19,7 @@ FREE = CostConfig(
     half_spread_bps=0,
     temporary_impact=0,
     permanent_impact=0,
+    max_participation=None,
     borrow_rate_annual=0,
     cash_rate_annual=0,
 )
@@ -73,6 +75,22 @@ class SlowFloor:
         self.held = {(m.name, a): 0.0 for m in self.mandates for a in m.assets}
         self.offset = {a: 0.0 for m in self.mandates for a in m.assets}
 
+    def impact_of_a_share(self, asset: str) -> float:
+        """Daily volatility over daily volume of the training split of daily bars."""
+        bars, j, stop = self.bars, self.bars.assets.index(asset), self.market.splits.train.stop
+        traded = [t for t in range(stop) if bars.tradable[t, j]]
+        squares = [math.log(bars.close[t, j] / bars.close[s, j]) ** 2 for s, t in itertools.pairwise(traded)]
+        sigma = max(math.sqrt(sum(squares) / len(traded)), 1e-6)
+        return sigma / (sum(bars.volume[t, j] for t in traded) / len(traded))
+
+    def recent(self, asset: str, t: int) -> tuple[float, float]:
+        """Average volume and volatility of the last 20 bars in which the asset traded."""
+        bars, j = self.bars, self.bars.assets.index(asset)
+        last = [s for s in range(t + 1) if bars.tradable[s, j]][-20:]
+        before = [s for s in range(t + 1) if bars.tradable[s, j]][-21:]
+        squares = [math.log(bars.close[r, j] / bars.close[s, j]) ** 2 for s, r in itertools.pairwise(before)]
+        return sum(bars.volume[s, j] for s in last) / len(last), max(math.sqrt(sum(squares) / len(last)), 1e-6)
+
     def step(self, target: dict[tuple[str, str], float]) -> dict[str, Any]:
         """Trade toward exposures of (agent, asset); returns rewards by agent, and everything that was charged."""
         config, costs, bars, t = self.config, self.config.costs, self.bars, self.bar
@@ -90,6 +108,20 @@ class SlowFloor:
             net[account[agent], asset] += order
         size = {line: sum(abs(o) for (n, a), o in orders.items() if (account[n], a) == line) for line in lines}
         net = {line: order if abs(order) > 1e-12 * size[line] else 0.0 for line, order in net.items()}
+        # what the market takes of it
+        filled_at = t if config.fill == "same_close_unsafe" else t + 1
+        for asset, j in column.items():
+            most = math.inf
+            if costs.max_participation is not None and bars.volume is not None:
+                most = costs.max_participation * bars.volume[filled_at, j]
+            if costs.permanent_impact:
+                most = min(most, 0.1 / (costs.permanent_impact * self.impact_of_a_share(asset)))
+            if not bars.tradable[filled_at, j]:
+                most = 0.0
+            size = sum(abs(order) for (_, a), order in net.items() if a == asset)
+            share = min(1.0, most / size) if size else float(most > 0)
+            orders = {(n, a): order * (share if a == asset else 1.0) for (n, a), order in orders.items()}
+            net = {(k, a): order * (share if a == asset else 1.0) for (k, a), order in net.items()}
         # one clearing price
         price, mid = {}, {}
         permanent = {}
@@ -102,18 +134,14 @@ class SlowFloor:
                 "same_close_unsafe": bars.close[t, j],
             }[config.fill]
             mid[asset] = price[asset] = raw * math.exp(self.offset[asset])
-            permanent[asset] = 0.0
-            if costs.permanent_impact or costs.temporary_impact:
-                adv = max(np.mean(bars.volume[max(0, t - 19) : t + 1, j]), 1e-9)
-                returns = [math.log(bars.close[s, j] / bars.close[s - 1, j]) for s in range(t - 19, t + 1)]
-                sigma = max(math.sqrt(sum(r * r for r in returns) / 20), 1e-6)
-                participation = abs(flow) / adv
-                move = max(-0.5, min(0.5, costs.permanent_impact * flow / adv))
-                price[asset] *= math.exp(move / 2)
+            permanent[asset] = costs.permanent_impact * self.impact_of_a_share(asset)
+            move = permanent[asset] * flow
+            price[asset] *= math.expm1(move) / move if move else 1.0
+            if costs.temporary_impact:
+                adv, sigma = self.recent(asset, t)
                 power = 0.5 if costs.impact_law == "square_root" else 1.0
-                concession = min(costs.temporary_impact * sigma * participation**power, 0.5)
+                concession = min(costs.temporary_impact * sigma * (abs(flow) / adv) ** power, 0.5)
                 price[asset] *= 1 + math.copysign(concession, flow)
-                permanent[asset] = costs.permanent_impact / adv
 
         def commission(notional: float) -> float:
             if notional == 0:
@@ -192,7 +220,7 @@ class SlowFloor:
         old_mark = mark
         for asset in self.offset:
             flow = sum(fill for (_, a), fill in filled.items() if a == asset)
-            self.offset[asset] += max(-0.5, min(0.5, permanent[asset] * flow))
+            self.offset[asset] += permanent[asset] * flow
         mark = {a: bars.close[t + 1, column[a]] * math.exp(self.offset[a]) for a in self.offset}
         for k in self.accounts:
             self.equity[k] = self.cash[k] + sum(h * mark[a] for (n, a), h in self.held.items() if account[n] == k)

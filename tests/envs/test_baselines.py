@@ -110,6 +110,7 @@ def hourly(bars, num=5):
         low=np.minimum(begin, end),
         close=end,
         volume=np.repeat(bars.volume / num, num, axis=0),
+        tradable=None,
         periods_per_year=252.0 * num,
         frequency="1h",
         regimes=None,

@@ -37,7 +37,7 @@ def test_strict_refuses_a_difference_and_says_where(tmp_path):
 
 def test_assets_without_a_common_date_are_refused(tmp_path):
     frame = pd.concat([long_table(("AAA",)), long_table(("BBB",), start="2021-01-04")])
-    assert "no date is common to all 2 assets" in refusal(write(tmp_path, frame))
+    assert "no date is common to all 2 assets" in refusal(write(tmp_path, frame), calendar="intersect")
 
 
 def test_blank_cell_in_a_wide_table_is_a_missing_bar(tmp_path):

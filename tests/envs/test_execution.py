@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -11,10 +13,11 @@ from envs.accounts import Layout
 from envs.execution import (
     MAX_IMPACT,
     Quotes,
+    average_move,
     clearing_price,
     commission,
     execute,
-    permanent_impact,
+    share_taken,
     temporary_impact,
     whole_lots,
 )
@@ -43,20 +46,37 @@ def test_impact_laws_match_their_formulas_and_their_bound() -> None:
     assert root == pytest.approx([0.2, -0.2, 0.0, MAX_IMPACT])
     linear = temporary_impact(flow, column(*[1e-4] * 4), "linear")[:, 0].tolist()
     assert linear == pytest.approx([0.04, -0.04, 0.0, MAX_IMPACT])
-    assert permanent_impact(flow, column(*[1e-4] * 4))[:, 0].tolist() == pytest.approx([0.04, -0.04, 0.0, MAX_IMPACT])
 
 
 def test_clearing_price_is_the_recorded_price_where_nothing_has_impact() -> None:
-    quotes = Quotes(column(1.0), column(2.0), column(3.0), None, None)
+    quotes = Quotes(column(1.0), column(2.0), column(3.0), None, None, None, None)
     price, mid = clearing_price(column(1e9), quotes, column(0.0), FREE)
     assert price is mid is quotes.fill
 
 
-def test_permanent_impact_allows_no_profit_from_a_round_trip_in_one_piece() -> None:
-    quotes = Quotes(column(100.0), column(100.0), column(100.0), None, column(1e-4))
-    bought, _ = clearing_price(column(1_000.0), quotes, column(0.0), FREE)
-    sold, _ = clearing_price(column(-1_000.0), quotes, column(0.1), FREE)
-    assert bought.item() == pytest.approx(sold.item(), rel=1e-12)
+def test_round_trip_under_permanent_impact_returns_its_money_in_any_pieces() -> None:
+    quotes = Quotes(column(100.0), column(100.0), column(100.0), None, None, None, column(1e-5))
+
+    def paid(pieces, offset=0.0):
+        total = 0.0
+        for shares in pieces:
+            price, _ = clearing_price(column(shares), quotes, column(offset), FREE)
+            total, offset = total + shares * price.item(), offset + shares * 1e-5
+        return total
+
+    assert paid([3_000.0]) == pytest.approx(paid([1_000.0, 500.0, 1_500.0]), rel=1e-12)
+    assert paid([3_000.0, -2_500.0, 1_000.0, -500.0, -1_000.0]) == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("move", [0.0, 1e-12, -1e-6, 3e-3, -0.1, 0.1])
+def test_average_of_a_move_is_its_integral(move) -> None:
+    exact = math.expm1(move) / move if move else 1.0
+    assert average_move(column(move)).item() == pytest.approx(exact, rel=4e-16)
+
+
+def test_market_takes_the_same_part_of_all_orders_and_none_where_nothing_trades() -> None:
+    share = share_taken(column(100.0, 100.0, 0.0, 0.0, np.inf), column(50.0, 400.0, 10.0, 0.0, 1e300))
+    assert share[:, 0].tolist() == [1.0, 0.25, 0.0, 0.0, 1.0]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import torch
 from floors import FREE, equal_steps, floor_of, spec_of
 
 from common.errors import InputError
-from envs.audit import random_actions
+from envs.audit_draws import random_actions
 from envs.floor import build_floor
 from envs.market import build_market, spec_from_json, spec_to_json
 
@@ -102,7 +102,7 @@ def test_first_start_passes_once_over_the_whole_split() -> None:
 
 
 def test_horizon_truncates_and_the_last_observation_is_kept() -> None:
-    floor = floor_of(num_replicas=4, with_state=True, desk={"max_rung_change": 1})
+    floor = floor_of(num_replicas=4, with_state=True, desk={"max_rung_change": 1}, floor={"observe_episode": True})
     steps = walk(floor, 0, 12)
     assert all(step.final_obs is None and step.stats is None for step in steps[:-1])
     last = steps[-1]
@@ -158,7 +158,8 @@ def test_stats_are_those_of_the_equity_curve(desk) -> None:
 
 
 def test_ruin_terminates_and_only_the_ruined_replica_starts_anew() -> None:
-    floor = floor_of(num_replicas=40, floor={"ruin_fraction": 0.995, "horizon_bars": 30, "costs": FREE})
+    rules = {"ruin_fraction": 0.995, "horizon_bars": 30, "costs": FREE, "observe_episode": True}
+    floor = floor_of(num_replicas=40, floor=rules)
     for _ in range(30):
         step = floor.step(np.full((40, 4), 4))
         if step.terminated.any():

@@ -1,5 +1,6 @@
 """The identities of the whole floor hold for whatever costs, desks, fills and actions are drawn."""
 
+import dataclasses
 from collections import Counter
 
 import numpy as np
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 from envs.audit_draws import random_actions
 from envs.floor import build_floor
 from envs.identities import TOLERANCE, check_step
-from envs.settings import CostConfig
+from envs.market import build_market
+from envs.settings import CostConfig, RewardConfig
 
 NUM_STEPS = 10
 
@@ -27,7 +29,9 @@ COSTS = st.builds(
     half_spread_bps=off_or(100.0),
     temporary_impact=off_or(3.0),
     impact_law=st.sampled_from(["square_root", "linear"]),
-    permanent_impact=off_or(0.3),
+    permanent_impact=off_or(3.0),
+    max_participation=st.sampled_from([None, 1.0, 0.1, 1e-4]),
+    delisting_haircut=off_or(1.0),
     borrow_rate_annual=off_or(0.5),
     cash_rate_annual=off_or(0.2),
     lot_size=st.sampled_from([0.0, 0.0, 1.0, 7.5, 100.0]),
@@ -49,15 +53,26 @@ FLOORS = st.fixed_dictionaries(
         "max_leverage": st.sampled_from([1.0, 1.0, 1.5, 4.0]),
         "fill": st.sampled_from(["next_open", "next_vwap", "next_close", "same_close_unsafe"]),
         "horizon_bars": st.integers(2, 12),
+        "ruin_fraction": st.sampled_from([0.1, 0.1, 0.99]),
+        "reward": st.builds(RewardConfig, mark=st.sampled_from(["close", "liquidation"])),
     }
 )
 MARKETS = st.fixed_dictionaries({"seed": st.integers(0, 5), "num_assets": st.sampled_from([4, 5])})
 
 
+def with_gaps(bars, end):
+    """Every third bar of the second asset does not trade, and the first trades no more from a bar on."""
+    volume = bars.volume.copy()
+    volume[end:, 0] = volume[::3, 1] = 0.0
+    return dataclasses.replace(bars, volume=volume)
+
+
 @settings(deadline=None, max_examples=300)
-@given(rules=FLOORS, desk=DESKS, prices=MARKETS, seed=st.integers(0, 2**32 - 1))
-def test_every_identity_holds_at_every_step(rules, desk, prices, seed):
+@given(rules=FLOORS, desk=DESKS, prices=MARKETS, has_gaps=st.booleans(), seed=st.integers(0, 2**32 - 1))
+def test_every_identity_holds_at_every_step(rules, desk, prices, has_gaps, seed):
     market = market_of(desk=desk, floor=rules, **prices)
+    if has_gaps:
+        market = build_market(market.spec, bars=with_gaps(market.bars, market.splits.train.stop - 20))
     floor = build_floor(market, num_replicas=3, seed=seed, record=True)
     rng, paid, tried = np.random.default_rng(seed), np.zeros((3, floor.num_agents)), Counter()
     layout, capital, account = floor.layout, floor.config.capital, list(floor.layout.agent_account)
@@ -75,6 +90,7 @@ def test_every_identity_holds_at_every_step(rules, desk, prices, seed):
         held = np.zeros_like(bought)
         np.add.at(held, np.array(layout.slot_line), floor.detail.after.holdings.numpy())
         bought += floor.detail.line_fills.numpy()
+        np.add.at(bought, np.array(layout.slot_line), -floor.detail.closed.numpy())
         mark = floor.detail.mark_after.numpy()[np.array(layout.line_asset)]
         check("agents hold what their account bought", (held - bought) * mark)
         worth = floor.detail.after.equity.numpy()[account].T

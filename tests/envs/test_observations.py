@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from floors import floor_of, market_of
 
-from envs.audit import random_actions
+from envs.audit_draws import random_actions
 from envs.floor import build_floor
-from envs.observations import PRIVATE_NAMES, observation_names
+from envs.observations import observation_names, private_names
 
 DESKS = (
     {"num_agents": 3},
@@ -17,14 +17,14 @@ DESKS = (
 
 
 @pytest.mark.parametrize("desk", DESKS)
-@pytest.mark.parametrize("window", [1, 4])
-def test_observations_are_the_features_of_the_window_and_the_books(desk, window) -> None:
-    market = market_of(desk=desk, floor={"window": window})
+@pytest.mark.parametrize(("window", "observe_episode"), [(1, False), (4, False), (4, True)])
+def test_observations_are_the_features_of_the_window_and_the_books(desk, window, observe_episode) -> None:
+    market = market_of(desk=desk, floor={"window": window, "observe_episode": observe_episode})
     floor = build_floor(market, num_replicas=3, with_state=True, record=True)
     scaled = market.scaler.transform(market.features)
     floor.reset()
     rng = np.random.default_rng(0)
-    lead = len(PRIVATE_NAMES)
+    lead = len(private_names(observe_episode))
     for _ in range(5):
         step = floor.step(random_actions(floor, rng))
         after, layout = floor.detail.after, floor.layout
@@ -32,7 +32,7 @@ def test_observations_are_the_features_of_the_window_and_the_books(desk, window)
             bar = int(floor.detail.bar[b]) + 1
             for n, mandate in enumerate(market.mandates):
                 row = step.obs[b, n].numpy()
-                names = observation_names(mandate, market.features, window)
+                names = observation_names(mandate, market.features, window, observe_episode=observe_episode)
                 assert len(names) == floor.obs_dims[n] == floor.observation_spaces[mandate.name].shape[0]
                 assert (row[len(names) :] == 0).all()
                 before, num_bars, width = floor.windows[n]
@@ -53,10 +53,12 @@ def test_observations_are_the_features_of_the_window_and_the_books(desk, window)
                 assert row[0] == pytest.approx(exposure.sum() / mandate.limit, abs=1e-6)
                 assert row[1] == pytest.approx(np.abs(exposure).sum() / mandate.limit, abs=1e-6)
                 cash = float(after.cash[k, b] / after.equity[k, b])
-                assert row[2:7:2] == pytest.approx(
-                    [1 - cash, cash, 1 - float(after.equity[k, b] / after.peak[k, b])], abs=1e-6
-                )
-                assert row[5] == pytest.approx(float(after.equity[k, b]) / 1e6 - 1, abs=1e-6)
+                assert [row[2], row[4]] == pytest.approx([1 - cash, cash], abs=1e-6)
+                if observe_episode:
+                    equity, peak = float(after.equity[k, b]), float(after.peak[k, b])
+                    left = 1 - (bar - floor.split.start) / floor.episode_bars
+                    assert row[5:7] == pytest.approx([equity / 1e6 - 1, 1 - equity / peak], abs=1e-6)
+                    assert 0 <= row[7] < 1 if floor.episode_bars < floor.split.num_decisions else row[7] == left
                 if mandate.observe == "each":
                     assert row[lead + len(flat) : len(names)] == pytest.approx(exposure / mandate.limit, abs=1e-6)
         assert step.state.shape == (3, floor.state_dim)
@@ -68,9 +70,27 @@ def test_price_offset_of_the_book_is_seen() -> None:
     step = floor.step(np.array([[4, 2, 2, 0]]))
     offset = floor.detail.after.offset[:, 0].tolist()
     assert offset[0] > 0 > offset[3]
-    assert step.obs[0, :, 8].tolist() == pytest.approx([100 * x for x in offset], rel=1e-6)
+    assert step.obs[0, :, 5].tolist() == pytest.approx([100 * x for x in offset], rel=1e-6)
 
 
 def test_agents_with_books_of_different_size_see_equally_much() -> None:
     floor = floor_of(desk={"num_agents": 3})
     assert len(set(floor.obs_dims)) == 1
+
+
+@pytest.mark.parametrize("observe_episode", [False, True])
+def test_books_are_seen_in_one_range_in_training_and_in_a_backtest(observe_episode) -> None:
+    """A backtest is an episode as long as its split: figures since the start of an episode leave the range."""
+    lead = len(private_names(observe_episode))
+    floor = {"costs": {"half_spread_bps": 30}, "observe_episode": observe_episode}
+    market = market_of(num_bars=1_500, desk={"preset": "roles"}, floor=floor)
+    seen = {}
+    for split, start, replicas in (("train", "random", 32), ("test", "first", 1)):
+        floor = build_floor(market, split=split, start=start, num_replicas=replicas, seed=1)
+        rng = np.random.default_rng(0)
+        steps = 4 * floor.episode_bars if start == "random" else floor.episode_bars - 1
+        shown = [floor.step(random_actions(floor, rng)).obs[..., :lead].reshape(-1, lead) for _ in range(steps)]
+        seen[split] = np.concatenate(shown).min(0), np.concatenate(shown).max(0)
+    (low, high), (test_low, test_high) = seen["train"], seen["test"]
+    slack = 0.5 * (high - low) + 1e-6
+    assert ((test_low >= low - slack) & (test_high <= high + slack)).all() == (not observe_episode)

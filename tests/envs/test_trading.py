@@ -9,7 +9,7 @@ from floors import FREE, SlowFloor, flat_bars, floor_of, market_of, slot_targets
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs.audit import random_actions, random_costs
+from envs.audit_draws import random_actions, random_costs
 from envs.floor import build_floor
 from envs.market import build_market
 from envs.settings import CostConfig, RewardConfig
@@ -63,18 +63,21 @@ def test_step_equals_a_slow_loop_under_default_costs(desk) -> None:
     fill=st.sampled_from(("next_open", "next_vwap", "next_close", "same_close_unsafe")),
     leverage=st.sampled_from((1.0, 1.0, 2.5)),
     capital=st.sampled_from((2e4, 1e6, 1e9)),
+    has_gaps=st.booleans(),
 )
-def test_step_equals_a_slow_loop_under_any_costs(seed, desk, fill, leverage, capital) -> None:
-    costs = random_costs(np.random.default_rng(seed))
-    market = market_of(
-        desk=desk, floor={"fill": fill, "max_leverage": leverage, "capital": capital, "costs": costs}, seed=seed % 3
-    )
+def test_step_equals_a_slow_loop_under_any_costs(seed, desk, fill, leverage, capital, has_gaps) -> None:
+    rng = np.random.default_rng(seed)
+    floor = {"fill": fill, "max_leverage": leverage, "capital": capital, "costs": random_costs(rng)}
+    market = market_of(desk=desk, floor=floor, seed=seed % 3)
+    if has_gaps:
+        volume = np.where(rng.random(market.bars.close.shape) < 0.3, 0.0, market.bars.volume)
+        market = build_market(market.spec, bars=dataclasses.replace(market.bars, volume=volume))
     # orders of rivals that nearly cancel leave a flow of rounding errors, and the square root law makes more of them
     compare_with_slow_loop(market, seed=seed, steps=4, num_replicas=2, tolerance=1e-8)
 
 
-def one_asset(prices, *, opens=None, costs=FREE, **floor):
-    """A market of one asset and one agent whose test split ends with these prices."""
+def one_asset(prices, *, opens=None, costs=FREE, daily_volatility=None, **floor):
+    """One asset and one agent; the test split ends with these prices, and 1,000,000 shares are traded a day."""
     bars = flat_bars(prices, opens=opens)
     spec = spec_of(desk={"preset": "rivals", "num_agents": 1}, floor={"horizon_bars": 1, "costs": costs, **floor})
     last = bars.num_bars - len(prices)
@@ -82,6 +85,8 @@ def one_asset(prices, *, opens=None, costs=FREE, **floor):
         spec.data, validation_start=str(bars.dates[55])[:10], test_start=str(bars.dates[last])[:10], embargo_bars=20
     )
     market = build_market(dataclasses.replace(spec, data=data), bars=bars)
+    if daily_volatility is not None:  # of the flat history before
+        market = dataclasses.replace(market, impact_unit=np.array([daily_volatility / 1e6]))
     return build_floor(market, split="test", start="first", record=True)
 
 
@@ -128,16 +133,17 @@ def test_short_pays_the_borrow_rate_and_cash_earns_interest() -> None:
 
 def test_permanent_impact_moves_the_mark_and_the_order_pays_half_of_it() -> None:
     costs = dataclasses.replace(FREE, permanent_impact=0.1)
-    floor = one_asset([100.0] * 5, costs=costs)
-    floor.step(rung(3))  # 5,000 shares of 1,000,000 a day: 0.05 % up
+    floor = one_asset([100.0] * 5, costs=costs, daily_volatility=0.01)
+    floor.step(rung(3))  # 5,000 shares of 1,000,000 a day: by .005 of a tenth of a daily volatility up
     detail = floor.detail
-    assert detail.price.item() == pytest.approx(100 * np.exp(0.0005 / 2))
-    assert detail.mark_after.item() == pytest.approx(100 * np.exp(0.0005 * detail.fills.item() / 5_000))
+    move = 0.005 * 0.1 * 0.01 * detail.fills.item() / 5_000
+    assert detail.price.item() == pytest.approx(100 * np.expm1(move) / move, rel=1e-12)
+    assert detail.mark_after.item() == pytest.approx(100 * np.exp(move), rel=1e-12)
 
 
 def test_round_trips_under_permanent_impact_never_pay() -> None:
-    costs = dataclasses.replace(FREE, permanent_impact=5.0)
-    floor = one_asset([100.0] * 12, costs=costs)
+    costs = dataclasses.replace(FREE, permanent_impact=500.0)
+    floor = one_asset([100.0] * 12, costs=costs, daily_volatility=0.01)
     for rungs in ((4, 2), (3, 4, 2), (0, 2), (4, 0, 2), (3, 4, 3, 2)):
         floor.reset()
         for action in rungs:

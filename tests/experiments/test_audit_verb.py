@@ -7,7 +7,9 @@ import pytest
 from sample_runs import config_of
 
 from common.errors import InputError
-from envs.audit import WORDS, audit_books, audit_lookahead
+from envs.audit_books import audit_books
+from envs.audit_lookahead import audit_lookahead
+from envs.audit_rows import WORDS
 from envs.market import build_market
 from experiments import audit
 from experiments.settings.run_config import floor_spec
@@ -115,7 +117,7 @@ def test_planted_booking_error_fails(monkeypatch, tmp_path):
     assert audit.run([*QUICK, "--json", str(path)]) == 1
     books = json.loads(path.read_text())["audits"][1]
     failed = [row["check"] for row in books["rows"] if not row["passed"]]
-    assert "cash moves by trades, fees and interest alone" in failed
+    assert "cash moves by trades, fees, interest and closings alone" in failed
     assert "cash + positions = equity" not in failed
 
 

@@ -1,0 +1,205 @@
+"""What cannot be traded is not traded: closed bars, thin bars, assets that are gone, accounts that are ruined."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+from floors import FREE, market_of, spec_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from price_samples import write
+
+from envs.audit_draws import random_actions
+from envs.backtest import run_backtest
+from envs.bars import build_bars
+from envs.baselines import BASELINES
+from envs.floor import build_floor
+from envs.market import build_market
+from envs.settings import CostConfig, DataConfig, DeskConfig, FloorConfig, FloorSpec
+
+WEIGHTS = DeskConfig(preset="rivals", num_agents=1, action="continuous", feature_groups=("momentum",))
+
+
+def long_rows(name: str, dates, close, volume, open_=None) -> pd.DataFrame:
+    close = np.asarray(close, dtype=float)
+    open_ = close if open_ is None else open_
+    prices = {"open": open_, "high": np.maximum(open_, close), "low": np.minimum(open_, close), "close": close}
+    return pd.DataFrame({"date": dates, "tic": name, **prices, "volume": volume})
+
+
+def floor_on(tmp_path, rows, *, costs=None, **kwargs):
+    path = write(tmp_path, pd.concat(rows).sort_values(["date", "tic"]))
+    spec = FloorSpec(
+        data=DataConfig(path=path, **kwargs),
+        desk=WEIGHTS,
+        floor=FloorConfig(horizon_bars=16, costs=costs or CostConfig()),
+    )
+    return build_market(spec)
+
+
+def test_stock_beside_a_coin_is_never_filled_on_a_weekend(tmp_path) -> None:
+    """The weekend's news of the coin moves the stock on Monday: who is filled at Friday's close has it for nothing."""
+    rng = np.random.default_rng(0)
+    days = pd.date_range("2018-01-01", periods=1_000)
+    news = rng.standard_normal(len(days)) * 0.01
+    coin = 100 * np.exp(news.cumsum())
+    weekdays = days.day_of_week < 5
+    stock = coin * np.exp(rng.standard_normal(len(days)) * 0.001)
+    rows = [
+        long_rows("COIN", days.strftime("%Y-%m-%d"), coin, 1e8),
+        long_rows("STOCK", days[weekdays].strftime("%Y-%m-%d"), stock[weekdays], 1e8),
+    ]
+    market = floor_on(tmp_path, rows, calendar="fill", costs=FREE)
+    a = market.bars.assets.index("STOCK")
+    closed = ~market.bars.tradable[:, a]
+    assert 0.25 < closed.mean() < 0.32
+    floor = build_floor(market, split="test", start="first", record=True)
+    step, filled = floor.reset(), []
+    while not bool(step.truncated[0]):
+        bar = int(floor.detail.bar[0]) + 1 if floor.detail is not None else floor.split.start
+        seen = market.bars.close[bar, 1 - a] / market.bars.close[bar - 1, 1 - a] - 1
+        weights = np.zeros((1, 1, 2))
+        weights[0, 0, a] = np.sign(seen)
+        step = floor.step(weights)
+        filled.append((int(floor.detail.bar[0]) + 1, float(floor.detail.fills[a, 0])))
+    on_closed = [shares for bar, shares in filled if closed[bar]]
+    assert len(on_closed) > 40
+    assert not any(on_closed)
+    assert sum(shares != 0 for bar, shares in filled if not closed[bar]) > 100
+
+
+def test_a_ticker_that_ends_early_is_paid_out_and_not_sunk(tmp_path) -> None:
+    days = pd.bdate_range("2015-01-01", periods=700).strftime("%Y-%m-%d")
+    rng = np.random.default_rng(1)
+    alive = 50 * np.exp((rng.standard_normal(700) * 0.01).cumsum())
+    dead = 20 * np.exp((rng.standard_normal(620) * 0.01).cumsum())
+    rows = [long_rows("LIVE", days, alive, 1e6), long_rows("DEAD", days[:620], dead, 1e6)]
+    for haircut in (0.0, 0.3):
+        market = floor_on(tmp_path, rows, costs=dataclasses.replace(FREE, delisting_haircut=haircut))
+        assert market.bars.num_bars == 700  # union, without being asked for
+        assert market.delisted.tolist() == [620, 700]
+        floor = build_floor(market, split="test", start="first", record=True)
+        step = floor.reset()
+        while not bool(step.truncated[0]):
+            step = floor.step(np.full((1, 1, 2), 0.5))
+            bar, detail = int(floor.detail.bar[0]) + 1, floor.detail
+            if bar == 620:  # the first on which it is gone
+                paid = float(detail.closed[0, 0]) * dead[-1]
+                assert paid == pytest.approx(0.5 * float(detail.before.equity[0, 0]), rel=0.02)
+                lost = float(detail.before.equity[0, 0] - detail.after.equity[0, 0])
+                held = float(detail.before.holdings[1, 0])
+                moved = held * (market.bars.close[620, 1] - market.bars.close[619, 1])
+                assert lost + moved == pytest.approx(haircut * paid, abs=1e-3 * paid)
+            if bar > 620:
+                assert detail.after.holdings[0, 0] == detail.fills[0, 0] == 0
+
+
+def test_bars_of_a_ticker_that_is_gone_are_no_money_pit(tmp_path) -> None:
+    """Filled bars without volume made the average volume 1e-9 shares, and every order met the caps of impact."""
+    days = pd.bdate_range("2015-01-01", periods=700).strftime("%Y-%m-%d")
+    rng = np.random.default_rng(1)
+    rows = [
+        long_rows("LIVE", days, 50 * np.exp((rng.standard_normal(700) * 0.01).cumsum()), 1e6),
+        long_rows("DEAD", days[:575], 20 * np.exp((rng.standard_normal(575) * 0.01).cumsum()), 1e6),
+    ]
+    market = floor_on(tmp_path, rows, calendar="fill")
+    result = run_backtest(BASELINES["equal_weight"], market, name="equal_weight")
+    live = market.bars.close[market.splits.test.start :, market.bars.assets.index("LIVE")]
+    worst = 1 + min(0.0, (live / live[0] - 1).min())
+    assert result.equity.min() > 0.98 * 1e6 * worst
+    later = result.trades[result.trades["date"] > market.bars.dates[575]]
+    assert (later["asset"] == "LIVE").any()
+    assert (later[later["asset"] == "DEAD"]["shares"] == 0).all()
+
+
+def test_a_large_book_buys_a_tenth_of_what_is_traded_and_the_rest_is_counted(tmp_path) -> None:
+    days = pd.bdate_range("2015-01-01", periods=400).strftime("%Y-%m-%d")
+    market = floor_on(tmp_path, [long_rows("THIN", days, np.full(400, 100.0), 10_000)])
+    market = dataclasses.replace(
+        market, spec=dataclasses.replace(market.spec, floor=dataclasses.replace(market.spec.floor, capital=1e9))
+    )
+    result = run_backtest(BASELINES["buy_and_hold"], market, name="buy_and_hold")
+    bought = result.trades["shares"].sum()
+    assert bought == pytest.approx(1_000, rel=1e-9)
+    assert result.metrics["unfilled_notional_usd"] == pytest.approx(1e9 - 1e5, rel=1e-2)
+    assert result.trades["unfilled_notional"].sum() == pytest.approx(result.metrics["unfilled_notional_usd"])
+
+
+def test_ruin_of_one_rival_leaves_the_others_trading_to_the_end() -> None:
+    desk = {"preset": "rivals", "num_agents": 2, "action": "continuous"}
+    market = market_of(num_assets=2, desk=desk, floor={"costs": FREE, "ruin_fraction": 0.97})
+    floor = build_floor(market, split="test", start="first", record=True)
+    step, ruined_at = floor.reset(), None
+    while not bool(step.truncated[0]) and not bool(step.terminated[0]):
+        step = floor.step(np.array([[[1.0, 0.0], [0.0, 0.0]]]))  # the second holds cash
+        equity = floor.detail.after.equity[:, 0]
+        if ruined_at is None and float(equity[0]) <= 0.97e6:
+            ruined_at = int(floor.detail.bar[0]), float(equity[0])
+        if ruined_at is not None:
+            assert float(equity[0]) == ruined_at[1]
+            assert not floor.detail.after.holdings[:2].any()
+    assert ruined_at is not None
+    assert int(floor.detail.bar[0]) == floor.split.stop - 2 > ruined_at[0]
+    assert bool(step.truncated[0])
+    assert not bool(step.terminated[0])
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    capital=st.sampled_from((1e6, 1e8, 1e10)),
+    volumes=st.sampled_from(("steady", "thick and thin", "gapped")),
+    num_rivals=st.integers(1, 3),
+)
+def test_no_path_of_sizes_is_paid_at_prices_that_stand_still(seed, capital, volumes, num_rivals) -> None:
+    """Bought in thin and sold in thick weeks: with an impact by trailing volume it ended at millions of its capital."""
+    desk = {"preset": "rivals", "num_agents": num_rivals, "action": "continuous"}
+    market = market_of(
+        num_bars=400, num_assets=2, desk=desk, floor={"capital": capital, "horizon_bars": 60}, seed=seed % 5
+    )
+    rng, bars = np.random.default_rng(seed), market.bars
+    volume = np.full(bars.close.shape, 1e6)
+    if volumes != "steady":
+        thin = (np.arange(bars.num_bars) // 5 % 2 == 0)[:, None]
+        volume = np.where(thin, 0.0 if volumes == "gapped" else 1e3, volume)
+    still = np.broadcast_to(bars.close[0], bars.close.shape)
+    still = dataclasses.replace(bars, volume=volume, tradable=None, open=still, high=still, low=still, close=still)
+    floor = build_floor(dataclasses.replace(market, bars=still), num_replicas=4, seed=seed, record=True)
+    floor.reset()
+    for number in range(60):
+        floor.step(random_actions(floor, rng) * (number < 40))  # and closed in the end
+        detail = floor.detail
+        if num_rivals == 1:
+            assert float(detail.liquidation.max()) <= capital * (1 + 1e-9)
+    flat = (detail.positions == 0).all(0)
+    assert float(detail.after.equity.sum(0)[flat].max() if flat.any() else 0.0) <= capital * num_rivals * (1 + 1e-9)
+
+
+def test_an_episode_that_ends_at_liquidation_pays_for_leaving() -> None:
+    for mark in ("close", "liquidation"):
+        spec = spec_of(desk={"num_agents": 2}, floor={"reward": {"mark": mark}})
+        floor = build_floor(build_market(spec), record=True)
+        floor.reset()
+        paid, step = 0.0, None
+        for _ in range(floor.episode_bars):
+            step = floor.step(np.array([[4, 4]]))
+            paid += float(step.reward[0, 0])
+        detail = floor.detail
+        value = float((detail.positions * detail.mark_after[list(floor.layout.line_asset)]).sum())
+        marked, left = float(detail.after.cash) + value, float(detail.liquidation)
+        assert marked - 3e-3 * value < left < marked - 3e-4 * value  # half spread, commission, and impact
+        assert paid * 1e6 == pytest.approx((left if mark == "liquidation" else marked) - 1e6, abs=1e-6)
+
+
+def test_bars_of_a_file_that_lacks_rows_know_which_trade(tmp_path) -> None:
+    days = pd.bdate_range("2020-01-01", periods=6).strftime("%Y-%m-%d")
+    rows = [long_rows("AAA", days, np.arange(1.0, 7.0), [1, 0, 1, 1, 1, 1]), long_rows("BBB", days[1:5], np.ones(4), 1)]
+    path = write(tmp_path, pd.concat(rows).sort_values(["date", "tic"]))
+    bars = build_bars(DataConfig(path=path, calendar="union"))
+    assert bars.tradable[:, 0].tolist() == [True, False, True, True, True, True]
+    assert bars.tradable[:, 1].tolist() == [False, True, True, True, True, False]
+    assert bars.select(["BBB"]).tradable[:, 0].tolist() == bars.tradable[:, 1].tolist()
+    assert bars.between(1, 3).tradable.tolist() == bars.tradable[1:3].tolist()
