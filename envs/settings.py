@@ -5,7 +5,7 @@ They stand in one file that imports nothing heavy, so that a command line is rea
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import field, replace
 from typing import Literal
 
 from pydantic import Field
@@ -143,9 +143,9 @@ class AgentConfig:
 class Roster:
     """How many agents there are, and what divides assets, roles and capital among them."""
 
-    preset: Preset = "desk"
+    preset: Preset | None = None
     """desk: an agent for each asset or group of assets, one account. roles: five roles on the same assets and one
-    account. rivals: each agent its own account, all assets, one impacted market."""
+    account. rivals: each agent its own account, all assets, one impacted market. None: desk, or roles on one asset."""
     num_agents: int | None = None
     """Number of agents. None: one for each asset up to 5 (desk), 5 (roles), 4 (rivals)."""
 
@@ -167,12 +167,14 @@ class CostConfig:
     """Added to the commission of every order."""
     half_spread_bps: float = Field(default=2.0, ge=0, lt=5_000)
     """Half of the bid-ask spread, in basis points of the price, paid on every share."""
-    temporary_impact: float = Field(default=0.5, ge=0)
-    """Price concession in daily (bar) volatilities of an order as large as an average bar's volume. 0: none."""
+    temporary_impact: float | None = Field(default=None, ge=0)
+    """Price concession in daily (bar) volatilities of an order as large as an average bar's volume. 0: none. None: 0.5,
+    or 0 where the prices have no volumes, which is shown."""
     impact_law: Literal["square_root", "linear"] = "square_root"
     """How the concession grows with participation."""
-    permanent_impact: float = Field(default=0.003, ge=0)
-    """Lasting move of the log price by a flow as large as an average bar's volume. 0: none."""
+    permanent_impact: float | None = Field(default=None, ge=0)
+    """Lasting move of the log price by a flow as large as an average bar's volume. 0: none. None: 0.003, or 0 where the
+    prices have no volumes."""
     borrow_rate_annual: float = Field(default=0.005, ge=0)
     """Yearly rate paid on the value of short positions, and on borrowed cash."""
     cash_rate_annual: float = Field(default=0.0, ge=0)
@@ -192,8 +194,23 @@ class CostConfig:
 
     @property
     def needs_volume(self) -> bool:
-        """Whether prices alone are not enough."""
+        """Whether prices alone are not enough.
+
+        Raises:
+            ValueError: where impact is still left to the prices; ``build_market`` settles it.
+        """
+        if self.temporary_impact is None or self.permanent_impact is None:
+            raise ValueError("impact is left to the prices: build_market settles it, or set it")
         return self.temporary_impact > 0 or self.permanent_impact > 0
+
+    def settled(self, *, has_volume: bool) -> CostConfig:
+        """The same with impact as a number where it is left to the prices."""
+        temporary, permanent = (0.5, 0.003) if has_volume else (0.0, 0.0)
+        return replace(
+            self,
+            temporary_impact=temporary if self.temporary_impact is None else self.temporary_impact,
+            permanent_impact=permanent if self.permanent_impact is None else self.permanent_impact,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

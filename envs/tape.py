@@ -52,7 +52,7 @@ class Tape:
         columns = [bars.assets.index(asset) for asset in layout.assets]
         close = bars.close[:, columns]
         blocks = [close, _fill_prices(bars, columns, fill), _next(close)]
-        self.has_temporary, self.has_permanent = costs.temporary_impact > 0, costs.permanent_impact > 0
+        self.has_temporary, self.has_permanent = bool(costs.temporary_impact), bool(costs.permanent_impact)
         if costs.needs_volume:
             blocks += _impact_coefficients(bars, columns, close, costs)
         self._num_quotes, self._num_assets = len(blocks), layout.num_assets
@@ -121,10 +121,10 @@ def _impact_coefficients(
 ) -> list[NDArray[np.float64]]:
     volume = trailing_volume(bars.volume_for_impact([bars.assets[c] for c in columns]))
     blocks = []
-    if costs.temporary_impact > 0:
+    if costs.temporary_impact:
         depth = np.sqrt(volume) if costs.impact_law == "square_root" else volume
         blocks.append(costs.temporary_impact * trailing_volatility(close, IMPACT_BARS) / depth)
-    if costs.permanent_impact > 0:
+    if costs.permanent_impact:
         blocks.append(costs.permanent_impact / volume)
     return blocks
 

@@ -40,7 +40,8 @@ def test_costs_that_are_off_take_no_rows() -> None:
 def test_book_weights_sum_to_one_and_favour_calm_assets() -> None:
     market = market_of(desk={"num_agents": 2, "book_rule": "inverse_volatility"})
     layout = Layout(market.mandates, market.bars.assets)
-    _, weights = Tape(market.bars, layout, market.mandates, CostConfig(), "next_open").read(torch.tensor([150]))
+    costs = market.spec.floor.costs
+    _, weights = Tape(market.bars, layout, market.mandates, costs, "next_open").read(torch.tensor([150]))
     assert weights[:2].sum().item() == pytest.approx(1.0)
     sigma = trailing_volatility(market.bars.close, 60)[150]
     assert (weights[0] > weights[1]).item() == (sigma[0] < sigma[1])
