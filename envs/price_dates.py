@@ -83,6 +83,37 @@ def _parse(column: pd.Series, at: Callable[[int], str], date_format: str | None)
     return _from_text(text, rows, at)[codes]
 
 
+def read_date(text: str, *, setting: str) -> np.datetime64:
+    """Read the date of a setting in the data group.
+
+    Raises:
+        InputError: if it is none.
+    """
+    try:
+        return np.datetime64(text, "us")
+    except ValueError:
+        raise InputError(f"data.{setting} is {text!r}: write a date such as 2017-01-01") from None
+
+
+def rows_within(dates: NDArray[np.datetime64], start: str | None, end: str | None, *, source: str) -> NDArray[np.bool_]:
+    """Which dates lie from ``data.start`` on and before ``data.end``, [T] for dates in any order.
+
+    Raises:
+        InputError: if none does, or a setting is no date.
+    """
+    kept = np.ones(len(dates), dtype=bool)
+    if start is not None:
+        kept = dates >= read_date(start, setting="start")
+        if not kept.any():
+            raise InputError(f"data.start is {start}, but the history of {source} ends on {show_date(dates.max())}")
+    if end is not None:
+        first = dates[kept].min()
+        kept &= dates < read_date(end, setting="end")
+        if not kept.any():
+            raise InputError(f"data.end is {end}, but the history of {source} begins on {show_date(first)}")
+    return kept
+
+
 def zone_offsets(column: pd.Series) -> NDArray[np.timedelta64] | None:
     """How far the clock that each date was read from is ahead of UTC, [T] timedelta64[us]; None where none has a zone.
 

@@ -27,7 +27,7 @@ from envs.bar_data import PRICE_FIELDS, Bars
 from envs.calendars import align_calendars, show_date
 from envs.frequencies import settle_frequency
 from envs.price_columns import Columns, recognise_columns
-from envs.price_dates import parse_dates, zone_offsets
+from envs.price_dates import parse_dates, rows_within, zone_offsets
 from envs.price_days import exchange_dates
 from envs.price_numbers import Decimal
 from envs.price_tables import PriceTable, is_nameless, read_table
@@ -56,7 +56,8 @@ def load_bars(
     date_format: str | None = None,
     decimal: Decimal | None = None,
     missing: Missing = "blanks",
-    start: np.datetime64 | None = None,
+    start: str | None = None,
+    end: str | None = None,
 ) -> Bars:
     """Read a price file into bars; the top of this module says which tables are understood.
 
@@ -71,7 +72,8 @@ def load_bars(
         date_format: How dates are written, in the letters of ``strptime``; None lets them show it.
         decimal: The decimal sign of numbers in text; None lets them show it.
         missing: What a missing bar is: blanks in place of all its prices, or zeros too.
-        start: Rows before this date are not looked at; None looks at all.
+        start: Rows before this date (2000-01-01) are not looked at; None looks at all.
+        end: Rows from this date on are not looked at; None looks at all.
 
     Returns:
         Validated bars on one calendar.
@@ -88,12 +90,9 @@ def load_bars(
     dates, day_notes = exchange_dates(
         stamps, zone_offsets(cells), _row_assets(table, which), timezone=timezone, source=path
     )
-    if start is not None:
-        if not (dates >= start).any():
-            raise InputError(
-                f"data.start is {show_date(start)}, but the history of {path} ends on {show_date(dates.max())}"
-            )
-        table, dates = replace(table, frame=table.frame[dates >= start]), dates[dates >= start]
+    kept = rows_within(dates, start, end, source=path)
+    if not kept.all():
+        table, dates = replace(table, frame=table.frame[kept]), dates[kept]
     read = _long_fields if which.fields else _wide_fields
     days, names, fields, notes = read(table, which, dates, assets, missing)
     days, fields, calendar_notes = align_calendars(days, names, fields, policy=calendar, source=path)

@@ -104,7 +104,7 @@ class DataConfig:
     start: str | None = None
     """Bars before this date are left out, and not looked at (2000-01-01). None: the history has its first bar."""
     end: str | None = None
-    """Bars from this date on are left out (2018-01-01). None: the history goes to its last bar."""
+    """Bars from this date on are left out, and not looked at (2018-01-01). None: the history goes to its last bar."""
     embargo_bars: int | None = None
     """Bars left out between splits. None: what the features and the observation window look back on."""
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
