@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from common.errors import InputError, nearest, shown, told
 from common.memory import check_memory
@@ -58,6 +59,10 @@ class PriceTable:
         parts += [f"asset {asset}"] if asset is not None else []
         parts += [show_date(date)] if date is not None else []
         return f"{self.path}: {', '.join(parts)}"
+
+    def rows(self, kept: NDArray[np.bool_]) -> PriceTable:
+        """Some of its rows, [T] bool, which keep their numbers."""
+        return self if kept.all() else replace(self, frame=self.frame[kept])
 
 
 def split_endings(path: str) -> tuple[str, str | None, str]:

@@ -17,7 +17,7 @@ from envs import accounts, execution
 from envs.audit import AuditResult, audit_books, audit_lookahead, perturb_after, random_costs
 from envs.bar_data import Bars
 from envs.market import Market, build_market
-from envs.price_files import LARGEST, LARGEST_VOLUME, SMALLEST
+from envs.price_checks import LARGEST, LARGEST_VOLUME, SMALLEST
 from envs.settings import CostConfig, DataConfig, DeskConfig, FloorSpec
 from envs.trading import Trading
 
