@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import OrderedDict
 from dataclasses import dataclass as plain_dataclass
 from dataclasses import replace
@@ -14,6 +13,7 @@ from envs.bar_data import Bars
 from envs.bars import Splits, build_bars, split_bars
 from envs.features import Features, Scaler, compute_features
 from envs.mandates import Mandate, build_mandates, preset_of
+from envs.price_sources import changes_of
 from envs.settings import FloorSpec
 
 _MOST_CACHED = 8
@@ -56,13 +56,13 @@ class Market:
     spec: FloorSpec
 
 
-_cache: OrderedDict[tuple[str, float], Market] = OrderedDict()
+_cache: OrderedDict[tuple[str, tuple[tuple[str, float], ...]], Market] = OrderedDict()
 
 
 def build_market(spec: FloorSpec, *, bars: Bars | None = None) -> Market:
     """Load prices, compute features, divide history, fit the scaler and write the mandates.
 
-    Markets of the same spec are shared within a process, as long as their price file does not change.
+    Markets of the same spec are shared within a process, as long as their price files do not change.
 
     Args:
         spec: The settings.
@@ -73,8 +73,7 @@ def build_market(spec: FloorSpec, *, bars: Bars | None = None) -> Market:
     """
     if bars is not None:
         return _make_market(spec, bars)
-    path = spec.data.path
-    changed = os.path.getmtime(path) if path is not None and os.path.exists(path) else 0.0
+    changed = () if spec.data.path is None else changes_of(spec.data.path)
     key = (_SPEC.dump_json(spec).decode(), changed)
     market = _cache[key] if key in _cache else _make_market(spec, build_bars(spec.data))
     for name in (key, (_SPEC.dump_json(market.spec).decode(), changed)):

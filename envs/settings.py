@@ -66,8 +66,9 @@ class SyntheticConfig:
 class DataConfig:
     """Where prices come from and how their history is divided."""
 
-    path: str | None = None
-    """Price file: CSV, Parquet or feather, long or wide. None: the built-in synthetic market."""
+    path: str | tuple[str, ...] | None = None
+    """Price file, or several, or a folder of them: CSV, Parquet, feather or Excel, long or wide. None: the built-in
+    synthetic market."""
     assets: tuple[str, ...] | None = None
     """Assets to keep, in this order. None: all of them."""
     columns: tuple[str, ...] | None = None

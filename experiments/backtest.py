@@ -13,6 +13,7 @@ from pydantic.dataclasses import dataclass
 import experiments.interrupts  # before what takes seconds to import
 from common.errors import InputError
 from common.files import check_folder_writable
+from common.store import absolute
 from common.strict import STRICT
 from envs.settings import MOST_CAPITAL_USD, DataConfig
 from experiments.backtesting.results_folders import results_folder
@@ -61,7 +62,7 @@ def run(argv: Sequence[str]) -> int:
     models = find_models(config.model)
     data = nested({name: value_of(config, name) for name in flags if name.startswith("data.")}).get("data", {})
     if data.get("path") is not None:
-        data["path"] = str(Path(data["path"]).expanduser().absolute())
+        data["path"] = absolute(data["path"])
     asked: dict[str, Any] = {"capital": config.capital, "data": data, "split": config.split}
     out = Path(config.out) if config.out is not None else results_folder(models, **asked)
     check_folder_writable(out, setting="--out")

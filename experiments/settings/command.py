@@ -143,7 +143,7 @@ def check_combination(config: RunConfig, by_flag: Collection[str]) -> None:
         if name in ("env_settings", "evaluation_episodes") and config.env is None:
             raise InputError(f"{flag} has no effect without an environment of your own: give --env as well")
         if name.startswith("data.synthetic.") and config.data.path is not None:
-            raise InputError(f"{flag} has no effect: prices come from {config.data.path}, not from the built-in market")
+            raise InputError(f"{flag} has no effect: prices come from files, not from the built-in market")
         if group == "search" and name != "search.num_trials" and config.search.num_trials == 0:
             raise InputError(f"{flag} has no effect without a search: give --search.num-trials as well")
         if SCHEDULER_OF.get(name, config.search.scheduler) != config.search.scheduler:
