@@ -36,7 +36,7 @@ def files_of(paths: Paths) -> tuple[list[str], tuple[str, ...]]:
             files.append(path)
             continue
         try:
-            entries = sorted(item for item in Path(path).iterdir() if not item.name.startswith("."))
+            entries = sorted(item for item in Path(path).iterdir() if not item.name.startswith((".", "~$")))
         except OSError as error:
             raise InputError(f"{path} cannot be opened: {error.strerror}") from None
         found = [str(item) for item in entries if item.is_file() and _may_hold_prices(item.name)]

@@ -73,6 +73,7 @@ PURE = (
     "envs/price_checks.py",
     "envs/price_columns.py",
     "envs/price_dates.py",
+    "envs/price_excel.py",
     "envs/price_faults.py",
     "envs/price_fields.py",
     "envs/price_files.py",
