@@ -45,6 +45,10 @@ class Split:
         """Bars at which an agent can decide: all but the last."""
         return self.stop - self.start - 1
 
+    def last(self, num_decisions: int) -> Split:
+        """Its end, with so many decisions at most."""
+        return replace(self, start=max(self.start, self.stop - num_decisions - 1))
+
 
 @plain_dataclass(frozen=True)
 class Splits:
@@ -111,7 +115,7 @@ def split_bars(bars: Bars, config: DataConfig, *, lookback_bars: int, embargo_ba
 
     Args:
         bars: The whole history.
-        config: Shares or dates, and optionally a longer embargo.
+        config: Shares or dates, optionally a longer embargo, and how much of validation and test is looked at.
         lookback_bars: Bars that must lie before the first decision: feature look-back plus observation window less one.
         embargo_bars: Shortest allowed embargo; ``config.embargo_bars`` may only be longer.
         horizon_bars: Decisions in an episode; every split must hold at least one episode.
@@ -143,7 +147,10 @@ def split_bars(bars: Bars, config: DataConfig, *, lookback_bars: int, embargo_ba
                 f"{horizon_bars + 1}: give more history{_bars_needed(config, lookback_bars, embargo, horizon_bars)}, a "
                 "shorter horizon or other splits"
             )
-    return splits
+    if config.evaluation_bars is None:
+        return splits
+    validation, test = (split.last(config.evaluation_bars) for split in (splits.validation, splits.test))
+    return replace(splits, validation=validation, test=test)
 
 
 def _split_by_shares(bars: Bars, config: DataConfig, lookback: int, embargo: int, horizon: int) -> Splits:

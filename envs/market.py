@@ -93,6 +93,11 @@ def _settle(spec: FloorSpec, bars: Bars) -> tuple[FloorSpec, Bars]:
         notes.append("no volumes: orders move no prices (price impact is 0), however large they are")
     if spec.desk.preset is None and bars.num_assets == 1:
         notes.append(f"one asset alone: its agents are {preset} (desk.preset roles or rivals)")
+    if spec.data.evaluation_bars is not None:
+        notes.append(
+            f"evaluations and backtests take the last {spec.data.evaluation_bars:,} decisions of their split alone "
+            "(data.evaluation_bars)"
+        )
     settled = replace(spec, desk=replace(spec.desk, preset=preset), floor=replace(spec.floor, costs=costs))
     return settled, replace(bars, notes=(*bars.notes, *notes)) if notes else bars
 

@@ -108,6 +108,9 @@ class DataConfig:
     """Bars from this date on are left out, and not looked at (2018-01-01). None: the history goes to its last bar."""
     embargo_bars: int | None = None
     """Bars left out between splits. None: what the features and the observation window look back on."""
+    evaluation_bars: int | None = Field(default=None, gt=0)
+    """Bars of the validation split, and of the test split, at which evaluations and backtests decide: the last ones of
+    each. None: all of them, which takes minutes where they are a hundred thousand."""
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
     """The built-in market; used where path is None."""
 

@@ -21,6 +21,7 @@ from experiments.command_line import check_json_flag, main, write_json_flag
 from experiments.runs.folders import check_results_folder
 from experiments.runs.models import find_models
 from experiments.settings.arguments import parse_flags, scan_flags
+from experiments.settings.command import ALIASES
 from experiments.settings.fields import value_of
 from experiments.settings.help import asks_for_help, print_help
 from experiments.settings.layers import nested
@@ -52,9 +53,9 @@ def run(argv: Sequence[str]) -> int:
         InputError: if a model, the prices or the output folder cannot be used.
     """
     if asks_for_help(argv):
-        print_help(BacktestConfig, argv, prog="experiments/backtest.py", description=__doc__ or "")
+        print_help(BacktestConfig, argv, prog="experiments/backtest.py", description=__doc__ or "", aliases=ALIASES)
         return 0
-    flags = scan_flags(BacktestConfig, argv)
+    flags = scan_flags(BacktestConfig, argv, aliases=ALIASES)
     config = parse_flags(BacktestConfig, flags, base={})
     if not config.model:
         raise InputError("--model is missing: name a run folder or a checkpoint, as in --model results/dow")

@@ -58,6 +58,13 @@ def test_a_market_is_shared_with_those_who_build_it_from_its_own_spec() -> None:
     assert build_market(spec_from_json(spec_to_json(market.spec))) is build_market(spec_of(seed=7)) is market
 
 
+def test_fewer_bars_of_an_evaluation_are_told_and_are_those_that_are_traded() -> None:
+    spec = spec_of()
+    market = build_market(dataclasses.replace(spec, data=dataclasses.replace(spec.data, evaluation_bars=5)))
+    assert any(note.startswith("evaluations and backtests take the last 5 decisions") for note in market.bars.notes)
+    assert build_floor(market, split="validation", start="first").split.num_decisions == 5
+
+
 def test_costs_that_are_left_to_the_prices_are_no_number_before_these_are_known() -> None:
     with pytest.raises(ValueError, match="build_market settles it"):
         _ = CostConfig().needs_volume
