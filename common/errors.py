@@ -17,6 +17,10 @@ class InputError(ValueError):
     """
 
 
+class FaultsError(InputError):
+    """Several mistakes of the user's, each a line of the message, as in a file with many faults."""
+
+
 class IncompatibleError(ValueError):
     """A checkpoint, environment or setting does not fit the algorithm; the message says what differs and what to do."""
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 from urllib.parse import unquote
 
 from common.errors import InputError
@@ -241,8 +241,14 @@ class _NoAnswerError(OSError):
     """A store has not answered at all: it will not do so any sooner where it is asked again."""
 
 
-def absolute(path: str) -> str:
-    """Make a path absolute; an address in a store stays as it is."""
+@overload
+def absolute(path: str) -> str: ...
+@overload
+def absolute(path: str | tuple[str, ...]) -> str | tuple[str, ...]: ...
+def absolute(path: str | tuple[str, ...]) -> str | tuple[str, ...]:
+    """Make a path absolute, or each of several; an address in a store stays as it is."""
+    if isinstance(path, tuple):
+        return tuple(absolute(one) for one in path)
     return path if is_remote(path) else str(Path(path).expanduser().absolute())
 
 

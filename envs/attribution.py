@@ -17,7 +17,7 @@ class Closings(NamedTuple):
 
     Attributes:
         shares: Closed shares of each slot, [P, B]; negative where a short was closed.
-        haircut: What was lost on them, [P, B], US dollars, >= 0.
+        haircut: What was lost on them, [P, B], US dollars; negative for agents whose account was on the other side.
     """
 
     shares: Tensor

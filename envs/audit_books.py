@@ -37,7 +37,7 @@ def audit_round_trips(
     market = _standing_still(market, num_steps)
     floor = build_floor(market, num_replicas=num_paths, seed=seed, record=True)
     columns = [market.bars.assets.index(asset) for asset in floor.layout.assets]
-    moved = market.spec.floor.costs.permanent_impact * np.nan_to_num(market.impact_unit[columns])[:, None]
+    moved = (market.spec.floor.costs.permanent_impact or 0.0) * np.nan_to_num(market.impact_unit[columns])[:, None]
     floor.reset()
     for number in range(floor.episode_bars):
         floor.step(random_actions(floor, rng))

@@ -11,8 +11,8 @@ import numpy as np
 
 from common.errors import InputError
 from envs.bar_data import Bars
-from envs.calendars import show_date
 from envs.frequencies import settle_frequency
+from envs.price_dates import read_date, rows_within
 from envs.price_files import load_bars
 from envs.settings import DataConfig
 from envs.synthetic import generate_bars
@@ -45,6 +45,10 @@ class Split:
         """Bars at which an agent can decide: all but the last."""
         return self.stop - self.start - 1
 
+    def last(self, num_decisions: int) -> Split:
+        """Its end, with so many decisions at most."""
+        return replace(self, start=max(self.start, self.stop - num_decisions - 1))
+
 
 @plain_dataclass(frozen=True)
 class Splits:
@@ -72,10 +76,6 @@ def build_bars(config: DataConfig) -> Bars:
     Raises:
         InputError: if the file, its assets or its calendar cannot be used.
     """
-    return _within(_whole_history(config), config.start, config.end)
-
-
-def _whole_history(config: DataConfig) -> Bars:
     if config.path is not None:
         return load_bars(
             config.path,
@@ -88,9 +88,12 @@ def _whole_history(config: DataConfig) -> Bars:
             date_format=config.date_format,
             decimal=config.decimal,
             missing=config.missing,
-            start=None if config.start is None else _read_date("start", config.start),
+            start=config.start,
+            end=config.end,
         )
     bars = generate_bars(config.synthetic)
+    kept = np.flatnonzero(rows_within(bars.dates, config.start, config.end, source=bars.source))
+    bars = bars.between(int(kept[0]), int(kept[-1]) + 1)
     if config.frequency is not None or config.periods_per_year is not None:
         frequency, periods, notes = settle_frequency(
             bars.dates,
@@ -100,33 +103,6 @@ def _whole_history(config: DataConfig) -> Bars:
         )
         bars = replace(bars, frequency=frequency, periods_per_year=periods, notes=(*bars.notes, *notes))
     return bars if config.assets is None else bars.select(config.assets)
-
-
-def _within(bars: Bars, start: str | None, end: str | None) -> Bars:
-    """Leave out the bars before a date, and those from a date on."""
-    first, stop = 0, bars.num_bars
-    if start is not None:
-        date = _read_date("start", start)
-        if not date <= bars.dates[-1]:
-            raise InputError(
-                f"data.start is {start}, but the history of {bars.source} ends on {show_date(bars.dates[-1])}"
-            )
-        first = int(np.searchsorted(bars.dates, date))
-    if end is not None:
-        date = _read_date("end", end)
-        if not bars.dates[first] < date:
-            raise InputError(
-                f"data.end is {end}, but the history of {bars.source} begins on {str(bars.dates[first])[:10]}"
-            )
-        stop = int(np.searchsorted(bars.dates, date))
-    return bars if (first, stop) == (0, bars.num_bars) else bars.between(first, stop)
-
-
-def _read_date(setting: str, text: str) -> np.datetime64:
-    try:
-        return np.datetime64(text, "us")
-    except ValueError:
-        raise InputError(f"data.{setting} is {text!r}: write a date such as 2017-01-01") from None
 
 
 def split_bars(bars: Bars, config: DataConfig, *, lookback_bars: int, embargo_bars: int, horizon_bars: int) -> Splits:
@@ -139,7 +115,7 @@ def split_bars(bars: Bars, config: DataConfig, *, lookback_bars: int, embargo_ba
 
     Args:
         bars: The whole history.
-        config: Shares or dates, and optionally a longer embargo.
+        config: Shares or dates, optionally a longer embargo, and how much of validation and test is looked at.
         lookback_bars: Bars that must lie before the first decision: feature look-back plus observation window less one.
         embargo_bars: Shortest allowed embargo; ``config.embargo_bars`` may only be longer.
         horizon_bars: Decisions in an episode; every split must hold at least one episode.
@@ -171,7 +147,10 @@ def split_bars(bars: Bars, config: DataConfig, *, lookback_bars: int, embargo_ba
                 f"{horizon_bars + 1}: give more history{_bars_needed(config, lookback_bars, embargo, horizon_bars)}, a "
                 "shorter horizon or other splits"
             )
-    return splits
+    if config.evaluation_bars is None:
+        return splits
+    validation, test = (split.last(config.evaluation_bars) for split in (splits.validation, splits.test))
+    return replace(splits, validation=validation, test=test)
 
 
 def _split_by_shares(bars: Bars, config: DataConfig, lookback: int, embargo: int, horizon: int) -> Splits:
@@ -213,7 +192,7 @@ def _split_by_dates(bars: Bars, config: DataConfig, lookback: int, embargo: int)
     starts = []
     for setting in ("validation_start", "test_start"):
         text = getattr(config, setting)
-        date = _read_date(setting, text)
+        date = read_date(text, setting=setting)
         if not bars.dates[0] < date <= bars.dates[-1]:
             first, last = (str(day)[:10] for day in (bars.dates[0], bars.dates[-1]))
             raise InputError(f"data.{setting} is {text}, outside the history of {bars.source} ({first} to {last})")

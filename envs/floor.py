@@ -123,7 +123,7 @@ class TradingFloor:
             bars.assets,
             window=config.window,
             capital=config.capital,
-            has_offset=config.costs.permanent_impact > 0,
+            has_offset=bool(config.costs.permanent_impact),
             observe_episode=config.observe_episode,
             device=self.device,
         )

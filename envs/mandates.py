@@ -14,7 +14,7 @@ from common.errors import InputError, nearest
 from common.strict import STRICT
 from envs.bar_data import Bars
 from envs.features import FEATURE_GROUPS, default_groups
-from envs.settings import AgentConfig, DeskConfig
+from envs.settings import AgentConfig, DeskConfig, Preset
 
 _MOST_DEFAULT_AGENTS = 5
 
@@ -73,7 +73,7 @@ def build_mandates(config: DeskConfig, bars: Bars, *, max_leverage: float = 1.0)
         InputError: if the preset does not fit the number of assets, or a setting makes no sense.
     """
     _check(config)
-    mandates = _PRESETS[config.preset](config, bars)
+    mandates = _PRESETS[preset_of(config, bars)](config, bars)
     sharers: dict[int, int] = {}
     for row in mandates:
         sharers[row["account"]] = sharers.get(row["account"], 0) + 1
@@ -88,6 +88,11 @@ def build_mandates(config: DeskConfig, bars: Bars, *, max_leverage: float = 1.0)
         )
         for row in mandates
     )
+
+
+def preset_of(config: DeskConfig, bars: Bars) -> Preset:
+    """The preset that is set, or where none is the desk; one asset alone, which a desk cannot divide, has roles."""
+    return config.preset or ("desk" if bars.num_assets > 1 else "roles")
 
 
 def _check(config: DeskConfig) -> None:

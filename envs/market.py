@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections import OrderedDict
 from dataclasses import dataclass as plain_dataclass
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,12 @@ from envs.bar_data import Bars
 from envs.bars import Splits, build_bars, split_bars
 from envs.features import Features, Scaler, compute_features
 from envs.liquidity import impact_of_a_share
-from envs.mandates import Mandate, build_mandates
+from envs.mandates import Mandate, build_mandates, preset_of
+from envs.price_sources import changes_of
 from envs.settings import FloorSpec
 
-_MOST_CACHED = 4
-
-
+_MOST_CACHED = 8
+"""Entries: a market stands under the spec that was asked for, and under its own."""
 _SPEC = TypeAdapter(FloorSpec)
 
 
@@ -51,7 +51,7 @@ class Market:
         delisted: Bar after the last of each asset's life, [A] int64; the number of bars where it lives on. That an
             asset is gone is known on the day.
         impact_unit: ``envs.liquidity.impact_of_a_share`` of the training split, [A] float64.
-        spec: What all of it was made from.
+        spec: What all of it was made from, with what was left to the prices settled.
     """
 
     bars: Bars
@@ -64,13 +64,13 @@ class Market:
     spec: FloorSpec
 
 
-_cache: OrderedDict[tuple[str, float], Market] = OrderedDict()
+_cache: OrderedDict[tuple[str, tuple[tuple[str, float], ...]], Market] = OrderedDict()
 
 
 def build_market(spec: FloorSpec, *, bars: Bars | None = None) -> Market:
     """Load prices, compute features, divide history, fit the scaler and write the mandates.
 
-    Markets of the same spec are shared within a process, as long as their price file does not change.
+    Markets of the same spec are shared within a process, as long as their price files do not change.
 
     Args:
         spec: The settings.
@@ -81,18 +81,37 @@ def build_market(spec: FloorSpec, *, bars: Bars | None = None) -> Market:
     """
     if bars is not None:
         return _make_market(spec, bars)
-    path = spec.data.path
-    changed = os.path.getmtime(path) if path is not None and os.path.exists(path) else 0.0
+    changed = () if spec.data.path is None else changes_of(spec.data.path)
     key = (_SPEC.dump_json(spec).decode(), changed)
-    if key not in _cache:
-        _cache[key] = _make_market(spec, build_bars(spec.data))
-        if len(_cache) > _MOST_CACHED:
-            _cache.popitem(last=False)
-    _cache.move_to_end(key)
-    return _cache[key]
+    market = _cache[key] if key in _cache else _make_market(spec, build_bars(spec.data))
+    for name in (key, (_SPEC.dump_json(market.spec).decode(), changed)):
+        _cache[name] = market
+        _cache.move_to_end(name)
+    while len(_cache) > _MOST_CACHED:
+        _cache.popitem(last=False)
+    return market
+
+
+def _settle(spec: FloorSpec, bars: Bars) -> tuple[FloorSpec, Bars]:
+    """Decide what the settings leave to the prices, and note it where it is not what most prices get."""
+    preset, has_volume = preset_of(spec.desk, bars), len(bars.without_volume) < bars.num_assets
+    costs = spec.floor.costs.settled(has_volume=has_volume)
+    notes = []
+    if not has_volume and None in (spec.floor.costs.temporary_impact, spec.floor.costs.permanent_impact):
+        notes.append("no volumes: orders move no prices (price impact is 0), however large they are")
+    if spec.desk.preset is None and bars.num_assets == 1:
+        notes.append(f"one asset alone: its agents are {preset} (desk.preset roles or rivals)")
+    if spec.data.evaluation_bars is not None:
+        notes.append(
+            f"evaluations and backtests take the last {spec.data.evaluation_bars:,} decisions of their split alone "
+            "(data.evaluation_bars)"
+        )
+    settled = replace(spec, desk=replace(spec.desk, preset=preset), floor=replace(spec.floor, costs=costs))
+    return settled, replace(bars, notes=(*bars.notes, *notes)) if notes else bars
 
 
 def _make_market(spec: FloorSpec, bars: Bars) -> Market:
+    spec, bars = _settle(spec, bars)
     mandates = build_mandates(spec.desk, bars, max_leverage=spec.floor.max_leverage)
     groups = tuple(dict.fromkeys(group for mandate in mandates for group in mandate.feature_groups))
     features = compute_features(bars, groups)

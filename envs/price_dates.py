@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from common.errors import InputError, told
 from envs.calendars import show_date
+from envs.price_faults import Faults
+from envs.price_tables import PriceTable
 
 _OFFSET = r"\d:\d{2}(?:[.:]\d+)*\s*(?:Z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)$"
 _CLOCK = r"([+-]\d{2}):?(\d{2})?$"
@@ -28,10 +30,15 @@ _LIKE_ISO = (
     (r"^(\d{4}-\d{2}-\d{2} \d{2}:\d{2})(\d{2})$", r"\1:\2"),
 )
 """Year, month and day in this order, and what makes ISO text of it."""
+_ISO = "[0-9]{4}-[0-9]{2}-[0-9]{2}([ T][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]{1,9})?)?)?"
+"""Text that pandas reads at once; the patterns below take a second or more for a million dates."""
+_MOST = 0.5
+"""Share of cells that show how a column is written; the others are faults."""
+_NONE = np.datetime64("NaT", "us")
 _INSTEAD = "write 2013-02-08, or set --data.date-format, as %d.%m.%Y"
 
 
-def parse_dates(column: pd.Series, at: Callable[[int], str], date_format: str | None = None) -> NDArray[np.datetime64]:
+def parse_dates(table: PriceTable, name: str, faults: Faults, date_format: str | None = None) -> NDArray[np.datetime64]:
     """Parse the dates of a table.
 
     Understood are timestamps, ISO text, text with the year first or a month by its name, day-first or month-first text
@@ -39,30 +46,44 @@ def parse_dates(column: pd.Series, at: Callable[[int], str], date_format: str | 
     by itself. Dates with a time zone are converted to UTC.
 
     Args:
-        column: T cells.
-        at: Row number -> words for its place, for messages.
+        table: T rows.
+        name: Its column of dates.
+        faults: Where cells are noted that are no date, or one before 1900 or after next year.
         date_format: How the cells are written, in the letters of ``strptime``; None lets them show it.
 
     Returns:
-        [T] datetime64[us], in the order of the rows.
+        [T] datetime64[us], in the order of the rows; NaT where a fault was noted.
 
     Raises:
-        InputError: at the first cell that is no date, or one before 1900 or after next year; where some dates have a
-            time zone and others have none; where 01/02/2013 could be January or February throughout.
+        InputError: where some dates have a time zone and others have none, and where 01/02/2013 could be January or
+            February throughout.
     """
+    column = table.frame[name]
     blank = column.isna().to_numpy()
-    if blank.any():
-        raise InputError(f"{at(int(blank.argmax()))}: the date is missing: fill it in or remove the row")
-    dates = _parse(column, at, date_format)
+    given = np.flatnonzero(~blank)
+    dates = np.full(len(column), _NONE)
+    if len(given):
+        cells = column.iloc[given] if blank.any() else column
+        dates[given] = _parse(cells, lambda row: table.at(int(given[row]), name), date_format)
+    known = ~np.isnat(dates)
     years = dates.astype("datetime64[Y]").astype(np.int64) + 1970
-    bad = (years < _FIRST_YEAR) | (years > _last_year())
-    if bad.any():
-        row = int(bad.argmax())
-        raise InputError(
-            f"{at(row)}: {str(column.iloc[row])!r} is read as {show_date(dates[row])}, but dates must lie from "
-            f"{_FIRST_YEAR} to {_last_year()}: correct it, or set --data.date-format"
-        )
-    return dates
+    odd = known & ((years < _FIRST_YEAR) | (years > _last_year()))
+
+    def say(row: int) -> str:
+        cell = column.iloc[row]
+        if blank[row]:
+            return f"{table.at(row, name)}: the date is missing: fill it in or remove the row"
+        if odd[row]:
+            return (
+                f"{table.at(row, name)}: {str(cell)!r} is read as {show_date(dates[row])}, but dates must lie from "
+                f"{_FIRST_YEAR} to {_last_year()}: correct it, or set --data.date-format"
+            )
+        as_set = f" of data.date_format {date_format!r}" if date_format else ""
+        shown = f"{cell:.15g}" if isinstance(cell, (int, float, np.number)) else repr(str(cell).strip())
+        return f"{table.at(row, name)}: {shown} is not a date{as_set}: {_INSTEAD}"
+
+    faults.add(table, np.flatnonzero(~known | odd), say)
+    return np.where(odd, _NONE, dates)
 
 
 def _parse(column: pd.Series, at: Callable[[int], str], date_format: str | None) -> NDArray[np.datetime64]:
@@ -71,16 +92,49 @@ def _parse(column: pd.Series, at: Callable[[int], str], date_format: str | None)
     if pd.api.types.is_datetime64_dtype(column.dtype):
         return column.to_numpy(dtype="datetime64[us]")
     if pd.api.types.is_numeric_dtype(column.dtype) and date_format is None:
-        return _from_numbers(column.to_numpy(), at)
+        return _from_numbers(column.to_numpy())
     codes, unique = pd.factorize(column.astype(str).str.strip())
     rows = np.full(len(unique), len(codes))
     np.minimum.at(rows, codes, np.arange(len(codes)))
     text = pd.Series(np.asarray(unique, dtype=object), dtype="str")
     if date_format is not None:
-        return _strict(text, rows, at, pattern=date_format, utc="%z" in date_format)[codes]
-    if text.str.fullmatch(r"\d{8,18}").all():
-        return _from_numbers(text.astype(np.int64).to_numpy()[codes], at)
+        return _strict(text, pattern=date_format, utc="%z" in date_format)[codes]
+    if text.str.fullmatch(_ISO).all():
+        return _strict(text)[codes]
+    if text.str.fullmatch("[0-9]{8,18}").all():
+        return _from_numbers(text.astype(np.int64).to_numpy()[codes])
     return _from_text(text, rows, at)[codes]
+
+
+def read_date(text: str, *, setting: str) -> np.datetime64:
+    """Read the date of a setting in the data group.
+
+    Raises:
+        InputError: if it is none.
+    """
+    try:
+        return np.datetime64(text, "us")
+    except ValueError:
+        raise InputError(f"data.{setting} is {text!r}: write a date such as 2017-01-01") from None
+
+
+def rows_within(dates: NDArray[np.datetime64], start: str | None, end: str | None, *, source: str) -> NDArray[np.bool_]:
+    """Which dates lie from ``data.start`` on and before ``data.end``, [T] for dates in any order.
+
+    Raises:
+        InputError: if none does, or a setting is no date.
+    """
+    kept = np.ones(len(dates), dtype=bool)
+    if start is not None:
+        kept = dates >= read_date(start, setting="start")
+        if not kept.any():
+            raise InputError(f"data.start is {start}, but the history of {source} ends on {show_date(dates.max())}")
+    if end is not None:
+        first = dates[kept].min()
+        kept &= dates < read_date(end, setting="end")
+        if not kept.any():
+            raise InputError(f"data.end is {end}, but the history of {source} begins on {show_date(first)}")
+    return kept
 
 
 def zone_offsets(column: pd.Series) -> NDArray[np.timedelta64] | None:
@@ -102,21 +156,16 @@ def zone_offsets(column: pd.Series) -> NDArray[np.timedelta64] | None:
     return (minutes.to_numpy() * np.timedelta64(60_000_000, "us"))[codes]
 
 
-def _from_numbers(numbers: NDArray[Any], at: Callable[[int], str]) -> NDArray[np.datetime64]:
-    """Numbers one by one: counts from 1970 by their size, or the digits of a date where these make one."""
-    bad = ~(np.abs(numbers.astype(np.float64)) < 2.0**63)  # NaN and infinity too
-    if bad.any():
-        raise InputError(f"{at(int(bad.argmax()))}: {numbers[bad.argmax()]:g} is not a date: {_INSTEAD}")
+def _from_numbers(numbers: NDArray[Any]) -> NDArray[np.datetime64]:
+    """Numbers one by one: counts from 1970 by their size, or the digits of a date where these make one; else NaT."""
+    is_small = np.abs(numbers.astype(np.float64)) < 2.0**63  # which NaN and infinity are not
+    numbers = np.where(is_small, numbers, 0)
     digits, has_digits = _of_digits(numbers.astype(np.int64))
     counts, is_count = _of_counts(numbers)
     for length in (10, 12, 14):  # 202101041530 is in milliseconds a day of 1976: numbers of a length are of one kind
         alike = _of_length(numbers, length)
         has_digits &= ~alike | bool(has_digits[alike].all())
-    bad = ~(has_digits | is_count)
-    if bad.any():
-        row = int(bad.argmax())
-        raise InputError(f"{at(row)}: {numbers[row]:.15g} is not a date: {_INSTEAD}")
-    return np.where(has_digits, digits, counts)
+    return np.where(has_digits, digits, np.where(is_count, counts, _NONE))
 
 
 def _of_length(numbers: NDArray[Any], length: int) -> NDArray[np.bool_]:
@@ -157,6 +206,7 @@ def _last_year() -> int:
 
 
 def _from_text(text: pd.Series, rows: NDArray[np.int64], at: Callable[[int], str]) -> NDArray[np.datetime64]:
+    """Text of any kind; ``rows`` is where each stands first, and ``at`` tells the place of a row."""
     zoned = text.str.contains(_OFFSET, regex=True).to_numpy(dtype=bool)
     if zoned.any() and not zoned.all():
         with_zone, without = int(rows[zoned].min()), int(rows[~zoned].min())
@@ -164,42 +214,33 @@ def _from_text(text: pd.Series, rows: NDArray[np.int64], at: Callable[[int], str
             f"{at(max(with_zone, without))}: some dates have a time zone and others none: give all of them one, or none"
         )
     if zoned.all():
-        return _strict(text.str.replace(r"\s*(?:UTC|GMT)$", "Z", regex=True), rows, at, utc=True)
+        return _strict(text.str.replace(r"\s*(?:UTC|GMT)$", "Z", regex=True), utc=True)
     parts = text.str.extract(r"^(\d{1,2})[/.-](\d{1,2})[/.-]\d{4}(.*)$")
-    if parts[0].notna().all():
+    is_alike = parts[0].notna()
+    if is_alike.mean() > _MOST:
+        parts = parts[is_alike]
         first, second = (parts[i].astype(int).max() for i in (0, 1))
         if first <= 12 and second <= 12:
             raise InputError(
                 f"{at(int(rows.min()))}: {text[0]!r} could begin with the day or the month: write 2013-02-08, or set "
                 "--data.date-format, %d/%m/%Y or %m/%d/%Y, with the signs of the file"
             )
-        return _strict(text, rows, at, dayfirst=bool(first > 12))
-    if text.str.contains(_MONTH_BY_NAME, regex=True).all():
-        return _strict(text, rows, at, dayfirst=True)
+        return _strict(text.where(is_alike), dayfirst=bool(first > 12))
+    is_alike = text.str.contains(_MONTH_BY_NAME, regex=True)
+    if is_alike.mean() > _MOST:
+        return _strict(text.where(is_alike), dayfirst=True)
     for written, iso in _LIKE_ISO:
         text = text.str.replace(written, iso, regex=True)
-    return _strict(text, rows, at)
+    return _strict(text)
 
 
 def _strict(
-    text: pd.Series,
-    rows: NDArray[np.int64],
-    at: Callable[[int], str],
-    *,
-    pattern: str | None = None,
-    utc: bool = False,
-    dayfirst: bool | None = None,
+    text: pd.Series, *, pattern: str | None = None, utc: bool = False, dayfirst: bool | None = None
 ) -> NDArray[np.datetime64]:
-    """Parse text, and refuse the first cell that is no date."""
+    """Parse text all of which is written alike; NaT where it is no date."""
     form = pattern or ("ISO8601" if dayfirst is None else "mixed")
     try:
         parsed = pd.to_datetime(text, errors="coerce", utc=utc, format=form, dayfirst=bool(dayfirst))
     except ValueError as error:
         raise InputError(f"data.date_format is {pattern!r}: {told(error)}; write it as %Y-%m-%d %H:%M") from None
-    bad = parsed.isna().to_numpy()
-    if bad.any():
-        row = int(rows[bad].min())
-        value = text[int(np.flatnonzero(bad)[rows[bad].argmin()])]
-        as_set = f" of data.date_format {pattern!r}" if pattern else ""
-        raise InputError(f"{at(row)}: {value!r} is not a date{as_set}: {_INSTEAD}")
     return (parsed.dt.tz_localize(None) if utc else parsed).to_numpy(dtype="datetime64[us]")

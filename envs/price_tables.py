@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from common.errors import InputError, nearest, shown, told
 from common.memory import check_memory
 from envs.calendars import show_date
+from envs.price_excel import workbook_text
 from envs.price_names import level_names, plain_name
 from envs.price_numbers import Decimal
-from envs.price_text import read_text_table, refuse_twice
+from envs.price_text import open_packed, read_text_table, refuse_twice
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_KINDS = {"csv": "csv", "txt": "csv", "tsv": "csv", "parquet": "parquet", "pq": "parquet", "feather": "feather"}
+_KINDS = {
+    "csv": "csv", "txt": "csv", "tsv": "csv", "parquet": "parquet", "pq": "parquet", "feather": "feather",
+    "xlsx": "Excel",
+}  # fmt: skip
 _PACKINGS = ("gz", "bz2", "xz", "zip", "zst")
 
 
@@ -59,6 +66,10 @@ class PriceTable:
         parts += [show_date(date)] if date is not None else []
         return f"{self.path}: {', '.join(parts)}"
 
+    def rows(self, kept: NDArray[np.bool_]) -> PriceTable:
+        """Some of its rows, [T] bool, which keep their numbers."""
+        return self if kept.all() else replace(self, frame=self.frame[kept])
+
 
 def split_endings(path: str) -> tuple[str, str | None, str]:
     """Divide a file's name into ``BRK.B``, ``csv`` and ``gz``; None for a format, and "" for a packing, not known."""
@@ -96,13 +107,17 @@ def read_table(path: str, decimal: Decimal | None = None) -> PriceTable:
     if file.stat().st_size == 0:
         raise InputError(f"{path} is empty: it needs columns of dates and prices, and a row for each bar")
     if kind is None:
-        raise InputError(f"{path} is not a price file: give a .csv, .parquet or .feather table")
+        raise InputError(f"{path} is not a price file: give a .csv, .parquet, .feather or .xlsx table")
     if kind != "csv" and packing:
         raise InputError(f"{path} is packed twice, as {kind} tables are packed within: unpack it first")
-    header = None
+    header, what = None, f"{'an' if kind == 'Excel' else 'a'} {kind} table"
     try:
         if kind == "csv":
-            frame, header = read_text_table(file, packing, decimal)
+            frame, header = read_text_table(file, partial(open_packed, file, packing), decimal)
+        elif kind == "Excel":
+            text, notes = workbook_text(file)
+            frame, header = read_text_table(file, partial(io.BytesIO, text), decimal)
+            header = replace(header, notes=(*notes, *header.notes))
         else:
             frame = _READERS[kind](file)
     except InputError:
@@ -110,13 +125,13 @@ def read_table(path: str, decimal: Decimal | None = None) -> PriceTable:
     except MemoryError as error:
         raise InputError(f"{path} does not fit into memory, or is damaged: {told(error)}") from None
     except UnicodeDecodeError:
-        raise InputError(f"{path} cannot be read as a {kind} table: it is no text in UTF-8, save it as such") from None
+        raise InputError(f"{path} cannot be read as {what}: it is no text in UTF-8, save it as such") from None
     except Exception as error:  # of damaged bytes gzip, pandas and pyarrow raise errors of any kind
-        raise InputError(f"{path} cannot be read as a {kind} table: {told(error)}") from None
+        raise InputError(f"{path} cannot be read as {what}: {told(error)}") from None
     if frame.index.name is not None or isinstance(frame.index, (pd.DatetimeIndex, pd.MultiIndex)):
         frame = frame.reset_index()
         frame = frame.rename(columns={"index": "date"})
-    elif kind != "csv":
+    elif header is None:
         frame = frame.reset_index(drop=True)
     frame.columns = pd.Index(_flat_names(list(frame.columns)))
     refuse_twice([plain_name(name) for name in frame.columns], path)
@@ -124,7 +139,7 @@ def read_table(path: str, decimal: Decimal | None = None) -> PriceTable:
         raise InputError(f"{path} holds no rows")
     if header is None:
         return PriceTable(path, frame, 1, is_text=False)
-    return PriceTable(path, frame, header.num_lines + 1, True, header.is_there, header.notes)
+    return PriceTable(path, frame, header.num_lines + 1, kind == "csv", header.is_there, header.notes)
 
 
 def _flat_names(columns: list[Any]) -> list[str]:

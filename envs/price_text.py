@@ -10,7 +10,7 @@ import itertools
 import lzma
 import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
@@ -67,12 +67,14 @@ def open_packed(file: Path, packing: str) -> IO[bytes]:
     return opener(file, "rb")  # type: ignore[no-any-return]
 
 
-def read_text_table(file: Path, packing: str, decimal: Decimal | None) -> tuple[pd.DataFrame, Header]:
+def read_text_table(
+    file: Path, opened: Callable[[], IO[bytes]], decimal: Decimal | None
+) -> tuple[pd.DataFrame, Header]:
     """Read a table of text without letting asset names turn into numbers or blanks (a ticker may be NA, or 0700).
 
     Args:
-        file: Where it is.
-        packing: How it is compressed: gz, bz2, xz, zip, zst, or empty.
+        file: Where it is, for messages.
+        opened: Gives its text from the start.
         decimal: The decimal sign of its numbers; None lets them show it.
 
     Returns:
@@ -81,7 +83,7 @@ def read_text_table(file: Path, packing: str, decimal: Decimal | None) -> tuple[
     Raises:
         InputError: where a line has more cells than the header, or numbers could be read in two ways.
     """
-    with open_packed(file, packing) as stream:
+    with opened() as stream:
         start = b"".join(itertools.islice(stream, _MOST_LINES_ABOVE))
     header = find_header(re.split("\r\n|\r|\n", start.decode("utf-8-sig")), str(file))
     roles = {name: ROLES.get(folded(name)) for name in header.names}
@@ -90,7 +92,7 @@ def read_text_table(file: Path, packing: str, decimal: Decimal | None) -> tuple[
     clocks = [name for name, role in roles.items() if has_date and (role == "time" or folded(name) == "time")]
 
     def read(**settings: Any) -> pd.DataFrame:
-        with open_packed(file, packing) as stream:
+        with opened() as stream:
             return pd.read_csv(
                 stream,
                 sep=header.separator,

@@ -5,7 +5,7 @@ They stand in one file that imports nothing heavy, so that a command line is rea
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import field, replace
 from typing import Literal
 
 from pydantic import Field
@@ -66,8 +66,9 @@ class SyntheticConfig:
 class DataConfig:
     """Where prices come from and how their history is divided."""
 
-    path: str | None = None
-    """Price file: CSV, Parquet or feather, long or wide. None: the built-in synthetic market."""
+    path: str | tuple[str, ...] | None = None
+    """Price file, or several, or a folder of them: CSV, Parquet, feather or Excel, long or wide. None: the built-in
+    synthetic market."""
     assets: tuple[str, ...] | None = None
     """Assets to keep, in this order. None: all of them."""
     columns: tuple[str, ...] | None = None
@@ -105,9 +106,12 @@ class DataConfig:
     start: str | None = None
     """Bars before this date are left out, and not looked at (2000-01-01). None: the history has its first bar."""
     end: str | None = None
-    """Bars from this date on are left out (2018-01-01). None: the history goes to its last bar."""
+    """Bars from this date on are left out, and not looked at (2018-01-01). None: the history goes to its last bar."""
     embargo_bars: int | None = None
     """Bars left out between splits. None: what the features and the observation window look back on."""
+    evaluation_bars: int | None = Field(default=None, gt=0)
+    """Bars of the validation split, and of the test split, at which evaluations and backtests decide: the last ones of
+    each. None: all of them, which takes minutes where they are a hundred thousand."""
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
     """The built-in market; used where path is None."""
 
@@ -144,9 +148,9 @@ class AgentConfig:
 class Roster:
     """How many agents there are, and what divides assets, roles and capital among them."""
 
-    preset: Preset = "desk"
+    preset: Preset | None = None
     """desk: an agent for each asset or group of assets, one account. roles: five roles on the same assets and one
-    account. rivals: each agent its own account, all assets, one impacted market."""
+    account. rivals: each agent its own account, all assets, one impacted market. None: desk, or roles on one asset."""
     num_agents: int | None = None
     """Number of agents. None: one for each asset up to 5 (desk), 5 (roles), 4 (rivals)."""
 
@@ -168,13 +172,15 @@ class CostConfig:
     """Added to the commission of every order."""
     half_spread_bps: float = Field(default=2.0, ge=0, lt=5_000)
     """Half of the bid-ask spread, in basis points of the price, paid on every share."""
-    temporary_impact: float = Field(default=0.5, ge=0)
-    """Price concession of an order as large as an average bar's volume, in volatilities of a bar. 0: none."""
+    temporary_impact: float | None = Field(default=None, ge=0)
+    """Price concession of an order as large as an average bar's volume, in volatilities of a bar. 0: none. None: 0.5,
+    or 0 where the prices have no volumes, which is shown."""
     impact_law: Literal["square_root", "linear"] = "square_root"
     """How the concession grows with participation."""
-    permanent_impact: float = Field(default=0.314, ge=0)
+    permanent_impact: float | None = Field(default=None, ge=0)
     """Lasting move of the log price by a flow as large as the volume of an average day, in daily volatilities, both of
-    the training split (0.314: Almgren, Thum, Hauptmann and Li 2005). 0: none."""
+    the training split. 0: none. None: 0.314 (Almgren, Thum, Hauptmann and Li 2005), or 0 where the prices have no
+    volumes."""
     max_participation: float | None = Field(default=0.1, gt=0)
     """Largest part of the volume of its bar that all orders of an asset may fill; the rest stays unfilled. None: any,
     but nothing where the asset does not trade."""
@@ -199,8 +205,23 @@ class CostConfig:
 
     @property
     def needs_volume(self) -> bool:
-        """Whether prices alone are not enough."""
+        """Whether prices alone are not enough.
+
+        Raises:
+            ValueError: where impact is still left to the prices; ``build_market`` settles it.
+        """
+        if self.temporary_impact is None or self.permanent_impact is None:
+            raise ValueError("impact is left to the prices: build_market settles it, or set it")
         return self.temporary_impact > 0 or self.permanent_impact > 0
+
+    def settled(self, *, has_volume: bool) -> CostConfig:
+        """The same with impact as a number where it is left to the prices."""
+        temporary, permanent = (0.5, 0.314) if has_volume else (0.0, 0.0)
+        return replace(
+            self,
+            temporary_impact=temporary if self.temporary_impact is None else self.temporary_impact,
+            permanent_impact=permanent if self.permanent_impact is None else self.permanent_impact,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -47,7 +47,7 @@ class Tape:
         permanent = _permanent_impact(market, layout.assets, columns)
         most = most_shares(bars, columns, costs.max_participation)
         most = most if fill == "same_close_unsafe" else _next(most)
-        self.has_temporary, self.has_permanent = costs.temporary_impact > 0, costs.permanent_impact > 0
+        self.has_temporary, self.has_permanent = bool(costs.temporary_impact), bool(costs.permanent_impact)
         if self.has_permanent:
             with np.errstate(divide="ignore", over="ignore"):
                 most = np.minimum(most, MAX_MOVE / permanent)
@@ -108,8 +108,8 @@ def _fill_prices(bars: Bars, columns: list[int], fill: FillRule) -> NDArray[np.f
 def _permanent_impact(market: Market, assets: Sequence[str], columns: list[int]) -> NDArray[np.float64]:
     """Log-price move by a flow of one share, [A]."""
     costs = market.spec.floor.costs
-    permanent = costs.permanent_impact * market.impact_unit[columns]
-    if costs.permanent_impact > 0 and np.isnan(permanent).any():
+    permanent = (costs.permanent_impact or 0.0) * market.impact_unit[columns]
+    if costs.permanent_impact and np.isnan(permanent).any():
         raise InputError(
             f"permanent impact needs volumes in the training split of {market.bars.source}, but "
             f"{assets[int(np.isnan(permanent).argmax())]} has none there, nor has any other asset: "
@@ -121,6 +121,7 @@ def _permanent_impact(market: Market, assets: Sequence[str], columns: list[int])
 def _concession(bars: Bars, columns: list[int], costs: CostConfig) -> NDArray[np.float64]:
     """Temporary impact of an order of one share (to the power of the law), [T, A]."""
     assert bars.volume is not None
+    assert costs.temporary_impact is not None
     tradable = bars.tradable[:, columns]
     volume = trailing_volume(bars.volume[:, columns], tradable)
     depth = np.sqrt(volume) if costs.impact_law == "square_root" else volume

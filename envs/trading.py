@@ -285,7 +285,8 @@ class Trading:
         layout = self._layout
         closed = holdings * layout.at_slots_from_assets(ends)
         worth = closed * layout.at_slots_from_assets(mark)
-        haircut = worth.abs() * number(self._config.costs.delisting_haircut)
+        side = layout.slots_to_lines(worth).sign()  # of the account, whose agents all leave at one price
+        haircut = worth * layout.at_slots_from_lines(side) * number(self._config.costs.delisting_haircut)
         paid = layout.lines_to_accounts(layout.slots_to_lines(worth - haircut))
         return cash + paid, holdings - closed, Closings(closed, haircut)
 

@@ -13,6 +13,7 @@ from pydantic.dataclasses import dataclass
 import experiments.interrupts  # before what takes seconds to import
 from common.errors import InputError
 from common.files import check_folder_writable
+from common.store import absolute
 from common.strict import STRICT
 from envs.settings import MOST_CAPITAL_USD, DataConfig
 from experiments.backtesting.results_folders import results_folder
@@ -20,6 +21,7 @@ from experiments.command_line import check_json_flag, main, write_json_flag
 from experiments.runs.folders import check_results_folder
 from experiments.runs.models import find_models
 from experiments.settings.arguments import parse_flags, scan_flags
+from experiments.settings.command import ALIASES
 from experiments.settings.fields import value_of
 from experiments.settings.help import asks_for_help, print_help
 from experiments.settings.layers import nested
@@ -51,9 +53,9 @@ def run(argv: Sequence[str]) -> int:
         InputError: if a model, the prices or the output folder cannot be used.
     """
     if asks_for_help(argv):
-        print_help(BacktestConfig, argv, prog="experiments/backtest.py", description=__doc__ or "")
+        print_help(BacktestConfig, argv, prog="experiments/backtest.py", description=__doc__ or "", aliases=ALIASES)
         return 0
-    flags = scan_flags(BacktestConfig, argv)
+    flags = scan_flags(BacktestConfig, argv, aliases=ALIASES)
     config = parse_flags(BacktestConfig, flags, base={})
     if not config.model:
         raise InputError("--model is missing: name a run folder or a checkpoint, as in --model results/dow")
@@ -61,7 +63,7 @@ def run(argv: Sequence[str]) -> int:
     models = find_models(config.model)
     data = nested({name: value_of(config, name) for name in flags if name.startswith("data.")}).get("data", {})
     if data.get("path") is not None:
-        data["path"] = str(Path(data["path"]).expanduser().absolute())
+        data["path"] = absolute(data["path"])
     asked: dict[str, Any] = {"capital": config.capital, "data": data, "split": config.split}
     out = Path(config.out) if config.out is not None else results_folder(models, **asked)
     check_folder_writable(out, setting="--out")

@@ -17,7 +17,7 @@ from typing import Any, NoReturn, TextIO
 
 from pydantic import ValidationError
 
-from common.errors import IncompatibleError, InputError
+from common.errors import FaultsError, IncompatibleError, InputError
 from common.files import WriteError, check_file_writable, write_json
 from common.store import check_no_keys, without_keys
 from experiments.interrupts import EXIT_CODE, end_of_imports
@@ -71,7 +71,7 @@ def _exit_code(verb: Verb, argv: Sequence[str]) -> int:
         return INTERRUPTED
     except Exception as error:
         if is_user_error(error):
-            print(f"error: {one_line(error)}", file=sys.stderr)
+            print(f"error: {in_words(error)}", file=sys.stderr)
             return BAD_INPUT
         if is_disk_error(error):
             print(f"error: {one_line(error)}", file=sys.stderr)
@@ -117,6 +117,13 @@ def is_memory_error(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
 
 
+def in_words(error: BaseException) -> str:
+    """Give an error's message in one line, or where it tells several faults in a line for each."""
+    cause = getattr(error, "cause", None)
+    error = cause if isinstance(cause, FaultsError) else error
+    return str(error) if isinstance(error, FaultsError) else one_line(error)
+
+
 def one_line(error: BaseException) -> str:
     """Give an error's message without line breaks."""
     cause = getattr(error, "cause", None)
@@ -159,7 +166,7 @@ def log_to(path: str | Path) -> Iterator[None]:
             note(lambda: traceback.print_exc(file=file))
             error.log_path = path  # type: ignore[attr-defined]
         else:
-            told = f"error: {one_line(error)}\n"
+            told = f"error: {in_words(error)}\n"
             note(lambda: file.write(told))
         raise
     except KeyboardInterrupt:

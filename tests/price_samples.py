@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from common.errors import InputError
+from common.errors import FaultsError, InputError
 from envs.bars import load_bars
 
 
@@ -34,7 +34,8 @@ def write(tmp_path, frame: pd.DataFrame, name="prices.csv") -> str:
 def refusal(path: str, **kwargs) -> str:
     with pytest.raises(InputError) as caught:
         load_bars(path, **kwargs)
-    message = str(caught.value)
-    assert "\n" not in message
-    assert Path(path).name in message
-    return message
+    first, *others = str(caught.value).split("\n")
+    assert Path(path).name in first
+    assert all(Path(path).name in line or line.endswith(" more faults") for line in others)
+    assert bool(others) == isinstance(caught.value, FaultsError)
+    return str(caught.value)

@@ -58,7 +58,8 @@ def _part_of_run(model: Model) -> str:
 
 def _in_words(name: str, value: Any) -> str:
     if name == "path" and value is not None:  # two files may have one name
-        return f"prices {Path(value).name.partition('.')[0]} {_digest(str(value))[:6]}"
+        first = value[0] if isinstance(value, list) else value
+        return f"prices {Path(first).name.partition('.')[0]} {_digest(str(value))[:6]}"
     shown = " ".join(map(str, value)) if isinstance(value, list) else str(value)
     return f"{name.rpartition('.')[2]} {shown}"
 

@@ -155,7 +155,9 @@ def _run(job: Job, asked: Sequence[str], processes: _Processes) -> float:
     died_of_signal = code < 0 or code == signal.SIGTERM  # which is what Ray makes of it
     if code == INTERRUPTED or (processes.is_stopping and died_of_signal):
         raise KeyboardInterrupt
-    last = (said.strip().splitlines() or ["it said nothing"])[-1].removeprefix("error: ")
+    lines = said.strip().splitlines() or ["it said nothing"]
+    errors = [i for i, line in enumerate(lines) if line.startswith("error: ")]
+    last = " ".join(lines[errors[-1] if errors else -1 :]).removeprefix("error: ")
     if code == BAD_INPUT:
         raise InputError(f"fold {job.fold.number}: {last}")
     if code != DONE:

@@ -14,6 +14,7 @@ from common.errors import InputError
 from common.files import WriteError, check_folder_writable, plain
 from common.manifests import MANIFEST_FILE, MARKER_FILE, find_damage, seal
 from common.provenance import installed_version, utc_now
+from envs.price_sources import source_of
 from experiments.recovery.checkpoints import require_meta
 from experiments.recovery.names import RESULT_FILE, SUMMARY_FILE
 from experiments.recovery.progress import read_progress
@@ -139,7 +140,7 @@ def summarise(model: Model, meta: Mapping[str, Any], layout: Mapping[str, Any]) 
         "algo": config.algo,
         "seed": config.seed,
         "environment": meta.get("environment"),
-        "prices": config.data.path or "synthetic",
+        "prices": "synthetic" if config.data.path is None else source_of(config.data.path),
         "num_agents": len(agents),
         "agents": agents,
         "action": desk.action,

@@ -45,13 +45,13 @@ def scan_flags(cls: type, argv: Sequence[str], *, aliases: Mapping[str, str] | N
         if not word.startswith("--"):
             if current is None:
                 raise InputError(f"unexpected argument {word!r}: settings are given as --name value")
-            found[current].extend(_split(word) if settings[current].is_tuple else [word])
+            found[current].extend(_split(word) if settings[current].splits_at_commas else [word])
             continue
         flag, separator, value = word.partition("=")
         current, negated = _resolve(flag, known, settings)
         found[current] = ["False"] if negated else []
         if separator:
-            found[current].extend(_split(value) if settings[current].is_tuple else [value])
+            found[current].extend(_split(value) if settings[current].splits_at_commas else [value])
     for name, words in found.items():
         setting = settings[name]
         if setting.is_switch:
@@ -229,7 +229,7 @@ def _split(words: str) -> list[str]:
 def _raw(setting: Setting, words: Sequence[str]) -> Any:
     if list(words) == ["None"] and NoneType in get_args(setting.kind):
         return None
-    return list(words) if setting.is_tuple else words[0]
+    return list(words) if setting.is_tuple and (len(words) > 1 or setting.splits_at_commas) else words[0]
 
 
 def _setting_name(loc: Sequence[Any], settings: Mapping[str, Setting]) -> str:

@@ -25,12 +25,17 @@ from experiments.settings.old_names import file_of_today
 from experiments.settings.run_config import RunConfig, SearchConfig
 
 PRESETS = Path(__file__).parents[1] / "presets"
-ALIASES = {"capital": "floor.capital", "gpu": "scaling.num_gpus_per_learner"}
+ALIASES = {
+    "capital": "floor.capital",
+    "gpu": "scaling.num_gpus_per_learner",
+    "evaluation_bars": "data.evaluation_bars",
+}
 """Flat names of nested settings."""
 MAIN_SETTINGS = (
     "name", "storage", "preset", "config", "algo", "qmix.network", "episodes", "data.path", "floor.capital", "seed",
-    "resume", "load_model", "branch_from", "skip_training", "checkpoint_interval", "evaluation_interval", "keep",
-    "search.num_trials", "scaling.num_env_runners", "scaling.num_gpus_per_learner", "env", "json",
+    "resume", "load_model", "branch_from", "skip_training", "checkpoint_interval", "evaluation_interval",
+    "data.evaluation_bars", "keep", "search.num_trials", "scaling.num_env_runners", "scaling.num_gpus_per_learner",
+    "env", "json",
 )  # fmt: skip
 """Settings that ``--help`` shows; the others it names by their groups."""
 SCHEDULER_OF = dict.fromkeys(("search.grace_episodes", "search.reduction_factor"), "asha") | dict.fromkeys(
@@ -143,7 +148,7 @@ def check_combination(config: RunConfig, by_flag: Collection[str]) -> None:
         if name in ("env_settings", "evaluation_episodes") and config.env is None:
             raise InputError(f"{flag} has no effect without an environment of your own: give --env as well")
         if name.startswith("data.synthetic.") and config.data.path is not None:
-            raise InputError(f"{flag} has no effect: prices come from {config.data.path}, not from the built-in market")
+            raise InputError(f"{flag} has no effect: prices come from files, not from the built-in market")
         if group == "search" and name != "search.num_trials" and config.search.num_trials == 0:
             raise InputError(f"{flag} has no effect without a search: give --search.num-trials as well")
         if SCHEDULER_OF.get(name, config.search.scheduler) != config.search.scheduler:

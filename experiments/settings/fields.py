@@ -58,6 +58,12 @@ class Setting:
         return bool in (self.kind, *get_args(self.kind))
 
     @property
+    def splits_at_commas(self) -> bool:
+        """Whether a word may be several values: not where it may be one text, as a path with a comma in it."""
+        may_be_text = get_origin(self.kind) is not tuple and str in get_args(self.kind)
+        return self.is_tuple and not may_be_text
+
+    @property
     def is_tuple(self) -> bool:
         """Whether it takes several values."""
         return any(get_origin(option) is tuple for option in [self.kind, *get_args(self.kind)])

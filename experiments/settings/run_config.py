@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field, replace
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
@@ -15,6 +14,7 @@ from pydantic.dataclasses import dataclass
 
 import experiments.interrupts  # noqa: F401  before what takes seconds to import
 from algos.scaling import ScalingSettings
+from common.store import absolute
 from common.strict import STRICT
 from envs.settings import DataConfig, DeskConfig, FloorConfig, FloorSpec
 from experiments.settings.arguments import build_settings, dump_settings
@@ -132,10 +132,10 @@ class RunConfig:
 
 
 def floor_spec(config: RunConfig) -> FloorSpec:
-    """Gather what a floor is built from; the price file's path is made absolute, because workers run elsewhere."""
+    """Gather what a floor is built from; paths of price files are made absolute, because workers run elsewhere."""
     data = config.data
     if data.path is not None:
-        data = replace(data, path=str(Path(data.path).expanduser().absolute()))
+        data = replace(data, path=absolute(data.path))
     return FloorSpec(data=data, desk=config.desk, floor=config.floor)
 
 

@@ -21,7 +21,7 @@ from envs.audit_draws import random_costs
 from envs.audit_lookahead import audit_lookahead
 from envs.audit_rows import AuditResult
 from envs.market import build_market
-from envs.price_files import LARGEST, LARGEST_VOLUME, SMALLEST
+from envs.price_checks import LARGEST, LARGEST_VOLUME, SMALLEST
 from envs.settings import CostConfig, DataConfig, DeskConfig, FloorSpec
 from envs.trading import Trading
 

@@ -68,6 +68,16 @@ def test_an_end_that_leaves_nothing_is_refused(end, words):
         build_bars(DataConfig(end=end))
 
 
+def test_evaluations_may_look_at_the_last_decisions_alone(market):
+    lengths = {"lookback_bars": 70, "embargo_bars": 75, "horizon_bars": 100}
+    whole = split_bars(market, DataConfig(), **lengths)
+    few = split_bars(market, DataConfig(evaluation_bars=20), **lengths)
+    assert few.train == whole.train
+    for name in ("validation", "test"):
+        assert (few[name].num_decisions, few[name].stop) == (20, whole[name].stop)
+    assert split_bars(market, DataConfig(evaluation_bars=10_000), **lengths) == whole
+
+
 def test_splits_lie_in_order_with_an_embargo_between_them(market):
     splits = split_bars(market, DataConfig(), lookback_bars=70, embargo_bars=75, horizon_bars=100)
     assert splits.train.start == 70

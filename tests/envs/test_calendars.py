@@ -89,13 +89,14 @@ def test_zeros_are_missing_bars_only_where_the_user_says_so_and_only_all_togethe
     assert load_bars(write(tmp_path, wide), missing="zeros").num_bars == 5
 
 
-def test_rows_before_the_start_are_not_looked_at(tmp_path):
+def test_rows_outside_start_and_end_are_not_looked_at(tmp_path):
     frame = long_table()
     frame.loc[:3, "open"] = 0.0
+    frame.loc[frame["date"] >= "2020-01-10", "close"] = -1.0
     path = write(tmp_path, frame)
-    assert build_bars(DataConfig(path=path, start="2020-01-08")).num_bars == 4
+    assert "2020-01-10: the price is -1" in refusal(path, start="2020-01-08")
     assert build_bars(DataConfig(path=path, start="2020-01-08", end="2020-01-10")).num_bars == 2
-    assert "line 4, column 'open', asset AAA, 2020-01-07" in refusal(path, start=np.datetime64("2020-01-07"))
+    assert "line 4, column 'open', asset AAA, 2020-01-07" in refusal(path, start="2020-01-07")
     for config in (DataConfig(path=path, start="2030-01-01"), DataConfig(start="2030-01-01")):
         with pytest.raises(InputError, match=r"^data\.start is 2030-01-01, but the history of .* ends on"):
             build_bars(config)

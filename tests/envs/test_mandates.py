@@ -51,9 +51,11 @@ def test_rivals_have_an_account_each() -> None:
     assert [m.account for m in mandates] == [0, 1, 2]
 
 
-def test_desk_refuses_one_asset_and_names_presets_that_accept_it() -> None:
+def test_a_desk_that_is_asked_for_refuses_one_asset_and_names_presets_that_accept_it() -> None:
     with pytest.raises(InputError, match=r"roles.*rivals"):
-        build_mandates(DeskConfig(), bars_of(1))
+        build_mandates(DeskConfig(preset="desk"), bars_of(1))
+    assert build_mandates(DeskConfig(), bars_of(1)) == build_mandates(DeskConfig(preset="roles"), bars_of(1))
+    assert build_mandates(DeskConfig(), bars_of(2)) == build_mandates(DeskConfig(preset="desk"), bars_of(2))
     for preset in ("roles", "rivals"):
         assert build_mandates(DeskConfig(preset=preset), bars_of(1))
 
@@ -106,12 +108,9 @@ def test_unknown_setting_is_refused() -> None:
         DeskConfig(rungs=3)
 
 
-def test_impact_without_volumes_is_refused_and_says_how_to_go_on() -> None:
+@pytest.mark.parametrize("asked", [{"temporary_impact": 0.5}, {"permanent_impact": 0.003}])
+def test_impact_that_is_asked_for_without_volumes_is_refused_and_says_how_to_go_on(asked) -> None:
     bars = flat_bars([[1.0 + 0.01 * i, 2.0] for i in range(100)], volume=None)
-    spec = spec_of()
-    market = build_market(spec, bars=bars)
+    market = build_market(spec_of(floor={"costs": asked}), bars=bars)
     with pytest.raises(InputError, match="temporary-impact 0"):
         build_floor(market)
-    costs = dataclasses.replace(spec.floor.costs, temporary_impact=0, permanent_impact=0)
-    free = dataclasses.replace(spec, floor=dataclasses.replace(spec.floor, costs=costs))
-    assert build_floor(build_market(free, bars=bars)).reset().obs.isfinite().all()

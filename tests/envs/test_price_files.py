@@ -46,6 +46,19 @@ def test_long_file_sorted_by_asset_then_date_is_the_same_market(tmp_path):
     assert load_bars(write(tmp_path, by_asset)).fingerprint == load_bars(write(tmp_path, frame, "b.csv")).fingerprint
 
 
+@pytest.mark.parametrize("newest_first", [("AAA", "BBB"), ("BBB",)], ids=["all", "some"])
+def test_rows_that_stand_newest_first_are_read_in_order_and_told(tmp_path, newest_first):
+    frame = long_table()
+    turned = pd.concat([rows[:: -1 if tic in newest_first else 1] for tic, rows in frame.groupby("tic")])
+    bars = load_bars(write(tmp_path, turned))
+    assert bars.fingerprint == load_bars(write(tmp_path, frame, "b.csv")).fingerprint
+    assert "the newest rows stand first: read from the last one on" in bars.notes
+    wide = frame.pivot_table(index="date", columns="tic", values="close").reset_index()
+    bars = load_bars(write(tmp_path, wide[::-1], "wide.csv"))
+    assert bars.fingerprint == load_bars(write(tmp_path, wide, "c.csv")).fingerprint
+    assert "the newest rows stand first: read from the last one on" in bars.notes
+
+
 def test_file_without_asset_column_is_one_asset_named_after_the_file(tmp_path):
     bars = load_bars(write(tmp_path, long_table(assets=("X",)).drop(columns="tic"), "spy.csv"))
     assert bars.assets == ("spy",)

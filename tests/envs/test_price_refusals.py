@@ -127,9 +127,9 @@ def test_duplicate_date_of_an_asset_is_refused_with_both_lines(tmp_path):
 
 
 def test_unsorted_dates_are_refused_and_it_says_how_to_sort(tmp_path):
-    frame = long_table()
-    message = refusal(write(tmp_path, frame.iloc[::-1]))
-    assert "line 4, asset BBB" in message
+    frame = long_table().iloc[[0, 1, 4, 5, 2, 3, 6, 7]]
+    message = refusal(write(tmp_path, frame))
+    assert "line 6, asset AAA, 2020-01-07: dates go back in time" in message
     assert "sort the file by tic and date" in message
 
 

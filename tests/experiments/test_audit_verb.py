@@ -57,11 +57,11 @@ def test_words_belong_to_checks_that_there_are():
     assert set(WORDS) <= {row.check for row in rows}
 
 
-def test_prices_without_volumes_are_refused_before_anything_is_shown(tmp_path, capsys):
+def test_impact_that_is_asked_for_without_volumes_is_refused_before_anything_is_shown(tmp_path, capsys):
     dates = pd.bdate_range("2015-01-01", periods=500)
     pd.DataFrame(100.0, index=dates, columns=["AAA", "BBB"]).rename_axis("date").to_csv(tmp_path / "p.csv")
     with pytest.raises(InputError, match="price impact needs volumes"):
-        audit.run(["--data.path", str(tmp_path / "p.csv"), "--floor.horizon-bars", "20"])
+        audit.run(["--data.path", str(tmp_path / "p.csv"), "--floor.costs.permanent-impact", "0.1"])
     assert capsys.readouterr().out == ""
 
 
@@ -126,10 +126,11 @@ def test_users_own_prices_are_audited(tmp_path, capsys):
     dates = pd.bdate_range("2015-01-01", periods=500)
     closes = 100 * np.exp(np.cumsum(rng.normal(0, 0.01, (500, 2)), axis=0))
     pd.DataFrame(closes, index=dates, columns=["AAA", "BBB"]).rename_axis("date").to_csv(tmp_path / "p.csv")
-    free = ["--floor.costs.temporary-impact", "0", "--floor.costs.permanent-impact", "0", "--floor.horizon-bars", "20"]
-    quick = ["--num-bars-checked", "1", "--num-settings", "2"]
-    assert audit.run(["--data.path", str(tmp_path / "p.csv"), *free, *quick]) == 0
-    assert "p.csv" in capsys.readouterr().out
+    quick = ["--num-bars-checked", "1", "--num-settings", "2", "--floor.horizon-bars", "20"]
+    assert audit.run(["--data.path", str(tmp_path / "p.csv"), *quick]) == 0
+    printed = capsys.readouterr().out
+    assert "p.csv" in printed
+    assert "price impact is 0" in printed
 
 
 def test_preset_and_file_settings_reach_the_audit(tmp_path):

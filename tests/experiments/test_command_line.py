@@ -12,7 +12,7 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
-from common.errors import IncompatibleError, InputError
+from common.errors import FaultsError, IncompatibleError, InputError
 from common.files import WriteError, write_json
 from common.provenance import collect_provenance, git_state
 from experiments.command_line import check_json_flag, exit_code, is_user_error, log_to, write_json_flag
@@ -71,6 +71,12 @@ def test_bad_input_is_one_line_without_traceback(capsys, error):
     captured = capsys.readouterr()
     assert captured.err == "error: no such thing\n"
     assert captured.out == ""
+
+
+@pytest.mark.parametrize("wrap", [lambda error: error, WorkerError])
+def test_faults_of_a_file_are_a_line_each(capsys, wrap):
+    assert exit_code(raising(wrap(FaultsError("p.csv: line 2: one\np.csv: line 3: two"))), []) == 2
+    assert capsys.readouterr().err == "error: p.csv: line 2: one\np.csv: line 3: two\n"
 
 
 def test_fault_without_a_log_shows_its_traceback_on_the_screen(capsys):

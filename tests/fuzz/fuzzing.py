@@ -7,7 +7,7 @@ import os
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from common.errors import IncompatibleError, InputError
+from common.errors import FaultsError, IncompatibleError, InputError
 
 _CASES = int(os.environ.get("FUZZ_CASES", "0"))
 
@@ -67,12 +67,15 @@ def changed(draw, content):
 
 
 def refused(act, kinds=(InputError, IncompatibleError)):
-    """Do something, and return what it raises, if it does: for the user to mend, and told in one line."""
+    """Do something, and return what it raises, if it does: for the user to mend, and told in a line for each fault."""
     said = None
     try:
         act()
     except kinds as error:
-        said = str(error)
-    assert said != ""
-    assert "\n" not in (said or "")
-    return said or ""
+        said = error
+    if said is None:
+        return ""
+    lines = str(said).split("\n")
+    assert all(lines)
+    assert 1 < len(lines) < 12 if isinstance(said, FaultsError) else len(lines) == 1
+    return str(said)

@@ -111,12 +111,12 @@ def test_checkpoint_that_cannot_be_read_just_now_is_the_same_commands_another_ti
 
 
 @no_ray
-def test_prices_without_volumes_are_refused_before_a_folder_is_made(mistake, tmp_path):
+def test_impact_that_is_asked_for_without_volumes_is_refused_before_a_folder_is_made(mistake, tmp_path):
     dates = pd.bdate_range("2020-01-01", periods=700)
     table = pd.concat(pd.DataFrame({"date": dates, "tic": name, "close": 100.0 + i}) for i, name in enumerate("ABC"))
     table.to_csv(tmp_path / "prices.csv", index=False)
     words = ["--data.path", "prices.csv", "--name", "new", "--floor.horizon-bars", 20]
-    assert "price impact needs volumes" in mistake(*words)
+    assert "price impact needs volumes" in mistake(*words, "--floor.costs.temporary-impact", 1)
     assert [path.name for path in tmp_path.iterdir()] == ["prices.csv"]
 
 

@@ -29,7 +29,8 @@ def values_beside(setting, value):
     if setting.choices:
         return [(word,) if setting.is_tuple else word for word in setting.choices if word != value][:1]
     if setting.is_tuple:
-        return [value[::-1] if value else ("other",)]
+        alone = () if setting.splits_at_commas else ("one, and more",)
+        return [value[::-1] if value else ("other", "another"), *alone]
     if str in (setting.kind, *get_args(setting.kind)):
         return ["other"]
     number = 1 if value is None else value

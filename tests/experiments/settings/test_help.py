@@ -15,7 +15,7 @@ from experiments.settings.fields import hyphens, nearest_setting, settings_of
 from experiments.settings.help import groups_of
 from experiments.settings.run_config import RunConfig
 
-FLAGS = [hyphens(name) for name in settings_of(RunConfig)] + [*ALIASES, *OF_ALGO]
+FLAGS = [hyphens(name) for name in (*settings_of(RunConfig), *ALIASES, *OF_ALGO)]
 
 
 def shown(capsys, *words):
@@ -30,8 +30,8 @@ def shown(capsys, *words):
 def test_help_shows_what_matters_and_names_the_groups(capsys):
     assert set(MAIN_SETTINGS) <= set(settings_of(RunConfig))
     flags = {settings_of(RunConfig)[name].flag for name in MAIN_SETTINGS}
-    assert shown(capsys) - {"--help"} == flags | {f"--{name}" for name in (*ALIASES, *OF_ALGO)}
-    assert len(MAIN_SETTINGS) <= 22
+    assert shown(capsys) - {"--help"} == flags | {f"--{hyphens(name)}" for name in (*ALIASES, *OF_ALGO)}
+    assert len(MAIN_SETTINGS) <= 23
     with pytest.raises(SystemExit):
         find_run(["--help"])
     out = capsys.readouterr().out
@@ -76,7 +76,7 @@ def test_help_of_a_verb_around_runs_shows_its_own_flags_by_their_names(capsys):
 
 
 FLAGS_OF_ALL = [setting.flag for cls in VERBS for setting in settings_of(cls).values()]
-FLAGS_OF_ALL += [f"--{name}" for name in (*ALIASES, *OF_ALGO)]
+FLAGS_OF_ALL += [f"--{hyphens(name)}" for name in (*ALIASES, *OF_ALGO)]
 
 
 def told_by(verb, capsys):

@@ -1,0 +1,201 @@
+"""The prices of a table whose columns and dates are known, asset by asset."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from common.errors import InputError
+from envs.price_checks import RowChecks, to_numbers
+from envs.price_columns import Columns
+from envs.price_faults import Faults
+from envs.price_tables import PriceTable, is_nameless
+from envs.settings import Missing
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class OpenTable:
+    """A table that is understood, before its prices are looked at.
+
+    Attributes:
+        table: As read, T rows.
+        which: What its columns are.
+        dates: Of its rows, [T] datetime64[us].
+        labels: The asset of each row, [T]; None where each column is an asset.
+        wide: Asset -> column, where each column is an asset; else empty.
+        faults: What was found wrong so far.
+        notes: What was understood on the way.
+    """
+
+    table: PriceTable
+    which: Columns
+    dates: NDArray[np.datetime64]
+    labels: NDArray[np.object_] | None
+    wide: Mapping[str, Any]
+    faults: Faults
+    notes: tuple[str, ...]
+
+    def rows(self, kept: NDArray[np.bool_]) -> OpenTable:
+        """Some of its rows, [T] bool."""
+        if kept.all():
+            return self
+        labels = None if self.labels is None else self.labels[kept]
+        return replace(self, table=self.table.rows(kept), dates=self.dates[kept], labels=labels)
+
+
+@dataclass(frozen=True)
+class PriceFields:
+    """Prices of A assets of one file on its T dates.
+
+    Attributes:
+        path: The file.
+        days: Dates, rising, [T].
+        names: Assets, A of them.
+        fields: Field -> [T, A] float64, NaN where an asset has no bar.
+        is_named_after_file: Whether nothing else says which asset it is.
+        notes: What was inferred, filled or left out.
+    """
+
+    path: str
+    days: NDArray[np.datetime64]
+    names: tuple[str, ...]
+    fields: dict[str, Array]
+    is_named_after_file: bool
+    notes: tuple[str, ...]
+
+
+def asset_names(table: OpenTable) -> tuple[str, ...]:
+    """The assets of a table, in the order in which it first names them."""
+    return tuple(table.wide) if table.labels is None else tuple(dict.fromkeys(table.labels.tolist()))
+
+
+def read_fields(table: OpenTable, names: tuple[str, ...], missing: Missing) -> PriceFields:
+    """Read the prices of some of a table's assets, and check them.
+
+    Args:
+        table: The table.
+        names: Assets of it, in the order wanted; rows of others are not looked at.
+        missing: What a missing bar is.
+
+    Raises:
+        InputError: with all faults of its rows.
+    """
+    read = _long_fields if table.labels is not None else _wide_fields
+    days, fields, notes = read(table, names, missing)
+    is_named = table.labels is not None and table.which.asset is None
+    return PriceFields(table.table.path, days, names, fields, is_named, (*table.notes, *notes))
+
+
+def _long_fields(
+    opened: OpenTable, names: tuple[str, ...], missing: Missing
+) -> tuple[NDArray[np.datetime64], dict[str, Array], tuple[str, ...]]:
+    """A row for each date and asset -> [T, A] fields, NaN where an asset has no bar."""
+    table, dates, labels = opened.table, opened.dates, opened.labels
+    assert labels is not None
+    present, asset_column = opened.which.fields, opened.which.asset
+    codes = pd.Index(names).get_indexer(pd.Index(labels)).astype(np.int64)
+    keep = np.flatnonzero(codes >= 0)
+    checks = RowChecks(table, dates, labels, opened.faults)
+    notes = checks.order(codes, keep[labels[keep] != ""], asset_column)
+    read = {field: checks.numbers(column, keep) for field, column in present.items()}
+    given = ~_no_bars({field: values for field, (values, _) in read.items()}, missing)
+    raw = {field: values[given] for field, (values, _) in read.items()}
+    texts = {field: is_text[given] for field, (_, is_text) in read.items()}
+    days, rows = np.unique(dates[keep], return_inverse=True)
+    keep, rows = keep[given], rows[given]
+    checks.bars(raw, texts, present, keep)
+    opened.faults.refuse()
+    fields = {field: np.full((len(days), len(names)), np.nan) for field in raw}
+    for field, values in raw.items():
+        fields[field][rows, codes[keep]] = values
+    notes += _complete_prices(fields)
+    if not given.all():
+        notes += (f"{int((~given).sum()):,} rows without prices are missing bars",)
+    used = {opened.which.date, asset_column, *present.values()}
+    unused = [str(name) for name in table.frame.columns if name not in used]
+    return days, fields, (*notes, *((f"columns not used: {', '.join(unused)}",) if unused else ()))
+
+
+def _no_bars(raw: dict[str, NDArray[np.float64]], missing: Missing) -> NDArray[np.bool_]:
+    """Which rows of a long table hold no price and no volume: blanks, or zeros too."""
+    blank = [
+        np.isnan(values) | ((values == 0) & (missing == "zeros" or name == "volume")) for name, values in raw.items()
+    ]
+    return np.logical_and.reduce(blank)
+
+
+def _wide_fields(
+    opened: OpenTable, names: tuple[str, ...], missing: Missing
+) -> tuple[NDArray[np.datetime64], dict[str, Array], tuple[str, ...]]:
+    """A date column and a column of closes for each asset -> [T, A] fields; a blank cell is a missing bar."""
+    dates, everything = opened.dates, np.arange(len(opened.dates))
+    checks = RowChecks(opened.table, dates, None, opened.faults)
+    notes = checks.order(np.zeros(len(dates), np.int64), everything, None)
+    close = np.empty((len(dates), len(names)))
+    for i, name in enumerate(names):
+        column = opened.wide[name]
+        close[:, i], is_text = checks.numbers(column, everything, asset=name)
+        if missing == "zeros":
+            close[close[:, i] == 0, i] = np.nan
+        checks.prices(close[:, i], is_text, column, everything, asset=name, blank_is_missing=True)
+    opened.faults.refuse()
+    in_time = np.argsort(dates)
+    fields = {"close": close[in_time]}
+    return dates[in_time], fields, (*notes, *_complete_prices(fields))
+
+
+def wide_columns(table: PriceTable, date: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Asset -> column of a wide table, and a note where a column is none.
+
+    Raises:
+        InputError: where there is no asset, or a column has no name.
+    """
+    nameless, notes = _nameless(table, date)
+    found = {str(name).strip(): name for name in table.frame.columns if name != date and name not in nameless}
+    if not found:
+        raise InputError(f"{table.path}: there is no column beside {date!r}: add a column of closes for each asset")
+    return found, notes
+
+
+def _nameless(table: PriceTable, date: str) -> tuple[list[Any], tuple[str, ...]]:
+    """Columns of a wide table that have no name and hold no prices: blank ones, and a count of the rows in front.
+
+    Raises:
+        InputError: for any other column without a name: which asset its prices are of cannot be told.
+    """
+    found = [name for name in table.frame.columns if is_nameless(name) and name != date]
+    notes = []
+    for name in found:
+        cells, number = table.frame[name], list(table.frame.columns).index(name) + 1
+        if cells.isna().all():
+            continue
+        if number > 1 or not (to_numbers(cells).diff().iloc[1:] == 1).all():
+            raise InputError(
+                f"{table.path}: column {number} has no name: write its asset's into the header, or remove the column"
+            )
+        notes.append("column not used: the first, which has no name and counts the rows")
+    return found, tuple(notes)
+
+
+def _complete_prices(fields: dict[str, NDArray[np.float64]]) -> tuple[str, ...]:
+    """Set open, high and low where there are only closes, and widen ranges that rounding made too narrow, in place."""
+    if "open" not in fields:
+        for field in ("open", "high", "low"):
+            fields[field] = fields["close"].copy()
+        return (
+            "only closes given: open, high and low set to the close of the same bar, so orders fill at the next close",
+        )
+    high = np.maximum(fields["high"], np.maximum(fields["open"], fields["close"]))
+    low = np.minimum(fields["low"], np.minimum(fields["open"], fields["close"]))
+    widened = int(((high > fields["high"]) | (low < fields["low"])).sum())
+    fields["high"], fields["low"] = high, low
+    return (
+        (f"widened the range of {widened:,} bars to hold open and close (rounding in the source)",) if widened else ()
+    )
