@@ -36,6 +36,8 @@ class Bars:
         volume: Shares (or coins) traded, [T, A] float64, >= 0; None where the source has none.
         tradable: Whether the asset really traded in the bar, [T, A] bool: its source has the bar, with a volume above
             zero. Of an asset without any volume every bar of the source counts. Prices of other bars are repeated ones.
+        lives: First bar of each asset's life, and the bar after its last, [A] each: ``envs.calendars.lives``. As in a
+            table of listings, what is said of an asset stays true where later bars are left out.
         frequency: Spacing of the bars in words: ``"1d"``, ``"1h"``, ``"5min"``, ``"1w"``, ``"1mo"``.
         periods_per_year: Bars in a year, for annualising.
         source: Where the bars come from: a path, or ``"synthetic"``.
@@ -52,6 +54,7 @@ class Bars:
     close: NDArray[np.float64]
     volume: NDArray[np.float64] | None = None
     tradable: NDArray[np.bool_] = None  # type: ignore[assignment]  # where it is left out, what the volumes say
+    lives: tuple[NDArray[np.int64], NDArray[np.int64]] = None  # type: ignore[assignment]  # what ``tradable`` says
     frequency: str = "1d"
     periods_per_year: float = 252.0
     source: str = "memory"
@@ -77,6 +80,8 @@ class Bars:
             raise ValueError(f"Bars.tradable has shape {tradable.shape}, expected [T, A] = {shape}")
         tradable.flags.writeable = False
         object.__setattr__(self, "tradable", tradable)
+        if self.lives is None:
+            object.__setattr__(self, "lives", lives(tradable, self.dates))
         if self.regimes is not None and self.regimes.shape != shape[:1]:
             raise ValueError(f"Bars.regimes has shape {self.regimes.shape}, expected [T] = {shape[:1]}")
 
@@ -102,10 +107,11 @@ class Bars:
         volume = self.volume
         return frozenset(asset for a, asset in enumerate(self.assets) if volume is None or not volume[:, a].any())
 
-    @cached_property
-    def lives(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """First bar of each asset's life, and the bar after its last, [A] each: ``envs.calendars.lives``."""
-        return lives(self.tradable, self.dates)
+    @property
+    def alive(self) -> NDArray[np.bool_]:
+        """Bars of each asset's life, [T, A] bool."""
+        rows, (first, stop) = np.arange(self.num_bars)[:, None], self.lives
+        return (rows >= first) & (rows < stop)
 
     def volume_for_impact(self, assets: Sequence[str]) -> NDArray[np.float64]:
         """Volumes of K assets whose trades move prices, [T, K], shares.
@@ -162,11 +168,12 @@ class Bars:
         columns = [self.assets.index(name) for name in assets]
         arrays: dict[str, Any] = {name: getattr(self, name) for name in ("tradable", *PRICE_FIELDS, "volume", "signal")}
         picked: dict[str, Any] = {name: None if value is None else value[:, columns] for name, value in arrays.items()}
-        return dataclasses.replace(self, assets=tuple(assets), **picked)
+        first, stop = self.lives
+        return dataclasses.replace(self, assets=tuple(assets), lives=(first[columns], stop[columns]), **picked)
 
     def between(self, start: int, stop: int) -> Bars:
         """Keep bars ``start`` to ``stop`` (half-open), as a new ``Bars``."""
         names = ("dates", "tradable", *PRICE_FIELDS, "volume", "regimes", "signal")
         arrays = {name: getattr(self, name) for name in names}
         cut: dict[str, Any] = {name: None if value is None else value[start:stop] for name, value in arrays.items()}
-        return dataclasses.replace(self, **cut)
+        return dataclasses.replace(self, lives=(self.lives[0] - start, self.lives[1] - start), **cut)

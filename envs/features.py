@@ -20,6 +20,7 @@ from envs.rolling import ema, rolling_max, rolling_mean, rolling_min, rolling_st
 Array = NDArray[np.float64]
 Columns = dict[str, Array]
 
+_LONGEST_CLOSED = 20  # bars that are counted
 _TINY = 1e-12  # below any real spread; a constant series gives 0, not 0 / 0
 
 
@@ -48,7 +49,7 @@ class Features:
         names: Column names, F of them, each once.
         groups: Group of each column, F of them.
         values: [T, A, F] float64; finite from row ``lookback_bars`` on, NaN before it, so that a use too early cannot
-            go unseen.
+            go unseen, and NaN where an asset is not listed.
         lookback_bars: First bar at which every feature is defined; a value at bar t depends on bars t - lookback_bars
             to t only.
     """
@@ -104,6 +105,9 @@ class Scaler:
                 f"{features.lookback_bars}, where features are defined"
             )
         rows = features.values[split.start : split.stop].reshape(-1, features.num_features)
+        rows = rows[~np.isnan(rows).any(axis=1)]
+        if not len(rows):
+            raise InputError(f"no asset is listed in the {split.name} split: choose other splits or assets")
         spread = rows.std(axis=0)
         mean = rows.mean(axis=0)
         constant = spread <= 1e-9 * np.maximum(1.0, np.abs(mean))
@@ -113,7 +117,7 @@ class Scaler:
         """Scale features and cut them to +-clip.
 
         Returns:
-            [T, A, F] float32; 0 in rows before ``features.lookback_bars``.
+            [T, A, F] float32; 0 in rows before ``features.lookback_bars``, and where an asset is not listed.
 
         Raises:
             InputError: if the columns are not those that the scaler was fitted on.
@@ -126,7 +130,7 @@ class Scaler:
             )
         scaled = np.clip((features.values - self.mean) / self.scale, -self.clip, self.clip)
         scaled[: features.lookback_bars] = 0.0
-        return scaled.astype(np.float32)
+        return np.nan_to_num(scaled, nan=0.0).astype(np.float32)
 
     def to_json(self) -> dict[str, object]:
         """Plain lists and numbers, from which ``from_json`` restores the scaler to the last bit."""
@@ -192,12 +196,17 @@ def compute_features(bars: Bars, groups: Sequence[str]) -> Features:
         )
     values = np.stack(arrays, axis=-1)
     values[:lookback] = np.nan
+    values[~bars.alive] = np.nan
     return Features(tuple(names), tuple(owners), values, lookback)
 
 
 def default_groups(bars: Bars) -> tuple[str, ...]:
-    """Every group that these bars can feed: volume only where they have any, signal only where one is planted."""
-    missing = {"volume": bars.volume is None, "signal": bars.signal is None}
+    """Every group that says something of these bars: volume only where they have any, signal where one is planted."""
+    missing = {
+        "volume": bars.volume is None,
+        "tradable": bool(bars.tradable.all()),
+        "signal": bars.signal is None,
+    }
     return tuple(name for name in FEATURE_GROUPS if not missing.get(name, False))
 
 
@@ -326,6 +335,16 @@ def _market(bars: Bars) -> Columns:
     }
 
 
+def _tradable(bars: Bars) -> Columns:
+    """Whether the asset traded in the bar, and for how many bars it has not."""
+    rows = np.arange(bars.num_bars)[:, None]
+    newest = np.maximum.accumulate(np.where(bars.tradable, rows, -1), axis=0)
+    return {
+        "tradable": bars.tradable.astype(np.float64),
+        "log_bars_since_trade": np.log1p(np.minimum(rows - newest, _LONGEST_CLOSED)),
+    }
+
+
 def _signal(bars: Bars) -> Columns:
     """The planted signal of the built-in market."""
     if bars.signal is None:
@@ -347,6 +366,7 @@ FEATURE_GROUPS: Mapping[str, FeatureGroup] = MappingProxyType(
             FeatureGroup("volume", "volume against its past, signed volume, illiquidity", 60, _volume),
             FeatureGroup("risk", "drawdown, worst bar, downside share, skewness", 60, _risk),
             FeatureGroup("market", "the equal-weight market, and the asset against it", 60, _market),
+            FeatureGroup("tradable", "whether the asset trades, and since when not", _LONGEST_CLOSED - 1, _tradable),
             FeatureGroup("signal", "planted signal of the built-in market", 0, _signal),
         )
     }

@@ -48,8 +48,6 @@ class Market:
         scaler: Fitted on the training split.
         splits: Training, validation and test.
         mandates: The agents.
-        delisted: Bar after the last of each asset's life, [A] int64; the number of bars where it lives on. That an
-            asset is gone is known on the day.
         impact_unit: ``envs.liquidity.impact_of_a_share`` of the training split, [A] float64.
         spec: What all of it was made from, with what was left to the prices settled.
     """
@@ -59,7 +57,6 @@ class Market:
     scaler: Scaler
     splits: Splits
     mandates: tuple[Mandate, ...]
-    delisted: NDArray[np.int64]
     impact_unit: NDArray[np.float64]
     spec: FloorSpec
 
@@ -121,4 +118,4 @@ def _make_market(spec: FloorSpec, bars: Bars) -> Market:
     )
     scaler = Scaler.fit(features, splits.train)
     unit = impact_of_a_share(bars, splits.train.stop)
-    return Market(bars, features, scaler, splits, mandates, bars.lives[1], unit, spec)
+    return Market(bars, features, scaler, splits, mandates, unit, spec)

@@ -56,7 +56,7 @@ class Tape:
             blocks.append(most)
         if self.has_temporary:
             blocks.append(_concession(bars, columns, costs))
-        ends = np.arange(bars.num_bars)[:, None] + 1 == market.delisted[columns]
+        ends = np.arange(bars.num_bars)[:, None] + 1 == bars.lives[1][columns]
         self.has_ends = bool(ends[:-1].any())
         if self.has_ends:
             blocks.append(ends.astype(np.float64))

@@ -111,6 +111,7 @@ def hourly(bars, num=5):
         close=end,
         volume=np.repeat(bars.volume / num, num, axis=0),
         tradable=None,
+        lives=None,
         periods_per_year=252.0 * num,
         frequency="1h",
         regimes=None,

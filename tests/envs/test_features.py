@@ -19,7 +19,10 @@ ARRAYS = ("open", "high", "low", "close", "volume", "signal")
 
 @pytest.fixture(scope="module")
 def bars() -> Bars:
-    return generate_bars(SyntheticConfig(num_assets=4, num_bars=300, signal_strength=2.0))
+    bars = generate_bars(SyntheticConfig(num_assets=4, num_bars=300, signal_strength=2.0))
+    tradable = np.random.default_rng(0).random(bars.close.shape) < 0.9
+    tradable[180, 0], tradable[181:200, 0] = True, False
+    return dataclasses.replace(bars, tradable=tradable)
 
 
 @pytest.fixture(scope="module")
@@ -28,14 +31,16 @@ def features(bars) -> Features:
 
 
 def changed(bars: Bars, rows: slice, seed: int = 0) -> Bars:
-    """The same market with every price, volume and signal in some rows redrawn."""
+    """The same market with every price, volume and signal in some rows redrawn, open where it was closed."""
     rng = np.random.default_rng(seed)
     arrays = {}
     for name in ARRAYS:
         array = getattr(bars, name).copy()
         array[rows] *= np.exp(rng.standard_normal(array[rows].shape))
         arrays[name] = array
-    return dataclasses.replace(bars, **arrays)
+    tradable = bars.tradable.copy()
+    tradable[rows] ^= True
+    return dataclasses.replace(bars, tradable=tradable, **arrays)
 
 
 def column(features: Features, name: str) -> np.ndarray:
@@ -141,8 +146,8 @@ def test_names_are_unique_and_know_their_group(features):
 
 def test_default_groups_are_those_that_the_bars_can_feed(bars):
     assert default_groups(bars) == ALL
-    bare = dataclasses.replace(bars, volume=None, signal=None)
-    assert set(ALL) - set(default_groups(bare)) == {"volume", "signal"}
+    bare = dataclasses.replace(bars, volume=None, signal=None, tradable=None)
+    assert set(ALL) - set(default_groups(bare)) == {"volume", "signal", "tradable"}
     usual = compute_features(
         dataclasses.replace(bars, signal=None), default_groups(dataclasses.replace(bars, signal=None))
     )
@@ -232,3 +237,16 @@ def test_scaler_refuses_other_features_and_rows_without_any(bars, features):
         Scaler.from_json({"names": ["a"]})
     with pytest.raises(InputError, match="1 names but 2 means"):
         Scaler.from_json({"names": ["a"], "mean": [0.0, 1.0], "scale": [1.0, 1.0], "clip": 5.0})
+
+
+def test_an_asset_is_hidden_before_it_lists_and_after_it_is_gone(bars):
+    first, stop = np.array([0, 90, 0, 0]), np.array([300, 300, 150, 300])
+    listed = dataclasses.replace(bars, lives=(first, stop))
+    features = compute_features(listed, ("momentum",))
+    scaled = Scaler.fit(features, Split("train", 60, 200)).transform(features)
+    assert not scaled[60:90, 1].any()
+    assert not scaled[150:, 2].any()
+    assert scaled[90:, 1].any(axis=1).all()
+    assert scaled[60:150, 2].any(axis=1).all()
+    of_all = Scaler.fit(compute_features(bars, ("momentum",)), Split("train", 60, 200))
+    assert (Scaler.fit(features, Split("train", 60, 200)).mean != of_all.mean).all()

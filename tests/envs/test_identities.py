@@ -64,7 +64,7 @@ def with_gaps(bars, end):
     """Every third bar of the second asset does not trade, and the first trades no more from a bar on."""
     volume = bars.volume.copy()
     volume[end:, 0] = volume[::3, 1] = 0.0
-    return dataclasses.replace(bars, volume=volume)
+    return dataclasses.replace(bars, volume=volume, lives=None)
 
 
 @settings(deadline=None, max_examples=300)

@@ -18,6 +18,7 @@ from envs.bars import build_bars
 from envs.baselines import BASELINES
 from envs.floor import build_floor
 from envs.market import build_market
+from envs.observations import observation_names
 from envs.settings import CostConfig, DataConfig, DeskConfig, FloorConfig, FloorSpec
 
 WEIGHTS = DeskConfig(preset="rivals", num_agents=1, action="continuous", feature_groups=("momentum",))
@@ -80,7 +81,7 @@ def test_a_ticker_that_ends_early_is_paid_out_and_not_sunk(tmp_path) -> None:
     for haircut in (0.0, 0.3):
         market = floor_on(tmp_path, rows, costs=dataclasses.replace(FREE, delisting_haircut=haircut))
         assert market.bars.num_bars == 700  # union, without being asked for
-        assert market.delisted.tolist() == [620, 700]
+        assert market.bars.lives[1].tolist() == [620, 700]
         floor = build_floor(market, split="test", start="first", record=True)
         step = floor.reset()
         while not bool(step.truncated[0]):
@@ -203,3 +204,13 @@ def test_bars_of_a_file_that_lacks_rows_know_which_trade(tmp_path) -> None:
     assert bars.tradable[:, 1].tolist() == [False, True, True, True, True, False]
     assert bars.select(["BBB"]).tradable[:, 0].tolist() == bars.tradable[:, 1].tolist()
     assert bars.between(1, 3).tradable.tolist() == bars.tradable[1:3].tolist()
+
+
+def test_agents_see_whether_their_assets_trade() -> None:
+    market = market_of(desk={"preset": "roles"})
+    assert not any("tradable" in mandate.feature_groups for mandate in market.mandates)
+    volume = market.bars.volume.copy()
+    volume[100::7, 1] = 0.0
+    market = build_market(market.spec, bars=dataclasses.replace(market.bars, volume=volume, tradable=None))
+    names = [observation_names(mandate, market.features, 1) for mandate in market.mandates]
+    assert all({"tradable", "log_bars_since_trade"} <= set(own) for own in names)
