@@ -14,7 +14,9 @@ import experiments.interrupts  # before what takes seconds to import
 from common.errors import InputError
 from common.files import check_folder_writable
 from common.strict import STRICT
+from envs.baselines import DEFAULT_BASELINES
 from envs.settings import MOST_CAPITAL_USD, DataConfig
+from experiments.backtesting.baselines import own_rules
 from experiments.backtesting.results_folders import results_folder
 from experiments.command_line import check_json_flag, main, write_json_flag
 from experiments.runs.folders import check_results_folder
@@ -35,6 +37,9 @@ class BacktestConfig:
     """Capital of each account in US dollars. None: that of the run."""
     split: Literal["test", "validation", "train"] = "test"
     """Part of the history."""
+    baselines: tuple[str, ...] = DEFAULT_BASELINES
+    """What the models are held against, by name, each one more pass through the split; module:function for a rule of
+    your own, a function from envs.portfolio_rules.History to weights."""
     out: str | None = None
     """Folder for the results. None: in the first model's run folder, backtest for the run's own test; else a name that
     says what differs, as in backtest-validation or comparison-with-dow2."""
@@ -58,11 +63,17 @@ def run(argv: Sequence[str]) -> int:
     if not config.model:
         raise InputError("--model is missing: name a run folder or a checkpoint, as in --model results/dow")
     check_json_flag(config.json)
+    own_rules(config.baselines)  # before what takes seconds
     models = find_models(config.model)
     data = nested({name: value_of(config, name) for name in flags if name.startswith("data.")}).get("data", {})
     if data.get("path") is not None:
         data["path"] = str(Path(data["path"]).expanduser().absolute())
-    asked: dict[str, Any] = {"capital": config.capital, "data": data, "split": config.split}
+    asked: dict[str, Any] = {
+        "capital": config.capital,
+        "data": data,
+        "split": config.split,
+        "baselines": config.baselines,
+    }
     out = Path(config.out) if config.out is not None else results_folder(models, **asked)
     check_folder_writable(out, setting="--out")
     check_results_folder(out, setting="--out")

@@ -15,10 +15,12 @@ from common.files import write_json, write_parquet
 from envs.agents import check_agents, describe_agents
 from envs.backtest import BacktestResult, Policy, policy_trader, run_backtest
 from envs.bars import Split
-from envs.baselines import run_baselines
+from envs.baseline_traders import run_baselines
+from envs.baselines import DEFAULT_BASELINES
 from envs.features import Scaler
 from envs.market import Market, build_market
 from envs.settings import FloorSpec
+from experiments.backtesting.baselines import own_rules
 from experiments.backtesting.conditions import books_in_words, capital_in_words, costs_in_words, period_in_words
 from experiments.backtesting.networks import check_networks
 from experiments.backtesting.overlap import last_date_seen, overlap_notes, overlaps
@@ -63,6 +65,7 @@ def backtest_models(
     capital: float | None = None,
     data: Mapping[str, Any] | None = None,
     split: str = "test",
+    baselines: Sequence[str] = DEFAULT_BASELINES,
 ) -> Backtest:
     """Run models and baselines over the same bars, at the prices, costs and capital of the first model's run.
 
@@ -72,11 +75,13 @@ def backtest_models(
         capital: Capital of each account in US dollars; None takes that of the first model's run.
         data: Settings of the data group that replace those of the run, such as ``{"path": "new.csv"}``.
         split: ``"train"``, ``"validation"`` or ``"test"``.
+        baselines: Names of what they are held against; ``module:function`` for rules of the user's own.
 
     Raises:
-        InputError: if a model does not fit the prices, or the models cannot share a period or begin with different
-            capital.
+        InputError: if a baseline is none, a model does not fit the prices, or the models cannot share a period or begin
+            with different capital.
     """
+    own = own_rules(baselines)
     for model in models:
         if model.config.env is not None:
             raise InputError(f"{model.name} was trained in {model.config.env}, which has no prices to backtest it on")
@@ -94,11 +99,11 @@ def backtest_models(
         check_networks(policy, model, market)
         name = "strategy" if len(models) == 1 else model.name
         strategies.append(run_backtest(policy_trader(policy), market, name=name, split=split, scaler=scaler))
-    baselines = run_baselines(markets[0], split=split, seed=models[0].config.seed)
+    rivals = run_baselines(markets[0], split=split, seed=models[0].config.seed, names=baselines, own=own)
     return Backtest(
         models=models,
         strategies=strategies,
-        baselines=baselines,
+        baselines=rivals,
         market=markets[0],
         split=split,
         seen=[last_date_seen(model) for model in models],

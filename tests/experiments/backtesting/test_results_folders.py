@@ -38,6 +38,7 @@ def test_own_test_of_a_run_goes_into_backtest(model):
         ({"data": {"assets": ("A/B", "C D")}}, "backtest-assets-A-B-C-D"),
         ({"data": {"synthetic": {"seed": 9}}}, "backtest-seed-9"),
         ({"capital": 2e6, "split": "train"}, "backtest-train-capital-2000000"),
+        ({"baselines": ("cash", "my_rules:mine")}, "backtest-against-cash-my_rules-mine"),
     ],
 )
 def test_another_test_goes_beside_it_and_says_what_differs(model, asked, name):

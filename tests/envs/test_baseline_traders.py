@@ -4,10 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from envs import baselines
+from envs import baseline_traders as traders
+from envs import portfolio_rules as rules
 from envs.backtest import run_backtest
-from envs.bars import build_bars
+from envs.bars import Split, build_bars
+from envs.baselines import BASELINES
+from envs.features import Scaler, compute_features
 from envs.market import build_market
+from envs.portfolio_rules import monthly, once
 from envs.settings import DataConfig, DeskConfig, FloorConfig, FloorSpec, SyntheticConfig
 
 
@@ -17,9 +21,12 @@ def market_of(*, desk=None, **floor):
     return build_market(FloorSpec(data=data, desk=desk or DeskConfig(), floor=rules))
 
 
+def alone_of(market):
+    return traders.baseline_market(market)
+
+
 def rule_result(name, market, split="test"):
-    alone = baselines.baseline_market(market)
-    return run_backtest(baselines.BASELINES[name], alone, name=name, split=split)
+    return run_backtest(traders.rule_trader(BASELINES[name]), alone_of(market), name=name, split=split)
 
 
 def test_cash_stays_what_it_was():
@@ -45,55 +52,74 @@ def test_equal_weight_is_rebalanced_every_day():
     np.testing.assert_allclose(result.weights.to_numpy(), 0.25, atol=0.05)
 
 
-def test_minimum_variance_weights_are_the_best_long_only_ones():
-    rng = np.random.default_rng(0)
-    mix = rng.normal(size=(5, 5))
-    covariance = mix @ mix.T + 0.1 * np.eye(5)
-    weights = baselines.least_variance_weights(covariance)
-    assert weights.min() >= 0
-    assert weights.sum() == pytest.approx(1.0)
-    best = weights @ covariance @ weights
-    others = rng.dirichlet(np.ones(5), size=20_000)
-    assert best <= np.einsum("ki,ij,kj->k", others, covariance, others).min() + 1e-12
-    gradient = covariance @ weights  # Karush-Kuhn-Tucker: equal where held, larger where not
-    np.testing.assert_allclose(gradient[weights > 1e-9], best, rtol=1e-6)
-    assert (gradient >= best - 1e-9).all()
-
-
-def test_shrunk_covariance_lies_between_sample_and_identity():
-    rng = np.random.default_rng(1)
-    returns = rng.normal(size=(30, 20)) * 0.01
-    sample = np.cov(returns.T, bias=True)
-    shrunk = baselines.shrunk_covariance(returns)
-    assert np.linalg.cond(shrunk) < np.linalg.cond(sample) / 10
-    assert np.trace(shrunk) == pytest.approx(np.trace(sample))
-
-
-def test_rule_is_shown_closes_up_to_the_decision_bar_only():
+def test_rule_is_shown_closes_up_to_the_decision_bar_only_and_none_is_copied():
     market, seen = market_of(), []
-
-    def rule(closes, days):
-        seen.append((closes, days))
-        return np.zeros(closes.shape[1])
-
-    run_backtest(baselines.rule_trader(rule, "day"), baselines.baseline_market(market), name="watcher")
+    run_backtest(traders.rule_trader(lambda history: seen.append(history)), alone_of(market), name="watcher")
     split = market.splits.test
-    assert [len(closes) for closes, _ in seen] == list(range(split.start + 1, split.stop))
-    np.testing.assert_array_equal(seen[-1][0], market.bars.close[: split.stop - 1])
-    assert (seen[-1][1] == market.bars.dates[: split.stop - 1]).all()
+    assert [len(history.closes) for history in seen] == list(range(split.start + 1, split.stop))
+    np.testing.assert_array_equal(seen[-1].closes, market.bars.close[: split.stop - 1])
+    assert (seen[-1].days == market.bars.dates[: split.stop - 1]).all()
+    assert seen[0].assets == market.bars.assets
+    assert seen[0].days_per_year == 252
+    assert np.shares_memory(seen[0].closes, seen[-1].closes)
+    with pytest.raises(ValueError, match="read-only"):
+        seen[-1].closes[0] = 1.0
 
 
-@pytest.mark.parametrize("every", [None, "day", "month"])
-def test_rule_is_asked_at_the_start_and_at_the_ends_of_days_or_months(every):
-    alone, seen = baselines.baseline_market(market_of()), []
-    trader = baselines.rule_trader(lambda closes, days: seen.append(days[-1]) or np.zeros(4), every)
-    run_backtest(trader, alone, name="watcher")
+def test_rule_that_begins_within_a_day_sees_its_own_bar_and_no_later_one():
+    market, seen = market_of(), []
+    bars = hourly(market.bars)
+    start = 300 * 5 + 2
+    cut = replace(alone_of(market), bars=bars, features=compute_features(bars, ("momentum",)))
+    splits = replace(cut.splits, test=Split("test", start, start + 10))
+    scaler = Scaler.fit(cut.features, Split("train", 100, 900))
+    cut = replace(cut, splits=splits, scaler=scaler, mandates=(replace(cut.mandates[0], feature_groups=("momentum",)),))
+    run_backtest(traders.rule_trader(lambda history: seen.append(history)), cut, name="watcher")
+    assert [len(history.closes) for history in seen] == [301, 301, 302]
+    np.testing.assert_array_equal([history.closes[-1] for history in seen], bars.close[[start, start + 2, start + 7]])
+    np.testing.assert_array_equal(seen[0].closes[:-1], bars.close[4 : 300 * 5 : 5])
+    assert seen[0].days_per_year == 252
+
+
+def test_rule_is_told_what_it_chose_last_and_none_leaves_the_positions_alone():
+    market, told = market_of(), []
+    answers = iter([None, [0.5, 0.0, 0.0, 0.0], None, [0.0, 0.5, 0.0, 0.0]])
+
+    def rule(history):
+        told.append(history.chosen)
+        answer = next(answers, None)
+        return None if answer is None else np.array(answer)
+
+    result = run_backtest(traders.rule_trader(rule), alone_of(market), name="some")
+    days = sorted(set(result.trades["date"]))
+    assert days == [result.dates[2], result.dates[4]]
+    assert told[:2] == [None, None]
+    assert [list(chosen) for chosen in told[2:5]] == [[0.5, 0, 0, 0], [0.5, 0, 0, 0], [0, 0.5, 0, 0]]
+
+
+@pytest.mark.parametrize("every", ["once", "day", "month"])
+def test_rule_answers_at_the_start_and_at_the_ends_of_days_or_months(every):
+    alone, seen = alone_of(market_of()), []
+
+    def rule(history):
+        seen.append(history.days[-1])
+        return np.zeros(4)
+
+    limited = {"once": once, "day": lambda same: same, "month": monthly}[every](rule)
+    run_backtest(traders.rule_trader(limited), alone, name="watcher")
     split = alone.splits.test
     days = pd.DatetimeIndex(alone.bars.dates[split.start : split.stop])
     months = days[:-1][days.month[:-1] != days.month[1:]]
     assert len(months) == 2
-    due = {None: [], "day": days[1:-1], "month": months}[every]
+    due = {"once": [], "day": days[1:-1], "month": months}[every]
     assert seen == [days[0], *due]
+
+
+def test_baselines_are_run_in_the_order_asked_for_with_rules_of_ones_own():
+    names = ("random", "mine", "cash")
+    found = traders.run_baselines(market_of(), split="test", names=names, own={"mine": rules.equal})
+    assert [result.name for result in found] == list(names)
+    np.testing.assert_array_equal(found[1].equity, rule_result("equal_weight", market_of()).equity)
 
 
 def hourly(bars, num=5):
@@ -137,18 +163,6 @@ def test_rule_holds_on_hourly_bars_what_it_holds_on_daily_ones(name, atol):
     np.testing.assert_allclose(at_ends.loc[held.index[after_a_month]], held[after_a_month], atol=atol)
 
 
-@pytest.mark.parametrize(
-    ("last", "first"), [("2015-10-30", "2015-04-30"), ("2015-08-31", "2015-02-27"), ("2015-03-02", "2015-01-01")]
-)
-def test_momentum_is_long_what_rose_and_short_what_fell_in_six_months(last, first):
-    days = pd.bdate_range("2015-01-01", last)
-    closes = np.full((len(days), 2), [2.0, 1.0])
-    closes[days == first] = [1.0, 2.0]
-    closes[-1] = 1.5
-    weights = baselines.momentum(closes, days.to_numpy(dtype="datetime64[D]"))
-    np.testing.assert_array_equal(weights, [0.5, -0.5])
-
-
 @pytest.mark.parametrize("allow_short", [True, False])
 def test_momentum_is_short_only_where_that_is_allowed(allow_short):
     market = market_of()
@@ -159,7 +173,7 @@ def test_momentum_is_short_only_where_that_is_allowed(allow_short):
 
 def test_random_repeats_with_its_seed_and_differs_with_another():
     market = market_of()
-    one, two, other = (run_backtest(baselines.random_trader(seed), market, name="random").equity for seed in (3, 3, 4))
+    one, two, other = (run_backtest(traders.random_trader(seed), market, name="random").equity for seed in (3, 3, 4))
     np.testing.assert_array_equal(one, two)
     assert (one != other).any()
 
