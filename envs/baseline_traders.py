@@ -16,33 +16,44 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from envs.backtest import BacktestResult, Decide, Trader, run_backtest
-from envs.baselines import BASELINES, DEFAULT_BASELINES, RANDOM
+from envs.baselines import BASELINES, DEFAULT_BASELINES, HINDSIGHT, RANDOM
 from envs.floor import FloorStep, TradingFloor
 from envs.mandates import Mandate
 from envs.market import Market
 from envs.portfolio_rules import History, Rule
 
 
-def rule_trader(rule: Rule) -> Trader:
-    """A rule that sets target weights at the ends of days, and leaves the positions alone where it says nothing."""
+def rule_trader(rule: Rule, *, sees_split: bool = False) -> Trader:
+    """A rule that sets target weights at the ends of days, and leaves the positions alone where it says nothing.
+
+    Args:
+        rule: Shown the days up to each decision.
+        sees_split: Show it the split from its first bar to its last instead, future and all.
+    """
 
     def begin(floor: TradingFloor, market: Market) -> Decide:
         mandate, bars, start = floor.mandates[0], market.bars, floor.split.start
         columns, decided = [bars.assets.index(name) for name in mandate.assets], itertools.count(start)
         days, months = (bars.dates.astype(f"datetime64[{unit}]") for unit in "DM")
         ends = np.flatnonzero(np.append(days[:-1] != days[1:], True))
+        per_year = bars.periods_per_year * len(ends) / bars.num_bars
+        if sees_split:
+            last = floor.split.stop - 1
+            ends = np.array([start, *ends[(ends > start) & (ends < last)], last])
         closes = bars.close[ends][:, columns]
         closes.flags.writeable = False
-        history = History(closes, days[ends], mandate.assets, bars.periods_per_year * len(ends) / bars.num_bars)
+        history = History(closes, days[ends], mandate.assets, per_year)
 
         def seen(bar: int) -> History:
             """The days up to a bar; views of all days, which cost nothing, but where it is a first bar within a day."""
+            ends_month = bool(months[bar] != months[bar + 1])
+            if sees_split:
+                return history._replace(ends_month=ends_month)
             day = int(np.searchsorted(ends, bar))
             past = closes[: day + 1]
             if ends[day] != bar:
                 past = np.vstack((closes[:day], bars.close[bar, columns]))
-            ends_month = months[bar] != months[bar + 1]
-            return history._replace(closes=past, days=history.days[: day + 1], ends_month=bool(ends_month))
+            return history._replace(closes=past, days=history.days[: day + 1], ends_month=ends_month)
 
         def decide(step: FloorStep) -> Tensor:
             """Target weights, [1, 1, A] float64; where there is no answer those that positions have now: no orders."""
@@ -139,8 +150,9 @@ def run_baselines(
     """
     alone = baseline_market(market)
     rules = {**BASELINES, **own}
-    passes = [(random_trader(seed), market) if name == RANDOM else (rule_trader(rules[name]), alone) for name in names]
-    return [
-        run_backtest(trader, where, name=name, split=split, seed=seed)
-        for name, (trader, where) in zip(names, passes, strict=True)
-    ]
+
+    def run(name: str) -> BacktestResult:
+        trader = random_trader(seed) if name == RANDOM else rule_trader(rules[name], sees_split=name in HINDSIGHT)
+        return run_backtest(trader, market if name == RANDOM else alone, name=name, split=split, seed=seed)
+
+    return [run(name) for name in names]

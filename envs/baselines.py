@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from envs.portfolio_rules import Rule, equal, minimum_variance, momentum, monthly, nothing, once
+from envs.portfolio_rules import (
+    Rule,
+    best_asset,
+    equal,
+    max_sharpe,
+    minimum_variance,
+    momentum,
+    monthly,
+    nothing,
+    once,
+    risk_parity,
+    sixty_forty,
+    volatility_target,
+)
 
 BASELINES: Mapping[str, Rule] = MappingProxyType(
     {
@@ -14,8 +27,15 @@ BASELINES: Mapping[str, Rule] = MappingProxyType(
         "equal_weight": equal,
         "minimum_variance": monthly(minimum_variance),
         "momentum": monthly(momentum),
+        "risk_parity": monthly(risk_parity),
+        "max_sharpe": monthly(max_sharpe),
+        "volatility_target": monthly(volatility_target),
+        "sixty_forty": monthly(sixty_forty),
+        "best_asset_in_hindsight": once(best_asset),
     }
 )
+HINDSIGHT = frozenset({"best_asset_in_hindsight"})
+"""Those that are shown the whole split before its first bar: no strategy, but a measure of what there was to gain."""
 RANDOM = "random"
 """Stands beside the rules: draws from the actions of the strategy's own agents."""
 DEFAULT_BASELINES = ("cash", "buy_and_hold", "equal_weight", "minimum_variance", "momentum", RANDOM)

@@ -14,11 +14,20 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.portfolio_optimisers import least_variance_weights, shrunk_covariance
+from envs.portfolio_optimisers import (
+    highest_ratio_weights,
+    least_variance_weights,
+    risk_parity_weights,
+    shrunk_covariance,
+    shrunk_means,
+)
 
 Array = NDArray[np.float64]
 MOMENTUM_MONTHS = 6
-COVARIANCE_MONTHS = 12
+ESTIMATION_MONTHS = 12
+VOLATILITY_MONTHS = 3
+TARGET_VOLATILITY = 0.10
+"""A year, as a fraction."""
 
 
 class History(NamedTuple):
@@ -86,7 +95,50 @@ def momentum(history: History) -> Array:
 
 def minimum_variance(history: History) -> Array:
     """The long-only portfolio of least variance, by the shrunk covariance of the daily returns of the last year."""
-    closes = history.last(COVARIANCE_MONTHS)
-    if len(closes) < 3:
+    returns = _returns(history, ESTIMATION_MONTHS)
+    return equal(history) if len(returns) < 2 else least_variance_weights(shrunk_covariance(returns))
+
+
+def risk_parity(history: History) -> Array:
+    """Each asset adds the same to the risk (Maillard, Roncalli and Teiletche 2010), by the same covariance."""
+    returns = _returns(history, ESTIMATION_MONTHS)
+    return equal(history) if len(returns) < 2 else risk_parity_weights(shrunk_covariance(returns))
+
+
+def max_sharpe(history: History) -> Array:
+    """The long-only portfolio with the highest Sharpe ratio, by the same covariance and by shrunk mean returns.
+
+    Markowitz (1952), with means by Jorion (1986); cash where no asset is expected to gain.
+    """
+    returns = _returns(history, ESTIMATION_MONTHS)
+    if len(returns) < 2:
         return equal(history)
-    return least_variance_weights(shrunk_covariance(closes[1:] / closes[:-1] - 1.0))
+    covariance = shrunk_covariance(returns)
+    return highest_ratio_weights(shrunk_means(returns, covariance), covariance)
+
+
+def volatility_target(history: History) -> Array:
+    """Equal parts of as much of the capital as would have varied by 10 % a year lately, and of no more than all of it.
+
+    By the volatility of equal parts over the last three months, as in Moreira and Muir (2017), but without leverage.
+    """
+    returns = _returns(history, VOLATILITY_MONTHS).mean(axis=1)
+    volatility = returns.std(ddof=1) * np.sqrt(history.days_per_year) if len(returns) > 1 else 0.0
+    return equal(history) * (TARGET_VOLATILITY / max(volatility, TARGET_VOLATILITY))
+
+
+def sixty_forty(history: History) -> Array:
+    """60 % of the capital in equal parts, 40 % in cash, which earns the floor's rate."""
+    return 0.6 * equal(history)
+
+
+def best_asset(history: History) -> Array:
+    """All in what has gained most from the first close to the last; in hindsight, where these are the split's."""
+    gains = history.closes[-1] / history.closes[0]
+    return np.eye(len(gains))[gains.argmax()]
+
+
+def _returns(history: History, months: int) -> Array:
+    """Daily returns of the last months, [D - 1, A]."""
+    closes = history.last(months)
+    return closes[1:] / closes[:-1] - 1.0

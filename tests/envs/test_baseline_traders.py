@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from floors import FREE
 
 from envs import baseline_traders as traders
 from envs import portfolio_rules as rules
@@ -113,6 +114,43 @@ def test_rule_answers_at_the_start_and_at_the_ends_of_days_or_months(every):
     assert len(months) == 2
     due = {"once": [], "day": days[1:-1], "month": months}[every]
     assert seen == [days[0], *due]
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_every_baseline_trades_without_leverage(name):
+    result = rule_result(name, market_of())
+    assert np.isfinite(result.equity).all()
+    assert result.weights.abs().sum(axis=1).max() < 1.05  # between rebalances shorts grow
+    assert (len(result.trades) > 0) == (name not in ("cash", "max_sharpe"))  # on this market nothing is hoped for
+
+
+def test_sixty_forty_earns_the_rate_of_cash_on_what_it_does_not_invest():
+    without, at_five = (rule_result("sixty_forty", market_of(costs={"cash_rate_annual": rate})) for rate in (0.0, 0.05))
+    assert np.median(without.weights.sum(axis=1)) == pytest.approx(0.6, abs=0.03)
+    years = (len(without.equity) - 1) / 252
+    assert at_five.equity[-1] / without.equity[-1] - 1 == pytest.approx(0.4 * 0.05 * years, rel=0.1)
+
+
+def test_rule_in_hindsight_sees_the_split_and_no_bar_outside():
+    alone, seen = alone_of(market_of()), []
+    watcher = traders.rule_trader(lambda history: seen.append(history), sees_split=True)
+    run_backtest(watcher, alone, name="watcher")
+    split = alone.splits.test
+    for history in (seen[0], seen[-1]):
+        np.testing.assert_array_equal(history.closes, alone.bars.close[split.start : split.stop])
+        assert (history.days == alone.bars.dates[split.start : split.stop]).all()
+    assert sum(history.ends_month for history in seen) == 2
+
+
+def test_best_asset_in_hindsight_beats_every_single_asset():
+    market = market_of(costs=FREE)
+    best = traders.run_baselines(market, split="test", names=["best_asset_in_hindsight"])[0]
+    singles = {f"only {a}": lambda history, a=a: np.eye(4)[a] for a in range(4)}
+    others = traders.run_baselines(
+        market, split="test", names=list(singles), own={name: once(rule) for name, rule in singles.items()}
+    )
+    assert best.equity[-1] == max(other.equity[-1] for other in others)
+    assert len(set(best.trades["asset"])) == 1
 
 
 def test_baselines_are_run_in_the_order_asked_for_with_rules_of_ones_own():
