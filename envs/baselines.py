@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from envs.online_portfolios import best_constant_weights, exponentiated_gradient, olmar, pamr
 from envs.portfolio_rules import (
     Rule,
     best_asset,
@@ -31,10 +32,14 @@ BASELINES: Mapping[str, Rule] = MappingProxyType(
         "max_sharpe": monthly(max_sharpe),
         "volatility_target": monthly(volatility_target),
         "sixty_forty": monthly(sixty_forty),
+        "eg": exponentiated_gradient,
+        "pamr": pamr,
+        "olmar": olmar,
         "best_asset_in_hindsight": once(best_asset),
+        "bcrp_in_hindsight": best_constant_weights,
     }
 )
-HINDSIGHT = frozenset({"best_asset_in_hindsight"})
+HINDSIGHT = frozenset({"best_asset_in_hindsight", "bcrp_in_hindsight"})
 """Those that are shown the whole split before its first bar: no strategy, but a measure of what there was to gain."""
 RANDOM = "random"
 """Stands beside the rules: draws from the actions of the strategy's own agents."""

@@ -66,6 +66,7 @@ PURE = (
     "envs/mandates.py",
     "envs/metrics.py",
     "envs/observations.py",
+    "envs/online_portfolios.py",
     "envs/optima/almgren_chriss.py",
     "envs/optima/catalog.py",
     "envs/optima/games.py",
