@@ -61,7 +61,7 @@ def load_bars(
     """Read a price file into bars; the top of this module says which tables are understood.
 
     Args:
-        path: A CSV (also packed, or with ; or tab), Parquet or feather file; docs/data.md says how it is read.
+        path: A CSV (also packed, or with ; or tab), Parquet, feather or .npz file; docs/data.md says how it is read.
         assets: Assets to keep, in this order; None keeps all, in the order in which the file first names them.
         calendar: What to do where some assets have no bar; see ``envs.calendars.align_calendars``.
         frequency: Spacing of the bars, as ``Bars.frequency`` has it; None infers it from the dates.

@@ -15,12 +15,15 @@ from common.memory import check_memory
 from envs.calendars import show_date
 from envs.price_names import level_names, plain_name
 from envs.price_numbers import Decimal
+from envs.price_relatives import read_relatives
 from envs.price_text import read_text_table, refuse_twice
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_KINDS = {"csv": "csv", "txt": "csv", "tsv": "csv", "parquet": "parquet", "pq": "parquet", "feather": "feather"}
+_KINDS = {
+    "csv": "csv", "txt": "csv", "tsv": "csv", "parquet": "parquet", "pq": "parquet", "feather": "feather", "npz": "npz",
+}  # fmt: skip
 _PACKINGS = ("gz", "bz2", "xz", "zip", "zst")
 
 
@@ -96,13 +99,17 @@ def read_table(path: str, decimal: Decimal | None = None) -> PriceTable:
     if file.stat().st_size == 0:
         raise InputError(f"{path} is empty: it needs columns of dates and prices, and a row for each bar")
     if kind is None:
-        raise InputError(f"{path} is not a price file: give a .csv, .parquet or .feather table")
+        raise InputError(
+            f"{path} is not a price file: give a .csv, .parquet or .feather table, or an .npz of price relatives"
+        )
     if kind != "csv" and packing:
         raise InputError(f"{path} is packed twice, as {kind} tables are packed within: unpack it first")
-    header = None
+    header, notes = None, tuple[str, ...]()
     try:
         if kind == "csv":
             frame, header = read_text_table(file, packing, decimal)
+        elif kind == "npz":
+            frame, notes = read_relatives(file)
         else:
             frame = _READERS[kind](file)
     except InputError:
@@ -123,7 +130,7 @@ def read_table(path: str, decimal: Decimal | None = None) -> PriceTable:
     if frame.empty:
         raise InputError(f"{path} holds no rows")
     if header is None:
-        return PriceTable(path, frame, 1, is_text=False)
+        return PriceTable(path, frame, 1, is_text=False, notes=notes)
     return PriceTable(path, frame, header.num_lines + 1, True, header.is_there, header.notes)
 
 

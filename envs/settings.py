@@ -67,7 +67,7 @@ class DataConfig:
     """Where prices come from and how their history is divided."""
 
     path: str | None = None
-    """Price file: CSV, Parquet or feather, long or wide. None: the built-in synthetic market."""
+    """Price file: CSV, Parquet or feather, long or wide, or price relatives in an .npz. None: the built-in market."""
     assets: tuple[str, ...] | None = None
     """Assets to keep, in this order. None: all of them."""
     columns: tuple[str, ...] | None = None

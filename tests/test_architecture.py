@@ -83,6 +83,7 @@ PURE = (
     "envs/price_files.py",
     "envs/price_names.py",
     "envs/price_numbers.py",
+    "envs/price_relatives.py",
     "envs/price_tables.py",
     "envs/price_text.py",
     "envs/rewards.py",
