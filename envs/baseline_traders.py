@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from envs.backtest import BacktestResult, Decide, Trader, run_backtest
-from envs.baselines import BASELINES, DEFAULT_BASELINES, HINDSIGHT, RANDOM
+from envs.baseline_names import DEFAULT_BASELINES, RANDOM
+from envs.baselines import BASELINES, HINDSIGHT
 from envs.floor import FloorStep, TradingFloor
 from envs.mandates import Mandate
 from envs.market import Market

@@ -41,7 +41,3 @@ BASELINES: Mapping[str, Rule] = MappingProxyType(
 )
 HINDSIGHT = frozenset({"best_asset_in_hindsight", "bcrp_in_hindsight"})
 """Those that are shown the whole split before its first bar: no strategy, but a measure of what there was to gain."""
-RANDOM = "random"
-"""Stands beside the rules: draws from the actions of the strategy's own agents."""
-DEFAULT_BASELINES = ("cash", "buy_and_hold", "equal_weight", "minimum_variance", "momentum", RANDOM)
-"""What a strategy is held against where nothing else is asked for; each is one more pass through the split."""

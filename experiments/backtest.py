@@ -14,9 +14,8 @@ import experiments.interrupts  # before what takes seconds to import
 from common.errors import InputError
 from common.files import check_folder_writable
 from common.strict import STRICT
-from envs.baselines import DEFAULT_BASELINES
+from envs.baseline_names import DEFAULT_BASELINES
 from envs.settings import MOST_CAPITAL_USD, DataConfig
-from experiments.backtesting.baselines import own_rules
 from experiments.backtesting.results_folders import results_folder
 from experiments.command_line import check_json_flag, main, write_json_flag
 from experiments.runs.folders import check_results_folder
@@ -63,7 +62,6 @@ def run(argv: Sequence[str]) -> int:
     if not config.model:
         raise InputError("--model is missing: name a run folder or a checkpoint, as in --model results/dow")
     check_json_flag(config.json)
-    own_rules(config.baselines)  # before what takes seconds
     models = find_models(config.model)
     data = nested({name: value_of(config, name) for name in flags if name.startswith("data.")}).get("data", {})
     if data.get("path") is not None:

@@ -55,6 +55,7 @@ PURE = (
     "envs/audit_rows.py",
     "envs/bar_data.py",
     "envs/bars.py",
+    "envs/baseline_names.py",
     "envs/baselines.py",
     "envs/calendars.py",
     "envs/execution.py",

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InputError, nearest, told
-from envs.baselines import BASELINES, RANDOM
+from envs.baseline_names import RANDOM
+from envs.baselines import BASELINES
 from envs.calendars import show_date
 from envs.portfolio_rules import History, Rule
 from experiments.settings.arguments import import_object

@@ -15,8 +15,8 @@ from common.files import write_json, write_parquet
 from envs.agents import check_agents, describe_agents
 from envs.backtest import BacktestResult, Policy, policy_trader, run_backtest
 from envs.bars import Split
+from envs.baseline_names import DEFAULT_BASELINES
 from envs.baseline_traders import run_baselines
-from envs.baselines import DEFAULT_BASELINES
 from envs.features import Scaler
 from envs.market import Market, build_market
 from envs.settings import FloorSpec

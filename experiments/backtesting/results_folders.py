@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from envs.baselines import DEFAULT_BASELINES
+from envs.baseline_names import DEFAULT_BASELINES
 from envs.settings import DataConfig
 from experiments.runs.models import Model
 from experiments.settings.arguments import dump_settings

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from envs import portfolio_rules as rules
-from envs.baselines import BASELINES, DEFAULT_BASELINES, RANDOM
+from envs.baseline_names import DEFAULT_BASELINES, RANDOM
+from envs.baselines import BASELINES
 
 
 def history(closes, days=None, **more):

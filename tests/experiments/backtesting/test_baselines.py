@@ -5,7 +5,8 @@ import pytest
 from sample_runs import ScriptedPolicy, make_run
 
 from common.errors import InputError
-from envs.baselines import BASELINES, DEFAULT_BASELINES
+from envs.baseline_names import DEFAULT_BASELINES
+from envs.baselines import BASELINES
 from envs.portfolio_rules import History, equal
 from experiments.backtest import run
 from experiments.backtesting.baselines import own_rules
@@ -69,9 +70,12 @@ def test_baseline_that_is_none_is_one_line(own, name, message):
         own_rules([name])
 
 
-def test_baseline_that_is_none_is_refused_before_a_model_is_looked_for(capsys):
-    assert exit_code(run, ["--model", "nowhere", "--baselines", "cash", "momentun"]) == 2
+def test_baseline_that_is_none_is_refused_before_anything_runs(tmp_path, capsys):
+    make_run(tmp_path / "dow")
+    words = ["--model", str(tmp_path / "dow"), "--baselines", "cash", "momentun"]
+    assert exit_code(run, words) == 2
     assert "--baselines momentun is unknown (did you mean 'momentum'?)" in capsys.readouterr().err
+    assert not list((tmp_path / "dow").glob("backtest*"))
 
 
 def test_baseline_that_stands_twice_is_refused():
