@@ -39,6 +39,9 @@ class BacktestConfig:
     baselines: tuple[str, ...] = DEFAULT_BASELINES
     """What the models are held against, by name, each one more pass through the split; module:function for a rule of
     your own, a function from envs.portfolio_rules.History to weights."""
+    benchmark: str | None = None
+    """Price file of one asset, asset or baseline that all series are compared with: alpha, beta, tracking error,
+    information ratio, up and down capture."""
     out: str | None = None
     """Folder for the results. None: in the first model's run folder, backtest for the run's own test; else a name that
     says what differs, as in backtest-validation or comparison-with-dow2."""
@@ -71,6 +74,7 @@ def run(argv: Sequence[str]) -> int:
         "data": data,
         "split": config.split,
         "baselines": config.baselines,
+        "benchmark": config.benchmark,
     }
     out = Path(config.out) if config.out is not None else results_folder(models, **asked)
     check_folder_writable(out, setting="--out")

@@ -57,6 +57,7 @@ PURE = (
     "envs/bars.py",
     "envs/baseline_names.py",
     "envs/baselines.py",
+    "envs/benchmark_figures.py",
     "envs/calendars.py",
     "envs/execution.py",
     "envs/features.py",

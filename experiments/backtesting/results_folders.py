@@ -28,6 +28,7 @@ def results_folder(
     data: Mapping[str, Any] | None = None,
     split: str = "test",
     baselines: Sequence[str] = DEFAULT_BASELINES,
+    benchmark: str | None = None,
 ) -> Path:
     """Choose the folder for a backtest, so that only the same backtest is written over.
 
@@ -37,6 +38,7 @@ def results_folder(
         data: Settings of the data group that were asked for.
         split: Part of the history.
         baselines: Names of what the models are held against.
+        benchmark: What all series are compared with.
     """
     first = models[0]
     parts = [_part_of_run(first)] if "/" in first.name else []
@@ -52,6 +54,8 @@ def results_folder(
             parts.append(_in_words(name, plain))
     if tuple(baselines) != DEFAULT_BASELINES:
         parts.append(f"against {' '.join(baselines)}")
+    if benchmark is not None:
+        parts.append(f"benchmark {benchmark}")
     name = "-".join(_slug(part) for part in ["backtest" if len(models) == 1 else "comparison", *parts])
     if len(name) > _MOST_CHARACTERS:
         name = f"{name[: _MOST_CHARACTERS - 9]}-{_digest(name)}"

@@ -43,7 +43,7 @@ def test_rule_of_the_page_of_baselines_is_one():
 
 def test_page_of_baselines_has_them_all_and_marks_the_default():
     page = (Path(__file__).parents[2] / "docs" / "baselines.md").read_text()
-    rows = re.findall(r"^\| `(\w+)`( \*)? \|", page, flags=re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+)`( \*)? \|", page.partition("## ")[0], flags=re.MULTILINE)
     assert {name for name, _ in rows} == {*BASELINES, RANDOM}
     assert tuple(name for name, star in rows if star) == DEFAULT_BASELINES
 
