@@ -62,8 +62,8 @@ def impact_of_a_share(bars: Bars, stop: int) -> Array:
 
     Permanent impact must be linear in the flow and the same at all times: where it differed, as with a trailing
     volume, one could buy while it is small, lift the price while it is large, and be paid for a round trip
-    (Huberman and Stanzl 2004, propositions 1 and 3). So it is measured once, over the first ``stop`` bars, in which the
-    training split ends; sums over days make it the same on bars of any length.
+    (Huberman and Stanzl 2004, propositions 1 and 3). So it is measured once, over the first ``stop`` bars, before
+    validation; sums over days make it the same on bars of any length.
 
     Args:
         bars: The market.

@@ -48,7 +48,7 @@ class Market:
         scaler: Fitted on the training split.
         splits: Training, validation and test.
         mandates: The agents.
-        impact_unit: ``envs.liquidity.impact_of_a_share`` of the training split, [A] float64.
+        impact_unit: ``envs.liquidity.impact_of_a_share`` of the share of history that is for training, [A] float64.
         spec: What all of it was made from, with what was left to the prices settled.
     """
 
@@ -117,5 +117,6 @@ def _make_market(spec: FloorSpec, bars: Bars) -> Market:
         bars, spec.data, lookback_bars=lookback, embargo_bars=lookback, horizon_bars=spec.floor.horizon_bars or 1
     )
     scaler = Scaler.fit(features, splits.train)
-    unit = impact_of_a_share(bars, splits.train.stop)
+    measured = min(round(spec.data.train * bars.num_bars), splits.validation.start)  # whatever features look back on
+    unit = impact_of_a_share(bars, measured)
     return Market(bars, features, scaler, splits, mandates, unit, spec)

@@ -54,8 +54,8 @@ def load_bars(
     """Read price files into bars; the top of this module says which tables are understood.
 
     Args:
-        path: A CSV (also packed, or with ; or tab), Parquet, feather or Excel file; docs/data.md says how it is read.
-            A folder stands for the price files in it. What is in several files is one market.
+        path: A CSV (also packed, or with ; or tab), Parquet, feather, Excel or .npz file; docs/data.md says how it is
+            read. A folder stands for the price files in it. What is in several files is one market.
         assets: Assets to keep, in this order; None keeps all, in the order in which the files first name them.
         calendar: What to do where some assets have no bar; see ``envs.calendars.align_calendars``.
         frequency: Spacing of the bars, as ``Bars.frequency`` has it; None infers it from the dates.

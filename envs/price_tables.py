@@ -19,6 +19,7 @@ from envs.calendars import show_date
 from envs.price_excel import workbook_text
 from envs.price_names import level_names, plain_name
 from envs.price_numbers import Decimal
+from envs.price_relatives import read_relatives
 from envs.price_text import open_packed, read_text_table, refuse_twice
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 _KINDS = {
     "csv": "csv", "txt": "csv", "tsv": "csv", "parquet": "parquet", "pq": "parquet", "feather": "feather",
-    "xlsx": "Excel",
+    "xlsx": "Excel", "npz": "npz",
 }  # fmt: skip
 _PACKINGS = ("gz", "bz2", "xz", "zip", "zst")
 
@@ -107,17 +108,21 @@ def read_table(path: str, decimal: Decimal | None = None) -> PriceTable:
     if file.stat().st_size == 0:
         raise InputError(f"{path} is empty: it needs columns of dates and prices, and a row for each bar")
     if kind is None:
-        raise InputError(f"{path} is not a price file: give a .csv, .parquet, .feather or .xlsx table")
+        raise InputError(
+            f"{path} is not a price file: give a .csv, .parquet, .feather or .xlsx table, or an .npz of price relatives"
+        )
     if kind != "csv" and packing:
         raise InputError(f"{path} is packed twice, as {kind} tables are packed within: unpack it first")
-    header, what = None, f"{'an' if kind == 'Excel' else 'a'} {kind} table"
+    header, notes = None, tuple[str, ...]()
+    what = f"{'an' if kind in ('Excel', 'npz') else 'a'} {kind} table"
     try:
         if kind == "csv":
             frame, header = read_text_table(file, partial(open_packed, file, packing), decimal)
         elif kind == "Excel":
             text, notes = workbook_text(file)
             frame, header = read_text_table(file, partial(io.BytesIO, text), decimal)
-            header = replace(header, notes=(*notes, *header.notes))
+        elif kind == "npz":
+            frame, notes = read_relatives(file)
         else:
             frame = _READERS[kind](file)
     except InputError:
@@ -138,8 +143,8 @@ def read_table(path: str, decimal: Decimal | None = None) -> PriceTable:
     if frame.empty:
         raise InputError(f"{path} holds no rows")
     if header is None:
-        return PriceTable(path, frame, 1, is_text=False)
-    return PriceTable(path, frame, header.num_lines + 1, kind == "csv", header.is_there, header.notes)
+        return PriceTable(path, frame, 1, is_text=False, notes=notes)
+    return PriceTable(path, frame, header.num_lines + 1, kind == "csv", header.is_there, (*notes, *header.notes))
 
 
 def _flat_names(columns: list[Any]) -> list[str]:

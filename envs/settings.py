@@ -67,8 +67,8 @@ class DataConfig:
     """Where prices come from and how their history is divided."""
 
     path: str | tuple[str, ...] | None = None
-    """Price file, or several, or a folder of them: CSV, Parquet, feather or Excel, long or wide. None: the built-in
-    synthetic market."""
+    """Price file, or several, or a folder of them: CSV, Parquet, feather or Excel, long or wide, or price relatives in
+    an .npz. None: the built-in synthetic market."""
     assets: tuple[str, ...] | None = None
     """Assets to keep, in this order. None: all of them."""
     columns: tuple[str, ...] | None = None

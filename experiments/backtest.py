@@ -15,6 +15,7 @@ from common.errors import InputError
 from common.files import check_folder_writable
 from common.store import absolute
 from common.strict import STRICT
+from envs.baseline_names import DEFAULT_BASELINES
 from envs.settings import MOST_CAPITAL_USD, DataConfig
 from experiments.backtesting.results_folders import results_folder
 from experiments.command_line import check_json_flag, main, write_json_flag
@@ -37,6 +38,12 @@ class BacktestConfig:
     """Capital of each account in US dollars. None: that of the run."""
     split: Literal["test", "validation", "train"] = "test"
     """Part of the history."""
+    baselines: tuple[str, ...] = DEFAULT_BASELINES
+    """What the models are held against, by name, each one more pass through the split; module:function for a rule of
+    your own, a function from envs.portfolio_rules.History to weights."""
+    benchmark: str | None = None
+    """Price file of one asset, asset or baseline that all series are compared with: alpha, beta, tracking error,
+    information ratio, up and down capture."""
     out: str | None = None
     """Folder for the results. None: in the first model's run folder, backtest for the run's own test; else a name that
     says what differs, as in backtest-validation or comparison-with-dow2."""
@@ -64,7 +71,13 @@ def run(argv: Sequence[str]) -> int:
     data = nested({name: value_of(config, name) for name in flags if name.startswith("data.")}).get("data", {})
     if data.get("path") is not None:
         data["path"] = absolute(data["path"])
-    asked: dict[str, Any] = {"capital": config.capital, "data": data, "split": config.split}
+    asked: dict[str, Any] = {
+        "capital": config.capital,
+        "data": data,
+        "split": config.split,
+        "baselines": config.baselines,
+        "benchmark": config.benchmark,
+    }
     out = Path(config.out) if config.out is not None else results_folder(models, **asked)
     check_folder_writable(out, setting="--out")
     check_results_folder(out, setting="--out")

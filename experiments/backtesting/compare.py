@@ -15,17 +15,20 @@ from common.files import write_json, write_parquet
 from envs.agents import check_agents, describe_agents
 from envs.backtest import BacktestResult, Policy, policy_trader, run_backtest
 from envs.bars import Split
-from envs.baselines import run_baselines
+from envs.baseline_names import DEFAULT_BASELINES
+from envs.baseline_traders import run_baselines
 from envs.features import Scaler
 from envs.market import Market, build_market
 from envs.settings import FloorSpec
+from experiments.backtesting.baselines import own_rules
+from experiments.backtesting.benchmark import Benchmark, compare_with, equity_of, is_baseline, prices_of
 from experiments.backtesting.conditions import books_in_words, capital_in_words, costs_in_words, period_in_words
 from experiments.backtesting.networks import check_networks
 from experiments.backtesting.overlap import last_date_seen, overlap_notes, overlaps
 from experiments.backtesting.results_folders import RESULTS_FILE
 from experiments.recovery.checkpoints import require_meta
 from experiments.reporting.plots import plot_backtest
-from experiments.reporting.tables import metrics_table, money, pairs_table, show, title_case
+from experiments.reporting.tables import BENCHMARK_COLUMNS, metrics_table, money, pairs_table, show, title_case
 from experiments.runs.models import Model
 from experiments.settings.arguments import build_settings, dump_settings
 from experiments.settings.layers import merge
@@ -46,6 +49,7 @@ class Backtest:
         market: Prices and rules, those of the first model.
         split: Name of the split.
         seen: Last date that each model was trained or selected on, datetime64[us]; None where that is unknown.
+        benchmark: What all series are compared with; None where nothing was asked for.
     """
 
     models: Sequence[Model]
@@ -54,6 +58,7 @@ class Backtest:
     market: Market
     split: str
     seen: Sequence[np.datetime64 | None]
+    benchmark: Benchmark | None = None
 
 
 def backtest_models(
@@ -63,6 +68,8 @@ def backtest_models(
     capital: float | None = None,
     data: Mapping[str, Any] | None = None,
     split: str = "test",
+    baselines: Sequence[str] = DEFAULT_BASELINES,
+    benchmark: str | None = None,
 ) -> Backtest:
     """Run models and baselines over the same bars, at the prices, costs and capital of the first model's run.
 
@@ -72,17 +79,25 @@ def backtest_models(
         capital: Capital of each account in US dollars; None takes that of the first model's run.
         data: Settings of the data group that replace those of the run, such as ``{"path": "new.csv"}``.
         split: ``"train"``, ``"validation"`` or ``"test"``.
+        baselines: Names of what they are held against; ``module:function`` for rules of the user's own.
+        benchmark: Price file, asset or baseline with which all are compared; the baseline is run too.
 
     Raises:
-        InputError: if a model does not fit the prices, or the models cannot share a period or begin with different
-            capital.
+        InputError: if a baseline or the benchmark is none, a model does not fit the prices, or the models cannot share
+            a period or begin with different capital.
     """
+    own = own_rules(baselines)
     for model in models:
         if model.config.env is not None:
             raise InputError(f"{model.name} was trained in {model.config.env}, which has no prices to backtest it on")
     markets = [build_market(_spec(model, models[0], capital=capital, data=data or {})) for model in models]
     _check_capital(models, markets)
     markets = _same_period(markets, split)
+    prices, names = None, list(baselines)
+    if benchmark is not None and is_baseline(benchmark, markets[0], names):
+        names = list(dict.fromkeys([*names, benchmark]))
+    elif benchmark is not None:
+        prices = prices_of(benchmark, markets[0], split=split)
     strategies = []
     for model, market in zip(models, markets, strict=True):
         if model.record.agents is not None:
@@ -94,14 +109,15 @@ def backtest_models(
         check_networks(policy, model, market)
         name = "strategy" if len(models) == 1 else model.name
         strategies.append(run_backtest(policy_trader(policy), market, name=name, split=split, scaler=scaler))
-    baselines = run_baselines(markets[0], split=split, seed=models[0].config.seed)
+    rivals = run_baselines(markets[0], split=split, seed=models[0].config.seed, names=names, own=own)
     return Backtest(
         models=models,
         strategies=strategies,
-        baselines=baselines,
+        baselines=rivals,
         market=markets[0],
         split=split,
         seen=[last_date_seen(model) for model in models],
+        benchmark=prices or next((equity_of(rival) for rival in rivals if rival.name == benchmark), None),
     )
 
 
@@ -146,6 +162,8 @@ def summarise(backtest: Backtest) -> dict[str, Any]:
     }
     if len(strategies) > 1:
         summary["strategies"] = {result.name: dict(result.metrics) for result in strategies}
+    if backtest.benchmark is not None:
+        summary["benchmark"] = compare_with(backtest.benchmark, [*strategies, *backtest.baselines], market)
     return summary
 
 
@@ -195,6 +213,10 @@ def print_backtest(backtest: Backtest, out: str | Path) -> None:
     names = [result.name for result in backtest.strategies]
     table = metrics_table({result.name: result.metrics for result in results}, title="Backtest", strategies=names)
     show(pairs_table(rows, title="What was tested"), table)
+    if backtest.benchmark is not None:
+        against = compare_with(backtest.benchmark, results, backtest.market)
+        title = f"Against {against['name']}, {against['num_bars']} bars"
+        show(metrics_table(against["series"], title=title, strategies=names, names=BENCHMARK_COLUMNS))
     for result in results:
         if result.ruined:
             show(f"{result.name} lost its capital before the end; its value is carried forward from there")
@@ -204,7 +226,8 @@ def print_backtest(backtest: Backtest, out: str | Path) -> None:
 def _notes(backtest: Backtest) -> list[str]:
     """What must be known to read the figures: dates seen before, what was done to the prices, books that differ."""
     overlap = overlap_notes(backtest.models, backtest.strategies[0].dates[0], backtest.seen)
-    return [*overlap, *backtest.market.bars.notes, *_books_that_differ(backtest)]
+    against = backtest.benchmark.notes if backtest.benchmark is not None else ()
+    return [*overlap, *backtest.market.bars.notes, *against, *_books_that_differ(backtest)]
 
 
 def _worth(model: Model) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from envs.baseline_names import DEFAULT_BASELINES
 from envs.settings import DataConfig
 from experiments.runs.models import Model
 from experiments.settings.arguments import dump_settings
@@ -21,7 +22,13 @@ _MOST_CHARACTERS = 80
 
 
 def results_folder(
-    models: Sequence[Model], *, capital: float | None = None, data: Mapping[str, Any] | None = None, split: str = "test"
+    models: Sequence[Model],
+    *,
+    capital: float | None = None,
+    data: Mapping[str, Any] | None = None,
+    split: str = "test",
+    baselines: Sequence[str] = DEFAULT_BASELINES,
+    benchmark: str | None = None,
 ) -> Path:
     """Choose the folder for a backtest, so that only the same backtest is written over.
 
@@ -30,6 +37,8 @@ def results_folder(
         capital: Capital that was asked for, USD; None where none was.
         data: Settings of the data group that were asked for.
         split: Part of the history.
+        baselines: Names of what the models are held against.
+        benchmark: What all series are compared with.
     """
     first = models[0]
     parts = [_part_of_run(first)] if "/" in first.name else []
@@ -43,6 +52,10 @@ def results_folder(
         plain = list(value) if isinstance(value, tuple) else value
         if plain != recorded[name]:
             parts.append(_in_words(name, plain))
+    if tuple(baselines) != DEFAULT_BASELINES:
+        parts.append(f"against {' '.join(baselines)}")
+    if benchmark is not None:
+        parts.append(f"benchmark {benchmark}")
     name = "-".join(_slug(part) for part in ["backtest" if len(models) == 1 else "comparison", *parts])
     if len(name) > _MOST_CHARACTERS:
         name = f"{name[: _MOST_CHARACTERS - 9]}-{_digest(name)}"

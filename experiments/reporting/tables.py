@@ -30,13 +30,25 @@ METRIC_COLUMNS = {
     "final_equity": "final equity",
 }
 """Every metric of a backtest, and the head of its column."""
+BENCHMARK_COLUMNS = {
+    "alpha": "alpha, a year",
+    "beta": "beta",
+    "tracking_error": "tracking error",
+    "information_ratio": "information ratio",
+    "up_capture": "up capture",
+    "down_capture": "down capture",
+}
+"""Every figure against a benchmark."""
 
 WIDTH_OF_A_PIPE = 160
 """Characters in a line where the output goes into a file or another program."""
 LONG_TEXT = 28
 """Characters up to which words in a column of text are kept on one line."""
 
-_PERCENT = frozenset({"total_return", "annual_return", "annual_volatility", "max_drawdown", "cvar_95", "win_rate"})
+_PERCENT = frozenset(
+    {"total_return", "annual_return", "annual_volatility", "max_drawdown", "cvar_95", "win_rate"}
+    | (BENCHMARK_COLUMNS.keys() - {"beta", "information_ratio"})
+)
 _DOLLARS = frozenset({"total_costs", "final_equity"})
 
 
@@ -82,7 +94,11 @@ def markdown_table(rows: Sequence[Mapping[str, str]]) -> str:
 
 
 def metrics_table(
-    rows: Mapping[str, Mapping[str, float | None]], *, title: str, strategies: Sequence[str]
+    rows: Mapping[str, Mapping[str, float | None]],
+    *,
+    title: str,
+    strategies: Sequence[str],
+    names: Mapping[str, str] = METRIC_COLUMNS,
 ) -> FittedTable:
     """Make a table with one column for each series and one row for each metric.
 
@@ -90,12 +106,13 @@ def metrics_table(
         rows: Series name -> its metrics.
         title: Printed above.
         strategies: Names of the series to stress.
+        names: Metrics, in their order, and how they are called.
     """
 
     def columns(*, short: bool) -> list[Cells]:
-        made = [Cells("", list(METRIC_COLUMNS.values()), is_text=True)]
+        made = [Cells("", list(names.values()), is_text=True)]
         for series, metrics in rows.items():
-            cells = [format_metric(name, metrics.get(name), short=short) for name in METRIC_COLUMNS]
+            cells = [format_metric(name, metrics.get(name), short=short) for name in names]
             made.append(Cells(title_case(series), cells, style="bold cyan" if series in strategies else ""))
         return made
 

@@ -76,8 +76,8 @@ class SlowFloor:
         self.offset = {a: 0.0 for m in self.mandates for a in m.assets}
 
     def impact_of_a_share(self, asset: str) -> float:
-        """Daily volatility over daily volume of the training split of daily bars."""
-        bars, j, stop = self.bars, self.bars.assets.index(asset), self.market.splits.train.stop
+        """Daily volatility over daily volume of the first 60 % of daily bars."""
+        bars, j, stop = self.bars, self.bars.assets.index(asset), round(0.6 * self.bars.num_bars)
         traded = [t for t in range(stop) if bars.tradable[t, j]]
         squares = [math.log(bars.close[t, j] / bars.close[s, j]) ** 2 for s, t in itertools.pairwise(traded)]
         sigma = max(math.sqrt(sum(squares) / len(traded)), 1e-6)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from envs.backtest import policy_trader, run_backtest
-from envs.baselines import random_trader
+from envs.baseline_traders import random_trader
 from envs.market import build_market
 from envs.settings import DataConfig, FloorConfig, FloorSpec, SyntheticConfig
 

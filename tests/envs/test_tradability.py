@@ -15,6 +15,7 @@ from price_samples import write
 from envs.audit_draws import random_actions
 from envs.backtest import run_backtest
 from envs.bars import build_bars
+from envs.baseline_traders import rule_trader
 from envs.baselines import BASELINES
 from envs.floor import build_floor
 from envs.market import build_market
@@ -107,7 +108,7 @@ def test_bars_of_a_ticker_that_is_gone_are_no_money_pit(tmp_path) -> None:
         long_rows("DEAD", days[:575], 20 * np.exp((rng.standard_normal(575) * 0.01).cumsum()), 1e6),
     ]
     market = floor_on(tmp_path, rows, calendar="fill")
-    result = run_backtest(BASELINES["equal_weight"], market, name="equal_weight")
+    result = run_backtest(rule_trader(BASELINES["equal_weight"]), market, name="equal_weight")
     live = market.bars.close[market.splits.test.start :, market.bars.assets.index("LIVE")]
     worst = 1 + min(0.0, (live / live[0] - 1).min())
     assert result.equity.min() > 0.98 * 1e6 * worst
@@ -122,7 +123,7 @@ def test_a_large_book_buys_a_tenth_of_what_is_traded_and_the_rest_is_counted(tmp
     market = dataclasses.replace(
         market, spec=dataclasses.replace(market.spec, floor=dataclasses.replace(market.spec.floor, capital=1e9))
     )
-    result = run_backtest(BASELINES["buy_and_hold"], market, name="buy_and_hold")
+    result = run_backtest(rule_trader(BASELINES["buy_and_hold"]), market, name="buy_and_hold")
     bought = result.trades["shares"].sum()
     assert bought == pytest.approx(1_000, rel=1e-9)
     assert result.metrics["unfilled_notional_usd"] == pytest.approx(1e9 - 1e5, rel=1e-2)

@@ -48,7 +48,7 @@ def half_delete(checkpoint: Path) -> None:
 
 
 DAMAGE: dict[str, Callable[[Path], object]] = {
-    "missing component": lambda f: shutil.rmtree(newest(f) / "learner_group"),
+    "missing weights": lambda f: weights(f).unlink(),
     "missing file": lambda f: (newest(f) / "state.json").unlink(),
     "missing replay segment": lambda f: next(newest(f).glob("replay/*.open")).unlink(),
     "truncated file": lambda f: os.truncate(weights(f), 1000),

@@ -5,6 +5,7 @@ import gzip
 import io
 import math
 import tempfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -169,13 +170,16 @@ def test_any_bytes_are_read_or_refused(data):
     content = bytearray(
         as_text(data.draw(rows_changed(LONG))).encode(data.draw(st.sampled_from(["utf-8", "utf-16", "utf-8-sig"])))
     )
-    suffix = data.draw(st.sampled_from(["csv", "csv.gz", "parquet", "feather", "txt"]))
+    suffix = data.draw(st.sampled_from(["csv", "csv.gz", "parquet", "feather", "txt", "npz"]))
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / f"prices.{suffix}"
         if suffix == "csv.gz":
             content = bytearray(gzip.compress(bytes(content)))
         elif suffix in ("parquet", "feather"):
             getattr(LONG, f"to_{suffix}")(path)
+            content = bytearray(path.read_bytes())
+        elif suffix == "npz":
+            np.savez(path, x=1.0 + np.arange(8.0).reshape(4, 2) / 100)
             content = bytearray(path.read_bytes())
         for _ in range(data.draw(st.integers(0, 4))):
             content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
@@ -225,3 +229,26 @@ def test_any_parquet_is_read_or_refused(frame, data):
             if said
             else set(assets) <= {"AAA", "BBB"} and len(bars[0].assets) >= len(assets) - (column == "tic")
         )
+
+
+@FUZZ
+@given(data=st.data())
+def test_any_archive_of_relatives_is_read_or_refused(data):
+    numbers = st.sampled_from([1.0, 1.01, 0.5, 100.0, 0.0, -1.0, 1e300, 1e-300, np.nan, np.inf])
+    values = st.lists(st.lists(numbers, min_size=2, max_size=2), min_size=0, max_size=5)
+    words = st.lists(st.sampled_from([*WORDS, *DATES]), max_size=3)
+    arrays = data.draw(
+        st.dictionaries(
+            st.sampled_from(["x", "relatives", "assets", "names", "dates", "time", "open", "file"]),
+            values | words | numbers | st.integers(),
+            max_size=4,
+        )
+    )
+    with tempfile.TemporaryDirectory() as place:
+        path, bars = Path(place) / "x.npz", []
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, value in arrays.items():
+                with archive.open(f"{name}.npy", "w") as file:
+                    np.save(file, np.array(value))
+        said = refused(lambda: bars.append(load_bars(str(path))))
+        assert path.name in said if said else len(bars[0].assets) == 2

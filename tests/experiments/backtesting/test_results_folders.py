@@ -38,6 +38,8 @@ def test_own_test_of_a_run_goes_into_backtest(model):
         ({"data": {"assets": ("A/B", "C D")}}, "backtest-assets-A-B-C-D"),
         ({"data": {"synthetic": {"seed": 9}}}, "backtest-seed-9"),
         ({"capital": 2e6, "split": "train"}, "backtest-train-capital-2000000"),
+        ({"benchmark": "/prices/spy.csv"}, "backtest-benchmark-prices-spy.csv"),
+        ({"baselines": ("cash", "my_rules:mine")}, "backtest-against-cash-my_rules-mine"),
     ],
 )
 def test_another_test_goes_beside_it_and_says_what_differs(model, asked, name):
@@ -87,6 +89,15 @@ def test_other_capital_leaves_the_result_of_the_run_alone(model, tested):
     assert f"files in {model / 'backtest-capital-2000000'}:" in shown
     assert found["folder"] == str(model / "backtest-capital-2000000")
     assert (model / "backtest" / "backtest.json").read_bytes() == before
+
+
+def test_benchmark_and_baselines_that_are_asked_for_are_in_the_json_and_the_name_of_the_folder(model, tested):
+    found, shown = tested("--benchmark", "sixty_forty", "--baselines", "cash")
+    assert found["folder"] == str(model / "backtest-against-cash-benchmark-sixty_forty")
+    assert (
+        list(found["benchmark"]["series"]) == ["strategy", *found["baselines"]] == ["strategy", "cash", "sixty_forty"]
+    )
+    assert "Against sixty_forty" in shown
 
 
 def test_disk_that_is_full_when_results_are_written_is_one_line_and_leaves_no_half_of_a_file(
