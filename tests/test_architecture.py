@@ -80,6 +80,7 @@ PURE = (
     "envs/rewards.py",
     "envs/rolling.py",
     "envs/settings.py",
+    "envs/sharpe.py",
     "envs/steps.py",
     "envs/synthetic.py",
     "envs/tape.py",

@@ -13,17 +13,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from common.intervals import interval
-from envs.metrics import (
-    annual_return,
-    annual_volatility,
+from envs.metrics import annual_return, annual_volatility, max_drawdown, simple_returns, total_return
+from envs.sharpe import (
     deflated_sharpe_ratio,
     expected_max_sharpe,
-    max_drawdown,
     probabilistic_sharpe_ratio,
     sharpe_ratio,
     sharpe_standard_error,
-    simple_returns,
-    total_return,
 )
 
 Array = NDArray[np.float64]

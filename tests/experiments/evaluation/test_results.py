@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import norm
 
 from common.intervals import interval
-from envs.metrics import expected_max_sharpe, sharpe_ratio, sharpe_standard_error
+from envs.sharpe import expected_max_sharpe, sharpe_ratio, sharpe_standard_error
 from experiments.evaluation.results import Course, evaluated, stitched
 from experiments.evaluation.runs import Job, trial_sharpes
 
