@@ -73,6 +73,28 @@ def sharpe_standard_error_hac(returns: ArrayLike, *, periods_per_year: float, ri
     return float(np.sqrt(_variance_of_mean(error) * periods_per_year))
 
 
+def sharpe_difference_error(
+    returns: ArrayLike, others: ArrayLike, *, periods_per_year: float, risk_free: float = 0.0
+) -> float:
+    """Standard error of the difference of two annual Sharpe ratios over the same bars (Ledoit and Wolf 2008, 3.1).
+
+    The difference of the two ratios' errors bar by bar, so that what both owe to the market cancels; its long-run
+    variance as in ``sharpe_standard_error_hac``.
+
+    Args:
+        returns: Simple returns per bar, [T].
+        others: Those that they are compared with, [T].
+        periods_per_year: Bars in a year.
+        risk_free: Rate a year that cash earns, as a fraction.
+
+    Returns:
+        Standard error in the units of ``sharpe_ratio``; a flat curve adds nothing to it.
+    """
+    cash = per_bar(risk_free, periods_per_year)
+    error = _sharpe_error(series_of(returns) - cash) - _sharpe_error(series_of(others) - cash)
+    return float(np.sqrt(_variance_of_mean(error) * periods_per_year))
+
+
 def probabilistic_sharpe_ratio(
     returns: ArrayLike, *, periods_per_year: float, benchmark: float = 0.0, risk_free: float = 0.0
 ) -> float:

@@ -70,6 +70,7 @@ PURE = (
     "envs/optima/merton.py",
     "envs/optima/merton_relative.py",
     "envs/optima/problem.py",
+    "envs/paired_tests.py",
     "envs/price_columns.py",
     "envs/price_dates.py",
     "envs/price_files.py",
