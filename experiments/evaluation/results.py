@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from statistics import fmean
 from typing import Any
@@ -14,13 +14,8 @@ from numpy.typing import NDArray
 
 from common.intervals import interval
 from envs.metrics import annual_return, annual_volatility, max_drawdown, simple_returns, total_return
-from envs.sharpe import (
-    deflated_sharpe_ratio,
-    expected_max_sharpe,
-    probabilistic_sharpe_ratio,
-    sharpe_ratio,
-    sharpe_standard_error,
-)
+from envs.paired_tests import paired_tests
+from envs.sharpe import deflated_sharpe_ratio, expected_max_sharpe, sharpe_ratio, sharpe_standard_error
 
 Array = NDArray[np.float64]
 STRATEGY = "strategy"
@@ -104,16 +99,15 @@ def evaluated(
     Returns:
         Figures of each of ``seeds`` and ``baselines``; ``intervals``, the mean over seeds of each figure with its 95 %
         interval; ``best_baseline``, which has the largest Sharpe ratio, cash apart, whose ratio means nothing;
-        ``probability_to_exceed_it``, for each seed, that its true Sharpe ratio exceeds that one's measured one (Bailey
-        and Lopez de Prado 2012); ``deflated_sharpe``, for each seed that a search chose the model of; ``num_trials``,
-        the most that one search chose among, 0 without; and ``hurdle``, the Sharpe ratio that the best of so many
-        useless ones would show, the mean over folds, None without a search.
+        ``paired_tests``, of each seed against every baseline; ``deflated_sharpe``, for each seed that a search chose
+        the model of; ``num_trials``, the most that one search chose among, 0 without; and ``hurdle``, the Sharpe ratio
+        that the best of so many useless ones would show, the mean over folds, None without a search.
     """
     year = {"periods_per_year": periods_per_year, "risk_free": risk_free}
     of_seeds = {str(seed): figures(course, **year) for seed, course in seeds.items()}
     of_baselines = {name: figures(course, **year) for name, course in baselines.items()}
     best = max((n for n in of_baselines if n != "cash"), key=lambda n: of_baselines[n]["sharpe"])
-    hurdle = of_baselines[best]["sharpe"]
+    rivals = {name: course.returns for name, course in baselines.items()}
     searched = {seed: [fold for fold in folds if len(fold) > 1] for seed, folds in (trial_sharpes or {}).items()}
     searched = {seed: folds for seed, folds in searched.items() if folds}
     return {
@@ -121,10 +115,7 @@ def evaluated(
         "baselines": of_baselines,
         "intervals": {name: vars(interval([own[name] for own in of_seeds.values()])) for name in FIGURES},
         "best_baseline": best,
-        "probability_to_exceed_it": {
-            str(seed): probabilistic_sharpe_ratio(course.returns, benchmark=hurdle, **year)
-            for seed, course in seeds.items()
-        },
+        "paired_tests": {str(seed): asdict(paired_tests(own.returns, rivals, **year)) for seed, own in seeds.items()},
         "deflated_sharpe": {
             str(seed): deflated_sharpe_ratio(seeds[seed].returns, folds, **year) for seed, folds in searched.items()
         },

@@ -1,4 +1,5 @@
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
@@ -6,9 +7,13 @@ import pytest
 from scipy.stats import norm
 
 from common.intervals import interval
+from envs.bar_data import Bars
+from envs.paired_tests import paired_tests
 from envs.sharpe import expected_max_sharpe, sharpe_ratio, sharpe_standard_error
+from experiments.evaluation.report import Walk
 from experiments.evaluation.results import Course, evaluated, stitched
 from experiments.evaluation.runs import Job, trial_sharpes
+from experiments.settings.run_config import RunConfig
 
 YEAR = 252
 
@@ -53,10 +58,34 @@ def test_the_best_baseline_is_by_its_sharpe_ratio_and_never_cash():
     losing = course(2, -0.002)
     found = evaluated({0: course(3, 0.001)}, {"cash": flat, "momentum": losing}, periods_per_year=YEAR, risk_free=0.0)
     assert found["best_baseline"] == "momentum"
-    ratio = sharpe_ratio(course(3, 0.001).returns, periods_per_year=YEAR)
-    error = sharpe_standard_error(course(3, 0.001).returns, periods_per_year=YEAR)
-    hurdle = sharpe_ratio(losing.returns, periods_per_year=YEAR)
-    assert found["probability_to_exceed_it"]["0"] == pytest.approx(norm.cdf((ratio - hurdle) / error))
+
+
+def test_every_seed_is_tested_against_every_baseline():
+    seeds = {0: course(3, 0.001), 1: course(4, -0.004)}
+    rivals = {"cash": Course(course(1, 0.0).dates, np.zeros(300)), "random": course(2, -0.002)}
+    found = evaluated(seeds, rivals, periods_per_year=YEAR, risk_free=0.02)["paired_tests"]
+    returns = {name: one.returns for name, one in rivals.items()}
+    for seed, own in seeds.items():
+        expected = paired_tests(own.returns, returns, periods_per_year=YEAR, risk_free=0.02)
+        assert found[str(seed)] == asdict(expected)
+    assert found["0"]["against"]["random"]["mean_confidence"] > 0.99
+    assert found["1"]["not_beaten_p"] < 0.1
+    json.dumps(found)
+
+
+def test_the_table_says_how_sure_each_seed_is_and_of_nothing_else():
+    seeds, rivals = {7: course(3, 0.001)}, {"cash": course(1, 0.0), "momentum": course(2, 0.0)}
+    search = {7: [[0.1, 1.2]]}
+    found = evaluated(seeds, rivals, periods_per_year=YEAR, risk_free=0.0, trial_sharpes=search)
+    rows = Walk(RunConfig(), [], Bars, found, {}).rows()
+    best = found["paired_tests"]["7"]["against"][found["best_baseline"]]
+    assert [rows[0][title] for title in ("mean > best", "sharpe > best", "unbeaten p", "deflated")] == [
+        f"{best['mean_confidence']:.2f}",
+        f"{best['sharpe_confidence']:.2f}",
+        f"{found['paired_tests']['7']['not_beaten_p']:.2f}",
+        f"{found['deflated_sharpe']['7']:.2f}",
+    ]
+    assert {row["mean > best"] for row in rows[1:]} == {"-"}
 
 
 def test_a_search_deflates_the_ratio_by_its_trials_and_without_one_nothing_is_deflated():
@@ -95,4 +124,6 @@ def test_figures_are_of_what_was_earned_above_cash():
     assert part["sharpe"] == pytest.approx(whole["sharpe"])
     assert part["sharpe_se"] == pytest.approx(whole["sharpe_se"])
     assert found["baselines"]["cash"]["sharpe"] == 0
-    assert found["probability_to_exceed_it"]["1"] == pytest.approx(found["probability_to_exceed_it"]["0"])
+    whole, part = (found["paired_tests"][seed]["against"]["cash"] for seed in ("0", "1"))
+    assert part["sharpe_confidence"] == pytest.approx(whole["sharpe_confidence"])
+    assert part["mean_difference"] == pytest.approx(0.1 * whole["mean_difference"])
