@@ -12,13 +12,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from common.intervals import interval
+from common.intervals import Interval, percentile_interval
 from envs.metrics import annual_return, annual_volatility, max_drawdown, simple_returns, total_return
-from envs.paired_tests import paired_tests
+from envs.paired_tests import block_length, paired_tests, resamples
 from envs.sharpe import deflated_sharpe_ratio, expected_max_sharpe, sharpe_ratio, sharpe_standard_error
 
 Array = NDArray[np.float64]
 STRATEGY = "strategy"
+NUM_RESAMPLES = 1000
+"""Resamples of an interval: 25 lie beyond each of its ends."""
 FIGURES = ("total_return", "annual_return", "annual_volatility", "sharpe", "sharpe_se", "max_drawdown")
 
 
@@ -78,6 +80,25 @@ def figures(course: Course, *, periods_per_year: float, risk_free: float) -> dic
     }
 
 
+def _intervals(seeds: Sequence[Course], **year: float) -> dict[str, Interval]:
+    """Mean over seeds of each figure, with its interval over both kinds of luck: of the seeds and of the history.
+
+    Each resample draws bars, the same ones for all seeds, which share a market, and then as many seeds as there are.
+    """
+
+    def of_each(bars: NDArray[np.int32] | slice) -> Array:
+        """Figures of each seed over these bars, [S, figures]."""
+        drawn = [Course(course.dates[bars], course.returns[bars]) for course in seeds]
+        return np.array([list(figures(course, **year).values()) for course in drawn])
+
+    S, rng = len(seeds), np.random.default_rng(0)
+    mean_block = max(block_length(course.returns) for course in seeds)
+    rows = (bars for some in resamples(len(seeds[0].returns), mean_block, NUM_RESAMPLES) for bars in some)
+    resampled = np.array([of_each(bars)[rng.integers(S, size=S)].mean(axis=0) for bars in rows])
+    means = of_each(slice(None)).mean(axis=0)
+    return {name: percentile_interval(float(means[f]), resampled[:, f]) for f, name in enumerate(FIGURES)}
+
+
 def evaluated(
     seeds: Mapping[int, Course],
     baselines: Mapping[str, Course],
@@ -98,10 +119,10 @@ def evaluated(
 
     Returns:
         Figures of each of ``seeds`` and ``baselines``; ``intervals``, the mean over seeds of each figure with its 95 %
-        interval; ``best_baseline``, which has the largest Sharpe ratio, cash apart, whose ratio means nothing;
-        ``paired_tests``, of each seed against every baseline; ``deflated_sharpe``, for each seed that a search chose
-        the model of; ``num_trials``, the most that one search chose among, 0 without; and ``hurdle``, the Sharpe ratio
-        that the best of so many useless ones would show, the mean over folds, None without a search.
+        interval over seeds and time; ``best_baseline``, which has the largest Sharpe ratio, cash apart, whose ratio
+        means nothing; ``paired_tests``, of each seed against every baseline; ``deflated_sharpe``, for each seed that a
+        search chose the model of; ``num_trials``, the most that one search chose among, 0 without; and ``hurdle``, the
+        Sharpe ratio that the best of so many useless ones would show, the mean over folds, None without a search.
     """
     year = {"periods_per_year": periods_per_year, "risk_free": risk_free}
     of_seeds = {str(seed): figures(course, **year) for seed, course in seeds.items()}
@@ -113,7 +134,7 @@ def evaluated(
     return {
         "seeds": of_seeds,
         "baselines": of_baselines,
-        "intervals": {name: vars(interval([own[name] for own in of_seeds.values()])) for name in FIGURES},
+        "intervals": {name: vars(found) for name, found in _intervals(list(seeds.values()), **year).items()},
         "best_baseline": best,
         "paired_tests": {str(seed): asdict(paired_tests(own.returns, rivals, **year)) for seed, own in seeds.items()},
         "deflated_sharpe": {

@@ -11,7 +11,7 @@ from envs.bar_data import Bars
 from envs.paired_tests import paired_tests
 from envs.sharpe import expected_max_sharpe, sharpe_ratio, sharpe_standard_error
 from experiments.evaluation.report import Walk
-from experiments.evaluation.results import Course, evaluated, stitched
+from experiments.evaluation.results import Course, evaluated, figures, stitched
 from experiments.evaluation.runs import Job, trial_sharpes
 from experiments.settings.run_config import RunConfig
 
@@ -48,9 +48,43 @@ def test_figures_are_those_of_each_seed_with_an_interval_over_them():
     found = evaluated(seeds, {"buy_and_hold": course(9, 0.0004)}, periods_per_year=YEAR, risk_free=0.0)
     sharpes = [sharpe_ratio(one.returns, periods_per_year=YEAR) for one in seeds.values()]
     assert [own["sharpe"] for own in found["seeds"].values()] == pytest.approx(sharpes)
-    assert found["intervals"]["sharpe"] == vars(interval(sharpes))
+    mean = found["intervals"]["sharpe"]
+    assert mean["mean"] == pytest.approx(np.mean(sharpes))
+    assert mean["low"] < mean["mean"] < mean["high"]
     assert found["seeds"]["3"]["total_return"] == pytest.approx(np.prod(1 + seeds[3].returns) - 1)
     assert found["seeds"]["4"]["sharpe"] == pytest.approx(sharpes[1])
+
+
+def test_intervals_stay_within_what_can_be():
+    """Seeds that differ as much as these made Student's intervals of a return below -100 %, of a drawdown above 0."""
+    seeds = {k: course(k, mean) for k, mean in enumerate([-0.02, -0.001, 0.004])}
+    found = evaluated(seeds, {"random": course(9, 0.0)}, periods_per_year=YEAR, risk_free=0.0)["intervals"]
+    for low, name, high in (
+        (-1.0, "total_return", np.inf),
+        (-1.0, "annual_return", np.inf),
+        (0.0, "annual_volatility", np.inf),
+        (0.0, "sharpe_se", np.inf),
+        (-1.0, "max_drawdown", 0.0),
+    ):
+        student = interval([figures(own, periods_per_year=YEAR, risk_free=0.0)[name] for own in seeds.values()])
+        assert found[name]["mean"] == pytest.approx(student.mean)
+        assert low <= found[name]["low"] < found[name]["high"] <= high, name
+        if name in ("total_return", "max_drawdown"):
+            assert student.low < low, "the test would not notice"
+
+
+def test_an_interval_is_of_the_luck_of_the_seeds_and_of_the_history():
+    """One seed has an interval by the history alone, as wide as its ratio's error; seeds that differ, a wider one."""
+    year, rivals = {"periods_per_year": YEAR, "risk_free": 0.0}, {"random": course(9, 0.0)}
+    alone = evaluated({0: course(3, 0.0005)}, rivals, **year)
+    width = (alone["intervals"]["sharpe"]["high"] - alone["intervals"]["sharpe"]["low"]) / (2 * 1.96)
+    assert width == pytest.approx(alone["seeds"]["0"]["sharpe_se"], rel=0.1)
+    same = evaluated({k: course(3, 0.0005) for k in range(3)}, rivals, **year)["intervals"]["sharpe"]
+    assert same == pytest.approx(alone["intervals"]["sharpe"], abs=1e-9), "seeds share the bars that are drawn"
+    own = course(3, 0.0005)
+    apart = {k: Course(own.dates, own.returns + edge) for k, edge in enumerate([-2e-3, 0.0, 2e-3])}
+    wide = evaluated(apart, rivals, **year)["intervals"]["sharpe"]
+    assert wide["high"] - wide["low"] > 1.3 * 2 * 1.96 * width
 
 
 def test_the_best_baseline_is_by_its_sharpe_ratio_and_never_cash():
