@@ -150,7 +150,6 @@ def resamples(num_bars: int, mean_block: float, num_resamples: int = NUM_RESAMPL
     for done in range(0, num_resamples, at_once):
         shape = (min(at_once, num_resamples - done), num_bars)
         begins = rng.random(shape, dtype=np.float32) < 1.0 / mean_block
-        begins[:, 0] = True
         first = np.maximum.accumulate(np.where(begins, bars, 0), axis=1)
         starts = np.take_along_axis(rng.integers(num_bars, size=shape, dtype=np.int32), first, axis=1)
         indices = starts + (bars - first)

@@ -13,7 +13,7 @@ import pandas as pd
 from common.errors import InputError
 from common.files import write_json, write_parquet
 from envs.agents import check_agents, describe_agents
-from envs.backtest import BacktestResult, Policy, policy_trader, run_backtest
+from envs.backtest import BacktestResult, Policy, Trader, policy_trader, run_backtest
 from envs.bars import Split
 from envs.baselines import run_baselines
 from envs.features import Scaler
@@ -85,15 +85,9 @@ def backtest_models(
     markets = _same_period(markets, split)
     strategies = []
     for model, market in zip(models, markets, strict=True):
-        if model.record.agents is not None:
-            check_agents(
-                model.record.agents, describe_agents(market.mandates), model=model.name, prices=market.bars.source
-            )
-        scaler = Scaler.from_json(model.record.scaler) if model.record.scaler is not None else None
-        policy = load(model.checkpoint)
-        check_networks(policy, model, market)
+        trader, scaler = trader_of(model, market, load=load)
         name = "strategy" if len(models) == 1 else model.name
-        strategies.append(run_backtest(policy_trader(policy), market, name=name, split=split, scaler=scaler))
+        strategies.append(run_backtest(trader, market, name=name, split=split, scaler=scaler))
     baselines = run_baselines(markets[0], split=split, seed=models[0].config.seed)
     return Backtest(
         models=models,
@@ -103,6 +97,26 @@ def backtest_models(
         split=split,
         seen=[last_date_seen(model) for model in models],
     )
+
+
+def trader_of(model: Model, market: Market, *, load: Callable[[Path], Policy]) -> tuple[Trader, Scaler | None]:
+    """A trained model as a trader in a market, and the scaler of its run.
+
+    Args:
+        model: Which one.
+        market: The prices that it is to trade, with the model's own agents.
+        load: Makes a greedy policy of a checkpoint folder.
+
+    Raises:
+        InputError: if the model does not fit the market.
+    """
+    if model.record.agents is not None:
+        agents = describe_agents(market.mandates)
+        check_agents(model.record.agents, agents, model=model.name, prices=market.bars.source)
+    policy = load(model.checkpoint)
+    check_networks(policy, model, market)
+    scaler = Scaler.from_json(model.record.scaler) if model.record.scaler is not None else None
+    return policy_trader(policy), scaler
 
 
 def summarise(backtest: Backtest) -> dict[str, Any]:

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 from matplotlib.dates import date2num
 from matplotlib.figure import Figure
 
-from common.files import write_json, write_text
+from common.files import write_json, write_parquet, write_text
 from common.provenance import collect_provenance
 from envs.bar_data import Bars
 from envs.folds import Fold
@@ -29,6 +30,8 @@ SURE = {
 }
 """Columns that say how sure a seed's figures are, and what they mean (docs/metrics.md)."""
 RESULTS_FILE, PICTURE_FILE, PAGE_FILE = "evaluation.json", "evaluation.png", "evaluation.md"
+EQUITY_FILE = "equity.parquet"
+"""Growth of one dollar of each seed and baseline: ``date``, ``series``, ``equity``."""
 
 
 class Walk(NamedTuple):
@@ -98,7 +101,7 @@ def print_evaluation(walk: Walk, folder: Path) -> None:
 
 
 def write_evaluation(walk: Walk, folder: Path, *, command: str) -> dict[str, Any]:
-    """Write figures, picture and page into the folder; returns what the file of figures holds.
+    """Write figures, curves, picture and page into the folder; returns what the file of figures holds.
 
     Args:
         walk: What was found.
@@ -115,6 +118,9 @@ def write_evaluation(walk: Walk, folder: Path, *, command: str) -> dict[str, Any
         "folds": [vars(fold) for fold in walk.folds],
         **walk.found,
     }
+    tables = {name: pd.DataFrame({"date": own.dates, "equity": own.equity[1:]}) for name, own in walk.courses.items()}
+    equity = pd.concat(tables, names=["series", None]).reset_index("series")
+    write_parquet(folder / EQUITY_FILE, equity[["date", "series", "equity"]])
     write_json(folder / RESULTS_FILE, record)
     write_text(folder / PAGE_FILE, evaluation_page(walk, command))
     plot_evaluation(folder / PICTURE_FILE, walk)

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from statistics import fmean
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from common.intervals import Interval, percentile_interval
+from envs.backtest import BacktestResult
 from envs.metrics import annual_return, annual_volatility, max_drawdown, simple_returns, total_return
 from envs.paired_tests import block_length, paired_tests, resamples
 from envs.sharpe import deflated_sharpe_ratio, expected_max_sharpe, sharpe_ratio, sharpe_standard_error
 
 Array = NDArray[np.float64]
-STRATEGY = "strategy"
 NUM_RESAMPLES = 1000
 """Resamples of an interval: 25 lie beyond each of its ends."""
 FIGURES = ("total_return", "annual_return", "annual_volatility", "sharpe", "sharpe_se", "max_drawdown")
@@ -26,7 +24,7 @@ FIGURES = ("total_return", "annual_return", "annual_volatility", "sharpe", "shar
 
 @dataclass(frozen=True)
 class Course:
-    """Out-of-sample returns of one series, all folds in a row.
+    """Out-of-sample returns of one series through all folds.
 
     Attributes:
         dates: End of each bar, [T] datetime64.
@@ -42,29 +40,9 @@ class Course:
         return np.concatenate([[1.0], np.cumprod(1.0 + self.returns)])
 
 
-def stitched(tables: Sequence[pd.DataFrame]) -> dict[str, Course]:
-    """Put the tests of all folds of one seed in a row; each fold begins with its own capital, so returns are joined.
-
-    Args:
-        tables: ``equity.parquet`` of each fold, in the order of time.
-
-    Returns:
-        A course for each series, the strategy's and the baselines'.
-
-    Raises:
-        ValueError: if a fold begins before the one before it has ended.
-    """
-    for before, after in pairwise(tables):
-        if after["date"].iloc[0] <= before["date"].iloc[-1]:
-            raise ValueError(f"the folds overlap at {after['date'].iloc[0]}")
-    curves = {name: [table[table["series"] == name] for table in tables] for name in tables[0]["series"].unique()}
-    return {
-        name: Course(
-            np.concatenate([curve["date"].to_numpy()[1:] for curve in folds]),
-            np.concatenate([simple_returns(curve["equity"].to_numpy()) for curve in folds]),
-        )
-        for name, folds in curves.items()
-    }
+def course_of(result: BacktestResult) -> Course:
+    """The course of a backtest."""
+    return Course(result.dates[1:], simple_returns(result.equity))
 
 
 def figures(course: Course, *, periods_per_year: float, risk_free: float) -> dict[str, float]:

@@ -2,7 +2,6 @@ import json
 from dataclasses import asdict
 
 import numpy as np
-import pandas as pd
 import pytest
 from scipy.stats import norm
 
@@ -11,36 +10,16 @@ from envs.bar_data import Bars
 from envs.paired_tests import paired_tests
 from envs.sharpe import expected_max_sharpe, sharpe_ratio, sharpe_standard_error
 from experiments.evaluation.report import Walk
-from experiments.evaluation.results import Course, evaluated, figures, stitched
+from experiments.evaluation.results import Course, evaluated, figures
 from experiments.evaluation.runs import Job, trial_sharpes
 from experiments.settings.run_config import RunConfig
 
 YEAR = 252
 
 
-def table(first_day, curves):
-    days = np.datetime64("2020-01-01") + np.arange(first_day, first_day + len(next(iter(curves.values()))))
-    parts = [pd.DataFrame({"date": days, "series": name, "equity": curve}) for name, curve in curves.items()]
-    return pd.concat(parts, ignore_index=True)
-
-
 def course(seed, mean):
     returns = np.random.default_rng(seed).normal(mean, 0.01, 300)
     return Course(np.datetime64("2020-01-01") + np.arange(300), returns)
-
-
-def test_folds_are_joined_by_their_returns_whatever_capital_each_begins_with():
-    first = table(0, {"strategy": [100.0, 110.0, 99.0], "cash": [100.0, 100.0, 100.0]})
-    second = table(3, {"strategy": [5.0, 6.0], "cash": [5.0, 5.0]})
-    found = stitched([first, second])["strategy"]
-    assert found.returns == pytest.approx([0.1, -0.1, 0.2])
-    assert found.equity == pytest.approx([1.0, 1.1, 0.99, 1.188])
-    assert [str(day)[:10] for day in found.dates] == ["2020-01-02", "2020-01-03", "2020-01-05"]
-
-
-def test_folds_that_overlap_are_refused():
-    with pytest.raises(ValueError, match="overlap"):
-        stitched([table(0, {"strategy": [1.0, 1.0, 1.0]}), table(2, {"strategy": [1.0, 1.0]})])
 
 
 def test_figures_are_those_of_each_seed_with_an_interval_over_them():
