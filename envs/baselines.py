@@ -216,3 +216,8 @@ def run_baselines(market: Market, *, split: str, seed: int = 0) -> list[Backtest
     alone = baseline_market(market)
     traders = [(name, trader, alone) for name, trader in BASELINES.items()] + [("random", random_trader(seed), market)]
     return [run_backtest(trader, where, name=name, split=split, seed=seed) for name, trader, where in traders]
+
+
+def best_baseline(sharpes: Mapping[str, float]) -> str:
+    """Name of the baseline with the largest Sharpe ratio, cash apart, whose ratio means nothing."""
+    return max((name for name in sharpes if name != "cash"), key=lambda name: sharpes[name])

@@ -77,7 +77,8 @@ def paired_tests(
     """
     own, year = series_of(strategy), {"periods_per_year": periods_per_year, "risk_free": risk_free}
     differences = np.stack([own - series_of(returns) for returns in baselines.values()], axis=1)
-    differences = np.where(np.abs(differences) > FLAT, differences, 0.0)  # what differs by rounding is the same
+    says_nothing = (np.abs(differences) <= FLAT) | (len(own) < 2)  # rounding, or a single bar
+    differences = np.where(says_nothing, 0.0, differences)
     means, draws = differences.mean(axis=0), _resampled_means(differences)
     against = {}
     for k, (name, returns) in enumerate(baselines.items()):

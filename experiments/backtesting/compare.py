@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from common.files import write_json, write_parquet
 from envs.agents import check_agents, describe_agents
 from envs.backtest import BacktestResult, Policy, Trader, policy_trader, run_backtest
 from envs.bars import Split
-from envs.baselines import run_baselines
+from envs.baselines import best_baseline, run_baselines
 from envs.features import Scaler
 from envs.market import Market, build_market
+from envs.metrics import simple_returns
+from envs.paired_tests import PairedTests, paired_tests
 from envs.settings import FloorSpec
 from experiments.backtesting.conditions import books_in_words, capital_in_words, costs_in_words, period_in_words
 from experiments.backtesting.networks import check_networks
@@ -54,6 +57,16 @@ class Backtest:
     market: Market
     split: str
     seen: Sequence[np.datetime64 | None]
+
+    @cached_property
+    def paired_tests(self) -> dict[str, PairedTests]:
+        """Each strategy against the baselines, by its name."""
+        rivals = {result.name: simple_returns(result.equity) for result in self.baselines}
+        cash, year = self.market.spec.floor.costs.cash_rate_annual, self.market.bars.periods_per_year
+        return {
+            result.name: paired_tests(simple_returns(result.equity), rivals, periods_per_year=year, risk_free=cash)
+            for result in self.strategies
+        }
 
 
 def backtest_models(
@@ -138,6 +151,7 @@ def summarise(backtest: Backtest) -> dict[str, Any]:
         "capital": float(first.equity[0]),
         "strategy": dict(first.metrics),
         "baselines": {result.name: dict(result.metrics) for result in backtest.baselines},
+        "paired_tests": {name: asdict(tests) for name, tests in backtest.paired_tests.items()},
         "costs_paid": {kind: float(total) for kind, total in first.costs.sum().items()},
         "agent_profit": {agent: float(value) for agent, value in first.agent_profit.iloc[-1].items()},
         "ruined": first.ruined,
@@ -209,6 +223,14 @@ def print_backtest(backtest: Backtest, out: str | Path) -> None:
     names = [result.name for result in backtest.strategies]
     table = metrics_table({result.name: result.metrics for result in results}, title="Backtest", strategies=names)
     show(pairs_table(rows, title="What was tested"), table)
+    best = best_baseline({result.name: result.metrics["sharpe"] for result in backtest.baselines})
+    for name, tests in backtest.paired_tests.items():
+        against = tests.against[best]
+        show(
+            f"{name} against {title_case(best)}, the best baseline by its Sharpe ratio: {against.mean_confidence:.2f} "
+            f"sure of a larger mean return, {against.sharpe_confidence:.2f} of a larger Sharpe ratio; "
+            f"p-value of no baseline earning more: {tests.not_beaten_p:.2f}"
+        )
     for result in results:
         if result.ruined:
             show(f"{result.name} lost its capital before the end; its value is carried forward from there")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from common.intervals import Interval, percentile_interval
 from envs.backtest import BacktestResult
+from envs.baselines import best_baseline
 from envs.metrics import annual_return, annual_volatility, max_drawdown, simple_returns, total_return
 from envs.paired_tests import block_length, paired_tests, resamples
 from envs.sharpe import deflated_sharpe_ratio, expected_max_sharpe, sharpe_ratio, sharpe_standard_error
@@ -97,15 +98,14 @@ def evaluated(
 
     Returns:
         Figures of each of ``seeds`` and ``baselines``; ``intervals``, the mean over seeds of each figure with its 95 %
-        interval over seeds and time; ``best_baseline``, which has the largest Sharpe ratio, cash apart, whose ratio
-        means nothing; ``paired_tests``, of each seed against every baseline; ``deflated_sharpe``, for each seed that a
-        search chose the model of; ``num_trials``, the most that one search chose among, 0 without; and ``hurdle``, the
-        Sharpe ratio that the best of so many useless ones would show, the mean over folds, None without a search.
+        interval over seeds and time; ``best_baseline``, by its Sharpe ratio; ``paired_tests``, of each seed against
+        every baseline; ``deflated_sharpe``, for each seed that a search chose the model of; ``num_trials``, the most
+        that one search chose among, 0 without; and ``hurdle``, the Sharpe ratio that the best of so many useless ones
+        would show, the mean over folds, None without a search.
     """
     year = {"periods_per_year": periods_per_year, "risk_free": risk_free}
     of_seeds = {str(seed): figures(course, **year) for seed, course in seeds.items()}
     of_baselines = {name: figures(course, **year) for name, course in baselines.items()}
-    best = max((n for n in of_baselines if n != "cash"), key=lambda n: of_baselines[n]["sharpe"])
     rivals = {name: course.returns for name, course in baselines.items()}
     searched = {seed: [fold for fold in folds if len(fold) > 1] for seed, folds in (trial_sharpes or {}).items()}
     searched = {seed: folds for seed, folds in searched.items() if folds}
@@ -113,7 +113,7 @@ def evaluated(
         "seeds": of_seeds,
         "baselines": of_baselines,
         "intervals": {name: vars(found) for name, found in _intervals(list(seeds.values()), **year).items()},
-        "best_baseline": best,
+        "best_baseline": best_baseline({name: own["sharpe"] for name, own in of_baselines.items()}),
         "paired_tests": {str(seed): asdict(paired_tests(own.returns, rivals, **year)) for seed, own in seeds.items()},
         "deflated_sharpe": {
             str(seed): deflated_sharpe_ratio(seeds[seed].returns, folds, **year) for seed, folds in searched.items()

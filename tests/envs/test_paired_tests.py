@@ -105,6 +105,12 @@ def test_what_differs_by_rounding_is_equal(rivals):
     assert (test.mean_confidence, test.sharpe_confidence) == (0.5, 0.5)
 
 
+def test_a_single_bar_says_nothing():
+    found = paired_tests([0.01], {"better": [0.02]}, **YEAR)
+    assert found.against["better"].mean_confidence == found.against["better"].sharpe_confidence == 0.5
+    assert found.not_beaten_p == 1
+
+
 def test_who_never_trades_is_tested_too(rivals):
     own, _ = rivals
     flat, both = np.zeros(750), paired_tests(np.zeros(750), {"own": own, "cash": np.zeros(750)}, **YEAR).against
