@@ -87,7 +87,7 @@ def paired_tests(
             error = sharpe_difference_error(own, returns, **year)
         against[name] = PairedTest(
             mean_difference=float(means[k]) * periods_per_year,
-            mean_confidence=_share_below(means[k], draws[:, k] - means[k]),
+            mean_confidence=share_below(means[k], draws[:, k] - means[k]),
             sharpe_difference=ratio,
             sharpe_confidence=float(ndtr(ratio / error)) if error else 0.5,
         )
@@ -157,6 +157,12 @@ def resamples(num_bars: int, mean_block: float, num_resamples: int = NUM_RESAMPL
         yield np.where(indices < num_bars, indices, indices - num_bars)
 
 
+def share_below(value: float, values: ArrayLike) -> float:
+    """Share of values that are smaller than one, and half of those that equal it."""
+    drawn = np.asarray(values, dtype=np.float64)
+    return float((drawn < value).mean() + (drawn == value).mean() / 2)
+
+
 def _resampled_means(series: Array) -> Array:
     """Mean of each of K series [T, K] in each resample, [R, K], by blocks that are long enough for all of them."""
     T = len(series)
@@ -166,8 +172,3 @@ def _resampled_means(series: Array) -> Array:
         counts = np.bincount((indices + T * np.arange(R)[:, None]).ravel(), minlength=R * T).reshape(R, T)
         means.append(counts @ series / T)
     return np.concatenate(means)
-
-
-def _share_below(value: float, values: Array) -> float:
-    """Share of values that are smaller than one, and half of those that equal it."""
-    return float((values < value).mean() + (values == value).mean() / 2)

@@ -63,11 +63,11 @@ class Walk(NamedTuple):
 
     def rows(self) -> list[dict[str, str]]:
         """One row for each seed, for their mean with its 95 % interval, and for each baseline."""
-        found, algo = self.found, self.config.algo
+        found, algo, together = self.found, self.config.algo, self.found["seeds_together"]
         ends = {end: {name: one[end] for name, one in found["intervals"].items()} for end in ("mean", "low", "high")}
         return [
             *(_row(f"{algo}, seed {i}", own, **self._sure_of(i)) for i, own in found["seeds"].items()),
-            _row(f"{algo}, mean", ends["mean"]),
+            _row(f"{algo}, mean", ends["mean"], mean=together["mean_confidence"], ratio=together["sharpe_confidence"]),
             _row("... 95 % low", ends["low"]),
             _row("... 95 % high", ends["high"]),
             *(_row(title_case(name), own) for name, own in found["baselines"].items()),

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.intervals import Interval, percentile_interval
+from common.intervals import percentile_interval
 from envs.backtest import BacktestResult
 from envs.baselines import best_baseline
 from envs.metrics import annual_return, annual_volatility, max_drawdown, simple_returns, total_return
-from envs.paired_tests import block_length, paired_tests, resamples
+from envs.paired_tests import block_length, paired_tests, resamples, share_below
 from envs.sharpe import deflated_sharpe_ratio, expected_max_sharpe, sharpe_ratio, sharpe_standard_error
 
 Array = NDArray[np.float64]
@@ -59,23 +59,36 @@ def figures(course: Course, *, periods_per_year: float, risk_free: float) -> dic
     }
 
 
-def _intervals(seeds: Sequence[Course], **year: float) -> dict[str, Interval]:
-    """Mean over seeds of each figure, with its interval over both kinds of luck: of the seeds and of the history.
+def _over_seeds(seeds: Sequence[Course], best: Course, **year: float) -> dict[str, Any]:
+    """``intervals`` and ``seeds_together`` of ``evaluated``: both kinds of luck, of the seeds and of the history.
 
-    Each resample draws bars, the same ones for all seeds, which share a market, and then as many seeds as there are.
+    Each resample draws bars, the same ones for all, which share a market, and then as many seeds as there are.
     """
+    S, rng, ratio = len(seeds), np.random.default_rng(0), FIGURES.index("sharpe")
 
     def of_each(bars: NDArray[np.int32] | slice) -> Array:
-        """Figures of each seed over these bars, [S, figures]."""
-        drawn = [Course(course.dates[bars], course.returns[bars]) for course in seeds]
-        return np.array([list(figures(course, **year).values()) for course in drawn])
+        """Figures of each seed over these bars; its mean return and its ratio less the best baseline's."""
+        drawn = [Course(course.dates[bars], course.returns[bars]) for course in (*seeds, best)]
+        found = np.array([list(figures(course, **year).values()) for course in drawn])
+        means = np.array([course.returns.mean() for course in drawn]) * year["periods_per_year"]
+        above = np.stack([means, found[:, ratio]], axis=1)
+        return np.concatenate([found, above - above[-1]], axis=1)[:-1]
 
-    S, rng = len(seeds), np.random.default_rng(0)
-    mean_block = max(block_length(course.returns) for course in seeds)
-    rows = (bars for some in resamples(len(seeds[0].returns), mean_block, NUM_RESAMPLES) for bars in some)
+    mean_block = max(block_length(course.returns) for course in (*seeds, best))
+    rows = (bars for some in resamples(len(best.returns), mean_block, NUM_RESAMPLES) for bars in some)
     resampled = np.array([of_each(bars)[rng.integers(S, size=S)].mean(axis=0) for bars in rows])
     means = of_each(slice(None)).mean(axis=0)
-    return {name: percentile_interval(float(means[f]), resampled[:, f]) for f, name in enumerate(FIGURES)}
+    names = (*FIGURES, "mean_difference", "sharpe_difference")
+    return {
+        "intervals": {
+            name: vars(percentile_interval(float(mean), drawn))
+            for name, mean, drawn in zip(names, means, resampled.T, strict=True)
+        },
+        "seeds_together": {
+            "mean_confidence": share_below(0.0, -resampled[:, -2]),
+            "sharpe_confidence": share_below(0.0, -resampled[:, -1]),
+        },
+    }
 
 
 def evaluated(
@@ -97,8 +110,9 @@ def evaluated(
             the validation split of all that it chose among.
 
     Returns:
-        Figures of each of ``seeds`` and ``baselines``; ``intervals``, the mean over seeds of each figure with its 95 %
-        interval over seeds and time; ``best_baseline``, by its Sharpe ratio; ``paired_tests``, of each seed against
+        Figures of each of ``seeds`` and ``baselines``; ``best_baseline``, by its Sharpe ratio; ``intervals``, the mean
+        over seeds of each figure, and of its difference to that baseline's, with its 95 % interval over seeds and time;
+        ``seeds_together``, how sure it is that these differences are above 0; ``paired_tests``, of each seed against
         every baseline; ``deflated_sharpe``, for each seed that a search chose the model of; ``num_trials``, the most
         that one search chose among, 0 without; and ``hurdle``, the Sharpe ratio that the best of so many useless ones
         would show, the mean over folds, None without a search.
@@ -106,14 +120,15 @@ def evaluated(
     year = {"periods_per_year": periods_per_year, "risk_free": risk_free}
     of_seeds = {str(seed): figures(course, **year) for seed, course in seeds.items()}
     of_baselines = {name: figures(course, **year) for name, course in baselines.items()}
+    best = best_baseline({name: own["sharpe"] for name, own in of_baselines.items()})
     rivals = {name: course.returns for name, course in baselines.items()}
     searched = {seed: [fold for fold in folds if len(fold) > 1] for seed, folds in (trial_sharpes or {}).items()}
     searched = {seed: folds for seed, folds in searched.items() if folds}
     return {
         "seeds": of_seeds,
         "baselines": of_baselines,
-        "intervals": {name: vars(found) for name, found in _intervals(list(seeds.values()), **year).items()},
-        "best_baseline": best_baseline({name: own["sharpe"] for name, own in of_baselines.items()}),
+        "best_baseline": best,
+        **_over_seeds(list(seeds.values()), baselines[best], **year),
         "paired_tests": {str(seed): asdict(paired_tests(own.returns, rivals, **year)) for seed, own in seeds.items()},
         "deflated_sharpe": {
             str(seed): deflated_sharpe_ratio(seeds[seed].returns, folds, **year) for seed, folds in searched.items()

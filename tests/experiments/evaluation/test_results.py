@@ -66,6 +66,24 @@ def test_an_interval_is_of_the_luck_of_the_seeds_and_of_the_history():
     assert wide["high"] - wide["low"] > 1.3 * 2 * 1.96 * width
 
 
+def test_seeds_together_are_tested_for_the_luck_of_seeds_and_of_history():
+    """One seed: as by its own paired test. Several alike: surer than one. Several that differ: less sure."""
+    year, best = {"periods_per_year": YEAR, "risk_free": 0.0}, course(9, 0.0004)
+    edge = 0.0004 + 0.004 * np.random.default_rng(1).standard_normal((5, 300))
+    edge += 0.0004 - edge.mean(axis=1, keepdims=True)
+    seeds = [Course(best.dates, best.returns + noise) for noise in edge]
+    alone = evaluated({0: seeds[0]}, {"random": best}, **year)
+    own, together = alone["paired_tests"]["0"]["against"]["random"], alone["seeds_together"]
+    assert together["mean_confidence"] == pytest.approx(own["mean_confidence"], abs=0.02)
+    assert together["sharpe_confidence"] == pytest.approx(own["sharpe_confidence"], abs=0.03)
+    assert alone["intervals"]["mean_difference"]["mean"] == pytest.approx(own["mean_difference"])
+    assert alone["intervals"]["sharpe_difference"]["mean"] == pytest.approx(own["sharpe_difference"])
+    many = evaluated(dict(enumerate(seeds)), {"random": best}, **year)["seeds_together"]["mean_confidence"]
+    apart = [Course(best.dates, one.returns + 0.002 * (k - 2)) for k, one in enumerate(seeds)]
+    lucky = evaluated(dict(enumerate(apart)), {"random": best}, **year)["seeds_together"]["mean_confidence"]
+    assert 0.5 < lucky < together["mean_confidence"] < many
+
+
 def test_the_best_baseline_is_by_its_sharpe_ratio_and_never_cash():
     flat = Course(course(1, 0.0).dates, np.zeros(300))
     losing = course(2, -0.002)
@@ -98,7 +116,13 @@ def test_the_table_says_how_sure_each_seed_is_and_of_nothing_else():
         f"{found['paired_tests']['7']['not_beaten_p']:.2f}",
         f"{found['deflated_sharpe']['7']:.2f}",
     ]
-    assert {row["mean > best"] for row in rows[1:]} == {"-"}
+    together = found["seeds_together"]
+    assert [rows[1][title] for title in ("mean > best", "sharpe > best", "unbeaten p")] == [
+        f"{together['mean_confidence']:.2f}",
+        f"{together['sharpe_confidence']:.2f}",
+        "-",
+    ]
+    assert {row["mean > best"] for row in rows[2:]} == {"-"}
 
 
 def test_a_search_deflates_the_ratio_by_its_trials_and_without_one_nothing_is_deflated():
