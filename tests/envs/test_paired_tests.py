@@ -69,12 +69,12 @@ def test_means_are_tested_as_by_arch(rivals):
 
 
 def test_all_baselines_at_once_are_tested_as_by_arch(rivals):
-    """arch.bootstrap.SPA(-own, -others, block_size=5, reps=20000).pvalues["consistent"], 0.0173; blocks of 1: 0.0172.
+    """0.0192 from the means of 20,000 resamples of arch.bootstrap.StationaryBootstrap(2, others - own), by Hansen.
 
-    arch compares means that are not divided by their errors, which are nearly equal here.
+    arch.bootstrap.SPA(-own, -others, block_size=2, reps=20000) gives 0.0174: it does not divide means by their errors.
     """
     own, others = rivals
-    assert paired_tests(own, others, **YEAR).not_beaten_p == pytest.approx(0.0172, abs=0.006)
+    assert paired_tests(own, others, **YEAR).not_beaten_p == pytest.approx(0.0192, abs=0.006)
 
 
 def test_baselines_that_are_hopeless_do_not_hide_one_that_is_better(rivals):
