@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,7 @@ Array = NDArray[np.float64]
 Decide = Callable[[FloorStep], Tensor]
 """Chooses actions for what the floor shows, in the shape that ``TradingFloor.step`` takes."""
 Trader = Callable[[TradingFloor, Market], Decide]
-"""Gets ready for a pass through a floor of one replica, which has just been reset."""
+"""Gets ready for a pass through a floor of one replica, which has just been reset, or stands where another has left."""
 TRADE_COLUMNS = (
     "date", "agent", "asset", "shares", "price", "commission", "spread", "impact", "unfilled_notional",
 )  # fmt: skip
@@ -46,8 +46,7 @@ class BacktestResult:
         weights: Position values as fractions of equity after each mark, indexed by ``dates[1:]``, a column an asset.
         agent_profit: Profit of each agent so far, after costs, US dollars, indexed by ``dates[1:]``, a column an agent.
         costs: Costs of each bar by kind, US dollars, indexed by ``dates[1:]``: ``COST_COLUMNS``, ``interest``.
-        metrics: ``envs.metrics.performance`` of the equity; ``unfilled_notional_usd``, of all orders; and
-            ``liquidation_equity_usd``, what would be left of the last equity if every position were closed.
+        metrics: ``envs.metrics.performance`` of the equity.
         ruined: Whether the run ended before the split did, because the capital was lost.
     """
 
@@ -72,6 +71,20 @@ class Policy(Protocol):
         """Actions for ``obs`` [B, N, F]."""
 
 
+class Turn(NamedTuple):
+    """A trader's part of a pass.
+
+    Attributes:
+        start: Bar of its first decision; it decides until the next turn.
+        trader: Decides for all agents.
+        scaler: The scaler of its training run; None takes the market's own.
+    """
+
+    start: int
+    trader: Trader
+    scaler: Scaler | None = None
+
+
 def policy_trader(policy: Policy) -> Trader:
     """A trained policy as a trader."""
 
@@ -91,32 +104,49 @@ def run_backtest(
     seed: int = 0,
     scaler: Scaler | None = None,
 ) -> BacktestResult:
-    """Run a trader once through a split, from its first bar to its last.
+    """Run a trader once through a split, from its first bar to its last; see ``run_turns``."""
+    return run_turns([Turn(market.splits[split].start, trader, scaler)], market, name=name, split=split, seed=seed)
+
+
+def run_turns(
+    turns: Sequence[Turn], market: Market, *, name: str, split: str = "test", seed: int = 0
+) -> BacktestResult:
+    """Run traders through a split, one after the other; each takes over the books as they stand.
 
     Args:
-        trader: Decides for all agents.
+        turns: In the order of time, the first on the first bar of the split.
         market: Prices, agents and rules.
         name: Name of the series.
         split: ``"train"``, ``"validation"`` or ``"test"``.
         seed: Of the floor's counted draws (none are made in a pass that starts on the first bar).
-        scaler: The scaler of the training run; None takes the market's own.
 
     Returns:
         The books of every bar. After a ruin the account stays closed: its value is carried forward to the end.
+
+    Raises:
+        ValueError: if the turns do not begin with the split, or do not follow one another within it.
     """
-    floor = build_floor(market, split=split, num_replicas=1, seed=seed, start="first", record=True, scaler=scaler)
-    rows = []
+    starts = [turn.start for turn in turns]
+    bar, last = market.splits[split].start, market.splits[split].stop - 1
+    if starts[:1] != [bar] or sorted(set(starts)) != starts or starts[-1] >= last:
+        raise ValueError(f"turns begin at bars {starts}, but decisions are taken from bar {bar} to {last - 1}")
+    rows, state, is_over = [], None, False
     with torch.no_grad():
-        step = floor.reset(seed=seed)
-        decide = trader(floor, market)
-        while True:
-            step = floor.step(decide(step))
-            assert floor.detail is not None
-            rows.append(_row(floor, floor.detail))
-            if bool(step.terminated[0]) or bool(step.truncated[0]):
-                break
+        for turn, stop in zip(turns, [*starts[1:], last], strict=True):
+            floor = build_floor(market, split=split, seed=seed, start="first", record=True, scaler=turn.scaler)
+            step = floor.reset(seed=seed)
+            if state is not None:
+                floor.set_state(state)
+                step = floor.observe()
+            decide = turn.trader(floor, market)
+            while bar < stop and not is_over:
+                step, bar = floor.step(decide(step)), bar + 1
+                assert floor.detail is not None
+                rows.append(_row(floor, floor.detail))
+                is_over = bool(step.terminated[0])
+            state = floor.get_state()
     stacked = {key: np.stack([row[key] for row in rows]) for key in rows[0]}
-    return _books(floor, market, stacked, name=name, ruined=bool(step.terminated[0]))
+    return _books(floor, market, stacked, name=name, ruined=is_over)
 
 
 def _row(floor: TradingFloor, detail: Detail) -> dict[str, Array]:
@@ -178,18 +208,16 @@ def _books(
         weights=pd.DataFrame(padded(weights), index=index, columns=list(layout.assets)),
         agent_profit=pd.DataFrame(profit, index=index, columns=list(floor.agent_ids)),
         costs=costs,
-        metrics={
-            **performance(
-                equity,
-                periods_per_year=periods,
-                turnover=annual_turnover(padded(traded), equity, periods_per_year=periods),
-                total_costs=float(costs.drop(columns="interest").to_numpy().sum()),
-                num_trades=int((trades["shares"] != 0).sum()),
-                risk_free=floor.config.costs.cash_rate_annual,
-            ),
-            "unfilled_notional_usd": float(trades["unfilled_notional"].sum()),
-            "liquidation_equity_usd": float(stacked["liquidation"][-1].sum()),
-        },
+        metrics=performance(
+            equity,
+            periods_per_year=periods,
+            turnover=annual_turnover(padded(traded), equity, periods_per_year=periods),
+            total_costs=float(costs.drop(columns="interest").to_numpy().sum()),
+            num_trades=int((trades["shares"] != 0).sum()),
+            liquidation_equity=float(stacked["liquidation"][-1].sum()),
+            unfilled_notional=float(trades["unfilled_notional"].sum()),
+            risk_free=floor.config.costs.cash_rate_annual,
+        ),
         ruined=ruined,
     )
 

@@ -41,3 +41,8 @@ BASELINES: Mapping[str, Rule] = MappingProxyType(
 )
 HINDSIGHT = frozenset({"best_asset_in_hindsight", "bcrp_in_hindsight"})
 """Those that are shown the whole split before its first bar: no strategy, but a measure of what there was to gain."""
+
+
+def best_baseline(sharpes: Mapping[str, float]) -> str:
+    """Name of the baseline with the largest Sharpe ratio; cash, whose ratio means nothing, where there is no other."""
+    return max((name for name in sharpes if name != "cash"), key=lambda name: sharpes[name], default="cash")

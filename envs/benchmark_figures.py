@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from envs.metrics import annual_volatility, sharpe_ratio
+from envs.metrics import annual_volatility
+from envs.sharpe import sharpe_ratio
 
 Array = NDArray[np.float64]
 BENCHMARK_FIGURES = ("alpha", "beta", "tracking_error", "information_ratio", "up_capture", "down_capture")

@@ -1,4 +1,4 @@
-"""Performance of an equity curve: returns, risk, and how much of a Sharpe ratio may be luck.
+"""Performance of an equity curve: returns, risk, and what was traded for them.
 
 ``performance`` has the whole curve; ``performance_of_sums`` has what a floor adds up along many curves at once. Both
 call the same formulas, and where they share a name they mean the same.
@@ -13,13 +13,22 @@ risked nothing, and a curve that reaches 0 has lost everything and stays there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtr, ndtri
+
+from envs.sharpe import (
+    FLAT,
+    annual_sharpe,
+    per_bar,
+    series_of,
+    sharpe_ratio,
+    sharpe_standard_error,
+    sharpe_standard_error_hac,
+    spread_of,
+)
 
 Array = NDArray[np.float64]
 
@@ -39,10 +48,11 @@ METRIC_NAMES = (
     "win_rate",
     "num_trades",
     "final_equity",
+    "liquidation_equity",
+    "unfilled_notional",
 )
 
 _NOTHING = 1e-9  # share of the first value
-_FLAT = 1e-14  # a spread of returns below this is the rounding of a flat curve
 _MOST_GROWTH = 230.0  # log of 1e100
 
 
@@ -53,6 +63,8 @@ def performance(
     turnover: float = 0.0,
     total_costs: float = 0.0,
     num_trades: int = 0,
+    liquidation_equity: float | None = None,
+    unfilled_notional: float = 0.0,
     risk_free: float = 0.0,
 ) -> dict[str, Any]:
     """Every metric of one equity curve, under the names that ``backtest.json`` promises.
@@ -64,6 +76,8 @@ def performance(
         total_costs: Commission, spread, impact and borrow fees paid, in US dollars; interest is not in it.
         num_trades: Fills: an agent, an asset and a bar with shares other than zero. Orders of agents that cross inside
             their account are fills too, though they cost nothing and are no turnover.
+        liquidation_equity: What the last value would be if every position were closed, in US dollars; None: the same.
+        unfilled_notional: Value of what the market did not take of all orders, in US dollars.
         risk_free: Rate a year that cash earns, as a fraction.
 
     Returns:
@@ -94,6 +108,8 @@ def performance(
         win_rate(returns),
         int(num_trades),
         float(np.asarray(equity, dtype=np.float64)[-1]),
+        float(np.asarray(equity, dtype=np.float64)[-1]) if liquidation_equity is None else float(liquidation_equity),
+        float(unfilled_notional),
     )
     return dict(zip(METRIC_NAMES, values, strict=True))
 
@@ -143,7 +159,7 @@ def performance_of_sums(sums: CurveSums, *, periods_per_year: float, risk_free: 
     growth = _annual_growth(sums.last / sums.first, T, year)
     equity = sums.first + sums.equity + sums.last * (T - sums.num_traded)
     return {
-        "sharpe": _annual_sharpe(mean - _per_bar(risk_free, year), spread, year),
+        "sharpe": annual_sharpe(mean - per_bar(risk_free, year), spread, year),
         "calmar": _calmar(growth, drawdown),
         "max_drawdown": drawdown,
         "turnover": _annual_turnover(sums.traded_usd, equity / (T + 1), T, year),
@@ -178,72 +194,7 @@ def annual_return(equity: ArrayLike, *, periods_per_year: float) -> float:
 
 def annual_volatility(returns: ArrayLike, *, periods_per_year: float) -> float:
     """Standard deviation of returns times the root of periods a year; 0 for fewer than two returns."""
-    return _spread(_series(returns)) * float(np.sqrt(periods_per_year))
-
-
-def sharpe_ratio(returns: ArrayLike, *, periods_per_year: float, risk_free: float = 0.0) -> float:
-    """Mean excess return over standard deviation, a year (Sharpe 1994); 0 where returns do not vary.
-
-    Args:
-        returns: Simple returns per bar, [T].
-        periods_per_year: Bars in a year.
-        risk_free: Rate a year that cash earns, as a fraction.
-    """
-    excess = _series(returns) - _per_bar(risk_free, periods_per_year)
-    return float(_annual_sharpe(excess.mean(), _spread(excess), periods_per_year)) if len(excess) else 0.0
-
-
-def sharpe_standard_error(returns: ArrayLike, *, periods_per_year: float, risk_free: float = 0.0) -> float:
-    """Standard error of the annual Sharpe ratio, for skewed and fat-tailed returns.
-
-    sqrt((1 + S^2 / 2 - skew S + (kurtosis - 3) / 4 S^2) / (T - 1)), annualised, with S the Sharpe ratio per bar and
-    kurtosis 3 for normal returns. The first two terms are Lo (2002) for normal returns; the others are Mertens (2002)
-    for skewed and fat-tailed ones, in the form of Bailey and Lopez de Prado (2012, eq. 8). Returns are taken to be
-    independent from bar to bar.
-
-    Args:
-        returns: Simple returns per bar, [T].
-        periods_per_year: Bars in a year.
-        risk_free: Rate a year that cash earns, as a fraction.
-
-    Returns:
-        Standard error in the units of ``sharpe_ratio``; 0 for fewer than two returns or a flat curve.
-    """
-    excess = _series(returns) - _per_bar(risk_free, periods_per_year)
-    spread = _spread(excess)
-    if spread == 0:
-        return 0.0
-    variance = _sharpe_variance(float(excess.mean() / spread), *_skew_kurtosis(excess), len(excess))
-    return float(np.sqrt(variance * periods_per_year))
-
-
-def sharpe_standard_error_hac(returns: ArrayLike, *, periods_per_year: float, risk_free: float = 0.0) -> float:
-    """Standard error of the annual Sharpe ratio, for returns that hang on those before them.
-
-    By Lo (2002, the case of returns that are not independent): the ratio's error is the mean of
-    ``z - S / 2 (z^2 - 1)`` with z the standardised excess return, whose long-run variance is estimated with the weights
-    of Newey and West (1987) over ``floor(4 (T / 100)^(2/9))`` lags (Newey and West 1994). Without any lag it is
-    ``sharpe_standard_error``, to the last digits.
-
-    Args:
-        returns: Simple returns per bar, [T].
-        periods_per_year: Bars in a year.
-        risk_free: Rate a year that cash earns, as a fraction.
-
-    Returns:
-        Standard error in the units of ``sharpe_ratio``; 0 for fewer than two returns or a flat curve.
-    """
-    excess = _series(returns) - _per_bar(risk_free, periods_per_year)
-    T, spread = len(excess), _spread(excess)
-    if spread == 0:
-        return 0.0
-    z = (excess - excess.mean()) / excess.std()
-    error = z - excess.mean() / spread / 2 * (z**2 - 1)
-    num_lags = min(int(4 * (T / 100) ** (2 / 9)), T - 1)
-    covariances = np.array([error[j:] @ error[: T - j] for j in range(num_lags + 1)]) / T
-    weights = 1 - np.arange(num_lags + 1) / (num_lags + 1)
-    variance = covariances[0] + 2 * float(weights[1:] @ covariances[1:])
-    return float(np.sqrt(max(variance, 0.0) / (T - 1) * periods_per_year))
+    return spread_of(series_of(returns)) * float(np.sqrt(periods_per_year))
 
 
 def sortino_ratio(returns: ArrayLike, *, periods_per_year: float, risk_free: float = 0.0) -> float:
@@ -252,9 +203,9 @@ def sortino_ratio(returns: ArrayLike, *, periods_per_year: float, risk_free: flo
     The downside deviation is the root mean square of the negative excess returns over **all** bars. 0 where no bar
     loses.
     """
-    excess = _series(returns) - _per_bar(risk_free, periods_per_year)
+    excess = series_of(returns) - per_bar(risk_free, periods_per_year)
     downside = float(np.sqrt(np.mean(np.minimum(excess, 0.0) ** 2))) if len(excess) else 0.0
-    return float(excess.mean() / downside * np.sqrt(periods_per_year)) if downside > _FLAT else 0.0
+    return float(excess.mean() / downside * np.sqrt(periods_per_year)) if downside > FLAT else 0.0
 
 
 def drawdowns(equity: ArrayLike) -> Array:
@@ -278,7 +229,7 @@ def conditional_value_at_risk(returns: ArrayLike, *, level: float = 0.95) -> flo
 
     Rockafellar and Uryasev (2000). The worst fraction counts at least one bar, and whole bars only, as in empyrical.
     """
-    series = np.sort(_series(returns))
+    series = np.sort(series_of(returns))
     if not len(series):
         return 0.0
     worst = max(int((len(series) - 1) * (1 - level) + 1e-9) + 1, 1)
@@ -287,7 +238,7 @@ def conditional_value_at_risk(returns: ArrayLike, *, level: float = 0.95) -> flo
 
 def win_rate(returns: ArrayLike) -> float:
     """Share of gaining bars among the bars that gained or lost; 0 where none did either."""
-    series = _series(returns)
+    series = series_of(returns)
     moved = int((series != 0).sum())
     return float((series > 0).sum() / moved) if moved else 0.0
 
@@ -310,84 +261,12 @@ def annual_turnover(traded_usd: ArrayLike, equity: ArrayLike, *, periods_per_yea
     return float(_annual_turnover(traded, curve.mean(), len(curve) - 1, periods_per_year))
 
 
-def probabilistic_sharpe_ratio(
-    returns: ArrayLike, *, periods_per_year: float, benchmark: float = 0.0, risk_free: float = 0.0
-) -> float:
-    """Probability that the true Sharpe ratio exceeds a benchmark (Bailey and Lopez de Prado 2012, eq. 11).
-
-    Args:
-        returns: Simple returns per bar, [T].
-        periods_per_year: Bars in a year.
-        benchmark: Annual Sharpe ratio to beat.
-        risk_free: Rate a year that cash earns, as a fraction.
-
-    Returns:
-        A probability; 0.5 for fewer than two returns, which show nothing. Returns that do not vary, as of who never
-        trades, have a ratio of 0, and the standard error of such a ratio by as many normal returns.
-    """
-    num_returns = len(_series(returns))
-    if num_returns < 2:
-        return 0.5
-    error = sharpe_standard_error(returns, periods_per_year=periods_per_year, risk_free=risk_free)
-    if error == 0:
-        error = float(np.sqrt(_sharpe_variance(0.0, 0.0, 3.0, num_returns) * periods_per_year))
-    ratio = sharpe_ratio(returns, periods_per_year=periods_per_year, risk_free=risk_free)
-    return float(ndtr((ratio - benchmark) / error))
-
-
-def expected_max_sharpe(trial_sharpes: ArrayLike) -> float:
-    """Sharpe ratio that the best of several worthless trials is expected to show.
-
-    By Bailey and Lopez de Prado (2014, eq. 1) it is sqrt(V) ((1 - g) Z(1 - 1/n) + g Z(1 - 1/(n e))) with V the variance
-    of the trials' ratios, g Euler's constant, Z the normal quantile.
-
-    Args:
-        trial_sharpes: Sharpe ratio of every trial of the search, [n], all in the same units.
-
-    Returns:
-        The expected maximum in those units; 0 for fewer than two trials.
-    """
-    trials = _series(trial_sharpes)
-    n = len(trials)
-    if n < 2:
-        return 0.0
-    weight = float(np.euler_gamma)
-    best = (1 - weight) * ndtri(1 - 1 / n) + weight * ndtri(1 - 1 / (n * np.e))
-    return float(trials.std(ddof=1) * best)
-
-
-def deflated_sharpe_ratio(
-    returns: ArrayLike, trial_sharpes: Sequence[ArrayLike], *, periods_per_year: float, risk_free: float = 0.0
-) -> float:
-    """Probability that what was chosen among many has a true Sharpe ratio above what luck alone would show.
-
-    The probabilistic Sharpe ratio against ``expected_max_sharpe`` (Bailey and Lopez de Prado 2014). Where a model was
-    chosen anew for each of several periods, that is their mean: the ratios of one period are compared with one another
-    and never with those of another, which differ by what the market did.
-
-    Args:
-        returns: Simple returns per bar of the chosen strategy, [T].
-        trial_sharpes: For each choice the annual Sharpe ratios of all that was tried, the chosen one among them, [n].
-        periods_per_year: Bars in a year.
-        risk_free: Rate a year that cash earns, as a fraction.
-    """
-    hurdle = float(np.mean([expected_max_sharpe(tried) for tried in trial_sharpes]))
-    return probabilistic_sharpe_ratio(returns, periods_per_year=periods_per_year, benchmark=hurdle, risk_free=risk_free)
-
-
 def _annual_growth(ratio: ArrayLike, num_bars: int, periods_per_year: float) -> Array:
     """Growth a year of what has grown by ``ratio`` in ``num_bars``; -1 where nothing is left."""
     ratio = np.asarray(ratio, dtype=np.float64)
     is_left = ratio > 0
     growth = np.log(np.where(is_left, ratio, 1.0)) * periods_per_year / num_bars
     return np.where(is_left, np.expm1(np.minimum(growth, _MOST_GROWTH)), -1.0)
-
-
-def _annual_sharpe(mean: ArrayLike, spread: ArrayLike, periods_per_year: float) -> Array:
-    """Mean over standard deviation of a bar's return, a year; 0 where the deviation is only rounding."""
-    mean, spread = np.asarray(mean, dtype=np.float64), np.asarray(spread, dtype=np.float64)
-    varies = spread > _FLAT
-    return np.where(varies, mean / np.where(varies, spread, 1.0), 0.0) * np.sqrt(periods_per_year)
 
 
 def _calmar(annual_growth: ArrayLike, drawdown: ArrayLike) -> Array:
@@ -408,35 +287,3 @@ def _curve(equity: ArrayLike) -> Array:
     if curve.ndim != 1 or not len(curve) or not np.isfinite(curve).all() or curve[0] <= 0:
         raise ValueError(f"equity must be a finite curve [T], T >= 1, that begins above 0; got shape {curve.shape}")
     return np.where(np.abs(curve) < _NOTHING * curve[0], 0.0, curve)
-
-
-def _series(values: ArrayLike | Sequence[float]) -> Array:
-    series = np.asarray(values, dtype=np.float64)
-    if series.ndim != 1 or not np.isfinite(series).all():
-        raise ValueError(f"expected a finite series [T], got shape {series.shape}")
-    return series
-
-
-def _spread(series: Array) -> float:
-    """Sample standard deviation, and 0 where it is only rounding."""
-    if len(series) < 2:
-        return 0.0
-    spread = float(series.std(ddof=1))
-    return spread if spread > _FLAT else 0.0
-
-
-def _per_bar(annual: float, periods_per_year: float) -> float:
-    """What cash earns in a bar, at a rate a year: the floor pays it so, without interest on interest within a year."""
-    return annual / periods_per_year
-
-
-def _skew_kurtosis(series: Array) -> tuple[float, float]:
-    """Skewness and (not excess) kurtosis, from population moments."""
-    centred = series - series.mean()
-    variance = float(np.mean(centred**2))
-    return float(np.mean(centred**3) / variance**1.5), float(np.mean(centred**4) / variance**2)
-
-
-def _sharpe_variance(sharpe: float, skew: float, kurtosis: float, num_returns: int) -> float:
-    """Variance of the estimate of a Sharpe ratio per bar; the bracket is at least 0 because kurtosis >= 1 + skew^2."""
-    return max(1.0 - skew * sharpe + (kurtosis - 1.0) / 4.0 * sharpe**2, 0.0) / (num_returns - 1)

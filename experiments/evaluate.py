@@ -79,8 +79,8 @@ def run(argv: Sequence[str]) -> int:
         from envs.folds import walk_forward
         from envs.market import build_market
         from experiments.evaluation.report import Walk, print_evaluation, write_evaluation
-        from experiments.evaluation.results import STRATEGY, evaluated, stitched
-        from experiments.evaluation.runs import equity_table, jobs, run_jobs, trial_sharpes
+        from experiments.evaluation.results import evaluated
+        from experiments.evaluation.runs import jobs, run_jobs, trial_sharpes
     market = build_market(floor_spec(config))
     folds = walk_forward(
         market.bars,
@@ -101,9 +101,10 @@ def run(argv: Sequence[str]) -> int:
         print(f"interrupted; the same command carries on: {folder}")
         return INTERRUPTED
     of_seed = {seed: [job for job in todo if job.seed == seed] for seed in dict.fromkeys(job.seed for job in todo)}
-    courses = {seed: stitched([equity_table(job) for job in own]) for seed, own in of_seed.items()}
-    seeds = {seed: found.pop(STRATEGY) for seed, found in courses.items()}
-    baselines = courses[config.seed]
+    with experiments.interrupts.leaving_at_once():  # only now: nothing before has a use for RLlib
+        from experiments.evaluation.walking import walk_baselines, walk_seed
+    seeds = {seed: walk_seed([job.folder for job in own], folds, market) for seed, own in of_seed.items()}
+    baselines = walk_baselines(folds, market, seed=config.seed)
     found = evaluated(
         seeds,
         baselines,

@@ -1,6 +1,7 @@
 """What the README and the documentation name exists: verbs, flags, make targets, links, files and tests."""
 
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,10 @@ from verbs import VERBS
 
 from algos.algorithm import IDLE_LIMIT_S
 from common import store
+from envs.metrics import METRIC_NAMES
+from envs.paired_tests import PairedTest, PairedTests
+from experiments.evaluation.report import SURE
+from experiments.evaluation.results import FIGURES
 from experiments.recovery.signals import AGAIN_S
 from experiments.remote import lease
 from experiments.settings.algorithm_flags import OF_ALGO
@@ -53,6 +58,14 @@ def test_verbs_and_make_targets_exist(page):
 def test_every_preset_is_explained():
     text = (ROOT / "docs" / "configuration.md").read_text()
     assert [name for name in preset_names() if f"| `{name}` |" not in text] == []
+
+
+def test_every_figure_is_explained():
+    text = (ROOT / "docs" / "metrics.md").read_text()
+    tested = (field.name for of in (PairedTest, PairedTests) for field in fields(of) if field.name != "against")
+    names = {*METRIC_NAMES, *FIGURES, *tested, "deflated_sharpe", "hurdle", "num_trials", "intervals"}
+    assert [name for name in names if f"`{name}`" not in text] == []
+    assert [title for title, _ in SURE.values() if title != "deflated" and f"| {title} |" not in text] == []
 
 
 @pytest.mark.parametrize("page", PAGES)

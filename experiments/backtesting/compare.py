@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,15 @@ import pandas as pd
 from common.errors import InputError
 from common.files import write_json, write_parquet
 from envs.agents import check_agents, describe_agents
-from envs.backtest import BacktestResult, Policy, policy_trader, run_backtest
+from envs.backtest import BacktestResult, Policy, Trader, policy_trader, run_backtest
 from envs.bars import Split
 from envs.baseline_names import DEFAULT_BASELINES
 from envs.baseline_traders import run_baselines
+from envs.baselines import HINDSIGHT, best_baseline
 from envs.features import Scaler
 from envs.market import Market, build_market
+from envs.metrics import simple_returns
+from envs.paired_tests import PairedTests, paired_tests
 from envs.settings import FloorSpec
 from experiments.backtesting.baselines import own_rules
 from experiments.backtesting.benchmark import Benchmark, compare_with, equity_of, is_baseline, prices_of
@@ -60,6 +64,20 @@ class Backtest:
     seen: Sequence[np.datetime64 | None]
     benchmark: Benchmark | None = None
 
+    @cached_property
+    def paired_tests(self) -> dict[str, PairedTests]:
+        """Each strategy against the baselines that see no future, by its name; nothing where there is none."""
+        rivals = {
+            result.name: simple_returns(result.equity) for result in self.baselines if result.name not in HINDSIGHT
+        }
+        if not rivals:
+            return {}
+        cash, year = self.market.spec.floor.costs.cash_rate_annual, self.market.bars.periods_per_year
+        return {
+            result.name: paired_tests(simple_returns(result.equity), rivals, periods_per_year=year, risk_free=cash)
+            for result in self.strategies
+        }
+
 
 def backtest_models(
     models: Sequence[Model],
@@ -100,15 +118,9 @@ def backtest_models(
         prices = prices_of(benchmark, markets[0], split=split)
     strategies = []
     for model, market in zip(models, markets, strict=True):
-        if model.record.agents is not None:
-            check_agents(
-                model.record.agents, describe_agents(market.mandates), model=model.name, prices=market.bars.source
-            )
-        scaler = Scaler.from_json(model.record.scaler) if model.record.scaler is not None else None
-        policy = load(model.checkpoint)
-        check_networks(policy, model, market)
+        trader, scaler = trader_of(model, market, load=load)
         name = "strategy" if len(models) == 1 else model.name
-        strategies.append(run_backtest(policy_trader(policy), market, name=name, split=split, scaler=scaler))
+        strategies.append(run_backtest(trader, market, name=name, split=split, scaler=scaler))
     rivals = run_baselines(markets[0], split=split, seed=models[0].config.seed, names=names, own=own)
     return Backtest(
         models=models,
@@ -119,6 +131,26 @@ def backtest_models(
         seen=[last_date_seen(model) for model in models],
         benchmark=prices or next((equity_of(rival) for rival in rivals if rival.name == benchmark), None),
     )
+
+
+def trader_of(model: Model, market: Market, *, load: Callable[[Path], Policy]) -> tuple[Trader, Scaler | None]:
+    """A trained model as a trader in a market, and the scaler of its run.
+
+    Args:
+        model: Which one.
+        market: The prices that it is to trade, with the model's own agents.
+        load: Makes a greedy policy of a checkpoint folder.
+
+    Raises:
+        InputError: if the model does not fit the market.
+    """
+    if model.record.agents is not None:
+        agents = describe_agents(market.mandates)
+        check_agents(model.record.agents, agents, model=model.name, prices=market.bars.source)
+    policy = load(model.checkpoint)
+    check_networks(policy, model, market)
+    scaler = Scaler.from_json(model.record.scaler) if model.record.scaler is not None else None
+    return policy_trader(policy), scaler
 
 
 def summarise(backtest: Backtest) -> dict[str, Any]:
@@ -140,6 +172,7 @@ def summarise(backtest: Backtest) -> dict[str, Any]:
         "capital": float(first.equity[0]),
         "strategy": dict(first.metrics),
         "baselines": {result.name: dict(result.metrics) for result in backtest.baselines},
+        "paired_tests": {name: asdict(tests) for name, tests in backtest.paired_tests.items()},
         "costs_paid": {kind: float(total) for kind, total in first.costs.sum().items()},
         "agent_profit": {agent: float(value) for agent, value in first.agent_profit.iloc[-1].items()},
         "ruined": first.ruined,
@@ -217,6 +250,15 @@ def print_backtest(backtest: Backtest, out: str | Path) -> None:
         against = compare_with(backtest.benchmark, results, backtest.market)
         title = f"Against {against['name']}, {against['num_bars']} bars"
         show(metrics_table(against["series"], title=title, strategies=names, names=BENCHMARK_COLUMNS))
+    sharpes = {result.name: result.metrics["sharpe"] for result in backtest.baselines}
+    for name, tests in backtest.paired_tests.items():
+        best = best_baseline({name: sharpes[name] for name in tests.against})
+        paired = tests.against[best]
+        show(
+            f"{name} against {title_case(best)}, the best baseline by its Sharpe ratio: {paired.mean_confidence:.2f} "
+            f"sure of a larger mean return, {paired.sharpe_confidence:.2f} of a larger Sharpe ratio; "
+            f"p-value of no baseline earning more: {tests.not_beaten_p:.2f}"
+        )
     for result in results:
         if result.ruined:
             show(f"{result.name} lost its capital before the end; its value is carried forward from there")
@@ -227,7 +269,20 @@ def _notes(backtest: Backtest) -> list[str]:
     """What must be known to read the figures: dates seen before, what was done to the prices, books that differ."""
     overlap = overlap_notes(backtest.models, backtest.strategies[0].dates[0], backtest.seen)
     against = backtest.benchmark.notes if backtest.benchmark is not None else ()
-    return [*overlap, *backtest.market.bars.notes, *against, *_books_that_differ(backtest)]
+    return [*overlap, *backtest.market.bars.notes, *against, *_books_that_differ(backtest), *_unfilled(backtest)]
+
+
+def _unfilled(backtest: Backtest) -> list[str]:
+    """Say where the market did not take what was ordered."""
+    notes = []
+    for result in backtest.strategies:
+        unfilled = result.metrics["unfilled_notional"]
+        if unfilled > 0:
+            notes.append(
+                f"{result.name}: orders of {money(unfilled)} stayed unfilled, beyond what bars traded "
+                "(floor.costs.max_participation)"
+            )
+    return notes
 
 
 def _worth(model: Model) -> dict[str, Any]:

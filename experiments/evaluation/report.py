@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
-from statistics import fmean
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 from matplotlib.dates import date2num
 from matplotlib.figure import Figure
 
-from common.files import write_json, write_text
+from common.files import write_json, write_parquet, write_text
 from common.provenance import collect_provenance
 from envs.bar_data import Bars
 from envs.folds import Fold
@@ -22,7 +22,16 @@ from experiments.reporting.plots import BASELINE_COLOURS, STRATEGY_COLOURS, STYL
 from experiments.reporting.tables import format_metric, markdown_table, rows_table, show, title_case
 from experiments.settings.run_config import RunConfig, config_to_json
 
+SURE = {
+    "mean": ("mean > best", "confidence that the mean return is above the best baseline's (stationary bootstrap)"),
+    "ratio": ("sharpe > best", "confidence that the Sharpe ratio is above the best baseline's (Ledoit, Wolf 2008)"),
+    "all": ("unbeaten p", "p-value of no baseline having a larger mean return (Hansen 2005): small, and one is better"),
+    "deflated": ("deflated", "probability that the Sharpe ratio is above what luck among a search's trials would show"),
+}
+"""Columns that say how sure a seed's figures are, and what they mean (docs/metrics.md)."""
 RESULTS_FILE, PICTURE_FILE, PAGE_FILE = "evaluation.json", "evaluation.png", "evaluation.md"
+EQUITY_FILE = "equity.parquet"
+"""Growth of one dollar of each seed and baseline: ``date``, ``series``, ``equity``."""
 
 
 class Walk(NamedTuple):
@@ -54,22 +63,27 @@ class Walk(NamedTuple):
 
     def rows(self) -> list[dict[str, str]]:
         """One row for each seed, for their mean with its 95 % interval, and for each baseline."""
-        algo, ends = self.config.algo, ("mean", "low", "high")
-        beats, deflated = self.found["probability_to_exceed_it"], self.found["deflated_sharpe"]
-        mean, low, high = ({name: one[end] for name, one in self.found["intervals"].items()} for end in ends)
+        found, algo, together = self.found, self.config.algo, self.found["seeds_together"]
+        ends = {end: {name: one[end] for name, one in found["intervals"].items()} for end in ("mean", "low", "high")}
         return [
-            *(_row(f"{algo}, seed {i}", own, beats[i], deflated.get(i)) for i, own in self.found["seeds"].items()),
-            _row(f"{algo}, mean", mean, fmean(beats.values()), fmean(deflated.values()) if deflated else None),
-            _row("... 95 % low", low),
-            _row("... 95 % high", high),
-            *(_row(title_case(name), own) for name, own in self.found["baselines"].items()),
+            *(_row(f"{algo}, seed {i}", own, **self._sure_of(i)) for i, own in found["seeds"].items()),
+            _row(f"{algo}, mean", ends["mean"], mean=together["mean_confidence"], ratio=together["sharpe_confidence"]),
+            _row("... 95 % low", ends["low"]),
+            _row("... 95 % high", ends["high"]),
+            *(_row(title_case(name), own) for name, own in found["baselines"].items()),
         ]
 
+    def _sure_of(self, seed: str) -> dict[str, float]:
+        """How sure a seed's figures are, by the name of a column."""
+        tests, deflated = self.found["paired_tests"][seed], self.found["deflated_sharpe"].get(seed)
+        best = tests["against"][self.found["best_baseline"]]
+        sure = {"mean": best["mean_confidence"], "ratio": best["sharpe_confidence"], "all": tests["not_beaten_p"]}
+        return sure if deflated is None else sure | {"deflated": deflated}
 
-def _row(name: str, own: dict[str, float], *shares: float | None) -> dict[str, str]:
+
+def _row(name: str, own: Mapping[str, float], **sure: float) -> dict[str, str]:
     cells = {"series": name} | {title_case(figure): format_metric(figure, own[figure]) for figure in FIGURES}
-    beats, deflated = ("-" if share is None else f"{share:.2f}" for share in shares or (None, None))
-    return cells | {"P(beats best)": beats, "deflated": deflated}
+    return cells | {title: f"{sure[key]:.2f}" if key in sure else "-" for key, (title, _) in SURE.items()}
 
 
 def print_evaluation(walk: Walk, folder: Path) -> None:
@@ -77,15 +91,17 @@ def print_evaluation(walk: Walk, folder: Path) -> None:
     found, first = walk.found, walk.folds[0].test_start[:10]
     show(rows_table(walk.rows(), title=f"{len(walk.folds)} tests in a row, {first} to {walk.last_day}, out of sample"))
     print(f"best baseline by its Sharpe ratio: {title_case(found['best_baseline'])}")
-    print("P(beats best): probability that the true Sharpe ratio exceeds that baseline's (Bailey, Lopez de Prado 2012)")
+    for title, meaning in SURE.values():
+        print(f"{title}: {meaning}")
     if found["deflated_sharpe"]:
-        hurdle = f"{found['hurdle']:.2f}, what the best of {found['num_trials']} useless models of a fold would show"
-        print(f"deflated: against {hurdle}")
+        print(
+            f"hurdle: {found['hurdle']:.2f}, what the best of {found['num_trials']} useless models of a fold would show"
+        )
     print(f"picture: {folder / PICTURE_FILE}; figures: {folder / RESULTS_FILE}")
 
 
 def write_evaluation(walk: Walk, folder: Path, *, command: str) -> dict[str, Any]:
-    """Write figures, picture and page into the folder; returns what the file of figures holds.
+    """Write figures, curves, picture and page into the folder; returns what the file of figures holds.
 
     Args:
         walk: What was found.
@@ -102,6 +118,9 @@ def write_evaluation(walk: Walk, folder: Path, *, command: str) -> dict[str, Any
         "folds": [vars(fold) for fold in walk.folds],
         **walk.found,
     }
+    tables = {name: pd.DataFrame({"date": own.dates, "equity": own.equity[1:]}) for name, own in walk.courses.items()}
+    equity = pd.concat(tables, names=["series", None]).reset_index("series")
+    write_parquet(folder / EQUITY_FILE, equity[["date", "series", "equity"]])
     write_json(folder / RESULTS_FILE, record)
     write_text(folder / PAGE_FILE, evaluation_page(walk, command))
     plot_evaluation(folder / PICTURE_FILE, walk)

@@ -3,37 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from common.intervals import interval
-from envs.metrics import (
-    annual_return,
-    annual_volatility,
-    deflated_sharpe_ratio,
-    expected_max_sharpe,
-    max_drawdown,
-    probabilistic_sharpe_ratio,
-    sharpe_ratio,
-    sharpe_standard_error,
-    simple_returns,
-    total_return,
-)
+from common.intervals import percentile_interval
+from envs.backtest import BacktestResult
+from envs.baselines import best_baseline
+from envs.metrics import annual_return, annual_volatility, max_drawdown, simple_returns, total_return
+from envs.paired_tests import block_length, paired_tests, resamples, share_below
+from envs.sharpe import deflated_sharpe_ratio, expected_max_sharpe, sharpe_ratio, sharpe_standard_error
 
 Array = NDArray[np.float64]
-STRATEGY = "strategy"
+NUM_RESAMPLES = 1000
+"""Resamples of an interval: 25 lie beyond each of its ends."""
 FIGURES = ("total_return", "annual_return", "annual_volatility", "sharpe", "sharpe_se", "max_drawdown")
 
 
 @dataclass(frozen=True)
 class Course:
-    """Out-of-sample returns of one series, all folds in a row.
+    """Out-of-sample returns of one series through all folds.
 
     Attributes:
         dates: End of each bar, [T] datetime64.
@@ -49,29 +41,9 @@ class Course:
         return np.concatenate([[1.0], np.cumprod(1.0 + self.returns)])
 
 
-def stitched(tables: Sequence[pd.DataFrame]) -> dict[str, Course]:
-    """Put the tests of all folds of one seed in a row; each fold begins with its own capital, so returns are joined.
-
-    Args:
-        tables: ``equity.parquet`` of each fold, in the order of time.
-
-    Returns:
-        A course for each series, the strategy's and the baselines'.
-
-    Raises:
-        ValueError: if a fold begins before the one before it has ended.
-    """
-    for before, after in pairwise(tables):
-        if after["date"].iloc[0] <= before["date"].iloc[-1]:
-            raise ValueError(f"the folds overlap at {after['date'].iloc[0]}")
-    curves = {name: [table[table["series"] == name] for table in tables] for name in tables[0]["series"].unique()}
-    return {
-        name: Course(
-            np.concatenate([curve["date"].to_numpy()[1:] for curve in folds]),
-            np.concatenate([simple_returns(curve["equity"].to_numpy()) for curve in folds]),
-        )
-        for name, folds in curves.items()
-    }
+def course_of(result: BacktestResult) -> Course:
+    """The course of a backtest."""
+    return Course(result.dates[1:], simple_returns(result.equity))
 
 
 def figures(course: Course, *, periods_per_year: float, risk_free: float) -> dict[str, float]:
@@ -84,6 +56,38 @@ def figures(course: Course, *, periods_per_year: float, risk_free: float) -> dic
         "sharpe": sharpe_ratio(returns, periods_per_year=periods_per_year, risk_free=risk_free),
         "sharpe_se": sharpe_standard_error(returns, periods_per_year=periods_per_year, risk_free=risk_free),
         "max_drawdown": max_drawdown(equity),
+    }
+
+
+def _over_seeds(seeds: Sequence[Course], best: Course, **year: float) -> dict[str, Any]:
+    """``intervals`` and ``seeds_together`` of ``evaluated``: both kinds of luck, of the seeds and of the history.
+
+    Each resample draws bars, the same ones for all, which share a market, and then as many seeds as there are.
+    """
+    S, rng, ratio = len(seeds), np.random.default_rng(0), FIGURES.index("sharpe")
+
+    def of_each(bars: NDArray[np.int32] | slice) -> Array:
+        """Figures of each seed over these bars; its mean return and its ratio less the best baseline's."""
+        drawn = [Course(course.dates[bars], course.returns[bars]) for course in (*seeds, best)]
+        found = np.array([list(figures(course, **year).values()) for course in drawn])
+        means = np.array([course.returns.mean() for course in drawn]) * year["periods_per_year"]
+        above = np.stack([means, found[:, ratio]], axis=1)
+        return np.concatenate([found, above - above[-1]], axis=1)[:-1]
+
+    mean_block = max(block_length(course.returns) for course in (*seeds, best))
+    rows = (bars for some in resamples(len(best.returns), mean_block, NUM_RESAMPLES) for bars in some)
+    resampled = np.array([of_each(bars)[rng.integers(S, size=S)].mean(axis=0) for bars in rows])
+    means = of_each(slice(None)).mean(axis=0)
+    names = (*FIGURES, "mean_difference", "sharpe_difference")
+    return {
+        "intervals": {
+            name: vars(percentile_interval(float(mean), drawn))
+            for name, mean, drawn in zip(names, means, resampled.T, strict=True)
+        },
+        "seeds_together": {
+            "mean_confidence": share_below(0.0, -resampled[:, -2]),
+            "sharpe_confidence": share_below(0.0, -resampled[:, -1]),
+        },
     }
 
 
@@ -106,29 +110,26 @@ def evaluated(
             the validation split of all that it chose among.
 
     Returns:
-        Figures of each of ``seeds`` and ``baselines``; ``intervals``, the mean over seeds of each figure with its 95 %
-        interval; ``best_baseline``, which has the largest Sharpe ratio, cash apart, whose ratio means nothing;
-        ``probability_to_exceed_it``, for each seed, that its true Sharpe ratio exceeds that one's measured one (Bailey
-        and Lopez de Prado 2012); ``deflated_sharpe``, for each seed that a search chose the model of; ``num_trials``,
-        the most that one search chose among, 0 without; and ``hurdle``, the Sharpe ratio that the best of so many
-        useless ones would show, the mean over folds, None without a search.
+        Figures of each of ``seeds`` and ``baselines``; ``best_baseline``, by its Sharpe ratio; ``intervals``, the mean
+        over seeds of each figure, and of its difference to that baseline's, with its 95 % interval over seeds and time;
+        ``seeds_together``, how sure it is that these differences are above 0; ``paired_tests``, of each seed against
+        every baseline; ``deflated_sharpe``, for each seed that a search chose the model of; ``num_trials``, the most
+        that one search chose among, 0 without; and ``hurdle``, the Sharpe ratio that the best of so many useless ones
+        would show, the mean over folds, None without a search.
     """
     year = {"periods_per_year": periods_per_year, "risk_free": risk_free}
     of_seeds = {str(seed): figures(course, **year) for seed, course in seeds.items()}
     of_baselines = {name: figures(course, **year) for name, course in baselines.items()}
-    best = max((n for n in of_baselines if n != "cash"), key=lambda n: of_baselines[n]["sharpe"])
-    hurdle = of_baselines[best]["sharpe"]
+    best = best_baseline({name: own["sharpe"] for name, own in of_baselines.items()})
+    rivals = {name: course.returns for name, course in baselines.items()}
     searched = {seed: [fold for fold in folds if len(fold) > 1] for seed, folds in (trial_sharpes or {}).items()}
     searched = {seed: folds for seed, folds in searched.items() if folds}
     return {
         "seeds": of_seeds,
         "baselines": of_baselines,
-        "intervals": {name: vars(interval([own[name] for own in of_seeds.values()])) for name in FIGURES},
         "best_baseline": best,
-        "probability_to_exceed_it": {
-            str(seed): probabilistic_sharpe_ratio(course.returns, benchmark=hurdle, **year)
-            for seed, course in seeds.items()
-        },
+        **_over_seeds(list(seeds.values()), baselines[best], **year),
+        "paired_tests": {str(seed): asdict(paired_tests(own.returns, rivals, **year)) for seed, own in seeds.items()},
         "deflated_sharpe": {
             str(seed): deflated_sharpe_ratio(seeds[seed].returns, folds, **year) for seed, folds in searched.items()
         },

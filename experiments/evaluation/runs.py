@@ -13,11 +13,8 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import NamedTuple
 
-import pandas as pd
-
 from common.errors import InputError
 from envs.folds import Fold
-from experiments.backtesting.results_folders import OWN
 from experiments.command_line import BAD_INPUT, DONE, INTERRUPTED
 from experiments.recovery.names import LOG_FILE, RESULT_FILE
 from experiments.recovery.records import read_line
@@ -163,11 +160,6 @@ def _run(job: Job, asked: Sequence[str], processes: _Processes) -> float:
     if code != DONE:
         raise RunFailedError(f"fold {job.fold.number}, seed {job.seed} failed: {last}", job.folder / LOG_FILE)
     return time.monotonic() - start
-
-
-def equity_table(job: Job) -> pd.DataFrame:
-    """Equity of the strategy and of every baseline over the test of a finished run."""
-    return pd.read_parquet(job.folder / OWN / "equity.parquet")
 
 
 def trial_sharpes(job: Job) -> list[float]:

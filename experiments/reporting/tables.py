@@ -28,6 +28,8 @@ METRIC_COLUMNS = {
     "win_rate": "win rate",
     "num_trades": "trades",
     "final_equity": "final equity",
+    "liquidation_equity": "if closed",
+    "unfilled_notional": "unfilled",
 }
 """Every metric of a backtest, and the head of its column."""
 BENCHMARK_COLUMNS = {
@@ -49,7 +51,7 @@ _PERCENT = frozenset(
     {"total_return", "annual_return", "annual_volatility", "max_drawdown", "cvar_95", "win_rate"}
     | (BENCHMARK_COLUMNS.keys() - {"beta", "information_ratio"})
 )
-_DOLLARS = frozenset({"total_costs", "final_equity"})
+_DOLLARS = frozenset({"total_costs", "final_equity", "liquidation_equity", "unfilled_notional"})
 
 
 def money(value: float) -> str:

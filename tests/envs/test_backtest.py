@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 import torch
 
-from envs.backtest import policy_trader, run_backtest
+from envs.backtest import Turn, policy_trader, run_backtest, run_turns
 from envs.baseline_traders import random_trader
 from envs.market import build_market
 from envs.settings import DataConfig, FloorConfig, FloorSpec, SyntheticConfig
@@ -87,3 +87,36 @@ def test_policy_is_told_that_an_episode_begins_and_sees_every_bar():
     assert len(policy.seen) == 2 * market.splits.test.num_decisions
     assert not torch.equal(policy.seen[0], policy.seen[1])
     assert torch.equal(policy.seen[0], policy.seen[market.splits.test.num_decisions])
+
+
+def sees_and_rebalances(floor, market):
+    """Weights by what is seen, so that a pass depends on observations, books and masks alone."""
+    return lambda step: (step.obs[:, :, :5].abs().sum(dim=-1) * 1e3).long() % 5
+
+
+@pytest.mark.parametrize("floor", [{}, {"costs": {"permanent_impact": 0.2}}])
+def test_a_turn_takes_over_the_books_as_they_stand(floor):
+    market = market_of(**floor)
+    start, stop = market.splits.test.start, market.splits.test.stop
+    whole = run_backtest(sees_and_rebalances, market, name="one")
+    turns = [Turn(bar, sees_and_rebalances) for bar in (start, start + 1, start + 30, stop - 2)]
+    found = run_turns(turns, market, name="one")
+    assert whole.metrics["num_trades"] > 50
+    np.testing.assert_array_equal(found.equity, whole.equity)
+    pd.testing.assert_frame_equal(found.trades, whole.trades)
+    assert found.metrics == whole.metrics
+
+
+def test_nobody_trades_after_a_ruin():
+    market = market_of(ruin_fraction=0.97, costs={"commission_bps": 200.0})
+    turns = [Turn(market.splits.test.start, random_trader()), Turn(market.splits.test.stop - 5, random_trader())]
+    result, alone = run_turns(turns, market, name="random"), run_backtest(random_trader(), market, name="random")
+    assert result.ruined
+    np.testing.assert_array_equal(result.equity, alone.equity)
+
+
+@pytest.mark.parametrize("starts", [[], [1], [0, 0], [0, 30, 20], [0, 10_000]])
+def test_turns_that_do_not_fill_the_split_are_refused(starts):
+    market = market_of()
+    with pytest.raises(ValueError, match="turns begin at bars"):
+        run_turns([Turn(market.splits.test.start + bar, random_trader()) for bar in starts], market, name="x")

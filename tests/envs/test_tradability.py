@@ -126,8 +126,8 @@ def test_a_large_book_buys_a_tenth_of_what_is_traded_and_the_rest_is_counted(tmp
     result = run_backtest(rule_trader(BASELINES["buy_and_hold"]), market, name="buy_and_hold")
     bought = result.trades["shares"].sum()
     assert bought == pytest.approx(1_000, rel=1e-9)
-    assert result.metrics["unfilled_notional_usd"] == pytest.approx(1e9 - 1e5, rel=1e-2)
-    assert result.trades["unfilled_notional"].sum() == pytest.approx(result.metrics["unfilled_notional_usd"])
+    assert result.metrics["unfilled_notional"] == pytest.approx(1e9 - 1e5, rel=1e-2)
+    assert result.trades["unfilled_notional"].sum() == pytest.approx(result.metrics["unfilled_notional"])
 
 
 def test_ruin_of_one_rival_leaves_the_others_trading_to_the_end() -> None:

@@ -1,4 +1,5 @@
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,8 @@ from sample_runs import SMALL, ScriptedPolicy, make_run
 
 from common.errors import InputError
 from envs.market import build_market
-from envs.metrics import METRIC_NAMES
+from envs.metrics import METRIC_NAMES, simple_returns
+from envs.paired_tests import paired_tests
 from experiments.backtesting.compare import backtest_models, print_backtest, summarise, write_backtest
 from experiments.runs.models import find_model, find_models
 from experiments.settings.run_config import config_from_json, floor_spec
@@ -77,10 +79,25 @@ def test_files_are_those_that_other_programs_rely_on(run_folder, tmp_path):
     assert sorted(equity["series"].unique()) == sorted(["strategy", *NAMES])
     assert equity.groupby("series")["equity"].last()["strategy"] == summary["strategy"]["final_equity"]
     trades = pd.read_parquet(out / "trades.parquet")
-    assert list(trades.columns) == ["date", "agent", "asset", "shares", "price", "commission", "spread", "impact"]
+    columns = ["date", "agent", "asset", "shares", "price", "commission", "spread", "impact", "unfilled_notional"]
+    assert list(trades.columns) == columns
     weights = pd.read_parquet(out / "weights.parquet")
     assert list(weights.columns) == ["date", "asset", "weight"]
     assert (out / "backtest_results.png").stat().st_size > 20_000
+
+
+def test_a_backtest_says_how_sure_it_is_that_a_strategy_is_better(run_folder, tmp_path, capsys):
+    costs = {"floor": SMALL["floor"] | {"costs": {"cash_rate_annual": 0.03}}}
+    make_run(tmp_path / "costly", SMALL | costs)
+    backtest = backtest_models([find_model(tmp_path / "costly")], load=load)
+    rivals = {result.name: simple_returns(result.equity) for result in backtest.baselines}
+    own = simple_returns(backtest.strategies[0].equity)
+    expected = paired_tests(own, rivals, periods_per_year=252, risk_free=0.03)
+    assert summarise(backtest)["paired_tests"] == {"strategy": asdict(expected)}
+    best = max(backtest.baselines[1:], key=lambda result: result.metrics["sharpe"]).name
+    said = f"{expected.against[best].mean_confidence:.2f} sure of a larger mean return"
+    assert f"strategy against {best.replace('_', ' ')}" in printed(backtest, capsys)
+    assert said in printed(backtest, capsys)
 
 
 def test_backtest_is_deterministic(run_folder):

@@ -319,6 +319,11 @@ def test_a_walk_tests_every_bar_once_and_says_how_sure_it_is(tmp_path, capsys):
     ]
     tests = [pd.read_parquet(folder / f"fold-{k}-seed-5" / "backtest" / "equity.parquet") for k in (1, 2)]
     assert tests[0]["date"].max() < tests[1]["date"].min()
+    walked = pd.read_parquet(folder / "equity.parquet").groupby("series")["date"]
+    assert {"5", "6", "random", "buy_and_hold"} < set(walked.groups)
+    assert set(walked.nunique()) == {len(tests[0]) // 7 + len(tests[1]) // 7 - 1}, (
+        "seven series; the first bar is bought on"
+    )
     trained = [read_run_record(folder / f"fold-{k}-seed-6") for k in (1, 2)]
     assert [record.config["seed"] for record in trained] == [6, 6]
     assert "equal weight" in capsys.readouterr().out

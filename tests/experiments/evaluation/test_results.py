@@ -1,22 +1,20 @@
 import json
+from dataclasses import asdict
 
 import numpy as np
-import pandas as pd
 import pytest
 from scipy.stats import norm
 
 from common.intervals import interval
-from envs.metrics import expected_max_sharpe, sharpe_ratio, sharpe_standard_error
-from experiments.evaluation.results import Course, evaluated, stitched
+from envs.bar_data import Bars
+from envs.paired_tests import paired_tests
+from envs.sharpe import expected_max_sharpe, sharpe_ratio, sharpe_standard_error
+from experiments.evaluation.report import Walk
+from experiments.evaluation.results import Course, evaluated, figures
 from experiments.evaluation.runs import Job, trial_sharpes
+from experiments.settings.run_config import RunConfig
 
 YEAR = 252
-
-
-def table(first_day, curves):
-    days = np.datetime64("2020-01-01") + np.arange(first_day, first_day + len(next(iter(curves.values()))))
-    parts = [pd.DataFrame({"date": days, "series": name, "equity": curve}) for name, curve in curves.items()]
-    return pd.concat(parts, ignore_index=True)
 
 
 def course(seed, mean):
@@ -24,28 +22,66 @@ def course(seed, mean):
     return Course(np.datetime64("2020-01-01") + np.arange(300), returns)
 
 
-def test_folds_are_joined_by_their_returns_whatever_capital_each_begins_with():
-    first = table(0, {"strategy": [100.0, 110.0, 99.0], "cash": [100.0, 100.0, 100.0]})
-    second = table(3, {"strategy": [5.0, 6.0], "cash": [5.0, 5.0]})
-    found = stitched([first, second])["strategy"]
-    assert found.returns == pytest.approx([0.1, -0.1, 0.2])
-    assert found.equity == pytest.approx([1.0, 1.1, 0.99, 1.188])
-    assert [str(day)[:10] for day in found.dates] == ["2020-01-02", "2020-01-03", "2020-01-05"]
-
-
-def test_folds_that_overlap_are_refused():
-    with pytest.raises(ValueError, match="overlap"):
-        stitched([table(0, {"strategy": [1.0, 1.0, 1.0]}), table(2, {"strategy": [1.0, 1.0]})])
-
-
 def test_figures_are_those_of_each_seed_with_an_interval_over_them():
     seeds = {3: course(3, 0.001), 4: course(4, 0.0005), 5: course(5, 0.0)}
     found = evaluated(seeds, {"buy_and_hold": course(9, 0.0004)}, periods_per_year=YEAR, risk_free=0.0)
     sharpes = [sharpe_ratio(one.returns, periods_per_year=YEAR) for one in seeds.values()]
     assert [own["sharpe"] for own in found["seeds"].values()] == pytest.approx(sharpes)
-    assert found["intervals"]["sharpe"] == vars(interval(sharpes))
+    mean = found["intervals"]["sharpe"]
+    assert mean["mean"] == pytest.approx(np.mean(sharpes))
+    assert mean["low"] < mean["mean"] < mean["high"]
     assert found["seeds"]["3"]["total_return"] == pytest.approx(np.prod(1 + seeds[3].returns) - 1)
     assert found["seeds"]["4"]["sharpe"] == pytest.approx(sharpes[1])
+
+
+def test_intervals_stay_within_what_can_be():
+    """Seeds that differ as much as these made Student's intervals of a return below -100 %, of a drawdown above 0."""
+    seeds = {k: course(k, mean) for k, mean in enumerate([-0.02, -0.001, 0.004])}
+    found = evaluated(seeds, {"random": course(9, 0.0)}, periods_per_year=YEAR, risk_free=0.0)["intervals"]
+    for low, name, high in (
+        (-1.0, "total_return", np.inf),
+        (-1.0, "annual_return", np.inf),
+        (0.0, "annual_volatility", np.inf),
+        (0.0, "sharpe_se", np.inf),
+        (-1.0, "max_drawdown", 0.0),
+    ):
+        student = interval([figures(own, periods_per_year=YEAR, risk_free=0.0)[name] for own in seeds.values()])
+        assert found[name]["mean"] == pytest.approx(student.mean)
+        assert low <= found[name]["low"] < found[name]["high"] <= high, name
+        if name in ("total_return", "max_drawdown"):
+            assert student.low < low, "the test would not notice"
+
+
+def test_an_interval_is_of_the_luck_of_the_seeds_and_of_the_history():
+    """One seed has an interval by the history alone, as wide as its ratio's error; seeds that differ, a wider one."""
+    year, rivals = {"periods_per_year": YEAR, "risk_free": 0.0}, {"random": course(9, 0.0)}
+    alone = evaluated({0: course(3, 0.0005)}, rivals, **year)
+    width = (alone["intervals"]["sharpe"]["high"] - alone["intervals"]["sharpe"]["low"]) / (2 * 1.96)
+    assert width == pytest.approx(alone["seeds"]["0"]["sharpe_se"], rel=0.1)
+    same = evaluated({k: course(3, 0.0005) for k in range(3)}, rivals, **year)["intervals"]["sharpe"]
+    assert same == pytest.approx(alone["intervals"]["sharpe"], abs=1e-9), "seeds share the bars that are drawn"
+    own = course(3, 0.0005)
+    apart = {k: Course(own.dates, own.returns + edge) for k, edge in enumerate([-2e-3, 0.0, 2e-3])}
+    wide = evaluated(apart, rivals, **year)["intervals"]["sharpe"]
+    assert wide["high"] - wide["low"] > 1.3 * 2 * 1.96 * width
+
+
+def test_seeds_together_are_tested_for_the_luck_of_seeds_and_of_history():
+    """One seed: as by its own paired test. Several alike: surer than one. Several that differ: less sure."""
+    year, best = {"periods_per_year": YEAR, "risk_free": 0.0}, course(9, 0.0004)
+    edge = 0.0004 + 0.004 * np.random.default_rng(1).standard_normal((5, 300))
+    edge += 0.0004 - edge.mean(axis=1, keepdims=True)
+    seeds = [Course(best.dates, best.returns + noise) for noise in edge]
+    alone = evaluated({0: seeds[0]}, {"random": best}, **year)
+    own, together = alone["paired_tests"]["0"]["against"]["random"], alone["seeds_together"]
+    assert together["mean_confidence"] == pytest.approx(own["mean_confidence"], abs=0.02)
+    assert together["sharpe_confidence"] == pytest.approx(own["sharpe_confidence"], abs=0.03)
+    assert alone["intervals"]["mean_difference"]["mean"] == pytest.approx(own["mean_difference"])
+    assert alone["intervals"]["sharpe_difference"]["mean"] == pytest.approx(own["sharpe_difference"])
+    many = evaluated(dict(enumerate(seeds)), {"random": best}, **year)["seeds_together"]["mean_confidence"]
+    apart = [Course(best.dates, one.returns + 0.002 * (k - 2)) for k, one in enumerate(seeds)]
+    lucky = evaluated(dict(enumerate(apart)), {"random": best}, **year)["seeds_together"]["mean_confidence"]
+    assert 0.5 < lucky < together["mean_confidence"] < many
 
 
 def test_the_best_baseline_is_by_its_sharpe_ratio_and_never_cash():
@@ -53,10 +89,40 @@ def test_the_best_baseline_is_by_its_sharpe_ratio_and_never_cash():
     losing = course(2, -0.002)
     found = evaluated({0: course(3, 0.001)}, {"cash": flat, "momentum": losing}, periods_per_year=YEAR, risk_free=0.0)
     assert found["best_baseline"] == "momentum"
-    ratio = sharpe_ratio(course(3, 0.001).returns, periods_per_year=YEAR)
-    error = sharpe_standard_error(course(3, 0.001).returns, periods_per_year=YEAR)
-    hurdle = sharpe_ratio(losing.returns, periods_per_year=YEAR)
-    assert found["probability_to_exceed_it"]["0"] == pytest.approx(norm.cdf((ratio - hurdle) / error))
+
+
+def test_every_seed_is_tested_against_every_baseline():
+    seeds = {0: course(3, 0.001), 1: course(4, -0.004)}
+    rivals = {"cash": Course(course(1, 0.0).dates, np.zeros(300)), "random": course(2, -0.002)}
+    found = evaluated(seeds, rivals, periods_per_year=YEAR, risk_free=0.02)["paired_tests"]
+    returns = {name: one.returns for name, one in rivals.items()}
+    for seed, own in seeds.items():
+        expected = paired_tests(own.returns, returns, periods_per_year=YEAR, risk_free=0.02)
+        assert found[str(seed)] == asdict(expected)
+    assert found["0"]["against"]["random"]["mean_confidence"] > 0.99
+    assert found["1"]["not_beaten_p"] < 0.1
+    json.dumps(found)
+
+
+def test_the_table_says_how_sure_each_seed_is_and_of_nothing_else():
+    seeds, rivals = {7: course(3, 0.001)}, {"cash": course(1, 0.0), "momentum": course(2, 0.0)}
+    search = {7: [[0.1, 1.2]]}
+    found = evaluated(seeds, rivals, periods_per_year=YEAR, risk_free=0.0, trial_sharpes=search)
+    rows = Walk(RunConfig(), [], Bars, found, {}).rows()
+    best = found["paired_tests"]["7"]["against"][found["best_baseline"]]
+    assert [rows[0][title] for title in ("mean > best", "sharpe > best", "unbeaten p", "deflated")] == [
+        f"{best['mean_confidence']:.2f}",
+        f"{best['sharpe_confidence']:.2f}",
+        f"{found['paired_tests']['7']['not_beaten_p']:.2f}",
+        f"{found['deflated_sharpe']['7']:.2f}",
+    ]
+    together = found["seeds_together"]
+    assert [rows[1][title] for title in ("mean > best", "sharpe > best", "unbeaten p")] == [
+        f"{together['mean_confidence']:.2f}",
+        f"{together['sharpe_confidence']:.2f}",
+        "-",
+    ]
+    assert {row["mean > best"] for row in rows[2:]} == {"-"}
 
 
 def test_a_search_deflates_the_ratio_by_its_trials_and_without_one_nothing_is_deflated():
@@ -95,4 +161,6 @@ def test_figures_are_of_what_was_earned_above_cash():
     assert part["sharpe"] == pytest.approx(whole["sharpe"])
     assert part["sharpe_se"] == pytest.approx(whole["sharpe_se"])
     assert found["baselines"]["cash"]["sharpe"] == 0
-    assert found["probability_to_exceed_it"]["1"] == pytest.approx(found["probability_to_exceed_it"]["0"])
+    whole, part = (found["paired_tests"][seed]["against"]["cash"] for seed in ("0", "1"))
+    assert part["sharpe_confidence"] == pytest.approx(whole["sharpe_confidence"])
+    assert part["mean_difference"] == pytest.approx(0.1 * whole["mean_difference"])
