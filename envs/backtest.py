@@ -23,6 +23,8 @@ Decide = Callable[[FloorStep], Tensor]
 """Chooses actions for what the floor shows, in the shape that ``TradingFloor.step`` takes."""
 Trader = Callable[[TradingFloor, Market], Decide]
 """Gets ready for a pass through a floor of one replica, which has just been reset."""
+OnBar = Callable[[str, int, int], None]
+"""Is told the name of a series, how many of its bars are done, and how many there are."""
 TRADE_COLUMNS = ("date", "agent", "asset", "shares", "price", "commission", "spread", "impact")
 COST_COLUMNS = ("commission", "spread", "impact", "borrow")
 """Kinds of cost; the table of costs has ``interest`` (received less paid) beside them."""
@@ -84,6 +86,7 @@ def run_backtest(
     split: str = "test",
     seed: int = 0,
     scaler: Scaler | None = None,
+    on_bar: OnBar | None = None,
 ) -> BacktestResult:
     """Run a trader once through a split, from its first bar to its last.
 
@@ -94,6 +97,7 @@ def run_backtest(
         split: ``"train"``, ``"validation"`` or ``"test"``.
         seed: Of the floor's counted draws (none are made in a pass that starts on the first bar).
         scaler: The scaler of the training run; None takes the market's own.
+        on_bar: Called after each bar; what it raises ends the pass.
 
     Returns:
         The books of every bar. After a ruin the account stays closed: its value is carried forward to the end.
@@ -107,6 +111,8 @@ def run_backtest(
             step = floor.step(decide(step))
             assert floor.detail is not None
             rows.append(_row(floor, floor.detail))
+            if on_bar is not None:
+                on_bar(name, len(rows), floor.split.num_decisions)
             if bool(step.terminated[0]) or bool(step.truncated[0]):
                 break
     stacked = {key: np.stack([row[key] for row in rows]) for key in rows[0]}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from types import MappingProxyType
 from typing import Literal
 
@@ -16,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from envs.backtest import BacktestResult, Decide, Trader, run_backtest
+from envs.backtest import BacktestResult, Decide, OnBar, Trader, run_backtest
 from envs.floor import FloorStep, TradingFloor
 from envs.mandates import Mandate
 from envs.market import Market
@@ -211,8 +212,9 @@ def baseline_market(market: Market) -> Market:
     return replace(market, mandates=(agent,), spec=replace(market.spec, floor=rules))
 
 
-def run_baselines(market: Market, *, split: str, seed: int = 0) -> list[BacktestResult]:
-    """Run every baseline through a split of the strategy's market."""
+def run_baselines(market: Market, *, split: str, seed: int = 0, on_bar: OnBar | None = None) -> list[BacktestResult]:
+    """Run every baseline through a split of the strategy's market; ``on_bar`` as in ``run_backtest``."""
     alone = baseline_market(market)
     traders = [(name, trader, alone) for name, trader in BASELINES.items()] + [("random", random_trader(seed), market)]
-    return [run_backtest(trader, where, name=name, split=split, seed=seed) for name, trader, where in traders]
+    run = partial(run_backtest, split=split, seed=seed, on_bar=on_bar)
+    return [run(trader, where, name=name) for name, trader, where in traders]

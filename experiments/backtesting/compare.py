@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,8 +13,9 @@ import pandas as pd
 
 from common.errors import InputError
 from common.files import write_json, write_parquet
+from common.pace import Pace
 from envs.agents import check_agents, describe_agents
-from envs.backtest import BacktestResult, Policy, policy_trader, run_backtest
+from envs.backtest import BacktestResult, OnBar, Policy, policy_trader, run_backtest
 from envs.bars import Split
 from envs.baselines import run_baselines
 from envs.features import Scaler
@@ -83,7 +85,7 @@ def backtest_models(
     markets = [build_market(_spec(model, models[0], capital=capital, data=data or {})) for model in models]
     _check_capital(models, markets)
     markets = _same_period(markets, split)
-    strategies = []
+    strategies, on_bar = [], _told_now_and_then()
     for model, market in zip(models, markets, strict=True):
         if model.record.agents is not None:
             check_agents(
@@ -93,8 +95,9 @@ def backtest_models(
         policy = load(model.checkpoint)
         check_networks(policy, model, market)
         name = "strategy" if len(models) == 1 else model.name
-        strategies.append(run_backtest(policy_trader(policy), market, name=name, split=split, scaler=scaler))
-    baselines = run_baselines(markets[0], split=split, seed=models[0].config.seed)
+        trader = policy_trader(policy)
+        strategies.append(run_backtest(trader, market, name=name, split=split, scaler=scaler, on_bar=on_bar))
+    baselines = run_baselines(markets[0], split=split, seed=models[0].config.seed, on_bar=on_bar)
     return Backtest(
         models=models,
         strategies=strategies,
@@ -103,6 +106,19 @@ def backtest_models(
         split=split,
         seen=[last_date_seen(model) for model in models],
     )
+
+
+def _told_now_and_then() -> OnBar:
+    """Print how far a pass is and how long the rest will take, every ten seconds."""
+    paces: dict[str, Pace] = {}
+
+    def on_bar(name: str, done: int, total: int) -> None:
+        pace = paces.setdefault(name, Pace(f"backtest of {name}", total))
+        words = pace.words(done)
+        if words is not None:
+            print(words, file=sys.stderr, flush=True)
+
+    return on_bar
 
 
 def summarise(backtest: Backtest) -> dict[str, Any]:

@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -6,6 +7,7 @@ import pytest
 import torch
 from sample_runs import SMALL, ScriptedPolicy, make_run
 
+from common import pace
 from common.errors import InputError
 from envs.market import build_market
 from envs.metrics import METRIC_NAMES
@@ -86,6 +88,14 @@ def test_files_are_those_that_other_programs_rely_on(run_folder, tmp_path):
 def test_backtest_is_deterministic(run_folder):
     one, two = (summarise(backtest_models([find_model(run_folder)], load=load)) for _ in range(2))
     assert one == two
+
+
+def test_long_backtests_tell_how_far_they_are(run_folder, capsys, monkeypatch):
+    monkeypatch.setattr(pace, "TELL_EVERY_S", 0.0)
+    backtest_models([find_model(run_folder)], load=load)
+    said = capsys.readouterr().err
+    for name in ("strategy", "buy_and_hold", "random"):
+        assert re.search(rf"^backtest of {name}: \d+ of \d+ bars, about \d+ s left$", said, re.MULTILINE)
 
 
 def test_models_side_by_side_share_their_bars(tmp_path):
