@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,11 @@ class OpenTable:
     faults: Faults
     notes: tuple[str, ...]
 
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Its assets, in the order in which it first names them."""
+        return tuple(self.wide) if self.labels is None else tuple(pd.unique(self.labels).tolist())
+
     def rows(self, kept: NDArray[np.bool_]) -> OpenTable:
         """Some of its rows, [T] bool."""
         if kept.all():
@@ -69,11 +75,6 @@ class PriceFields:
     fields: dict[str, Array]
     is_named_after_file: bool
     notes: tuple[str, ...]
-
-
-def asset_names(table: OpenTable) -> tuple[str, ...]:
-    """The assets of a table, in the order in which it first names them."""
-    return tuple(table.wide) if table.labels is None else tuple(dict.fromkeys(table.labels.tolist()))
 
 
 def read_fields(table: OpenTable, names: tuple[str, ...], missing: Missing) -> PriceFields:

@@ -29,7 +29,7 @@ from envs.price_columns import Columns, recognise_columns
 from envs.price_dates import parse_dates, rows_within, zone_offsets
 from envs.price_days import exchange_dates
 from envs.price_faults import Faults
-from envs.price_fields import OpenTable, asset_names, read_fields, wide_columns
+from envs.price_fields import OpenTable, read_fields, wide_columns
 from envs.price_numbers import Decimal
 from envs.price_sources import files_of, join_fields, notes_of_files, source_of
 from envs.price_tables import PriceTable, read_table
@@ -83,14 +83,11 @@ def load_bars(
     dates = np.concatenate([table.dates for table in opened])
     kept = np.split(rows_within(dates, start, end, source=source), np.cumsum([len(t.dates) for t in opened])[:-1])
     opened = [table.rows(rows) for table, rows in zip(opened, kept, strict=True) if rows.any()]
-    names = tuple(dict.fromkeys(name for table in opened for name in asset_names(table)))
+    names = tuple(dict.fromkeys(name for table in opened for name in table.names))
     if assets is not None:
         _check_known(source, assets, names)
-    parts = [
-        read_fields(table, own, missing)
-        for table in opened
-        if (own := tuple(name for name in assets or asset_names(table) if name in asset_names(table)))
-    ]
+    wanted = [table.names if assets is None else tuple(a for a in assets if a in table.names) for table in opened]
+    parts = [read_fields(table, own, missing) for table, own in zip(opened, wanted, strict=True) if own]
     days, names, fields = join_fields(parts, tuple(assets or names))
     days, fields, calendar_notes = align_calendars(days, names, fields, policy=calendar, source=source)
     check_leaps(source, days, names, fields)
