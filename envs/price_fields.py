@@ -103,6 +103,11 @@ def _long_fields(
     present, asset_column = opened.which.fields, opened.which.asset
     codes = pd.Index(names).get_indexer(pd.Index(labels)).astype(np.int64)
     keep = np.flatnonzero(codes >= 0)
+    opened.faults.add(
+        table,
+        np.flatnonzero(labels == ""),
+        lambda row: f"{table.at(row, asset_column)}: the asset has no name: fill it in or remove the row",
+    )
     checks = RowChecks(table, dates, labels, opened.faults)
     notes = checks.order(codes, keep[labels[keep] != ""], asset_column)
     read = {field: checks.numbers(column, keep) for field, column in present.items()}

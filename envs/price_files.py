@@ -125,7 +125,7 @@ def _open(
     table, stamps = table.rows(~np.isnat(stamps)), stamps[~np.isnat(stamps)]
     if not len(stamps):
         faults.refuse()
-    labels = _labels(table, which, faults)
+    labels = _labels(table, which)
     codes = np.zeros(len(stamps), np.int64) if labels is None else pd.factorize(labels)[0]
     offsets = zone_offsets(table.frame[which.date])
     dates, day_notes = exchange_dates(stamps, offsets, codes, timezone=timezone, source=file)
@@ -135,19 +135,13 @@ def _open(
     )
 
 
-def _labels(table: PriceTable, which: Columns, faults: Faults) -> NDArray[np.object_] | None:
+def _labels(table: PriceTable, which: Columns) -> NDArray[np.object_] | None:
     """The asset of each row, [T]: as its column or else the file's name says; None where each column is an asset."""
     if not which.fields:
         return None
     if which.asset is None:
         return np.full(len(table.frame), table.name, dtype=object)
-    labels = table.frame[which.asset].astype(object).fillna("").astype(str).str.strip().to_numpy(dtype=object)
-    faults.add(
-        table,
-        np.flatnonzero(labels == ""),
-        lambda row: f"{table.at(row, which.asset)}: the asset has no name: fill it in or remove the row",
-    )
-    return labels
+    return table.frame[which.asset].astype(object).fillna("").astype(str).str.strip().to_numpy(dtype=object)
 
 
 def _check_known(path: str, wanted: Sequence[str], names: Sequence[str]) -> None:
