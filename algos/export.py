@@ -90,6 +90,10 @@ def export_networks(
     shared = shared_owners(layout["agent_ids"])
     stems = file_stems(layout["agent_ids"], taken=SHARED_PARTS, endings=[end for end in KINDS.values() if end])
     stems |= {owner: part for part, owner in shared.items()}
+    if unknown := sorted(set(layout["modules"]) - (modules.keys() & states.keys())):
+        raise IncompatibleError(
+            f"{checkpoint}: its team.json names networks that it does not hold: {', '.join(unknown)}"
+        )
     for module_id in dict.fromkeys(layout["modules"]):
         module = modules[module_id]
         described[module_id] = describe(module)

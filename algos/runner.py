@@ -2,7 +2,7 @@
 
 import math
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any, cast
 
 import gymnasium as gym
@@ -54,6 +54,9 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
     ``dist_inputs`` and ``memory`` the learner wants), ``floor_device``, and ``collect_episodes`` (keep what
     ended for hooks).
     """
+
+    on_step: Callable[[int], None] | None = None
+    """Called after each joint step, with how many the sample has; what it raises ends the sample."""
 
     def __init__(self, *, config: Any, **kwargs: Any) -> None:
         super().__init__(config=config, **kwargs)
@@ -223,6 +226,8 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
             ended += self._close_episodes(step, acted.carry)
             self._last = step
             steps += 1
+            if self.on_step is not None:
+                self.on_step(steps)
         self._log_steps(steps * self.env.num_replicas)
         return recording.rollout(self.worker_index or 0)
 

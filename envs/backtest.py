@@ -23,6 +23,8 @@ Decide = Callable[[FloorStep], Tensor]
 """Chooses actions for what the floor shows, in the shape that ``TradingFloor.step`` takes."""
 Trader = Callable[[TradingFloor, Market], Decide]
 """Gets ready for a pass through a floor of one replica, which has just been reset, or stands where another has left."""
+OnBar = Callable[[str, int, int], None]
+"""Is told the name of a series, how many of its bars are done, and how many there are."""
 TRADE_COLUMNS = (
     "date", "agent", "asset", "shares", "price", "commission", "spread", "impact", "unfilled_notional",
 )  # fmt: skip
@@ -103,13 +105,21 @@ def run_backtest(
     split: str = "test",
     seed: int = 0,
     scaler: Scaler | None = None,
+    on_bar: OnBar | None = None,
 ) -> BacktestResult:
     """Run a trader once through a split, from its first bar to its last; see ``run_turns``."""
-    return run_turns([Turn(market.splits[split].start, trader, scaler)], market, name=name, split=split, seed=seed)
+    turns = [Turn(market.splits[split].start, trader, scaler)]
+    return run_turns(turns, market, name=name, split=split, seed=seed, on_bar=on_bar)
 
 
 def run_turns(
-    turns: Sequence[Turn], market: Market, *, name: str, split: str = "test", seed: int = 0
+    turns: Sequence[Turn],
+    market: Market,
+    *,
+    name: str,
+    split: str = "test",
+    seed: int = 0,
+    on_bar: OnBar | None = None,
 ) -> BacktestResult:
     """Run traders through a split, one after the other; each takes over the books as they stand.
 
@@ -119,6 +129,7 @@ def run_turns(
         name: Name of the series.
         split: ``"train"``, ``"validation"`` or ``"test"``.
         seed: Of the floor's counted draws (none are made in a pass that starts on the first bar).
+        on_bar: Called after each bar; what it raises ends the pass.
 
     Returns:
         The books of every bar. After a ruin the account stays closed: its value is carried forward to the end.
@@ -143,6 +154,8 @@ def run_turns(
                 step, bar = floor.step(decide(step)), bar + 1
                 assert floor.detail is not None
                 rows.append(_row(floor, floor.detail))
+                if on_bar is not None:
+                    on_bar(name, len(rows), floor.split.num_decisions)
                 is_over = bool(step.terminated[0])
             state = floor.get_state()
     stacked = {key: np.stack([row[key] for row in rows]) for key in rows[0]}

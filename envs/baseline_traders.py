@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from envs.backtest import BacktestResult, Decide, Trader, run_backtest
+from envs.backtest import BacktestResult, Decide, OnBar, Trader, run_backtest
 from envs.baseline_names import DEFAULT_BASELINES, RANDOM
 from envs.baselines import BASELINES, HINDSIGHT
 from envs.floor import FloorStep, TradingFloor
@@ -162,6 +162,7 @@ def run_baselines(
     seed: int = 0,
     names: Sequence[str] = DEFAULT_BASELINES,
     own: Mapping[str, Rule] = MappingProxyType({}),
+    on_bar: OnBar | None = None,
 ) -> list[BacktestResult]:
     """Run baselines through a split of the strategy's market.
 
@@ -171,12 +172,14 @@ def run_baselines(
         seed: Of ``random``.
         names: Which, in this order: of ``BASELINES``, ``random``, or of ``own``.
         own: Rules of the user's own, by name.
+        on_bar: As in ``run_backtest``.
     """
     alone = baseline_market(market)
     rules = {**BASELINES, **own}
 
     def run(name: str) -> BacktestResult:
         trader = random_trader(seed) if name == RANDOM else rule_trader(rules[name], sees_split=name in HINDSIGHT)
-        return run_backtest(trader, market if name == RANDOM else alone, name=name, split=split, seed=seed)
+        where = market if name == RANDOM else alone
+        return run_backtest(trader, where, name=name, split=split, seed=seed, on_bar=on_bar)
 
     return [run(name) for name in names]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,11 @@ class OpenTable:
     faults: Faults
     notes: tuple[str, ...]
 
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Its assets, in the order in which it first names them."""
+        return tuple(self.wide) if self.labels is None else tuple(pd.unique(self.labels).tolist())
+
     def rows(self, kept: NDArray[np.bool_]) -> OpenTable:
         """Some of its rows, [T] bool."""
         if kept.all():
@@ -71,11 +77,6 @@ class PriceFields:
     notes: tuple[str, ...]
 
 
-def asset_names(table: OpenTable) -> tuple[str, ...]:
-    """The assets of a table, in the order in which it first names them."""
-    return tuple(table.wide) if table.labels is None else tuple(dict.fromkeys(table.labels.tolist()))
-
-
 def read_fields(table: OpenTable, names: tuple[str, ...], missing: Missing) -> PriceFields:
     """Read the prices of some of a table's assets, and check them.
 
@@ -102,6 +103,11 @@ def _long_fields(
     present, asset_column = opened.which.fields, opened.which.asset
     codes = pd.Index(names).get_indexer(pd.Index(labels)).astype(np.int64)
     keep = np.flatnonzero(codes >= 0)
+    opened.faults.add(
+        table,
+        np.flatnonzero(labels == ""),
+        lambda row: f"{table.at(row, asset_column)}: the asset has no name: fill it in or remove the row",
+    )
     checks = RowChecks(table, dates, labels, opened.faults)
     notes = checks.order(codes, keep[labels[keep] != ""], asset_column)
     read = {field: checks.numbers(column, keep) for field, column in present.items()}

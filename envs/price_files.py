@@ -29,7 +29,7 @@ from envs.price_columns import Columns, recognise_columns
 from envs.price_dates import parse_dates, rows_within, zone_offsets
 from envs.price_days import exchange_dates
 from envs.price_faults import Faults
-from envs.price_fields import OpenTable, asset_names, read_fields, wide_columns
+from envs.price_fields import OpenTable, read_fields, wide_columns
 from envs.price_numbers import Decimal
 from envs.price_sources import files_of, join_fields, notes_of_files, source_of
 from envs.price_tables import PriceTable, read_table
@@ -83,14 +83,11 @@ def load_bars(
     dates = np.concatenate([table.dates for table in opened])
     kept = np.split(rows_within(dates, start, end, source=source), np.cumsum([len(t.dates) for t in opened])[:-1])
     opened = [table.rows(rows) for table, rows in zip(opened, kept, strict=True) if rows.any()]
-    names = tuple(dict.fromkeys(name for table in opened for name in asset_names(table)))
+    names = tuple(dict.fromkeys(name for table in opened for name in table.names))
     if assets is not None:
         _check_known(source, assets, names)
-    parts = [
-        read_fields(table, own, missing)
-        for table in opened
-        if (own := tuple(name for name in assets or asset_names(table) if name in asset_names(table)))
-    ]
+    wanted = [table.names if assets is None else tuple(a for a in assets if a in table.names) for table in opened]
+    parts = [read_fields(table, own, missing) for table, own in zip(opened, wanted, strict=True) if own]
     days, names, fields = join_fields(parts, tuple(assets or names))
     days, fields, present, calendar_notes = align_calendars(days, names, fields, policy=calendar, source=source)
     check_leaps(source, days, names, fields)
@@ -129,7 +126,7 @@ def _open(
     table, stamps = table.rows(~np.isnat(stamps)), stamps[~np.isnat(stamps)]
     if not len(stamps):
         faults.refuse()
-    labels = _labels(table, which, faults)
+    labels = _labels(table, which)
     codes = np.zeros(len(stamps), np.int64) if labels is None else pd.factorize(labels)[0]
     offsets = zone_offsets(table.frame[which.date])
     dates, day_notes = exchange_dates(stamps, offsets, codes, timezone=timezone, source=file)
@@ -139,19 +136,13 @@ def _open(
     )
 
 
-def _labels(table: PriceTable, which: Columns, faults: Faults) -> NDArray[np.object_] | None:
+def _labels(table: PriceTable, which: Columns) -> NDArray[np.object_] | None:
     """The asset of each row, [T]: as its column or else the file's name says; None where each column is an asset."""
     if not which.fields:
         return None
     if which.asset is None:
         return np.full(len(table.frame), table.name, dtype=object)
-    labels = table.frame[which.asset].astype(object).fillna("").astype(str).str.strip().to_numpy(dtype=object)
-    faults.add(
-        table,
-        np.flatnonzero(labels == ""),
-        lambda row: f"{table.at(row, which.asset)}: the asset has no name: fill it in or remove the row",
-    )
-    return labels
+    return table.frame[which.asset].astype(object).fillna("").astype(str).str.strip().to_numpy(dtype=object)
 
 
 def _check_known(path: str, wanted: Sequence[str], names: Sequence[str]) -> None:

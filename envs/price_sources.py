@@ -27,7 +27,7 @@ def files_of(paths: Paths) -> tuple[list[str], tuple[str, ...]]:
         Files, and a note on what was passed over.
 
     Raises:
-        InputError: for a folder without a price file, and a file that is named twice.
+        InputError: for a folder without a price file, a file that is named twice, and where nothing is named.
     """
     files: list[str] = []
     notes = []
@@ -45,6 +45,8 @@ def files_of(paths: Paths) -> tuple[list[str], tuple[str, ...]]:
         others = [item.name for item in entries if str(item) not in found]
         files += found
         notes += [f"not read in {path}: {_named(others)}"] if others else []
+    if not files:
+        raise InputError("data.path is empty: name a price file, several, or a folder of them")
     twice = next((file for file in files if files.count(file) > 1), None)
     if twice is not None:
         raise InputError(f"data.path names {twice} twice: name it once")

@@ -41,6 +41,7 @@ PURE = (
     "common/files.py",
     "common/intervals.py",
     "common/manifests.py",
+    "common/pace.py",
     "common/paths.py",
     "common/provenance.py",
     "common/store.py",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -13,8 +14,9 @@ import pandas as pd
 
 from common.errors import InputError
 from common.files import write_json, write_parquet
+from common.pace import Pace
 from envs.agents import check_agents, describe_agents
-from envs.backtest import BacktestResult, Policy, Trader, policy_trader, run_backtest
+from envs.backtest import BacktestResult, OnBar, Policy, Trader, policy_trader, run_backtest
 from envs.bars import Split
 from envs.baseline_names import DEFAULT_BASELINES
 from envs.baseline_traders import run_baselines
@@ -116,12 +118,13 @@ def backtest_models(
         names = list(dict.fromkeys([*names, benchmark]))
     elif benchmark is not None:
         prices = prices_of(benchmark, markets[0], split=split)
-    strategies = []
+    strategies, on_bar = [], _told_now_and_then()
     for model, market in zip(models, markets, strict=True):
         trader, scaler = trader_of(model, market, load=load)
         name = "strategy" if len(models) == 1 else model.name
-        strategies.append(run_backtest(trader, market, name=name, split=split, scaler=scaler))
-    rivals = run_baselines(markets[0], split=split, seed=models[0].config.seed, names=names, own=own)
+        strategies.append(run_backtest(trader, market, name=name, split=split, scaler=scaler, on_bar=on_bar))
+    seed = models[0].config.seed
+    rivals = run_baselines(markets[0], split=split, seed=seed, names=names, own=own, on_bar=on_bar)
     return Backtest(
         models=models,
         strategies=strategies,
@@ -151,6 +154,19 @@ def trader_of(model: Model, market: Market, *, load: Callable[[Path], Policy]) -
     check_networks(policy, model, market)
     scaler = Scaler.from_json(model.record.scaler) if model.record.scaler is not None else None
     return policy_trader(policy), scaler
+
+
+def _told_now_and_then() -> OnBar:
+    """Print how far a pass is and how long the rest will take, every ten seconds."""
+    paces: dict[str, Pace] = {}
+
+    def on_bar(name: str, done: int, total: int) -> None:
+        pace = paces.setdefault(name, Pace(f"backtest of {name}", total))
+        words = pace.words(done)
+        if words is not None:
+            print(words, file=sys.stderr, flush=True)
+
+    return on_bar
 
 
 def summarise(backtest: Backtest) -> dict[str, Any]:

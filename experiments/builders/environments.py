@@ -63,6 +63,10 @@ class Environment(Protocol):
     def episode_len(self) -> int | None:
         """Steps of an episode; None where that is not known."""
 
+    @property
+    def evaluation_len(self) -> int | None:
+        """Steps of an evaluation; None where that is not known."""
+
     def facts(self) -> dict[str, Any]:
         """What is about to be trained on, as plain JSON."""
 
@@ -166,6 +170,11 @@ class FloorEnvironment:
         train, horizon = self.market.splits.train, self.market.spec.floor.horizon_bars
         return min(horizon or train.stop, train.stop - train.start - 1)
 
+    @property
+    def evaluation_len(self) -> int:
+        """Bars of the one pass over the validation split."""
+        return self.market.splits.validation.num_decisions
+
     def facts(self) -> dict[str, Any]:
         """Prices, splits and agents."""
         bars, splits = self.market.bars, self.market.splits
@@ -245,6 +254,7 @@ class NamedEnvironment:
     fingerprint: str | None = None
     scaler: dict[str, Any] | None = None
     episode_len: int | None = None
+    evaluation_len: int | None = None
 
     def __init__(self, name: str, settings: Sequence[str], *, num_episodes: int) -> None:
         self.source, self._make, self._num_episodes = name, maker_of(name, settings), num_episodes

@@ -33,6 +33,7 @@ class Progress:
         floor: Settings of the floor that was trained on.
         resume_from: The checkpoint that the user has named to go back to.
         hooks: States of the hooks, by name.
+        owes_evaluation: Whether the evaluation that was due was left, because the run was asked to stop.
     """
 
     evaluated_at: int = 0
@@ -46,6 +47,7 @@ class Progress:
     floor: dict[str, Any] | None = None
     resume_from: dict[str, str] | None = None
     hooks: dict[str, Any] = field(default_factory=dict)
+    owes_evaluation: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON, in which a figure that is no number is null."""

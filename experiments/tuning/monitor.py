@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ray.tune import Callback
+from ray.tune.experiment import Trial
 
 from common.store import first_line
 from experiments.recovery.checkpoints import DAMAGED_PREFIX, TrialCheckpoints
@@ -27,6 +28,7 @@ from experiments.remote.mirror import Mirror
 from experiments.runs.repair import keep_best, tidy
 from experiments.runs.summary import summary_of, write_summary
 from experiments.settings.metric_names import DISK_USE, REFUSED, RETURN, clock_of
+from experiments.tuning.long_evaluations import EvaluationTeller
 from experiments.tuning.processes import note
 from experiments.tuning.ray_internals import dead_process, last_line
 from experiments.tuning.trainable_names import is_trainable
@@ -71,6 +73,7 @@ class RunMonitor(Callback):
         self._previous: dict[str, tuple[float, float]] = {}
         self._awaited: dict[str, tuple[Path, dict[str, Any]]] = {}
         self._unwritten: Path | None = None
+        self._evaluations = EvaluationTeller()
 
     def on_step_begin(self, iteration: int, trials: Any, **info: Any) -> None:
         """Keep Tune from writing stale copies over our files.
@@ -105,6 +108,7 @@ class RunMonitor(Callback):
             "_overdue": frozenset(),
             "_unwritten": None,
             "_mirror": None,
+            "_evaluations": EvaluationTeller(),
         }
 
     def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
@@ -142,10 +146,15 @@ class RunMonitor(Callback):
         print(_line(trial.trial_id if self.is_search else None, result, speed, self._unit), flush=True)
 
     def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
-        """Take in the checkpoints that are there since a trial has reported; it trains already, and does not wait."""
+        """Take in the checkpoints that are there since a trial has reported; it trains already, and does not wait.
+
+        Tune ends a step every tenth of a second, whether or not there is news: evaluations under way are told here.
+        """
         for trial in [t for t in trials if t.trial_id in self._overdue]:
             self._catch_up(trial, trials)
         self._overdue = frozenset()
+        running = {t.trial_id: Path(t.storage.trial_fs_path) for t in trials if t.status == Trial.RUNNING}
+        self._evaluations.look(running, named=self.is_search)
 
     def on_checkpoint(self, iteration: int, trials: Any, trial: Any, checkpoint: Any, **info: Any) -> None:
         """Keep a copy of the best checkpoint out of retention's reach, and write the summary.
@@ -244,6 +253,8 @@ def _line(trial: str | None, result: dict[str, Any], speed: float, unit: str) ->
         )
     elif result.get("is_evaluated", True) and RETURN in result:
         parts.append(f"evaluation: return {result[RETURN]:+.4f}")
+    if result.get("owes_evaluation"):
+        parts.append("evaluation left: it comes first when the run goes on")
     if result.get("should_checkpoint"):
         parts.append(f"saving a checkpoint{' (best)' if result.get('is_best') else ''}")  # where it fails, that is said
     return "  ".join([f"[{trial}]", *parts] if trial else parts)

@@ -12,10 +12,10 @@ import math
 import tempfile
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ray.rllib.utils.metrics import (
     ENV_RUNNER_RESULTS,
@@ -41,7 +41,9 @@ from experiments.settings.metric_names import (
     BEST_SCORE,
     CLOCK,
     DISK_USE,
+    RETURN,
     SEARCH_SCORE,
+    VALIDATION_METRICS,
     read_metric,
     unknown_metric,
 )
@@ -49,6 +51,7 @@ from experiments.settings.run_config import RunConfig
 from experiments.tuning.checkpointing import CheckpointedRun
 from experiments.tuning.disk_use import told_disk_use
 from experiments.tuning.hooks import collected_episodes
+from experiments.tuning.long_evaluations import EvaluationLeftError, watched_evaluation
 from experiments.tuning.trainable_names import declared_as, is_to_check, is_trainable, name_of, run_of
 from experiments.tuning.weights import non_finite_weights
 
@@ -120,8 +123,9 @@ class RunTrainable(CheckpointedRun):
         before = self.clock
         self._ends, self._stands = False, (-1, math.inf)
         was_over = before >= self.run.episodes  # killed after its last checkpoint: nothing is left to train
+        owes = self._progress.owes_evaluation  # what was left comes first, before more is trained
         try:
-            result: dict[str, Any] = {} if was_over else super().step()
+            result: dict[str, Any] = {} if was_over or owes else super().step()
         except (NonFiniteLossError, InputError) as error:
             self.finish_saving()
             return self._fatal(error)
@@ -131,26 +135,32 @@ class RunTrainable(CheckpointedRun):
             raise
         self.finish_saving()  # no work is reported before the checkpoint that precedes it is there
         now = self.clock
-        if not was_over:
+        if not was_over and not owes:
             self._require_progress(before, now)
         if self._hooks.wanting("on_episode") and (episodes := collected_episodes(self)):
             self._call_hooks("on_episode", episodes)
         is_over, is_stopped = now >= self.run.episodes, self._is_asked_to_stop()
-        is_due = not was_over and (
-            is_over
-            or is_stopped
-            or now - self._progress.checkpointed_at >= self.run.checkpoint_interval
-            or self._ends_a_round(before, now)
+        is_due = owes or (
+            not was_over
+            and (
+                is_over
+                or is_stopped
+                or now - self._progress.checkpointed_at >= self.run.checkpoint_interval
+                or self._ends_a_round(before, now)
+            )
         )
         is_first = not self._progress.last_metrics  # searchers want their metric in every result
         is_evaluated = is_due or is_first or now - self._progress.evaluated_at >= self.run.evaluation_interval
         if is_evaluated:
-            self._evaluate_now()
             try:
+                self._evaluate_now()
                 self._score(result)
+                self._call_hooks("on_evaluation", self._progress.last_metrics)
             except InputError as error:
                 return self._fatal(error)
-            self._call_hooks("on_evaluation", self._progress.last_metrics)
+            except EvaluationLeftError:
+                is_evaluated, is_due, is_stopped = False, True, True
+                self._leave_evaluation()
         if is_due and (bad := non_finite_weights(flat_weights(self))):
             return self._fatal(NonFiniteLossError(bad))
         self._is_best = is_due and self._beats_the_best()
@@ -165,13 +175,14 @@ class RunTrainable(CheckpointedRun):
             episode_return=self._see_return(result),
             is_best=self._is_best,
             is_evaluated=is_evaluated,
+            owes_evaluation=self._progress.owes_evaluation,
             done=is_over or is_stopped,
-            is_stopped=is_stopped and not is_over,
+            is_stopped=is_stopped and (not is_over or self._progress.owes_evaluation),
             time_waited_s=waited,
         )
         result[BEST_SCORE] = self._progress.best
         self._ends = is_over or is_stopped
-        if was_over:
+        if was_over and not owes:
             result["is_repeated"] = True
         result |= self._save_error()
         if is_due:
@@ -240,10 +251,29 @@ class RunTrainable(CheckpointedRun):
 
     def _evaluate_now(self) -> None:
         """Value the greedy policy: by one pass over the validation split, or by episodes of the user's environment."""
-        self._last_evaluation, values = self.environment.evaluate(self)
+        self._progress.owes_evaluation = False
+        num_bars, watch = self.environment.evaluation_len, cast(AbstractContextManager[None], nullcontext())
+        if num_bars is not None:
+            watch = watched_evaluation(
+                self.eval_env_runner,
+                num_bars,
+                folder=None if self._checkpoints is None else self._checkpoints.folder,
+                is_asked_to_stop=lambda: self._is_asked_to_stop() and not self.run.search.num_trials,
+            )
+        with watch:
+            self._last_evaluation, values = self.environment.evaluate(self)
         values[SEARCH_SCORE] = values[self.run.search.objective]
         self._progress.last_metrics = values
         self._progress.evaluated_at = self.clock
+
+    def _leave_evaluation(self) -> None:
+        """Note that an evaluation is owed, and that nothing is known yet of what the checkpoint is worth.
+
+        Trials of a search never leave one: others are compared with what it finds.
+        """
+        self._progress.owes_evaluation = True
+        self._progress.last_value = None
+        self._progress.last_metrics = dict.fromkeys((*VALIDATION_METRICS, RETURN, SEARCH_SCORE, "score"), math.nan)
 
     def _score(self, result: Mapping[str, Any]) -> None:
         """Say what a checkpoint of now would be worth, more being better: by the metric that the user chose.

@@ -217,6 +217,26 @@ def test_asking_for_episodes_starts_anew_and_stops_when_they_have_ended():
     assert_same(rollout, again)
 
 
+def test_each_step_of_a_sample_is_told_and_what_is_raised_there_ends_it():
+    class EnoughError(Exception):
+        pass
+
+    def stop_at_four(steps):
+        told.append(steps)
+        if steps == 4:
+            raise EnoughError
+
+    runner, told = runner_of(clock_config(length=3)), []
+    (whole,) = runner.sample(num_episodes=3, explore=False)
+    runner.on_step = stop_at_four
+    with pytest.raises(EnoughError):
+        runner.sample(num_episodes=3, explore=False)
+    assert told == [1, 2, 3, 4]
+    runner.on_step = None
+    (again,) = runner.sample(num_episodes=3, explore=False)
+    assert_same(whole, again)
+
+
 def test_asking_for_steps_rounds_up_to_whole_joint_steps():
     runner = runner_of(clock_config())
     assert runner.sample(num_timesteps=7)[0].num_steps == 4

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from envs.backtest import Turn, policy_trader, run_backtest, run_turns
-from envs.baseline_traders import random_trader
+from envs.baseline_names import DEFAULT_BASELINES
+from envs.baseline_traders import random_trader, run_baselines
 from envs.market import build_market
 from envs.settings import DataConfig, FloorConfig, FloorSpec, SyntheticConfig
 
@@ -27,6 +28,20 @@ def test_trades_reproduce_the_equity_curve(fill):
     held = held.reindex(index=result.dates[1:], columns=close.columns, fill_value=0.0).fillna(0.0).cumsum()
     worth = (held * close.loc[result.dates[1:]]).sum(axis=1)
     np.testing.assert_allclose(result.equity[0] + cash + worth, result.equity[1:], rtol=1e-11)
+
+
+def test_each_bar_of_a_pass_is_told_and_what_is_raised_there_ends_it():
+    market, told = market_of(), []
+
+    def on_bar(name, done, total):
+        told.append((name, done, total))
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_baselines(market, split="test", on_bar=on_bar)
+    total = market.splits.test.num_decisions
+    assert told == [(DEFAULT_BASELINES[0], done, total) for done in (1, 2, 3)]
 
 
 def test_costs_of_trades_sum_to_the_costs_table_and_the_metric():

@@ -93,6 +93,7 @@ def test_rows_outside_start_and_end_are_not_looked_at(tmp_path):
     frame = long_table()
     frame.loc[:3, "open"] = 0.0
     frame.loc[frame["date"] >= "2020-01-10", "close"] = -1.0
+    frame.loc[0, "tic"] = ""
     path = write(tmp_path, frame)
     assert "2020-01-10: the price is -1" in refusal(path, start="2020-01-08")
     assert build_bars(DataConfig(path=path, start="2020-01-08", end="2020-01-10")).num_bars == 2

@@ -107,7 +107,8 @@ def test_faults_and_notes_name_their_file(tmp_path):
     assert "did you mean 'BBB'?" in refused([a, closes, write(tmp_path, bad, "BBB.csv")], assets=("BBC",))
 
 
-def test_a_folder_without_prices_is_refused(tmp_path):
+def test_a_folder_without_prices_and_no_file_at_all_are_refused(tmp_path):
+    assert refused([]) == "data.path is empty: name a price file, several, or a folder of them"
     (tmp_path / "notes.md").write_text("no prices")
     assert "is a folder without a price file" in refused(tmp_path)
 

@@ -6,6 +6,7 @@ import io
 import math
 import tempfile
 import zipfile
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -162,6 +163,28 @@ def test_one_table_in_any_dialect_is_the_same_market(data):
     np.testing.assert_array_equal(bars.dates, days.to_numpy("datetime64[us]"))
     for name in ("open", "high", "low", "close", "volume"):
         np.testing.assert_array_equal(getattr(bars, name)[:, 0], ONE[name])
+
+
+@FUZZ
+@given(data=st.data())
+def test_one_table_dealt_to_several_files_is_the_same_market(data):
+    dealt = np.array(data.draw(st.lists(st.integers(0, 3), min_size=len(LONG), max_size=len(LONG))))
+    with tempfile.TemporaryDirectory() as place:
+        for file in np.unique(dealt):
+            rows = LONG[dealt == file]
+            rows = rows[::-1] if data.draw(st.booleans()) else rows
+            suffix = data.draw(st.sampled_from(["csv", "csv.gz", "parquet"]))
+            path = Path(place) / f"{file}.{suffix}"
+            rows.to_parquet(path) if suffix == "parquet" else rows.to_csv(path, index=False)
+        bars = load_bars(place, assets=("AAA", "BBB"))
+    assert bars.fingerprint == load_whole().fingerprint
+
+
+@cache
+def load_whole():
+    with tempfile.TemporaryDirectory() as place:
+        LONG.to_csv(Path(place) / "prices.csv", index=False)
+        return load_bars(Path(place) / "prices.csv")
 
 
 @FUZZ

@@ -5,7 +5,7 @@ from typing import Literal, get_args, get_origin
 
 import pytest
 from fuzzing import ANYTHING, FUZZ, fuzz, refused
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from verbs import VERBS
 
@@ -15,6 +15,7 @@ from experiments.builders.environments import environment_of
 from experiments.settings.arguments import build_settings, parse_flags, scan_flags
 from experiments.settings.command import check_combination, read_command, settle
 from experiments.settings.fields import settings_of
+from experiments.settings.help import asks_for_help
 from experiments.settings.layers import check_keys, merge, nested
 from experiments.settings.run_config import RunConfig, config_from_json
 
@@ -127,8 +128,11 @@ def test_what_is_taken_makes_an_algorithm_or_is_refused(algo, data):
 @FUZZ
 @given(pairs=chosen(RunConfig))
 def test_any_command_is_settled_or_refused(pairs):
+    words = words_of(pairs)
+    assume(not asks_for_help(words))
+
     def read():
-        command = read_command(words_of(pairs))
+        command = read_command(words)
         settle(command, below=command.preset, name="x")
 
     refused(read)

@@ -1,4 +1,5 @@
 import json
+import re
 from dataclasses import asdict
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 from sample_runs import SMALL, ScriptedPolicy, make_run
 
+from common import pace
 from common.errors import InputError
 from envs.market import build_market
 from envs.metrics import METRIC_NAMES, simple_returns
@@ -103,6 +105,14 @@ def test_a_backtest_says_how_sure_it_is_that_a_strategy_is_better(run_folder, tm
 def test_backtest_is_deterministic(run_folder):
     one, two = (summarise(backtest_models([find_model(run_folder)], load=load)) for _ in range(2))
     assert one == two
+
+
+def test_long_backtests_tell_how_far_they_are(run_folder, capsys, monkeypatch):
+    monkeypatch.setattr(pace, "TELL_EVERY_S", 0.0)
+    backtest_models([find_model(run_folder)], load=load)
+    said = capsys.readouterr().err
+    for name in ("strategy", "buy_and_hold", "random"):
+        assert re.search(rf"^backtest of {name}: \d+ of \d+ bars, about \d+ s left$", said, re.MULTILINE)
 
 
 def test_models_side_by_side_share_their_bars(tmp_path):

@@ -366,6 +366,16 @@ def test_checkpoint_whose_optimizers_are_none_is_not_exported(exported, tmp_path
     assert not (tmp_path / "out").exists()
 
 
+def test_checkpoint_that_names_networks_which_it_lacks_is_not_exported(exported, tmp_path, capsys):
+    folder = shutil.copytree(exported("ppo")[0], tmp_path / "run")
+    checkpoint = find_model(folder).checkpoint
+    layout = read_json(checkpoint / "team.json")
+    (checkpoint / "team.json").write_text(json.dumps({**layout, "modules": ["../x", *layout["modules"][1:]]}))
+    seal(checkpoint)
+    assert asked("export", folder, "--out", tmp_path / "out") == 2
+    assert "names networks that it does not hold: ../x" in capsys.readouterr().err
+
+
 def test_damaged_checkpoint_is_not_exported(exported, tmp_path, capsys):
     folder = shutil.copytree(exported("ppo")[0], tmp_path / "run")
     (find_model(folder).checkpoint / "team.json").write_text("{}")
