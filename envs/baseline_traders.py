@@ -35,44 +35,23 @@ def rule_trader(rule: Rule, *, sees_split: bool = False) -> Trader:
     """
 
     def begin(floor: TradingFloor, market: Market) -> Decide:
-        mandate, bars, start = floor.mandates[0], market.bars, floor.split.start
-        columns, decided = [bars.assets.index(name) for name in mandate.assets], itertools.count(start)
-        days, months = (bars.dates.astype(f"datetime64[{unit}]") for unit in "DM")
-        ends = np.flatnonzero(np.append(days[:-1] != days[1:], True))
-        per_year = bars.periods_per_year * len(ends) / bars.num_bars
-        if sees_split:
-            last = floor.split.stop - 1
-            ends = np.array([start, *ends[(ends > start) & (ends < last)], last])
-        closes = bars.close[ends][:, columns]
-        closes.flags.writeable = False
-        is_listed = bars.alive[:, columns]
-        history = History(closes, days[ends], mandate.assets, per_year)
-
-        def seen(bar: int) -> History:
-            """The days up to a bar; views of all days, which cost nothing, but where it is a first bar within a day."""
-            ends_month = bool(months[bar] != months[bar + 1])
-            if sees_split:
-                return history._replace(ends_month=ends_month)
-            day = int(np.searchsorted(ends, bar))
-            past = closes[: day + 1]
-            if ends[day] != bar:
-                past = np.vstack((closes[:day], bars.close[bar, columns]))
-            return history._replace(closes=past, days=history.days[: day + 1], ends_month=ends_month)
+        mandate, past = floor.mandates[0], _Past(floor, market, sees_split=sees_split)
+        chosen: NDArray[np.float64] | None = None
 
         def decide(step: FloorStep) -> Tensor:
             """Target weights, [1, 1, A] float64; where there is no answer those that positions have now: no orders."""
-            nonlocal history
-            bar = next(decided)
-            weights = None
-            if bar == start or days[bar] != days[bar + 1]:
-                listed = is_listed[bar]
-                weights = rule(_of_assets(seen(bar), listed))
-            if weights is None:
+            nonlocal chosen
+            shown = past.next()
+            answer = None
+            if shown is not None:
+                history, listed = shown
+                answer = rule(history if chosen is None else history._replace(chosen=chosen[listed]))
+            if answer is None:
                 weights = current_weights(floor)
             else:
-                weights = _at_assets(weights, listed)
-                history = history._replace(chosen=weights)
-                weights = weights if mandate.allow_short else np.maximum(weights, 0.0)
+                chosen = np.zeros(len(listed))
+                chosen[listed] = answer
+                weights = chosen if mandate.allow_short else np.maximum(chosen, 0.0)
             return torch.as_tensor(weights, dtype=torch.float64)[None, None]
 
         return decide
@@ -80,20 +59,45 @@ def rule_trader(rule: Rule, *, sees_split: bool = False) -> Trader:
     return begin
 
 
-def _of_assets(history: History, kept: NDArray[np.bool_]) -> History:
-    """The history of some assets: those that are listed."""
-    if kept.all():
-        return history
-    chosen = None if history.chosen is None else history.chosen[kept]
-    assets = tuple(itertools.compress(history.assets, kept))
-    return history._replace(closes=history.closes[:, kept], assets=assets, chosen=chosen)
+class _Past:
+    """What a rule is shown, bar by bar: views of the closes of all days, so that nothing is copied."""
 
+    def __init__(self, floor: TradingFloor, market: Market, *, sees_split: bool) -> None:
+        bars, assets, split = market.bars, floor.mandates[0].assets, floor.split
+        columns = [bars.assets.index(name) for name in assets]
+        self._bars = itertools.count(split.start)
+        self._days, self._months = (bars.dates.astype(f"datetime64[{unit}]") for unit in "DM")
+        self._ends = np.flatnonzero(np.append(self._days[:-1] != self._days[1:], True))
+        self._days_per_year = bars.periods_per_year * len(self._ends) / bars.num_bars
+        if sees_split:
+            within = self._ends[(self._ends > split.start) & (self._ends < split.stop - 1)]
+            self._ends = np.array([split.start, *within, split.stop - 1])
+        self._start, self._sees_split = split.start, sees_split
+        self._names, self._closes = np.array(assets, dtype=object), bars.close[:, columns]
+        self._is_listed, self._first = bars.alive[:, columns], bars.lives[0][columns]
+        self._listed: NDArray[np.bool_] = np.zeros(len(assets), dtype=np.bool_)
 
-def _at_assets(weights: NDArray[np.float64], kept: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Weights of all assets, [A], from those of some; nothing in the others."""
-    result = np.zeros(len(kept))
-    result[kept] = weights
-    return result
+    def next(self) -> tuple[History, NDArray[np.bool_]] | None:
+        """The history up to the next bar, and which assets [A] are listed; None where nothing is to be decided."""
+        bar = next(self._bars)
+        listed = self._is_listed[bar]
+        if not listed.any() or (bar != self._start and self._days[bar] == self._days[bar + 1]):
+            return None
+        if not np.array_equal(listed, self._listed):
+            self._show(listed)
+        day = len(self._ends) - 1 if self._sees_split else int(np.searchsorted(self._ends, bar))
+        closes = self._shown.closes[: day + 1]
+        if self._ends[day] > bar and not self._sees_split:  # a first bar within a day
+            closes = np.vstack((closes[:-1], self._closes[bar, listed]))
+        ends_month = bool(self._months[bar] != self._months[bar + 1])
+        return self._shown._replace(closes=closes, days=self._shown.days[: day + 1], ends_month=ends_month), listed
+
+    def _show(self, listed: NDArray[np.bool_]) -> None:
+        closes = self._closes[self._ends][:, listed]
+        closes.flags.writeable = False
+        self._listed, shared = listed, int(np.searchsorted(self._ends, self._first[listed].max()))
+        days, names = self._days[self._ends], tuple(self._names[listed])
+        self._shown = History(closes, days, names, days_per_year=self._days_per_year, shared=shared)
 
 
 def random_trader(seed: int = 0) -> Trader:

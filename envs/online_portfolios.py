@@ -20,7 +20,7 @@ def exponentiated_gradient(history: History, *, eta: float = 0.05) -> Array:
         history: What has happened so far.
         eta: Learning rate.
     """
-    if history.chosen is None:
+    if history.chosen is None or not history.chosen.any():  # or all that was held is gone
         return equal(history)
     relatives = _last_relatives(history)
     weights = history.chosen * np.exp(eta * relatives / (history.chosen @ relatives))

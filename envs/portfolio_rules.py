@@ -34,12 +34,14 @@ class History(NamedTuple):
     """What a rule is shown.
 
     Attributes:
-        closes: Last close of each day so far, [D, A] float64, read-only; the last row is the close of the decision bar.
+        closes: Last close of each day so far of the assets that are traded now, [D, A] float64, read-only; the last row
+            is the close of the decision bar. Before an asset's first bar they repeat its first price.
         days: These days, [D] datetime64[D]. Bars longer than a day are a day each.
         assets: Names of the columns, A of them.
         days_per_year: Rows in a year, for annualising.
         ends_month: Whether the next bar lies in another month, as the calendar of an exchange says beforehand.
-        chosen: Weights that the rule answered with last, [A]; None before its first answer.
+        chosen: Weights that the rule answered with last, [A], 0 for an asset that is new; None before its first answer.
+        shared: The first row on which all of the assets were traded.
     """
 
     closes: Array
@@ -48,13 +50,14 @@ class History(NamedTuple):
     days_per_year: float = 252.0
     ends_month: bool = False
     chosen: Array | None = None
+    shared: int = 0
 
     def last(self, months: int) -> Array:
-        """Closes from so many months ago (the same day of the month, or the nearest before it) or from the first on."""
+        """Closes from so many months ago (the same day of the month, or the nearest before) or from ``shared`` on."""
         month = self.days[-1].astype("datetime64[M]")
         begin, end = ((month - months + more).astype("datetime64[D]") for more in (0, 1))
         ago = min(begin + (self.days[-1] - month.astype("datetime64[D]")), end - 1)  # the 31st may be the 28th there
-        return self.closes[max(int(np.searchsorted(self.days, ago, side="right")) - 1, 0) :]
+        return self.closes[max(int(np.searchsorted(self.days, ago, side="right")) - 1, self.shared) :]
 
 
 Rule = Callable[[History], Array | None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,9 @@ def read_relatives(file: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Read relatives [T, A], each a close over the close before it, and build closes from them that begin at 1.
 
     The file has one array of two dimensions, under any name; ``assets`` [A] and ``dates`` [T] or [T + 1] may stand
-    beside it. Where there are no dates, business days are made; where there are T, the first relative is what led to
-    the close of the first. Arrays of Python objects are refused: reading them would run code.
+    beside it, dates as datetime64 or as text such as 2020-01-31. Where there are none, business days are made; where
+    there are T, the first relative is what led to the close of the first. Arrays of Python objects are refused: reading
+    them would run code.
 
     Returns:
         ``date`` and a column of closes for each asset, and notes that say what was made.
@@ -56,7 +58,7 @@ def read_relatives(file: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
     else:
         notes.append(f"assets have no names (array 'assets'): called {names[0]} to {names[-1]}")
     if "date" in roles:
-        dates = pd.Series(_beside(arrays, roles["date"], (num_bars, num_bars + 1), at))
+        dates = pd.Series(_rising(_beside(arrays, roles["date"], (num_bars, num_bars + 1), at), file))
     else:
         dates = pd.Series(pd.bdate_range(_FIRST_DATE, periods=num_bars + 1))
         notes.append("bars have no dates (array 'dates'): business days are made, and mean nothing")
@@ -89,6 +91,19 @@ def _checked(relatives: NDArray[np.generic], at: str) -> NDArray[np.float64]:
             "before, near 1; write prices into a .csv, .parquet or .feather table"
         )
     return values
+
+
+def _rising(dates: NDArray[np.generic], file: Path) -> NDArray[np.datetime64]:
+    """Dates that rise; in any other order the products of the relatives would be of another one than the dates."""
+    days = np.full(len(dates), "NaT", dtype="datetime64[us]")
+    if dates.dtype.kind in "MU":
+        with contextlib.suppress(ValueError):
+            days = dates.astype("datetime64[us]")
+    if np.isnat(days).any():
+        raise InputError(f"{file} has dates such as {shown(dates[0])}: write datetime64, or text such as 2020-01-31")
+    if not (np.diff(days) > np.timedelta64(0)).all():
+        raise InputError(f"{file} has dates that go back in time or stand twice: sort them and the relatives")
+    return days
 
 
 def _beside(

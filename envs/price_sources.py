@@ -71,7 +71,7 @@ def _each(paths: Paths) -> list[str]:
 
 def _may_hold_prices(name: str) -> bool:
     stem, kind, _ = split_endings(name)
-    return kind is not None and stem.lower() != _NO_PRICES
+    return kind not in (None, "npz") and stem.lower() != _NO_PRICES  # relatives seldom have dates to join by
 
 
 def _named(names: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from envs import baseline_traders as traders
 from envs import portfolio_rules as rules
 from envs.backtest import run_backtest
 from envs.bars import Split, build_bars
-from envs.baselines import BASELINES
+from envs.baselines import BASELINES, HINDSIGHT
 from envs.features import Scaler, compute_features
 from envs.market import build_market
 from envs.portfolio_rules import monthly, once
@@ -65,6 +65,47 @@ def test_rule_is_shown_closes_up_to_the_decision_bar_only_and_none_is_copied():
     assert np.shares_memory(seen[0].closes, seen[-1].closes)
     with pytest.raises(ValueError, match="read-only"):
         seen[-1].closes[0] = 1.0
+
+
+def listed(market, *, first, stop):
+    """The market with its first asset traded from one bar of the test on, and its second up to another."""
+    split, bars = market.splits.test, market.bars
+    tradable = np.ones(bars.close.shape, dtype=bool)
+    tradable[: split.start + first, 0] = tradable[split.start + stop :, 1] = False
+    alone = alone_of(market)
+    return replace(alone, bars=replace(bars, tradable=tradable, lives=None))
+
+
+def test_rule_is_shown_what_lives_and_told_from_when_on_all_did():
+    market, seen = listed(market_of(), first=20, stop=30), []
+
+    def rule(history):
+        seen.append(history)
+        return np.arange(1.0, 1 + len(history.assets)) / 10
+
+    run_backtest(traders.rule_trader(rule), market, name="watcher")
+    start, names = market.splits.test.start, market.bars.assets
+    assert [seen[i].assets for i in (0, 19, 20, 29, 30)] == [names[1:], names[1:], names, names, (names[0], *names[2:])]
+    assert [seen[i].shared for i in (0, 20, 30)] == [0, start + 20, start + 20]
+    assert [list(seen[i].chosen) for i in (19, 20, 30)] == [[0.1, 0.2, 0.3], [0, 0.1, 0.2, 0.3], [0.1, 0.3, 0.4]]
+    np.testing.assert_array_equal(seen[25].closes, market.bars.close[: start + 26])
+    assert len(seen[25].last(months=3)) == 6
+    assert len(seen[0].last(months=3)) > 60
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_every_baseline_trades_where_assets_come_and_go(name):
+    market = listed(market_of(), first=5, stop=30)
+    trader = traders.rule_trader(BASELINES[name], sees_split=name in HINDSIGHT)
+    result = run_backtest(trader, market, name=name)
+    new, gone = market.bars.assets[:2]
+    orders = result.trades[result.trades["shares"] != 0]
+    assert np.isfinite(result.equity).all()
+    assert (orders.loc[orders["asset"] == new, "date"] > result.dates[5]).all()
+    assert (orders.loc[orders["asset"] == gone, "date"] <= result.dates[30]).all()
+    if name == "equal_weight":
+        held = result.weights.to_numpy()[[3, 20, 40]]
+        np.testing.assert_allclose(held, [[0, 1 / 3, 1 / 3, 1 / 3], [0.25] * 4, [1 / 3, 0, 1 / 3, 1 / 3]], atol=0.03)
 
 
 def test_rule_that_begins_within_a_day_sees_its_own_bar_and_no_later_one():

@@ -148,3 +148,7 @@ def test_assets_that_move_alike_leave_equal_parts(rule):
 def test_best_constant_weights_are_worked_out_once():
     chosen = np.array([0.1, 0.9])
     assert online.best_constant_weights(history(np.ones((9, 2)), chosen=chosen)) is chosen
+
+
+def test_exponentiated_gradient_begins_anew_where_all_that_it_held_is_gone():
+    np.testing.assert_array_equal(online.exponentiated_gradient(history(np.ones((9, 2)), chosen=np.zeros(2))), 0.5)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from price_samples import refusal
+from price_samples import long_table, refusal
 
 from envs.bars import load_bars
 
@@ -70,7 +70,10 @@ def test_arrays_that_are_not_used_are_told(tmp_path):
         ({"x": RELATIVES, "assets": np.array(["A", "B"])}, r"needs 3 assets, but there are \(2,\)"),
         ({"x": RELATIVES, "dates": DAYS[:9]}, r"needs 30 or 31 dates, but there are \(9,\)"),
         ({"x": RELATIVES, "assets": np.array(["A", "B", "B"])}, "column 'b' stands twice"),
-        ({"x": RELATIVES, "dates": np.roll(DAYS, 3)}, "dates go back in time"),
+        ({"x": RELATIVES, "dates": DAYS[::-1]}, "dates that go back in time"),
+        ({"x": RELATIVES, "dates": np.append(DAYS[:30], DAYS[29])}, "or stand twice: sort them and the relatives"),
+        ({"x": RELATIVES, "dates": np.arange(30)}, "dates such as .*0.*: write datetime64, or text such as 2020-01-31"),
+        ({"x": RELATIVES, "dates": np.full(30, "31/01/2020")}, "dates such as .*31/01/2020"),
         ({}, "needs one array .* but there is none"),
     ],
 )
@@ -117,3 +120,11 @@ def test_published_relatives_load_whole(name, shape):
     if "nyse" in name:
         assert bars.close[-1].max() == pytest.approx(54.14, abs=5e-3)  # best stock
         assert bars.close[-1].mean() == pytest.approx(14.50, abs=5e-3)  # buy and hold
+
+
+def test_relatives_in_a_folder_of_prices_are_not_joined_with_them(tmp_path):
+    saved(tmp_path, x=RELATIVES)
+    long_table(assets=("X",)).to_csv(tmp_path / "x.csv", index=False)
+    bars = load_bars(tmp_path)
+    assert bars.assets == ("X",)
+    assert any(note.endswith("relatives.npz") for note in bars.notes)
