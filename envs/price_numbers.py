@@ -13,6 +13,7 @@ from envs.price_names import NAMES, ROLES, bare, folded, plain_name
 Decimal = Literal[".", ","]
 _SHORT = {"k": 1e3, "m": 1e6, "b": 1e9}
 _AROUND = r"^[$€£¥\s]+|[$€£¥\s]+$"
+_DOTTED_DAY = r"\d{1,2}\.\d{1,2}\.\d{4}|\d{4}\.\d{1,2}\.\d{1,2}"
 _BETWEEN = r"(?<=\d)[\s'’](?=\d{3}(?!\d))"
 
 
@@ -69,6 +70,8 @@ def read_numbers(
             )
         is_number = cells.str.fullmatch(whole) | (cells == "")
         wrong = cells.str.fullmatch(r"[-+]?[\d.,]+") & ~is_number
+        if wrong.any() and cells[cells != ""].str.fullmatch(_DOTTED_DAY).all():  # dates, under whatever name
+            continue
         if decimal == "," and wrong.any():
             row = int(wrong.to_numpy().argmax())
             raise InputError(f"{at(row, name)}: {cells.iloc[row]!r} is not a number with a decimal comma: correct it")

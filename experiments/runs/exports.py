@@ -14,7 +14,6 @@ from common.errors import InputError
 from common.files import WriteError, check_folder_writable, plain
 from common.manifests import MANIFEST_FILE, MARKER_FILE, find_damage, seal
 from common.provenance import installed_version, utc_now
-from envs.price_sources import source_of
 from experiments.recovery.checkpoints import require_meta
 from experiments.recovery.names import RESULT_FILE, SUMMARY_FILE
 from experiments.recovery.progress import read_progress
@@ -115,6 +114,10 @@ def _move_up(staged: Path) -> None:
         raise
 
 
+def _prices(path: str | tuple[str, ...] | None) -> str:
+    return "synthetic" if path is None else path if isinstance(path, str) else ", ".join(path)
+
+
 def summarise(model: Model, meta: Mapping[str, Any], layout: Mapping[str, Any]) -> dict[str, Any]:
     """Say everything about a checkpoint that is not a weight: who, how far, how well, by which settings.
 
@@ -140,7 +143,7 @@ def summarise(model: Model, meta: Mapping[str, Any], layout: Mapping[str, Any]) 
         "algo": config.algo,
         "seed": config.seed,
         "environment": meta.get("environment"),
-        "prices": "synthetic" if config.data.path is None else source_of(config.data.path),
+        "prices": _prices(config.data.path),
         "num_agents": len(agents),
         "agents": agents,
         "action": desk.action,

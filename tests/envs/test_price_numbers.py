@@ -41,6 +41,15 @@ def test_decimal_sign_is_what_the_table_shows(tmp_path, cells, close):
     assert bars.notes[0].startswith("numbers read with a decimal")
 
 
+@pytest.mark.parametrize("name", ["t", "Zeitpunkt"])
+def test_dates_with_points_are_no_numbers_with_a_decimal_comma_whatever_their_column_is_called(tmp_path, name):
+    days = [f"{13 + i}.01.2020;100,0;101,0;99,0;100,5;7" for i in range(3)]
+    (tmp_path / "X.csv").write_text("\n".join([f"{name};open;high;low;close;volume", *days]))
+    bars = load_bars(tmp_path / "X.csv", columns=[f"date={name}"])
+    assert str(bars.dates[0])[:10] == "2020-01-13"
+    np.testing.assert_array_equal(bars.close, [[100.5]] * 3)
+
+
 def test_plain_numbers_are_read_without_a_word(tmp_path):
     assert len(load_bars(put(tmp_path, [("100", "101.5", "99.125", "100.25", "7")] * 3)).notes) == 1
 
