@@ -39,19 +39,25 @@ def rule_trader(rule: Rule, *, sees_split: bool = False) -> Trader:
         chosen: NDArray[np.float64] | None = None
 
         def decide(step: FloorStep) -> Tensor:
-            """Target weights, [1, 1, A] float64; where there is no answer those that positions have now: no orders."""
+            """Target weights, [1, 1, A] float64.
+
+            Where there is no answer, those that positions have now, which are no orders; what the market did not take
+            of an order is ordered again.
+            """
             nonlocal chosen
             shown = past.next()
             answer = None
             if shown is not None:
                 history, listed = shown
                 answer = rule(history if chosen is None else history._replace(chosen=chosen[listed]))
-            if answer is None:
-                weights = current_weights(floor)
-            else:
+            if answer is not None:
                 chosen = np.zeros(len(listed))
-                chosen[listed] = answer
-                weights = chosen if mandate.allow_short else np.maximum(chosen, 0.0)
+                chosen[listed] = answer if mandate.allow_short else np.maximum(answer, 0.0)
+                weights = chosen
+            else:
+                weights = current_weights(floor)
+                if floor.detail is not None and chosen is not None:
+                    weights = np.where(floor.detail.unfilled[:, 0].numpy() != 0, chosen, weights)
             return torch.as_tensor(weights, dtype=torch.float64)[None, None]
 
         return decide
