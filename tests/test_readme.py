@@ -9,6 +9,7 @@ from verbs import VERBS
 
 from algos.algorithm import IDLE_LIMIT_S
 from common import store
+from envs.benchmark_figures import BENCHMARK_FIGURES
 from envs.metrics import METRIC_NAMES
 from envs.paired_tests import PairedTest, PairedTests
 from experiments.evaluation.report import SURE
@@ -63,7 +64,8 @@ def test_every_preset_is_explained():
 def test_every_figure_is_explained():
     text = (ROOT / "docs" / "metrics.md").read_text()
     tested = (field.name for of in (PairedTest, PairedTests) for field in fields(of) if field.name != "against")
-    names = {*METRIC_NAMES, *FIGURES, *tested, "deflated_sharpe", "hurdle", "num_trials", "intervals"}
+    searched = ("deflated_sharpe", "hurdle", "num_trials", "intervals")
+    names = {*METRIC_NAMES, *BENCHMARK_FIGURES, *FIGURES, *tested, *searched}
     assert [name for name in names if f"`{name}`" not in text] == []
     assert [title for title, _ in SURE.values() if title != "deflated" and f"| {title} |" not in text] == []
 

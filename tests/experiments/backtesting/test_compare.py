@@ -102,6 +102,16 @@ def test_a_backtest_says_how_sure_it_is_that_a_strategy_is_better(run_folder, tm
     assert said in printed(backtest, capsys)
 
 
+def test_nobody_is_tested_against_hindsight(run_folder, capsys):
+    model = [find_model(run_folder)]
+    backtest = backtest_models(model, load=load, baselines=["momentum", "best_asset_in_hindsight"])
+    assert list(backtest.paired_tests["strategy"].against) == ["momentum"]
+    assert "strategy against momentum, the best baseline" in printed(backtest, capsys)
+    alone = backtest_models(model, load=load, baselines=["bcrp_in_hindsight"])
+    assert summarise(alone)["paired_tests"] == {}
+    assert "the best baseline" not in printed(alone, capsys)
+
+
 def test_backtest_is_deterministic(run_folder):
     one, two = (summarise(backtest_models([find_model(run_folder)], load=load)) for _ in range(2))
     assert one == two
