@@ -45,15 +45,21 @@ def settings_of_today(recorded: Mapping[str, Any]) -> dict[str, Any]:
 def _market_of_its_time(recorded: Mapping[str, Any]) -> Mapping[str, Any]:
     """Settings of a record that was written before they existed: what its agents have seen, and what its market took.
 
-    Permanent impact was told as a move of the log price by the volume of a bar; today it is in daily volatilities.
+    Such a record has all costs but the new ones. Permanent impact was told as a move of the log price by the volume of
+    a bar; today it is in daily volatilities.
     """
     floor = recorded.get("floor")
-    if not isinstance(floor, Mapping) or "observe_episode" in floor or not isinstance(floor.get("costs"), Mapping):
+    if not isinstance(floor, Mapping):
         return recorded
-    costs = dict(floor["costs"])
-    if isinstance(costs.get("permanent_impact"), int | float):
-        costs["permanent_impact"] = costs["permanent_impact"] / _OLD_VOLATILITY
-    return {**recorded, "floor": {**floor, "observe_episode": True, "costs": {"max_participation": None, **costs}}}
+    costs = floor.get("costs")
+    if not isinstance(costs, Mapping) or not {"permanent_impact", "lot_size"} <= costs.keys():
+        return recorded
+    if "max_participation" in costs:
+        return recorded
+    moved = costs["permanent_impact"]
+    if isinstance(moved, float):
+        costs = {**costs, "permanent_impact": moved / _OLD_VOLATILITY}
+    return {**recorded, "floor": {"observe_episode": True, **floor, "costs": {"max_participation": None, **costs}}}
 
 
 def file_of_today(values: Mapping[str, Any], known: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:

@@ -84,3 +84,15 @@ def test_a_file_that_does_not_say_so_is_refused_what_qmix_has_not(tmp_path):
 
 def test_every_setting_of_before_has_a_place():
     assert {*IDLE} == {f.name for f in dataclasses.fields(INDQSettings)} - set(config_to_json(RunConfig())["qmix"])
+
+
+def test_a_record_from_before_its_market_took_any_order_has_the_market_of_its_time():
+    today = config_to_json(RunConfig())
+    costs = {name: value for name, value in today["floor"]["costs"].items() if name != "max_participation"}
+    floor = {name: value for name, value in today["floor"].items() if name != "observe_episode"}
+    before = {**today, "floor": {**floor, "costs": {**costs, "temporary_impact": 0.5, "permanent_impact": 0.003}}}
+    found = config_from_json(before).floor
+    assert found.observe_episode
+    assert found.costs.max_participation is None
+    assert found.costs.permanent_impact == pytest.approx(0.3)
+    assert config_from_json(today) == RunConfig()
