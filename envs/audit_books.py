@@ -10,7 +10,6 @@ from torch import Tensor
 
 from envs.audit_draws import random_actions, random_costs
 from envs.audit_rows import AuditResult, AuditRow
-from envs.bar_data import Bars
 from envs.floor import TradingFloor, build_floor
 from envs.identities import TOLERANCE, Array, check_step
 from envs.market import Market, build_market
@@ -109,7 +108,7 @@ def audit_books(
             seed=seed + setting,
             record=True,
         )
-        _check_books(rows, floor, market.bars, rng, num_steps, f"cost setting {setting}")
+        _check_books(rows, floor, market, rng, num_steps, f"cost setting {setting}")
     return AuditResult("books", list(rows.values()))
 
 
@@ -120,7 +119,12 @@ def _draw_horizon(rng: np.random.Generator, longest: int) -> int:
 
 
 def _check_books(
-    rows: dict[str, AuditRow], floor: TradingFloor, bars: Bars, rng: np.random.Generator, num_steps: int, setting: str
+    rows: dict[str, AuditRow],
+    floor: TradingFloor,
+    market: Market,
+    rng: np.random.Generator,
+    num_steps: int,
+    setting: str,
 ) -> None:
     config = floor.config
     paid = np.zeros((floor.num_replicas, floor.num_agents))
@@ -139,7 +143,7 @@ def _check_books(
         ) -> None:
             rows.setdefault(name, AuditRow(name)).compare(error, tolerance, lambda: where)
 
-        check_step(check, floor, bars, detail)
+        check_step(check, floor, market, detail)
         account = [floor.layout.agent_account[n] for n in range(floor.num_agents)]
         equity = detail.after.equity.numpy()[account].T
         gain = equity / config.capital - 1.0

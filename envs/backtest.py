@@ -47,7 +47,8 @@ class BacktestResult:
             ``impact`` is the haircut.
         weights: Position values as fractions of equity after each mark, indexed by ``dates[1:]``, a column an asset.
         agent_profit: Profit of each agent so far, after costs, US dollars, indexed by ``dates[1:]``, a column an agent.
-        costs: Costs of each bar by kind, US dollars, indexed by ``dates[1:]``: ``COST_COLUMNS``, ``interest``.
+        costs: Costs of each bar by kind, US dollars, indexed by ``dates[1:]``: ``COST_COLUMNS``, ``interest``; haircuts,
+            and what leaving costs where an episode ends at the value of its liquidation, are ``impact``.
         metrics: ``envs.metrics.performance`` of the equity.
         ruined: Whether the run ended before the split did, because the capital was lost.
     """
@@ -180,6 +181,7 @@ def _row(floor: TradingFloor, detail: Detail) -> dict[str, Array]:
         "unfilled": detail.unfilled,
         "closed": -detail.closed,
         "haircut": detail.haircut,
+        "exit_costs": detail.exit_costs,
         "mark": floor.layout.at_slots_from_assets(detail.mark_after).expand(detail.closed.shape),
         "liquidation": detail.liquidation,
     }
@@ -207,7 +209,7 @@ def _books(
     weights /= np.where(total > 0, total, 1.0)[:, None]
     index = pd.Index(dates[1:], name="date")
     kinds = {kind: stacked[kind].sum(axis=1) for kind in (*COST_COLUMNS, "interest")}
-    kinds["impact"] = kinds["impact"] + stacked["haircut"].sum(axis=1)
+    kinds["impact"] = kinds["impact"] + stacked["haircut"].sum(axis=1) + stacked["exit_costs"].sum(axis=1)
     costs = pd.DataFrame({kind: padded(values) for kind, values in kinds.items()}, index=index)
     trades = _trades(floor, stacked, dates[1:])
     first_slot = [layout.slot_line.index(line) for line in range(layout.num_lines)]

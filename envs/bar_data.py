@@ -36,6 +36,8 @@ class Bars:
         volume: Shares (or coins) traded, [T, A] float64, >= 0; None where the source has none.
         tradable: Whether the asset really traded in the bar, [T, A] bool: its source has the bar, with a volume above
             zero. Of an asset without any volume every bar of the source counts. Prices of other bars are repeated ones.
+        without_volume: Assets of which nothing is known to be traded in any bar of the source: all of them where it has
+            no volumes.
         lives: First bar of each asset's life, and the bar after its last, [A] each: ``envs.calendars.lives``. As in a
             table of listings, what is said of an asset stays true where later bars are left out.
         frequency: Spacing of the bars in words: ``"1d"``, ``"1h"``, ``"5min"``, ``"1w"``, ``"1mo"``.
@@ -55,6 +57,7 @@ class Bars:
     volume: NDArray[np.float64] | None = None
     tradable: NDArray[np.bool_] = None  # type: ignore[assignment]  # where it is left out, what the volumes say
     lives: tuple[NDArray[np.int64], NDArray[np.int64]] = None  # type: ignore[assignment]  # what ``tradable`` says
+    without_volume: frozenset[str] = None  # type: ignore[assignment]  # what the volumes say
     frequency: str = "1d"
     periods_per_year: float = 252.0
     source: str = "memory"
@@ -74,6 +77,10 @@ class Bars:
                 raise ValueError(f"Bars.{name} has shape {array.shape}, expected [T, A] = {shape}")
             array.flags.writeable = False
             object.__setattr__(self, name, array)
+        if self.without_volume is None:
+            volume = self.volume
+            silent = (asset for a, asset in enumerate(self.assets) if volume is None or not volume[:, a].any())
+            object.__setattr__(self, "without_volume", frozenset(silent))
         traded = self._traded()
         tradable = traded if self.tradable is None else np.asarray(self.tradable, dtype=np.bool_) & traded
         if tradable.shape != shape:
@@ -89,7 +96,7 @@ class Bars:
         """What volumes say of the bars that traded, [T, A]: all of those of an asset of which none is known."""
         if self.volume is None:
             return np.ones((len(self.dates), len(self.assets)), dtype=np.bool_)
-        return (self.volume > 0) | ~self.volume.any(axis=0)
+        return (self.volume > 0) | [asset in self.without_volume for asset in self.assets]
 
     @property
     def num_bars(self) -> int:
@@ -100,12 +107,6 @@ class Bars:
     def num_assets(self) -> int:
         """Length of the asset axis, A."""
         return len(self.assets)
-
-    @cached_property
-    def without_volume(self) -> frozenset[str]:
-        """Assets of which nothing is known to be traded in any bar: all of them where the source has no volumes."""
-        volume = self.volume
-        return frozenset(asset for a, asset in enumerate(self.assets) if volume is None or not volume[:, a].any())
 
     @property
     def alive(self) -> NDArray[np.bool_]:
@@ -169,7 +170,13 @@ class Bars:
         arrays: dict[str, Any] = {name: getattr(self, name) for name in ("tradable", *PRICE_FIELDS, "volume", "signal")}
         picked: dict[str, Any] = {name: None if value is None else value[:, columns] for name, value in arrays.items()}
         first, stop = self.lives
-        return dataclasses.replace(self, assets=tuple(assets), lives=(first[columns], stop[columns]), **picked)
+        return dataclasses.replace(
+            self,
+            assets=tuple(assets),
+            lives=(first[columns], stop[columns]),
+            without_volume=self.without_volume & set(assets),
+            **picked,
+        )
 
     def between(self, start: int, stop: int) -> Bars:
         """Keep bars ``start`` to ``stop`` (half-open), as a new ``Bars``."""

@@ -105,6 +105,13 @@ def build_bars(config: DataConfig) -> Bars:
     return bars if config.assets is None else bars.select(config.assets)
 
 
+def training_bars(bars: Bars, config: DataConfig) -> int:
+    """Bars of the share of history that is for training, whatever features look back on."""
+    if config.validation_start is None:
+        return round(config.train * bars.num_bars)
+    return int(np.searchsorted(bars.dates, read_date(config.validation_start, setting="validation_start")))
+
+
 def split_bars(bars: Bars, config: DataConfig, *, lookback_bars: int, embargo_bars: int, horizon_bars: int) -> Splits:
     """Divide history into training, validation and test, in this order, with an embargo between them.
 

@@ -127,6 +127,11 @@ def average_move(move: Tensor) -> Tensor:
     return half.exp() * series
 
 
+def path_average(move: Tensor) -> Tensor:
+    """``average_move`` of moves of any size, with the rounding of torch's own functions beyond MAX_MOVE."""
+    return torch.where(move.abs() < MAX_MOVE, average_move(move), move.expm1() / move)
+
+
 def share_taken(most: Tensor, size: Tensor) -> Tensor:
     """The part of all orders for an asset that the market takes, [A, B] in [0, 1].
 
@@ -174,8 +179,7 @@ def liquidation(layout: Layout, costs: CostConfig, held: Tensor, mark: Tensor, q
     """
     price = layout.at_lines_from_assets(mark)
     if quotes.permanent is not None:
-        move = -held * layout.at_lines_from_assets(quotes.permanent)
-        price = price * torch.where(move.abs() < MAX_MOVE, average_move(move), move.expm1() / move)
+        price = price * path_average(-held * layout.at_lines_from_assets(quotes.permanent))
     if quotes.temporary is not None:
         coefficient = layout.at_lines_from_assets(quotes.temporary)
         price = price + price * temporary_impact(-held, coefficient, costs.impact_law)

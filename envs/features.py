@@ -201,12 +201,11 @@ def compute_features(bars: Bars, groups: Sequence[str]) -> Features:
 
 
 def default_groups(bars: Bars) -> tuple[str, ...]:
-    """Every group that says something of these bars: volume only where they have any, signal where one is planted."""
-    missing = {
-        "volume": bars.volume is None,
-        "tradable": bool(bars.tradable.all()),
-        "signal": bars.signal is None,
-    }
+    """Every group that these bars can feed: volume only where they have any, signal only where one is planted.
+
+    ``desk.observe_tradable`` adds what trades.
+    """
+    missing = {"volume": bars.volume is None, "tradable": True, "signal": bars.signal is None}
     return tuple(name for name in FEATURE_GROUPS if not missing.get(name, False))
 
 
@@ -318,10 +317,9 @@ def _risk(bars: Bars) -> Columns:
 def _market(bars: Bars) -> Columns:
     """The cross-section: the equal-weight market, and each asset against it (strength, beta, dispersion)."""
     returns = _log_return(bars)
-    wide = np.ones(bars.num_assets)
-    market = returns.mean(axis=1, keepdims=True) * wide
+    market, spread = _over_listed(returns, bars.alive)
     return_20 = _log_return(bars, 20)
-    market_return_20 = return_20.mean(axis=1, keepdims=True) * wide
+    market_return_20, _ = _over_listed(return_20, bars.alive)
     market_volatility, volatility = (np.sqrt(rolling_mean(x**2, 60)) for x in (market, returns))
     beta = _ratio(rolling_mean(returns * market, 60), market_volatility**2)
     return {
@@ -330,9 +328,20 @@ def _market(bars: Bars) -> Columns:
         "market_volatility_60": np.log(np.maximum(market_volatility, 1e-6)),
         "relative_strength_20": return_20 - market_return_20,
         "beta_60": beta,
-        "dispersion_20": _log_ratio(rolling_mean(returns.std(axis=1, keepdims=True) * wide, 20), market_volatility),
+        "dispersion_20": _log_ratio(rolling_mean(spread, 20), market_volatility),
         "market_share_of_variance_60": _ratio(beta**2 * market_volatility**2, volatility**2),
     }
+
+
+def _over_listed(x: Array, alive: NDArray[np.bool_]) -> tuple[Array, Array]:
+    """Mean and standard deviation over the assets that are listed, [T, A] of equal columns each; 0 where none is."""
+    wide = np.ones(x.shape[1])
+    if alive.all():
+        return x.mean(axis=1, keepdims=True) * wide, x.std(axis=1, keepdims=True) * wide
+    count = np.maximum(alive.sum(axis=1, keepdims=True), 1)
+    mean = np.where(alive, x, 0.0).sum(axis=1, keepdims=True) / count
+    variance = np.where(alive, (x - mean) ** 2, 0.0).sum(axis=1, keepdims=True) / count
+    return mean * wide, np.sqrt(variance) * wide
 
 
 def _tradable(bars: Bars) -> Columns:

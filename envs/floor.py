@@ -121,6 +121,7 @@ class TradingFloor:
             market.features,
             scaler,
             bars.assets,
+            bars.alive,
             window=config.window,
             capital=config.capital,
             has_offset=bool(config.costs.permanent_impact),
@@ -350,6 +351,8 @@ class TradingFloor:
             ValueError: if a part is missing or has another shape.
         """
         own = self.get_state()
+        if self._ruined is not None:  # states of before ended their episode with the first ruin
+            state = {"ruined": np.zeros(self._ruined.shape, dtype=bool), **state}
         require_same_parts(state, own, of="floor")
         tensors = {
             name: torch.tensor(np.asarray(value), device=self.device)

@@ -15,6 +15,7 @@ from envs.trading import Detail
 
 if TYPE_CHECKING:
     from envs.floor import TradingFloor
+    from envs.market import Market
 
 Array = NDArray[np.float64]
 
@@ -35,17 +36,17 @@ def _quoted_prices(bars: Bars, fill: str, bar: Array) -> Array:
     return prices[fill]
 
 
-def check_step(check: Callable[..., None], floor: TradingFloor, bars: Bars, detail: Detail) -> None:
+def check_step(check: Callable[..., None], floor: TradingFloor, market: Market, detail: Detail) -> None:
     """Check the books of one recorded step: cash, positions, fills, costs, profits, and what may never be negative.
 
     Args:
         check: Called with the name of an identity, its errors (US dollars, or a fraction with a tolerance of its own)
             and, where it is not ``TOLERANCE`` of the capital, the largest error allowed.
         floor: The floor that took the step.
-        bars: The prices of its market.
+        market: Its market.
         detail: What it recorded.
     """
-    layout, config = floor.layout, floor.config
+    layout, config, bars = floor.layout, floor.config, market.bars
     costs = config.costs
     d = {name: value.numpy() for name, value in detail._asdict().items() if isinstance(value, Tensor)}
     before = {name: value.numpy() for name, value in detail.before._asdict().items()}
@@ -100,9 +101,14 @@ def check_step(check: Callable[..., None], floor: TradingFloor, bars: Bars, deta
     owed = before["cash"] - fees
     loan = np.maximum(-owed, 0.0) * rate * (config.max_leverage > 1)
     interest = np.maximum(owed, 0.0) * costs.cash_rate_annual / bars.periods_per_year - loan
-    haircut = np.abs(closed) * close[line_asset] * costs.delisting_haircut
     is_delisted = (d["bar"] + 1 == bars.lives[1][columns][:, None])[line_asset]
-    paid_out = by_account(closed * close[line_asset] - haircut * is_delisted)
+    flow = np.zeros_like(close)
+    np.add.at(flow, line_asset, np.where(is_delisted, -closed, 0.0))
+    moved_by_a_share = (costs.permanent_impact or 0.0) * np.nan_to_num(market.impact_unit[columns])
+    move = flow * moved_by_a_share[:, None]
+    last = close * np.where(move == 0, 1.0, np.expm1(move) / np.where(move == 0, 1.0, move))
+    side = np.where(is_delisted, np.sign(closed), 0.0) * costs.delisting_haircut
+    paid_out = by_account(closed * np.where(is_delisted, last[line_asset], close[line_asset]) * (1.0 - side))
     check("cash moves by trades, fees, interest and closings alone", owed + interest + paid_out - after["cash"])
     for name in ("commission", "spread", "borrow"):
         check("agents' costs sum to the account's costs", by_line(d[name]) - d[f"line_{name}"])

@@ -52,6 +52,20 @@ def trailing_volatility(close: Array, tradable: NDArray[np.bool_], window: int) 
     return np.maximum(np.sqrt(_mean_of_traded(squares, tradable, window)), _LEAST_VOLATILITY)
 
 
+def settled_volatility(close: Array, tradable: NDArray[np.bool_], window: int) -> Array:
+    """``trailing_volatility``, and of an asset of which few bars are known no less than is usual among the others.
+
+    An asset that has just been listed would else be the calmest of all, since nothing is known of it.
+    """
+    own = trailing_volatility(close, tradable, window)
+    is_new = np.cumsum(tradable, axis=0) < window
+    if not (is_new & ~is_new.all(axis=1, keepdims=True)).any():
+        return own
+    others = np.ma.masked_array(own, is_new)
+    usual = np.ma.median(others, axis=1).filled(0.0)[:, None]
+    return np.where(is_new, np.maximum(own, usual), own)
+
+
 def trailing_volume(volume: Array, tradable: NDArray[np.bool_], window: int = IMPACT_BARS) -> Array:
     """Average volume of the last ``window`` traded bars, [T, A], shares a bar."""
     return np.maximum(_mean_of_traded(volume, tradable, window), _LEAST_VOLUME)
@@ -70,8 +84,8 @@ def impact_of_a_share(bars: Bars, stop: int) -> Array:
         stop: Bars that are looked at.
 
     Returns:
-        [A] float64. An asset that traded in none of these bars gets the median of the others at its first price, as if
-        it were traded for as much money. NaN where no volume is known.
+        [A] float64. An asset of which these bars say little gets the median of the others at its first price, as if it
+        were traded for as much money. NaN where no volume is known.
     """
     traded = bars.tradable[:stop]
     squares = (_traded_returns(bars.close[:stop], traded) ** 2).sum(axis=0)
@@ -79,6 +93,8 @@ def impact_of_a_share(bars: Bars, stop: int) -> Array:
     days = np.array([len(np.unique(calendar[rows])) for rows in traded.T]) * _days_in_a_bar(bars.dates)
     volume = np.zeros(bars.num_assets) if bars.volume is None else bars.volume[:stop].sum(axis=0)
     is_known = (days > 0) & (volume > 0)
+    is_settled = is_known & (traded.sum(axis=0) > IMPACT_BARS) & (squares > 0)
+    is_known = is_settled if is_settled.any() else is_known
     price = bars.close[np.minimum(bars.tradable.argmax(axis=0), bars.num_bars - 1), np.arange(bars.num_assets)]
     unit = np.full(bars.num_assets, np.nan)
     volatility = np.sqrt(squares[is_known] / days[is_known])

@@ -77,8 +77,8 @@ def build_mandates(config: DeskConfig, bars: Bars, *, max_leverage: float = 1.0)
     sharers: dict[int, int] = {}
     for row in mandates:
         sharers[row["account"]] = sharers.get(row["account"], 0) + 1
-    for row in mandates:  # what cannot be traded is shown to all
-        if not bars.tradable.all() and "tradable" not in row["feature_groups"]:
+    for row in mandates:
+        if config.observe_tradable and "tradable" not in row["feature_groups"]:
             row["feature_groups"] = (*row["feature_groups"], "tradable")
     common: dict[str, Any] = {item.name: getattr(config, item.name) for item in fields(AgentConfig)}
     return tuple(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from envs.bar_data import Bars
-from envs.bars import Splits, build_bars, split_bars
+from envs.bars import Splits, build_bars, split_bars, training_bars
 from envs.features import Features, Scaler, compute_features
 from envs.liquidity import impact_of_a_share
 from envs.mandates import Mandate, build_mandates, preset_of
@@ -103,7 +103,11 @@ def _settle(spec: FloorSpec, bars: Bars) -> tuple[FloorSpec, Bars]:
             f"evaluations and backtests take the last {spec.data.evaluation_bars:,} decisions of their split alone "
             "(data.evaluation_bars)"
         )
-    settled = replace(spec, desk=replace(spec.desk, preset=preset), floor=replace(spec.floor, costs=costs))
+    sees_tradable = spec.desk.observe_tradable
+    if sees_tradable is None:
+        sees_tradable = not bars.tradable[: training_bars(bars, spec.data)].all()
+    desk = replace(spec.desk, preset=preset, observe_tradable=sees_tradable)
+    settled = replace(spec, desk=desk, floor=replace(spec.floor, costs=costs))
     return settled, replace(bars, notes=(*bars.notes, *notes)) if notes else bars
 
 
@@ -117,6 +121,5 @@ def _make_market(spec: FloorSpec, bars: Bars) -> Market:
         bars, spec.data, lookback_bars=lookback, embargo_bars=lookback, horizon_bars=spec.floor.horizon_bars or 1
     )
     scaler = Scaler.fit(features, splits.train)
-    measured = min(round(spec.data.train * bars.num_bars), splits.validation.start)  # whatever features look back on
-    unit = impact_of_a_share(bars, measured)
+    unit = impact_of_a_share(bars, min(training_bars(bars, spec.data), splits.train.stop + splits.embargo_bars))
     return Market(bars, features, scaler, splits, mandates, unit, spec)

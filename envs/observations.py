@@ -29,12 +29,23 @@ def private_names(observe_episode: bool) -> tuple[str, ...]:
 
 
 def market_columns(
-    mandate: Mandate, features: Features, scaled: NDArray[np.float32], assets: Sequence[str]
+    mandate: Mandate,
+    features: Features,
+    scaled: NDArray[np.float32],
+    assets: Sequence[str],
+    alive: NDArray[np.bool_],
 ) -> NDArray[np.float32]:
-    """Features of one agent at each bar, averaged over its book or side by side, [T, f] float32."""
+    """Features of one agent at each bar, averaged over what is listed of its book or side by side, [T, f] float32."""
     book = [list(assets).index(asset) for asset in mandate.assets]
     mine = scaled[:, book][:, :, features.columns(mandate.feature_groups)]
-    return mine.mean(axis=1) if mandate.observe == "book" else mine.reshape(len(mine), -1)
+    return _mean_of_listed(mine, alive[:, book]) if mandate.observe == "book" else mine.reshape(len(mine), -1)
+
+
+def _mean_of_listed(values: NDArray[np.float32], alive: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Mean over assets, [T, A, f] -> [T, f], where those that are not listed have zeros; 0 where none is."""
+    if alive.all():
+        return values.mean(axis=1)
+    return (values.sum(axis=1) / np.maximum(alive.sum(axis=1), 1)[:, None]).astype(np.float32)
 
 
 def observation_names(
@@ -71,6 +82,7 @@ class Observer:
         features: Features,
         scaler: Scaler,
         assets: Sequence[str],
+        alive: NDArray[np.bool_],
         *,
         window: int,
         capital: float,
@@ -80,7 +92,7 @@ class Observer:
     ):
         self._layout, self._window, self._capital, self._device = layout, window, capital, device
         scaled = scaler.transform(features)
-        tables = [market_columns(m, features, scaled, assets) for m in mandates]
+        tables = [market_columns(m, features, scaled, assets, alive) for m in mandates]
         self._observe_episode = observe_episode
         self._num_private = len(private_names(observe_episode))
         self._num_of_account = 5 if observe_episode else 3
@@ -104,7 +116,7 @@ class Observer:
         rows = scale if has_offset else scale[: 2 * len(mandates)]
         self._agent_scale = torch.tensor(rows, dtype=torch.float64, device=device)[:, None]
         self._has_offset = has_offset
-        self._state_table = torch.tensor(scaled.mean(axis=1), device=device)
+        self._state_table = torch.tensor(_mean_of_listed(scaled, alive), device=device)
         self.state_dim = (
             layout.num_lines
             + self._num_of_account * layout.num_accounts

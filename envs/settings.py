@@ -22,6 +22,8 @@ Preset = Literal["desk", "roles", "rivals"]
 Law = Literal["stylised", "brownian"]
 Regime = Literal["calm", "volatile", "crisis"]
 REGIMES: tuple[Regime, ...] = ("calm", "volatile", "crisis")
+LEAST_EXPOSURE = 1e-6
+"""Least limit of an agent and leverage of an account: observations are divided by them."""
 MOST_CAPITAL_USD = 1e13
 """Ten trillion US dollars: of larger sums a float64 keeps no mills, and books would not balance to the cent."""
 
@@ -124,7 +126,7 @@ class AgentConfig:
     """discrete: one step of the ladder for the whole book. continuous: a weight for each asset of the book."""
     ladder: tuple[float, ...] = (-1.0, -0.5, 0.0, 0.5, 1.0)
     """Target exposures of a discrete agent, as multiples of its limit, rising and within -1 and 1."""
-    limit: float | None = Field(default=None, gt=0)
+    limit: float | None = Field(default=None, ge=LEAST_EXPOSURE)
     """Largest gross exposure of one agent, as a fraction of its account's equity. None: the floor's leverage divided by
     the agents on the account."""
     book_rule: BookRule = "equal"
@@ -134,6 +136,9 @@ class AgentConfig:
     feature_groups: tuple[str, ...] | None = None
     """Feature groups that every agent sees; their windows are in bars, whatever the length of these. None: all that the
     prices can feed (desk, rivals), or those of its role."""
+    observe_tradable: bool | None = None
+    """Whether agents see which assets trade in a bar, and since when the others have not. None: where some did not in
+    the share of history that is for training."""
     max_rung_change: int | None = Field(default=None, gt=0)
     """Most steps of the ladder in one bar. None: any."""
     allow_short: bool = True
@@ -268,7 +273,7 @@ class FloorConfig:
     fill: FillRule = "next_open"
     """Price at which orders fill: the next bar's open, its typical price (high + low + close) / 3, or its close.
     same_close_unsafe fills at the price that was seen when deciding: it looks ahead, and exists to show by how much."""
-    max_leverage: float = Field(default=1.0, gt=0)
+    max_leverage: float = Field(default=1.0, ge=LEAST_EXPOSURE)
     """Largest gross exposure of an account's targets, as a multiple of its equity; cash may fall to minus (this - 1)
     times equity."""
     min_order: float = Field(default=1e-9, ge=0, lt=1)

@@ -13,7 +13,7 @@ from common.errors import InputError
 from envs.accounts import Layout
 from envs.bar_data import Bars
 from envs.execution import MAX_MOVE, Quotes
-from envs.liquidity import IMPACT_BARS, most_shares, trailing_volatility, trailing_volume
+from envs.liquidity import IMPACT_BARS, most_shares, settled_volatility, trailing_volume
 from envs.mandates import Mandate
 from envs.market import Market
 from envs.settings import CostConfig, FillRule
@@ -122,10 +122,12 @@ def _concession(bars: Bars, columns: list[int], costs: CostConfig) -> NDArray[np
     """Temporary impact of an order of one share (to the power of the law), [T, A]."""
     assert bars.volume is not None
     assert costs.temporary_impact is not None
-    tradable = bars.tradable[:, columns]
-    volume = trailing_volume(bars.volume[:, columns], tradable)
+    tradable, traded = bars.tradable[:, columns], bars.volume[:, columns]
+    volume = trailing_volume(traded, tradable)
+    of_first = traded[tradable.argmax(axis=0), np.arange(len(columns))]  # of the bar in which a first order fills
+    volume = np.where(np.cumsum(tradable, axis=0) == 0, np.maximum(of_first, volume), volume)
     depth = np.sqrt(volume) if costs.impact_law == "square_root" else volume
-    return costs.temporary_impact * trailing_volatility(bars.close[:, columns], tradable, IMPACT_BARS) / depth
+    return costs.temporary_impact * settled_volatility(bars.close[:, columns], tradable, IMPACT_BARS) / depth
 
 
 def _book_weights(bars: Bars, mandates: Sequence[Mandate]) -> NDArray[np.float64]:
@@ -135,6 +137,8 @@ def _book_weights(bars: Bars, mandates: Sequence[Mandate]) -> NDArray[np.float64
         columns = [bars.assets.index(asset) for asset in mandate.assets]
         inverse = np.ones((bars.num_bars, len(columns)))
         if mandate.book_rule == "inverse_volatility":
-            inverse = 1.0 / trailing_volatility(bars.close[:, columns], bars.tradable[:, columns], BOOK_BARS)
+            tradable = bars.tradable[:, columns]
+            inverse = bars.alive[:, columns] / settled_volatility(bars.close[:, columns], tradable, BOOK_BARS)
+            inverse[~inverse.any(axis=1)] = 1.0  # nothing is listed, and nothing can be traded
         rows.append(inverse / inverse.sum(axis=1, keepdims=True))
     return np.concatenate(rows, axis=1)

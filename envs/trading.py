@@ -10,7 +10,7 @@ from torch import Tensor
 
 from envs.accounts import Books, Layout, marked, number, positions
 from envs.attribution import Closings, attribute
-from envs.execution import Fills, Quotes, clearing_price, execute, liquidation, share_taken
+from envs.execution import Fills, Quotes, clearing_price, execute, liquidation, path_average, share_taken
 from envs.mandates import Mandate
 from envs.rewards import reward
 from envs.settings import FloorConfig
@@ -23,8 +23,8 @@ class Tally(NamedTuple):
 
     Attributes:
         sums: Sums since the start, [6, B]: bar returns of all accounts together, their squares, their equity, fills,
-            traded value, and commission, spread, impact and borrow fees; the last two and equity in US dollars. The
-            figures that are made of them are defined in ``envs.metrics``.
+            traded value, and all costs; the last two and equity in US dollars. The figures that are made of them are
+            defined in ``envs.metrics``.
         peak: Highest total equity, [1, B].
         drawdown: Deepest fall from it, as a fraction, [1, B].
     """
@@ -148,6 +148,7 @@ class Trading:
         can_borrow = any(m.allow_short for m in mandates) or config.max_leverage > 1
         self._borrow_rate = config.costs.borrow_rate_annual / periods_per_year if can_borrow else 0.0
         self._cash_rate = config.costs.cash_rate_annual / periods_per_year
+        self._has_impact = config.costs.needs_volume
         self._pays_to_leave = config.reward.mark == "liquidation"
         self._needs_profit = record or any(m.own_share != 0 for m in mandates)
         shares = {(m.team_share, m.own_share) for m in mandates}
@@ -205,7 +206,7 @@ class Trading:
         )
         slot_fills = self._slot_fills(orders, net, fills.shares)
         filled = books.holdings + slot_fills
-        cash, interest, sums = self._settle(books.cash, fills)
+        cash, interest, sums = self._settle(books.cash, fills, ruined)
         offset, next_mark = books.offset, quotes.next_close
         if quotes.permanent is not None:
             offset = offset + layout.lines_to_assets(fills.shares) * quotes.permanent
@@ -213,7 +214,7 @@ class Trading:
         closings = exit_costs = None
         held_on = filled
         if quotes.ends is not None:
-            cash, held_on, closings = self._delist(cash, filled, quotes.ends, next_mark)
+            cash, held_on, closings = self._delist(cash, filled, quotes, next_mark)
         held_after = held_on if not layout.is_pooled else positions(layout, held_on)
         value = held_after * layout.at_lines_from_assets(next_mark)
         equity, gross = marked(layout, cash, value)
@@ -275,20 +276,30 @@ class Trading:
             after,
             self._rewards(books, after, sums[2], fills, slot_fills, None if attributed is None else attributed.profit),
             is_ruined,
-            self._count(tally, books, after, slot_fills, sums, drawdown),
+            self._count(tally, books, after, slot_fills, sums, drawdown, closings, exit_costs),
             Shown(value, slot_value, gross, drawdown),
             detail,
         )
 
-    def _delist(self, cash: Tensor, holdings: Tensor, ends: Tensor, mark: Tensor) -> tuple[Tensor, Tensor, Closings]:
-        """Pay out what trades no more: cash, [K, B], and holdings, [P, B], after it; and what was closed."""
+    def _delist(self, cash: Tensor, holdings: Tensor, quotes: Quotes, mark: Tensor) -> tuple[Tensor, Tensor, Closings]:
+        """Pay out what trades no more: cash, [K, B], and holdings, [P, B], after it; and what was closed.
+
+        All are paid the average of the prices that their own purchases have moved, or who buys to the last bar would be
+        paid for having lifted the last price.
+        """
         layout = self._layout
-        closed = holdings * layout.at_slots_from_assets(ends)
+        assert quotes.ends is not None
+        closed = holdings * layout.at_slots_from_assets(quotes.ends)
         worth = closed * layout.at_slots_from_assets(mark)
+        lost = torch.zeros_like(worth)
+        if quotes.permanent is not None:
+            down = path_average(-layout.lines_to_assets(positions(layout, holdings)) * quotes.permanent)
+            lost = worth * (1.0 - layout.at_slots_from_assets(down))
+            worth = worth - lost
         side = layout.slots_to_lines(worth).sign()  # of the account, whose agents all leave at one price
         haircut = worth * layout.at_slots_from_lines(side) * number(self._config.costs.delisting_haircut)
         paid = layout.lines_to_accounts(layout.slots_to_lines(worth - haircut))
-        return cash + paid, holdings - closed, Closings(closed, haircut)
+        return cash + paid, holdings - closed, Closings(closed, haircut + lost)
 
     def _close(self, books: Books, closings: Closings | None, is_ruined: Tensor) -> tuple[Books, Closings]:
         """Close all positions of ruined accounts, [K, B], at their marks."""
@@ -324,8 +335,10 @@ class Trading:
         part = torch.where(net != 0, shares / torch.where(net != 0, net, 1.0), 1.0).clamp_max(1.0)
         return orders * self._layout.at_slots_from_lines(part)
 
-    def _settle(self, cash: Tensor, fills: Fills) -> tuple[Tensor, Tensor | None, Sequence[Tensor]]:
-        """Pay for fills.
+    def _settle(
+        self, cash: Tensor, fills: Fills, ruined: Tensor | None
+    ) -> tuple[Tensor, Tensor | None, Sequence[Tensor]]:
+        """Pay for fills; accounts that were ruined before neither earn nor owe interest.
 
         Returns:
             Cash after, [K, B]; interest, [K, B], None where there is none; and sums over lines, [K, B] each: value,
@@ -333,7 +346,7 @@ class Trading:
         """
         paid = fills.fees if fills.borrow is None else fills.fees + fills.borrow
         rows = [fills.value, paid, fills.notional]
-        if fills.price is not fills.mid:
+        if self._has_impact:
             rows.append(fills.shares * (fills.price - fills.mid))
         sums = self._layout.lines_to_accounts.each(*rows)
         cash = cash - sums[0] - sums[1]
@@ -343,6 +356,8 @@ class Trading:
         if self._config.max_leverage > 1 and self._borrow_rate > 0:
             loan = cash.clamp_max(0.0) * self._borrow_rate
             interest = loan if interest is None else interest + loan
+        if interest is not None and ruined is not None:
+            interest = interest * ~ruined
         return (cash if interest is None else cash + interest), interest, sums
 
     def _rewards(
@@ -369,6 +384,8 @@ class Trading:
         slot_fills: Tensor,
         sums: Sequence[Tensor],
         drawdown: Tensor,
+        closings: Closings | None,
+        exit_costs: Tensor | None,
     ) -> Tally:
         """Add one bar to the figures of the episodes."""
         before, equity, peak = books.equity, after.equity, after.peak
@@ -379,6 +396,11 @@ class Trading:
         growth = equity / before - number(1.0)
         costs = sums[1] if len(sums) == 3 else sums[1] + sums[3]
         num_fills = (slot_fills != number(0.0)).sum(0, keepdim=True, dtype=torch.float64)
+        if closings is not None:
+            num_fills = num_fills + (closings.shares != number(0.0)).sum(0, keepdim=True, dtype=torch.float64)
+            costs = costs + total(closings.haircut)
+        if exit_costs is not None:
+            costs = costs + total(exit_costs)
         bar = torch.cat((growth, growth * growth, equity, num_fills, sums[2], costs))
         return Tally(tally.sums + bar, peak, torch.maximum(tally.drawdown, drawdown))
 

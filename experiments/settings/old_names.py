@@ -59,7 +59,12 @@ def _market_of_its_time(recorded: Mapping[str, Any]) -> Mapping[str, Any]:
     moved = costs["permanent_impact"]
     if isinstance(moved, float):
         costs = {**costs, "permanent_impact": moved / _OLD_VOLATILITY}
-    return {**recorded, "floor": {"observe_episode": True, **floor, "costs": {"max_participation": None, **costs}}}
+    desk = recorded.get("desk")
+    return {
+        **recorded,
+        "desk": {"observe_tradable": False, **desk} if isinstance(desk, Mapping) else desk,
+        "floor": {"observe_episode": True, **floor, "costs": {"max_participation": None, **costs}},
+    }
 
 
 def file_of_today(values: Mapping[str, Any], known: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:

@@ -145,7 +145,7 @@ def test_names_are_unique_and_know_their_group(features):
 
 
 def test_default_groups_are_those_that_the_bars_can_feed(bars):
-    assert default_groups(bars) == ALL
+    assert set(default_groups(bars)) == set(ALL) - {"tradable"}
     bare = dataclasses.replace(bars, volume=None, signal=None, tradable=None)
     assert set(ALL) - set(default_groups(bare)) == {"volume", "signal", "tradable"}
     usual = compute_features(
@@ -250,3 +250,10 @@ def test_an_asset_is_hidden_before_it_lists_and_after_it_is_gone(bars):
     assert scaled[60:150, 2].any(axis=1).all()
     of_all = Scaler.fit(compute_features(bars, ("momentum",)), Split("train", 60, 200))
     assert (Scaler.fit(features, Split("train", 60, 200)).mean != of_all.mean).all()
+
+
+def test_the_market_is_that_of_the_assets_that_are_listed(bars):
+    first, stop = np.array([0, 200, 0, 200]), np.full(4, 300)
+    features = compute_features(dataclasses.replace(bars, lives=(first, stop)), ("market",))
+    few = compute_features(bars.select([bars.assets[0], bars.assets[2]]), ("market",))
+    np.testing.assert_allclose(features.values[100:200][:, [0, 2]], few.values[100:200], rtol=1e-9, atol=1e-12)

@@ -85,7 +85,7 @@ def test_every_identity_holds_at_every_step(rules, desk, prices, has_gaps, seed)
 
     for _ in range(NUM_STEPS):
         step = floor.step(random_actions(floor, rng))
-        check_step(check, floor, market.bars, floor.detail)
+        check_step(check, floor, market, floor.detail)
         paid += step.reward.numpy()
         held = np.zeros_like(bought)
         np.add.at(held, np.array(layout.slot_line), floor.detail.after.holdings.numpy())

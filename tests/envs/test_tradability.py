@@ -7,12 +7,15 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from floors import FREE, market_of, spec_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from price_samples import write
 
+from envs.accounts import Layout
 from envs.audit_draws import random_actions
+from envs.audit_lookahead import audit_lookahead
 from envs.backtest import run_backtest
 from envs.bars import build_bars
 from envs.baseline_traders import rule_trader
@@ -21,6 +24,7 @@ from envs.floor import build_floor
 from envs.market import build_market
 from envs.observations import observation_names
 from envs.settings import CostConfig, DataConfig, DeskConfig, FloorConfig, FloorSpec
+from envs.tape import Tape
 
 WEIGHTS = DeskConfig(preset="rivals", num_agents=1, action="continuous", feature_groups=("momentum",))
 
@@ -209,10 +213,86 @@ def test_bars_of_a_file_that_lacks_rows_know_which_trade(tmp_path) -> None:
 
 
 def test_agents_see_whether_their_assets_trade() -> None:
-    market = market_of(desk={"preset": "roles"})
+    spec = spec_of(desk={"preset": "roles"})
+    market = build_market(spec)
     assert not any("tradable" in mandate.feature_groups for mandate in market.mandates)
     volume = market.bars.volume.copy()
+    volume[200::7, 1] = 0.0  # in the test split alone, of which training knows nothing
+    later = build_market(spec, bars=dataclasses.replace(market.bars, volume=volume, tradable=None))
+    assert later.features.names == market.features.names
     volume[100::7, 1] = 0.0
-    market = build_market(market.spec, bars=dataclasses.replace(market.bars, volume=volume, tradable=None))
+    market = build_market(spec, bars=dataclasses.replace(market.bars, volume=volume, tradable=None))
     names = [observation_names(mandate, market.features, 1) for mandate in market.mandates]
     assert all({"tradable", "log_bars_since_trade"} <= set(own) for own in names)
+
+
+def test_nobody_is_paid_for_lifting_the_last_price_of_an_asset_that_is_delisted() -> None:
+    costs = dataclasses.replace(FREE, permanent_impact=5.0)
+    desk = {"preset": "rivals", "num_agents": 2, "action": "continuous"}
+    market = market_of(num_assets=2, desk=desk, floor={"costs": costs, "capital": 5e7})
+    still = np.broadcast_to(market.bars.close[0], market.bars.close.shape)
+    volume = market.bars.volume.copy()
+    volume[200:, 0] = 0.0
+    prices = dict.fromkeys(("open", "high", "low", "close"), still)
+    bars = dataclasses.replace(market.bars, volume=volume, tradable=None, lives=None, **prices)
+    unit = market.impact_unit
+    market = dataclasses.replace(build_market(market.spec, bars=bars), impact_unit=unit)
+    split = dataclasses.replace(market.splits.test, start=180, stop=240)
+    market = dataclasses.replace(market, splits=dataclasses.replace(market.splits, test=split))
+    floor = build_floor(market, split="test", start="first", record=True)
+    floor.reset()
+    for _ in range(180, 210):
+        floor.step(np.array([[[1.0, 0.0], [1.0, 0.0]]]))
+        assert float(floor.detail.after.cash.sum()) <= 1e8 * (1 + 1e-9)
+    assert float(floor.detail.closed.abs().sum()) == 0  # long gone
+    assert float(floor.detail.after.cash.sum()) == pytest.approx(1e8, rel=1e-3)
+    assert not floor.detail.after.holdings[[0, 2]].any()
+
+
+def test_a_first_order_of_an_asset_that_is_listed_late_clears_near_its_price() -> None:
+    market = market_of(num_assets=3, desk={"preset": "rivals", "num_agents": 1, "action": "continuous"})
+    volume = market.bars.volume.copy()
+    volume[:200, 0] = 0.0
+    bars = dataclasses.replace(market.bars, volume=volume, tradable=None, lives=None)
+    market = build_market(market.spec, bars=bars)
+    split = dataclasses.replace(market.splits.test, start=190, stop=240)
+    market = dataclasses.replace(market, splits=dataclasses.replace(market.splits, test=split))
+    floor = build_floor(market, split="test", start="first", record=True)
+    floor.reset()
+    moved = []
+    for _ in range(20):
+        floor.step(np.array([[[0.5, 0.0, 0.0]]]))
+        moved.append(float(floor.detail.price[0, 0] / floor.detail.mid[0, 0]) - 1)
+    assert floor.detail.after.holdings[0, 0] > 0
+    assert 1e-6 < max(moved) < 0.02
+    assert audit_lookahead(market).passed
+
+
+def test_a_book_by_volatility_holds_nothing_of_what_is_not_listed() -> None:
+    market = market_of(num_assets=3, desk={"preset": "roles", "book_rule": "inverse_volatility"})
+    volume = market.bars.volume.copy()
+    volume[:200, 0] = 0.0
+    bars = dataclasses.replace(market.bars, volume=volume, tradable=None, lives=None)
+    market = build_market(market.spec, bars=bars)
+    tape = Tape(market, Layout(market.mandates, market.bars.assets))
+    _, weights = tape.read(torch.tensor([150, 202]))
+    assert weights[0].tolist()[0] == 0.0
+    assert weights[:3].sum(0).tolist() == pytest.approx([1.0, 1.0])
+    assert weights[0].tolist()[1] < 0.5
+
+
+def test_a_ruined_rival_earns_and_owes_nothing_more() -> None:
+    costs = dataclasses.replace(FREE, cash_rate_annual=0.05)
+    desk = {"preset": "rivals", "num_agents": 2, "action": "continuous"}
+    market = market_of(num_assets=2, desk=desk, floor={"costs": costs, "ruin_fraction": 0.97})
+    floor = build_floor(market, split="test", start="first", record=True)
+    step, equity = floor.reset(), None
+    while not bool(step.truncated[0]):
+        step = floor.step(np.array([[[1.0, 0.0], [0.0, 0.0]]]))
+        if equity is not None:
+            assert float(floor.detail.after.equity[0, 0]) == equity
+            assert float(step.reward[0, 0]) == 0.0
+            assert float(step.reward[0, 1]) > 0.0
+        elif float(floor.detail.after.equity[0, 0]) <= 0.97e6:
+            equity = float(floor.detail.after.equity[0, 0])
+    assert equity is not None

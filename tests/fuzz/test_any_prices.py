@@ -64,9 +64,12 @@ def as_text(rows, separator=",", quoting=csv.QUOTE_MINIMAL):
 
 def closes_of(rows):
     """Closes by asset and date, read cell by cell, as far as that can be told."""
+    dates = ("date", "datetime", "timestamp", "time")
+    is_header = [any(name.strip().lower() in dates for name in row) for row in rows]
+    rows = rows[is_header.index(True) if any(is_header) else 0 :]  # lines above the header are passed over
     header = [name.strip().lower() for name in rows[0]]
     found = {}
-    date = next((i for i, name in enumerate(header) if name in ("date", "datetime", "timestamp", "time")), 0)
+    date = next((i for i, name in enumerate(header) if name in dates), 0)
     is_long = any(
         name in ("open", "high", "low", "close", "volume", "tic", "name", "asset", "symbol") for name in header
     )
@@ -75,7 +78,8 @@ def closes_of(rows):
             continue
         if is_long:
             asset = next((row[i].strip() for i, name in enumerate(header) if name == "tic"), None)
-            found.setdefault(asset, []).append(float(row[header.index("close")]))
+            cells = row[header.index("close") :][:1]  # none in a row that ends before it, which is a missing bar
+            found.setdefault(asset, []).extend(map(float, cells))
             continue
         for i, name in enumerate(rows[0]):
             if i != date and i < len(row):
