@@ -47,8 +47,8 @@ class BacktestResult:
             ``impact`` is the haircut.
         weights: Position values as fractions of equity after each mark, indexed by ``dates[1:]``, a column an asset.
         agent_profit: Profit of each agent so far, after costs, US dollars, indexed by ``dates[1:]``, a column an agent.
-        costs: Costs of each bar by kind, US dollars, indexed by ``dates[1:]``: ``COST_COLUMNS``, ``interest``; haircuts,
-            and what leaving costs where an episode ends at the value of its liquidation, are ``impact``.
+        costs: Costs of each bar by kind, US dollars, indexed by ``dates[1:]``: ``COST_COLUMNS``, ``interest``.
+            Haircuts, and what leaving costs where an episode ends at the value of its liquidation, are ``impact``.
         metrics: ``envs.metrics.performance`` of the equity.
         ruined: Whether the run ended before the split did, because the capital was lost.
     """

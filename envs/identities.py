@@ -109,6 +109,7 @@ def check_step(check: Callable[..., None], floor: TradingFloor, market: Market, 
     last = close * np.where(move == 0, 1.0, np.expm1(move) / np.where(move == 0, 1.0, move))
     side = np.where(is_delisted, np.sign(closed), 0.0) * costs.delisting_haircut
     paid_out = by_account(closed * np.where(is_delisted, last[line_asset], close[line_asset]) * (1.0 - side))
+    interest = np.where(d["ruined"], 0.0, interest)
     check("cash moves by trades, fees, interest and closings alone", owed + interest + paid_out - after["cash"])
     for name in ("commission", "spread", "borrow"):
         check("agents' costs sum to the account's costs", by_line(d[name]) - d[f"line_{name}"])

@@ -50,6 +50,7 @@ class Detail(NamedTuple):
         haircut: What was lost on them, [P, B], US dollars.
         exit_costs: What each line loses where an episode ends at the value of its liquidation, [L, B], US dollars.
         liquidation: What each account would have if it closed its positions at the next close, [K, B], US dollars.
+        ruined: Accounts that have traded no more since an earlier bar, [K, B] bool.
         before: Books at the decision bar's close, and ``after`` at the next close.
         mark_before: Price of each asset at the decision bar's close, [A, B], and ``mark_after`` at the next.
         positions: Shares of each line after fills and closings, [L, B].
@@ -69,6 +70,7 @@ class Detail(NamedTuple):
     haircut: Tensor
     exit_costs: Tensor
     liquidation: Tensor
+    ruined: Tensor
     before: Books
     after: Books
     mark_before: Tensor
@@ -264,6 +266,7 @@ class Trading:
                 haircut=none if closings is None else closings.haircut,
                 exit_costs=torch.zeros_like(value) if exit_costs is None else exit_costs,
                 liquidation=left,
+                ruined=torch.zeros_like(is_ruined) if ruined is None else ruined,
                 before=books,
                 after=after,
                 mark_before=mark,

@@ -90,9 +90,9 @@ def test_books_audit_finds_a_commission_that_spares_sales(monkeypatch) -> None:
 def test_books_audit_finds_a_fee_that_never_leaves_the_account(monkeypatch) -> None:
     settle = Trading._settle
 
-    def forget_fees(self, cash, fills):
+    def forget_fees(self, cash, fills, ruined):
         free = fills._replace(fees=fills.fees * 0)
-        return settle(self, cash, free)
+        return settle(self, cash, free, ruined)
 
     monkeypatch.setattr(Trading, "_settle", forget_fees)
     found = failures(audit_books(spec_of(), num_settings=3, num_steps=8))

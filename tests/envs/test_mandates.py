@@ -93,6 +93,7 @@ def test_every_setting_of_agents_reaches_their_mandates() -> None:
         "book_rule": "inverse_volatility",
         "observe": "each",
         "feature_groups": ("trend", "risk"),
+        "observe_tradable": False,
         "max_rung_change": 1,
         "allow_short": False,
         "team_share": 0.25,

@@ -38,7 +38,8 @@ def test_impact_that_is_turned_off_by_hand_needs_no_note() -> None:
 
 def test_volumes_of_some_assets_alone_are_refused() -> None:
     bars = flat_bars(RISING)
-    half = dataclasses.replace(bars, volume=np.stack((bars.volume[:, 0], np.zeros(bars.num_bars)), axis=1))
+    volume = np.stack((bars.volume[:, 0], np.zeros(bars.num_bars)), axis=1)
+    half = dataclasses.replace(bars, volume=volume, tradable=None, without_volume=None)
     with pytest.raises(InputError, match="only zeros for A1"):
         build_floor(build_market(spec_of(), bars=half))
 

@@ -18,7 +18,7 @@ class Evaluated(RunTrainable):
     """The trainable's evaluation alone, of a policy that follows a script."""
 
     def __init__(self, run, policy):
-        self.run, self.policy, self._progress = run, policy, Progress()
+        self.run, self.policy, self._progress, self._checkpoints = run, policy, Progress(), None
         self.environment = environment_of(run)
 
     num_episodes = 0
