@@ -1,5 +1,7 @@
 """A figure has one meaning: where an evaluation on the floor and a backtest share a name, they share the number."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from sample_runs import SMALL, ScriptedPolicy
@@ -22,6 +24,7 @@ class Evaluated(RunTrainable):
         self.environment = environment_of(run)
 
     num_episodes = 0
+    eval_env_runner = SimpleNamespace(on_step=None)
 
     def evaluate(self):
         floor = build_floor(build_market(floor_spec(self.run)), split="validation", start="first")
