@@ -31,11 +31,6 @@ WORDS = {
         "some better by up to {worst:.1e} of the price",
     ),
     "cash is never negative without leverage": ("cash balances", "none below zero", "as low as $-{worst:,.2f}"),
-    "decisions do not depend on how much history follows": (
-        "numbers compared",
-        "equal to the last bit",
-        "largest difference {worst:.1e}",
-    ),
     "the market takes no more than it trades, and nothing where it is closed": (
         "flows",
         "none above it",

@@ -7,7 +7,7 @@ import pytest
 from sample_runs import config_of
 
 from common.errors import InputError
-from envs.audit_books import audit_books
+from envs.audit_books import audit_books, audit_round_trips
 from envs.audit_lookahead import audit_lookahead
 from envs.audit_rows import WORDS
 from envs.market import build_market
@@ -26,7 +26,7 @@ def test_sound_floor_passes_and_says_so(capsys, tmp_path):
     assert "cash + positions = equity" in out
     content = json.loads((tmp_path / "audit.json").read_text())
     assert content["passed"] is True
-    assert [item["name"] for item in content["audits"]] == ["lookahead", "books"]
+    assert [item["name"] for item in content["audits"]] == ["lookahead", "books", "round trips"]
     assert all(row["tried"] > 0 for item in content["audits"] for row in item["rows"])
 
 
@@ -54,6 +54,7 @@ def test_words_belong_to_checks_that_there_are():
     for shorts in (True, False):
         mandates = tuple(dataclasses.replace(mandate, allow_short=shorts) for mandate in MARKET.mandates)
         rows += audit_books(dataclasses.replace(MARKET, mandates=mandates), num_settings=2, num_steps=4).rows
+    rows += audit_round_trips(MARKET, num_paths=2, num_steps=4).rows
     assert set(WORDS) <= {row.check for row in rows}
 
 
@@ -61,7 +62,7 @@ def test_impact_that_is_asked_for_without_volumes_is_refused_before_anything_is_
     dates = pd.bdate_range("2015-01-01", periods=500)
     pd.DataFrame(100.0, index=dates, columns=["AAA", "BBB"]).rename_axis("date").to_csv(tmp_path / "p.csv")
     with pytest.raises(InputError, match="price impact needs volumes"):
-        audit.run(["--data.path", str(tmp_path / "p.csv"), "--floor.costs.permanent-impact", "0.1"])
+        audit.run(["--data.path", str(tmp_path / "p.csv"), "--floor.costs.permanent-impact", "0.1", *SMALL[-2:]])
     assert capsys.readouterr().out == ""
 
 

@@ -52,7 +52,6 @@ FILES = [
     (with_cell(5, "low", -1.0), "low"),
     (with_cell(5, "high", 1.0), "high"),
     (lambda table: table.head(90), "bars"),
-    (lambda table: table[table["tic"] == "AAA"], "asset"),
 ]
 
 
@@ -90,7 +89,7 @@ def test_calendars_that_differ_are_refused_where_that_was_asked_for(mistake, tmp
     ("argv", "words"),
     [
         (["--data.path", "nowhere.csv"], "nowhere.csv"),
-        (["--data.path", "."], "is a folder: name a price file in it"),
+        (["--data.path", "."], "is a folder without a price file"),
         (["--data.assets", "ALFA", "BRAVVO"], "did you mean"),
         (["--capital", "0"], "--floor.capital is '0'"),
         (["--capital", "-5"], "--floor.capital is '-5'"),

@@ -93,7 +93,7 @@ def test_exported_team_acts_as_the_checkpoint_does(exported, name):
     teams = [load_checkpoint(find_model(folder).checkpoint), load_policy(out), load_policy(folder)]
     layout, dice = teams[0].layout, np.random.default_rng(5)
     for _ in range(6):
-        obs = dice.normal(size=(8, len(layout["obs_dims"]), max(layout["obs_dims"]))).astype(np.float32)
+        obs = 5.0 * dice.normal(size=(8, len(layout["obs_dims"]), max(layout["obs_dims"]))).astype(np.float32)
         mask = None if "continuous" in name else dice.random((*obs.shape[:2], 5)) < 0.7
         if mask is not None:
             mask[..., 2] = True
