@@ -87,9 +87,7 @@ class Search:
             place = join(self.storage, self.name, f"trial_{trial['trial_id']}")
             (model,) = find_models([place])
             backtest_models([model], load=load_policy)
-            of_its_time = require_meta(model.checkpoint)[
-                "overrides"
-            ]  # the best of a population is often an earlier one
+            of_its_time = require_meta(model.checkpoint)["overrides"]  # the best may be an earlier one
             wanted = of_its_time if self.scheduler == "pbt" else trial["overrides"]
             assert wanted.keys() == trial["overrides"].keys()
             assert {name: value_of(model.config, name) for name in wanted} == wanted
