@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from envs.bar_data import PRICE_FIELDS, Bars
+from envs.calendars import last_traded
 from envs.settings import CostConfig
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def perturb_after(bars: Bars, bar: int, rng: np.random.Generator) -> Bars:
     first, stop = bars.lives
     is_inside = (rows > first) & (rows < stop - 1) & (rows > bar)
     tradable = bars.tradable ^ (is_inside & (rng.random(bars.close.shape) < 0.1))
-    newest = np.maximum.accumulate(np.where(tradable, rows, -1), axis=0)
+    newest = last_traded(tradable)
     is_repeated = ~tradable & (newest >= 0) & (rows > bar)
     close = bars.close.copy()
     close[later] *= factor

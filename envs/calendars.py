@@ -100,6 +100,11 @@ def align_calendars(
     return dates[start:], *_filled(fields, present), tuple(notes)
 
 
+def last_traded(tradable: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The newest row up to and including each in which an asset trades, [T, A]; -1 before its first."""
+    return np.maximum.accumulate(np.where(tradable, np.arange(len(tradable))[:, None], -1), axis=0)
+
+
 def _count(present: NDArray[np.bool_], worst: str) -> str:
     return f"filled {int((~present).sum()):,} missing bars at the last close, as bars without trade ({worst})"
 
@@ -108,7 +113,7 @@ def _filled(
     fields: dict[str, NDArray[np.float64]], present: NDArray[np.bool_]
 ) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.bool_]]:
     """Write the last close, or before there is one the first open, into bars that are missing."""
-    newest = np.maximum.accumulate(np.where(present, np.arange(len(present))[:, None], -1), axis=0)
+    newest = last_traded(present)
     last_close = np.take_along_axis(fields["close"], np.maximum(newest, 0), axis=0)
     first_open = fields["open"][present.argmax(axis=0), np.arange(present.shape[1])]
     price = np.where(newest >= 0, last_close, first_open)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from common.errors import InputError, nearest
 from envs.bar_data import Bars
 from envs.bars import Split
+from envs.calendars import last_traded
 from envs.rolling import ema, rolling_max, rolling_mean, rolling_min, rolling_std, rolling_sum, shift
 
 Array = NDArray[np.float64]
@@ -346,11 +347,10 @@ def _over_listed(x: Array, alive: NDArray[np.bool_]) -> tuple[Array, Array]:
 
 def _tradable(bars: Bars) -> Columns:
     """Whether the asset traded in the bar, and for how many bars it has not."""
-    rows = np.arange(bars.num_bars)[:, None]
-    newest = np.maximum.accumulate(np.where(bars.tradable, rows, -1), axis=0)
+    since = np.arange(bars.num_bars)[:, None] - last_traded(bars.tradable)
     return {
         "tradable": bars.tradable.astype(np.float64),
-        "log_bars_since_trade": np.log1p(np.minimum(rows - newest, _LONGEST_CLOSED)),
+        "log_bars_since_trade": np.log1p(np.minimum(since, _LONGEST_CLOSED)),
     }
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.bar_data import Bars
+from envs.calendars import last_traded
 
 IMPACT_BARS = 20
 """Traded bars over which volatility and average volume are measured for temporary impact, the decision bar included."""
@@ -39,7 +40,7 @@ def _mean_of_traded(x: Array, tradable: NDArray[np.bool_], window: int) -> Array
 
 def _traded_returns(close: Array, tradable: NDArray[np.bool_]) -> Array:
     """Log return of each traded bar from the one traded before it, [T, A]; 0 in the first and in all others."""
-    newest = np.maximum.accumulate(np.where(tradable, np.arange(len(close))[:, None], -1), axis=0)
+    newest = last_traded(tradable)
     last_trade = np.take_along_axis(np.log(close), np.maximum(newest, 0), axis=0)
     returns = np.zeros_like(close)
     returns[1:] = np.where(newest[:-1] >= 0, np.diff(last_trade, axis=0), 0.0)
