@@ -9,11 +9,18 @@ from typing import Any
 import numpy as np
 import torch
 
+from envs.audit_rows import AuditResult
 from envs.bar_data import Bars
 from envs.floor import TradingFloor, build_floor
 from envs.market import Market, build_market
 from envs.settings import CostConfig, DataConfig, DeskConfig, FloorConfig, FloorSpec, SyntheticConfig
 
+AUDITED = (
+    {"preset": "desk", "num_agents": 3, "max_rung_change": 1},
+    {"preset": "roles", "action": "continuous", "allow_short": False, "own_share": 0.5},
+    {"preset": "rivals", "num_agents": 2, "observe": "each", "book_rule": "inverse_volatility"},
+)
+"""Desks that audits are tried on."""
 FREE = CostConfig(
     commission_bps=0,
     half_spread_bps=0,
@@ -23,6 +30,11 @@ FREE = CostConfig(
     borrow_rate_annual=0,
     cash_rate_annual=0,
 )
+
+
+def failures(result: AuditResult) -> list[str]:
+    """Checks of an audit that did not pass."""
+    return [row.check for row in result.rows if not row.passed]
 
 
 def spec_of(

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from floors import market_of, spec_of
+from floors import AUDITED, failures, market_of, spec_of
 
 import envs.attribution
 import envs.execution
@@ -19,24 +19,13 @@ from envs import accounts, execution
 from envs.audit_books import audit_books, audit_round_trips
 from envs.audit_draws import random_costs
 from envs.audit_lookahead import audit_lookahead
-from envs.audit_rows import AuditResult
 from envs.market import build_market
 from envs.price_checks import LARGEST, LARGEST_VOLUME, SMALLEST
 from envs.settings import CostConfig, DataConfig, DeskConfig, FloorSpec
 from envs.trading import Trading
 
-DESKS = (
-    {"preset": "desk", "num_agents": 3, "max_rung_change": 1},
-    {"preset": "roles", "action": "continuous", "allow_short": False, "own_share": 0.5},
-    {"preset": "rivals", "num_agents": 2, "observe": "each", "book_rule": "inverse_volatility"},
-)
 
-
-def failures(result: AuditResult) -> list[str]:
-    return [row.check for row in result.rows if not row.passed]
-
-
-@pytest.mark.parametrize("desk", DESKS)
+@pytest.mark.parametrize("desk", AUDITED)
 def test_books_of_every_preset_balance(desk) -> None:
     result = audit_books(spec_of(desk=desk), num_settings=12, num_steps=24)
     assert result.passed, result.rows

@@ -5,7 +5,7 @@ from types import MappingProxyType
 
 import numpy as np
 import pytest
-from floors import market_of, spec_of
+from floors import AUDITED, failures, market_of, spec_of
 
 import envs.features
 import envs.tape
@@ -14,22 +14,11 @@ from common.errors import InputError
 from envs.audit_books import audit_books
 from envs.audit_draws import perturb_after
 from envs.audit_lookahead import audit_lookahead
-from envs.audit_rows import AuditResult
 from envs.bar_data import Bars
 from envs.market import Market, build_market
 
-DESKS = (
-    {"preset": "desk", "num_agents": 3, "max_rung_change": 1},
-    {"preset": "roles", "action": "continuous", "allow_short": False, "own_share": 0.5},
-    {"preset": "rivals", "num_agents": 2, "observe": "each", "book_rule": "inverse_volatility"},
-)
 
-
-def failures(result: AuditResult) -> list[str]:
-    return [row.check for row in result.rows if not row.passed]
-
-
-@pytest.mark.parametrize("desk", DESKS)
+@pytest.mark.parametrize("desk", AUDITED)
 @pytest.mark.parametrize("window", [1, 3])
 def test_no_preset_looks_ahead(desk, window) -> None:
     result = audit_lookahead(spec_of(desk=desk, floor={"window": window}), num_bars_checked=2)
