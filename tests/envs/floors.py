@@ -103,6 +103,12 @@ class SlowFloor:
         squares = [math.log(bars.close[r, j] / bars.close[s, j]) ** 2 for s, r in itertools.pairwise(before)]
         return sum(bars.volume[s, j] for s in last) / len(last), max(math.sqrt(sum(squares) / len(last)), 1e-6)
 
+    def volatility(self, asset: str, t: int) -> float:
+        """That of ``recent``; of an asset with fewer than 20 traded bars, no less than the median of the others."""
+        known = {a: sum(self.bars.tradable[: t + 1, self.bars.assets.index(a)]) for a in self.offset}
+        own, settled = self.recent(asset, t)[1], [self.recent(a, t)[1] for a, n in known.items() if n >= 20]
+        return max(own, float(np.median(settled))) if known[asset] < 20 and settled else own
+
     def step(self, target: dict[tuple[str, str], float]) -> dict[str, Any]:
         """Trade toward exposures of (agent, asset); returns rewards by agent, and everything that was charged."""
         config, costs, bars, t = self.config, self.config.costs, self.bars, self.bar
@@ -150,7 +156,7 @@ class SlowFloor:
             move = permanent[asset] * flow
             price[asset] *= math.expm1(move) / move if move else 1.0
             if costs.temporary_impact:
-                adv, sigma = self.recent(asset, t)
+                adv, sigma = self.recent(asset, t)[0], self.volatility(asset, t)
                 power = 0.5 if costs.impact_law == "square_root" else 1.0
                 concession = min(costs.temporary_impact * sigma * (abs(flow) / adv) ** power, 0.5)
                 price[asset] *= 1 + math.copysign(concession, flow)
