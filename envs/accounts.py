@@ -63,13 +63,14 @@ class RowSum:
             return x
         if x.shape[-1] < _SCAN_REPLICAS and not torch.compiler.is_compiling():
             return self._scan(x)
+        rows = x.unbind(0)
         totals = []
-        for group in self._groups:
-            total = x[group[0] : group[0] + 1]
-            for row in group[1:]:
-                total = total + x[row : row + 1]
+        for first, *others in self._groups:
+            total = rows[first] + rows[others[0]] if others else rows[first]
+            for row in others[1:]:
+                total += rows[row]
             totals.append(total)
-        return totals[0] if len(totals) == 1 else torch.cat(totals)
+        return totals[0][None] if len(totals) == 1 else torch.stack(totals)
 
     def each(self, *xs: Tensor) -> Sequence[Tensor]:
         """Sum groups of rows of several tensors of one shape; for few replicas in one go."""

@@ -133,13 +133,45 @@ def path_average(move: Tensor) -> Tensor:
 
 
 def share_taken(most: Tensor, size: Tensor) -> Tensor:
-    """The part of all orders for an asset that the market takes, [A, B] in [0, 1].
+    """The part of orders that the market takes, of the shape of both, in [0, 1].
 
     Args:
         most: Shares that it takes, >= 0.
         size: Shares of all orders, bought and sold, >= 0.
     """
     return (most / size.clamp_min(_TINY)).clamp_max(1.0)
+
+
+def cut_openings(
+    layout: Layout, net: Tensor, taken: Tensor, held: Tensor, mark: Tensor, equity: Tensor, max_leverage: float
+) -> Tensor:
+    """Cut what accounts open, so that orders which the market does not take never raise their gross exposure.
+
+    Targets are within the leverage of an account; but what stays of a position that it cannot close is held beside
+    what it opens. All that it opens is cut by one factor, until the gross exposure is within its leverage, or no more
+    than it would have been had the market taken all. What it could not hold moves no price and takes no volume.
+
+    Args:
+        layout: Slots, lines and accounts.
+        net: Net order of each line, [L, B], shares.
+        taken: What the market takes of it.
+        held: Shares of each line before, [L, B].
+        mark: Price of each line's asset at the decision, [L, B].
+        equity: Equity of each account at the decision, [K, B].
+        max_leverage: Largest gross exposure, as a multiple of equity.
+
+    Returns:
+        [L, B]; what is taken, to the last bit, where the market takes all.
+    """
+    after = held + taken
+    kept = torch.minimum(torch.maximum(after, held.clamp_max(0.0)), held.clamp_min(0.0))
+    opened = after - kept
+    gross, gross_kept, gross_opened = layout.lines_to_accounts.each(
+        *(x.abs() * mark for x in (held + net, kept, opened))
+    )
+    room = torch.maximum(equity * max_leverage, gross) - gross_kept
+    part = share_taken(room.clamp_min(0.0), gross_opened * (1.0 - _MARGIN))
+    return taken - opened * layout.at_lines_from_accounts(1.0 - part)
 
 
 def clearing_price(

@@ -36,6 +36,11 @@ def _quoted_prices(bars: Bars, fill: str, bar: Array) -> Array:
     return prices[fill]
 
 
+def _kept(held: Array, fills: Array) -> Array:
+    """What stays of positions after fills; what the fills open is not in it."""
+    return np.clip(held + fills, np.minimum(held, 0.0), np.maximum(held, 0.0))
+
+
 def check_step(check: Callable[..., None], floor: TradingFloor, market: Market, detail: Detail) -> None:
     """Check the books of one recorded step: cash, positions, fills, costs, profits, and what may never be negative.
 
@@ -68,10 +73,10 @@ def check_step(check: Callable[..., None], floor: TradingFloor, market: Market, 
     slot_asset = line_asset[slot_line]
     quoted = _quoted_prices(bars, config.fill, d["bar"])[:, columns].T * np.exp(before["offset"])
     check("orders meet the price of their fill rule", (d["mid"] - quoted[slot_asset]) / quoted[slot_asset], TOLERANCE)
-    flow = np.zeros_like(quoted)
-    np.add.at(flow, slot_asset, d["orders"])
-    improved = (d["price"] - d["mid"]) * np.sign(flow[slot_asset])
-    check("impact never favours the side that causes it", np.maximum(-improved, 0.0), TOLERANCE)
+    flow, impact = np.zeros_like(quoted), np.zeros_like(quoted)
+    np.add.at(flow, line_asset, d["line_fills"])
+    impact[slot_asset] = d["price"] - d["mid"]
+    check("impact never favours the side that causes it", np.maximum(-impact * flow, 0.0))
     price = np.zeros_like(d["line_fills"])
     price[slot_line] = d["price"]
     value = d["line_fills"] * price
@@ -87,6 +92,14 @@ def check_step(check: Callable[..., None], floor: TradingFloor, market: Market, 
     with np.errstate(invalid="ignore"):  # of infinities, where the market takes anything
         excess = np.where(np.isinf(most), 0.0, np.maximum(taken - most, 0.0) / np.maximum(most, 1e-300))
     check("the market takes no more than it trades, and nothing where it is closed", excess, TOLERANCE)
+    owned, net, filled = by_line(before["holdings"]), by_line(d["orders"]), d["line_fills"]
+    opened = owned + filled - _kept(owned, filled)
+    stuck = _kept(owned, net - by_line(d["unfilled"]))
+    mark = d["mark_before"][line_asset]
+    intended, beside = by_account(np.abs(owned + net) * mark), by_account((np.abs(stuck) + np.abs(opened)) * mark)
+    most_gross = np.maximum(intended, before["equity"] * config.max_leverage)
+    excess = np.where(by_account(np.abs(opened)) > 0, np.maximum(beside - most_gross, 0.0), 0.0)
+    check("nothing is opened beside what the market does not close", excess)
     notional = np.abs(value)
     rated = np.maximum(notional * costs.commission_bps * 1e-4, costs.commission_min_usd)
     commission = np.where(notional > 0, rated + costs.commission_fixed_usd, 0.0)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from envs.accounts import Books, Layout, marked, number, positions
 from envs.attribution import Closings, attribute
-from envs.execution import Fills, Quotes, clearing_price, execute, liquidation, path_average, share_taken
+from envs.execution import Fills, Quotes, clearing_price, cut_openings, execute, liquidation, path_average, share_taken
 from envs.mandates import Mandate
 from envs.rewards import reward
 from envs.settings import FloorConfig
@@ -189,23 +189,15 @@ class Trading:
             target = target * ~layout.at_slots_from_accounts(ruined)
         wanted = orders = self._orders(books, layout.at_slots_from_assets(mark), target)
         net = self._net(orders)
+        held = positions(layout, books.holdings)
+        payable = net
         if quotes.most is not None:
-            share = share_taken(quotes.most, layout.lines_to_assets(net.abs()))
-            orders = orders * layout.at_slots_from_assets(share)
-            net = net * layout.at_lines_from_assets(share)
-        prices = clearing_price(layout.lines_to_assets(net), quotes, books.offset, config.costs, scale)
-        price, mid = (layout.at_lines_from_assets(p) for p in prices)
-        fills = execute(
-            layout,
-            config.costs,
-            net,
-            positions(layout, books.holdings),
-            books.cash,
-            books.equity,
-            (price, mid),
-            credit=config.max_leverage - 1.0,
-            borrow_rate=self._borrow_rate,
-        )
+            part, payable = self._taken(books, net, held, mark, quotes.most)
+            orders = orders * layout.at_slots_from_lines(part)
+            net = net * part
+        price, mid, fills = self._fill(books, payable, held, quotes, scale)
+        if layout.num_accounts > 1:  # an order that its account cannot pay must not move the price for another
+            price, mid, fills = self._fill(books, fills.shares, held, quotes, scale)
         slot_fills = self._slot_fills(orders, net, fills.shares)
         filled = books.holdings + slot_fills
         cash, interest, sums = self._settle(books.cash, fills, ruined)
@@ -283,6 +275,48 @@ class Trading:
             Shown(value, slot_value, gross, drawdown),
             detail,
         )
+
+    def _taken(self, books: Books, net: Tensor, held: Tensor, mark: Tensor, most: Tensor) -> tuple[Tensor, Tensor]:
+        """The part of each line's order that the market takes, and what of it is an order that the account may give."""
+        layout = self._layout
+        part = share_taken(layout.at_lines_from_assets(most), net.abs())
+        line_mark = layout.at_lines_from_assets(mark)
+
+        def cut(taken: Tensor) -> Tensor:
+            if self._is_all(part):
+                return taken
+            return cut_openings(layout, net, taken, held, line_mark, books.equity, self._config.max_leverage)
+
+        orders = cut(net * part)
+        if layout.num_accounts > 1:
+            share = layout.at_lines_from_assets(share_taken(most, layout.lines_to_assets(orders.abs())))
+            part = part * share
+            orders = cut(orders * share)
+        return part, orders
+
+    def _is_all(self, part: Tensor) -> bool:
+        """Whether the market takes all orders of all replicas, where it is quicker to look than to cut nothing."""
+        return not (torch.compiler.is_compiling() or part.is_cuda or bool((part < 1.0).any()))
+
+    def _fill(
+        self, books: Books, orders: Tensor, held: Tensor, quotes: Quotes, scale: Tensor | None
+    ) -> tuple[Tensor, Tensor, Fills]:
+        """Price of all orders and the price before them, [L, B] each, and what of the orders is filled at it."""
+        layout, config = self._layout, self._config
+        prices = clearing_price(layout.lines_to_assets(orders), quotes, books.offset, config.costs, scale)
+        price, mid = (layout.at_lines_from_assets(p) for p in prices)
+        fills = execute(
+            layout,
+            config.costs,
+            orders,
+            held,
+            books.cash,
+            books.equity,
+            (price, mid),
+            credit=config.max_leverage - 1.0,
+            borrow_rate=self._borrow_rate,
+        )
+        return price, mid, fills
 
     def _delist(self, cash: Tensor, holdings: Tensor, quotes: Quotes, mark: Tensor) -> tuple[Tensor, Tensor, Closings]:
         """Pay out what trades no more: cash, [K, B], and holdings, [P, B], after it; and what was closed.

@@ -75,6 +75,11 @@ def flat_bars(prices: Any, *, opens: Any = None, volume: float | None = 1e6) -> 
     )
 
 
+def part_taken(most: float, size: float) -> float:
+    """The part of orders of a size that the market takes."""
+    return min(1.0, most / size) if size else float(most > 0)
+
+
 class SlowFloor:
     """One replica, one number at a time; knows nothing of the floor's tensors."""
 
@@ -109,6 +114,23 @@ class SlowFloor:
         own, settled = self.recent(asset, t)[1], [self.recent(a, t)[1] for a, n in known.items() if n >= 20]
         return max(own, float(np.median(settled))) if known[asset] < 20 and settled else own
 
+    def cut_openings(self, taken: Any, wanted: Any, position: Any, mark: Any) -> dict[Any, float]:
+        """What accounts open, cut where what they could not close would stand beside it."""
+        result = {}
+        for k in self.accounts:
+            kept, opened, gross = {}, {}, 0.0
+            for line in (line for line in taken if line[0] == k):
+                held, after = position[line], position[line] + taken[line]
+                kept[line] = math.copysign(min(abs(held), abs(after)), held) if held * after > 0 else 0.0
+                opened[line] = after - kept[line]
+                gross += abs(held + wanted[line]) * mark[line[1]]
+            room = max(self.config.max_leverage * self.equity[k], gross)
+            room -= sum(abs(x) * mark[line[1]] for line, x in kept.items())
+            size = sum(abs(x) * mark[line[1]] for line, x in opened.items())
+            part = 1.0 if size <= room * (1 + 1e-12) else max(room, 0.0) / size
+            result |= {line: taken[line] - opened[line] * (1 - part) for line in opened}
+        return result
+
     def step(self, target: dict[tuple[str, str], float]) -> dict[str, Any]:
         """Trade toward exposures of (agent, asset); returns rewards by agent, and everything that was charged."""
         config, costs, bars, t = self.config, self.config.costs, self.bars, self.bar
@@ -126,40 +148,49 @@ class SlowFloor:
             net[account[agent], asset] += order
         size = {line: sum(abs(o) for (n, a), o in orders.items() if (account[n], a) == line) for line in lines}
         net = {line: order if abs(order) > 1e-12 * size[line] else 0.0 for line, order in net.items()}
-        # what the market takes of it
+        # what the market takes of it: of each order, then of all accounts' together
         filled_at = t if config.fill == "same_close_unsafe" else t + 1
+        most = {}
         for asset, j in column.items():
-            most = math.inf
+            most[asset] = math.inf
             if costs.max_participation is not None and bars.volume is not None:
-                most = costs.max_participation * bars.volume[filled_at, j]
+                most[asset] = costs.max_participation * bars.volume[filled_at, j]
             if costs.permanent_impact:
-                most = min(most, 0.1 / (costs.permanent_impact * self.impact_of_a_share(asset)))
+                most[asset] = min(most[asset], 0.1 / (costs.permanent_impact * self.impact_of_a_share(asset)))
             if not bars.tradable[filled_at, j]:
-                most = 0.0
-            size = sum(abs(order) for (_, a), order in net.items() if a == asset)
-            share = min(1.0, most / size) if size else float(most > 0)
-            orders = {(n, a): order * (share if a == asset else 1.0) for (n, a), order in orders.items()}
-            net = {(k, a): order * (share if a == asset else 1.0) for (k, a), order in net.items()}
-        # one clearing price
-        price, mid = {}, {}
-        permanent = {}
-        for asset, j in column.items():
-            flow = sum(order for (_, a), order in net.items() if a == asset)
-            raw = {
-                "next_open": bars.open[t + 1, j],
-                "next_vwap": (bars.high[t + 1, j] + bars.low[t + 1, j] + bars.close[t + 1, j]) / 3,
-                "next_close": bars.close[t + 1, j],
-                "same_close_unsafe": bars.close[t, j],
-            }[config.fill]
-            mid[asset] = price[asset] = raw * math.exp(self.offset[asset])
-            permanent[asset] = costs.permanent_impact * self.impact_of_a_share(asset)
-            move = permanent[asset] * flow
-            price[asset] *= math.expm1(move) / move if move else 1.0
-            if costs.temporary_impact:
-                adv, sigma = self.recent(asset, t)[0], self.volatility(asset, t)
-                power = 0.5 if costs.impact_law == "square_root" else 1.0
-                concession = min(costs.temporary_impact * sigma * (abs(flow) / adv) ** power, 0.5)
-                price[asset] *= 1 + math.copysign(concession, flow)
+                most[asset] = 0.0
+        position = {line: sum(h for (n, a), h in self.held.items() if (account[n], a) == line) for line in lines}
+        wanted, part = net, {line: part_taken(most[line[1]], abs(net[line])) for line in lines}
+        net = self.cut_openings({line: order * part[line] for line, order in net.items()}, wanted, position, mark)
+        if len(self.accounts) > 1:
+            size = {a: sum(abs(order) for (_, b), order in net.items() if b == a) for a in column}
+            share = {(k, a): part_taken(most[a], size[a]) for k, a in lines}
+            part = {line: part[line] * share[line] for line in lines}
+            net = self.cut_openings({line: order * share[line] for line, order in net.items()}, wanted, position, mark)
+        orders = {(n, a): order * part[account[n], a] for (n, a), order in orders.items()}
+        market_net = {line: order * part[line] for line, order in wanted.items()}
+        permanent = {asset: costs.permanent_impact * self.impact_of_a_share(asset) for asset in column}
+
+        def clear(net: dict[Any, float]) -> tuple[dict[str, float], dict[str, float]]:
+            """One price for all orders, and the price before them."""
+            price, mid = {}, {}
+            for asset, j in column.items():
+                flow = sum(order for (_, a), order in net.items() if a == asset)
+                raw = {
+                    "next_open": bars.open[t + 1, j],
+                    "next_vwap": (bars.high[t + 1, j] + bars.low[t + 1, j] + bars.close[t + 1, j]) / 3,
+                    "next_close": bars.close[t + 1, j],
+                    "same_close_unsafe": bars.close[t, j],
+                }[config.fill]
+                mid[asset] = price[asset] = raw * math.exp(self.offset[asset])
+                move = permanent[asset] * flow
+                price[asset] *= math.expm1(move) / move if move else 1.0
+                if costs.temporary_impact:
+                    adv, sigma = self.recent(asset, t)[0], self.volatility(asset, t)
+                    power = 0.5 if costs.impact_law == "square_root" else 1.0
+                    concession = min(costs.temporary_impact * sigma * (abs(flow) / adv) ** power, 0.5)
+                    price[asset] *= 1 + math.copysign(concession, flow)
+            return price, mid
 
         def commission(notional: float) -> float:
             if notional == 0:
@@ -180,31 +211,40 @@ class SlowFloor:
             if costs.lot_size
             else (lambda x: x)
         )
-        position = {line: sum(h for (n, a), h in self.held.items() if (account[n], a) == line) for line in lines}
-        filled = {}
-        for k in self.accounts:
-            mine = {line: lots(net[line]) for line in lines if line[0] == k}
-            for line, order in mine.items():
-                value = order * price[line[1]]
-                if value < 0 and -value * (1 - spread) <= commission(-value):
-                    mine[line] = 0.0
-            budget = self.cash[k] + (config.max_leverage - 1) * self.equity[k]
-            bought = 0.0
-            for line, order in mine.items():
-                value = order * price[line[1]]
-                if value < 0:
-                    budget += -value * (1 - spread) - commission(-value)
-                elif value > 0:
-                    bought += value * (1 + spread + costs.commission_bps * 1e-4)
-                    budget -= costs.commission_min_usd + costs.commission_fixed_usd
-                short = min(position[line] + min(order, 0.0), 0.0)
-                budget -= -short * price[line[1]] * rate
-            factor = min(1.0, max(0.0, budget / bought)) if bought > 0 else 1.0
-            for line, order in mine.items():
-                filled[line] = order if order < 0 or factor == 1 else order * factor
-                if costs.lot_size and filled[line] != order:
-                    filled[line] = math.trunc(order * factor / costs.lot_size) * costs.lot_size
-        ratio = {line: min(1.0, filled[line] / net[line]) if net[line] else 1.0 for line in lines}
+
+        def pay(net: dict[Any, float], price: dict[str, float]) -> dict[Any, float]:
+            """What of the orders the accounts can pay for."""
+            filled = {}
+            for k in self.accounts:
+                mine = {line: lots(net[line]) for line in lines if line[0] == k}
+                for line, order in mine.items():
+                    value = order * price[line[1]]
+                    if value < 0 and -value * (1 - spread) <= commission(-value):
+                        mine[line] = 0.0
+                budget = self.cash[k] + (config.max_leverage - 1) * self.equity[k]
+                bought = 0.0
+                for line, order in mine.items():
+                    value = order * price[line[1]]
+                    if value < 0:
+                        budget += -value * (1 - spread) - commission(-value)
+                    elif value > 0:
+                        bought += value * (1 + spread + costs.commission_bps * 1e-4)
+                        budget -= costs.commission_min_usd + costs.commission_fixed_usd
+                    short = min(position[line] + min(order, 0.0), 0.0)
+                    budget -= -short * price[line[1]] * rate
+                factor = min(1.0, max(0.0, budget / bought)) if bought > 0 else 1.0
+                for line, order in mine.items():
+                    filled[line] = order if order < 0 or factor == 1 else order * factor
+                    if costs.lot_size and filled[line] != order:
+                        filled[line] = math.trunc(order * factor / costs.lot_size) * costs.lot_size
+            return filled
+
+        price, mid = clear(net)
+        filled = pay(net, price)
+        if len(self.accounts) > 1:  # what nobody can pay moves no price
+            price, mid = clear(filled)
+            filled = pay(filled, price)
+        ratio = {line: min(1.0, filled[line] / market_net[line]) if market_net[line] else 1.0 for line in lines}
         result: dict[str, Any] = {"fills": {}, "reward": {}, "commission": 0.0, "spread": 0.0, "borrow": 0.0}
         before_equity, start_held = dict(self.equity), dict(self.held)
         slot_cost = dict.fromkeys(orders, 0.0)

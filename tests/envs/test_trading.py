@@ -237,3 +237,66 @@ def test_penalties_lower_the_reward_by_what_they_say() -> None:
     floor = one_asset([100.0, 90.0, 90.0], opens=[100.0, 100.0, 90.0], reward=reward)
     step = floor.step(rung(4))
     assert step.reward.item() == pytest.approx(3 * (-0.1 - 2 * (0.1 - 0.01) / 0.1 - 0.1 * 1.0))
+
+
+def halting(*, num_rivals: int, closed, capital: float = 1e7, num_assets: int = 2, **costs):
+    """Rivals who name weights, at prices that never move; ``closed[bar]`` lists assets that do not trade at a fill."""
+    bars = flat_bars(np.full((160, num_assets), 100.0))
+    spec = spec_of(
+        desk={"preset": "rivals", "num_agents": num_rivals, "action": "continuous"},
+        floor={"horizon_bars": len(closed), "capital": capital, "costs": dataclasses.replace(FREE, **costs)},
+    )
+    start = build_floor(build_market(spec, bars=bars), split="test", start="first").get_state()["clock.bar"].item()
+    volume = bars.volume.copy()
+    for bar, names in enumerate(closed):
+        volume[start + bar + 1, names] = 0.0
+    bars = dataclasses.replace(bars, volume=volume, tradable=None, lives=None, without_volume=None)
+    market = dataclasses.replace(build_market(spec, bars=bars), impact_unit=np.full(num_assets, 0.02 / 1e6))
+    return build_floor(market, split="test", start="first", record=True)
+
+
+def test_orders_that_cannot_be_paid_move_no_price_for_a_friend() -> None:
+    """One has all its money in an asset that is closed, and orders more of another to lift what its friend sells."""
+    closed = [[], *[[0]] * 20]
+    floor = halting(num_rivals=2, closed=closed, permanent_impact=0.3, temporary_impact=0.5)
+    floor.step(np.array([[[1.0, 0.0], [0.0, 0.0]]]))  # what is left in cash buys some of the other asset, no more
+    start = float(floor.detail.liquidation[1, 0])
+    for bar in range(len(closed) - 1):
+        pretends, sells = (1.0, -1.0) if bar % 2 == 0 else (0.0, 0.0)
+        floor.step(np.array([[[0.0, pretends], [0.0, sells]]]))
+        assert float(floor.detail.fills[1, 0]) < 1.0  # of the 100,000 shares that it orders
+    assert float(floor.detail.after.equity[1, 0]) <= start
+
+
+def test_orders_that_cannot_be_paid_take_no_volume_from_others() -> None:
+    floor = halting(num_rivals=2, closed=[[], [0]], max_participation=0.1)
+    floor.step(np.array([[[1.0, 0.0], [0.0, 0.0]]]))
+    floor.step(np.array([[[0.0, 1.0], [0.0, 1.0]]]))
+    assert float(floor.detail.unfilled[3, 0]) == pytest.approx(0.0, abs=1.0)  # 100,000 shares are all that is taken
+
+
+def test_positions_that_cannot_be_closed_leave_no_room_for_new_ones() -> None:
+    """Short one, see it halted, short the next: gross exposures of 1, 2, 3 and 4 with a leverage of 1."""
+    closed = [[], [0], [0, 1], [0, 1, 2], [0, 1, 2]]
+    floor = halting(num_rivals=1, closed=closed, num_assets=4)
+    for bar, side in enumerate((-1.0, -1.0, 1.0, -1.0)):
+        weights = np.zeros((1, 1, 4))
+        weights[0, 0, bar] = side
+        floor.step(weights)
+        gross = float((floor.detail.positions.abs() * 100.0).sum())
+        assert gross <= floor.config.capital * (1 + 1e-9)
+    assert gross > 0.99 * floor.config.capital
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10_000), num_rivals=st.integers(1, 3))
+def test_what_the_market_does_not_take_raises_no_gross_exposure(seed, num_rivals) -> None:
+    rng = np.random.default_rng(seed)
+    closed = [list(np.flatnonzero(rng.random(3) < 0.4)) for _ in range(8)]
+    floor = halting(num_rivals=num_rivals, closed=closed, num_assets=3, max_participation=float(rng.choice([1, 0.02])))
+    for _ in range(8):
+        weights = rng.dirichlet(np.ones(3), (1, num_rivals)) * rng.choice([-1, 1], (1, num_rivals, 3))
+        floor.step(weights)
+        detail = floor.detail
+        gross = floor.layout.lines_to_accounts(detail.positions.abs() * 100.0)
+        assert (gross <= detail.after.equity * (1 + 1e-9)).all()
