@@ -30,10 +30,11 @@ from envs.price_dates import parse_dates, rows_within, zone_offsets
 from envs.price_days import exchange_dates
 from envs.price_faults import Faults
 from envs.price_fields import OpenTable, read_fields, wide_columns
+from envs.price_jumps import check_jumps
 from envs.price_numbers import Decimal
 from envs.price_sources import files_of, join_fields, notes_of_files, source_of
 from envs.price_tables import PriceTable, read_table
-from envs.settings import CalendarPolicy, Missing
+from envs.settings import CalendarPolicy, Jumps, Missing
 
 
 def load_bars(
@@ -48,6 +49,7 @@ def load_bars(
     date_format: str | None = None,
     decimal: Decimal | None = None,
     missing: Missing = "blanks",
+    jumps: Jumps = "refuse",
     start: str | None = None,
     end: str | None = None,
 ) -> Bars:
@@ -65,6 +67,7 @@ def load_bars(
         date_format: How dates are written, in the letters of ``strptime``; None lets them show it.
         decimal: The decimal sign of numbers in text; None lets them show it.
         missing: What a missing bar is: blanks in place of all its prices, or zeros too.
+        jumps: Whether jumps that look like an unadjusted split are refused; see ``envs.price_jumps``.
         start: Rows before this date (2000-01-01) are not looked at; None looks at all.
         end: Rows from this date on are not looked at; None looks at all.
 
@@ -91,6 +94,8 @@ def load_bars(
     days, names, fields = join_fields(parts, tuple(assets or names))
     days, fields, present, calendar_notes = align_calendars(days, names, fields, policy=calendar, source=source)
     check_leaps(source, days, names, fields)
+    if jumps == "refuse":
+        check_jumps(source, days, names, fields, present)
     words, periods, frequency_notes = settle_frequency(
         days, frequency=frequency, periods_per_year=periods_per_year, source=source
     )

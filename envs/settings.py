@@ -16,6 +16,7 @@ from common.strict import STRICT
 FillRule = Literal["next_open", "next_vwap", "next_close", "same_close_unsafe"]
 CalendarPolicy = Literal["union", "intersect", "fill", "strict"]
 Missing = Literal["blanks", "zeros"]
+Jumps = Literal["refuse", "accept"]
 ActionKind = Literal["discrete", "continuous"]
 BookRule = Literal["equal", "inverse_volatility"]
 Preset = Literal["desk", "roles", "rivals"]
@@ -86,6 +87,9 @@ class DataConfig:
     or end more than five bars and seven days apart, else intersect."""
     missing: Missing = "blanks"
     """What a missing bar is in the file: blanks in place of all its prices, or zeros too (zeros)."""
+    jumps: Jumps = "refuse"
+    """Prices that jump as by a stock split they are not adjusted for (2:1, 3:2, 1:10): refuse the file, or accept them
+    as moves of the market."""
     frequency: str | None = None
     """Spacing of the bars: 5min, 1h, 1d, 1w, 1mo, 3mo, 1y. None: inferred from the dates, and shown. Set it where that
     goes wrong, as with many holes."""

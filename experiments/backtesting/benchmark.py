@@ -83,7 +83,7 @@ def prices_of(word: str, market: Market, *, split: str) -> Benchmark:
     bars = market.bars
     if word in bars.assets:
         return Benchmark(word, bars.dates, bars.close[:, bars.assets.index(word)])
-    other = load_bars(Path(word).expanduser())
+    other = load_bars(Path(word).expanduser(), jumps=market.spec.data.jumps)
     if other.num_assets > 1:
         raise InputError(f"--benchmark {word} holds {other.num_assets} assets: give a file of one")
     if other.frequency != bars.frequency:

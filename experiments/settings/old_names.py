@@ -1,7 +1,7 @@
 """What earlier versions meant by their settings, in today's words.
 
 Independent Q-learning was ``iql``, and took its settings from qmix's group, which also held those that it alone uses.
-Floors showed agents figures of the episode, and filled orders of any size.
+Floors showed agents figures of the episode, and filled orders of any size. Prices were taken as their file has them.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ _MOVED = ("reward", "num_quantiles", "huber_kappa")
 """Settings of the old group that independent Q-learning alone has now."""
 _OLD_VOLATILITY = 0.01
 """Of a day, in which impacts of before are told."""
+_OLD_PRICES = {"jumps": "accept"}
 _OF_THE_MIXER = ("mixing_embed_dim", "hypernet_hidden")
 """Settings of the old group that it never used."""
 
@@ -29,7 +30,7 @@ def settings_of_today(recorded: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         recorded: Nested settings, as a ``config.json`` holds them; this version's name every group.
     """
-    recorded = _market_of_its_time(recorded)
+    recorded = _market_of_its_time(_prices_of_its_time(recorded))
     before = recorded.get(_GROUP, {})
     if _NEW in recorded or not isinstance(before, Mapping):
         return dict(recorded)
@@ -40,6 +41,14 @@ def settings_of_today(recorded: Mapping[str, Any]) -> dict[str, Any]:
             del own["reward"]
         today |= {"algo": _NEW, _NEW: own}
     return today
+
+
+def _prices_of_its_time(recorded: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Settings of a record from before jumps of prices were looked at; it has all settings but the new ones."""
+    data = recorded.get("data")
+    if not isinstance(data, Mapping) or "train" not in data or data.get("path") is None:
+        return recorded
+    return {**recorded, "data": {**_OLD_PRICES, **data}}
 
 
 def _market_of_its_time(recorded: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -7,10 +7,12 @@ import pytest
 
 from algos.indq.config import INDQSettings
 from common.errors import InputError
+from envs.settings import DataConfig
 from experiments.runs.run import find_run
 from experiments.settings.old_names import drawn_name_of_today, settings_of_today
 from experiments.settings.run_config import RunConfig, config_from_json, config_to_json
 
+NEW_OF_PRICES = {"jumps": "accept"}
 IDLE = {"reward": None, "num_quantiles": 0, "huber_kappa": 1.0}
 """What every old record says of qmix's group beside what it has now."""
 
@@ -96,3 +98,11 @@ def test_a_record_from_before_its_market_took_any_order_has_the_market_of_its_ti
     assert found.costs.max_participation is None
     assert found.costs.permanent_impact == pytest.approx(0.3)
     assert config_from_json(today) == RunConfig()
+
+
+def test_a_record_from_before_prices_were_looked_at_takes_its_file_as_it_stands():
+    today = config_to_json(RunConfig(data=DataConfig(path="prices.csv")))
+    before = {**today, "data": {name: value for name, value in today["data"].items() if name not in NEW_OF_PRICES}}
+    assert config_from_json(before).data == DataConfig(path="prices.csv", **NEW_OF_PRICES)
+    assert config_from_json(today).data == DataConfig(path="prices.csv")
+    assert config_from_json({"data": {"path": "prices.csv"}}).data == DataConfig(path="prices.csv"), "no whole record"
