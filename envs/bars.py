@@ -88,6 +88,7 @@ def build_bars(config: DataConfig) -> Bars:
             date_format=config.date_format,
             decimal=config.decimal,
             missing=config.missing,
+            adjust=config.adjust,
             jumps=config.jumps,
             start=config.start,
             end=config.end,

@@ -96,6 +96,28 @@ class RowChecks:
         self.note(keep[bad], say, column=column, asset=asset)
         return bad | is_text
 
+    def action(self, role: str, column: str, keep: Rows, given: Mask) -> Array:
+        """Adjusted closes, dividends or splits of the kept rows, of which those of ``given`` have prices.
+
+        Args:
+            role: One of ``envs.price_names.ACTION_NAMES``.
+            column: Its column.
+            keep: Positions of the kept rows, [K].
+            given: Which of them have prices, [K] bool.
+        """
+        values, is_text = self.numbers(column, keep)
+        if role == "adj_close":
+            is_bad = given & ~is_text & ~((values >= SMALLEST) & (values <= LARGEST))
+            reason = "there is no adjusted price: correct the row, or set --data.adjust none or split"
+            self.note(keep[is_bad], reason, column=column)
+            return values
+        values = np.where(np.isnan(values), 0.0, values)
+        reason = f"{role} must be 0 where there are none, or above: correct the row, or set --data.adjust none"
+        self.note(keep[~((values >= 0) & (values <= LARGEST))], reason, column=column)
+        reason = f"{role} stand in a row without prices: move them to the next row that has some"
+        self.note(keep[~given & (values > 0) & ((values != 1) | (role != "splits"))], reason, column=column)
+        return values
+
     def bars(self, raw: dict[str, Array], texts: dict[str, Mask], columns: dict[str, str], keep: Rows) -> None:
         """Note prices that are none, bad volumes, and bars whose high and low do not hold their open and close.
 

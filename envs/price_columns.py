@@ -12,10 +12,10 @@ import pandas as pd
 
 from common.errors import InputError, nearest
 from envs.bar_data import PRICE_FIELDS
-from envs.price_names import FIELD_NAMES, NAMES, ROLES, bare, folded, plain_name
+from envs.price_names import ACTION_NAMES, BESIDE_ASSETS, FIELD_NAMES, NAMES, ROLES, bare, folded, plain_name
 from envs.price_tables import PriceTable, is_nameless
 
-CHOOSABLE = ("date", "time", "asset", *FIELD_NAMES)
+CHOOSABLE = ("date", "time", "asset", *FIELD_NAMES, *ACTION_NAMES)
 """What ``data.columns`` may name."""
 _PLAIN_ASSETS = NAMES["asset"][:5]
 _LETTERS = dict(zip("ohlcv", FIELD_NAMES, strict=True))
@@ -40,12 +40,14 @@ class Columns:
         asset: That of the names of assets; None where the file is one asset, or wide.
         fields: Field (one of ``FIELD_NAMES``) -> column; empty where the table is wide: a column of closes per asset.
         notes: What was understood that does not go without saying.
+        actions: Corporate actions (of ``ACTION_NAMES``) -> column.
     """
 
     date: str
     asset: str | None = None
     fields: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    actions: dict[str, str] = field(default_factory=dict)
 
 
 def recognise_columns(table: PriceTable, chosen: Sequence[str] = ()) -> tuple[PriceTable, Columns]:
@@ -82,7 +84,9 @@ def recognise_columns(table: PriceTable, chosen: Sequence[str] = ()) -> tuple[Pr
     if _is_long(fields, asset, others):
         _refuse_doubt(table, fields, others, chosen)
         _refuse_missing(table, fields, others)
-        return table, Columns(date, asset, fields, (*_told(fields), *_untold_volume(fields, others)))
+        actions = {role: found for role in ACTION_NAMES if (found := given.get(role) or _find(table, role, others))}
+        notes = (*_told(fields), *_untold_volume(fields, others))
+        return table, Columns(date, asset, fields, notes, actions)
     return _by_asset(table, date, [name for name in names if name != date and not is_nameless(name)])
 
 
@@ -245,7 +249,7 @@ def _by_asset(table: PriceTable, date: str, names: Sequence[str]) -> tuple[Price
         if found is not None:
             num_found += 1
             groups.setdefault(found[0], {}).setdefault(found[1], name)
-    groups = {asset: kept for asset, group in groups.items() if (kept := _without_unused(group))}
+    all_groups, groups = groups, {asset: kept for asset, group in groups.items() if (kept := _only(FIELD_NAMES, group))}
     is_clear = any(len(group) >= 3 or ("close" in group and len(group) == 2) for group in groups.values())
     if not groups or (num_found < len(names) and not is_clear):
         return table, Columns(date)
@@ -266,21 +270,24 @@ def _by_asset(table: PriceTable, date: str, names: Sequence[str]) -> tuple[Price
                 f"{table.path}: columns {', '.join(group.values())} look like {', '.join(group)} of {asset}, but "
                 f"{', '.join(lacking or group)} cannot be found for every asset: add or remove columns"
             )
+    note = f"columns read as {', '.join(first)} of {', '.join(groups)}"
+    shared = [role for role in ACTION_NAMES if all(role in all_groups[asset] for asset in groups)]
+    groups = {asset: group | _only(shared, all_groups[asset]) for asset, group in groups.items()}
     rows = [
         table.frame[[date, *group.values()]].rename(columns={column: name for name, column in group.items()})
         for group in groups.values()
     ]
     labels = np.repeat(np.array(list(groups), dtype=object), len(table.frame))
     stacked = pd.concat(rows).assign(asset=labels)
-    note = f"columns read as {', '.join(first)} of {', '.join(groups)}"
     used = [column for group in groups.values() for column in group.values()]
     unused = [name for name in names if name not in used]
     notes = (note, f"columns not used: {', '.join(unused)}") if unused else (note,)
-    return replace(table, frame=stacked), Columns(date, "asset", {name: name for name in first}, notes)
+    fields, actions = ({name: name for name in roles} for roles in (first, shared))
+    return replace(table, frame=stacked), Columns(date, "asset", fields, notes, actions)
 
 
-def _without_unused(group: dict[str, str]) -> dict[str, str]:
-    return {name: group[name] for name in FIELD_NAMES if name in group}
+def _only(roles: Sequence[str], group: dict[str, str]) -> dict[str, str]:
+    return {name: group[name] for name in roles if name in group}
 
 
 def _asset_and_field(name: str) -> tuple[str, str] | None:
@@ -292,6 +299,6 @@ def _asset_and_field(name: str) -> tuple[str, str] | None:
     for head, tail in cuts:
         for asset, word in ((head, tail), (tail, head)):
             role = ROLES.get(folded(word))
-            if asset.strip() and role in (*FIELD_NAMES, "unused"):
+            if asset.strip() and role in BESIDE_ASSETS:
                 return asset.strip(), str(role)
     return None

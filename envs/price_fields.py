@@ -12,11 +12,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from common.errors import InputError
+from envs.price_adjustments import action_columns, adjust_prices
 from envs.price_checks import RowChecks, to_numbers
 from envs.price_columns import Columns
 from envs.price_faults import Faults
 from envs.price_tables import PriceTable, is_nameless
-from envs.settings import Missing
+from envs.settings import Adjust, Missing
 
 Array = NDArray[np.float64]
 
@@ -77,27 +78,34 @@ class PriceFields:
     notes: tuple[str, ...]
 
 
-def read_fields(table: OpenTable, names: tuple[str, ...], missing: Missing) -> PriceFields:
+def read_fields(
+    table: OpenTable, names: tuple[str, ...], missing: Missing, adjust: Adjust | None = None
+) -> PriceFields:
     """Read the prices of some of a table's assets, and check them.
 
     Args:
         table: The table.
         names: Assets of it, in the order wanted; rows of others are not looked at.
         missing: What a missing bar is.
+        adjust: What prices are adjusted for; see ``envs.price_adjustments``.
 
     Raises:
-        InputError: with all faults of its rows.
+        InputError: with all faults of its rows; or if it lacks what prices are to be adjusted by.
     """
-    read = _long_fields if table.labels is not None else _wide_fields
-    days, fields, notes = read(table, names, missing)
+    columns = action_columns(table.which.actions, adjust, table.table.path)
+    if table.labels is None:
+        days, fields, notes = _wide_fields(table, names, missing)
+    else:
+        days, fields, actions, notes = _long_fields(table, names, missing, columns)
+        notes += adjust_prices(table.table.path, days, names, fields, actions, is_asked=adjust is not None)
     is_named = table.labels is not None and table.which.asset is None
     return PriceFields(table.table.path, days, names, fields, is_named, (*table.notes, *notes))
 
 
 def _long_fields(
-    opened: OpenTable, names: tuple[str, ...], missing: Missing
-) -> tuple[NDArray[np.datetime64], dict[str, Array], tuple[str, ...]]:
-    """A row for each date and asset -> [T, A] fields, NaN where an asset has no bar."""
+    opened: OpenTable, names: tuple[str, ...], missing: Missing, action_columns: Mapping[str, str]
+) -> tuple[NDArray[np.datetime64], dict[str, Array], dict[str, Array], tuple[str, ...]]:
+    """A row for each date and asset -> [T, A] fields and corporate actions, NaN where an asset has no bar."""
     table, dates, labels = opened.table, opened.dates, opened.labels
     assert labels is not None
     present, asset_column = opened.which.fields, opened.which.asset
@@ -114,19 +122,24 @@ def _long_fields(
     given = ~_no_bars({field: values for field, (values, _) in read.items()}, missing)
     raw = {field: values[given] for field, (values, _) in read.items()}
     texts = {field: is_text[given] for field, (_, is_text) in read.items()}
+    done = {role: checks.action(role, column, keep, given) for role, column in action_columns.items()}
     days, rows = np.unique(dates[keep], return_inverse=True)
     keep, rows = keep[given], rows[given]
     checks.bars(raw, texts, present, keep)
     opened.faults.refuse()
-    fields = {field: np.full((len(days), len(names)), np.nan) for field in raw}
+    fields, actions = (
+        {name: np.full((len(days), len(names)), np.nan) for name in columns} for columns in (raw, action_columns)
+    )
     for field, values in raw.items():
         fields[field][rows, codes[keep]] = values
+    for role, values in done.items():
+        actions[role][rows, codes[keep]] = values[given]
     notes += _complete_prices(fields)
     if not given.all():
         notes += (f"{int((~given).sum()):,} rows without prices are missing bars",)
-    used = {opened.which.date, asset_column, *present.values()}
+    used = {opened.which.date, asset_column, *present.values(), *action_columns.values()}
     unused = [str(name) for name in table.frame.columns if name not in used]
-    return days, fields, (*notes, *((f"columns not used: {', '.join(unused)}",) if unused else ()))
+    return days, fields, actions, (*notes, *((f"columns not used: {', '.join(unused)}",) if unused else ()))
 
 
 def _no_bars(raw: dict[str, NDArray[np.float64]], missing: Missing) -> NDArray[np.bool_]:

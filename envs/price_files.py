@@ -34,7 +34,7 @@ from envs.price_jumps import check_jumps
 from envs.price_numbers import Decimal
 from envs.price_sources import files_of, join_fields, notes_of_files, source_of
 from envs.price_tables import PriceTable, read_table
-from envs.settings import CalendarPolicy, Jumps, Missing
+from envs.settings import Adjust, CalendarPolicy, Jumps, Missing
 
 
 def load_bars(
@@ -49,6 +49,7 @@ def load_bars(
     date_format: str | None = None,
     decimal: Decimal | None = None,
     missing: Missing = "blanks",
+    adjust: Adjust | None = None,
     jumps: Jumps = "refuse",
     start: str | None = None,
     end: str | None = None,
@@ -67,6 +68,7 @@ def load_bars(
         date_format: How dates are written, in the letters of ``strptime``; None lets them show it.
         decimal: The decimal sign of numbers in text; None lets them show it.
         missing: What a missing bar is: blanks in place of all its prices, or zeros too.
+        adjust: What prices are adjusted for; None: for what the file has columns of; see ``envs.price_adjustments``.
         jumps: Whether jumps that look like an unadjusted split are refused; see ``envs.price_jumps``.
         start: Rows before this date (2000-01-01) are not looked at; None looks at all.
         end: Rows from this date on are not looked at; None looks at all.
@@ -90,7 +92,7 @@ def load_bars(
     if assets is not None:
         _check_known(source, assets, names)
     wanted = [table.names if assets is None else tuple(a for a in assets if a in table.names) for table in opened]
-    parts = [read_fields(table, own, missing) for table, own in zip(opened, wanted, strict=True) if own]
+    parts = [read_fields(table, own, missing, adjust) for table, own in zip(opened, wanted, strict=True) if own]
     days, names, fields = join_fields(parts, tuple(assets or names))
     days, fields, present, calendar_notes = align_calendars(days, names, fields, policy=calendar, source=source)
     check_leaps(source, days, names, fields)

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from envs.bar_data import PRICE_FIELDS
 
 FIELD_NAMES = (*PRICE_FIELDS, "volume")
+ACTION_NAMES = ("adj_close", "dividends", "splits")
+"""Columns of corporate actions, by which prices are adjusted."""
 NAMES: dict[str, tuple[str, ...]] = {
     "date": (
         "date", "datetime", "timestamp", "time", "open time", "trade date", "trading date", "date time", "gmt time",
@@ -40,15 +42,21 @@ NAMES: dict[str, tuple[str, ...]] = {
         "total traded quantity", "ttl trd qnty", "tottrdqty", "shares traded", "trade volume",
         "成交量", "出来高", "거래량", "volumen",
     ),
+    "adj_close": ("adj close", "adjusted close", "adjclose", "close adj", "close adjusted", "adj closing price"),
+    "dividends": ("dividends", "dividend", "dividend amount", "divcash", "ex dividend"),
+    "splits": (
+        "stock splits", "stock split", "splits", "split ratio", "split coefficient", "split factor", "splitfactor",
+    ),
     "unused": (
-        "adj close", "adjusted close", "adjclose", "close adj", "open interest", "openinterest", "openint", "oi",
-        "change", "change %", "pct chg", "prev close", "pre close", "dividends", "stock splits", "capital gains",
-        "spread",
+        "open interest", "openinterest", "openint", "oi", "change", "change %", "pct chg", "prev close", "pre close",
+        "capital gains", "spread",
     ),
 }  # fmt: skip
 """Every spelling that is understood, as ``folded`` writes it; of several in a file the first of these counts."""
 ROLES = {spelling: role for role, spellings in NAMES.items() for spelling in spellings}
 """The same, the other way round."""
+BESIDE_ASSETS = (*FIELD_NAMES, *ACTION_NAMES, "unused")
+"""What a column of one asset's may hold."""
 
 
 def plain_name(name: object) -> str:
@@ -71,6 +79,6 @@ def bare(name: str) -> str:
 def level_names(columns: Sequence[tuple[str, str]]) -> list[str] | None:
     """Names for columns whose header has two levels, one of them the field: ``AAPL:Close``; None where none is."""
     for field, asset in ((0, 1), (1, 0)):
-        if columns and all(ROLES.get(folded(levels[field])) in (*FIELD_NAMES, "unused") for levels in columns):
+        if columns and all(ROLES.get(folded(levels[field])) in BESIDE_ASSETS for levels in columns):
             return [f"{levels[asset].strip()}:{levels[field].strip()}" for levels in columns]
     return None

@@ -16,6 +16,7 @@ from common.strict import STRICT
 FillRule = Literal["next_open", "next_vwap", "next_close", "same_close_unsafe"]
 CalendarPolicy = Literal["union", "intersect", "fill", "strict"]
 Missing = Literal["blanks", "zeros"]
+Adjust = Literal["total", "split", "none"]
 Jumps = Literal["refuse", "accept"]
 ActionKind = Literal["discrete", "continuous"]
 BookRule = Literal["equal", "inverse_volatility"]
@@ -75,8 +76,8 @@ class DataConfig:
     assets: tuple[str, ...] | None = None
     """Assets to keep, in this order. None: all of them."""
     columns: tuple[str, ...] | None = None
-    """What columns of the file are: date=Time close=Last; of date, time, asset, open, high, low, close and volume.
-    None: what their names say."""
+    """What columns of the file are: date=Time close=Last; of date, time, asset, open, high, low, close, volume,
+    adj_close, dividends and splits. None: what their names say."""
     date_format: str | None = None
     """How dates are written: %d.%m.%Y, %m/%d/%Y %H:%M, in the letters of Python's strptime. None: what they show."""
     decimal: Literal[".", ","] | None = None
@@ -87,6 +88,9 @@ class DataConfig:
     or end more than five bars and seven days apart, else intersect."""
     missing: Missing = "blanks"
     """What a missing bar is in the file: blanks in place of all its prices, or zeros too (zeros)."""
+    adjust: Adjust | None = None
+    """Adjust prices for stock splits (split), for dividends too, as if they were reinvested (total), or not (none), by
+    columns of the file: an adjusted close, or dividends and splits. None: by those that it has, and shown."""
     jumps: Jumps = "refuse"
     """Prices that jump as by a stock split they are not adjusted for (2:1, 3:2, 1:10): refuse the file, or accept them
     as moves of the market."""

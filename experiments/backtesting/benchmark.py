@@ -19,6 +19,7 @@ from envs.market import Market
 from envs.metrics import simple_returns
 from envs.price_files import load_bars
 from envs.price_tables import split_endings
+from envs.settings import Adjust
 
 _LEAST_BARS = 3
 
@@ -83,7 +84,9 @@ def prices_of(word: str, market: Market, *, split: str) -> Benchmark:
     bars = market.bars
     if word in bars.assets:
         return Benchmark(word, bars.dates, bars.close[:, bars.assets.index(word)])
-    other = load_bars(Path(word).expanduser(), jumps=market.spec.data.jumps)
+    data = market.spec.data
+    adjust: Adjust | None = "none" if data.adjust == "none" else None
+    other = load_bars(Path(word).expanduser(), adjust=adjust, jumps=data.jumps)
     if other.num_assets > 1:
         raise InputError(f"--benchmark {word} holds {other.num_assets} assets: give a file of one")
     if other.frequency != bars.frequency:

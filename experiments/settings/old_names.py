@@ -19,7 +19,7 @@ _MOVED = ("reward", "num_quantiles", "huber_kappa")
 """Settings of the old group that independent Q-learning alone has now."""
 _OLD_VOLATILITY = 0.01
 """Of a day, in which impacts of before are told."""
-_OLD_PRICES = {"jumps": "accept"}
+_OLD_PRICES = {"adjust": "none", "jumps": "accept"}
 _OF_THE_MIXER = ("mixing_embed_dim", "hypernet_hidden")
 """Settings of the old group that it never used."""
 

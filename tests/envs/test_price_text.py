@@ -114,7 +114,7 @@ def test_a_row_with_more_fields_than_the_header_is_refused_with_its_line(tmp_pat
 @pytest.mark.parametrize("index", ["Date", None])
 def test_header_of_two_levels_as_yfinance_writes_it(tmp_path, assets, swapped, name, index):
     table = long_table(assets=assets)
-    frame = table.assign(adj=1.0).rename(columns=str.capitalize).rename(columns={"Adj": "Adj Close"})
+    frame = table.assign(adj=table["close"]).rename(columns=str.capitalize).rename(columns={"Adj": "Adj Close"})
     frame = frame.pivot_table(
         index="Date", columns="Tic", values=["Adj Close", "Open", "High", "Low", "Close", "Volume"]
     )

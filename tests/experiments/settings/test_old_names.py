@@ -12,7 +12,7 @@ from experiments.runs.run import find_run
 from experiments.settings.old_names import drawn_name_of_today, settings_of_today
 from experiments.settings.run_config import RunConfig, config_from_json, config_to_json
 
-NEW_OF_PRICES = {"jumps": "accept"}
+NEW_OF_PRICES = {"adjust": "none", "jumps": "accept"}
 IDLE = {"reward": None, "num_quantiles": 0, "huber_kappa": 1.0}
 """What every old record says of qmix's group beside what it has now."""
 
