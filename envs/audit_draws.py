@@ -57,7 +57,7 @@ def random_costs(rng: np.random.Generator, *, has_volume: bool = True) -> CostCo
 
 
 def perturb_after(bars: Bars, bar: int, rng: np.random.Generator) -> Bars:
-    """Replace everything after a bar by a market of other prices, volumes, closed days and signals.
+    """Replace everything after a bar by a market of other prices, volumes, closed days, members and signals.
 
     Up to the bar nothing changes. As in a file before its calendar is aligned, only bars that trade have prices of
     their own: the others repeat the last one, be it from before the bar.
@@ -88,4 +88,6 @@ def perturb_after(bars: Bars, bar: int, rng: np.random.Generator) -> Bars:
         has_volume = np.array([asset not in bars.without_volume for asset in bars.assets])
         changed["volume"] = np.where(has_volume & (tradable | (rows <= bar)), changed["volume"], bars.volume)
         changed["volume"] = np.where(has_volume & ~tradable & (rows > bar), 0.0, changed["volume"])
+    if bars.members is not None:
+        changed["members"] = bars.members ^ ((rows > bar) & (rng.random(bars.close.shape) < 0.1))
     return dataclasses.replace(bars, **changed)

@@ -16,6 +16,7 @@ from common.errors import InputError, nearest
 from envs.calendars import lives
 
 PRICE_FIELDS = ("open", "high", "low", "close")
+_BY_ASSET = ("tradable", "members", *PRICE_FIELDS, "volume", "signal")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,6 +41,7 @@ class Bars:
             no volumes.
         lives: First bar of each asset's life, and the bar after its last, [A] each: ``envs.calendars.lives``. As in a
             table of listings, what is said of an asset stays true where later bars are left out.
+        members: Bars in which an asset belongs to the universe, [T, A] bool; None where all do in all.
         frequency: Spacing of the bars in words: ``"1d"``, ``"1h"``, ``"5min"``, ``"1w"``, ``"1mo"``.
         periods_per_year: Bars in a year, for annualising.
         source: Where the bars come from: a path, or ``"synthetic"``.
@@ -58,6 +60,7 @@ class Bars:
     tradable: NDArray[np.bool_] = None  # type: ignore[assignment]  # where it is left out, what the volumes say
     lives: tuple[NDArray[np.int64], NDArray[np.int64]] = None  # type: ignore[assignment]  # what ``tradable`` says
     without_volume: frozenset[str] = None  # type: ignore[assignment]  # what the volumes say
+    members: NDArray[np.bool_] | None = None
     frequency: str = "1d"
     periods_per_year: float = 252.0
     source: str = "memory"
@@ -87,6 +90,12 @@ class Bars:
             raise ValueError(f"Bars.tradable has shape {tradable.shape}, expected [T, A] = {shape}")
         tradable.flags.writeable = False
         object.__setattr__(self, "tradable", tradable)
+        if self.members is not None:
+            members = np.array(self.members, dtype=np.bool_)
+            if members.shape != shape:
+                raise ValueError(f"Bars.members has shape {members.shape}, expected [T, A] = {shape}")
+            members.flags.writeable = False
+            object.__setattr__(self, "members", members)
         if self.lives is None:
             object.__setattr__(self, "lives", lives(tradable, self.dates))
         if self.regimes is not None and self.regimes.shape != shape[:1]:
@@ -110,9 +119,16 @@ class Bars:
 
     @property
     def alive(self) -> NDArray[np.bool_]:
-        """Bars of each asset's life, [T, A] bool."""
+        """Bars of each asset's life in which it is a member, [T, A] bool."""
         rows, (first, stop) = np.arange(self.num_bars)[:, None], self.lives
-        return (rows >= first) & (rows < stop)
+        within = (rows >= first) & (rows < stop)
+        return within if self.members is None else within & self.members
+
+    @property
+    def ends(self) -> NDArray[np.bool_]:
+        """Bars after which an asset is not alive, [T, A] bool: who holds it is paid out at the close of the next."""
+        alive = self.alive
+        return alive & np.concatenate([~alive[1:], np.zeros_like(alive[:1])])
 
     def volume_for_impact(self, assets: Sequence[str]) -> NDArray[np.float64]:
         """Volumes of K assets whose trades move prices, [T, K], shares.
@@ -143,6 +159,8 @@ class Bars:
                 digest.update(value.astype("<f8").tobytes())
         if not np.array_equal(self.tradable, self._traded()):  # which is what volumes do not say
             digest.update(np.packbits(self.tradable).tobytes())
+        if self.members is not None:
+            digest.update(b"members" + np.packbits(self.members).tobytes())
         return digest.hexdigest()
 
     @cached_property
@@ -167,7 +185,7 @@ class Bars:
         if len(set(assets)) < len(assets):
             raise InputError(f"an asset is named twice in {', '.join(assets)}")
         columns = [self.assets.index(name) for name in assets]
-        arrays: dict[str, Any] = {name: getattr(self, name) for name in ("tradable", *PRICE_FIELDS, "volume", "signal")}
+        arrays: dict[str, Any] = {name: getattr(self, name) for name in _BY_ASSET}
         picked: dict[str, Any] = {name: None if value is None else value[:, columns] for name, value in arrays.items()}
         first, stop = self.lives
         return dataclasses.replace(
@@ -180,7 +198,6 @@ class Bars:
 
     def between(self, start: int, stop: int) -> Bars:
         """Keep bars ``start`` to ``stop`` (half-open), as a new ``Bars``."""
-        names = ("dates", "tradable", *PRICE_FIELDS, "volume", "regimes", "signal")
-        arrays = {name: getattr(self, name) for name in names}
+        arrays = {name: getattr(self, name) for name in ("dates", "regimes", *_BY_ASSET)}
         cut: dict[str, Any] = {name: None if value is None else value[start:stop] for name, value in arrays.items()}
         return dataclasses.replace(self, lives=(self.lives[0] - start, self.lives[1] - start), **cut)

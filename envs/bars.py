@@ -16,6 +16,7 @@ from envs.price_dates import read_date, rows_within
 from envs.price_files import load_bars
 from envs.settings import DataConfig
 from envs.synthetic import generate_bars
+from envs.universe import keep_members
 
 __all__ = ["Bars", "Split", "Splits", "build_bars", "load_bars", "split_bars"]
 
@@ -74,8 +75,16 @@ def build_bars(config: DataConfig) -> Bars:
     """Read the price file that the config names, or make the built-in market where it names none.
 
     Raises:
-        InputError: if the file, its assets or its calendar cannot be used.
+        InputError: if the file, its assets, its calendar or its universe cannot be used.
     """
+    bars = _all_bars(config)
+    if config.universe is None:
+        return bars
+    return keep_members(bars, config.universe, told_missing=config.assets is None)
+
+
+def _all_bars(config: DataConfig) -> Bars:
+    """The same, whatever assets are members."""
     if config.path is not None:
         return load_bars(
             config.path,

@@ -114,7 +114,7 @@ def check_step(check: Callable[..., None], floor: TradingFloor, market: Market, 
     owed = before["cash"] - fees
     loan = np.maximum(-owed, 0.0) * rate * (config.max_leverage > 1)
     interest = np.maximum(owed, 0.0) * costs.cash_rate_annual / bars.periods_per_year - loan
-    is_delisted = (d["bar"] + 1 == bars.lives[1][columns][:, None])[line_asset]
+    is_delisted = bars.ends[d["bar"]][:, columns].T[line_asset]
     flow = np.zeros_like(close)
     np.add.at(flow, line_asset, np.where(is_delisted, -closed, 0.0))
     moved_by_a_share = (costs.permanent_impact or 0.0) * np.nan_to_num(market.impact_unit[columns])

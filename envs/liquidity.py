@@ -114,7 +114,7 @@ def _days_in_a_bar(dates: NDArray[np.datetime64]) -> float:
 
 
 def most_shares(bars: Bars, assets: list[int], max_participation: float | None) -> Array:
-    """What the market takes in a bar, [T, K], shares: none where the asset does not trade.
+    """What the market takes in a bar, [T, K], shares: none where the asset does not trade, or is no member.
 
     Args:
         bars: The market.
@@ -125,4 +125,4 @@ def most_shares(bars: Bars, assets: list[int], max_participation: float | None) 
     if max_participation is not None and bars.volume is not None:
         has_volume = [bars.assets[a] not in bars.without_volume for a in assets]
         limit = np.where(has_volume, bars.volume[:, assets] * max_participation, limit)
-    return np.where(bars.tradable[:, assets], limit, 0.0)
+    return np.where((bars.tradable & bars.alive)[:, assets], limit, 0.0)

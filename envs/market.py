@@ -78,7 +78,7 @@ def build_market(spec: FloorSpec, *, bars: Bars | None = None) -> Market:
     """
     if bars is not None:
         return _make_market(spec, bars)
-    changed = () if spec.data.path is None else changes_of(spec.data.path)
+    changed = tuple(one for paths in (spec.data.path, spec.data.universe) if paths for one in changes_of(paths))
     key = (_SPEC.dump_json(spec).decode(), changed)
     market = _cache[key] if key in _cache else _make_market(spec, build_bars(spec.data))
     for name in (key, (_SPEC.dump_json(market.spec).decode(), changed)):

@@ -75,6 +75,9 @@ class DataConfig:
     an .npz. None: the built-in synthetic market."""
     assets: tuple[str, ...] | None = None
     """Assets to keep, in this order. None: all of them."""
+    universe: str | None = None
+    """Table of when assets come in and go out (date, tic, in or out), as of an index: an asset is hidden and cannot be
+    traded outside of that, and is paid out when it goes out. None: all assets, all the time."""
     columns: tuple[str, ...] | None = None
     """What columns of the file are: date=Time close=Last; of date, time, asset, open, high, low, close, volume,
     adj_close, dividends and splits. None: what their names say."""

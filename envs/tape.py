@@ -56,8 +56,8 @@ class Tape:
             blocks.append(most)
         if self.has_temporary:
             blocks.append(_concession(bars, columns, costs))
-        ends = np.arange(bars.num_bars)[:, None] + 1 == bars.lives[1][columns]
-        self.has_ends = bool(ends[:-1].any())
+        ends = bars.ends[:, columns]
+        self.has_ends = bool(ends.any())
         if self.has_ends:
             blocks.append(ends.astype(np.float64))
         self.permanent = torch.tensor(permanent[:, None], dtype=torch.float64, device=device)

@@ -69,8 +69,9 @@ def run(argv: Sequence[str]) -> int:
     check_json_flag(config.json)
     models = find_models(config.model)
     data = nested({name: value_of(config, name) for name in flags if name.startswith("data.")}).get("data", {})
-    if data.get("path") is not None:
-        data["path"] = absolute(data["path"])
+    for name in ("path", "universe"):
+        if data.get(name) is not None:
+            data[name] = absolute(data[name])
     asked: dict[str, Any] = {
         "capital": config.capital,
         "data": data,

@@ -105,6 +105,7 @@ PURE = (
     "envs/synthetic.py",
     "envs/tape.py",
     "envs/trading.py",
+    "envs/universe.py",
     "experiments/command_line.py",
     "experiments/interrupts.py",
     "experiments/recovery/checkpoints.py",

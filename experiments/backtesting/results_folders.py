@@ -19,6 +19,8 @@ RESULTS_FILE = "backtest.json"
 OWN = "backtest"
 """In the run folder: the run's own checkpoint on its own test split, at its own capital and prices."""
 _MOST_CHARACTERS = 80
+_FILES = {"path": "prices", "universe": "universe"}
+"""Settings that name files, and what is said for them."""
 
 
 def results_folder(
@@ -70,9 +72,9 @@ def _part_of_run(model: Model) -> str:
 
 
 def _in_words(name: str, value: Any) -> str:
-    if name == "path" and value is not None:  # two files may have one name
+    if name in _FILES and value is not None:  # two files may have one name
         first = value[0] if isinstance(value, list) else value
-        return f"prices {Path(first).name.partition('.')[0]} {_digest(str(value))[:6]}"
+        return f"{_FILES[name]} {Path(first).name.partition('.')[0]} {_digest(str(value))[:6]}"
     shown = " ".join(map(str, value)) if isinstance(value, list) else str(value)
     return f"{name.rpartition('.')[2]} {shown}"
 

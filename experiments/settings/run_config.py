@@ -132,10 +132,12 @@ class RunConfig:
 
 
 def floor_spec(config: RunConfig) -> FloorSpec:
-    """Gather what a floor is built from; paths of price files are made absolute, because workers run elsewhere."""
+    """Gather what a floor is built from; paths of files are made absolute, because workers run elsewhere."""
     data = config.data
     if data.path is not None:
         data = replace(data, path=absolute(data.path))
+    if data.universe is not None:
+        data = replace(data, universe=absolute(data.universe))
     return FloorSpec(data=data, desk=config.desk, floor=config.floor)
 
 

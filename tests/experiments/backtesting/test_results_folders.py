@@ -50,6 +50,7 @@ def test_price_files_of_one_name_have_folders_of_their_own(model):
     one, two = (place(model, data={"path": f"/prices/{folder}/btc.1h.csv"}) for folder in ("a", "b"))
     assert one.startswith("backtest-prices-btc-")
     assert one != two
+    assert place(model, data={"universe": "/lists/sp500.csv"}).startswith("backtest-universe-sp500-")
 
 
 def test_named_checkpoint_has_a_folder_of_its_own(model, tmp_path):

@@ -6,6 +6,7 @@ import yaml
 from sample_runs import make_run
 
 from common.errors import InputError
+from envs.settings import DataConfig
 from experiments.command_line import exit_code
 from experiments.config import run as config_verb
 from experiments.runs.run import Run, find_run
@@ -310,9 +311,10 @@ def test_unknown_key_in_json_is_refused():
         config_from_json({"qmix": {"lrr": 1}}, where="there")
 
 
-def test_floor_spec_holds_an_absolute_path(tmp_path):
-    spec = floor_spec(find_run(["--data.path", "x.csv"]).config)
-    assert spec.data.path == str(tmp_path / "x.csv")
+def test_floor_spec_and_record_hold_absolute_paths(tmp_path):
+    config = find_run(["--data.path", "x.csv", "--data.universe", "u.csv"]).config
+    for data in (config.data, floor_spec(RunConfig(data=DataConfig(path="x.csv", universe="u.csv"))).data):
+        assert (data.path, data.universe) == (str(tmp_path / "x.csv"), str(tmp_path / "u.csv"))
 
 
 def test_presets_of_the_issue_exist():
