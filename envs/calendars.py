@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from common.errors import InputError
 from envs.settings import CalendarPolicy
 
+_MOST_NAMED = 3
 _FEW_BARS, _FEW_DAYS = 5, np.timedelta64(7, "D")  # without trade at either end, that are a hole and no end of a life
 
 
@@ -87,8 +88,7 @@ def align_calendars(
             "or set --data.calendar union"
         )
     if policy == "intersect":
-        dropped = int((~complete).sum())
-        note = f"dropped {dropped:,} of {len(dates):,} dates that some assets lack ({worst})"
+        note = _because_of(present, assets)
         kept = {name: values[complete] for name, values in fields.items()}
         return dates[complete], kept, present[complete], (note,)
     start = int(complete.argmax())
@@ -103,6 +103,20 @@ def align_calendars(
 def last_traded(tradable: NDArray[np.bool_]) -> NDArray[np.int64]:
     """The newest row up to and including each in which an asset trades, [T, A]; -1 before its first."""
     return np.maximum.accumulate(np.where(tradable, np.arange(len(tradable))[:, None], -1), axis=0)
+
+
+def _because_of(present: NDArray[np.bool_], assets: Sequence[str]) -> str:
+    """How much ``intersect`` drops, because of whom, and how much it would without who lacks most."""
+    lacking = (~present).sum(axis=0)
+    order = np.argsort(-lacking, kind="stable")
+    found = [f"{assets[a]} lacks {lacking[a]:,}" for a in order[:_MOST_NAMED] if lacking[a]]
+    num_others = int((lacking > 0).sum()) - len(found)
+    others = f" and {num_others} more lack some" if num_others else ""
+    dropped, without = (int((~kept.all(axis=1)).sum()) for kept in (present, np.delete(present, order[0], axis=1)))
+    return (
+        f"dropped {dropped:,} of {len(present):,} bars that some assets lack: {', '.join(found)}{others} (without "
+        f"{assets[order[0]]} {without:,} would be dropped; --data.calendar union keeps all)"
+    )
 
 
 def _count(present: NDArray[np.bool_], worst: str) -> str:

@@ -18,7 +18,26 @@ def gappy(tmp_path) -> str:
 def test_intersect_drops_dates_that_some_asset_lacks_and_counts_them(tmp_path):
     bars = load_bars(gappy(tmp_path))
     assert bars.num_bars == 4
-    assert any("dropped 2 of 6 dates" in note for note in bars.notes)
+    assert (
+        "dropped 2 of 6 bars that some assets lack: AAA lacks 1, BBB lacks 1 (without AAA 1 would be dropped; "
+        "--data.calendar union keeps all)"
+    ) in bars.notes
+
+
+@pytest.mark.parametrize("num_holed", [1, 5])
+def test_intersect_says_because_of_whom_bars_are_dropped(tmp_path, num_holed):
+    frame = long_table(assets=("AAA", "ACME", "BBB", "CCC", "DDD"), num_bars=500)
+    row = frame.groupby("tic").cumcount()
+    gone = (frame["tic"] == "ACME") & (row < 300)
+    for k, asset in enumerate(("AAA", "BBB", "CCC", "DDD")[: num_holed - 1]):
+        gone |= (frame["tic"] == asset) & (row == 400 + k)
+    (note,) = (note for note in load_bars(write(tmp_path, frame[~gone]), calendar="intersect").notes if "drop" in note)
+    expected = {
+        1: "dropped 300 of 500 bars that some assets lack: ACME lacks 300 (without ACME 0 would be dropped;",
+        5: "dropped 304 of 500 bars that some assets lack: ACME lacks 300, AAA lacks 1, BBB lacks 1 and 2 more lack "
+        "some (without ACME 4 would be dropped;",
+    }
+    assert note.startswith(expected[num_holed])
 
 
 def test_fill_repeats_the_last_close_with_no_volume_and_counts(tmp_path):
