@@ -17,7 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from price_samples import long_table
 
+from envs.bar_data import PRICE_FIELDS
 from envs.bars import load_bars
+from envs.universe import keep_members
 
 pytestmark = pytest.mark.fuzz
 NUMBERS = ("0", "-1", "1e308", "5e-324", "inf", "-inf", "1,5", "1e3", " 101 ", "0x10", "1_000", "101", "9" * 400)
@@ -279,3 +281,43 @@ def test_any_archive_of_relatives_is_read_or_refused(data):
                     np.save(file, np.array(value))
         said = refused(lambda: bars.append(load_bars(str(path))))
         assert path.name in said if said else len(bars[0].assets) == 2
+
+
+ACTIONS = LONG.assign(**{"Adj Close": LONG["close"] / 2, "Dividends": 0.5, "Stock Splits": 0.0})
+
+
+@pytest.mark.parametrize("columns", [["Adj Close"], ["Dividends", "Stock Splits"]], ids=["adjusted", "actions"])
+@fuzz(parts=2)
+@given(data=st.data())
+def test_any_corporate_actions_adjust_prices_or_are_refused(columns, data):
+    rows = data.draw(rows_changed(ACTIONS[[*LONG.columns, *columns]]))
+    adjust = data.draw(st.sampled_from([None, "total", "split", "none"]))
+    with tempfile.TemporaryDirectory() as place:
+        path, bars = Path(place) / "prices.csv", []
+        path.write_text(as_text(rows))
+        said = refused(lambda: bars.append(load_bars(path, adjust=adjust, jumps="accept")))
+        if said:
+            assert path.name in said
+            return
+    (found,) = bars
+    assert all((getattr(found, name) >= 1e-9).all() for name in PRICE_FIELDS)
+    assert (found.low <= np.minimum(found.open, found.close)).all()
+    assert (found.high >= np.maximum(found.open, found.close)).all()
+    assert found.volume is None or np.isfinite(found.volume).all()
+
+
+UNIVERSE = pd.DataFrame(
+    [("2020-01-07", "AAA", "in"), ("2020-01-09", "AAA", "out"), ("2019-01-01", "BBB", "in")],
+    columns=["date", "tic", "in/out"],
+)
+
+
+@FUZZ
+@given(data=st.data())
+def test_any_universe_is_a_market_of_its_members_or_refused(data):
+    rows = data.draw(rows_changed(UNIVERSE))
+    with tempfile.TemporaryDirectory() as place:
+        path, bars = Path(place) / "universe.csv", []
+        path.write_text(as_text(rows))
+        said = refused(lambda: bars.append(keep_members(load_whole(), str(path))))
+        assert path.name in said if said else bars[0].alive.any(axis=0).all()
