@@ -12,6 +12,7 @@ from envs.price_faults import refuse_lines
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+Rows = NDArray[np.int64]
 
 _NEW_FOR_OLD = (2, 3, 4, 5, 6, 7, 8, 10, 15, 20, 25, 30, 40, 50, 100)
 _SPLITS = {3 / 2: "3:2"} | {float(n): f"{n}:1" for n in _NEW_FOR_OLD} | {1 / n: f"1:{n}" for n in _NEW_FOR_OLD}
@@ -52,50 +53,64 @@ def check_jumps(
     close = fields["close"]
     growth = close[1:] / close[:-1]
     found = [(t + 1, a) for t, a in np.argwhere((growth < _FALL) | (growth > _RISE))]
+    rows_of = {a: np.flatnonzero(traded[:, a]) for a in {a for _, a in found}}
+    opens = np.where((fields["open"] != close).any(axis=0), fields["open"], close) if found else close
     lines = []
     for t, a in found:
-        usual = _usual_move(close[traded[:, a], a], int(traded[:t, a].sum()))
-        split = None if usual is None else _split_of(fields, traded, int(t), int(a), usual)
-        if split is not None:
+        if t <= rows_of[a][0]:  # there is no price before the first
+            continue
+        jump = _jump(opens[t], close[t - 1], traded[t], a)
+        usual = _usual_move(close[:, a], rows_of[a], t)
+        if usual is None or (ratio := _ratio_of(jump, usual)) is None:
+            continue
+        whole = np.log(close[t, a] / close[t - 1, a])
+        is_large = min(abs(jump), abs(whole)) >= _MANY * usual and whole * jump > 0
+        if is_large and _stays(fields, rows_of[a], t, a) and not _has_news(fields, rows_of[a], t, a):
             lines.append(
                 f"{source}: asset {names[a]}, {show_date(days[t])}: the price goes from {close[t - 1, a]:g} to "
-                f"{close[t, a]:g}, as by a {split} split that it is not adjusted for (a usual bar moves it by "
+                f"{close[t, a]:g}, as by a {_SPLITS[ratio]} split that it is not adjusted for (a usual bar moves it by "
                 f"{usual:.2%}): give adjusted prices, or set --data.jumps accept if it is a real move"
             )
     refuse_lines(lines, len(lines))
 
 
-def _usual_move(close: Array, row: int) -> float | None:
-    """Standard deviation of the log moves around a row, as the median shows it; None where there are too few."""
-    moves = np.abs(np.diff(np.log(close[max(0, row - _AROUND - 1) : row + _AROUND + 1])))
+def _jump(price: Array, before: Array, traded: Mask, a: int) -> float:
+    """The log move of an asset to a price, less the median one of the others that trade; [A] each."""
+    moves = np.log(price / before)
+    others = traded & (np.arange(len(moves)) != a)
+    return float(moves[a] - (np.median(moves[others]) if others.any() else 0.0))
+
+
+def _usual_move(close: Array, rows: Rows, t: int) -> float | None:
+    """Standard deviation of an asset's log moves around bar t, as the median shows it; None where there are too few."""
+    at = int(np.searchsorted(rows, t))
+    around = close[rows[max(0, at - _AROUND - 1) : at + _AROUND + 1]]
+    moves = np.abs(np.diff(np.log(around)))
     moves = moves[moves > 0]
     return None if len(moves) < _FEWEST_MOVES else float(np.median(moves)) / 0.6745
 
 
-def _split_of(fields: dict[str, Array], traded: Mask, t: int, a: int, usual: float) -> str | None:
-    """The split that the move of an asset into bar t looks like; None where it looks like a move of the market."""
-    close = fields["close"]
-    has_opens = not np.array_equal(fields["open"][:, a], close[:, a])
-    moves = np.log(fields["open" if has_opens else "close"][t] / close[t - 1])
-    others = traded[t] & (np.arange(len(moves)) != a)
-    jump = moves[a] - (np.median(moves[others]) if others.any() else 0.0)
+def _ratio_of(jump: float, usual: float) -> float | None:
+    """The new shares for an old one by which a log price would move so; None where no common split does it."""
     ratio = min(_SPLITS, key=lambda shares: abs(jump + np.log(shares)))
-    size = abs(np.log(ratio))
-    whole = np.log(close[t, a] / close[t - 1, a])
-    is_near = abs(jump + np.log(ratio)) <= min(max(_NEAR * usual, _LEAST_NEAR), _SHARE * size)
-    is_large = min(abs(jump), abs(whole)) >= _MANY * usual and whole * jump > 0
-    if not (is_near and is_large):
-        return None
-    rows = np.flatnonzero(traded[:, a])
-    at = int(np.searchsorted(rows, t))
+    is_near = abs(jump + np.log(ratio)) <= min(max(_NEAR * usual, _LEAST_NEAR), _SHARE * abs(np.log(ratio)))
+    return ratio if is_near else None
+
+
+def _stays(fields: dict[str, Array], rows: Rows, t: int, a: int) -> bool:
+    """Whether the prices of the bars before and after the jump into bar t do not meet half way."""
+    close, at = fields["close"][:, a], int(np.searchsorted(rows, t))
     before, after = rows[max(0, at - _STAYS) : at], rows[at : at + _STAYS]
-    upper, lower = (before, after) if jump < 0 else (after, before)
-    middle = np.sqrt(close[t, a] * close[t - 1, a])
-    if fields["low"][upper, a].min() <= middle or fields["high"][lower, a].max() >= middle:
-        return None
-    if "volume" in fields:
-        value = close[rows, a] * fields["volume"][rows, a]
-        earlier = value[max(0, at - _BEFORE) : at].max()
-        if earlier > 0 and value[at] > _BUSY * earlier:
-            return None
-    return _SPLITS[ratio]
+    upper, lower = (before, after) if close[t] < close[t - 1] else (after, before)
+    middle = np.sqrt(close[t] * close[t - 1])
+    return bool(fields["low"][upper, a].min() > middle > fields["high"][lower, a].max())
+
+
+def _has_news(fields: dict[str, Array], rows: Rows, t: int, a: int) -> bool:
+    """Whether bar t trades a multiple of the value that any of the bars before it does."""
+    if "volume" not in fields:
+        return False
+    at = int(np.searchsorted(rows, t))
+    recent = rows[max(0, at - _BEFORE) : at + 1]
+    *earlier, value = fields["close"][recent, a] * fields["volume"][recent, a]
+    return 0 < _BUSY * max(earlier) < value

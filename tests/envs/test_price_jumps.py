@@ -122,6 +122,13 @@ def test_a_few_bars_are_no_evidence(tmp_path):
     assert load_bars(write(tmp_path, early)).num_bars == 17
 
 
+def test_first_bar_of_an_asset_is_no_jump_however_the_others_move_in_it(tmp_path):
+    frame, row = market(), market().groupby("tic").cumcount()
+    frame.loc[row >= AT, list(PRICE_FIELDS)] *= 2
+    frame.loc[(frame["tic"] == "BBB") & (row == AT), ["open", "high"]] *= 2
+    assert load_bars(write(tmp_path, frame[(frame["tic"] != "BBB") | (row >= AT)])).num_bars == NUM_BARS
+
+
 def test_built_in_market_has_no_splits(tmp_path):
     bars = build_bars(DataConfig())
     frame = pd.DataFrame(bars.close, columns=list(bars.assets))
