@@ -81,7 +81,7 @@ def recognise_columns(table: PriceTable, chosen: Sequence[str] = ()) -> tuple[Pr
         asset = None
     used = {date, asset, *fields.values()}
     others = [name for name in names if name not in used and not is_nameless(name)]
-    if _is_long(fields, asset, others):
+    if _is_long(fields, asset, others) or given.keys() & set(ACTION_NAMES):
         _refuse_doubt(table, fields, others, chosen)
         _refuse_missing(table, fields, others)
         actions = {role: found for role in ACTION_NAMES if (found := given.get(role) or _find(table, role, others))}

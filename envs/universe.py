@@ -120,12 +120,13 @@ def _follow(
     for name, own in pd.Series(rows).groupby(names[rows], sort=False):
         known, before = spells.setdefault(str(name), []), None
         for row in own:
+            is_in = bool(known) and bool(np.isnat(known[-1][1]))
             earlier = "" if before is None else f" since {table.at(before).rsplit(': ', 1)[1]}"
             if before is not None and dates[row] == dates[before]:
                 reasons[row] = f"the same date stands already in {table.at(before).rsplit(': ', 1)[1]}: remove one"
-            elif words[row] == "in" and before is not None and words[before] == "in":
+            elif words[row] == "in" and is_in:
                 reasons[row] = f"it is in already{earlier}: remove the row, or add when it went out"
-            elif words[row] == "out" and (before is None or words[before] == "out"):
+            elif words[row] == "out" and not is_in:
                 reasons[row] = f"it goes out, but is not in{earlier}: remove the row, or add when it came in"
             elif words[row] == "in":
                 known.append((dates[row], _NEVER))

@@ -184,6 +184,11 @@ def test_column_of_another_name_is_chosen(tmp_path):
     np.testing.assert_allclose(returns(bars.close), returns(WEALTH), rtol=1e-9)
 
 
+def test_adjusted_closes_of_a_table_without_closes_are_refused(tmp_path):
+    path = write(tmp_path, pd.DataFrame({"date": DAYS, "AAA": 1.0, "BBB": 2.0}))
+    assert "column 'close' is missing" in refusal(path, columns=("adj_close=AAA",))
+
+
 def test_split_at_which_prices_do_not_do_what_they_do_at_others_is_refused(tmp_path):
     frame = for_splits(ACTIONS)
     frame.loc[:99, list(PRICE_FIELDS)] *= 4.0

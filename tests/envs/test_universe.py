@@ -124,6 +124,12 @@ def test_all_bad_rows_are_told_at_once(tmp_path):
     ]
 
 
+def test_rows_after_one_that_is_wrong_are_held_against_those_that_are_right(tmp_path):
+    rows = [("2020-01-01", "AAA", "out"), ("2020-01-01", "AAA", "in"), ("2020-01-02", "AAA", "out")]
+    said = refusal(universe(tmp_path, rows)).split("\n")
+    assert ["goes out, but is not in" in line for line in said] == [True, False, True]
+
+
 @pytest.mark.parametrize("columns", [["date", "tic"], ["date", "in", "out"], ["date", "tic", "change", "index"]])
 def test_other_columns_are_refused(tmp_path, columns):
     pd.DataFrame([["2020-01-01"] * len(columns)], columns=columns).to_csv(tmp_path / "u.csv", index=False)
