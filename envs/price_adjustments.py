@@ -90,6 +90,8 @@ def adjust_prices(
         if (factor[np.isfinite(factor)] == 1).all():
             return ()
         notes = ["prices are adjusted for splits and dividends, by the adjusted close"]
+    elif not any(np.nan_to_num(values).any() for values in actions.values()):
+        return ()
     else:
         factor, notes = _factor_of_actions(path, days, names, fields, actions, is_asked=is_asked)
     for name in PRICE_FIELDS:
