@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,7 @@ import pandas as pd
 
 from common.errors import InputError, nearest
 from envs.bar_data import PRICE_FIELDS
+from envs.price_checks import to_numbers
 from envs.price_names import ACTION_NAMES, BESIDE_ASSETS, FIELD_NAMES, NAMES, ROLES, bare, folded, plain_name
 from envs.price_tables import PriceTable, is_nameless
 
@@ -27,7 +29,10 @@ _DAY = r"\d{8}|\d{1,4}\D\d{1,2}\D\d{1,4}\D?( 00:00:00)?"
 _CLOCK = r"\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?"
 _HALF_DAYS = r"(?i)^(\d{1,2})(:.*?)\s*([ap])\.?m\.?$"
 _CLOCK_DIGITS = r"^(\d{2})(\d{2})(\d{2})?$"
+_HOURS = ("hour", "hours", "hr")
 _NEAR = 0.78
+_ROWS_LOOKED_AT, _LEAST_ROWS, _MOST_LIKE = 1_000, 10, 8
+"""Rows and columns of a wide table that are looked at for the fields of one asset, and the fewest that show them."""
 _MOST_TOLD = 20
 
 
@@ -50,7 +55,9 @@ class Columns:
     actions: dict[str, str] = field(default_factory=dict)
 
 
-def recognise_columns(table: PriceTable, chosen: Sequence[str] = ()) -> tuple[PriceTable, Columns]:
+def recognise_columns(
+    table: PriceTable, chosen: Sequence[str] = (), assets: Sequence[str] | None = None
+) -> tuple[PriceTable, Columns]:
     """Tell what the columns of a table are.
 
     A table whose columns are the fields of several assets (``BTC:open``, ``ETH:open``) is stacked: what comes back has
@@ -59,6 +66,7 @@ def recognise_columns(table: PriceTable, chosen: Sequence[str] = ()) -> tuple[Pr
     Args:
         table: As read.
         chosen: What the user says, ``"close=Last"``; it counts before any name.
+        assets: The assets that the user names: a table of closes is taken for what it says it is.
 
     Raises:
         InputError: where dates or closes are missing, a column is nearly called like a field, or what a column is
@@ -87,7 +95,10 @@ def recognise_columns(table: PriceTable, chosen: Sequence[str] = ()) -> tuple[Pr
         actions = {role: found for role in ACTION_NAMES if (found := given.get(role) or _find(table, role, others))}
         notes = (*_told(fields), *_untold_volume(fields, others))
         return table, Columns(date, asset, fields, notes, actions)
-    return _by_asset(table, date, [name for name in names if name != date and not is_nameless(name)])
+    table, which = _by_asset(table, date, [name for name in names if name != date and not is_nameless(name)])
+    if not which.fields and assets is None:
+        _refuse_fields_by_value(table, [name for name in names if name != date and not is_nameless(name)])
+    return table, which
 
 
 def _first_without_name(table: PriceTable) -> str | None:
@@ -101,21 +112,25 @@ def _first_without_name(table: PriceTable) -> str | None:
 def _join_time(table: PriceTable, date: str, chosen: str | None) -> tuple[PriceTable, tuple[str, ...]]:
     """Add the time of day in a second column to the dates, where these have none."""
     names = [str(name) for name in table.frame.columns if name != date]
-    times = [name for name in names if folded(name) == "time" or folded(name) in NAMES["time"]]
-    time = chosen or (times[0] if times else None)
-    if time is None:
-        return table, ()
+    clocks = {name: _clock(table, name) for name in names if name == chosen or folded(name) in NAMES["time"]}
+    times = [name for name, clock in clocks.items() if clock.str.fullmatch(_CLOCK).all()]
     days = table.frame[date].astype(str).str.strip()
-    clock = table.frame[time].astype(str).str.strip()
-    clock = clock.str.zfill(6 if clock.str.len().max() > 4 else 4).where(clock.str.isdigit(), clock)
-    clock = clock.str.replace(_CLOCK_DIGITS, _as_clock, regex=True)
-    clock = clock.str.replace(_HALF_DAYS, _of_whole_day, regex=True)
-    has_time = ~days.str.fullmatch(_DAY)
-    if (has_time.any() or not clock.str.fullmatch(_CLOCK).all()) and chosen is None:
+    if chosen is None and (not times or not days.str.fullmatch(_DAY).all()):
         return table, ()
-    dates = (days + " " + clock).where(table.frame[date].notna())
+    time = chosen or times[0]
+    dates = (days + " " + clocks[time]).where(table.frame[date].notna())
     frame = table.frame.assign(**{date: dates}).drop(columns=time)
     return replace(table, frame=frame), (f"time of day read from column {time!r}",)
+
+
+def _clock(table: PriceTable, name: str) -> pd.Series:
+    """The cells of a column as times of day: 930, 93000 and 9:30 AM as 09:30, 09:30:00 and 09:30, hour 9 as 09:00."""
+    clock = table.frame[name].astype(str).str.strip()
+    if folded(name) in _HOURS and clock.str.fullmatch(r"\d{1,2}").all():
+        return clock.str.zfill(2) + ":00"
+    clock = clock.str.zfill(6 if clock.str.len().max() > 4 else 4).where(clock.str.isdigit(), clock)
+    clock = clock.str.replace(_CLOCK_DIGITS, _as_clock, regex=True)
+    return clock.str.replace(_HALF_DAYS, _of_whole_day, regex=True)
 
 
 def _as_clock(digits: re.Match[str]) -> str:
@@ -284,6 +299,32 @@ def _by_asset(table: PriceTable, date: str, names: Sequence[str]) -> tuple[Price
     notes = (note, f"columns not used: {', '.join(unused)}") if unused else (note,)
     fields, actions = ({name: name for name in roles} for roles in (first, shared))
     return replace(table, frame=stacked), Columns(date, "asset", fields, notes, actions)
+
+
+def _refuse_fields_by_value(table: PriceTable, names: Sequence[str]) -> None:
+    """Refuse a wide table whose columns move like open, high, low and close of one asset, whatever they are called."""
+    cells = {
+        name: to_numbers(table.frame[name][:_ROWS_LOOKED_AT]).to_numpy(dtype=np.float64) for name in names[:_MOST_LIKE]
+    }
+    known = np.logical_and.reduce([np.isfinite(x) & (x > 0) for x in cells.values()]) if cells else np.array([])
+    if known.sum() < _LEAST_ROWS:
+        return
+    prices = {name: x[known] for name, x in cells.items()}
+    for low, high in itertools.permutations(prices, 2):
+        inside = [
+            name
+            for name, x in prices.items()
+            if name not in (low, high) and ((prices[low] <= x) & (x <= prices[high])).all()
+        ]
+        for first, last in itertools.permutations(inside, 2):
+            opened, closed = prices[first], prices[last]
+            gap, move = np.abs(np.log(opened[1:] / closed[:-1])), np.abs(np.log(closed[1:] / closed[:-1]))
+            if np.median(gap) < np.median(move):
+                raise InputError(
+                    f"{table.path}: columns {first}, {high}, {low}, {last} move like open, high, low and close of one "
+                    f"asset: set --data.columns open={first},high={high},low={low},close={last}, or where each is an "
+                    f"asset --data.assets {','.join(names[:_MOST_TOLD])}"
+                )
 
 
 def _only(roles: Sequence[str], group: dict[str, str]) -> dict[str, str]:

@@ -83,7 +83,8 @@ def load_bars(
     files, file_notes = files_of(path)
     source = source_of(path)
     opened = [
-        _open(file, decimal=decimal, columns=columns, date_format=date_format, timezone=timezone) for file in files
+        _open(file, assets, decimal=decimal, columns=columns, date_format=date_format, timezone=timezone)
+        for file in files
     ]
     dates = np.concatenate([table.dates for table in opened])
     kept = np.split(rows_within(dates, start, end, source=source), np.cumsum([len(t.dates) for t in opened])[:-1])
@@ -119,6 +120,7 @@ def load_bars(
 
 def _open(
     file: str,
+    assets: Sequence[str] | None,
     *,
     decimal: Decimal | None,
     columns: Sequence[str] | None,
@@ -127,7 +129,7 @@ def _open(
 ) -> OpenTable:
     """Read a file as far as its dates and the names of its assets."""
     table = read_table(file, decimal)
-    table, which = recognise_columns(table, columns or ())
+    table, which = recognise_columns(table, columns or (), assets)
     faults = Faults()
     stamps = parse_dates(table, which.date, faults, date_format)
     table, stamps = table.rows(~np.isnat(stamps)), stamps[~np.isnat(stamps)]

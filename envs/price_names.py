@@ -15,32 +15,43 @@ NAMES: dict[str, tuple[str, ...]] = {
     "date": (
         "date", "datetime", "timestamp", "time", "open time", "trade date", "trading date", "date time", "gmt time",
         "local time", "unix", "snapped at", "日期", "交易日期", "日付", "날짜", "일자", "datum", "fecha", "data",
+        "дата", "tarih",
     ),
-    "time": ("zeit", "uhrzeit", "heure", "hora", "ora", "时间", "交易时间", "time of day"),
+    "time": (
+        "time", "zeit", "uhrzeit", "heure", "hora", "ora", "时间", "交易时间", "time of day", "hour", "hours", "hr",
+        "hhmm", "время", "saat", "godzina", "timestamp",
+    ),
     "asset": (
         "tic", "symbol", "ticker", "name", "asset", "ts code", "code", "instrument", "股票代码", "证券代码", "代码",
     ),
     "open": (
         "open", "open price", "price open", "opening price", "opening", "px open", "openprice", "开盘", "开盘价",
         "始値", "시가", "eroffnung", "eroffnungskurs", "erster", "ouverture", "ouv", "apertura", "abertura",
+        "開盤", "開盤價", "открытие", "откр", "acılıs", "otwarcie", "openingskoers", "oppning",
     ),
     "high": (
         "high", "high price", "price high", "highest", "px high", "highprice", "最高", "最高价", "高値", "고가", "hoch",
         "hochst", "tageshoch", "haut", "plus haut", "maximo", "maxima", "max", "alto",
+        "massimo", "max price", "最高價", "максимум", "макс", "yuksek", "najwyzszy", "hoog", "hoogste", "hogst",
+        "hogsta",
     ),
     "low": (
         "low", "low price", "price low", "lowest", "px low", "lowprice", "最低", "最低价", "安値", "저가", "tief",
         "tiefst", "tagestief", "bas", "plus bas", "minimo", "minima", "min", "bajo",
+        "min price", "最低價", "минимум", "мин", "dusuk", "najnizszy", "laag", "laagste", "lagst", "lagsta",
     ),
     "close": (
         "close", "close price", "price close", "closing price", "closing", "px close", "closeprice", "close last",
         "last", "last price", "px last", "price", "收盘", "收盘价", "終値", "종가", "schluss", "schlusskurs", "letzter",
         "zuletzt", "dernier", "cloture", "cierre", "ultimo", "fechamento", "chiusura",
+        "收盤", "收盤價", "закрытие", "цена", "kapanıs", "zamkniecie", "slot", "slotkoers", "stangning", "settle",
+        "settlement price",
     ),
     "volume": (
         "volume", "vol", "tickvol", "tick volume", "no of shares", "number of shares",
         "total traded quantity", "ttl trd qnty", "tottrdqty", "shares traded", "trade volume",
-        "成交量", "出来高", "거래량", "volumen",
+        "px volume", "成交量", "成交股數", "出来高", "거래량", "volumen", "объем", "hacim", "wolumen",
+        "volym", "stuck", "stucke", "stuecke",
     ),
     "adj_close": ("adj close", "adjusted close", "adjclose", "close adj", "close adjusted", "adj closing price"),
     "dividends": ("dividends", "dividend", "dividend amount", "divcash", "ex dividend"),
@@ -53,7 +64,11 @@ NAMES: dict[str, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 """Every spelling that is understood, as ``folded`` writes it; of several in a file the first of these counts."""
-ROLES = {spelling: role for role, spellings in NAMES.items() for spelling in spellings}
+NAMES |= {
+    role: tuple(dict.fromkeys((*spellings, *(spelling.replace(" ", "") for spelling in spellings))))
+    for role, spellings in NAMES.items()
+}
+ROLES = {spelling: role for role, spellings in reversed(NAMES.items()) for spelling in spellings}
 """The same, the other way round."""
 BESIDE_ASSETS = (*FIELD_NAMES, *ACTION_NAMES, "unused")
 """What a column of one asset's may hold."""

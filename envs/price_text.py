@@ -21,7 +21,7 @@ from common.errors import InputError
 from envs.price_names import ROLES, folded, level_names, plain_name
 from envs.price_numbers import Decimal, need_reading, number_columns, read_numbers
 
-_BLANKS = ["", "nan", "NaN", "NAN", "na", "NA", "N/A", "null", "NULL", "None"]
+_BLANKS = ["", "nan", "NaN", "NAN", "na", "NA", "N/A", "n/a", "#N/A", "#N/A N/A", "<NA>", "null", "NULL", "None"]
 _MOST_LINES_ABOVE = 40
 _KLINES = (
     "open_time", "open", "high", "low", "close", "volume", "close_time", "quote_volume", "count", "taker_buy_volume",

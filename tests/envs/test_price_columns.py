@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from price_samples import long_table, refusal, write
 
@@ -161,6 +162,54 @@ def test_hours_of_half_days_are_told_apart(tmp_path):
 def test_first_minutes_of_a_day_in_digits_are_hours_and_minutes(tmp_path):
     frame = ONE.iloc[:3].assign(date=20210104, time=[0, 1, 2])
     assert [str(day)[11:16] for day in load_bars(write(tmp_path, frame)).dates] == ["00:00", "00:01", "00:02"]
+
+
+@pytest.mark.parametrize("name", ["hour", "Hour", "HHMM", "Timestamp"])
+def test_hours_in_a_second_column_are_joined(tmp_path, name):
+    times = {"hhmm": ["0900", "1000", "1100"], "timestamp": ["09:00", "10:00", "11:00"]}.get(name.lower(), [9, 10, 11])
+    frame = ONE.iloc[:3].assign(date="2021-01-04", **{name: times})
+    assert [str(day)[11:16] for day in load_bars(write(tmp_path, frame)).dates] == ["09:00", "10:00", "11:00"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("openTime", "open", "max_price", "min_price", "last_price", "vol"),
+        ("Date", "PX_OPEN", "PX_HIGH", "PX_LOW", "PX_LAST", "PX_VOLUME"),
+        ("Дата", "Открытие", "Максимум", "Минимум", "Закрытие", "Объём"),
+        ("Tarih", "Açılış", "Yüksek", "Düşük", "Kapanış", "Hacim"),
+        ("Data", "Otwarcie", "Najwyższy", "Najniższy", "Zamknięcie", "Wolumen"),
+        ("Datum", "Öppning", "Högst", "Lägst", "Stängning", "Volym"),
+        ("日期", "開盤價", "最高價", "最低價", "收盤價", "成交股數"),
+        ("Data", "Apertura", "Massimo", "Minimo", "Ultimo", "Volume"),
+        ("Datum", "Erster", "Hoch", "Tief", "Schlusskurs", "Stücke"),
+    ],
+)
+def test_names_of_vendors_and_languages_are_understood(tmp_path, names):
+    assert load_bars(write(tmp_path, renamed(*names))).fingerprint == load_bars(write(tmp_path, ONE)).fingerprint
+
+
+def moving_bars(num_bars=40):
+    rng = np.random.default_rng(3)
+    close = 100 * np.exp((rng.standard_normal(num_bars) * 0.01).cumsum())
+    first = np.concatenate([[100.0], close[:-1]]) * np.exp(rng.standard_normal(num_bars) * 0.002)
+    days = pd.bdate_range("2021-01-04", periods=num_bars).strftime("%Y-%m-%d")
+    top, bottom = np.maximum(first, close) * 1.002, np.minimum(first, close) * 0.998
+    return pd.DataFrame({"date": days, "aa": first, "bb": top, "cc": bottom, "dd": close, "ee": 1e5})
+
+
+def test_fields_of_one_asset_under_unknown_names_are_never_taken_for_assets(tmp_path):
+    path = write(tmp_path, moving_bars())
+    assert "set --data.columns open=aa,high=bb,low=cc,close=dd" in refusal(path)
+    assert load_bars(path, assets=["aa", "bb", "cc", "dd", "ee"]).num_assets == 5
+
+
+def test_assets_of_which_one_is_the_dearest_and_one_the_cheapest_are_assets(tmp_path):
+    rng = np.random.default_rng(3)
+    closes = np.array([10.0, 50.0, 70.0, 200.0]) * np.exp((rng.standard_normal((40, 4)) * 0.01).cumsum(axis=0))
+    days = pd.bdate_range("2021-01-04", periods=40).strftime("%Y-%m-%d")
+    frame = pd.DataFrame(closes, columns=["KO", "MSFT", "AAPL", "GS"]).assign(date=days)
+    assert load_bars(write(tmp_path, frame)).num_assets == 4
 
 
 def test_dates_that_have_a_time_need_no_second_column(tmp_path):
