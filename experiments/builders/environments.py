@@ -9,7 +9,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from algos.registry import CONTINUOUS, DISCRETE, algorithm, algorithms
 from common.errors import IncompatibleError, InputError
@@ -64,8 +64,8 @@ class Environment(Protocol):
         """Steps of an episode; None where that is not known."""
 
     @property
-    def evaluation_len(self) -> int | None:
-        """Steps of an evaluation; None where that is not known."""
+    def evaluation_size(self) -> tuple[int, Literal["bars", "episodes"]] | None:
+        """How many of what an evaluation passes through; None where it does not step RLlib's evaluation runner."""
 
     def facts(self) -> dict[str, Any]:
         """What is about to be trained on, as plain JSON."""
@@ -168,12 +168,12 @@ class FloorEnvironment:
     def episode_len(self) -> int | None:
         """Bars of a training episode."""
         train, horizon = self.market.splits.train, self.market.spec.floor.horizon_bars
-        return min(horizon or train.stop, train.stop - train.start - 1)
+        return min(horizon or train.num_decisions, train.num_decisions)
 
     @property
-    def evaluation_len(self) -> int:
+    def evaluation_size(self) -> tuple[int, Literal["bars", "episodes"]] | None:
         """Bars of the one pass over the validation split."""
-        return self.market.splits.validation.num_decisions
+        return self.market.splits.validation.num_decisions, "bars"
 
     def facts(self) -> dict[str, Any]:
         """Prices, splits and agents."""
@@ -192,6 +192,7 @@ class FloorEnvironment:
                     "start": str(bars.dates[split.start]),
                     "end": str(bars.dates[split.stop - 1]),
                     "num_bars": split.num_bars,
+                    "num_blocks": len(split.blocks),
                 }
                 for split in (splits.train, splits.validation, splits.test)
             },
@@ -208,7 +209,8 @@ class FloorEnvironment:
         ]
         lines += [f"  {note}" for note in prices["notes"]]
         for name, split in facts["splits"].items():
-            lines.append(f"  {name}: {split['start'][:10]} to {split['end'][:10]}, {split['num_bars']} bars")
+            blocks = f" in {split['num_blocks']} blocks" if split["num_blocks"] > 1 else ""
+            lines.append(f"  {name}: {split['start'][:10]} to {split['end'][:10]}, {split['num_bars']} bars{blocks}")
         agents = ", ".join(
             f"{name} ({', '.join(assets[:3])}{', ...' if len(assets) > 3 else ''})"
             for name, assets in facts["agents"].items()
@@ -254,7 +256,6 @@ class NamedEnvironment:
     fingerprint: str | None = None
     scaler: dict[str, Any] | None = None
     episode_len: int | None = None
-    evaluation_len: int | None = None
 
     def __init__(self, name: str, settings: Sequence[str], *, num_episodes: int) -> None:
         self.source, self._make, self._num_episodes = name, maker_of(name, settings), num_episodes
@@ -276,6 +277,11 @@ class NamedEnvironment:
     def acts(self) -> str:
         """Whether its agents choose or set numbers, as their spaces say."""
         return acts_by(self.team)
+
+    @property
+    def evaluation_size(self) -> tuple[int, Literal["bars", "episodes"]] | None:
+        """Episodes by which a policy is evaluated."""
+        return self._num_episodes, "episodes"
 
     @property
     def agents(self) -> list[dict[str, Any]]:
