@@ -53,7 +53,8 @@ def check_step(check: Callable[..., None], floor: TradingFloor, market: Market, 
     """
     layout, config, bars = floor.layout, floor.config, market.bars
     costs = config.costs
-    d = {name: value.numpy() for name, value in detail._asdict().items() if isinstance(value, Tensor)}
+    recorded = {**detail._asdict(), **detail.attributed._asdict()}
+    d = {name: value.numpy() for name, value in recorded.items() if isinstance(value, Tensor)}
     before = {name: value.numpy() for name, value in detail.before._asdict().items()}
     after = {name: value.numpy() for name, value in detail.after._asdict().items()}
     columns = [bars.assets.index(asset) for asset in layout.assets]

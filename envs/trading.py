@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from envs.accounts import Books, Layout, marked, number, positions
-from envs.attribution import Closings, attribute
-from envs.execution import Fills, Quotes, clearing_price, cut_openings, execute, liquidation, path_average, share_taken
+from envs.attribution import Attributed, attribute
+from envs.closings import Closings, close_delisted, close_ruined
+from envs.execution import Fills, Quotes, clearing_price, cut_openings, execute, liquidation, share_taken
 from envs.mandates import Mandate
 from envs.rewards import reward
 from envs.settings import FloorConfig
@@ -55,8 +56,7 @@ class Detail(NamedTuple):
         mark_before: Price of each asset at the decision bar's close, [A, B], and ``mark_after`` at the next.
         positions: Shares of each line after fills and closings, [L, B].
         line_fills: Filled shares of each line, [L, B].
-
-    The others are those of ``envs.attribution.Attributed``.
+        attributed: Costs and profits, and whose they are.
     """
 
     bar: Tensor
@@ -77,15 +77,7 @@ class Detail(NamedTuple):
     mark_after: Tensor
     positions: Tensor
     line_fills: Tensor
-    profit: Tensor
-    commission: Tensor
-    spread: Tensor
-    impact: Tensor
-    borrow: Tensor
-    line_commission: Tensor
-    line_spread: Tensor
-    line_borrow: Tensor
-    interest: Tensor
+    attributed: Attributed
 
 
 class Shown(NamedTuple):
@@ -208,7 +200,8 @@ class Trading:
         closings = exit_costs = None
         held_on = filled
         if quotes.ends is not None:
-            cash, held_on, closings = self._delist(cash, filled, quotes, next_mark)
+            haircut = config.costs.delisting_haircut
+            cash, held_on, closings = close_delisted(layout, cash, filled, quotes, next_mark, haircut)
         held_after = held_on if not layout.is_pooled else positions(layout, held_on)
         value = held_after * layout.at_lines_from_assets(next_mark)
         equity, gross = marked(layout, cash, value)
@@ -216,7 +209,7 @@ class Trading:
         is_ruined = equity <= number(config.ruin_fraction * config.capital)
         if ruined is not None:
             is_ruined = is_ruined | ruined
-            after, closings = self._close(after, closings, is_ruined)
+            after, closings = close_ruined(layout, after, closings, is_ruined)
             value, gross = value * ~layout.at_lines_from_accounts(is_ruined), gross * ~is_ruined
         if self._record or self._pays_to_leave:
             brought = liquidation(layout, config.costs, positions(layout, after.holdings), next_mark, quotes)
@@ -265,7 +258,7 @@ class Trading:
                 mark_after=next_mark,
                 positions=positions(layout, after.holdings),
                 line_fills=fills.shares,
-                **attributed._asdict(),
+                attributed=attributed,
             )
         return Outcome(
             after,
@@ -317,37 +310,6 @@ class Trading:
             borrow_rate=self._borrow_rate,
         )
         return price, mid, fills
-
-    def _delist(self, cash: Tensor, holdings: Tensor, quotes: Quotes, mark: Tensor) -> tuple[Tensor, Tensor, Closings]:
-        """Pay out what trades no more: cash, [K, B], and holdings, [P, B], after it; and what was closed.
-
-        All are paid the average of the prices that their own purchases have moved, or who buys to the last bar would be
-        paid for having lifted the last price.
-        """
-        layout = self._layout
-        assert quotes.ends is not None
-        closed = holdings * layout.at_slots_from_assets(quotes.ends)
-        worth = closed * layout.at_slots_from_assets(mark)
-        lost = torch.zeros_like(worth)
-        if quotes.permanent is not None:
-            down = path_average(-layout.lines_to_assets(positions(layout, holdings)) * quotes.permanent)
-            lost = worth * (1.0 - layout.at_slots_from_assets(down))
-            worth = worth - lost
-        side = layout.slots_to_lines(worth).sign()  # of the account, whose agents all leave at one price
-        haircut = worth * layout.at_slots_from_lines(side) * number(self._config.costs.delisting_haircut)
-        paid = layout.lines_to_accounts(layout.slots_to_lines(worth - haircut))
-        return cash + paid, holdings - closed, Closings(closed, haircut + lost)
-
-    def _close(self, books: Books, closings: Closings | None, is_ruined: Tensor) -> tuple[Books, Closings]:
-        """Close all positions of ruined accounts, [K, B], at their marks."""
-        closed = books.holdings * self._layout.at_slots_from_accounts(is_ruined)
-        if closings is None:
-            closings = Closings(torch.zeros_like(closed), torch.zeros_like(closed))
-        cash = torch.where(is_ruined, books.equity, books.cash)
-        return (
-            books._replace(cash=cash, holdings=books.holdings - closed),
-            closings._replace(shares=closings.shares + closed),
-        )
 
     def _orders(self, books: Books, mark: Tensor, target: Tensor) -> Tensor:
         """Shares that each slot wants to buy, [P, B]; nothing where it is not worth an order."""

@@ -60,6 +60,7 @@ PURE = (
     "envs/baselines.py",
     "envs/benchmark_figures.py",
     "envs/calendars.py",
+    "envs/closings.py",
     "envs/execution.py",
     "envs/features.py",
     "envs/folds.py",

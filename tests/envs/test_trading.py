@@ -46,7 +46,7 @@ def compare_with_slow_loop(market, *, seed: int, steps: int = 6, num_replicas: i
             assert detail.fills[:, b].tolist() == near(expected["fills"].values())
             assert step.reward[b].tolist() == near(expected["reward"].values(), 1.0)
             for name in ("commission", "spread", "borrow"):
-                assert [float(getattr(detail, name)[:, b].sum())] == near([expected[name]])
+                assert [float(getattr(detail.attributed, name)[:, b].sum())] == near([expected[name]])
         if step.final_obs is not None:
             return
 
@@ -172,7 +172,8 @@ def test_agents_of_an_account_cross_inside_without_cost() -> None:
     detail = floor.detail
     assert detail.line_fills.abs().max() == 0
     assert detail.fills[0].item() == -detail.fills[1].item() != 0
-    assert float(detail.commission.sum() + detail.spread.sum() + detail.impact.sum()) == 0
+    paid = detail.attributed
+    assert float(paid.commission.sum() + paid.spread.sum() + paid.impact.sum()) == 0
     assert detail.after.cash.item() == floor.config.capital
 
 
@@ -186,7 +187,7 @@ def test_rounding_errors_of_orders_that_cross_are_no_order() -> None:
     detail = floor.detail
     assert (detail.orders.sum(0) != 0).any()  # the sum of three orders is not quite nothing
     assert not detail.line_fills.any()
-    assert not detail.line_commission.any()
+    assert not detail.attributed.line_commission.any()
     assert torch.equal(detail.fills, detail.orders)
 
 
