@@ -9,8 +9,8 @@ from torch import Tensor
 
 from envs.accounts import Layout, agent_profit
 from envs.closings import Closings
+from envs.costs import Costs
 from envs.execution import Fills, commission, half_spread
-from envs.settings import CostConfig
 
 
 class Attributed(NamedTuple):
@@ -36,7 +36,7 @@ class Attributed(NamedTuple):
 
 def attribute(
     layout: Layout,
-    costs: CostConfig,
+    costs: Costs,
     fills: Fills,
     *,
     orders: Tensor,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from envs.accounts import Books, Layout, number, positions
+from envs.costs import Rate
 from envs.execution import Quotes, path_average
 
 
@@ -24,7 +25,7 @@ class Closings(NamedTuple):
 
 
 def close_delisted(
-    layout: Layout, cash: Tensor, holdings: Tensor, quotes: Quotes, mark: Tensor, haircut: float
+    layout: Layout, cash: Tensor, holdings: Tensor, quotes: Quotes, mark: Tensor, haircut: Rate
 ) -> tuple[Tensor, Tensor, Closings]:
     """Pay out what trades no more.
 
@@ -37,7 +38,7 @@ def close_delisted(
         holdings: Shares of each slot, [P, B].
         quotes: The market, which says what ends.
         mark: Price of each asset at this close, [A, B].
-        haircut: Part of it that is lost.
+        haircut: Part of it that each line loses.
 
     Returns:
         Cash and holdings after it, and what was closed.
@@ -51,7 +52,7 @@ def close_delisted(
         lost = worth * (1.0 - layout.at_slots_from_assets(down))
         worth = worth - lost
     side = layout.slots_to_lines(worth).sign()  # of the account, whose agents all leave at one price
-    cut = worth * layout.at_slots_from_lines(side) * number(haircut)
+    cut = worth * layout.at_slots_from_lines(side * number(haircut))
     paid = layout.lines_to_accounts(layout.slots_to_lines(worth - cut))
     return cash + paid, holdings - closed, Closings(closed, cut + lost)
 

@@ -61,6 +61,8 @@ PURE = (
     "envs/benchmark_figures.py",
     "envs/calendars.py",
     "envs/closings.py",
+    "envs/cost_tables.py",
+    "envs/costs.py",
     "envs/execution.py",
     "envs/features.py",
     "envs/folds.py",

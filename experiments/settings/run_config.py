@@ -132,11 +132,13 @@ class RunConfig:
 
 
 def floor_spec(config: RunConfig) -> FloorSpec:
-    """Gather what a floor is built from; paths of price files are made absolute, because workers run elsewhere."""
-    data = config.data
+    """Gather what a floor is built from; paths of files are made absolute, because workers run elsewhere."""
+    data, floor = config.data, config.floor
     if data.path is not None:
         data = replace(data, path=absolute(data.path))
-    return FloorSpec(data=data, desk=config.desk, floor=config.floor)
+    if floor.costs.table is not None:
+        floor = replace(floor, costs=replace(floor.costs, table=absolute(floor.costs.table)))
+    return FloorSpec(data=data, desk=config.desk, floor=floor)
 
 
 def config_to_json(config: RunConfig) -> dict[str, Any]:

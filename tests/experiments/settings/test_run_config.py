@@ -310,9 +310,11 @@ def test_unknown_key_in_json_is_refused():
         config_from_json({"qmix": {"lrr": 1}}, where="there")
 
 
-def test_floor_spec_holds_an_absolute_path(tmp_path):
-    spec = floor_spec(find_run(["--data.path", "x.csv"]).config)
-    assert spec.data.path == str(tmp_path / "x.csv")
+def test_floor_spec_holds_absolute_paths(tmp_path):
+    config = find_run(["--data.path", "x.csv", "--floor.costs.table", "costs.csv"]).config
+    assert config.floor.costs.table == str(tmp_path / "costs.csv")
+    spec = floor_spec(config)
+    assert (spec.data.path, spec.floor.costs.table) == (str(tmp_path / "x.csv"), str(tmp_path / "costs.csv"))
 
 
 def test_presets_of_the_issue_exist():
