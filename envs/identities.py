@@ -121,7 +121,7 @@ def check_step(check: Callable[..., None], floor: TradingFloor, market: Market, 
     check("borrow fee on shorts, and on nothing else", d["line_borrow"] - borrow)
     fees = by_account(value + commission + d["line_spread"] + borrow)
     owed = before["cash"] - fees
-    loan = np.maximum(-owed, 0.0) * costs.borrow_rate_annual / bars.periods_per_year * (config.max_leverage > 1)
+    loan = np.maximum(-owed, 0.0) * costs.loan_rate_annual / bars.periods_per_year * (config.max_leverage > 1)
     interest = np.maximum(owed, 0.0) * costs.cash_rate_annual / bars.periods_per_year - loan
     is_delisted = (d["bar"] + 1 == bars.lives[1][columns][:, None])[line_asset]
     flow = np.zeros_like(close)

@@ -190,7 +190,9 @@ class CostConfig:
     """Largest part of the volume of its bar that all orders of an asset may fill; the rest stays unfilled. None: any,
     but nothing where the asset does not trade."""
     borrow_rate_annual: float = Field(default=0.005, ge=0)
-    """Yearly rate paid on the value of short positions, and on borrowed cash."""
+    """Yearly rate paid on the value of short positions, whose shares are borrowed."""
+    loan_rate_annual: float = Field(default=0.005, ge=0)
+    """Yearly rate paid on borrowed cash, which an account may have where its leverage is above 1."""
     cash_rate_annual: float = Field(default=0.0, ge=0)
     """Yearly rate earned on cash."""
     delisting_haircut: float = Field(default=0.0, ge=0, le=1)

@@ -144,7 +144,7 @@ class Trading:
         self._config, self._costs, self._layout, self._record = config, costs, layout, record
         can_borrow = any(m.allow_short for m in mandates) or config.max_leverage > 1
         self._borrow_rate = costs.borrow_rate_annual / periods_per_year if can_borrow else 0.0
-        self._loan_rate = config.costs.borrow_rate_annual / periods_per_year if config.max_leverage > 1 else 0.0
+        self._loan_rate = config.costs.loan_rate_annual / periods_per_year if config.max_leverage > 1 else 0.0
         self._cash_rate = config.costs.cash_rate_annual / periods_per_year
         self._pays_to_leave = config.reward.mark == "liquidation"
         self._needs_profit = record or any(m.own_share != 0 for m in mandates)

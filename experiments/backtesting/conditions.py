@@ -46,7 +46,9 @@ def costs_in_words(market: Market) -> str:
     if "inf" not in (taken := cost("max_participation", "{:.4g}")) and market.bars.volume is not None:
         parts.append(f"orders fill up to {taken} of a bar's volume")
     if borrow := cost("borrow_rate_annual", "{:.2%}"):
-        parts.append(f"borrow {borrow} a year")
+        parts.append(f"borrowed shares cost {borrow} a year")
+    if costs.loan_rate_annual and market.spec.floor.max_leverage > 1:
+        parts.append(f"borrowed cash costs {costs.loan_rate_annual:.2%} a year")
     if costs.cash_rate_annual:
         parts.append(f"cash earns {costs.cash_rate_annual:.2%} a year (ratios are of what is earned above it)")
     return ", ".join([*parts, f"fills at {fill_in_words(market)}"])

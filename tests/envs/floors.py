@@ -30,6 +30,7 @@ FREE = CostConfig(
     permanent_impact=0,
     max_participation=None,
     borrow_rate_annual=0,
+    loan_rate_annual=0,
     cash_rate_annual=0,
 )
 
@@ -218,7 +219,7 @@ class SlowFloor:
         spread = {a: self.cost("half_spread_bps", a) * 1e-4 for a in column}
         can_borrow = any(m.allow_short for m in self.mandates) or config.max_leverage > 1
         rate = {a: can_borrow * self.cost("borrow_rate_annual", a) / bars.periods_per_year for a in column}
-        loan_rate = costs.borrow_rate_annual / bars.periods_per_year
+        loan_rate = costs.loan_rate_annual / bars.periods_per_year
 
         def lots(shares: float, asset: str) -> float:
             if not (lot := self.cost("lot_size", asset)):

@@ -33,6 +33,7 @@ COSTS = st.builds(
     max_participation=st.sampled_from([None, 1.0, 0.1, 1e-4]),
     delisting_haircut=off_or(1.0),
     borrow_rate_annual=off_or(0.5),
+    loan_rate_annual=off_or(0.5),
     cash_rate_annual=off_or(0.2),
     lot_size=st.sampled_from([0.0, 0.0, 1.0, 7.5, 100.0]),
 )

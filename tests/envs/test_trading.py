@@ -134,6 +134,17 @@ def test_short_pays_the_borrow_rate_and_cash_earns_interest() -> None:
     assert step.reward.item() == pytest.approx((-1_000.0 + (2e6 - 1_000.0) * 1e-4) / 1e6)
 
 
+def test_borrowed_cash_pays_the_loan_rate_and_borrowed_shares_their_own() -> None:
+    costs = dataclasses.replace(FREE, loan_rate_annual=0.252)
+    floor = one_asset([100.0] * 4, costs=costs, max_leverage=2.0)
+    step = floor.step(rung(4))  # holds 2,000,000, of which 1,000,000 is borrowed, at 0.1 % a bar
+    assert step.reward.item() == pytest.approx(-1e-3)
+    assert floor.detail.attributed.interest.item() == pytest.approx(-1_000.0)
+    assert floor.detail.attributed.borrow.item() == 0.0
+    floor.reset()
+    assert floor.step(rung(0)).reward.item() == 0.0  # short 2,000,000 of shares that cost nothing to borrow
+
+
 def test_permanent_impact_moves_the_mark_and_the_order_pays_half_of_it() -> None:
     costs = dataclasses.replace(FREE, permanent_impact=0.1)
     floor = one_asset([100.0] * 5, costs=costs, daily_volatility=0.01)

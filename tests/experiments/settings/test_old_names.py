@@ -96,3 +96,12 @@ def test_a_record_from_before_its_market_took_any_order_has_the_market_of_its_ti
     assert found.costs.max_participation is None
     assert found.costs.permanent_impact == pytest.approx(0.3)
     assert config_from_json(today) == RunConfig()
+
+
+def test_a_record_of_one_rate_for_all_that_is_borrowed_pays_it_on_cash_too():
+    today = config_to_json(RunConfig())
+    costs = {name: value for name, value in today["floor"]["costs"].items() if name != "loan_rate_annual"}
+    before = {**today, "floor": {**today["floor"], "costs": {**costs, "borrow_rate_annual": 0.07}}}
+    found = config_from_json(before).floor.costs
+    assert (found.borrow_rate_annual, found.loan_rate_annual) == (0.07, 0.07)
+    assert found.max_participation == 0.1
