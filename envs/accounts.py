@@ -20,12 +20,12 @@ _NUMBERS: dict[float, Tensor] = {}
 _SCAN_REPLICAS = 64  # below this one scan is quicker than a chain of additions; both add in the same order
 
 
-def number(value: float) -> Tensor | float:
+def number(value: float | Tensor) -> Tensor | float:
     """A number to calculate with: as a tensor, since torch makes one of every Python number first.
 
     With a single replica that would take longer than the arithmetic. A compiled step has its numbers in the code.
     """
-    if torch.compiler.is_compiling():
+    if isinstance(value, Tensor) or torch.compiler.is_compiling():
         return value
     found = _NUMBERS.get(value)
     if found is None:

@@ -8,20 +8,9 @@ import torch
 from torch import Tensor
 
 from envs.accounts import Layout, agent_profit
+from envs.closings import Closings
+from envs.costs import Costs
 from envs.execution import Fills, commission, half_spread
-from envs.settings import CostConfig
-
-
-class Closings(NamedTuple):
-    """Positions that were closed at a close's price, without an order, since nobody can trade them any more.
-
-    Attributes:
-        shares: Closed shares of each slot, [P, B]; negative where a short was closed.
-        haircut: What was lost on them, [P, B], US dollars; negative for agents whose account was on the other side.
-    """
-
-    shares: Tensor
-    haircut: Tensor
 
 
 class Attributed(NamedTuple):
@@ -47,7 +36,7 @@ class Attributed(NamedTuple):
 
 def attribute(
     layout: Layout,
-    costs: CostConfig,
+    costs: Costs,
     fills: Fills,
     *,
     orders: Tensor,

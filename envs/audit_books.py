@@ -10,6 +10,7 @@ from torch import Tensor
 
 from envs.audit_draws import random_actions, random_costs
 from envs.audit_rows import AuditResult, AuditRow
+from envs.cost_tables import asset_costs
 from envs.floor import TradingFloor, build_floor
 from envs.identities import TOLERANCE, Array, check_step
 from envs.market import Market, build_market
@@ -36,7 +37,8 @@ def audit_round_trips(
     market = _standing_still(market, num_steps)
     floor = build_floor(market, num_replicas=num_paths, seed=seed, record=True)
     columns = [market.bars.assets.index(asset) for asset in floor.layout.assets]
-    moved = (market.spec.floor.costs.permanent_impact or 0.0) * np.nan_to_num(market.impact_unit[columns])[:, None]
+    impact = asset_costs("permanent_impact", market.spec.floor.costs, market.bars, columns)[0]
+    moved = (impact * np.nan_to_num(market.impact_unit[columns]))[:, None]
     floor.reset()
     for number in range(floor.episode_bars):
         floor.step(random_actions(floor, rng))

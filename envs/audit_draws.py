@@ -50,6 +50,7 @@ def random_costs(rng: np.random.Generator, *, has_volume: bool = True) -> CostCo
         permanent_impact=draw(2.0, has_volume),
         max_participation=(None, 1.0, 0.1, 1e-4)[rng.integers(4)],
         borrow_rate_annual=draw(0.2),
+        loan_rate_annual=draw(0.2),
         cash_rate_annual=draw(0.1),
         delisting_haircut=draw(1.0),
         lot_size=float(rng.choice([0.0, 0.0, 1.0, 100.0])),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -48,6 +48,7 @@ class Bars:
         notes: What was inferred, filled or dropped on the way, one sentence each, to be shown to the user.
         regimes: Index into ``envs.settings.REGIMES`` of each bar, [T] int64; None where unknown.
         signal: Planted signal visible at each bar, [T, A] float64, about unit variance; None where none was planted.
+        costs: What assets cost where it is not what the settings say, by the setting's name: [1, A] float64 each.
     """
 
     dates: NDArray[np.datetime64]
@@ -67,6 +68,7 @@ class Bars:
     notes: tuple[str, ...] = ()
     regimes: NDArray[np.int64] | None = None
     signal: NDArray[np.float64] | None = None
+    costs: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         shape = (len(self.dates), len(self.assets))
@@ -161,6 +163,8 @@ class Bars:
             digest.update(np.packbits(self.tradable).tobytes())
         if self.members is not None:
             digest.update(b"members" + np.packbits(self.members).tobytes())
+        for name, value in sorted(self.costs.items()):
+            digest.update(f"{name}:{value.shape}".encode() + value.astype("<f8").tobytes())
         return digest.hexdigest()
 
     @cached_property
@@ -193,6 +197,7 @@ class Bars:
             assets=tuple(assets),
             lives=(first[columns], stop[columns]),
             without_volume=self.without_volume & set(assets),
+            costs={name: value[:, columns] for name, value in self.costs.items()},
             **picked,
         )
 

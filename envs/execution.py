@@ -10,13 +10,14 @@ moves through, so that the money of a round trip does not depend on the pieces i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from envs.accounts import Layout, number
-from envs.settings import CostConfig
+from envs.costs import Costs, Rate, is_charged
 
 MAX_IMPACT = 0.5
 """Largest temporary impact, so that prices stay above zero."""
@@ -72,11 +73,11 @@ class Fills(NamedTuple):
     borrow: Tensor | None
 
 
-def commission(notional: Tensor, costs: CostConfig) -> Tensor:
+def commission(notional: Tensor, costs: Costs) -> Tensor:
     """Commission of orders: basis points with a minimum, plus a fixed fee for every order that is not empty.
 
     Args:
-        notional: Traded value, >= 0, any shape, US dollars.
+        notional: Traded value of each line, >= 0, [L, B], US dollars.
         costs: Rates and fees.
     """
     fee = notional * number(costs.commission_bps * 1e-4)
@@ -85,12 +86,12 @@ def commission(notional: Tensor, costs: CostConfig) -> Tensor:
     return torch.where(notional > 0, fee.clamp_min(costs.commission_min_usd) + costs.commission_fixed_usd, 0.0)
 
 
-def half_spread(notional: Tensor, costs: CostConfig) -> Tensor:
+def half_spread(notional: Tensor, costs: Costs) -> Tensor:
     """Half spread that orders pay, like ``commission``."""
     return notional * number(costs.half_spread_bps * 1e-4)
 
 
-def fees(notional: Tensor, costs: CostConfig) -> Tensor:
+def fees(notional: Tensor, costs: Costs) -> Tensor:
     """Commission and half spread together, in one multiplication where both are proportional."""
     if costs.has_order_fee:
         return commission(notional, costs) + half_spread(notional, costs)
@@ -175,7 +176,7 @@ def cut_openings(
 
 
 def clearing_price(
-    flow: Tensor, quotes: Quotes, offset: Tensor, costs: CostConfig, scale: Tensor | None = None
+    flow: Tensor, quotes: Quotes, offset: Tensor, costs: Costs, scale: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Price at which all accounts trade, and the price before this bar's flow.
 
@@ -199,7 +200,7 @@ def clearing_price(
     return price, mid
 
 
-def liquidation(layout: Layout, costs: CostConfig, held: Tensor, mark: Tensor, quotes: Quotes) -> Tensor:
+def liquidation(layout: Layout, costs: Costs, held: Tensor, mark: Tensor, quotes: Quotes) -> Tensor:
     """Money that positions bring when an account closes them at once, as if it were alone: [L, B], US dollars.
 
     Args:
@@ -219,21 +220,24 @@ def liquidation(layout: Layout, costs: CostConfig, held: Tensor, mark: Tensor, q
     return value - fees(value.abs(), costs)
 
 
-def whole_lots(shares: Tensor, lot_size: float) -> Tensor:
+def whole_lots(shares: Tensor, lot_size: Rate, *, is_exact: bool = False) -> Tensor:
     """Round orders toward zero to whole lots; a lot of 0 leaves them as they are.
 
-    What rounding errors have left just short of a lot counts as one, or positions of whole lots could not be closed.
+    What rounding errors have left just short of a lot counts as one, or positions of whole lots could not be closed;
+    but for ``is_exact``, of orders that would else be more than can be paid.
     """
-    if lot_size <= 0:
+    if not is_charged(lot_size):
         return shares
     lots = shares / lot_size
-    slack = lots.abs() * _LOT_ROUNDING + _LOT_ERROR
-    return (lots + torch.copysign(slack, lots)).trunc() * lot_size
+    if not is_exact:
+        lots = lots + torch.copysign(lots.abs() * _LOT_ROUNDING + _LOT_ERROR, lots)
+    rounded = lots.trunc() * lot_size
+    return torch.where(lot_size > 0, rounded, shares) if isinstance(lot_size, Tensor) else rounded
 
 
 def execute(
     layout: Layout,
-    costs: CostConfig,
+    costs: Costs,
     orders: Tensor,
     held: Tensor,
     cash: Tensor,
@@ -241,7 +245,7 @@ def execute(
     prices: tuple[Tensor, Tensor],
     *,
     credit: float,
-    borrow_rate: float,
+    borrow_rate: Rate,
 ) -> Fills:
     """Fill what each account can pay for.
 
@@ -276,13 +280,13 @@ def execute(
     )
     value = shares * price
     notional = value.abs()
-    borrow = (held + shares).clamp_max(0.0) * price * number(-borrow_rate) if borrow_rate > 0 else None
+    borrow = (held + shares).clamp_max(0.0) * price * number(-borrow_rate) if is_charged(borrow_rate) else None
     return Fills(shares, value, notional, price, mid, fees(notional, costs), borrow)
 
 
 def _cut_purchases(
     layout: Layout,
-    costs: CostConfig,
+    costs: Costs,
     shares: Tensor,
     value: Tensor,
     held: Tensor,
@@ -291,27 +295,34 @@ def _cut_purchases(
     price: Tensor,
     *,
     credit: float,
-    borrow_rate: float,
+    borrow_rate: Rate,
 ) -> Tensor:
     rows = [value.clamp_min(0.0), value.clamp_max(0.0)]
-    if borrow_rate > 0:
+    rates = [(1.0 + costs.proportional) * (1.0 + _MARGIN), 1.0 - costs.proportional]
+    if is_charged(borrow_rate):
         rows.append((held + shares.clamp_max(0.0)).clamp_max(0.0) * price)
-    sums = layout.lines_to_accounts.each(*rows)
-    bought, sold = sums[0], sums[1]
-    budget = cash - sold * number(1.0 - costs.proportional)
+        rates.append(borrow_rate)
+    spent, sold, *borrowed = _charged(layout, rows, rates)
+    budget = cash - sold
     if credit != 0:
         budget = budget + equity * number(credit)
-    if borrow_rate > 0:
-        budget = budget + sums[2] * number(borrow_rate)
+    if borrowed:
+        budget = budget + borrowed[0]
     if costs.has_order_fee:
         sales = (-value).clamp_min(0.0)
         excess = commission(sales, costs) - sales * (costs.commission_bps * 1e-4)
         at_most = (value > 0).to(value.dtype) * (costs.commission_min_usd + costs.commission_fixed_usd)
         budget = budget - layout.lines_to_accounts(excess + at_most)
-    spent = bought * number((1.0 + costs.proportional) * (1.0 + _MARGIN))
     factor = (budget / spent).clamp(0.0, 1.0)  # nothing is multiplied by the 0 / 0 of an account that pays nothing
     factor = layout.at_lines_from_accounts(factor)
     cut = shares * factor
-    if costs.lot_size > 0:
-        cut = torch.where(factor < 1, (cut / costs.lot_size).trunc() * costs.lot_size, shares)
+    if is_charged(costs.lot_size):
+        cut = torch.where(factor < 1, whole_lots(cut, costs.lot_size, is_exact=True), shares)
     return torch.where(value > number(0.0), cut, shares)
+
+
+def _charged(layout: Layout, rows: Sequence[Tensor], rates: Sequence[Rate]) -> list[Tensor]:
+    """Sum of each row times its rate over the lines of each account, [L, B] -> [K, B]."""
+    own = [row * rate if isinstance(rate, Tensor) else row for row, rate in zip(rows, rates, strict=True)]
+    sums = layout.lines_to_accounts.each(*own)
+    return [x if isinstance(rate, Tensor) else x * number(rate) for x, rate in zip(sums, rates, strict=True)]

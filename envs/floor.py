@@ -16,6 +16,7 @@ from common.errors import InputError
 from envs.accounts import Books, Layout, number, open_books
 from envs.actions import ActionRules
 from envs.bars import Split
+from envs.costs import costs_of
 from envs.features import Scaler
 from envs.market import Market, build_market
 from envs.metrics import CurveSums, performance_of_sums
@@ -114,7 +115,15 @@ class TradingFloor:
         self._with_state, self._seed, self._periods = with_state, int(seed), bars.periods_per_year
         self._tape = Tape(market, self.layout, self.device)
         self._rules = ActionRules(mandates, self.layout, config.max_leverage, self.device)
-        self._trading = Trading(config, mandates, self.layout, bars.periods_per_year, record=record, device=self.device)
+        self._trading = Trading(
+            config,
+            costs_of(config.costs, bars, self.layout),
+            mandates,
+            self.layout,
+            bars.periods_per_year,
+            record=record,
+            device=self.device,
+        )
         self._observer = Observer(
             mandates,
             self.layout,
@@ -124,7 +133,7 @@ class TradingFloor:
             bars.alive,
             window=config.window,
             capital=config.capital,
-            has_offset=bool(config.costs.permanent_impact),
+            has_offset=self._tape.has_permanent,
             observe_episode=config.observe_episode,
             device=self.device,
         )

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from envs.bar_data import Bars
+from envs.cost_tables import asset_costs
 from envs.liquidity import most_shares
 from envs.trading import Detail
 
@@ -53,10 +54,18 @@ def check_step(check: Callable[..., None], floor: TradingFloor, market: Market, 
     """
     layout, config, bars = floor.layout, floor.config, market.bars
     costs = config.costs
-    d = {name: value.numpy() for name, value in detail._asdict().items() if isinstance(value, Tensor)}
+    recorded = {**detail._asdict(), **detail.attributed._asdict()}
+    d = {name: value.numpy() for name, value in recorded.items() if isinstance(value, Tensor)}
     before = {name: value.numpy() for name, value in detail.before._asdict().items()}
     after = {name: value.numpy() for name, value in detail.after._asdict().items()}
     columns = [bars.assets.index(asset) for asset in layout.assets]
+
+    def cost(name: str) -> Array:
+        """A setting of each line's asset, [L, B]."""
+        return np.broadcast_to(asset_costs(name, costs, bars, columns), (bars.num_bars, len(columns)))[d["bar"]].T[
+            line_asset
+        ]
+
     close = bars.close[d["bar"] + 1][:, columns].T * np.exp(after["offset"])
     line_asset, slot_line = np.array(layout.line_asset), np.array(layout.slot_line)
 
@@ -86,7 +95,7 @@ def check_step(check: Callable[..., None], floor: TradingFloor, market: Market, 
     check("agents' holdings sum to the account's positions", (positions - d["positions"]) * close[line_asset])
     check("agents' fills sum to the account's fills", (by_line(d["fills"]) - d["line_fills"]) * price)
     filled_at = d["bar"] + (config.fill != "same_close_unsafe")
-    most = most_shares(bars, columns, costs.max_participation)[filled_at].T
+    most = most_shares(bars, columns, asset_costs("max_participation", costs, bars, columns))[filled_at].T
     taken = np.zeros_like(most)
     np.add.at(taken, line_asset, np.abs(d["line_fills"]))
     with np.errstate(invalid="ignore"):  # of infinities, where the market takes anything
@@ -101,26 +110,28 @@ def check_step(check: Callable[..., None], floor: TradingFloor, market: Market, 
     excess = np.where(by_account(np.abs(opened)) > 0, np.maximum(beside - most_gross, 0.0), 0.0)
     check("nothing is opened beside what the market does not close", excess)
     notional = np.abs(value)
-    rated = np.maximum(notional * costs.commission_bps * 1e-4, costs.commission_min_usd)
-    commission = np.where(notional > 0, rated + costs.commission_fixed_usd, 0.0)
+    rated = np.maximum(notional * cost("commission_bps") * 1e-4, cost("commission_min_usd"))
+    commission = np.where(notional > 0, rated + cost("commission_fixed_usd"), 0.0)
     check("commission once per side", d["line_commission"] - commission)
-    check("half spread once per side", d["line_spread"] - notional * costs.half_spread_bps * 1e-4)
+    check("half spread once per side", d["line_spread"] - notional * cost("half_spread_bps") * 1e-4)
     can_borrow = config.max_leverage > 1 or any(m.allow_short for m in floor.mandates)
-    rate = costs.borrow_rate_annual / bars.periods_per_year * can_borrow
+    rate = cost("borrow_rate_annual") / bars.periods_per_year * can_borrow
     closed = by_line(d["closed"])
     borrow = np.maximum(-(positions + closed), 0.0) * price * rate
     check("borrow fee on shorts, and on nothing else", d["line_borrow"] - borrow)
     fees = by_account(value + commission + d["line_spread"] + borrow)
     owed = before["cash"] - fees
-    loan = np.maximum(-owed, 0.0) * rate * (config.max_leverage > 1)
+    loan = np.maximum(-owed, 0.0) * costs.loan_rate_annual / bars.periods_per_year * (config.max_leverage > 1)
     interest = np.maximum(owed, 0.0) * costs.cash_rate_annual / bars.periods_per_year - loan
     is_delisted = bars.ends[d["bar"]][:, columns].T[line_asset]
     flow = np.zeros_like(close)
     np.add.at(flow, line_asset, np.where(is_delisted, -closed, 0.0))
-    moved_by_a_share = (costs.permanent_impact or 0.0) * np.nan_to_num(market.impact_unit[columns])
+    moved_by_a_share = asset_costs("permanent_impact", costs, bars, columns)[0] * np.nan_to_num(
+        market.impact_unit[columns]
+    )
     move = flow * moved_by_a_share[:, None]
     last = close * np.where(move == 0, 1.0, np.expm1(move) / np.where(move == 0, 1.0, move))
-    side = np.where(is_delisted, np.sign(closed), 0.0) * costs.delisting_haircut
+    side = np.where(is_delisted, np.sign(closed), 0.0) * cost("delisting_haircut")
     paid_out = by_account(closed * np.where(is_delisted, last[line_asset], close[line_asset]) * (1.0 - side))
     interest = np.where(d["ruined"], 0.0, interest)
     check("cash moves by trades, fees, interest and closings alone", owed + interest + paid_out - after["cash"])

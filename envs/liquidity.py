@@ -113,16 +113,18 @@ def _days_in_a_bar(dates: NDArray[np.datetime64]) -> float:
     return max(1.0, float(np.median(spacing)) * _TRADING_DAYS_A_CALENDAR_DAY) if len(spacing) else 1.0
 
 
-def most_shares(bars: Bars, assets: list[int], max_participation: float | None) -> Array:
+def most_shares(bars: Bars, assets: list[int], max_participation: Array | float) -> Array:
     """What the market takes in a bar, [T, K], shares: none where the asset does not trade, or is no member.
 
     Args:
         bars: The market.
         assets: Columns of the K assets.
-        max_participation: Largest part of the volume of a bar; None, or no volume known: no limit.
+        max_participation: Largest part of the volume of a bar, [1, K] or one for all; no limit where it is infinite,
+            or no volume is known.
     """
     limit = np.full((bars.num_bars, len(assets)), np.inf)
-    if max_participation is not None and bars.volume is not None:
+    if bars.volume is not None:
         has_volume = [bars.assets[a] not in bars.without_volume for a in assets]
-        limit = np.where(has_volume, bars.volume[:, assets] * max_participation, limit)
+        is_limited = np.isfinite(max_participation) & has_volume
+        limit = np.where(is_limited, bars.volume[:, assets] * np.where(is_limited, max_participation, 0.0), limit)
     return np.where((bars.tradable & bars.alive)[:, assets], limit, 0.0)

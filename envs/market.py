@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass as plain_dataclass
 from dataclasses import replace
 from typing import Any
@@ -13,6 +14,7 @@ from pydantic import TypeAdapter
 
 from envs.bar_data import Bars
 from envs.bars import Splits, build_bars, split_bars, training_bars
+from envs.cost_tables import asset_costs, with_cost_table
 from envs.features import Features, Scaler, compute_features
 from envs.liquidity import impact_of_a_share
 from envs.mandates import Mandate, build_mandates, preset_of
@@ -60,6 +62,24 @@ class Market:
     impact_unit: NDArray[np.float64]
     spec: FloorSpec
 
+    def check_volume(self, assets: Sequence[str]) -> None:
+        """Refuse a market in which orders are to move the price of an asset without volumes.
+
+        Args:
+            assets: What is traded.
+
+        Raises:
+            InputError: naming the settings that do without.
+        """
+        columns = [self.bars.assets.index(asset) for asset in assets]
+        temporary, permanent = (
+            asset_costs(name, self.spec.floor.costs, self.bars, columns)
+            for name in ("temporary_impact", "permanent_impact")
+        )
+        is_moved = np.logical_or.reduce(np.concatenate((temporary, permanent)) > 0, axis=0).tolist()
+        if any(is_moved):
+            self.bars.volume_for_impact([asset for asset, moves in zip(assets, is_moved, strict=True) if moves])
+
 
 _cache: OrderedDict[tuple[str, tuple[tuple[str, float], ...]], Market] = OrderedDict()
 
@@ -78,7 +98,8 @@ def build_market(spec: FloorSpec, *, bars: Bars | None = None) -> Market:
     """
     if bars is not None:
         return _make_market(spec, bars)
-    changed = tuple(one for paths in (spec.data.path, spec.data.universe) if paths for one in changes_of(paths))
+    files = (spec.data.path, spec.data.universe, spec.floor.costs.table)
+    changed = tuple(one for paths in files if paths for one in changes_of(paths))
     key = (_SPEC.dump_json(spec).decode(), changed)
     market = _cache[key] if key in _cache else _make_market(spec, build_bars(spec.data))
     for name in (key, (_SPEC.dump_json(market.spec).decode(), changed)):
@@ -108,6 +129,7 @@ def _settle(spec: FloorSpec, bars: Bars) -> tuple[FloorSpec, Bars]:
         sees_tradable = not bars.tradable[: training_bars(bars, spec.data)].all()
     desk = replace(spec.desk, preset=preset, observe_tradable=sees_tradable)
     settled = replace(spec, desk=desk, floor=replace(spec.floor, costs=costs))
+    bars = with_cost_table(bars, costs)
     return settled, replace(bars, notes=(*bars.notes, *notes)) if notes else bars
 
 

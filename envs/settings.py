@@ -201,40 +201,25 @@ class CostConfig:
     """How the concession grows with participation."""
     permanent_impact: float | None = Field(default=None, ge=0)
     """Lasting move of the log price by a flow as large as the volume of an average day, in daily volatilities, both of
-    the training split. 0: none. None: 0.314 (Almgren, Thum, Hauptmann and Li 2005), or 0 where the prices have no
-    volumes."""
+    the share of history that is for training, its embargo included. 0: none. None: 0.314 (Almgren, Thum, Hauptmann and
+    Li 2005), or 0 where the prices have no volumes."""
     max_participation: float | None = Field(default=0.1, gt=0)
     """Largest part of the volume of its bar that all orders of an asset may fill; the rest stays unfilled. None: any,
     but nothing where the asset does not trade."""
     borrow_rate_annual: float = Field(default=0.005, ge=0)
-    """Yearly rate paid on the value of short positions, and on borrowed cash."""
+    """Yearly rate paid on the value of short positions, whose shares are borrowed."""
+    loan_rate_annual: float = Field(default=0.005, ge=0)
+    """Yearly rate paid on borrowed cash, which an account may have where its leverage is above 1."""
     cash_rate_annual: float = Field(default=0.0, ge=0)
     """Yearly rate earned on cash."""
     delisting_haircut: float = Field(default=0.0, ge=0, le=1)
     """Part of its last price that a position loses when its asset trades no more, and the position is closed."""
     lot_size: float = Field(default=0.0, ge=0)
     """Shares in a lot; orders are rounded toward zero to whole lots. 0: any fraction of a share."""
-
-    @property
-    def proportional(self) -> float:
-        """Commission and half spread together, as a fraction of the traded value."""
-        return (self.commission_bps + self.half_spread_bps) * 1e-4
-
-    @property
-    def has_order_fee(self) -> bool:
-        """Whether small orders pay more than in proportion."""
-        return self.commission_min_usd > 0 or self.commission_fixed_usd > 0
-
-    @property
-    def needs_volume(self) -> bool:
-        """Whether prices alone are not enough.
-
-        Raises:
-            ValueError: where impact is still left to the prices; ``build_market`` settles it.
-        """
-        if self.temporary_impact is None or self.permanent_impact is None:
-            raise ValueError("impact is left to the prices: build_market settles it, or set it")
-        return self.temporary_impact > 0 or self.permanent_impact > 0
+    table: str | None = None
+    """CSV of costs of single assets: a column tic, and columns named like settings of this group (half_spread_bps,
+    lot_size). Its cells count before the settings, which hold for assets and cells that it leaves out. What it says
+    belongs to the prices: a run is carried on with the same numbers."""
 
     def settled(self, *, has_volume: bool) -> CostConfig:
         """The same with impact as a number where it is left to the prices."""

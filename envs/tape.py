@@ -12,11 +12,12 @@ from torch import Tensor
 from common.errors import InputError
 from envs.accounts import Layout
 from envs.bar_data import Bars
+from envs.cost_tables import asset_costs
 from envs.execution import MAX_MOVE, Quotes
 from envs.liquidity import IMPACT_BARS, most_shares, settled_volatility, trailing_volume
 from envs.mandates import Mandate
 from envs.market import Market
-from envs.settings import CostConfig, FillRule
+from envs.settings import FillRule
 
 BOOK_BARS = 60
 """Bars over which volatility is measured for inverse-volatility books."""
@@ -42,12 +43,12 @@ class Tape:
         columns = [bars.assets.index(asset) for asset in layout.assets]
         close = bars.close[:, columns]
         blocks = [close, _fill_prices(bars, columns, fill), _next(close)]
-        if costs.needs_volume:
-            bars.volume_for_impact(layout.assets)
+        market.check_volume(layout.assets)
         permanent = _permanent_impact(market, layout.assets, columns)
-        most = most_shares(bars, columns, costs.max_participation)
+        most = most_shares(bars, columns, asset_costs("max_participation", costs, bars, columns))
         most = most if fill == "same_close_unsafe" else _next(most)
-        self.has_temporary, self.has_permanent = bool(costs.temporary_impact), bool(costs.permanent_impact)
+        temporary = asset_costs("temporary_impact", costs, bars, columns)
+        self.has_temporary, self.has_permanent = bool(temporary.any()), bool(permanent.any())
         if self.has_permanent:
             with np.errstate(divide="ignore", over="ignore"):
                 most = np.minimum(most, MAX_MOVE / permanent)
@@ -55,7 +56,7 @@ class Tape:
         if self.has_limit:
             blocks.append(most)
         if self.has_temporary:
-            blocks.append(_concession(bars, columns, costs))
+            blocks.append(temporary * _volatility_over_depth(bars, columns, costs.impact_law))
         ends = bars.ends[:, columns]
         self.has_ends = bool(ends.any())
         if self.has_ends:
@@ -107,9 +108,9 @@ def _fill_prices(bars: Bars, columns: list[int], fill: FillRule) -> NDArray[np.f
 
 def _permanent_impact(market: Market, assets: Sequence[str], columns: list[int]) -> NDArray[np.float64]:
     """Log-price move by a flow of one share, [A]."""
-    costs = market.spec.floor.costs
-    permanent = (costs.permanent_impact or 0.0) * market.impact_unit[columns]
-    if costs.permanent_impact and np.isnan(permanent).any():
+    costs = asset_costs("permanent_impact", market.spec.floor.costs, market.bars, columns)[0]
+    permanent = np.where(costs > 0, costs * market.impact_unit[columns], 0.0)
+    if np.isnan(permanent).any():
         raise InputError(
             f"permanent impact needs volumes in the training split of {market.bars.source}, but "
             f"{assets[int(np.isnan(permanent).argmax())]} has none there, nor has any other asset: "
@@ -118,16 +119,15 @@ def _permanent_impact(market: Market, assets: Sequence[str], columns: list[int])
     return permanent
 
 
-def _concession(bars: Bars, columns: list[int], costs: CostConfig) -> NDArray[np.float64]:
-    """Temporary impact of an order of one share (to the power of the law), [T, A]."""
+def _volatility_over_depth(bars: Bars, columns: list[int], law: str) -> NDArray[np.float64]:
+    """Temporary impact of an order of one share (to the power of the law), where its setting is 1, [T, A]."""
     assert bars.volume is not None
-    assert costs.temporary_impact is not None
     tradable, traded = bars.tradable[:, columns], bars.volume[:, columns]
     volume = trailing_volume(traded, tradable)
     of_first = traded[tradable.argmax(axis=0), np.arange(len(columns))]  # of the bar in which a first order fills
     volume = np.where(np.cumsum(tradable, axis=0) == 0, np.maximum(of_first, volume), volume)
-    depth = np.sqrt(volume) if costs.impact_law == "square_root" else volume
-    return costs.temporary_impact * settled_volatility(bars.close[:, columns], tradable, IMPACT_BARS) / depth
+    depth = np.sqrt(volume) if law == "square_root" else volume
+    return settled_volatility(bars.close[:, columns], tradable, IMPACT_BARS) / depth
 
 
 def _book_weights(bars: Bars, mandates: Sequence[Mandate]) -> NDArray[np.float64]:

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from envs.accounts import Books, Layout, marked, number, positions
-from envs.attribution import Closings, attribute
-from envs.execution import Fills, Quotes, clearing_price, cut_openings, execute, liquidation, path_average, share_taken
+from envs.attribution import Attributed, attribute
+from envs.closings import Closings, close_delisted, close_ruined
+from envs.costs import Costs
+from envs.execution import Fills, Quotes, clearing_price, cut_openings, execute, liquidation, share_taken
 from envs.mandates import Mandate
 from envs.rewards import reward
 from envs.settings import FloorConfig
@@ -55,8 +57,7 @@ class Detail(NamedTuple):
         mark_before: Price of each asset at the decision bar's close, [A, B], and ``mark_after`` at the next.
         positions: Shares of each line after fills and closings, [L, B].
         line_fills: Filled shares of each line, [L, B].
-
-    The others are those of ``envs.attribution.Attributed``.
+        attributed: Costs and profits, and whose they are.
     """
 
     bar: Tensor
@@ -77,15 +78,7 @@ class Detail(NamedTuple):
     mark_after: Tensor
     positions: Tensor
     line_fills: Tensor
-    profit: Tensor
-    commission: Tensor
-    spread: Tensor
-    impact: Tensor
-    borrow: Tensor
-    line_commission: Tensor
-    line_spread: Tensor
-    line_borrow: Tensor
-    interest: Tensor
+    attributed: Attributed
 
 
 class Shown(NamedTuple):
@@ -128,7 +121,8 @@ class Trading:
     """The rules of one floor, ready to be applied to tensors.
 
     Args:
-        config: Capital, costs, rewards.
+        config: Capital, rewards.
+        costs: What orders and positions of each line cost.
         mandates: The agents; their reward shares, and whether anyone may be short.
         layout: Slots, lines and accounts.
         periods_per_year: Bars in a year, which rates are divided by.
@@ -139,6 +133,7 @@ class Trading:
     def __init__(
         self,
         config: FloorConfig,
+        costs: Costs,
         mandates: Sequence[Mandate],
         layout: Layout,
         periods_per_year: float,
@@ -146,11 +141,11 @@ class Trading:
         record: bool,
         device: torch.device,
     ):
-        self._config, self._layout, self._record = config, layout, record
+        self._config, self._costs, self._layout, self._record = config, costs, layout, record
         can_borrow = any(m.allow_short for m in mandates) or config.max_leverage > 1
-        self._borrow_rate = config.costs.borrow_rate_annual / periods_per_year if can_borrow else 0.0
+        self._borrow_rate = costs.borrow_rate_annual / periods_per_year if can_borrow else 0.0
+        self._loan_rate = config.costs.loan_rate_annual / periods_per_year if config.max_leverage > 1 else 0.0
         self._cash_rate = config.costs.cash_rate_annual / periods_per_year
-        self._has_impact = config.costs.needs_volume
         self._pays_to_leave = config.reward.mark == "liquidation"
         self._needs_profit = record or any(m.own_share != 0 for m in mandates)
         shares = {(m.team_share, m.own_share) for m in mandates}
@@ -200,7 +195,8 @@ class Trading:
             price, mid, fills = self._fill(books, fills.shares, held, quotes, scale)
         slot_fills = self._slot_fills(orders, net, fills.shares)
         filled = books.holdings + slot_fills
-        cash, interest, sums = self._settle(books.cash, fills, ruined)
+        has_impact = quotes.temporary is not None or quotes.permanent is not None
+        cash, interest, sums = self._settle(books.cash, fills, ruined, has_impact=has_impact)
         offset, next_mark = books.offset, quotes.next_close
         if quotes.permanent is not None:
             offset = offset + layout.lines_to_assets(fills.shares) * quotes.permanent
@@ -208,7 +204,8 @@ class Trading:
         closings = exit_costs = None
         held_on = filled
         if quotes.ends is not None:
-            cash, held_on, closings = self._delist(cash, filled, quotes, next_mark)
+            haircut = self._costs.delisting_haircut
+            cash, held_on, closings = close_delisted(layout, cash, filled, quotes, next_mark, haircut)
         held_after = held_on if not layout.is_pooled else positions(layout, held_on)
         value = held_after * layout.at_lines_from_assets(next_mark)
         equity, gross = marked(layout, cash, value)
@@ -216,10 +213,10 @@ class Trading:
         is_ruined = equity <= number(config.ruin_fraction * config.capital)
         if ruined is not None:
             is_ruined = is_ruined | ruined
-            after, closings = self._close(after, closings, is_ruined)
+            after, closings = close_ruined(layout, after, closings, is_ruined)
             value, gross = value * ~layout.at_lines_from_accounts(is_ruined), gross * ~is_ruined
         if self._record or self._pays_to_leave:
-            brought = liquidation(layout, config.costs, positions(layout, after.holdings), next_mark, quotes)
+            brought = liquidation(layout, self._costs, positions(layout, after.holdings), next_mark, quotes)
             left = after.cash + layout.lines_to_accounts(brought)
             if self._pays_to_leave:
                 ends = is_last | is_ruined.all(0)
@@ -231,7 +228,7 @@ class Trading:
         if self._needs_profit:
             attributed = attribute(
                 layout,
-                config.costs,
+                self._costs,
                 fills,
                 orders=wanted,
                 slot_fills=slot_fills,
@@ -265,7 +262,7 @@ class Trading:
                 mark_after=next_mark,
                 positions=positions(layout, after.holdings),
                 line_fills=fills.shares,
-                **attributed._asdict(),
+                attributed=attributed,
             )
         return Outcome(
             after,
@@ -303,11 +300,11 @@ class Trading:
     ) -> tuple[Tensor, Tensor, Fills]:
         """Price of all orders and the price before them, [L, B] each, and what of the orders is filled at it."""
         layout, config = self._layout, self._config
-        prices = clearing_price(layout.lines_to_assets(orders), quotes, books.offset, config.costs, scale)
+        prices = clearing_price(layout.lines_to_assets(orders), quotes, books.offset, self._costs, scale)
         price, mid = (layout.at_lines_from_assets(p) for p in prices)
         fills = execute(
             layout,
-            config.costs,
+            self._costs,
             orders,
             held,
             books.cash,
@@ -317,37 +314,6 @@ class Trading:
             borrow_rate=self._borrow_rate,
         )
         return price, mid, fills
-
-    def _delist(self, cash: Tensor, holdings: Tensor, quotes: Quotes, mark: Tensor) -> tuple[Tensor, Tensor, Closings]:
-        """Pay out what trades no more: cash, [K, B], and holdings, [P, B], after it; and what was closed.
-
-        All are paid the average of the prices that their own purchases have moved, or who buys to the last bar would be
-        paid for having lifted the last price.
-        """
-        layout = self._layout
-        assert quotes.ends is not None
-        closed = holdings * layout.at_slots_from_assets(quotes.ends)
-        worth = closed * layout.at_slots_from_assets(mark)
-        lost = torch.zeros_like(worth)
-        if quotes.permanent is not None:
-            down = path_average(-layout.lines_to_assets(positions(layout, holdings)) * quotes.permanent)
-            lost = worth * (1.0 - layout.at_slots_from_assets(down))
-            worth = worth - lost
-        side = layout.slots_to_lines(worth).sign()  # of the account, whose agents all leave at one price
-        haircut = worth * layout.at_slots_from_lines(side) * number(self._config.costs.delisting_haircut)
-        paid = layout.lines_to_accounts(layout.slots_to_lines(worth - haircut))
-        return cash + paid, holdings - closed, Closings(closed, haircut + lost)
-
-    def _close(self, books: Books, closings: Closings | None, is_ruined: Tensor) -> tuple[Books, Closings]:
-        """Close all positions of ruined accounts, [K, B], at their marks."""
-        closed = books.holdings * self._layout.at_slots_from_accounts(is_ruined)
-        if closings is None:
-            closings = Closings(torch.zeros_like(closed), torch.zeros_like(closed))
-        cash = torch.where(is_ruined, books.equity, books.cash)
-        return (
-            books._replace(cash=cash, holdings=books.holdings - closed),
-            closings._replace(shares=closings.shares + closed),
-        )
 
     def _orders(self, books: Books, mark: Tensor, target: Tensor) -> Tensor:
         """Shares that each slot wants to buy, [P, B]; nothing where it is not worth an order."""
@@ -373,7 +339,7 @@ class Trading:
         return orders * self._layout.at_slots_from_lines(part)
 
     def _settle(
-        self, cash: Tensor, fills: Fills, ruined: Tensor | None
+        self, cash: Tensor, fills: Fills, ruined: Tensor | None, *, has_impact: bool
     ) -> tuple[Tensor, Tensor | None, Sequence[Tensor]]:
         """Pay for fills; accounts that were ruined before neither earn nor owe interest.
 
@@ -383,15 +349,15 @@ class Trading:
         """
         paid = fills.fees if fills.borrow is None else fills.fees + fills.borrow
         rows = [fills.value, paid, fills.notional]
-        if self._has_impact:
+        if has_impact:
             rows.append(fills.shares * (fills.price - fills.mid))
         sums = self._layout.lines_to_accounts.each(*rows)
         cash = cash - sums[0] - sums[1]
         interest = None
         if self._cash_rate > 0:
             interest = cash.clamp_min(0.0) * self._cash_rate
-        if self._config.max_leverage > 1 and self._borrow_rate > 0:
-            loan = cash.clamp_max(0.0) * self._borrow_rate
+        if self._loan_rate > 0:
+            loan = cash.clamp_max(0.0) * self._loan_rate
             interest = loan if interest is None else interest + loan
         if interest is not None and ruined is not None:
             interest = interest * ~ruined

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.cost_tables import asset_costs
 from envs.market import Market
 from experiments.reporting.tables import money
 
@@ -27,17 +28,27 @@ def capital_in_words(market: Market) -> str:
 def costs_in_words(market: Market) -> str:
     """Write the main costs of the floor in one line."""
     costs = market.spec.floor.costs
-    parts = [f"commission {costs.commission_bps:g} bps", f"half spread {costs.half_spread_bps:g} bps"]
-    if costs.commission_min_usd or costs.commission_fixed_usd:
-        parts[0] += f" (min ${costs.commission_min_usd:g}, fixed ${costs.commission_fixed_usd:g})"
-    if costs.temporary_impact:
-        parts.append(f"{costs.impact_law.replace('_', '-')} impact {costs.temporary_impact:g}")
-    if costs.permanent_impact:
-        parts.append(f"permanent impact {costs.permanent_impact:g}")
-    if costs.max_participation is not None and market.bars.volume is not None:
-        parts.append(f"orders fill up to {costs.max_participation:.4g} of a bar's volume")
-    if costs.borrow_rate_annual:
-        parts.append(f"borrow {costs.borrow_rate_annual:.2%} a year")
+
+    def cost(name: str, form: str = "{:g}") -> str:
+        """A setting; of assets that have their own, the least and the most. Nothing where none has any."""
+        found = asset_costs(name, costs, market.bars)
+        ends = [form.format(x) for x in (found.min(), found.max())]
+        return " to ".join(dict.fromkeys(ends)) if found.any() else ""
+
+    parts = [f"commission {cost('commission_bps') or 0} bps", f"half spread {cost('half_spread_bps') or 0} bps"]
+    least, fixed = cost("commission_min_usd", "${:g}"), cost("commission_fixed_usd", "${:g}")
+    if least or fixed:
+        parts[0] += f" (min {least or '$0'}, fixed {fixed or '$0'})"
+    if impact := cost("temporary_impact"):
+        parts.append(f"{costs.impact_law.replace('_', '-')} impact {impact}")
+    if impact := cost("permanent_impact"):
+        parts.append(f"permanent impact {impact}")
+    if "inf" not in (taken := cost("max_participation", "{:.4g}")) and market.bars.volume is not None:
+        parts.append(f"orders fill up to {taken} of a bar's volume")
+    if borrow := cost("borrow_rate_annual", "{:.2%}"):
+        parts.append(f"borrowed shares cost {borrow} a year")
+    if costs.loan_rate_annual and market.spec.floor.max_leverage > 1:
+        parts.append(f"borrowed cash costs {costs.loan_rate_annual:.2%} a year")
     if costs.cash_rate_annual:
         parts.append(f"cash earns {costs.cash_rate_annual:.2%} a year (ratios are of what is earned above it)")
     return ", ".join([*parts, f"fills at {fill_in_words(market)}"])

@@ -144,8 +144,7 @@ class FloorEnvironment:
         self.market, self.source = market, market.bars.source
         self.fingerprint: str | None = market.bars.fingerprint
         self.agents = describe_agents(market.mandates)
-        if market.spec.floor.costs.needs_volume:
-            market.bars.volume_for_impact(sorted({asset for mandate in market.mandates for asset in mandate.assets}))
+        market.check_volume(sorted({asset for mandate in market.mandates for asset in mandate.assets}))
 
     @property
     def acts(self) -> str:

@@ -34,7 +34,7 @@ _NOT_OF_A_PARENT = (*_OF_THE_COMMAND, "name", "storage", "load_model", "branch_f
 """Settings that a branch has of its own: it is one run, be it of a trial of a search."""
 _FROM_MODEL = ("algo", "runner", "data", "desk", "floor", *groups(), "scaling")
 """Settings that a new run takes over from the run whose weights it loads."""
-_PATHS = ("load_model", "branch_from", "data.path", "data.universe")
+_PATHS = ("load_model", "branch_from", "data.path", "data.universe", "floor.costs.table")
 """Settings that are made absolute: workers run elsewhere, and later commands too."""
 
 

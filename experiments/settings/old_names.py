@@ -54,15 +54,18 @@ def _prices_of_its_time(recorded: Mapping[str, Any]) -> Mapping[str, Any]:
 def _market_of_its_time(recorded: Mapping[str, Any]) -> Mapping[str, Any]:
     """Settings of a record that was written before they existed: what its agents have seen, and what its market took.
 
-    Such a record has all costs but the new ones. Permanent impact was told as a move of the log price by the volume of
-    a bar; today it is in daily volatilities.
+    Such a record has all costs but the new ones. One rate was paid on borrowed shares and cash. Permanent impact was
+    told as a move of the log price by the volume of a bar; today it is in daily volatilities.
     """
     floor = recorded.get("floor")
     if not isinstance(floor, Mapping):
         return recorded
     costs = floor.get("costs")
-    if not isinstance(costs, Mapping) or not {"permanent_impact", "lot_size"} <= costs.keys():
+    if not isinstance(costs, Mapping) or not {"permanent_impact", "lot_size", "borrow_rate_annual"} <= costs.keys():
         return recorded
+    if "loan_rate_annual" not in costs:
+        costs = {**costs, "loan_rate_annual": costs["borrow_rate_annual"]}
+        recorded = {**recorded, "floor": {**floor, "costs": costs}}
     if "max_participation" in costs:
         return recorded
     moved = costs["permanent_impact"]

@@ -133,12 +133,14 @@ class RunConfig:
 
 def floor_spec(config: RunConfig) -> FloorSpec:
     """Gather what a floor is built from; paths of files are made absolute, because workers run elsewhere."""
-    data = config.data
+    data, floor = config.data, config.floor
     if data.path is not None:
         data = replace(data, path=absolute(data.path))
     if data.universe is not None:
         data = replace(data, universe=absolute(data.universe))
-    return FloorSpec(data=data, desk=config.desk, floor=config.floor)
+    if floor.costs.table is not None:
+        floor = replace(floor, costs=replace(floor.costs, table=absolute(floor.costs.table)))
+    return FloorSpec(data=data, desk=config.desk, floor=floor)
 
 
 def config_to_json(config: RunConfig) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 
 from envs.audit_rows import AuditResult
 from envs.bar_data import Bars
+from envs.cost_tables import ASSET_COSTS
 from envs.floor import TradingFloor, build_floor
 from envs.market import Market, build_market
 from envs.settings import CostConfig, DataConfig, DeskConfig, FloorConfig, FloorSpec, SyntheticConfig
@@ -28,6 +30,7 @@ FREE = CostConfig(
     permanent_impact=0,
     max_participation=None,
     borrow_rate_annual=0,
+    loan_rate_annual=0,
     cash_rate_annual=0,
 )
 
@@ -75,6 +78,14 @@ def flat_bars(prices: Any, *, opens: Any = None, volume: float | None = 1e6) -> 
     )
 
 
+def with_own_costs(bars: Bars, draw: Any) -> Bars:
+    """Bars whose assets have costs of their own, each drawn by ``draw()``, a ``CostConfig``."""
+    drawn = [draw() for _ in bars.assets]
+    own = {name: np.array([[getattr(costs, name) for costs in drawn]], dtype=float) for name in ASSET_COSTS}
+    own["max_participation"] = np.where(np.isnan(own["max_participation"]), np.inf, own["max_participation"])
+    return dataclasses.replace(bars, costs=own)
+
+
 def part_taken(most: float, size: float) -> float:
     """The part of orders of a size that the market takes."""
     return min(1.0, most / size) if size else float(most > 0)
@@ -91,6 +102,11 @@ class SlowFloor:
         self.equity = dict(self.cash)
         self.held = {(m.name, a): 0.0 for m in self.mandates for a in m.assets}
         self.offset = {a: 0.0 for m in self.mandates for a in m.assets}
+
+    def cost(self, name: str, asset: str) -> float:
+        """What an asset costs: as the bars say, or else the settings."""
+        own = self.bars.costs.get(name)
+        return getattr(self.config.costs, name) if own is None else float(own[0, self.bars.assets.index(asset)])
 
     def impact_of_a_share(self, asset: str) -> float:
         """Daily volatility over daily volume of the first 60 % of daily bars."""
@@ -127,7 +143,8 @@ class SlowFloor:
             room = max(self.config.max_leverage * self.equity[k], gross)
             room -= sum(abs(x) * mark[line[1]] for line, x in kept.items())
             size = sum(abs(x) * mark[line[1]] for line, x in opened.items())
-            part = 1.0 if size <= room * (1 + 1e-12) else max(room, 0.0) / size
+            room = max(room, 0.0)
+            part = 1.0 if size <= room * (1 + 1e-12) else room / size
             result |= {line: taken[line] - opened[line] * (1 - part) for line in opened}
         return result
 
@@ -153,10 +170,11 @@ class SlowFloor:
         most = {}
         for asset, j in column.items():
             most[asset] = math.inf
-            if costs.max_participation is not None and bars.volume is not None:
-                most[asset] = costs.max_participation * bars.volume[filled_at, j]
-            if costs.permanent_impact:
-                most[asset] = min(most[asset], 0.1 / (costs.permanent_impact * self.impact_of_a_share(asset)))
+            if (part := self.cost("max_participation", asset)) not in (None, math.inf) and bars.volume is not None:
+                most[asset] = part * bars.volume[filled_at, j]
+            if self.cost("permanent_impact", asset):
+                move_of_a_share = self.cost("permanent_impact", asset) * self.impact_of_a_share(asset)
+                most[asset] = min(most[asset], 0.1 / move_of_a_share)
             if not bars.tradable[filled_at, j]:
                 most[asset] = 0.0
         position = {line: sum(h for (n, a), h in self.held.items() if (account[n], a) == line) for line in lines}
@@ -169,7 +187,7 @@ class SlowFloor:
             net = self.cut_openings({line: order * share[line] for line, order in net.items()}, wanted, position, mark)
         orders = {(n, a): order * part[account[n], a] for (n, a), order in orders.items()}
         market_net = {line: order * part[line] for line, order in wanted.items()}
-        permanent = {asset: costs.permanent_impact * self.impact_of_a_share(asset) for asset in column}
+        permanent = {a: self.cost("permanent_impact", a) * self.impact_of_a_share(a) for a in column}
 
         def clear(net: dict[Any, float]) -> tuple[dict[str, float], dict[str, float]]:
             """One price for all orders, and the price before them."""
@@ -185,58 +203,54 @@ class SlowFloor:
                 mid[asset] = price[asset] = raw * math.exp(self.offset[asset])
                 move = permanent[asset] * flow
                 price[asset] *= math.expm1(move) / move if move else 1.0
-                if costs.temporary_impact:
+                if temporary := self.cost("temporary_impact", asset):
                     adv, sigma = self.recent(asset, t)[0], self.volatility(asset, t)
                     power = 0.5 if costs.impact_law == "square_root" else 1.0
-                    concession = min(costs.temporary_impact * sigma * (abs(flow) / adv) ** power, 0.5)
+                    concession = min(temporary * sigma * (abs(flow) / adv) ** power, 0.5)
                     price[asset] *= 1 + math.copysign(concession, flow)
             return price, mid
 
-        def commission(notional: float) -> float:
+        def commission(notional: float, asset: str) -> float:
             if notional == 0:
                 return 0.0
-            return max(notional * costs.commission_bps * 1e-4, costs.commission_min_usd) + costs.commission_fixed_usd
+            rated = max(notional * self.cost("commission_bps", asset) * 1e-4, self.cost("commission_min_usd", asset))
+            return rated + self.cost("commission_fixed_usd", asset)
 
-        spread = costs.half_spread_bps * 1e-4
-        rate = costs.borrow_rate_annual / bars.periods_per_year
+        spread = {a: self.cost("half_spread_bps", a) * 1e-4 for a in column}
         can_borrow = any(m.allow_short for m in self.mandates) or config.max_leverage > 1
-        rate = rate if can_borrow else 0.0
-        lots = (
-            (
-                lambda x: (
-                    math.trunc(x / costs.lot_size + math.copysign(1e-9 + 1e-14 * abs(x / costs.lot_size), x))
-                    * costs.lot_size
-                )
-            )
-            if costs.lot_size
-            else (lambda x: x)
-        )
+        rate = {a: can_borrow * self.cost("borrow_rate_annual", a) / bars.periods_per_year for a in column}
+        loan_rate = costs.loan_rate_annual / bars.periods_per_year
+
+        def lots(shares: float, asset: str) -> float:
+            if not (lot := self.cost("lot_size", asset)):
+                return shares
+            return math.trunc(shares / lot + math.copysign(1e-9 + 1e-14 * abs(shares / lot), shares)) * lot
 
         def pay(net: dict[Any, float], price: dict[str, float]) -> dict[Any, float]:
             """What of the orders the accounts can pay for."""
             filled = {}
             for k in self.accounts:
-                mine = {line: lots(net[line]) for line in lines if line[0] == k}
+                mine = {line: lots(net[line], line[1]) for line in lines if line[0] == k}
                 for line, order in mine.items():
                     value = order * price[line[1]]
-                    if value < 0 and -value * (1 - spread) <= commission(-value):
+                    if value < 0 and -value * (1 - spread[line[1]]) <= commission(-value, line[1]):
                         mine[line] = 0.0
                 budget = self.cash[k] + (config.max_leverage - 1) * self.equity[k]
                 bought = 0.0
-                for line, order in mine.items():
-                    value = order * price[line[1]]
+                for (_, asset), order in mine.items():
+                    value = order * price[asset]
                     if value < 0:
-                        budget += -value * (1 - spread) - commission(-value)
+                        budget += -value * (1 - spread[asset]) - commission(-value, asset)
                     elif value > 0:
-                        bought += value * (1 + spread + costs.commission_bps * 1e-4)
-                        budget -= costs.commission_min_usd + costs.commission_fixed_usd
-                    short = min(position[line] + min(order, 0.0), 0.0)
-                    budget -= -short * price[line[1]] * rate
+                        bought += value * (1 + spread[asset] + self.cost("commission_bps", asset) * 1e-4)
+                        budget -= self.cost("commission_min_usd", asset) + self.cost("commission_fixed_usd", asset)
+                    short = min(position[k, asset] + min(order, 0.0), 0.0)
+                    budget -= -short * price[asset] * rate[asset]
                 factor = min(1.0, max(0.0, budget / bought)) if bought > 0 else 1.0
                 for line, order in mine.items():
                     filled[line] = order if order < 0 or factor == 1 else order * factor
-                    if costs.lot_size and filled[line] != order:
-                        filled[line] = math.trunc(order * factor / costs.lot_size) * costs.lot_size
+                    if (lot := self.cost("lot_size", line[1])) and filled[line] != order:
+                        filled[line] = math.trunc(order * factor / lot) * lot
             return filled
 
         price, mid = clear(net)
@@ -256,9 +270,9 @@ class SlowFloor:
         for line in lines:
             k, asset = line
             value = filled[line] * price[asset]
-            fee, paid_spread = commission(abs(value)), abs(value) * spread
+            fee, paid_spread = commission(abs(value), asset), abs(value) * spread[asset]
             short = min(position[line] + filled[line], 0.0)
-            borrow = -short * price[asset] * rate
+            borrow = -short * price[asset] * rate[asset]
             self.cash[k] -= value + fee + paid_spread + borrow
             for name, amount in (("commission", fee), ("spread", paid_spread), ("borrow", borrow)):
                 result[name] += amount
@@ -273,7 +287,7 @@ class SlowFloor:
         for k in self.accounts:
             interest[k] = max(self.cash[k], 0.0) * costs.cash_rate_annual / bars.periods_per_year
             if config.max_leverage > 1:
-                interest[k] -= max(-self.cash[k], 0.0) * rate
+                interest[k] -= max(-self.cash[k], 0.0) * loan_rate
             self.cash[k] += interest[k]
         old_mark = mark
         for asset in self.offset:

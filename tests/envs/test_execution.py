@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envs.accounts import Layout
+from envs.costs import costs_of
 from envs.execution import (
     MAX_IMPACT,
     Quotes,
@@ -35,9 +36,9 @@ def one_account(num_assets: int) -> Layout:
 
 
 def test_commission_is_a_rate_with_a_floor_and_a_fixed_fee_and_nothing_for_nothing() -> None:
-    costs = CostConfig(commission_bps=10, commission_min_usd=5, commission_fixed_usd=1)
+    costs = costs_of(CostConfig(commission_bps=10, commission_min_usd=5, commission_fixed_usd=1))
     assert commission(column(0.0, 100.0, 5_000.0, 100_000.0), costs)[:, 0].tolist() == [0.0, 6.0, 6.0, 101.0]
-    assert commission(column(100_000.0), CostConfig(commission_bps=10)).item() == pytest.approx(100.0)
+    assert commission(column(100_000.0), costs_of(CostConfig(commission_bps=10))).item() == pytest.approx(100.0)
 
 
 def test_impact_laws_match_their_formulas_and_their_bound() -> None:
@@ -91,7 +92,8 @@ def fill(orders, *, costs=FREE, cash=1_000.0, held=None, price=10.0, credit=0.0,
     n = len(orders)
     prices = (column(*[price] * n),) * 2
     return execute(
-        one_account(n), costs, column(*orders), column(*(held or [0.0] * n)), column(cash), column(1_000.0), prices,
+        one_account(n), costs_of(costs), column(*orders), column(*(held or [0.0] * n)), column(cash),
+        column(1_000.0), prices,
         credit=credit, borrow_rate=borrow_rate,
     )  # fmt: skip
 

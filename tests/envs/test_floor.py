@@ -141,7 +141,8 @@ def test_stats_are_those_of_the_equity_curve(desk) -> None:
         first_slot = [floor.layout.slot_line.index(line) for line in range(floor.layout.num_lines)]
         traded.append((detail.line_fills.abs() * detail.price[first_slot]).sum(0).numpy())
         trades = trades + (detail.fills != 0).sum(0).numpy()
-        costs = costs + (detail.commission + detail.spread + detail.impact + detail.borrow).sum(0).numpy()
+        paid = detail.attributed
+        costs = costs + (paid.commission + paid.spread + paid.impact + paid.borrow).sum(0).numpy()
         equity.append(detail.after.equity.sum(0).numpy())
     curve = np.array(equity)
     returns = curve[1:] / curve[:-1] - 1

@@ -4,7 +4,7 @@ import dataclasses
 from collections import Counter
 
 import numpy as np
-from floors import market_of
+from floors import market_of, with_own_costs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -33,6 +33,7 @@ COSTS = st.builds(
     max_participation=st.sampled_from([None, 1.0, 0.1, 1e-4]),
     delisting_haircut=off_or(1.0),
     borrow_rate_annual=off_or(0.5),
+    loan_rate_annual=off_or(0.5),
     cash_rate_annual=off_or(0.2),
     lot_size=st.sampled_from([0.0, 0.0, 1.0, 7.5, 100.0]),
 )
@@ -68,11 +69,21 @@ def with_gaps(bars, end):
 
 
 @settings(deadline=None, max_examples=300)
-@given(rules=FLOORS, desk=DESKS, prices=MARKETS, has_gaps=st.booleans(), seed=st.integers(0, 2**32 - 1))
-def test_every_identity_holds_at_every_step(rules, desk, prices, has_gaps, seed):
+@given(
+    rules=FLOORS,
+    desk=DESKS,
+    prices=MARKETS,
+    has_gaps=st.booleans(),
+    own=st.none() | st.lists(COSTS, min_size=5, max_size=5),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_every_identity_holds_at_every_step(rules, desk, prices, has_gaps, own, seed):
     market = market_of(desk=desk, floor=rules, **prices)
     if has_gaps:
         market = build_market(market.spec, bars=with_gaps(market.bars, market.splits.train.stop - 20))
+    if own is not None:
+        drawn = iter(own)
+        market = build_market(market.spec, bars=with_own_costs(market.bars, lambda: next(drawn)))
     floor = build_floor(market, num_replicas=3, seed=seed, record=True)
     rng, paid, tried = np.random.default_rng(seed), np.zeros((3, floor.num_agents)), Counter()
     layout, capital, account = floor.layout, floor.config.capital, list(floor.layout.agent_account)

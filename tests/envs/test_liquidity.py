@@ -85,4 +85,4 @@ def test_the_market_takes_a_part_of_the_volume_and_any_number_where_none_is_know
     volume = np.array([[50.0, 0.0], [0.0, 0.0], [30.0, 0.0]])
     bars = bars_of(np.ones((3, 2)), volume, dates, tradable=np.array([[1, 1], [1, 1], [0, 1]]))
     assert most_shares(bars, [0, 1], 0.1).tolist() == [[5.0, np.inf], [0.0, np.inf], [0.0, np.inf]]
-    assert most_shares(bars, [0], None).tolist() == [[np.inf], [0.0], [0.0]]
+    assert most_shares(bars, [0], np.inf).tolist() == [[np.inf], [0.0], [0.0]]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from common.errors import InputError
+from envs.cost_tables import asset_costs
 from envs.floor import build_floor
 from envs.market import build_market, spec_from_json, spec_to_json
 from envs.settings import CostConfig
@@ -68,7 +69,7 @@ def test_fewer_bars_of_an_evaluation_are_told_and_are_those_that_are_traded() ->
 
 def test_costs_that_are_left_to_the_prices_are_no_number_before_these_are_known() -> None:
     with pytest.raises(ValueError, match="build_market settles it"):
-        _ = CostConfig().needs_volume
-    assert CostConfig().settled(has_volume=True).needs_volume
-    assert not CostConfig().settled(has_volume=False).needs_volume
+        asset_costs("temporary_impact", CostConfig(), flat_bars(RISING))
+    assert CostConfig().settled(has_volume=True).permanent_impact == 0.314
+    assert CostConfig().settled(has_volume=False).permanent_impact == 0
     assert CostConfig(temporary_impact=0.1).settled(has_volume=False).temporary_impact == 0.1

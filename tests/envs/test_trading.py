@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from floors import FREE, SlowFloor, flat_bars, floor_of, market_of, slot_targets, spec_of
+from floors import FREE, SlowFloor, flat_bars, floor_of, market_of, slot_targets, spec_of, with_own_costs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -46,7 +46,7 @@ def compare_with_slow_loop(market, *, seed: int, steps: int = 6, num_replicas: i
             assert detail.fills[:, b].tolist() == near(expected["fills"].values())
             assert step.reward[b].tolist() == near(expected["reward"].values(), 1.0)
             for name in ("commission", "spread", "borrow"):
-                assert [float(getattr(detail, name)[:, b].sum())] == near([expected[name]])
+                assert [float(getattr(detail.attributed, name)[:, b].sum())] == near([expected[name]])
         if step.final_obs is not None:
             return
 
@@ -64,14 +64,17 @@ def test_step_equals_a_slow_loop_under_default_costs(desk) -> None:
     leverage=st.sampled_from((1.0, 1.0, 2.5)),
     capital=st.sampled_from((2e4, 1e6, 1e9)),
     has_gaps=st.booleans(),
+    has_own=st.booleans(),
 )
-def test_step_equals_a_slow_loop_under_any_costs(seed, desk, fill, leverage, capital, has_gaps) -> None:
+def test_step_equals_a_slow_loop_under_any_costs(seed, desk, fill, leverage, capital, has_gaps, has_own) -> None:
     rng = np.random.default_rng(seed)
     floor = {"fill": fill, "max_leverage": leverage, "capital": capital, "costs": random_costs(rng)}
     market = market_of(desk=desk, floor=floor, seed=seed % 3)
     if has_gaps:
         volume = np.where(rng.random(market.bars.close.shape) < 0.3, 0.0, market.bars.volume)
         market = build_market(market.spec, bars=dataclasses.replace(market.bars, volume=volume))
+    if has_own:
+        market = build_market(market.spec, bars=with_own_costs(market.bars, lambda: random_costs(rng)))
     # orders of rivals that nearly cancel leave a flow of rounding errors, and the square root law makes more of them
     compare_with_slow_loop(market, seed=seed, steps=4, num_replicas=2, tolerance=1e-8)
 
@@ -131,6 +134,17 @@ def test_short_pays_the_borrow_rate_and_cash_earns_interest() -> None:
     assert step.reward.item() == pytest.approx((-1_000.0 + (2e6 - 1_000.0) * 1e-4) / 1e6)
 
 
+def test_borrowed_cash_pays_the_loan_rate_and_borrowed_shares_their_own() -> None:
+    costs = dataclasses.replace(FREE, loan_rate_annual=0.252)
+    floor = one_asset([100.0] * 4, costs=costs, max_leverage=2.0)
+    step = floor.step(rung(4))  # holds 2,000,000, of which 1,000,000 is borrowed, at 0.1 % a bar
+    assert step.reward.item() == pytest.approx(-1e-3)
+    assert floor.detail.attributed.interest.item() == pytest.approx(-1_000.0)
+    assert floor.detail.attributed.borrow.item() == 0.0
+    floor.reset()
+    assert floor.step(rung(0)).reward.item() == 0.0  # short 2,000,000 of shares that cost nothing to borrow
+
+
 def test_permanent_impact_moves_the_mark_and_the_order_pays_half_of_it() -> None:
     costs = dataclasses.replace(FREE, permanent_impact=0.1)
     floor = one_asset([100.0] * 5, costs=costs, daily_volatility=0.01)
@@ -172,7 +186,8 @@ def test_agents_of_an_account_cross_inside_without_cost() -> None:
     detail = floor.detail
     assert detail.line_fills.abs().max() == 0
     assert detail.fills[0].item() == -detail.fills[1].item() != 0
-    assert float(detail.commission.sum() + detail.spread.sum() + detail.impact.sum()) == 0
+    paid = detail.attributed
+    assert float(paid.commission.sum() + paid.spread.sum() + paid.impact.sum()) == 0
     assert detail.after.cash.item() == floor.config.capital
 
 
@@ -186,7 +201,7 @@ def test_rounding_errors_of_orders_that_cross_are_no_order() -> None:
     detail = floor.detail
     assert (detail.orders.sum(0) != 0).any()  # the sum of three orders is not quite nothing
     assert not detail.line_fills.any()
-    assert not detail.line_commission.any()
+    assert not detail.attributed.line_commission.any()
     assert torch.equal(detail.fills, detail.orders)
 
 

@@ -46,6 +46,13 @@ def test_interest_on_cash_is_told_where_there_is_any():
     assert "cash earns 4.00% a year" in costs_in_words(market_of(floor={"costs": {"cash_rate_annual": 0.04}}))
 
 
+def test_costs_of_single_assets_are_told_from_the_least_to_the_most():
+    market = market_of()
+    own = {"half_spread_bps": np.arange(market.bars.num_assets)[None] * 1.0}
+    words = costs_in_words(replace(market, bars=replace(market.bars, costs=own)))
+    assert f"half spread 0 to {market.bars.num_assets - 1} bps" in words
+
+
 @pytest.mark.parametrize(
     ("sizes", "words"),
     [

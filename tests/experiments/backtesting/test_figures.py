@@ -61,7 +61,12 @@ def check(found, tested):
 
 @pytest.mark.parametrize("preset", ["desk", "roles", "rivals"])
 def test_evaluation_and_backtest_agree_on_every_figure(preset):
-    costs = {"commission_fixed_usd": 1.0, "cash_rate_annual": 0.03, "borrow_rate_annual": 0.02}
+    costs = {
+        "commission_fixed_usd": 1.0,
+        "cash_rate_annual": 0.03,
+        "borrow_rate_annual": 0.02,
+        "loan_rate_annual": 0.02,
+    }
     found, tested = both({"preset": preset}, {"costs": costs, "max_leverage": 1.5}, ScriptedPolicy())
     check(found, tested)
     assert found["num_trades"] == len(tested.trades) > 100

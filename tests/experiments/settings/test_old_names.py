@@ -106,3 +106,12 @@ def test_a_record_from_before_prices_were_looked_at_takes_its_file_as_it_stands(
     assert config_from_json(before).data == DataConfig(path="prices.csv", **NEW_OF_PRICES)
     assert config_from_json(today).data == DataConfig(path="prices.csv")
     assert config_from_json({"data": {"path": "prices.csv"}}).data == DataConfig(path="prices.csv"), "no whole record"
+
+
+def test_a_record_of_one_rate_for_all_that_is_borrowed_pays_it_on_cash_too():
+    today = config_to_json(RunConfig())
+    costs = {name: value for name, value in today["floor"]["costs"].items() if name != "loan_rate_annual"}
+    before = {**today, "floor": {**today["floor"], "costs": {**costs, "borrow_rate_annual": 0.07}}}
+    found = config_from_json(before).floor.costs
+    assert (found.borrow_rate_annual, found.loan_rate_annual) == (0.07, 0.07)
+    assert found.max_participation == 0.1

@@ -317,6 +317,13 @@ def test_floor_spec_and_record_hold_absolute_paths(tmp_path):
         assert (data.path, data.universe) == (str(tmp_path / "x.csv"), str(tmp_path / "u.csv"))
 
 
+def test_floor_spec_holds_absolute_paths(tmp_path):
+    config = find_run(["--data.path", "x.csv", "--floor.costs.table", "costs.csv"]).config
+    assert config.floor.costs.table == str(tmp_path / "costs.csv")
+    spec = floor_spec(config)
+    assert (spec.data.path, spec.floor.costs.table) == (str(tmp_path / "x.csv"), str(tmp_path / "costs.csv"))
+
+
 def test_presets_of_the_issue_exist():
     assert {"demo", "desk", "roles", "rivals", "dow", "gpu", "pymarl2", "finsense"} <= set(preset_names())
 
