@@ -126,7 +126,7 @@ class Bars:
         within = (rows >= first) & (rows < stop)
         return within if self.members is None else within & self.members
 
-    @property
+    @cached_property
     def ends(self) -> NDArray[np.bool_]:
         """Bars after which an asset is not alive, [T, A] bool: who holds it is paid out at the close of the next."""
         alive = self.alive

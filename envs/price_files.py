@@ -33,7 +33,7 @@ from envs.price_fields import OpenTable, read_fields, wide_columns
 from envs.price_jumps import check_jumps
 from envs.price_numbers import Decimal
 from envs.price_sources import files_of, join_fields, notes_of_files, source_of
-from envs.price_tables import PriceTable, read_table
+from envs.price_tables import PriceTable, read_table, split_endings
 from envs.settings import Adjust, CalendarPolicy, Jumps, Missing
 
 
@@ -98,7 +98,8 @@ def load_bars(
     days, fields, present, calendar_notes = align_calendars(days, names, fields, policy=calendar, source=source)
     check_leaps(source, days, names, fields)
     if jumps == "refuse":
-        check_jumps(source, days, names, fields, present)
+        are_quotes = not any(split_endings(file)[1] == "npz" for file in files)
+        check_jumps(source, days, names, fields, present, are_quotes=are_quotes)
     words, periods, frequency_notes = settle_frequency(
         days, frequency=frequency, periods_per_year=periods_per_year, source=source
     )

@@ -25,20 +25,29 @@ _MANY = 8.0
 _NEAR, _LEAST_NEAR, _SHARE = 3.0, 0.005, 1 / 15
 """How far from a split the log of a jump may lie: so many usual moves, but at most this share of the split's own."""
 _STAYS = 5
+_CHEAP = 2.0
+"""A price below which nobody splits a share; adjusted for many splits, a history has such early prices, and crashes."""
 _BEFORE = 20
 _BUSY = 3.0
 """A bar that trades this many times the value of the busiest of the 20 before it has news, and its move is real."""
 
 
 def check_jumps(
-    source: str, days: NDArray[np.datetime64], names: Sequence[str], fields: dict[str, Array], traded: Mask
+    source: str,
+    days: NDArray[np.datetime64],
+    names: Sequence[str],
+    fields: dict[str, Array],
+    traded: Mask,
+    *,
+    are_quotes: bool = True,
 ) -> None:
     """Refuse prices that are not adjusted for a split.
 
     A jump is held for one where, less the median move of the other assets in that bar, it is that of a common split;
     it is many times what the asset moves in a usual bar around it; prices of the five bars before and after stay on
     their sides of it; and the bar does not trade a multiple of the value of any bar before. Where there are opens the
-    gap before the bar must be the jump: markets also fall by half, but seldom while they are closed.
+    gap before the bar must be the jump: markets also fall by half, but seldom while they are closed. Closes alone say
+    least: a loss of half on the day's news may be taken for a split.
 
     Args:
         source: Where the bars come from, for messages.
@@ -46,6 +55,7 @@ def check_jumps(
         names: Assets, A of them.
         fields: Field name to [T, A] float64, without gaps.
         traded: Bars that are no repeated prices, [T, A].
+        are_quotes: Whether the level of a price means something, unlike in a product of relatives.
 
     Raises:
         InputError: a line for each of the first ten jumps.
@@ -62,6 +72,8 @@ def check_jumps(
         jump = _jump(opens[t], close[t - 1], traded[t], a)
         usual = _usual_move(close[:, a], rows_of[a], t)
         if usual is None or (ratio := _ratio_of(jump, usual)) is None:
+            continue
+        if are_quotes and ratio > 1 and close[t - 1, a] < _CHEAP:
             continue
         whole = np.log(close[t, a] / close[t - 1, a])
         is_large = min(abs(jump), abs(whole)) >= _MANY * usual and whole * jump > 0

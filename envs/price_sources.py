@@ -44,7 +44,7 @@ def files_of(paths: Paths) -> tuple[list[str], tuple[str, ...]]:
             raise InputError(f"{path} is a folder without a price file: name one that holds .csv, .parquet or the like")
         others = [item.name for item in entries if str(item) not in found]
         files += found
-        notes += [f"not read in {path}: {_named(others)}"] if others else []
+        notes += [f"not read in {path}: {named(others)}"] if others else []
     if not files:
         raise InputError("data.path is empty: name a price file, several, or a folder of them")
     twice = next((file for file in files if files.count(file) > 1), None)
@@ -74,7 +74,8 @@ def _may_hold_prices(name: str) -> bool:
     return kind not in (None, "npz") and stem.lower() != _NO_PRICES  # relatives seldom have dates to join by
 
 
-def _named(names: Sequence[str]) -> str:
+def named(names: Sequence[str]) -> str:
+    """The first three of them, and how many more there are."""
     more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
     return ", ".join(names[:_MOST_NAMED]) + more
 
@@ -85,7 +86,7 @@ def notes_of_files(parts: Sequence[PriceFields]) -> tuple[str, ...]:
     for part in parts:
         for note in part.notes:
             of.setdefault(note, []).append(Path(part.path).name)
-    return tuple(note if len(files) == len(parts) else f"{_named(files)}: {note}" for note, files in of.items())
+    return tuple(note if len(files) == len(parts) else f"{named(files)}: {note}" for note, files in of.items())
 
 
 def join_fields(

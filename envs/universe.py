@@ -13,9 +13,9 @@ from envs.bar_data import Bars
 from envs.price_dates import parse_dates
 from envs.price_faults import Faults
 from envs.price_names import ROLES, folded
+from envs.price_sources import named
 from envs.price_tables import PriceTable, read_table
 
-_MOST_NAMED = 5
 _NEVER = np.datetime64("NaT", "us")
 Spells = dict[str, list[tuple[np.datetime64, np.datetime64]]]
 """Of each asset, from when to when it is a member; the end is NaT where it is one still."""
@@ -49,12 +49,12 @@ def keep_members(bars: Bars, path: str, *, told_missing: bool = True) -> Bars:
     notes = [f"universe: {len(kept)} assets are members at some time, {at_once.min()} to {at_once.max()} at once"]
     if len(kept) < bars.num_assets:
         left = [bars.assets[a] for a in np.flatnonzero(~is_member)]
-        notes.append(f"never members of the universe while they have bars, and left out: {_named(left)}")
+        notes.append(f"never members of the universe while they have bars, and left out: {named(left)}")
     missing = [asset for asset in spells if asset not in bars.assets and _is_member_within(bars, spells[asset])]
     if missing and told_missing:
         notes.append(
             f"no prices of {len(missing)} of {len(missing) + len(kept)} members of the universe: what became of them "
-            f"is missing from every result (survivorship): {_named(missing)}"
+            f"is missing from every result (survivorship): {named(missing)}"
         )
     return replace(restricted, notes=(*bars.notes, *notes))
 
@@ -144,11 +144,6 @@ def _columns(table: PriceTable) -> tuple[str, str, str]:
     if not len(found["date"]) == len(found["asset"]) == len(others) == 1:
         raise InputError(
             f"{table.path}: a universe has the columns date, tic and one that says in or out, but there are "
-            f"{', '.join(names[:_MOST_NAMED])}: rename or remove some"
+            f"{named(names)}: rename or remove some"
         )
     return found["date"][0], found["asset"][0], others[0]
-
-
-def _named(names: list[str]) -> str:
-    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return ", ".join(names[:_MOST_NAMED]) + more

@@ -88,12 +88,17 @@ def changed(frame: pd.DataFrame, how: str) -> pd.DataFrame:
         frame.loc[own[AT : AT + 3], prices] *= 0.5
     elif how == "of all":
         frame.loc[frame.groupby("tic").cumcount() >= AT, prices] *= 0.5
+    elif how == "of a price below two":
+        frame[prices] /= 100
+        frame.loc[later, prices] *= 0.5
     elif how == "usual":
         frame = split(market(volatility=0.12), "BBB", 2)
     return frame
 
 
-@pytest.mark.parametrize("how", ["odd", "within a bar", "with news", "reverses", "of all", "usual"])
+@pytest.mark.parametrize(
+    "how", ["odd", "within a bar", "with news", "reverses", "of all", "of a price below two", "usual"]
+)
 def test_what_a_market_does_is_no_split(tmp_path, how):
     frame = changed(market(), how)
     assert load_bars(write(tmp_path, frame)).num_bars == NUM_BARS

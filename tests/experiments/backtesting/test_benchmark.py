@@ -11,7 +11,7 @@ from sample_runs import SMALL, ScriptedPolicy, make_run
 from common.errors import InputError
 from envs.benchmark_figures import BENCHMARK_FIGURES
 from envs.market import build_market
-from experiments.backtesting.benchmark import is_baseline
+from experiments.backtesting.benchmark import is_baseline, prices_of
 from experiments.backtesting.compare import backtest_models, print_backtest, summarise, write_backtest
 from experiments.runs.models import find_models
 from experiments.settings.run_config import config_from_json, floor_spec
@@ -135,3 +135,14 @@ def test_word_that_could_be_two_things_is_refused(market):
         is_baseline("cash", named, [])
     assert not is_baseline(market.bars.assets[0], market, [])
     assert is_baseline("my_rules:mine", market, ["my_rules:mine"])
+
+
+def test_benchmark_is_adjusted_where_the_prices_of_the_market_are(market, tmp_path):
+    dates, closes = market.bars.dates, market.bars.close[:, 0]
+    adjusted = closes * np.linspace(0.9, 1.0, len(closes))
+    path = str(tmp_path / "index.csv")
+    pd.DataFrame({"date": dates, "close": closes, "adj_close": adjusted}).to_csv(path, index=False)
+    for adjust, wanted in ((None, adjusted), ("total", adjusted), ("none", closes)):
+        data = replace(market.spec.data, adjust=adjust)
+        found = prices_of(path, replace(market, spec=replace(market.spec, data=data)), split="test")
+        np.testing.assert_allclose(found.values, wanted, rtol=1e-9)
