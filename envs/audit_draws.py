@@ -86,9 +86,8 @@ def perturb_after(bars: Bars, bar: int, rng: np.random.Generator) -> Bars:
             values[later] = values[later] * np.exp(rng.standard_normal(shape)) + 0.1
             changed[name] = values
     if bars.volume is not None:
-        has_volume = np.array([asset not in bars.without_volume for asset in bars.assets])
-        changed["volume"] = np.where(has_volume & (tradable | (rows <= bar)), changed["volume"], bars.volume)
-        changed["volume"] = np.where(has_volume & ~tradable & (rows > bar), 0.0, changed["volume"])
+        changed["volume"] = np.where(bars.has_volume & (tradable | (rows <= bar)), changed["volume"], bars.volume)
+        changed["volume"] = np.where(bars.has_volume & ~tradable & (rows > bar), 0.0, changed["volume"])
     if bars.members is not None:
         changed["members"] = bars.members ^ ((rows > bar) & (rng.random(bars.close.shape) < 0.1))
     return dataclasses.replace(bars, **changed)

@@ -100,10 +100,9 @@ def impact_of_a_share(bars: Bars, rows: slice | NDArray[np.int64]) -> Array:
     unit = np.full(bars.num_assets, np.nan)
     volatility = np.sqrt(squares[is_known] / days[is_known])
     unit[is_known] = np.maximum(volatility, _LEAST_VOLATILITY) * days[is_known] / volume[is_known]
-    has_volume = np.array([asset not in bars.without_volume for asset in bars.assets])
     if is_known.any():
         of_money = np.median(unit[is_known] / price[is_known])
-        unit = np.where(has_volume & ~is_known, of_money * price, unit)
+        unit = np.where(bars.has_volume & ~is_known, of_money * price, unit)
     return unit
 
 
@@ -124,7 +123,6 @@ def most_shares(bars: Bars, assets: list[int], max_participation: Array | float)
     """
     limit = np.full((bars.num_bars, len(assets)), np.inf)
     if bars.volume is not None:
-        has_volume = [bars.assets[a] not in bars.without_volume for a in assets]
-        is_limited = np.isfinite(max_participation) & has_volume
+        is_limited = np.isfinite(max_participation) & bars.has_volume[assets]
         limit = np.where(is_limited, bars.volume[:, assets] * np.where(is_limited, max_participation, 0.0), limit)
     return np.where((bars.tradable & bars.alive)[:, assets], limit, 0.0)
