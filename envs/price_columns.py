@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -14,8 +14,9 @@ from common.errors import InputError, nearest
 from envs.bar_data import PRICE_FIELDS
 from envs.price_names import FIELD_NAMES, NAMES, ROLES, bare, folded, plain_name
 from envs.price_tables import PriceTable, is_nameless
+from envs.settings import BAR_COSTS
 
-CHOOSABLE = ("date", "time", "asset", *FIELD_NAMES)
+CHOOSABLE = ("date", "time", "asset", *FIELD_NAMES, *BAR_COSTS)
 """What ``data.columns`` may name."""
 _PLAIN_ASSETS = NAMES["asset"][:5]
 _LETTERS = dict(zip("ohlcv", FIELD_NAMES, strict=True))
@@ -23,6 +24,14 @@ _BESIDE_LETTERS = {"t", "n", "vw"}
 _NO_ASSETS = {"adj", "adjusted", "raw", "unadjusted", "bid", "ask", "mid", "trade", "stock", "share", "price", "prev"}
 """Words beside a field that name no asset."""
 _LEAST_DATE = 1e7
+_RULE = "it is a rule that holds at all times"
+_CONSTANT_COSTS = {
+    "permanent_impact": "permanent impact that changes would pay those who buy while it is small and sell while it is "
+    "large",
+    "max_participation": _RULE,
+    "lot_size": _RULE,
+    "delisting_haircut": _RULE,
+}
 _DAY = r"\d{8}|\d{1,4}\D\d{1,2}\D\d{1,4}\D?( 00:00:00)?"
 _CLOCK = r"\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?"
 _HALF_DAYS = r"(?i)^(\d{1,2})(:.*?)\s*([ap])\.?m\.?$"
@@ -40,12 +49,14 @@ class Columns:
         asset: That of the names of assets; None where the file is one asset, or wide.
         fields: Field (one of ``FIELD_NAMES``) -> column; empty where the table is wide: a column of closes per asset.
         notes: What was understood that does not go without saying.
+        costs: Cost (one of ``BAR_COSTS``) -> column.
     """
 
     date: str
     asset: str | None = None
     fields: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    costs: dict[str, str] = field(default_factory=dict)
 
 
 def recognise_columns(table: PriceTable, chosen: Sequence[str] = ()) -> tuple[PriceTable, Columns]:
@@ -77,13 +88,37 @@ def recognise_columns(table: PriceTable, chosen: Sequence[str] = ()) -> tuple[Pr
     asset = given.get("asset") or _find(table, "asset", names)
     if asset is not None and "close" not in fields and folded(asset) not in _PLAIN_ASSETS and "asset" not in given:
         asset = None
-    used = {date, asset, *fields.values()}
+    costs = _costs(names, given)
+    used = {date, asset, *fields.values(), *costs.values()}
     others = [name for name in names if name not in used and not is_nameless(name)]
     if _is_long(fields, asset, others):
         _refuse_doubt(table, fields, others, chosen)
         _refuse_missing(table, fields, others)
-        return table, Columns(date, asset, fields, (*_told(fields), *_untold_volume(fields, others)))
+        _refuse_constant_costs(table, others)
+        charged = (f"charged as the file says, bar by bar: {', '.join(costs)}",) if costs else ()
+        return table, Columns(date, asset, fields, (*_told(fields), *_untold_volume(fields, others), *charged), costs)
+    if chosen_cost := next((name for name in BAR_COSTS if name in given), None):
+        raise InputError(
+            f"{table.path}: data.columns names a column for {chosen_cost}, but this table has a column for each asset: "
+            "give it a row for each date and asset"
+        )
     return _by_asset(table, date, [name for name in names if name != date and not is_nameless(name)])
+
+
+def _costs(names: Sequence[str], given: Mapping[str, str]) -> dict[str, str]:
+    """Cost -> its column, which is called exactly so, or said to be it."""
+    by_name = {folded(name).replace(" ", "_"): name for name in names}
+    return {name: found for name in BAR_COSTS if (found := given.get(name) or by_name.get(name))}
+
+
+def _refuse_constant_costs(table: PriceTable, others: Sequence[str]) -> None:
+    """Refuse costs that are an asset's at all times, and that a column would let change."""
+    for name in others:
+        if (cost := folded(name).replace(" ", "_")) in _CONSTANT_COSTS:
+            raise InputError(
+                f"{table.path}: column {name!r}: {_CONSTANT_COSTS[cost]}: give it for each asset in a table, "
+                "--floor.costs.table FILE, and remove the column"
+            )
 
 
 def _first_without_name(table: PriceTable) -> str | None:

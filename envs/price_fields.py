@@ -117,6 +117,7 @@ def _long_fields(
     days, rows = np.unique(dates[keep], return_inverse=True)
     keep, rows = keep[given], rows[given]
     checks.bars(raw, texts, present, keep)
+    raw |= checks.costs(opened.which.costs, keep)
     opened.faults.refuse()
     fields = {field: np.full((len(days), len(names)), np.nan) for field in raw}
     for field, values in raw.items():
@@ -124,7 +125,7 @@ def _long_fields(
     notes += _complete_prices(fields)
     if not given.all():
         notes += (f"{int((~given).sum()):,} rows without prices are missing bars",)
-    used = {opened.which.date, asset_column, *present.values()}
+    used = {opened.which.date, asset_column, *present.values(), *opened.which.costs.values()}
     unused = [str(name) for name in table.frame.columns if name not in used]
     return days, fields, (*notes, *((f"columns not used: {', '.join(unused)}",) if unused else ()))
 

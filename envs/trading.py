@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -142,8 +142,8 @@ class Trading:
         device: torch.device,
     ):
         self._config, self._costs, self._layout, self._record = config, costs, layout, record
-        can_borrow = any(m.allow_short for m in mandates) or config.max_leverage > 1
-        self._borrow_rate = costs.borrow_rate_annual / periods_per_year if can_borrow else 0.0
+        self._can_borrow = any(m.allow_short for m in mandates) or config.max_leverage > 1
+        self._periods = periods_per_year
         self._loan_rate = config.costs.loan_rate_annual / periods_per_year if config.max_leverage > 1 else 0.0
         self._cash_rate = config.costs.cash_rate_annual / periods_per_year
         self._pays_to_leave = config.reward.mark == "liquidation"
@@ -184,15 +184,15 @@ class Trading:
             target = target * ~layout.at_slots_from_accounts(ruined)
         wanted = orders = self._orders(books, layout.at_slots_from_assets(mark), target)
         net = self._net(orders)
-        held = positions(layout, books.holdings)
+        held, costs = positions(layout, books.holdings), self._costs_at(quotes)
         payable = net
         if quotes.most is not None:
             part, payable = self._taken(books, net, held, mark, quotes.most)
             orders = orders * layout.at_slots_from_lines(part)
             net = net * part
-        price, mid, fills = self._fill(books, payable, held, quotes, scale)
+        price, mid, fills = self._fill(costs, books, payable, held, quotes, scale)
         if layout.num_accounts > 1:  # an order that its account cannot pay must not move the price for another
-            price, mid, fills = self._fill(books, fills.shares, held, quotes, scale)
+            price, mid, fills = self._fill(costs, books, fills.shares, held, quotes, scale)
         slot_fills = self._slot_fills(orders, net, fills.shares)
         filled = books.holdings + slot_fills
         has_impact = quotes.temporary is not None or quotes.permanent is not None
@@ -204,8 +204,7 @@ class Trading:
         closings = exit_costs = None
         held_on = filled
         if quotes.ends is not None:
-            haircut = self._costs.delisting_haircut
-            cash, held_on, closings = close_delisted(layout, cash, filled, quotes, next_mark, haircut)
+            cash, held_on, closings = close_delisted(layout, cash, filled, quotes, next_mark, costs.delisting_haircut)
         held_after = held_on if not layout.is_pooled else positions(layout, held_on)
         value = held_after * layout.at_lines_from_assets(next_mark)
         equity, gross = marked(layout, cash, value)
@@ -216,7 +215,7 @@ class Trading:
             after, closings = close_ruined(layout, after, closings, is_ruined)
             value, gross = value * ~layout.at_lines_from_accounts(is_ruined), gross * ~is_ruined
         if self._record or self._pays_to_leave:
-            brought = liquidation(layout, self._costs, positions(layout, after.holdings), next_mark, quotes)
+            brought = liquidation(layout, costs, positions(layout, after.holdings), next_mark, quotes)
             left = after.cash + layout.lines_to_accounts(brought)
             if self._pays_to_leave:
                 ends = is_last | is_ruined.all(0)
@@ -228,7 +227,7 @@ class Trading:
         if self._needs_profit:
             attributed = attribute(
                 layout,
-                self._costs,
+                costs,
                 fills,
                 orders=wanted,
                 slot_fills=slot_fills,
@@ -273,6 +272,13 @@ class Trading:
             detail,
         )
 
+    def _costs_at(self, quotes: Quotes) -> Costs:
+        """What lines cost at a bar; what differs from bar to bar is that of the decision, the newest that is known."""
+        if not quotes.costs:
+            return self._costs
+        own: dict[str, Any] = {name: self._layout.at_lines_from_assets(rate) for name, rate in quotes.costs.items()}
+        return self._costs._replace(**own)
+
     def _taken(self, books: Books, net: Tensor, held: Tensor, mark: Tensor, most: Tensor) -> tuple[Tensor, Tensor]:
         """The part of each line's order that the market takes, and what of it is an order that the account may give."""
         layout = self._layout
@@ -296,22 +302,22 @@ class Trading:
         return not (torch.compiler.is_compiling() or part.is_cuda or bool((part < 1.0).any()))
 
     def _fill(
-        self, books: Books, orders: Tensor, held: Tensor, quotes: Quotes, scale: Tensor | None
+        self, costs: Costs, books: Books, orders: Tensor, held: Tensor, quotes: Quotes, scale: Tensor | None
     ) -> tuple[Tensor, Tensor, Fills]:
         """Price of all orders and the price before them, [L, B] each, and what of the orders is filled at it."""
         layout, config = self._layout, self._config
-        prices = clearing_price(layout.lines_to_assets(orders), quotes, books.offset, self._costs, scale)
+        prices = clearing_price(layout.lines_to_assets(orders), quotes, books.offset, costs, scale)
         price, mid = (layout.at_lines_from_assets(p) for p in prices)
         fills = execute(
             layout,
-            self._costs,
+            costs,
             orders,
             held,
             books.cash,
             books.equity,
             (price, mid),
             credit=config.max_leverage - 1.0,
-            borrow_rate=self._borrow_rate,
+            borrow_rate=costs.borrow_rate_annual / self._periods if self._can_borrow else 0.0,
         )
         return price, mid, fills
 

@@ -15,7 +15,7 @@ from envs.bar_data import Bars
 from envs.cost_tables import ASSET_COSTS
 from envs.floor import TradingFloor, build_floor
 from envs.market import Market, build_market
-from envs.settings import CostConfig, DataConfig, DeskConfig, FloorConfig, FloorSpec, SyntheticConfig
+from envs.settings import BAR_COSTS, CostConfig, DataConfig, DeskConfig, FloorConfig, FloorSpec, SyntheticConfig
 
 AUDITED = (
     {"preset": "desk", "num_agents": 3, "max_rung_change": 1},
@@ -78,11 +78,12 @@ def flat_bars(prices: Any, *, opens: Any = None, volume: float | None = 1e6) -> 
     )
 
 
-def with_own_costs(bars: Bars, draw: Any) -> Bars:
-    """Bars whose assets have costs of their own, each drawn by ``draw()``, a ``CostConfig``."""
+def with_own_costs(bars: Bars, draw: Any, scale: Any = None) -> Bars:
+    """Bars whose assets have costs of their own, each drawn by ``draw()``; at each bar times ``scale``, [T, 1]."""
     drawn = [draw() for _ in bars.assets]
     own = {name: np.array([[getattr(costs, name) for costs in drawn]], dtype=float) for name in ASSET_COSTS}
     own["max_participation"] = np.where(np.isnan(own["max_participation"]), np.inf, own["max_participation"])
+    own |= {name: own[name] * scale for name in BAR_COSTS} if scale is not None else {}
     return dataclasses.replace(bars, costs=own)
 
 
@@ -106,7 +107,8 @@ class SlowFloor:
     def cost(self, name: str, asset: str) -> float:
         """What an asset costs: as the bars say, or else the settings."""
         own = self.bars.costs.get(name)
-        return getattr(self.config.costs, name) if own is None else float(own[0, self.bars.assets.index(asset)])
+        row = self.bar if own is not None and len(own) > 1 else 0
+        return getattr(self.config.costs, name) if own is None else float(own[row, self.bars.assets.index(asset)])
 
     def impact_of_a_share(self, asset: str) -> float:
         """Daily volatility over daily volume of the first 60 % of daily bars."""
