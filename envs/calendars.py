@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InputError
-from envs.settings import BAR_COSTS, CalendarPolicy
+from envs.settings import BAR_COSTS, FUNDING, CalendarPolicy
 
 _FEW_BARS, _FEW_DAYS = 5, np.timedelta64(7, "D")  # without trade at either end, that are a hole and no end of a life
 
@@ -122,7 +122,7 @@ def _filled(
     def of_missing(name: str, values: NDArray[np.float64]) -> NDArray[np.float64] | float:
         if name in BAR_COSTS:
             return np.take_along_axis(values, known, axis=0)
-        return 0.0 if name == "volume" else price
+        return 0.0 if name in ("volume", FUNDING) else price
 
     return {name: np.where(present, values, of_missing(name, values)) for name, values in fields.items()}, present
 

@@ -13,7 +13,7 @@ from envs.bar_data import PRICE_FIELDS
 from envs.calendars import show_date
 from envs.price_faults import MOST_TOLD, Faults, refuse_lines
 from envs.price_tables import PriceTable
-from envs.settings import MOST_BPS
+from envs.settings import FUNDING, MOST_BPS
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -143,6 +143,12 @@ class RowChecks:
         read = {}
         for name, column in columns.items():
             values, is_text = self.numbers(column, keep)
+            if name == FUNDING:
+                values = np.where(np.isnan(values), 0.0, values)
+                reason = "funding must lie between -1 and 1, a fraction of the position: correct it"
+                self.note(keep[np.abs(values) >= 1], reason, column=column)
+                read[name] = values
+                continue
             most = MOST_BPS if name.endswith("_bps") else np.inf
             bad = ~((values >= 0) & (values < most)) & ~is_text
             limit = f"from 0 to below {most:,}" if np.isfinite(most) else "0 or above"

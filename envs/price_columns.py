@@ -14,9 +14,9 @@ from common.errors import InputError, nearest
 from envs.bar_data import PRICE_FIELDS
 from envs.price_names import FIELD_NAMES, NAMES, ROLES, bare, folded, plain_name
 from envs.price_tables import PriceTable, is_nameless
-from envs.settings import BAR_COSTS
+from envs.settings import BAR_COSTS, FUNDING
 
-CHOOSABLE = ("date", "time", "asset", *FIELD_NAMES, *BAR_COSTS)
+CHOOSABLE = ("date", "time", "asset", *FIELD_NAMES, *BAR_COSTS, FUNDING)
 """What ``data.columns`` may name."""
 _PLAIN_ASSETS = NAMES["asset"][:5]
 _LETTERS = dict(zip("ohlcv", FIELD_NAMES, strict=True))
@@ -49,7 +49,7 @@ class Columns:
         asset: That of the names of assets; None where the file is one asset, or wide.
         fields: Field (one of ``FIELD_NAMES``) -> column; empty where the table is wide: a column of closes per asset.
         notes: What was understood that does not go without saying.
-        costs: Cost (one of ``BAR_COSTS``) -> column.
+        costs: Cost (one of ``BAR_COSTS``, or ``FUNDING``) -> column.
     """
 
     date: str
@@ -97,7 +97,7 @@ def recognise_columns(table: PriceTable, chosen: Sequence[str] = ()) -> tuple[Pr
         _refuse_constant_costs(table, others)
         charged = (f"charged as the file says, bar by bar: {', '.join(costs)}",) if costs else ()
         return table, Columns(date, asset, fields, (*_told(fields), *_untold_volume(fields, others), *charged), costs)
-    if chosen_cost := next((name for name in BAR_COSTS if name in given), None):
+    if chosen_cost := next((name for name in (*BAR_COSTS, FUNDING) if name in given), None):
         raise InputError(
             f"{table.path}: data.columns names a column for {chosen_cost}, but this table has a column for each asset: "
             "give it a row for each date and asset"
@@ -108,7 +108,7 @@ def recognise_columns(table: PriceTable, chosen: Sequence[str] = ()) -> tuple[Pr
 def _costs(names: Sequence[str], given: Mapping[str, str]) -> dict[str, str]:
     """Cost -> its column, which is called exactly so, or said to be it."""
     by_name = {folded(name).replace(" ", "_"): name for name in names}
-    return {name: found for name in BAR_COSTS if (found := given.get(name) or by_name.get(name))}
+    return {name: found for name in (*BAR_COSTS, FUNDING) if (found := given.get(name) or by_name.get(name))}
 
 
 def _refuse_constant_costs(table: PriceTable, others: Sequence[str]) -> None:

@@ -33,7 +33,7 @@ from envs.price_fields import OpenTable, read_fields, wide_columns
 from envs.price_numbers import Decimal
 from envs.price_sources import files_of, join_fields, notes_of_files, source_of
 from envs.price_tables import PriceTable, read_table
-from envs.settings import BAR_COSTS, CalendarPolicy, Missing
+from envs.settings import BAR_COSTS, FUNDING, CalendarPolicy, Missing
 
 
 def load_bars(
@@ -102,7 +102,7 @@ def load_bars(
         low=fields["low"],
         close=fields["close"],
         volume=fields.get("volume"),
-        costs={name: fields[name] for name in BAR_COSTS if name in fields},
+        costs={name: fields[name] for name in (*BAR_COSTS, FUNDING) if name in fields},
         tradable=present,
         frequency=words,
         periods_per_year=periods,

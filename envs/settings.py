@@ -27,6 +27,8 @@ BAR_COSTS = (
     "borrow_rate_annual",
 )  # fmt: skip
 """Costs that may differ from bar to bar, as columns of a price file."""
+FUNDING = "funding"
+"""Column of the rate at which longs of perpetual futures pay shorts, a bar."""
 MOST_BPS = 5_000
 """Half of a price: commission and half spread each stay below it."""
 LEAST_EXPOSURE = 1e-6
@@ -199,7 +201,8 @@ class CostConfig:
     borrow_rate_annual: float = Field(default=0.005, ge=0)
     """Yearly rate paid on the value of short positions, whose shares are borrowed."""
     loan_rate_annual: float = Field(default=0.005, ge=0)
-    """Yearly rate paid on borrowed cash, which an account may have where its leverage is above 1."""
+    """Yearly rate paid on borrowed cash, which an account may have where its leverage is above 1, or a column
+    funding of the prices takes more than its cash."""
     cash_rate_annual: float = Field(default=0.0, ge=0)
     """Yearly rate earned on cash."""
     delisting_haircut: float = Field(default=0.0, ge=0, le=1)

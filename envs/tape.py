@@ -18,7 +18,7 @@ from envs.execution import MAX_MOVE, Quotes
 from envs.liquidity import IMPACT_BARS, most_shares, settled_volatility, trailing_volume
 from envs.mandates import Mandate
 from envs.market import Market
-from envs.settings import FillRule
+from envs.settings import FUNDING, FillRule
 
 BOOK_BARS = 60
 """Bars over which volatility is measured for inverse-volatility books."""
@@ -60,6 +60,8 @@ class Tape:
         ends = np.arange(bars.num_bars)[:, None] + 1 == bars.lives[1][columns]
         if ends[:-1].any():
             blocks["ends"] = ends.astype(np.float64)
+        if FUNDING in bars.costs:
+            blocks[FUNDING] = _next(bars.costs[FUNDING][:, columns])
         own = {name: asset_costs(name, costs, bars, columns) for name in RATES}
         own = {name: values for name, values in own.items() if len(values) > 1}
         self._names, self._own = (*blocks, *own), tuple(own)
@@ -91,6 +93,7 @@ class Tape:
             blocks.get("temporary"),
             blocks.get("ends"),
             self.permanent if self.has_permanent else None,
+            blocks.get(FUNDING),
             {name: blocks[name] for name in self._own},
         )
         return quotes, rows[split:] if self.has_weights else None

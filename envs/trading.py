@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from envs.accounts import Books, Layout, marked, number, positions
-from envs.attribution import Attributed, attribute
+from envs.attribution import Attributed, attribute, funding_received
 from envs.closings import Closings, close_delisted, close_ruined
 from envs.costs import Costs
 from envs.execution import Fills, Quotes, clearing_price, cut_openings, execute, liquidation, share_taken
@@ -144,7 +144,7 @@ class Trading:
         self._config, self._costs, self._layout, self._record = config, costs, layout, record
         self._can_borrow = any(m.allow_short for m in mandates) or config.max_leverage > 1
         self._periods = periods_per_year
-        self._loan_rate = config.costs.loan_rate_annual / periods_per_year if config.max_leverage > 1 else 0.0
+        self._loan_rate = config.costs.loan_rate_annual / periods_per_year
         self._cash_rate = config.costs.cash_rate_annual / periods_per_year
         self._pays_to_leave = config.reward.mark == "liquidation"
         self._needs_profit = record or any(m.own_share != 0 for m in mandates)
@@ -195,8 +195,11 @@ class Trading:
             price, mid, fills = self._fill(costs, books, fills.shares, held, quotes, scale)
         slot_fills = self._slot_fills(orders, net, fills.shares)
         filled = books.holdings + slot_fills
-        has_impact = quotes.temporary is not None or quotes.permanent is not None
-        cash, interest, sums = self._settle(books.cash, fills, ruined, has_impact=has_impact)
+        cash, interest, sums = self._settle(books.cash, fills, ruined, quotes)
+        funding = None
+        if quotes.funding is not None:
+            funding = funding_received(layout, filled, quotes.funding, quotes.next_close)
+            cash = cash + layout.lines_to_accounts(layout.slots_to_lines(funding))
         offset, next_mark = books.offset, quotes.next_close
         if quotes.permanent is not None:
             offset = offset + layout.lines_to_assets(fills.shares) * quotes.permanent
@@ -235,6 +238,7 @@ class Trading:
                 filled=filled,
                 mark=next_mark,
                 interest=interest,
+                funding=funding,
                 closings=closings,
                 exit_costs=exit_costs,
             )
@@ -345,7 +349,7 @@ class Trading:
         return orders * self._layout.at_slots_from_lines(part)
 
     def _settle(
-        self, cash: Tensor, fills: Fills, ruined: Tensor | None, *, has_impact: bool
+        self, cash: Tensor, fills: Fills, ruined: Tensor | None, quotes: Quotes
     ) -> tuple[Tensor, Tensor | None, Sequence[Tensor]]:
         """Pay for fills; accounts that were ruined before neither earn nor owe interest.
 
@@ -355,14 +359,15 @@ class Trading:
         """
         paid = fills.fees if fills.borrow is None else fills.fees + fills.borrow
         rows = [fills.value, paid, fills.notional]
-        if has_impact:
+        if quotes.temporary is not None or quotes.permanent is not None:
             rows.append(fills.shares * (fills.price - fills.mid))
         sums = self._layout.lines_to_accounts.each(*rows)
         cash = cash - sums[0] - sums[1]
         interest = None
         if self._cash_rate > 0:
             interest = cash.clamp_min(0.0) * self._cash_rate
-        if self._loan_rate > 0:
+        can_owe = self._config.max_leverage > 1 or quotes.funding is not None  # which is paid without an order
+        if can_owe and self._loan_rate > 0:
             loan = cash.clamp_max(0.0) * self._loan_rate
             interest = loan if interest is None else interest + loan
         if interest is not None and ruined is not None:
