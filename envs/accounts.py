@@ -229,7 +229,7 @@ def agent_profit(
         before: Value of each slot at the last close, [P, B].
         after: Value of each slot at this close, [P, B].
         traded: What each slot bought (negative: sold) at the price before impact, [P, B].
-        costs: Commission, spread, impact and borrow fee attributed to each slot, [P, B].
+        costs: Commission, spread, impact, borrow fee and funding attributed to each slot, [P, B].
         financing: Interest received less interest paid by each account, [K, B]; its agents share it equally.
 
     Returns:

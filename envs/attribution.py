@@ -21,6 +21,7 @@ class Attributed(NamedTuple):
         commission: Of each slot, [P, B]; likewise ``spread``, ``impact`` and ``borrow``.
         line_commission: Of each line, [L, B]; likewise ``line_spread`` and ``line_borrow``.
         interest: Of each account, received less paid, [K, B].
+        funding: Of each slot, received less paid, [P, B].
     """
 
     profit: Tensor
@@ -32,6 +33,24 @@ class Attributed(NamedTuple):
     line_spread: Tensor
     line_borrow: Tensor
     interest: Tensor
+    funding: Tensor
+
+
+def funding_received(layout: Layout, holdings: Tensor, rate: Tensor, price: Tensor) -> Tensor:
+    """Funding of perpetual futures that slots receive less what they pay: longs pay shorts where the rate is positive.
+
+    It is of the recorded price: a price that positions have moved themselves would pay shorts for lifting it.
+
+    Args:
+        layout: Slots, lines and accounts.
+        holdings: Shares of each slot at this close, [P, B].
+        rate: Part of the value of a position that is paid at this close, [A, B].
+        price: Recorded close, [A, B].
+
+    Returns:
+        [P, B] float64, US dollars.
+    """
+    return -holdings * layout.at_slots_from_assets(rate * price)
 
 
 def attribute(
@@ -45,6 +64,7 @@ def attribute(
     filled: Tensor,
     mark: Tensor,
     interest: Tensor | None,
+    funding: Tensor | None,
     closings: Closings | None,
     exit_costs: Tensor | None,
 ) -> Attributed:
@@ -63,6 +83,7 @@ def attribute(
         filled: Shares of each slot after the fills, [P, B].
         mark: Price of each asset at this close, [A, B].
         interest: Received less paid by each account, [K, B]; None where there is none.
+        funding: Received less paid by each slot, [P, B]; None where there is none.
         closings: Positions that were closed at this close.
         exit_costs: What each line loses by leaving at this close, [L, B].
     """
@@ -79,6 +100,8 @@ def attribute(
         paid = paid + closings.haircut
     if exit_costs is not None:
         paid = paid + _part_of_line(layout, filled.abs()) * layout.at_slots_from_lines(exit_costs)
+    if funding is None:
+        funding = torch.zeros_like(paid)
     if interest is None:
         interest = fills.value.new_zeros(layout.num_accounts, 1).expand(-1, orders.shape[1])
     profit = agent_profit(
@@ -86,11 +109,11 @@ def attribute(
         before=before,
         after=filled * layout.at_slots_from_assets(mark),
         traded=slot_fills * layout.at_slots_from_lines(fills.mid),
-        costs=paid,
+        costs=paid - funding,
         financing=interest,
     )
     return Attributed(
-        profit, slot_commission, spread, impact, borrow, line_commission, line_spread, line_borrow, interest
+        profit, slot_commission, spread, impact, borrow, line_commission, line_spread, line_borrow, interest, funding
     )
 
 

@@ -14,7 +14,7 @@ from envs.cost_tables import asset_costs
 from envs.floor import TradingFloor, build_floor
 from envs.identities import TOLERANCE, Array, average_on_the_way, check_step
 from envs.market import Market, build_market
-from envs.settings import FloorSpec
+from envs.settings import FUNDING, FloorSpec
 
 
 def audit_round_trips(
@@ -26,7 +26,7 @@ def audit_round_trips(
     have moved, is at most what they began with: whoever has more has been paid by its own price impact.
 
     Args:
-        source: A floor's spec or market, whose costs are tried; interest on cash is left out.
+        source: A floor's spec or market, whose costs are tried; interest on cash and funding are left out.
         num_paths: Paths of actions, each from a place of its own in history.
         num_steps: Bars of a path.
         seed: Of actions and places.
@@ -55,13 +55,14 @@ def audit_round_trips(
 def _standing_still(market: Market, num_steps: int) -> Market:
     """The market at the prices of its first bar, in episodes of so many bars, or all there are."""
     bars = market.bars
+    own = {name: values for name, values in bars.costs.items() if name != FUNDING}
     first = np.broadcast_to(bars.close[0], bars.close.shape)
     costs = dataclasses.replace(market.spec.floor.costs, cash_rate_annual=0.0)
     longest = market.splits.train.num_decisions
     rules = dataclasses.replace(market.spec.floor, costs=costs, horizon_bars=min(num_steps, longest))
     return dataclasses.replace(
         market,
-        bars=dataclasses.replace(bars, open=first, high=first, low=first, close=first),
+        bars=dataclasses.replace(bars, open=first, high=first, low=first, close=first, costs=own),
         spec=dataclasses.replace(market.spec, floor=rules),
     )
 

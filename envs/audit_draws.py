@@ -85,6 +85,10 @@ def perturb_after(bars: Bars, bar: int, rng: np.random.Generator) -> Bars:
             values = getattr(bars, name).copy()
             values[later] = values[later] * np.exp(rng.standard_normal(shape)) + 0.1
             changed[name] = values
+    changed["costs"] = {name: value.copy() for name, value in bars.costs.items()}
+    for value in changed["costs"].values():
+        if len(value) > 1:
+            value[later] *= np.exp(rng.standard_normal(shape))
     if bars.volume is not None:
         changed["volume"] = np.where(bars.has_volume & (tradable | (rows <= bar)), changed["volume"], bars.volume)
         changed["volume"] = np.where(bars.has_volume & ~tradable & (rows > bar), 0.0, changed["volume"])

@@ -29,7 +29,9 @@ TRADE_COLUMNS = (
     "date", "agent", "asset", "shares", "price", "commission", "spread", "impact", "unfilled_notional",
 )  # fmt: skip
 COST_COLUMNS = ("commission", "spread", "impact", "borrow")
-"""Kinds of cost; the table of costs has ``interest`` (received less paid) beside them."""
+"""Kinds of cost."""
+FINANCING_COLUMNS = ("interest", "funding")
+"""What the table of costs has beside them: received less paid."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -47,8 +49,9 @@ class BacktestResult:
             ``impact`` is the haircut.
         weights: Position values as fractions of equity after each mark, indexed by ``dates[1:]``, a column an asset.
         agent_profit: Profit of each agent so far, after costs, US dollars, indexed by ``dates[1:]``, a column an agent.
-        costs: Costs of each bar by kind, US dollars, indexed by ``dates[1:]``: ``COST_COLUMNS``, ``interest``.
-            Haircuts, and what leaving costs where an episode ends at the value of its liquidation, are ``impact``.
+        costs: Costs of each bar by kind, US dollars, indexed by ``dates[1:]``: ``COST_COLUMNS``, and
+            ``FINANCING_COLUMNS``, which are received less paid. Haircuts, and what leaving costs where an episode ends
+            at the value of its liquidation, are ``impact``.
         metrics: ``envs.metrics.performance`` of the equity.
         ruined: Whether the run ended before the split did, because the capital was lost.
     """
@@ -175,6 +178,7 @@ def _row(floor: TradingFloor, detail: Detail) -> dict[str, Array]:
         "impact": detail.attributed.impact,
         "borrow": detail.attributed.borrow,
         "interest": detail.attributed.interest,
+        "funding": detail.attributed.funding,
         "line_fills": detail.line_fills,
         "line_value": detail.positions * detail.mark_after[list(floor.layout.line_asset)],
         "profit": detail.attributed.profit,
@@ -208,7 +212,7 @@ def _books(
         weights[:, asset] += stacked["line_value"][:, line]
     weights /= np.where(total > 0, total, 1.0)[:, None]
     index = pd.Index(dates[1:], name="date")
-    kinds = {kind: stacked[kind].sum(axis=1) for kind in (*COST_COLUMNS, "interest")}
+    kinds = {kind: stacked[kind].sum(axis=1) for kind in (*COST_COLUMNS, *FINANCING_COLUMNS)}
     kinds["impact"] = kinds["impact"] + stacked["haircut"].sum(axis=1) + stacked["exit_costs"].sum(axis=1)
     costs = pd.DataFrame({kind: padded(values) for kind, values in kinds.items()}, index=index)
     trades = _trades(floor, stacked, dates[1:])
@@ -227,7 +231,7 @@ def _books(
             equity,
             periods_per_year=periods,
             turnover=annual_turnover(padded(traded), equity, periods_per_year=periods),
-            total_costs=float(costs.drop(columns="interest").to_numpy().sum()),
+            total_costs=float(costs[list(COST_COLUMNS)].to_numpy().sum()),
             num_trades=int((trades["shares"] != 0).sum()),
             liquidation_equity=float(stacked["liquidation"][-1].sum()),
             unfilled_notional=float(trades["unfilled_notional"].sum()),

@@ -48,7 +48,8 @@ class Bars:
         notes: What was inferred, filled or dropped on the way, one sentence each, to be shown to the user.
         regimes: Index into ``envs.settings.REGIMES`` of each bar, [T] int64; None where unknown.
         signal: Planted signal visible at each bar, [T, A] float64, about unit variance; None where none was planted.
-        costs: What assets cost where it is not what the settings say, by the setting's name: [1, A] float64 each.
+        costs: What assets cost where it is not what the settings say, by the setting's name: [1, A] float64 each, or
+            [T, A] where it differs from bar to bar; and ``envs.settings.FUNDING``, where longs pay shorts, [T, A].
     """
 
     dates: NDArray[np.datetime64]
@@ -210,4 +211,5 @@ class Bars:
         """Keep bars ``start`` to ``stop`` (half-open), as a new ``Bars``."""
         arrays = {name: getattr(self, name) for name in ("dates", "regimes", *_BY_ASSET)}
         cut: dict[str, Any] = {name: None if value is None else value[start:stop] for name, value in arrays.items()}
+        cut["costs"] = {name: value if len(value) == 1 else value[start:stop] for name, value in self.costs.items()}
         return dataclasses.replace(self, lives=(self.lives[0] - start, self.lives[1] - start), **cut)

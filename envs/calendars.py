@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InputError
-from envs.settings import CalendarPolicy
+from envs.settings import BAR_COSTS, FUNDING, CalendarPolicy
 
 _MOST_NAMED = 3
 _FEW_BARS, _FEW_DAYS = 5, np.timedelta64(7, "D")  # without trade at either end, that are a hole and no end of a life
@@ -126,14 +126,19 @@ def _count(present: NDArray[np.bool_], worst: str) -> str:
 def _filled(
     fields: dict[str, NDArray[np.float64]], present: NDArray[np.bool_]
 ) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.bool_]]:
-    """Write the last close, or before there is one the first open, into bars that are missing."""
+    """Write the last close, or before there is one the first open, into bars that are missing; costs stay."""
     newest = last_traded(present)
+    known = np.where(newest >= 0, newest, present.argmax(axis=0))
     last_close = np.take_along_axis(fields["close"], np.maximum(newest, 0), axis=0)
     first_open = fields["open"][present.argmax(axis=0), np.arange(present.shape[1])]
     price = np.where(newest >= 0, last_close, first_open)
-    return {
-        name: np.where(present, values, 0.0 if name == "volume" else price) for name, values in fields.items()
-    }, present
+
+    def of_missing(name: str, values: NDArray[np.float64]) -> NDArray[np.float64] | float:
+        if name in BAR_COSTS:
+            return np.take_along_axis(values, known, axis=0)
+        return 0.0 if name in ("volume", FUNDING) else price
+
+    return {name: np.where(present, values, of_missing(name, values)) for name, values in fields.items()}, present
 
 
 def show_date(date: np.datetime64) -> str:

@@ -28,7 +28,9 @@ _ONE = TypeAdapter(CostConfig)
 
 
 def asset_costs(name: str, costs: CostConfig, bars: Bars, columns: Sequence[int] | None = None) -> Array:
-    """One of ``ASSET_COSTS``, of each asset: [1, K] float64; infinite where ``max_participation`` is None.
+    """One of ``ASSET_COSTS``, of each asset: float64, [1, K], or [T, K] where it differs from bar to bar.
+
+    Where ``max_participation`` is None it is infinite.
 
     Args:
         name: Of the setting.
@@ -66,6 +68,9 @@ def with_cost_table(bars: Bars, costs: CostConfig) -> Bars:
         )
     table = read_table(costs.table)
     asset, columns = _columns(table)
+    for name in columns:
+        if len(bars.costs.get(name, ())) > 1:
+            raise InputError(f"{name} is a column of both {bars.source} and {costs.table}: leave it out of one of them")
     rows = _rows(table, asset, bars)
     found = {name: asset_costs(name, costs, replace(bars, costs={})).copy() for name in columns}
     for name, column in columns.items():

@@ -50,10 +50,13 @@ class Costs(NamedTuple):
 
 
 RATES = Costs._fields[:-1]
+"""All fields that are numbers."""
 
 
 def costs_of(costs: CostConfig, bars: Bars | None = None, layout: Layout | None = None) -> Costs:
     """Costs of the lines of a layout; tensors of those alone that differ between its assets.
+
+    What differs from bar to bar is in a step's quotes, and replaces what is said here.
 
     Args:
         costs: What holds where the bars say nothing.
@@ -64,7 +67,9 @@ def costs_of(costs: CostConfig, bars: Bars | None = None, layout: Layout | None 
     if bars is not None and layout is not None:
         columns = [bars.assets.index(asset) for asset in layout.assets]
         for name in RATES:
-            own = asset_costs(name, costs, bars, columns)[0]
+            own, *later = asset_costs(name, costs, bars, columns)
+            if later:
+                continue
             if np.ptp(own) > 0:
                 by_asset = torch.tensor(own[:, None], dtype=torch.float64, device=layout.agent_part.device)
                 rates[name] = layout.at_lines_from_assets(by_asset)

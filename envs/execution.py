@@ -10,7 +10,8 @@ moves through, so that the money of a round trip does not depend on the pieces i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -40,6 +41,9 @@ class Quotes(NamedTuple):
         temporary: Price concession of an order of one share (to the power of the law); None where there is none.
         ends: 1 where the asset trades no more after the decision bar, else 0; None where none ever ends.
         permanent: Log-price move by a flow of one share, at all times the same, [A, 1]; None where there is none.
+        funding: Part of its value that a long position pays at the next close, and a short one receives; None where
+            there is no funding.
+        costs: Fields of ``Costs`` that differ from bar to bar, as the decision bar's row has them.
     """
 
     close: Tensor
@@ -49,6 +53,8 @@ class Quotes(NamedTuple):
     temporary: Tensor | None
     ends: Tensor | None
     permanent: Tensor | None
+    funding: Tensor | None = None
+    costs: Mapping[str, Tensor] = MappingProxyType({})
 
 
 class Fills(NamedTuple):

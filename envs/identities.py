@@ -12,6 +12,7 @@ from torch import Tensor
 from envs.bar_data import Bars
 from envs.cost_tables import asset_costs
 from envs.liquidity import most_shares
+from envs.settings import FUNDING
 from envs.trading import Detail
 
 if TYPE_CHECKING:
@@ -126,8 +127,16 @@ def check_step(check: Callable[..., None], floor: TradingFloor, market: Market, 
     check("borrow fee on shorts, and on nothing else", d["line_borrow"] - borrow)
     fees = by_account(value + commission + d["line_spread"] + borrow)
     owed = before["cash"] - fees
-    loan = np.maximum(-owed, 0.0) * costs.loan_rate_annual / bars.periods_per_year * (config.max_leverage > 1)
+    can_owe = config.max_leverage > 1 or FUNDING in bars.costs
+    loan = np.maximum(-owed, 0.0) * costs.loan_rate_annual / bars.periods_per_year * can_owe
     interest = np.maximum(owed, 0.0) * costs.cash_rate_annual / bars.periods_per_year - loan
+    funding = np.zeros_like(positions)
+    if FUNDING in bars.costs:
+        following = d["bar"] + 1
+        paid = (bars.costs[FUNDING] * bars.close)[following][:, columns].T[line_asset]
+        funding = -(positions + closed) * paid
+        check("funding of what is held at the close, and of nothing else", by_line(d["funding"]) - funding)
+    funded = by_account(funding)
     is_delisted = bars.ends[d["bar"]][:, columns].T[line_asset]
     flow = np.zeros_like(close)
     np.add.at(flow, line_asset, np.where(is_delisted, -closed, 0.0))
@@ -138,7 +147,8 @@ def check_step(check: Callable[..., None], floor: TradingFloor, market: Market, 
     side = np.where(is_delisted, np.sign(closed), 0.0) * cost("delisting_haircut")
     paid_out = by_account(closed * np.where(is_delisted, last[line_asset], close[line_asset]) * (1.0 - side))
     interest = np.where(d["ruined"], 0.0, interest)
-    check("cash moves by trades, fees, interest and closings alone", owed + interest + paid_out - after["cash"])
+    owned_cash = owed + interest + funded + paid_out
+    check("cash moves by trades, fees, interest, funding and closings alone", owned_cash - after["cash"])
     for name in ("commission", "spread", "borrow"):
         check("agents' costs sum to the account's costs", by_line(d[name]) - d[f"line_{name}"])
     marked = after["cash"] + by_account(positions * close[line_asset])
@@ -147,6 +157,7 @@ def check_step(check: Callable[..., None], floor: TradingFloor, market: Market, 
     np.add.at(profit, np.array(layout.agent_account), d["profit"])
     check("agents' profits sum to the account's profit", profit - (after["equity"] - before["equity"]))
     if config.max_leverage <= 1:
-        check("cash is never negative without leverage", np.minimum(after["cash"], 0.0), 0.0)
+        spent = np.where(before["cash"] >= 0, np.minimum(after["cash"] - np.minimum(funded, 0.0), 0.0), 0.0)
+        check("cash is never negative without leverage", spent, 0.0)  # but where funding was paid
     if not any(m.allow_short for m in floor.mandates):
         check("nothing is short where shorts are not allowed", np.minimum(after["holdings"], 0.0), 0.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from envs.bar_data import PRICE_FIELDS
 from envs.calendars import show_date
 from envs.price_faults import MOST_TOLD, Faults, refuse_lines
 from envs.price_tables import PriceTable
+from envs.settings import FUNDING, MOST_BPS
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -153,6 +154,29 @@ class RowChecks:
                 outside = (raw[field] > high * (1 + _ROUNDING)) | (raw[field] < low * (1 - _ROUNDING))
                 reason = f"{field} lies outside low to high: correct or remove the row"
                 self.note(keep[outside & is_left & ~crossed], reason, column=columns[field])
+
+    def costs(self, columns: Mapping[str, str], keep: Rows) -> dict[str, Array]:
+        """Read costs of the kept rows, [K] each, and note those that cannot be charged.
+
+        Args:
+            columns: Cost -> its column.
+            keep: Positions of the kept rows, [K].
+        """
+        read = {}
+        for name, column in columns.items():
+            values, is_text = self.numbers(column, keep)
+            if name == FUNDING:
+                values = np.where(np.isnan(values), 0.0, values)
+                reason = "funding must lie between -1 and 1, a fraction of the position: correct it"
+                self.note(keep[np.abs(values) >= 1], reason, column=column)
+                read[name] = values
+                continue
+            most = MOST_BPS if name.endswith("_bps") else np.inf
+            bad = ~((values >= 0) & (values < most)) & ~is_text
+            limit = f"from 0 to below {most:,}" if np.isfinite(most) else "0 or above"
+            self.note(keep[bad], f"{name} must be a number, {limit}: correct it", column=column)
+            read[name] = values
+        return read
 
     def order(self, codes: Rows, keep: Rows, asset_column: str | None) -> tuple[str, ...]:
         """Note two rows for one date and asset, bars too close, and dates that go to and fro within an asset.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -16,8 +16,9 @@ from envs.bar_data import PRICE_FIELDS
 from envs.price_checks import to_numbers
 from envs.price_names import ACTION_NAMES, BESIDE_ASSETS, FIELD_NAMES, NAMES, ROLES, bare, folded, plain_name
 from envs.price_tables import PriceTable, is_nameless
+from envs.settings import BAR_COSTS, FUNDING
 
-CHOOSABLE = ("date", "time", "asset", *FIELD_NAMES, *ACTION_NAMES)
+CHOOSABLE = ("date", "time", "asset", *FIELD_NAMES, *ACTION_NAMES, *BAR_COSTS, FUNDING)
 """What ``data.columns`` may name."""
 _PLAIN_ASSETS = NAMES["asset"][:5]
 _LETTERS = dict(zip("ohlcv", FIELD_NAMES, strict=True))
@@ -25,6 +26,14 @@ _BESIDE_LETTERS = {"t", "n", "vw"}
 _NO_ASSETS = {"adj", "adjusted", "raw", "unadjusted", "bid", "ask", "mid", "trade", "stock", "share", "price", "prev"}
 """Words beside a field that name no asset."""
 _LEAST_DATE = 1e7
+_RULE = "it is a rule that holds at all times"
+_CONSTANT_COSTS = {
+    "permanent_impact": "permanent impact that changes would pay those who buy while it is small and sell while it is "
+    "large",
+    "max_participation": _RULE,
+    "lot_size": _RULE,
+    "delisting_haircut": _RULE,
+}
 _DAY = r"\d{8}|\d{1,4}\D\d{1,2}\D\d{1,4}\D?( 00:00:00)?"
 _CLOCK = r"\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?"
 _HALF_DAYS = r"(?i)^(\d{1,2})(:.*?)\s*([ap])\.?m\.?$"
@@ -46,6 +55,7 @@ class Columns:
         fields: Field (one of ``FIELD_NAMES``) -> column; empty where the table is wide: a column of closes per asset.
         notes: What was understood that does not go without saying.
         actions: Corporate actions (of ``ACTION_NAMES``) -> column.
+        costs: Cost (one of ``BAR_COSTS``, or ``FUNDING``) -> column.
     """
 
     date: str
@@ -53,6 +63,7 @@ class Columns:
     fields: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     actions: dict[str, str] = field(default_factory=dict)
+    costs: dict[str, str] = field(default_factory=dict)
 
 
 def recognise_columns(
@@ -87,18 +98,43 @@ def recognise_columns(
     asset = given.get("asset") or _find(table, "asset", names)
     if asset is not None and "close" not in fields and folded(asset) not in _PLAIN_ASSETS and "asset" not in given:
         asset = None
-    used = {date, asset, *fields.values()}
+    costs = _costs(names, given)
+    used = {date, asset, *fields.values(), *costs.values()}
     others = [name for name in names if name not in used and not is_nameless(name)]
     if _is_long(fields, asset, others) or given.keys() & set(ACTION_NAMES):
         _refuse_doubt(table, fields, others, chosen)
         _refuse_missing(table, fields, others)
+        _refuse_constant_costs(table, others)
         actions = {role: found for role in ACTION_NAMES if (found := given.get(role) or _find(table, role, others))}
-        notes = (*_told(fields), *_untold_volume(fields, others))
-        return table, Columns(date, asset, fields, notes, actions)
-    table, which = _by_asset(table, date, [name for name in names if name != date and not is_nameless(name)])
+        charged = (f"charged as the file says, bar by bar: {', '.join(costs)}",) if costs else ()
+        notes = (*_told(fields), *_untold_volume(fields, others), *charged)
+        return table, Columns(date, asset, fields, notes, actions, costs)
+    if chosen_cost := next((name for name in (*BAR_COSTS, FUNDING) if name in given), None):
+        raise InputError(
+            f"{table.path}: data.columns names a column for {chosen_cost}, but this table has a column for each asset: "
+            "give it a row for each date and asset"
+        )
+    closes = [name for name in names if name != date and not is_nameless(name)]
+    table, which = _by_asset(table, date, closes)
     if not which.fields and assets is None:
-        _refuse_fields_by_value(table, [name for name in names if name != date and not is_nameless(name)])
+        _refuse_fields_by_value(table, closes)
     return table, which
+
+
+def _costs(names: Sequence[str], given: Mapping[str, str]) -> dict[str, str]:
+    """Cost -> its column, which is called exactly so, or said to be it."""
+    by_name = {folded(name).replace(" ", "_"): name for name in names}
+    return {name: found for name in (*BAR_COSTS, FUNDING) if (found := given.get(name) or by_name.get(name))}
+
+
+def _refuse_constant_costs(table: PriceTable, others: Sequence[str]) -> None:
+    """Refuse costs that are an asset's at all times, and that a column would let change."""
+    for name in others:
+        if (cost := folded(name).replace(" ", "_")) in _CONSTANT_COSTS:
+            raise InputError(
+                f"{table.path}: column {name!r}: {_CONSTANT_COSTS[cost]}: give it for each asset in a table, "
+                "--floor.costs.table FILE, and remove the column"
+            )
 
 
 def _first_without_name(table: PriceTable) -> str | None:

@@ -126,6 +126,7 @@ def _long_fields(
     days, rows = np.unique(dates[keep], return_inverse=True)
     keep, rows = keep[given], rows[given]
     checks.bars(raw, texts, present, keep)
+    raw |= checks.costs(opened.which.costs, keep)
     opened.faults.refuse()
     fields, actions = (
         {name: np.full((len(days), len(names)), np.nan) for name in columns} for columns in (raw, action_columns)
@@ -137,7 +138,7 @@ def _long_fields(
     notes += _complete_prices(fields)
     if not given.all():
         notes += (f"{int((~given).sum()):,} rows without prices are missing bars",)
-    used = {opened.which.date, asset_column, *present.values(), *action_columns.values()}
+    used = {opened.which.date, asset_column, *present.values(), *action_columns.values(), *opened.which.costs.values()}
     unused = [str(name) for name in table.frame.columns if name not in used]
     return days, fields, actions, (*notes, *((f"columns not used: {', '.join(unused)}",) if unused else ()))
 

@@ -34,7 +34,7 @@ from envs.price_jumps import check_jumps
 from envs.price_numbers import Decimal
 from envs.price_sources import files_of, join_fields, notes_of_files, source_of
 from envs.price_tables import PriceTable, read_table, split_endings
-from envs.settings import Adjust, CalendarPolicy, Jumps, Missing
+from envs.settings import BAR_COSTS, FUNDING, Adjust, CalendarPolicy, Jumps, Missing
 
 
 def load_bars(
@@ -111,6 +111,7 @@ def load_bars(
         low=fields["low"],
         close=fields["close"],
         volume=fields.get("volume"),
+        costs={name: fields[name] for name in (*BAR_COSTS, FUNDING) if name in fields},
         tradable=present,
         frequency=words,
         periods_per_year=periods,

@@ -108,10 +108,11 @@ def join_fields(
     if len(parts) == 1:
         return parts[0].days, names, parts[0].fields
     for one in parts[1:]:
-        if ("volume" in one.fields) != ("volume" in parts[0].fields):
-            with_it, without = (parts[0], one) if "volume" in parts[0].fields else (one, parts[0])
+        for name in sorted(set(one.fields) ^ set(parts[0].fields)):
+            with_it, without = (parts[0], one) if name in parts[0].fields else (one, parts[0])
+            what = "volumes" if name == "volume" else f"a column {name}"
             raise InputError(
-                f"{with_it.path} has volumes and {without.path} has none: give all files a volume column, or none"
+                f"{with_it.path} has {what} and {without.path} has none: give all files a {name} column, or none"
             )
     _refuse_pieces(parts)
     days = np.unique(np.concatenate([part.days for part in parts]))

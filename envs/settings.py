@@ -24,6 +24,15 @@ Preset = Literal["desk", "roles", "rivals"]
 Law = Literal["stylised", "brownian"]
 Regime = Literal["calm", "volatile", "crisis"]
 REGIMES: tuple[Regime, ...] = ("calm", "volatile", "crisis")
+BAR_COSTS = (
+    "commission_bps", "commission_min_usd", "commission_fixed_usd", "half_spread_bps", "temporary_impact",
+    "borrow_rate_annual",
+)  # fmt: skip
+"""Costs that may differ from bar to bar, as columns of a price file."""
+FUNDING = "funding"
+"""Column of the rate at which longs of perpetual futures pay shorts, a bar."""
+MOST_BPS = 5_000
+"""Half of a price: commission and half spread each stay below it."""
 LEAST_EXPOSURE = 1e-6
 """Least limit of an agent and leverage of an account: observations are divided by them."""
 MOST_CAPITAL_USD = 1e13
@@ -186,13 +195,13 @@ class DeskConfig(AgentConfig, Roster):
 class CostConfig:
     """What trading and holding cost. A cost of zero costs no time either."""
 
-    commission_bps: float = Field(default=1.0, ge=0, lt=5_000)
+    commission_bps: float = Field(default=1.0, ge=0, lt=MOST_BPS)
     """Commission, in basis points of the traded value."""
     commission_min_usd: float = Field(default=0.0, ge=0)
     """Smallest commission of an order."""
     commission_fixed_usd: float = Field(default=0.0, ge=0)
     """Added to the commission of every order."""
-    half_spread_bps: float = Field(default=2.0, ge=0, lt=5_000)
+    half_spread_bps: float = Field(default=2.0, ge=0, lt=MOST_BPS)
     """Half of the bid-ask spread, in basis points of the price, paid on every share."""
     temporary_impact: float | None = Field(default=None, ge=0)
     """Price concession of an order as large as an average bar's volume, in volatilities of a bar. 0: none. None: 0.5,
@@ -209,7 +218,8 @@ class CostConfig:
     borrow_rate_annual: float = Field(default=0.005, ge=0)
     """Yearly rate paid on the value of short positions, whose shares are borrowed."""
     loan_rate_annual: float = Field(default=0.005, ge=0)
-    """Yearly rate paid on borrowed cash, which an account may have where its leverage is above 1."""
+    """Yearly rate paid on borrowed cash, which an account may have where its leverage is above 1, or a column
+    funding of the prices takes more than its cash."""
     cash_rate_annual: float = Field(default=0.0, ge=0)
     """Yearly rate earned on cash."""
     delisting_haircut: float = Field(default=0.0, ge=0, le=1)

@@ -13,11 +13,12 @@ from common.errors import InputError
 from envs.accounts import Layout
 from envs.bar_data import Bars
 from envs.cost_tables import asset_costs
+from envs.costs import RATES
 from envs.execution import MAX_MOVE, Quotes
 from envs.liquidity import IMPACT_BARS, most_shares, settled_volatility, trailing_volume
 from envs.mandates import Mandate
 from envs.market import Market
-from envs.settings import FillRule
+from envs.settings import FUNDING, FillRule
 
 BOOK_BARS = 60
 """Bars over which volatility is measured for inverse-volatility books."""
@@ -42,7 +43,7 @@ class Tape:
         bars, costs, fill = market.bars, market.spec.floor.costs, market.spec.floor.fill
         columns = [bars.assets.index(asset) for asset in layout.assets]
         close = bars.close[:, columns]
-        blocks = [close, _fill_prices(bars, columns, fill), _next(close)]
+        blocks = {"close": close, "fill": _fill_prices(bars, columns, fill), "next_close": _next(close)}
         market.check_volume(layout.assets)
         permanent = _permanent_impact(market, layout.assets, columns)
         most = most_shares(bars, columns, asset_costs("max_participation", costs, bars, columns))
@@ -52,21 +53,23 @@ class Tape:
         if self.has_permanent:
             with np.errstate(divide="ignore", over="ignore"):
                 most = np.minimum(most, MAX_MOVE / permanent)
-        self.has_limit = bool(np.isfinite(most).any())
-        if self.has_limit:
-            blocks.append(most)
+        if np.isfinite(most).any():
+            blocks["most"] = most
         if self.has_temporary:
-            blocks.append(temporary * _volatility_over_depth(bars, columns, costs.impact_law))
+            blocks["temporary"] = temporary * _volatility_over_depth(bars, columns, costs.impact_law)
         ends = bars.ends[:, columns]
-        self.has_ends = bool(ends.any())
-        if self.has_ends:
-            blocks.append(ends.astype(np.float64))
+        if ends.any():
+            blocks["ends"] = ends.astype(np.float64)
+        if FUNDING in bars.costs:
+            blocks[FUNDING] = _next(bars.costs[FUNDING][:, columns])
+        own = {name: asset_costs(name, costs, bars, columns) for name in RATES}
+        own = {name: values for name, values in own.items() if len(values) > 1}
+        self._names, self._own = (*blocks, *own), tuple(own)
         self.permanent = torch.tensor(permanent[:, None], dtype=torch.float64, device=device)
-        self._num_quotes, self._num_assets = len(blocks), layout.num_assets
+        self._num_assets = layout.num_assets
         self.has_weights = any(m.book_rule == "inverse_volatility" and m.is_discrete for m in market.mandates)
-        if self.has_weights:
-            blocks.append(_book_weights(bars, market.mandates))
-        table = np.concatenate(blocks, axis=1).T
+        weights = [_book_weights(bars, market.mandates)] if self.has_weights else []
+        table = np.concatenate([*blocks.values(), *own.values(), *weights], axis=1).T
         self.table = torch.tensor(np.ascontiguousarray(table), dtype=torch.float64, device=device)
 
     def read(self, bar: Tensor) -> tuple[Quotes, Tensor | None]:
@@ -79,15 +82,20 @@ class Tape:
             Quotes, [A, B] each, and the weights of the slots in their books, [P, B], where some book needs them.
         """
         rows = self.table.gather(1, bar.expand(self.table.shape[0], -1))
-        split = self._num_quotes * self._num_assets
+        split = len(self._names) * self._num_assets
         quoted = rows[:split] if self.has_weights else rows
-        blocks = quoted.view(self._num_quotes, self._num_assets, -1).unbind(0)
-        close, fill, next_close = blocks[:3]
-        most = blocks[3] if self.has_limit else None
-        temporary = blocks[3 + self.has_limit] if self.has_temporary else None
-        ends = blocks[-1] if self.has_ends else None
-        permanent = self.permanent if self.has_permanent else None
-        quotes = Quotes(close, fill, next_close, most, temporary, ends, permanent)
+        blocks = dict(zip(self._names, quoted.view(len(self._names), self._num_assets, -1).unbind(0), strict=True))
+        quotes = Quotes(
+            blocks["close"],
+            blocks["fill"],
+            blocks["next_close"],
+            blocks.get("most"),
+            blocks.get("temporary"),
+            blocks.get("ends"),
+            self.permanent if self.has_permanent else None,
+            blocks.get(FUNDING),
+            {name: blocks[name] for name in self._own},
+        )
         return quotes, rows[split:] if self.has_weights else None
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from envs.accounts import Books, Layout, marked, number, positions
-from envs.attribution import Attributed, attribute
+from envs.attribution import Attributed, attribute, funding_received
 from envs.closings import Closings, close_delisted, close_ruined
 from envs.costs import Costs
 from envs.execution import Fills, Quotes, clearing_price, cut_openings, execute, liquidation, share_taken
@@ -146,9 +146,9 @@ class Trading:
         device: torch.device,
     ):
         self._config, self._costs, self._layout, self._record = config, costs, layout, record
-        can_borrow = any(m.allow_short for m in mandates) or config.max_leverage > 1
-        self._borrow_rate = costs.borrow_rate_annual / periods_per_year if can_borrow else 0.0
-        self._loan_rate = config.costs.loan_rate_annual / periods_per_year if config.max_leverage > 1 else 0.0
+        self._can_borrow = any(m.allow_short for m in mandates) or config.max_leverage > 1
+        self._periods = periods_per_year
+        self._loan_rate = config.costs.loan_rate_annual / periods_per_year
         self._cash_rate = config.costs.cash_rate_annual / periods_per_year
         self._pays_to_leave = config.reward.mark == "liquidation"
         self._needs_profit = record or any(m.own_share != 0 for m in mandates)
@@ -188,19 +188,22 @@ class Trading:
             target = target * ~layout.at_slots_from_accounts(ruined)
         wanted = orders = self._orders(books, layout.at_slots_from_assets(mark), target)
         net = self._net(orders)
-        held = positions(layout, books.holdings)
+        held, costs = positions(layout, books.holdings), self._costs_at(quotes)
         payable = net
         if quotes.most is not None:
             part, payable = self._taken(books, net, held, mark, quotes.most)
             orders = orders * layout.at_slots_from_lines(part)
             net = net * part
-        price, mid, fills = self._fill(books, payable, held, quotes, scale)
+        price, mid, fills = self._fill(costs, books, payable, held, quotes, scale)
         if layout.num_accounts > 1:  # an order that its account cannot pay must not move the price for another
-            price, mid, fills = self._fill(books, fills.shares, held, quotes, scale)
+            price, mid, fills = self._fill(costs, books, fills.shares, held, quotes, scale)
         slot_fills = self._slot_fills(orders, net, fills.shares)
         filled = books.holdings + slot_fills
-        has_impact = quotes.temporary is not None or quotes.permanent is not None
-        cash, interest, sums = self._settle(books.cash, fills, ruined, has_impact=has_impact)
+        cash, interest, sums = self._settle(books.cash, fills, ruined, quotes)
+        funding = None
+        if quotes.funding is not None:
+            funding = funding_received(layout, filled, quotes.funding, quotes.next_close)
+            cash = cash + layout.lines_to_accounts(layout.slots_to_lines(funding))
         offset, next_mark = books.offset, quotes.next_close
         if quotes.permanent is not None:
             offset = offset + layout.lines_to_assets(fills.shares) * quotes.permanent
@@ -208,8 +211,7 @@ class Trading:
         closings = exit_costs = None
         held_on = filled
         if quotes.ends is not None:
-            haircut = self._costs.delisting_haircut
-            cash, held_on, closings = close_delisted(layout, cash, filled, quotes, next_mark, haircut)
+            cash, held_on, closings = close_delisted(layout, cash, filled, quotes, next_mark, costs.delisting_haircut)
         held_after = held_on if not layout.is_pooled else positions(layout, held_on)
         value = held_after * layout.at_lines_from_assets(next_mark)
         equity, gross = marked(layout, cash, value)
@@ -220,7 +222,7 @@ class Trading:
             after, closings = close_ruined(layout, after, closings, is_ruined)
             value, gross = value * ~layout.at_lines_from_accounts(is_ruined), gross * ~is_ruined
         if self._record or self._pays_to_leave:
-            brought = liquidation(layout, self._costs, positions(layout, after.holdings), next_mark, quotes)
+            brought = liquidation(layout, costs, positions(layout, after.holdings), next_mark, quotes)
             left = after.cash + layout.lines_to_accounts(brought)
             if self._pays_to_leave:
                 ends = is_last | is_ruined.all(0)
@@ -235,7 +237,7 @@ class Trading:
         if self._needs_profit:
             attributed = attribute(
                 layout,
-                self._costs,
+                costs,
                 fills,
                 orders=wanted,
                 slot_fills=slot_fills,
@@ -243,6 +245,7 @@ class Trading:
                 filled=filled,
                 mark=next_mark,
                 interest=interest,
+                funding=funding,
                 closings=closings,
                 exit_costs=exit_costs,
             )
@@ -280,6 +283,13 @@ class Trading:
             detail,
         )
 
+    def _costs_at(self, quotes: Quotes) -> Costs:
+        """What lines cost at a bar; what differs from bar to bar is that of the decision, the newest that is known."""
+        if not quotes.costs:
+            return self._costs
+        own: dict[str, Any] = {name: self._layout.at_lines_from_assets(rate) for name, rate in quotes.costs.items()}
+        return self._costs._replace(**own)
+
     def _taken(self, books: Books, net: Tensor, held: Tensor, mark: Tensor, most: Tensor) -> tuple[Tensor, Tensor]:
         """The part of each line's order that the market takes, and what of it is an order that the account may give."""
         layout = self._layout
@@ -303,22 +313,22 @@ class Trading:
         return not (torch.compiler.is_compiling() or part.is_cuda or bool((part < 1.0).any()))
 
     def _fill(
-        self, books: Books, orders: Tensor, held: Tensor, quotes: Quotes, scale: Tensor | None
+        self, costs: Costs, books: Books, orders: Tensor, held: Tensor, quotes: Quotes, scale: Tensor | None
     ) -> tuple[Tensor, Tensor, Fills]:
         """Price of all orders and the price before them, [L, B] each, and what of the orders is filled at it."""
         layout, config = self._layout, self._config
-        prices = clearing_price(layout.lines_to_assets(orders), quotes, books.offset, self._costs, scale)
+        prices = clearing_price(layout.lines_to_assets(orders), quotes, books.offset, costs, scale)
         price, mid = (layout.at_lines_from_assets(p) for p in prices)
         fills = execute(
             layout,
-            self._costs,
+            costs,
             orders,
             held,
             books.cash,
             books.equity,
             (price, mid),
             credit=config.max_leverage - 1.0,
-            borrow_rate=self._borrow_rate,
+            borrow_rate=costs.borrow_rate_annual / self._periods if self._can_borrow else 0.0,
         )
         return price, mid, fills
 
@@ -346,7 +356,7 @@ class Trading:
         return orders * self._layout.at_slots_from_lines(part)
 
     def _settle(
-        self, cash: Tensor, fills: Fills, ruined: Tensor | None, *, has_impact: bool
+        self, cash: Tensor, fills: Fills, ruined: Tensor | None, quotes: Quotes
     ) -> tuple[Tensor, Tensor | None, Sequence[Tensor]]:
         """Pay for fills; accounts that were ruined before neither earn nor owe interest.
 
@@ -356,14 +366,15 @@ class Trading:
         """
         paid = fills.fees if fills.borrow is None else fills.fees + fills.borrow
         rows = [fills.value, paid, fills.notional]
-        if has_impact:
+        if quotes.temporary is not None or quotes.permanent is not None:
             rows.append(fills.shares * (fills.price - fills.mid))
         sums = self._layout.lines_to_accounts.each(*rows)
         cash = cash - sums[0] - sums[1]
         interest = None
         if self._cash_rate > 0:
             interest = cash.clamp_min(0.0) * self._cash_rate
-        if self._loan_rate > 0:
+        can_owe = self._config.max_leverage > 1 or quotes.funding is not None  # which is paid without an order
+        if can_owe and self._loan_rate > 0:
             loan = cash.clamp_max(0.0) * self._loan_rate
             interest = loan if interest is None else interest + loan
         if interest is not None and ruined is not None:

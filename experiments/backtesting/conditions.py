@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from envs.cost_tables import asset_costs
 from envs.market import Market
+from envs.settings import FUNDING
 from experiments.reporting.tables import money
 
 
@@ -47,7 +48,10 @@ def costs_in_words(market: Market) -> str:
         parts.append(f"orders fill up to {taken} of a bar's volume")
     if borrow := cost("borrow_rate_annual", "{:.2%}"):
         parts.append(f"borrowed shares cost {borrow} a year")
-    if costs.loan_rate_annual and market.spec.floor.max_leverage > 1:
+    has_funding = FUNDING in market.bars.costs
+    if has_funding:
+        parts.append("longs pay shorts the file's funding")
+    if costs.loan_rate_annual and (market.spec.floor.max_leverage > 1 or has_funding):
         parts.append(f"borrowed cash costs {costs.loan_rate_annual:.2%} a year")
     if costs.cash_rate_annual:
         parts.append(f"cash earns {costs.cash_rate_annual:.2%} a year (ratios are of what is earned above it)")

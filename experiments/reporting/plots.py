@@ -181,7 +181,7 @@ def _draw_agents(axis: Axes, result: BacktestResult) -> None:
 
 def _draw_costs(axis: Axes, strategies: Sequence[BacktestResult]) -> None:
     """Of one strategy by kind, one above the other; of several their sums, as lines."""
-    totals = [result.costs.drop(columns="interest", errors="ignore").cumsum() for result in strategies]
+    totals = [result.costs.drop(columns=["interest", "funding"], errors="ignore").cumsum() for result in strategies]
     handles: list[Any] = []
     if len(totals) == 1:
         (total,) = totals

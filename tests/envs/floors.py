@@ -15,7 +15,7 @@ from envs.bar_data import Bars
 from envs.cost_tables import ASSET_COSTS
 from envs.floor import TradingFloor, build_floor
 from envs.market import Market, build_market
-from envs.settings import CostConfig, DataConfig, DeskConfig, FloorConfig, FloorSpec, SyntheticConfig
+from envs.settings import BAR_COSTS, CostConfig, DataConfig, DeskConfig, FloorConfig, FloorSpec, SyntheticConfig
 
 AUDITED = (
     {"preset": "desk", "num_agents": 3, "max_rung_change": 1},
@@ -78,11 +78,15 @@ def flat_bars(prices: Any, *, opens: Any = None, volume: float | None = 1e6) -> 
     )
 
 
-def with_own_costs(bars: Bars, draw: Any) -> Bars:
-    """Bars whose assets have costs of their own, each drawn by ``draw()``, a ``CostConfig``."""
+def with_own_costs(bars: Bars, draw: Any, scale: Any = None) -> Bars:
+    """Bars whose assets have costs of their own, each drawn by ``draw()``; where ``scale`` is given, [T, 1], it is at
+    each bar multiplied by it, and there is funding."""
     drawn = [draw() for _ in bars.assets]
     own = {name: np.array([[getattr(costs, name) for costs in drawn]], dtype=float) for name in ASSET_COSTS}
     own["max_participation"] = np.where(np.isnan(own["max_participation"]), np.inf, own["max_participation"])
+    if scale is not None:
+        own |= {name: own[name] * scale for name in BAR_COSTS}
+        own["funding"] = 0.01 * (scale - 1.0) * np.linspace(-1, 1, len(bars.assets))
     return dataclasses.replace(bars, costs=own)
 
 
@@ -106,7 +110,8 @@ class SlowFloor:
     def cost(self, name: str, asset: str) -> float:
         """What an asset costs: as the bars say, or else the settings."""
         own = self.bars.costs.get(name)
-        return getattr(self.config.costs, name) if own is None else float(own[0, self.bars.assets.index(asset)])
+        row = self.bar if own is not None and len(own) > 1 else 0
+        return getattr(self.config.costs, name) if own is None else float(own[row, self.bars.assets.index(asset)])
 
     def impact_of_a_share(self, asset: str) -> float:
         """Daily volatility over daily volume of the first 60 % of daily bars."""
@@ -286,9 +291,15 @@ class SlowFloor:
                     slot_cost[agent, a] += borrow * min(self.held[agent, a], 0.0) / all_short if all_short else 0.0
         for k in self.accounts:
             interest[k] = max(self.cash[k], 0.0) * costs.cash_rate_annual / bars.periods_per_year
-            if config.max_leverage > 1:
+            if config.max_leverage > 1 or "funding" in bars.costs:
                 interest[k] -= max(-self.cash[k], 0.0) * loan_rate
             self.cash[k] += interest[k]
+        funding = dict.fromkeys(self.held, 0.0)
+        for (agent, asset), shares in self.held.items():
+            if "funding" in bars.costs:
+                paid = shares * bars.close[t + 1, column[asset]] * bars.costs["funding"][t + 1, column[asset]]
+                funding[agent, asset] = -paid
+                self.cash[account[agent]] -= paid
         old_mark = mark
         for asset in self.offset:
             flow = sum(fill for (_, a), fill in filled.items() if a == asset)
@@ -303,6 +314,7 @@ class SlowFloor:
                 - start_held[m.name, a] * old_mark[a]
                 - result["fills"][m.name, a] * mid[a]
                 - slot_cost[m.name, a]
+                + funding[m.name, a]
                 for a in m.assets
             )
             own += interest[k] / len(team)

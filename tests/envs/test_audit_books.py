@@ -73,19 +73,19 @@ def test_books_audit_finds_a_commission_that_spares_sales(monkeypatch) -> None:
 
     monkeypatch.setattr(envs.trading, "execute", spare_sales)
     result = audit_books(spec_of(), num_settings=3, num_steps=8)
-    assert "cash moves by trades, fees, interest and closings alone" in failures(result)
+    assert "cash moves by trades, fees, interest, funding and closings alone" in failures(result)
 
 
 def test_books_audit_finds_a_fee_that_never_leaves_the_account(monkeypatch) -> None:
     settle = Trading._settle
 
-    def forget_fees(self, cash, fills, ruined, **rest):
+    def forget_fees(self, cash, fills, *rest):
         free = fills._replace(fees=fills.fees * 0)
-        return settle(self, cash, free, ruined, **rest)
+        return settle(self, cash, free, *rest)
 
     monkeypatch.setattr(Trading, "_settle", forget_fees)
     found = failures(audit_books(spec_of(), num_settings=3, num_steps=8))
-    assert "cash moves by trades, fees, interest and closings alone" in found
+    assert "cash moves by trades, fees, interest, funding and closings alone" in found
     assert "agents' profits sum to the account's profit" in found
 
 

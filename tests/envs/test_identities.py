@@ -75,15 +75,17 @@ def with_gaps(bars, end):
     prices=MARKETS,
     has_gaps=st.booleans(),
     own=st.none() | st.lists(COSTS, min_size=5, max_size=5),
+    changes=st.booleans(),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_every_identity_holds_at_every_step(rules, desk, prices, has_gaps, own, seed):
+def test_every_identity_holds_at_every_step(rules, desk, prices, has_gaps, own, changes, seed):
     market = market_of(desk=desk, floor=rules, **prices)
     if has_gaps:
         market = build_market(market.spec, bars=with_gaps(market.bars, market.splits.train.stop - 20))
     if own is not None:
         drawn = iter(own)
-        market = build_market(market.spec, bars=with_own_costs(market.bars, lambda: next(drawn)))
+        scale = np.random.default_rng(seed).uniform(0.5, 2.0, (market.bars.num_bars, 1)) if changes else None
+        market = build_market(market.spec, bars=with_own_costs(market.bars, lambda: next(drawn), scale))
     floor = build_floor(market, num_replicas=3, seed=seed, record=True)
     rng, paid, tried = np.random.default_rng(seed), np.zeros((3, floor.num_agents)), Counter()
     layout, capital, account = floor.layout, floor.config.capital, list(floor.layout.agent_account)

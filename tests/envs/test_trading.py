@@ -64,17 +64,18 @@ def test_step_equals_a_slow_loop_under_default_costs(desk) -> None:
     leverage=st.sampled_from((1.0, 1.0, 2.5)),
     capital=st.sampled_from((2e4, 1e6, 1e9)),
     has_gaps=st.booleans(),
-    has_own=st.booleans(),
+    own=st.sampled_from((None, "assets", "bars")),
 )
-def test_step_equals_a_slow_loop_under_any_costs(seed, desk, fill, leverage, capital, has_gaps, has_own) -> None:
+def test_step_equals_a_slow_loop_under_any_costs(seed, desk, fill, leverage, capital, has_gaps, own) -> None:
     rng = np.random.default_rng(seed)
     floor = {"fill": fill, "max_leverage": leverage, "capital": capital, "costs": random_costs(rng)}
     market = market_of(desk=desk, floor=floor, seed=seed % 3)
     if has_gaps:
         volume = np.where(rng.random(market.bars.close.shape) < 0.3, 0.0, market.bars.volume)
         market = build_market(market.spec, bars=dataclasses.replace(market.bars, volume=volume))
-    if has_own:
-        market = build_market(market.spec, bars=with_own_costs(market.bars, lambda: random_costs(rng)))
+    if own is not None:
+        scale = rng.uniform(0.5, 2.0, (market.bars.num_bars, 1)) if own == "bars" else None
+        market = build_market(market.spec, bars=with_own_costs(market.bars, lambda: random_costs(rng), scale))
     # orders of rivals that nearly cancel leave a flow of rounding errors, and the square root law makes more of them
     compare_with_slow_loop(market, seed=seed, steps=4, num_replicas=2, tolerance=1e-8)
 

@@ -118,7 +118,7 @@ def test_planted_booking_error_fails(monkeypatch, tmp_path):
     assert audit.run([*QUICK, "--json", str(path)]) == 1
     books = json.loads(path.read_text())["audits"][1]
     failed = [row["check"] for row in books["rows"] if not row["passed"]]
-    assert "cash moves by trades, fees, interest and closings alone" in failed
+    assert "cash moves by trades, fees, interest, funding and closings alone" in failed
     assert "cash + positions = equity" not in failed
 
 

@@ -51,6 +51,14 @@ def test_costs_of_single_assets_are_told_from_the_least_to_the_most():
     own = {"half_spread_bps": np.arange(market.bars.num_assets)[None] * 1.0}
     words = costs_in_words(replace(market, bars=replace(market.bars, costs=own)))
     assert f"half spread 0 to {market.bars.num_assets - 1} bps" in words
+    assert "borrowed cash" not in words
+
+
+def test_funding_and_the_loans_that_may_pay_it_are_told():
+    market = market_of()
+    bars = replace(market.bars, costs={"funding": np.zeros_like(market.bars.close)})
+    words = costs_in_words(replace(market, bars=bars))
+    assert "longs pay shorts the file's funding, borrowed cash costs 0.50% a year" in words
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from common.files import (
     write_parquet,
     write_text,
 )
-from envs.backtest import COST_COLUMNS, TRADE_COLUMNS, BacktestResult
+from envs.backtest import COST_COLUMNS, FINANCING_COLUMNS, TRADE_COLUMNS, BacktestResult
 from envs.metrics import METRIC_NAMES
 from experiments.reporting.plots import plot_backtest
 from experiments.reporting.tables import (
@@ -40,7 +40,7 @@ def result(name, *, num_assets=12, num_bars=60, seed=0):
     equity = 1e7 * np.exp(np.r_[0.0, np.cumsum(rng.normal(0, 0.01, num_bars))])
     assets, agents = [f"A{i}" for i in range(num_assets)], [f"trader_{i}" for i in range(3)]
     index = pd.Index(dates[1:], name="date")
-    columns = [*COST_COLUMNS, "interest"]
+    columns = [*COST_COLUMNS, *FINANCING_COLUMNS]
     return BacktestResult(
         name=name,
         dates=dates,
@@ -48,7 +48,7 @@ def result(name, *, num_assets=12, num_bars=60, seed=0):
         trades=pd.DataFrame(columns=list(TRADE_COLUMNS)),
         weights=pd.DataFrame(rng.normal(0, 0.05, (num_bars, num_assets)), index=index, columns=assets),
         agent_profit=pd.DataFrame(rng.normal(0, 1e4, (num_bars, 3)), index=index, columns=agents),
-        costs=pd.DataFrame(rng.exponential(10, (num_bars, 5)), index=index, columns=columns),
+        costs=pd.DataFrame(rng.exponential(10, (num_bars, len(columns))), index=index, columns=columns),
         metrics=dict.fromkeys(METRIC_NAMES, 0.1),
     )
 
