@@ -61,7 +61,7 @@ def audit_lookahead(
     )
     rows = {name: AuditRow(name) for name in names}
     has_masks = False
-    for split in (market.splits.train, market.splits.validation, market.splits.test):
+    for split in (*market.splits.train.blocks, market.splits.validation, market.splits.test):
         first = min(split.start + 1, split.stop - 2)  # with a decision before it, where the split has one
         for bar in np.unique(rng.integers(first, split.stop - 1, num_bars_checked)).tolist():
             part = dataclasses.replace(split, start=max(split.start, bar - RUN_IN_BARS))

@@ -105,7 +105,7 @@ class Scaler:
                 f"the {split.name} split (bars {split.start} to {split.stop}) must hold bars and begin at or after bar "
                 f"{features.lookback_bars}, where features are defined"
             )
-        rows = features.values[split.start : split.stop].reshape(-1, features.num_features)
+        rows = features.values[split.rows].reshape(-1, features.num_features)
         rows = rows[~np.isnan(rows).any(axis=1)]
         if not len(rows):
             raise InputError(f"no asset is listed in the {split.name} split: choose other splits or assets")

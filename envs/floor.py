@@ -147,15 +147,19 @@ class TradingFloor:
         self._restart()
 
     def _set_episodes(self, split: Split, start: Start) -> None:
-        horizon = self.config.horizon_bars
+        horizon, longest = self.config.horizon_bars, max(block.num_decisions for block in split.blocks)
         if start == "first" or horizon is None:
-            horizon = split.num_decisions
-        if horizon < 1 or horizon > split.num_decisions:
-            raise InputError(
-                f"floor.horizon_bars is {horizon}, but the {split.name} split allows {split.num_decisions} decisions"
-            )
+            if split.holes:
+                raise InputError(
+                    f"the {split.name} split has holes, where data.test_groups are tested: no pass goes through it; "
+                    "set --floor.horizon-bars to train, and take another split to test"
+                )
+            horizon = longest
+        if horizon < 1 or horizon > longest:
+            raise InputError(f"floor.horizon_bars is {horizon}, but the {split.name} split allows {longest} decisions")
         self.episode_bars = horizon
-        self._num_starts = split.num_decisions - horizon + 1
+        starts = [np.arange(block.start, block.stop - horizon) for block in split.blocks]
+        self._starts = torch.from_numpy(np.concatenate(starts)).to(self.device)
 
     def _make_spaces(self) -> None:
         self.observation_spaces: dict[str, spaces.Space[Any]] = {}
@@ -181,10 +185,10 @@ class TradingFloor:
 
     def _start_bars(self, episode: Tensor) -> Tensor:
         """First decision bar of each replica's episode, [B] int64: a hash of (seed, replica, episode)."""
-        if self._num_starts == 1:
-            return torch.full_like(episode, self.split.start)
+        if len(self._starts) == 1:
+            return self._starts.repeat(self.num_replicas)
         replica = torch.arange(self.num_replicas, device=self.device)
-        return self.split.start + counted_integers(self._num_starts, self._seed, replica, episode)
+        return self._starts[counted_integers(len(self._starts), self._seed, replica, episode)]
 
     def _restart(self) -> None:
         episode = torch.zeros(self.num_replicas, dtype=torch.int64, device=self.device)

@@ -1,39 +1,61 @@
-"""Walk-forward folds: training on all that lies before, tests that follow one another and never overlap."""
+"""Folds of cross-validation: which models are trained, what each is tested on, and how their tests join to paths."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import combinations, pairwise
+from typing import Any
 
 import numpy as np
 
 from common.errors import InputError
 from envs.bar_data import Bars
+from envs.bars import group_edges, split_bars
+from envs.settings import DataConfig
+
+MOST_FOLDS = 1_000
+"""Each is a run, for each seed."""
 
 
 @dataclass(frozen=True)
 class Fold:
-    """One step of a walk-forward.
+    """What one model is trained and tested on.
 
     Attributes:
         number: From 1.
-        validation_start: Date of the first validation bar; training ends an embargo before it.
-        test_start: Date of the first test bar; validation ends an embargo before it.
-        end: Date from which on bars are left out; None where the test goes to the last bar.
+        tests: Date of the first and of the last bar of each of its tests.
+        data: Settings of the data group that make a run train and select on nothing else than it may.
     """
 
     number: int
-    validation_start: str
-    test_start: str
-    end: str | None
+    tests: tuple[tuple[str, str], ...]
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """Folds, and the paths through all tests that their models trade.
+
+    Attributes:
+        folds: Each needs models of its own.
+        starts: Date of the first bar of each test, in the order of time; together they go to the last bar of history.
+        paths: For each path and test the index of the fold whose model trades it.
+    """
+
+    folds: tuple[Fold, ...]
+    starts: tuple[str, ...]
+    paths: tuple[tuple[int, ...], ...]
 
 
 def walk_forward(
     bars: Bars, *, num_folds: int, first_test: float, validation: float, lookback_bars: int, embargo_bars: int
-) -> list[Fold]:
+) -> CrossValidation:
     """Divide history into expanding windows (Lopez de Prado 2018, section 12.2: walk-forward).
 
     The tests divide the last part of history evenly. Before each lie an embargo, a validation split that is a fixed
-    share of what comes before, another embargo, and training on everything earlier.
+    share of what comes before, another embargo, and training on everything earlier. They make one path.
 
     Args:
         bars: The whole history.
@@ -59,15 +81,54 @@ def walk_forward(
                 f"{max(usable, 0)} usable bars before a test of {stop - start}: give fewer folds, or a larger "
                 "first_test"
             )
-        folds.append(
-            Fold(
-                number=k + 1,
-                validation_start=_date(bars, start - embargo_bars - num_validation),
-                test_start=_date(bars, start),
-                end=_date(bars, stop) if stop < T else None,
-            )
+        data = {
+            "validation_start": _date(bars, start - embargo_bars - num_validation),
+            "test_start": _date(bars, start),
+            "end": _date(bars, stop) if stop < T else None,
+        }
+        folds.append(Fold(k + 1, ((_date(bars, start), _date(bars, stop - 1)),), data))
+    return CrossValidation(tuple(folds), tuple(fold.tests[0][0] for fold in folds), (tuple(range(num_folds)),))
+
+
+def combinatorial(
+    bars: Bars, *, data: DataConfig, num_tested: int, lookback_bars: int, embargo_bars: int, horizon_bars: int
+) -> CrossValidation:
+    """Test every choice of k among N groups of bars (Lopez de Prado 2018, section 12.4: CPCV).
+
+    There are C(N, k) folds, and each group is tested by C(N - 1, k - 1) of them. Path p takes for each group the p-th
+    fold that tests it: k / N C(N, k) paths, each over all usable bars, no two of which share a model in any group.
+    What is kept apart around a test says ``envs.bars.split_bars``.
+
+    Args:
+        bars: The whole history.
+        data: Settings of which ``groups`` is N, and those that all folds share.
+        num_tested: k, at least 1 and below N.
+        lookback_bars: Bars before the first decision.
+        embargo_bars: Shortest allowed embargo.
+        horizon_bars: Decisions in an episode of training.
+
+    Raises:
+        InputError: if history is too short for a fold.
+    """
+    N = data.groups or 0
+    if (num_folds := math.comb(N, num_tested)) > MOST_FOLDS:
+        raise InputError(f"{num_tested} of {N} groups are {num_folds} folds, more than {MOST_FOLDS}: give fewer groups")
+    edges = group_edges(bars.num_bars, N, lookback_bars=lookback_bars)
+    spans = [(_date(bars, start), _date(bars, stop - 1)) for start, stop in pairwise(edges)]
+    folds: list[Fold] = []
+    for tested in combinations(range(N), num_tested):
+        groups = tuple(group + 1 for group in tested)
+        split_bars(
+            bars,
+            replace(data, test_groups=groups),
+            lookback_bars=lookback_bars,
+            embargo_bars=embargo_bars,
+            horizon_bars=horizon_bars,
         )
-    return folds
+        own = {"groups": N, "test_groups": groups, "validation": data.validation}
+        folds.append(Fold(len(folds) + 1, tuple(spans[group] for group in tested), own))
+    testing = [[i for i, fold in enumerate(folds) if span in fold.tests] for span in spans]
+    return CrossValidation(tuple(folds), tuple(start for start, _ in spans), tuple(zip(*testing, strict=True)))
 
 
 def _date(bars: Bars, index: int) -> str:

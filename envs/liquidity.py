@@ -72,27 +72,27 @@ def trailing_volume(volume: Array, tradable: NDArray[np.bool_], window: int = IM
     return np.maximum(_mean_of_traded(volume, tradable, window), _LEAST_VOLUME)
 
 
-def impact_of_a_share(bars: Bars, stop: int) -> Array:
+def impact_of_a_share(bars: Bars, rows: slice | NDArray[np.int64]) -> Array:
     """Daily volatility over the volume of a day: by how much a flow of one share moves the log price, [A].
 
     Permanent impact must be linear in the flow and the same at all times: where it differed, as with a trailing
     volume, one could buy while it is small, lift the price while it is large, and be paid for a round trip
-    (Huberman and Stanzl 2004, propositions 1 and 3). So it is measured once, over the first ``stop`` bars, before
-    validation; sums over days make it the same on bars of any length.
+    (Huberman and Stanzl 2004, propositions 1 and 3). So it is measured once, over bars for training; sums over days
+    make it the same on bars of any length.
 
     Args:
         bars: The market.
-        stop: Bars that are looked at.
+        rows: Bars that are looked at.
 
     Returns:
         [A] float64. An asset of which these bars say little gets the median of the others at its first price, as if it
         were traded for as much money. NaN where no volume is known.
     """
-    traded = bars.tradable[:stop]
-    squares = (_traded_returns(bars.close[:stop], traded) ** 2).sum(axis=0)
-    calendar = bars.dates[:stop].astype("datetime64[D]")
-    days = np.array([len(np.unique(calendar[rows])) for rows in traded.T]) * _days_in_a_bar(bars.dates)
-    volume = np.zeros(bars.num_assets) if bars.volume is None else bars.volume[:stop].sum(axis=0)
+    traded = bars.tradable[rows]
+    squares = (_traded_returns(bars.close, bars.tradable)[rows] ** 2).sum(axis=0)
+    calendar = bars.dates[rows].astype("datetime64[D]")
+    days = np.array([len(np.unique(calendar[some])) for some in traded.T]) * _days_in_a_bar(bars.dates)
+    volume = np.zeros(bars.num_assets) if bars.volume is None else bars.volume[rows].sum(axis=0)
     is_known = (days > 0) & (volume > 0)
     is_settled = is_known & (traded.sum(axis=0) > IMPACT_BARS) & (squares > 0)
     is_known = is_settled if is_settled.any() else is_known

@@ -121,5 +121,6 @@ def _make_market(spec: FloorSpec, bars: Bars) -> Market:
         bars, spec.data, lookback_bars=lookback, embargo_bars=lookback, horizon_bars=spec.floor.horizon_bars or 1
     )
     scaler = Scaler.fit(features, splits.train)
-    unit = impact_of_a_share(bars, min(training_bars(bars, spec.data), splits.train.stop + splits.embargo_bars))
+    before = slice(min(training_bars(bars, spec.data), splits.train.stop + splits.embargo_bars))
+    unit = impact_of_a_share(bars, before if spec.data.groups is None else splits.train.rows)
     return Market(bars, features, scaler, splits, mandates, unit, spec)

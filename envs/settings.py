@@ -105,6 +105,12 @@ class DataConfig:
     """First date of the validation split (2017-01-01). With test_start it replaces the three shares."""
     test_start: str | None = None
     """First date of the test split."""
+    groups: int | None = Field(default=None, gt=1)
+    """Groups of equal length that the usable bars are divided into, for combinatorial purged cross-validation; with
+    test_groups it replaces train and test. None: no groups."""
+    test_groups: tuple[int, ...] = ()
+    """Groups that are kept for tests, of 1 to groups. The others train, but for an embargo on both sides of each test,
+    and the share validation of them at the end of their longest stretch. A backtest of the run takes the last one."""
     start: str | None = None
     """Bars before this date are left out, and not looked at (2000-01-01). None: the history has its first bar."""
     end: str | None = None
@@ -138,7 +144,7 @@ class AgentConfig:
     prices can feed (desk, rivals), or those of its role."""
     observe_tradable: bool | None = None
     """Whether agents see which assets trade in a bar, and since when the others have not. None: where some did not in
-    the share of history that is for training."""
+    the share of history that is for training (with data.groups: in all of it, so that folds agree)."""
     max_rung_change: int | None = Field(default=None, gt=0)
     """Most steps of the ladder in one bar. None: any."""
     allow_short: bool = True

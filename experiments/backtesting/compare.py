@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from common.errors import InputError
@@ -17,7 +16,6 @@ from common.files import write_json, write_parquet
 from common.pace import Pace
 from envs.agents import check_agents, describe_agents
 from envs.backtest import BacktestResult, OnBar, Policy, Trader, policy_trader, run_backtest
-from envs.bars import Split
 from envs.baseline_names import DEFAULT_BASELINES
 from envs.baseline_traders import run_baselines
 from envs.baselines import HINDSIGHT, best_baseline
@@ -30,7 +28,7 @@ from experiments.backtesting.baselines import own_rules
 from experiments.backtesting.benchmark import Benchmark, compare_with, equity_of, is_baseline, prices_of
 from experiments.backtesting.conditions import books_in_words, capital_in_words, costs_in_words, period_in_words
 from experiments.backtesting.networks import check_networks
-from experiments.backtesting.overlap import last_date_seen, overlap_notes, overlaps
+from experiments.backtesting.overlap import Seen, dates_seen, overlap_notes, overlaps
 from experiments.backtesting.results_folders import RESULTS_FILE
 from experiments.recovery.checkpoints import require_meta
 from experiments.reporting.plots import plot_backtest
@@ -54,7 +52,7 @@ class Backtest:
         baselines: What they must beat.
         market: Prices and rules, those of the first model.
         split: Name of the split.
-        seen: Last date that each model was trained or selected on, datetime64[us]; None where that is unknown.
+        seen: What each model was trained or selected on; None where that is unknown.
         benchmark: What all series are compared with; None where nothing was asked for.
     """
 
@@ -63,7 +61,7 @@ class Backtest:
     baselines: Sequence[BacktestResult]
     market: Market
     split: str
-    seen: Sequence[np.datetime64 | None]
+    seen: Sequence[Seen | None]
     benchmark: Benchmark | None = None
 
     @cached_property
@@ -131,7 +129,7 @@ def backtest_models(
         baselines=rivals,
         market=markets[0],
         split=split,
-        seen=[last_date_seen(model) for model in models],
+        seen=[dates_seen(model) for model in models],
         benchmark=prices or next((equity_of(rival) for rival in rivals if rival.name == benchmark), None),
     )
 
@@ -173,7 +171,7 @@ def summarise(backtest: Backtest) -> dict[str, Any]:
     """Give a backtest as ``backtest.json`` holds it."""
     strategies, market = backtest.strategies, backtest.market
     first, bars, rules = strategies[0], market.bars, market.spec.floor
-    overlapping = [overlaps(first.dates[0], date) for date in backtest.seen]
+    overlapping = [overlaps(first.dates, seen) for seen in backtest.seen]
     summary: dict[str, Any] = {
         "period": {
             "split": backtest.split,
@@ -203,10 +201,10 @@ def summarise(backtest: Backtest) -> dict[str, Any]:
                 "which": model.which,
                 **_worth(model),
                 "capital": rules.capital,
-                "last_date_seen": None if date is None else str(date),
+                "last_date_seen": None if seen is None else str(seen.last),
                 "overlaps_training": overlaps_it,
             }
-            for model, date, overlaps_it in zip(backtest.models, backtest.seen, overlapping, strict=True)
+            for model, seen, overlaps_it in zip(backtest.models, backtest.seen, overlapping, strict=True)
         ],
     }
     if len(strategies) > 1:
@@ -283,7 +281,7 @@ def print_backtest(backtest: Backtest, out: str | Path) -> None:
 
 def _notes(backtest: Backtest) -> list[str]:
     """What must be known to read the figures: dates seen before, what was done to the prices, books that differ."""
-    overlap = overlap_notes(backtest.models, backtest.strategies[0].dates[0], backtest.seen)
+    overlap = overlap_notes(backtest.models, backtest.strategies[0].dates, backtest.seen)
     against = backtest.benchmark.notes if backtest.benchmark is not None else ()
     return [*overlap, *backtest.market.bars.notes, *against, *_books_that_differ(backtest), *_unfilled(backtest)]
 
@@ -351,7 +349,8 @@ def _check_capital(models: Sequence[Model], markets: Sequence[Market]) -> None:
 def _same_period(markets: Sequence[Market], split: str) -> list[Market]:
     """Cut the split to the bars that all models can trade: longer look-backs start later."""
     splits = [market.splits[split] for market in markets]
-    shared = Split(splits[0].name, max(item.start for item in splits), min(item.stop for item in splits))
+    start, stop = max(item.start for item in splits), min(item.stop for item in splits)
+    shared = replace(splits[0], start=start, stop=stop)
     if shared.num_decisions < 1:
         raise InputError(f"the models share no bar of the {split} split: their look-backs differ too much")
     cut: dict[str, Any] = {split: shared}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from common.errors import InputError
 from envs.market import build_market
@@ -14,11 +16,23 @@ from experiments.settings.run_config import floor_spec
 _SHOWN = 16  # characters of a date: to the minute
 
 
-def last_date_seen(model: Model) -> np.datetime64 | None:
-    """Find the last date that a model was trained or selected on: the end of its own run's validation split.
+class Seen(NamedTuple):
+    """What a model was trained or selected on.
+
+    Attributes:
+        last: The last date, datetime64[us].
+        gaps: First and last date of each period before it that is kept for tests, an embargo away.
+    """
+
+    last: np.datetime64
+    gaps: tuple[tuple[np.datetime64, np.datetime64], ...] = ()
+
+
+def dates_seen(model: Model) -> Seen | None:
+    """Find what a model was trained or selected on, by the training and validation splits of its own run.
 
     Returns:
-        datetime64[us]; None where the prices of the run are no longer there, or are no longer the same.
+        None where the prices of the run are no longer there, or are no longer the same.
     """
     try:
         market = build_market(floor_spec(model.config))
@@ -27,29 +41,36 @@ def last_date_seen(model: Model) -> np.datetime64 | None:
     recorded = model.record.provenance.get("data_fingerprint")
     if recorded is not None and recorded != market.bars.fingerprint:
         return None
-    last: np.datetime64 = market.bars.dates[market.splits.validation.stop - 1]
-    return last
+    dates, splits, embargo = market.bars.dates, market.splits, market.splits.embargo_bars
+    blocks = sorted((*splits.train.blocks, splits.validation), key=lambda block: block.start)
+    starts = [0, *(block.stop + embargo for block in blocks[:-1])]
+    gaps = zip(starts, (block.start - embargo for block in blocks), strict=True)
+    return Seen(dates[blocks[-1].stop - 1], tuple((dates[a], dates[b - 1]) for a, b in gaps if a < b))
 
 
-def overlaps(start: np.datetime64, seen: np.datetime64 | None) -> bool | None:
-    """Whether a period that begins on ``start`` holds a date that a model has seen; None where that is unknown."""
-    return None if seen is None else bool(start <= seen)
+def overlaps(tested: NDArray[np.datetime64], seen: Seen | None) -> bool | None:
+    """Whether a period, by its dates, holds some that a model has seen, or seen beyond; None where that is unknown."""
+    if seen is None:
+        return None
+    return bool(tested[0] <= seen.last) and not any(a <= tested[0] and tested[-1] <= b for a, b in seen.gaps)
 
 
-def overlap_notes(models: Sequence[Model], start: np.datetime64, seen: Sequence[np.datetime64 | None]) -> list[str]:
-    """Say which models have seen dates of the period that begins on ``start``, or may have."""
+def overlap_notes(models: Sequence[Model], tested: NDArray[np.datetime64], seen: Sequence[Seen | None]) -> list[str]:
+    """Say which models have seen dates of the period, or may have, or were trained on both sides of it."""
     notes = []
-    for model, date in zip(models, seen, strict=True):
-        if date is None:
+    for model, own in zip(models, seen, strict=True):
+        if own is None:
             notes.append(
                 f"the prices that {model.name} was trained on are gone or have changed: unknown whether it has seen "
                 "the tested period"
             )
-        elif overlaps(start, date):
+        elif overlaps(tested, own):
             notes.append(
-                f"NOT OUT OF SAMPLE: {model.name} was trained and selected on dates up to {_in_words(date)}, and the "
-                f"tested period begins on {_in_words(start)}"
+                f"NOT OUT OF SAMPLE: {model.name} was trained and selected on dates up to {_in_words(own.last)}, and "
+                f"the tested period begins on {_in_words(tested[0])}"
             )
+        elif tested[0] <= own.last:
+            notes.append(f"cross-validation: {model.name} was trained or selected on later dates, and not on these")
     return notes
 
 

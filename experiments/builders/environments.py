@@ -168,7 +168,7 @@ class FloorEnvironment:
     def episode_len(self) -> int | None:
         """Bars of a training episode."""
         train, horizon = self.market.splits.train, self.market.spec.floor.horizon_bars
-        return min(horizon or train.stop, train.stop - train.start - 1)
+        return min(horizon or train.num_decisions, train.num_decisions)
 
     @property
     def evaluation_len(self) -> int:
@@ -192,6 +192,7 @@ class FloorEnvironment:
                     "start": str(bars.dates[split.start]),
                     "end": str(bars.dates[split.stop - 1]),
                     "num_bars": split.num_bars,
+                    "num_blocks": len(split.blocks),
                 }
                 for split in (splits.train, splits.validation, splits.test)
             },
@@ -208,7 +209,8 @@ class FloorEnvironment:
         ]
         lines += [f"  {note}" for note in prices["notes"]]
         for name, split in facts["splits"].items():
-            lines.append(f"  {name}: {split['start'][:10]} to {split['end'][:10]}, {split['num_bars']} bars")
+            blocks = f" in {split['num_blocks']} blocks" if split["num_blocks"] > 1 else ""
+            lines.append(f"  {name}: {split['start'][:10]} to {split['end'][:10]}, {split['num_bars']} bars{blocks}")
         agents = ", ".join(
             f"{name} ({', '.join(assets[:3])}{', ...' if len(assets) > 3 else ''})"
             for name, assets in facts["agents"].items()

@@ -1,8 +1,8 @@
-"""A walk-forward as a table, a picture, JSON, and a page that can be read."""
+"""Cross-validation as a table, a picture, JSON, and a page that can be read."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import cycle
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from common.files import write_json, write_parquet, write_text
 from common.provenance import collect_provenance
 from envs.bar_data import Bars
-from envs.folds import Fold
+from envs.folds import CrossValidation
 from experiments.evaluation.results import FIGURES, Course
 from experiments.reporting.plots import BASELINE_COLOURS, STRATEGY_COLOURS, STYLE, save_figure
 from experiments.reporting.tables import format_metric, markdown_table, rows_table, show, title_case
@@ -35,18 +35,18 @@ EQUITY_FILE = "equity.parquet"
 
 
 class Walk(NamedTuple):
-    """A finished walk-forward.
+    """A finished cross-validation.
 
     Attributes:
         config: Settings of its runs.
-        folds: Its tests.
+        parts: Its folds, tests and paths.
         bars: The prices.
         found: What it has come to, as ``evaluated`` says it.
-        courses: Of each baseline, and of each seed by its number.
+        courses: Of each baseline, and of each seed or its paths by ``series_name``.
     """
 
     config: RunConfig
-    folds: Sequence[Fold]
+    parts: CrossValidation
     bars: Bars
     found: Mapping[str, Any]
     courses: Mapping[str, Course]
@@ -57,9 +57,29 @@ class Walk(NamedTuple):
         return f"{self.config.algo} on {Path(self.bars.source).name}"
 
     @property
-    def last_day(self) -> str:
-        """Of the last test."""
-        return str(self.bars.dates[-1])[:10]
+    def num_paths(self) -> int:
+        """Of each seed."""
+        return len(self.parts.paths)
+
+    @property
+    def tests(self) -> str:
+        """The tests in words."""
+        starts, last_day = self.parts.starts, str(self.bars.dates[-1])[:10]
+        folds = f", {len(self.parts.folds)} folds joined to {self.num_paths} paths" if self.num_paths > 1 else ""
+        return f"{len(starts)} tests in a row, {starts[0][:10]} to {last_day}, out of sample{folds}"
+
+    @property
+    def spread(self) -> str:
+        """How the Sharpe ratios of the paths are distributed, in words; nothing where a seed has one path alone."""
+        of, count = self.found["sharpe_of_paths"], len(self.found["seeds"])
+        if of is None:
+            return ""
+        return (
+            f"Sharpe ratio of {count} paths: median {of['median']:.2f}, half of them {of['q25']:.2f} "
+            f"to {of['q75']:.2f}, all {of['min']:.2f} to {of['max']:.2f}, standard deviation {of['std']:.2f}; "
+            f"{of['below_zero']:.0%} below 0, {of['below_best_baseline']:.0%} below "
+            f"{title_case(self.found['best_baseline'])}"
+        )
 
     def rows(self) -> list[dict[str, str]]:
         """One row for each seed, for their mean with its 95 % interval, and for each baseline."""
@@ -88,8 +108,10 @@ def _row(name: str, own: Mapping[str, float], **sure: float) -> dict[str, str]:
 
 def print_evaluation(walk: Walk, folder: Path) -> None:
     """Print the table, and how to read it."""
-    found, first = walk.found, walk.folds[0].test_start[:10]
-    show(rows_table(walk.rows(), title=f"{len(walk.folds)} tests in a row, {first} to {walk.last_day}, out of sample"))
+    found = walk.found
+    show(rows_table(walk.rows(), title=walk.tests))
+    if walk.spread:
+        print(walk.spread)
     print(f"best baseline by its Sharpe ratio: {title_case(found['best_baseline'])}")
     for title, meaning in SURE.values():
         print(f"{title}: {meaning}")
@@ -115,7 +137,8 @@ def write_evaluation(walk: Walk, folder: Path, *, command: str) -> dict[str, Any
         "config": config_to_json(walk.config),
         "provenance": collect_provenance(data_fingerprint=walk.bars.fingerprint),
         "data": {"source": walk.bars.source, "periods_per_year": walk.bars.periods_per_year},
-        "folds": [vars(fold) for fold in walk.folds],
+        "folds": [{"number": fold.number, "tests": fold.tests, **fold.data} for fold in walk.parts.folds],
+        "paths": [[walk.parts.folds[i].number for i in path] for path in walk.parts.paths],
         **walk.found,
     }
     tables = {name: pd.DataFrame({"date": own.dates, "equity": own.equity[1:]}) for name, own in walk.courses.items()}
@@ -128,19 +151,21 @@ def write_evaluation(walk: Walk, folder: Path, *, command: str) -> dict[str, Any
 
 
 def evaluation_page(walk: Walk, command: str) -> str:
-    """The walk as a section of a Markdown page: command, tests, table, and how to read it."""
-    found, tests = walk.found, ", ".join(fold.test_start[:10] for fold in walk.folds)
+    """The section of a Markdown page: command, tests, table, and how to read it."""
+    found, starts = walk.found, ", ".join(start[:10] for start in walk.parts.starts)
     lines = [
         f"## {walk.title}",
         "",
         f"`{command}`",
         "",
-        f"{len(walk.folds)} tests in a row, from {tests}, the last to {walk.last_day}; {len(found['seeds'])} seeds of "
-        f"{walk.config.episodes} episodes for each. Best baseline by its Sharpe ratio: "
+        f"{walk.tests}; they begin on {starts}. {len(found['seeds']) // walk.num_paths} seeds of "
+        f"{walk.config.episodes} episodes for each fold. Best baseline by its Sharpe ratio: "
         f"{title_case(found['best_baseline'])}.",
         "",
         markdown_table(walk.rows()),
     ]
+    if walk.spread:
+        lines += ["", f"{walk.spread}."]
     if found["deflated_sharpe"]:
         lines += [
             "",
@@ -150,16 +175,23 @@ def evaluation_page(walk: Walk, command: str) -> str:
 
 
 def plot_evaluation(path: Path, walk: Walk) -> Path:
-    """Draw growth of one dollar through all tests, and Sharpe ratios with their standard errors.
+    """Draw growth of one dollar through all tests, and Sharpe ratios with their standard errors, or of all paths.
 
     Raises:
         WriteError: if the file cannot be written.
     """
-    seeds, baselines = walk.found["seeds"], walk.found["baselines"]
-    lines = [(n, title_case(n), colour, 1.0) for n, colour in zip(baselines, cycle(BASELINE_COLOURS), strict=False)]
-    lines += [(n, f"seed {n}", colour, 1.4) for n, colour in zip(seeds, cycle(STRATEGY_COLOURS), strict=False)]
-    bars = [(f"seed {seed}", own, STRATEGY_COLOURS[0]) for seed, own in seeds.items()]
-    bars += [(title_case(name), own, BASELINE_COLOURS[0]) for name, own in baselines.items() if name != "cash"]
+    found, baselines = walk.found["seeds"], walk.found["baselines"]
+    seeds = list(dict.fromkeys(name.partition(",")[0] for name in found))
+    lines: list[tuple[str, str | None, str, float]] = [
+        (name, title_case(name), colour, 1.0) for name, colour in zip(baselines, cycle(BASELINE_COLOURS), strict=False)
+    ]
+    for seed, colour in zip(seeds, cycle(STRATEGY_COLOURS), strict=False):
+        own = [name for name in found if name.partition(",")[0] == seed]
+        lines += [(name, f"seed {seed}" if name == own[0] else None, colour, 1.4 / len(own) ** 0.5) for name in own]
+    points = [(f"seed {name.partition(',')[0]}", own, STRATEGY_COLOURS[0]) for name, own in found.items()]
+    points += [(title_case(name), own, BASELINE_COLOURS[0]) for name, own in baselines.items() if name != "cash"]
+    rows = list(dict.fromkeys(label for label, _, _ in points))
+    is_spread = walk.num_paths > 1
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(12, 4.8), layout="constrained")
         figure.suptitle(f"{walk.title}: out of sample", x=0.01, ha="left", fontweight="bold")
@@ -167,13 +199,16 @@ def plot_evaluation(path: Path, walk: Walk) -> Path:
         for name, label, colour, width in lines:
             course = walk.courses[name]
             left.plot(course.dates, course.equity[1:], color=colour, linewidth=width, label=label)
-        for fold in walk.folds:
-            left.axvline(date2num(np.datetime64(fold.test_start)), color="black", linewidth=0.5, linestyle=":")
-        left.set(title="Growth of one dollar (dotted: a new fold, trained on all before)", ylabel="US dollars")
+        for start in walk.parts.starts:
+            left.axvline(date2num(np.datetime64(start)), color="black", linewidth=0.5, linestyle=":")
+        dotted = "another model of the path" if is_spread else "a new fold, trained on all before"
+        left.set(title=f"Growth of one dollar (dotted: {dotted})", ylabel="US dollars")
         left.legend(ncols=2)
-        for i, (_, own, colour) in enumerate(bars):
-            right.errorbar(own["sharpe"], -i, xerr=1.96 * own["sharpe_se"], fmt="o", color=colour, capsize=3)
-        right.set_yticks([-i for i in range(len(bars))], [name for name, _, _ in bars])
+        for label, own, colour in points:
+            error = None if is_spread else 1.96 * own["sharpe_se"]
+            marks = {"fmt": "o", "color": colour, "capsize": 3, "alpha": 0.6 if is_spread else 1.0}
+            right.errorbar(own["sharpe"], -rows.index(label), xerr=error, **marks)
+        right.set_yticks([-i for i in range(len(rows))], rows)
         right.axvline(0.0, color="black", linewidth=0.8)
-        right.set(title="Sharpe ratio a year, 95 %")
+        right.set(title="Sharpe ratio a year, of each path" if is_spread else "Sharpe ratio a year, 95 %")
         return save_figure(figure, path)

@@ -1,4 +1,4 @@
-"""What a walk-forward has found: out-of-sample returns of every seed and baseline, and how sure their figures are."""
+"""What cross-validation has found: out-of-sample returns of every seed and baseline, and how sure their figures are."""
 
 from __future__ import annotations
 
@@ -41,6 +41,11 @@ class Course:
         return np.concatenate([[1.0], np.cumprod(1.0 + self.returns)])
 
 
+def series_name(seed: int, path: int, num_paths: int) -> str:
+    """Of one path that models of one seed trade; the seed's where there is one path."""
+    return str(seed) if num_paths == 1 else f"{seed}, path {path + 1}"
+
+
 def course_of(result: BacktestResult) -> Course:
     """The course of a backtest."""
     return Course(result.dates[1:], simple_returns(result.equity))
@@ -59,12 +64,13 @@ def figures(course: Course, *, periods_per_year: float, risk_free: float) -> dic
     }
 
 
-def _over_seeds(seeds: Sequence[Course], best: Course, **year: float) -> dict[str, Any]:
+def _over_seeds(seeds: Sequence[Course], best: Course, num_paths: int, **year: float) -> dict[str, Any]:
     """``intervals`` and ``seeds_together`` of ``evaluated``: both kinds of luck, of the seeds and of the history.
 
-    Each resample draws bars, the same ones for all, which share a market, and then as many seeds as there are.
+    Each resample draws bars, the same ones for all, which share a market, and then as many seeds as there are. Of a
+    seed's paths the mean counts: they share models' training, so that they are no further seeds.
     """
-    S, rng, ratio = len(seeds), np.random.default_rng(0), FIGURES.index("sharpe")
+    S, rng, ratio = len(seeds) // num_paths, np.random.default_rng(0), FIGURES.index("sharpe")
 
     def of_each(bars: NDArray[np.int32] | slice) -> Array:
         """Figures of each seed over these bars; its mean return and its ratio less the best baseline's."""
@@ -72,7 +78,8 @@ def _over_seeds(seeds: Sequence[Course], best: Course, **year: float) -> dict[st
         found = np.array([list(figures(course, **year).values()) for course in drawn])
         means = np.array([course.returns.mean() for course in drawn]) * year["periods_per_year"]
         above = np.stack([means, found[:, ratio]], axis=1)
-        return np.concatenate([found, above - above[-1]], axis=1)[:-1]
+        of_paths = np.concatenate([found, above - above[-1]], axis=1)[:-1]
+        return of_paths.reshape(S, num_paths, -1).mean(axis=1)
 
     mean_block = max(block_length(course.returns) for course in (*seeds, best))
     rows = (bars for some in resamples(len(best.returns), mean_block, NUM_RESAMPLES) for bars in some)
@@ -91,47 +98,60 @@ def _over_seeds(seeds: Sequence[Course], best: Course, **year: float) -> dict[st
     }
 
 
+def _distribution(ratios: Array, best: float) -> dict[str, float]:
+    """How Sharpe ratios of paths, [P], are distributed: quartiles, spread, and shares below 0 and below ``best``."""
+    names = ("min", "q25", "median", "q75", "max")
+    quartiles = dict(zip(names, map(float, np.quantile(ratios, np.linspace(0, 1, 5))), strict=True))
+    shares = {"below_zero": float(np.mean(ratios < 0)), "below_best_baseline": float(np.mean(ratios < best))}
+    return quartiles | {"mean": float(ratios.mean()), "std": float(ratios.std(ddof=1))} | shares
+
+
 def evaluated(
-    seeds: Mapping[int, Course],
+    seeds: Mapping[str, Course],
     baselines: Mapping[str, Course],
     *,
+    num_paths: int = 1,
     periods_per_year: float,
     risk_free: float,
-    trial_sharpes: Mapping[int, Sequence[Sequence[float]]] | None = None,
+    trial_sharpes: Mapping[str, Sequence[Sequence[float]]] | None = None,
 ) -> dict[str, Any]:
     """Say what courses come to, as plain values.
 
     Args:
-        seeds: At least one.
+        seeds: By ``series_name``, the paths of each seed together; at least one.
         baselines: At least one, over the same bars.
+        num_paths: Of each seed.
         periods_per_year: Bars in a year.
         risk_free: Rate a year that cash earned, as a fraction.
-        trial_sharpes: Where a search chose the model of each fold: by seed, for each fold the annual Sharpe ratios on
-            the validation split of all that it chose among.
+        trial_sharpes: Where a search chose the model of each fold: by name of the series, for each of its models the
+            annual Sharpe ratios on the validation split of all that it was chosen among.
 
     Returns:
-        Figures of each of ``seeds`` and ``baselines``; ``best_baseline``, by its Sharpe ratio; ``intervals``, the mean
-        over seeds of each figure, and of its difference to that baseline's, with its 95 % interval over seeds and time;
+        Figures of each of ``seeds`` and ``baselines``; ``best_baseline``, by its Sharpe ratio; ``sharpe_of_paths``, how
+        the ratios of all paths are distributed, None where a seed has one alone; ``intervals``, the mean over seeds of
+        each figure, and of its difference to that baseline's, with its 95 % interval over seeds and time;
         ``seeds_together``, how sure it is that these differences are above 0; ``paired_tests``, of each seed against
         every baseline; ``deflated_sharpe``, for each seed that a search chose the model of; ``num_trials``, the most
         that one search chose among, 0 without; and ``hurdle``, the Sharpe ratio that the best of so many useless ones
         would show, the mean over folds, None without a search.
     """
     year = {"periods_per_year": periods_per_year, "risk_free": risk_free}
-    of_seeds = {str(seed): figures(course, **year) for seed, course in seeds.items()}
+    of_seeds = {name: figures(course, **year) for name, course in seeds.items()}
     of_baselines = {name: figures(course, **year) for name, course in baselines.items()}
     best = best_baseline({name: own["sharpe"] for name, own in of_baselines.items()})
     rivals = {name: course.returns for name, course in baselines.items()}
-    searched = {seed: [fold for fold in folds if len(fold) > 1] for seed, folds in (trial_sharpes or {}).items()}
-    searched = {seed: folds for seed, folds in searched.items() if folds}
+    ratios = np.array([own["sharpe"] for own in of_seeds.values()])
+    searched = {name: [fold for fold in folds if len(fold) > 1] for name, folds in (trial_sharpes or {}).items()}
+    searched = {name: folds for name, folds in searched.items() if folds}
     return {
         "seeds": of_seeds,
         "baselines": of_baselines,
         "best_baseline": best,
-        **_over_seeds(list(seeds.values()), baselines[best], **year),
-        "paired_tests": {str(seed): asdict(paired_tests(own.returns, rivals, **year)) for seed, own in seeds.items()},
+        "sharpe_of_paths": None if num_paths == 1 else _distribution(ratios, of_baselines[best]["sharpe"]),
+        **_over_seeds(list(seeds.values()), baselines[best], num_paths, **year),
+        "paired_tests": {name: asdict(paired_tests(own.returns, rivals, **year)) for name, own in seeds.items()},
         "deflated_sharpe": {
-            str(seed): deflated_sharpe_ratio(seeds[seed].returns, folds, **year) for seed, folds in searched.items()
+            name: deflated_sharpe_ratio(seeds[name].returns, folds, **year) for name, folds in searched.items()
         },
         "num_trials": max((len(fold) for folds in searched.values() for fold in folds), default=0),
         "hurdle": max((fmean(map(expected_max_sharpe, folds)) for folds in searched.values()), default=None),

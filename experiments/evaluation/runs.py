@@ -20,6 +20,7 @@ from experiments.recovery.names import LOG_FILE, RESULT_FILE
 from experiments.recovery.records import read_line
 from experiments.recovery.signals import hearing, say
 from experiments.search.search import TRIALS_FILE
+from experiments.settings.fields import hyphens
 
 VERB = Path(__file__).parents[1] / "run.py"
 _STOPPED_WITH_US = """
@@ -65,11 +66,13 @@ class Job(NamedTuple):
     folder: Path
 
     def words(self, asked: Sequence[str]) -> list[str]:
-        """Its command line: what the user has asked for, and what the walk-forward sets itself."""
-        end = [] if self.fold.end is None else ["--data.end", self.fold.end]
-        dates = ["--data.validation-start", self.fold.validation_start, "--data.test-start", self.fold.test_start]
+        """Its command line: what the user has asked for, and what the fold sets itself."""
         place = ["--storage", str(self.folder.parent), "--name", self.folder.name, "--seed", str(self.seed)]
-        return [*asked, *place, *dates, *end]
+        data = []
+        for name, value in self.fold.data.items():
+            if value is not None:
+                data += [f"--data.{hyphens(name)}", *map(str, value if isinstance(value, tuple) else (value,))]
+        return [*asked, *place, *data]
 
 
 def jobs(folder: Path, folds: Sequence[Fold], seeds: Sequence[int]) -> list[Job]:

@@ -1,4 +1,4 @@
-"""All tests of a walk-forward in one pass, in which the models change and the books go on."""
+"""All tests of cross-validation in one pass, in which the models change and the books go on."""
 
 from __future__ import annotations
 
@@ -12,21 +12,20 @@ from algos.policy import load_policy
 from envs.backtest import Policy, Turn, run_turns
 from envs.bars import Split
 from envs.baseline_traders import run_baselines
-from envs.folds import Fold
 from envs.market import Market
 from experiments.backtesting.compare import trader_of
 from experiments.evaluation.results import Course, course_of
 from experiments.runs.models import find_sound_model
 
 
-def walk_seed(
-    folders: Sequence[Path], folds: Sequence[Fold], market: Market, *, load: Callable[[Path], Policy] = load_policy
+def walk_path(
+    folders: Sequence[Path], starts: Sequence[str], market: Market, *, load: Callable[[Path], Policy] = load_policy
 ) -> Course:
     """Trade all tests in a row, each by the model that was trained for it; it takes over the positions of the last one.
 
     Args:
-        folders: A finished run for each fold.
-        folds: In the order of time.
+        folders: A finished run for each test.
+        starts: Date of the first bar of each test, in the order of time.
         market: The whole history.
         load: Makes a greedy policy of a checkpoint folder.
 
@@ -34,22 +33,22 @@ def walk_seed(
         InputError: if a run has no model that is whole, or it does not fit the market.
     """
     turns = []
-    for folder, fold in zip(folders, folds, strict=True):
+    for folder, start in zip(folders, starts, strict=True):
         trader, scaler = trader_of(find_sound_model(folder), market, load=load)
-        turns.append(Turn(_first_bar(market, fold), trader, scaler))
-    return course_of(run_turns(turns, _tested(market, folds), name="strategy"))
+        turns.append(Turn(_bar(market, start), trader, scaler))
+    return course_of(run_turns(turns, _tested(market, starts), name="strategy"))
 
 
-def walk_baselines(folds: Sequence[Fold], market: Market, *, seed: int) -> dict[str, Course]:
+def walk_baselines(starts: Sequence[str], market: Market, *, seed: int) -> dict[str, Course]:
     """Trade all tests in a row by every baseline; ``seed`` is of the one that acts at random."""
-    return {found.name: course_of(found) for found in run_baselines(_tested(market, folds), split="test", seed=seed)}
+    return {found.name: course_of(found) for found in run_baselines(_tested(market, starts), split="test", seed=seed)}
 
 
-def _tested(market: Market, folds: Sequence[Fold]) -> Market:
+def _tested(market: Market, starts: Sequence[str]) -> Market:
     """The whole history with all tests as its one test split."""
-    test = Split("test", _first_bar(market, folds[0]), market.bars.num_bars)
+    test = Split("test", _bar(market, starts[0]), market.bars.num_bars)
     return replace(market, splits=replace(market.splits, test=test))
 
 
-def _first_bar(market: Market, fold: Fold) -> int:
-    return int(np.searchsorted(market.bars.dates, np.datetime64(fold.test_start)))
+def _bar(market: Market, date: str) -> int:
+    return int(np.searchsorted(market.bars.dates, np.datetime64(date)))

@@ -52,7 +52,7 @@ def test_a_share_moves_the_price_alike_on_minutes_hours_and_days() -> None:
     for minutes in (1, 60, 1440):
         stamps = np.datetime64("2020-01-01", "us") + np.arange(0, days * 1440, minutes) * np.timedelta64(1, "m")
         bars = bars_of(close[minutes - 1 :: minutes], volume.reshape(-1, minutes).sum(1)[:, None], stamps)
-        moves[minutes] = impact_of_a_share(bars, bars.num_bars)[0] * 1_000
+        moves[minutes] = impact_of_a_share(bars, slice(bars.num_bars))[0] * 1_000
     assert moves[1] == pytest.approx(1_000 * 0.02 / (2 * 1440), rel=0.02)
     assert moves[60] == pytest.approx(moves[1], rel=0.05)
     assert moves[1440] == pytest.approx(moves[1], rel=0.15)  # 120 returns tell a deviation to 6 %
@@ -62,9 +62,9 @@ def test_a_share_moves_the_price_alike_on_days_and_weeks() -> None:
     days, rng = 1_250, np.random.default_rng(5)
     close, volume = 100 * np.exp((rng.standard_normal(days) * 0.02).cumsum()), rng.uniform(1, 3, days)
     dates = np.busday_offset("2015-01-05", np.arange(days)).astype("datetime64[us]")
-    daily = impact_of_a_share(bars_of(close, volume[:, None], dates), days)[0]
+    daily = impact_of_a_share(bars_of(close, volume[:, None], dates), slice(days))[0]
     weekly = bars_of(close[4::5], volume.reshape(-1, 5).sum(1)[:, None], dates[4::5])
-    assert impact_of_a_share(weekly, weekly.num_bars)[0] == pytest.approx(daily, rel=0.1)
+    assert impact_of_a_share(weekly, slice(weekly.num_bars))[0] == pytest.approx(daily, rel=0.1)
 
 
 def test_an_asset_that_lists_later_is_moved_as_others_are_by_the_same_money() -> None:
@@ -74,10 +74,10 @@ def test_an_asset_that_lists_later_is_moved_as_others_are_by_the_same_money() ->
     volume = np.full((60, 3), 100.0)
     volume[:40, 2] = 0.0
     dates = np.datetime64("2020-01-01", "us") + np.arange(60) * np.timedelta64(1, "D")
-    unit = impact_of_a_share(bars_of(close, volume, dates), 30)
+    unit = impact_of_a_share(bars_of(close, volume, dates), slice(30))
     price = close[[0, 0, 40], [0, 1, 2]]
     assert unit[2] / price[2] == pytest.approx(np.mean(unit[:2] / price[:2]))  # the median of two
-    assert np.isnan(impact_of_a_share(bars_of(close, None, dates), 30)).all()
+    assert np.isnan(impact_of_a_share(bars_of(close, None, dates), slice(30))).all()
 
 
 def test_the_market_takes_a_part_of_the_volume_and_any_number_where_none_is_known() -> None:

@@ -10,10 +10,12 @@ from sample_runs import SMALL, ScriptedPolicy, make_run
 
 from common import pace
 from common.errors import InputError
+from envs.bars import group_edges
 from envs.market import build_market
 from envs.metrics import METRIC_NAMES, simple_returns
 from envs.paired_tests import paired_tests
 from experiments.backtesting.compare import backtest_models, print_backtest, summarise, write_backtest
+from experiments.backtesting.overlap import overlaps
 from experiments.runs.models import find_model, find_models
 from experiments.settings.run_config import config_from_json, floor_spec
 
@@ -239,6 +241,25 @@ def test_second_model_that_was_trained_on_the_tested_dates_is_reported(tmp_path,
     assert summary["overlaps_training"] is True
     assert [model["overlaps_training"] for model in summary["models"]] == [False, True]
     assert "NOT OUT OF SAMPLE: two was" in printed(backtest, capsys)
+
+
+def test_tests_between_the_blocks_of_training_are_out_of_sample_and_no_other_dates_before_its_last(tmp_path, capsys):
+    """A model of cross-validation has trained on both sides of its tests, an embargo away."""
+    groups = {"synthetic": SMALL["data"]["synthetic"] | {"num_bars": 800}, "groups": 5, "test_groups": (2, 4)}
+    make_run(tmp_path / "fold", SMALL | {"data": groups})
+    backtest = backtest_models([find_model(tmp_path / "fold")], load=load)
+    summary, market = summarise(backtest), backtest.market
+    assert summary["overlaps_training"] is False
+    blocks = [*market.splits.train.blocks, market.splits.validation]
+    assert summary["models"][0]["last_date_seen"] == str(market.bars.dates[max(block.stop for block in blocks) - 1])
+    assert "cross-validation: fold was trained or selected on later dates, and not on these" in printed(
+        backtest, capsys
+    )
+    [seen], dates = backtest.seen, market.bars.dates
+    edges = group_edges(800, 5, lookback_bars=market.splits.embargo_bars)
+    assert [overlaps(dates[edges[g - 1] : edges[g]], seen) for g in (2, 4)] == [False, False]
+    assert overlaps(dates[edges[1] : edges[4]], seen), "what lies between them was trained on"
+    assert [overlaps(dates[block.start : block.stop], seen) for block in blocks] == [True] * len(blocks)
 
 
 @pytest.mark.parametrize("what", ["gone", "changed"])

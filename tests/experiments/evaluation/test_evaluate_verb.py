@@ -7,35 +7,43 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from sample_runs import ScriptedPolicy, make_run
 
 from common.files import read_json
 from envs.folds import Fold
 from experiments import evaluate
 from experiments.command_line import exit_code
-from experiments.evaluation import runs
+from experiments.evaluation import runs, walking
 from experiments.evaluation.runs import Job, jobs, run_jobs
 from experiments.recovery.signals import AGAIN_S
 from experiments.runs.record import read_run_record
+from experiments.runs.run import find_run
+from experiments.settings.run_config import config_to_json
 
 SMALL = ["--data.synthetic.num-assets", "3", "--data.synthetic.num-bars", "900", "--floor.horizon-bars", "20"]
 
 
 def test_each_run_has_its_dates_and_its_seed():
-    fold = Fold(number=2, validation_start="2016-01-04", test_start="2017-01-03", end="2018-01-02")
+    data = {"validation_start": "2016-01-04", "test_start": "2017-01-03", "end": "2018-01-02"}
+    fold = Fold(number=2, tests=(("2017-01-03", "2017-12-29"),), data=data)
     words = Job(fold, 7, Path("/x/walk/fold-2-seed-7")).words(["--algo", "ppo"])
     place = ["--storage", "/x/walk", "--name", "fold-2-seed-7", "--seed", "7"]
     dates = ["--data.validation-start", "2016-01-04", "--data.test-start", "2017-01-03", "--data.end", "2018-01-02"]
     assert words == ["--algo", "ppo", *place, *dates]
-    last = Job(Fold(number=3, validation_start="a", test_start="b", end=None), 7, Path("/x")).words([])
-    assert "--data.end" not in last
+    assert "--data.end" not in Job(replace(fold, data=data | {"end": None}), 7, Path("/x")).words([])
+    groups = replace(fold, data={"groups": 6, "test_groups": (1, 4), "validation": 0.25})
+    words = Job(groups, 7, Path("/x/cpcv/fold-2-seed-7")).words([])
+    assert words[6:] == ["--data.groups", "6", "--data.test-groups", "1", "4", "--data.validation", "0.25"]
 
 
 def test_runs_go_fold_by_fold():
-    folds = [Fold(number=n, validation_start="a", test_start="b", end=None) for n in (1, 2)]
+    folds = [Fold(number=n, tests=(), data={}) for n in (1, 2)]
     assert [job.folder.name for job in jobs(Path("w"), folds, range(3, 5))] == [
         "fold-1-seed-3",
         "fold-1-seed-4",
@@ -54,9 +62,14 @@ def test_words_of_the_walk_and_of_its_runs_are_told_apart():
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--resume", "never"], "--resume is not for a walk-forward"),
-        (["--data.end", "2018-01-01"], "--data.end is not for a walk-forward"),
-        (["--storage", "s3://bucket/x"], "a walk-forward is kept in a folder of this machine"),
+        (["--resume", "never"], "--resume is set by each fold"),
+        (["--data.end", "2018-01-01"], "--data.end is set by each fold"),
+        (["--data.groups", "4"], "--data.groups is set by each fold"),
+        (["--storage", "s3://bucket/x"], "cross-validation is kept in a folder of this machine"),
+        (["--groups", "5"], "--groups is for --kind cpcv: leave one of them out"),
+        (["--kind", "cpcv", "--first-test", ".4"], "--first-test is for --kind walk_forward"),
+        (["--kind", "cpcv", "--groups", "3", "--test-groups", "3"], "--test-groups 3 of --groups 3 leave none"),
+        (["--kind", "cpcv", "--groups", "12", "--test-groups", "6"], "history too short"),
         (["--folds", "0"], "--folds is '0'"),
         (["--first-test", "1"], "--first-test is '1'"),
         (["--folds", "400"], "history too short"),
@@ -126,7 +139,7 @@ sys.exit(len(list(name.parent.glob("*.on"))) < 2)
 def test_runs_are_under_way_beside_each_other_and_no_more_than_were_asked_for(tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "VERB", tmp_path / "run.py")
     runs.VERB.write_text(WAITS_FOR_ANOTHER)
-    fold = Fold(number=1, validation_start="a", test_start="b", end=None)
+    fold = Fold(number=1, tests=(), data={})
     todo = jobs(tmp_path, [fold], range(8))
     under_way = run_jobs(todo, [], at_once=2)
     job, seconds = next(under_way)
@@ -252,12 +265,49 @@ def test_handlers_are_put_back_however_the_walk_ends(tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "VERB", tmp_path / "run.py")
     runs.VERB.write_text("")
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    todo = jobs(tmp_path, [Fold(number=1, validation_start="a", test_start="b", end=None)], range(2))
+    todo = jobs(tmp_path, [Fold(number=1, tests=(), data={})], range(2))
     under_way = run_jobs(todo, [], at_once=1)
     next(under_way)
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] != before
     under_way.close()
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_cross_validation_tests_each_group_by_models_that_were_not_trained_on_it(tmp_path, monkeypatch, capsys):
+    """Real folds, runs with policies in place of training, and real passes through all groups."""
+
+    def make_runs(todo, asked, *, at_once):
+        for job in todo:
+            run = find_run(job.words(asked))
+            make_run(run.folder, config_to_json(run.config))
+            yield job, 1.0
+
+    models = []
+
+    def load(checkpoint):
+        models.append(checkpoint.parent.name)
+        return ScriptedPolicy(seed=len(models))
+
+    monkeypatch.setattr(runs, "run_jobs", make_runs)
+    monkeypatch.setattr(walking, "walk_path", partial(walking.walk_path, load=load))
+    beside = ["--seeds", "2", "--storage", str(tmp_path)]
+    words = [*SMALL, "--kind", "cpcv", "--groups", "4", "--test-groups", "2", *beside]
+    assert evaluate.run(words) == 0
+    folder = tmp_path / "cpcv-qmix"
+    found = json.loads((folder / "evaluation.json").read_text())
+    groups = {fold["number"]: fold["test_groups"] for fold in found["folds"]}
+    assert list(groups.values()) == [[1, 2], [1, 3], [1, 4], [2, 3], [2, 4], [3, 4]]
+    assert list(found["seeds"]) == [f"{seed}, path {path}" for seed in (0, 1) for path in (1, 2, 3)]
+    assert models == [f"fold-{number}-seed-{seed}" for seed in (0, 1) for path in found["paths"] for number in path]
+    assert all(g + 1 in groups[number] for path in found["paths"] for g, number in enumerate(path))
+    series = pd.read_parquet(folder / "equity.parquet").groupby("series")["date"]
+    assert set(series.nunique()) == {900 - 60 - 1}, "all bars but those that the first decision looks back on"
+    said = capsys.readouterr().out
+    assert "run 1 of 12: fold 1, test 2015-03-27 to 2016-01-14 and 2016-01-15 to 2016-11-03, seed 0" in said
+    assert "6 folds joined to 3 paths" in said
+    assert "Sharpe ratio of 6 paths: median" in said
+    config = read_run_record(folder / "fold-2-seed-1").config["data"]
+    assert (config["groups"], config["test_groups"], config["validation"]) == (4, [1, 3], 0.25)
 
 
 @pytest.mark.slow

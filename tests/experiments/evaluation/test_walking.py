@@ -15,14 +15,14 @@ from envs.baseline_traders import baseline_market
 from envs.folds import walk_forward
 from envs.market import build_market
 from envs.settings import DataConfig, FloorSpec
-from experiments.evaluation.walking import walk_baselines, walk_seed
+from experiments.evaluation.walking import walk_baselines, walk_path
 from experiments.runs.models import find_model
 from experiments.settings.run_config import config_from_json, floor_spec
 
 SYNTHETIC = {"synthetic": {"num_assets": 4, "num_bars": 600}}
 
 
-def folds_of(market, num_folds=3):
+def parts_of(market, num_folds=3):
     splits = market.splits
     return walk_forward(
         market.bars,
@@ -36,18 +36,17 @@ def folds_of(market, num_folds=3):
 
 @pytest.fixture
 def walked(tmp_path):
-    """A market, its folds, and a run for each."""
+    """A market, the first days of its tests, and a run for each."""
     market = build_market(floor_spec(config_from_json(SMALL | {"data": SYNTHETIC})))
-    folds = folds_of(market)
-    for fold in folds:
-        dates = {"validation_start": fold.validation_start, "test_start": fold.test_start, "end": fold.end}
-        make_run(tmp_path / f"fold-{fold.number}", SMALL | {"data": SYNTHETIC | dates})
-    return market, folds, [tmp_path / f"fold-{fold.number}" for fold in folds]
+    parts = parts_of(market)
+    for fold in parts.folds:
+        make_run(tmp_path / f"fold-{fold.number}", SMALL | {"data": SYNTHETIC | fold.data})
+    return market, parts.starts, [tmp_path / f"fold-{fold.number}" for fold in parts.folds]
 
 
 def test_one_policy_in_all_folds_is_one_backtest(walked):
     """Each fold's own test begins with cash, and its last bar and the next one's first are not joined."""
-    market, folds, folders = walked
+    market, starts, folders = walked
     policy = ScriptedPolicy()
 
     class Same:
@@ -55,8 +54,8 @@ def test_one_policy_in_all_folds_is_one_backtest(walked):
 
         reset, act = (lambda self: None), policy.act
 
-    found = walk_seed(folders, folds, market, load=lambda checkpoint: Same())
-    start = int(np.searchsorted(market.bars.dates, np.datetime64(folds[0].test_start)))
+    found = walk_path(folders, starts, market, load=lambda checkpoint: Same())
+    start = int(np.searchsorted(market.bars.dates, np.datetime64(starts[0])))
     whole = replace(market.splits.test, start=start, stop=market.bars.num_bars)
     whole = replace(market, splits=replace(market.splits, test=whole))
     expected = run_backtest(policy_trader(ScriptedPolicy()), whole, name="one")
@@ -65,7 +64,7 @@ def test_one_policy_in_all_folds_is_one_backtest(walked):
 
 
 def test_each_test_is_traded_by_its_own_model_and_scaled_as_in_its_training(walked):
-    market, folds, folders = walked
+    market, starts, folders = walked
     seen = {}
 
     class Looks(ScriptedPolicy):
@@ -77,8 +76,8 @@ def test_each_test_is_traded_by_its_own_model_and_scaled_as_in_its_training(walk
             self.seen.append(obs.numpy().copy())
             return super().act(obs, action_mask)
 
-    walk_seed(folders, folds, market, load=Looks)
-    edges = [int(np.searchsorted(market.bars.dates, np.datetime64(fold.test_start))) for fold in folds]
+    walk_path(folders, starts, market, load=Looks)
+    edges = [int(np.searchsorted(market.bars.dates, np.datetime64(start))) for start in starts]
     assert [len(rows) for rows in seen.values()] == list(np.diff([*edges, market.bars.num_bars - 1]))
     for folder in folders:
         own = Looks(folder / "checkpoint_000002")
@@ -90,17 +89,17 @@ def test_each_test_is_traded_by_its_own_model_and_scaled_as_in_its_training(walk
 
 
 def test_baselines_are_run_once_over_all_tests(walked):
-    market, folds, _ = walked
-    found = walk_baselines(folds, market, seed=0)
+    market, starts, _ = walked
+    found = walk_baselines(starts, market, seed=0)
     assert list(found) == list(DEFAULT_BASELINES)
-    start = int(np.searchsorted(market.bars.dates, np.datetime64(folds[0].test_start)))
+    start = int(np.searchsorted(market.bars.dates, np.datetime64(starts[0])))
     assert {len(course.returns) for course in found.values()} == {market.bars.num_bars - 1 - start}
 
 
 def test_a_run_without_a_model_is_refused(walked, tmp_path):
-    market, folds, folders = walked
+    market, starts, folders = walked
     with pytest.raises(InputError, match="fold-9 does not exist"):
-        walk_seed([*folders[:-1], tmp_path / "fold-9"], folds, market, load=ScriptedPolicy)
+        walk_path([*folders[:-1], tmp_path / "fold-9"], starts, market, load=ScriptedPolicy)
 
 
 def test_buy_and_hold_of_the_dow_through_four_folds_is_buy_and_hold():
@@ -108,7 +107,7 @@ def test_buy_and_hold_of_the_dow_through_four_folds_is_buy_and_hold():
     if not path.is_file():
         pytest.skip("TRADING_FLOOR_DATA names no folder of real prices")
     market = build_market(FloorSpec(data=DataConfig(path=str(path))))
-    held = walk_baselines(folds_of(market, 4), baseline_market(market), seed=0)["buy_and_hold"]
+    held = walk_baselines(parts_of(market, 4).starts, baseline_market(market), seed=0)["buy_and_hold"]
     assert len(held.returns) == 628
     first = int(np.searchsorted(market.bars.dates, held.dates[0]))
     earned = (market.bars.close[-1] / market.bars.open[first]).mean() - 1

@@ -105,7 +105,7 @@ def test_help_of_a_walk_forward_shows_its_own_flags_and_those_of_a_run_that_it_t
     own = {setting.flag for setting in settings_of(evaluate.WalkConfig).values()}
     refused = {settings_of(RunConfig)[name].flag for name in evaluate.SET_HERE}
     for flag in refused:
-        with pytest.raises(InputError, match="is not for a walk-forward"):
+        with pytest.raises(InputError, match="is set by each fold, or not for many runs"):
             evaluate.run([flag] if flag in ("--skip-training", "--trust") else [flag, "x"])
     assert told_by(evaluate, capsys) == told_by(run, capsys) - refused | own
 
