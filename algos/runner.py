@@ -55,8 +55,9 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
     ended for hooks).
     """
 
-    on_step: Callable[[int], None] | None = None
-    """Called after each joint step, with how many the sample has; what it raises ends the sample."""
+    on_step: Callable[[int, int], None] | None = None
+    """Called after each joint step, with how many the sample has, and how many episodes have ended in it; what it
+    raises ends the sample."""
 
     def __init__(self, *, config: Any, **kwargs: Any) -> None:
         super().__init__(config=config, **kwargs)
@@ -227,7 +228,7 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
             self._last = step
             steps += 1
             if self.on_step is not None:
-                self.on_step(steps)
+                self.on_step(steps, ended)
         self._log_steps(steps * self.env.num_replicas)
         return recording.rollout(self.worker_index or 0)
 

@@ -17,6 +17,7 @@ from common.errors import InputError
 from common.files import check_folder_writable
 from common.store import is_remote
 from common.strict import STRICT
+from envs.baseline_names import DEFAULT_BASELINES
 from experiments.command_line import DONE, INTERRUPTED, check_json_flag, main, write_json_flag
 from experiments.runs.run import find_run
 from experiments.settings.algorithm_flags import scan_algo_flags
@@ -113,14 +114,19 @@ def run(argv: Sequence[str]) -> int:
         print(f"interrupted; the same command carries on: {folder}")
         return INTERRUPTED
     with experiments.interrupts.leaving_at_once():  # only now: nothing before has a use for RLlib
+        from experiments.backtesting.compare import told_now_and_then
         from experiments.evaluation.walking import walk_baselines, walk_path
     paths = {
         series_name(seed, p, len(parts.paths)): [job for i in path for job in todo if job[:2] == (parts.folds[i], seed)]
         for seed in dict.fromkeys(job.seed for job in todo)
         for p, path in enumerate(parts.paths)
     }
-    seeds = {name: walk_path([job.folder for job in own], parts.starts, market) for name, own in paths.items()}
-    baselines = walk_baselines(parts.starts, market, seed=config.seed)
+    on_bar = told_now_and_then(len(paths) + len(DEFAULT_BASELINES))
+    seeds = {
+        name: walk_path([job.folder for job in own], parts.starts, market, name=f"seed {name}", on_bar=on_bar)
+        for name, own in paths.items()
+    }
+    baselines = walk_baselines(parts.starts, market, seed=config.seed, on_bar=on_bar)
     found = evaluated(
         seeds,
         baselines,

@@ -116,7 +116,7 @@ def backtest_models(
         names = list(dict.fromkeys([*names, benchmark]))
     elif benchmark is not None:
         prices = prices_of(benchmark, markets[0], split=split)
-    strategies, on_bar = [], _told_now_and_then()
+    strategies, on_bar = [], told_now_and_then(len(models) + len(names))
     for model, market in zip(models, markets, strict=True):
         trader, scaler = trader_of(model, market, load=load)
         name = "strategy" if len(models) == 1 else model.name
@@ -154,12 +154,14 @@ def trader_of(model: Model, market: Market, *, load: Callable[[Path], Policy]) -
     return policy_trader(policy), scaler
 
 
-def _told_now_and_then() -> OnBar:
-    """Print how far a pass is and how long the rest will take, every ten seconds."""
+def told_now_and_then(num_passes: int) -> OnBar:
+    """Print of each pass how long it will take, and every ten seconds how far it is, where it takes so long."""
     paces: dict[str, Pace] = {}
 
     def on_bar(name: str, done: int, total: int) -> None:
-        pace = paces.setdefault(name, Pace(f"backtest of {name}", total))
+        if name not in paces:
+            paces[name] = Pace(f"backtest of {name} ({len(paces) + 1} of {num_passes})", total)
+        pace = paces[name]
         words = pace.words(done)
         if words is not None:
             print(words, file=sys.stderr, flush=True)

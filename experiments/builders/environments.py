@@ -9,7 +9,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from algos.registry import CONTINUOUS, DISCRETE, algorithm, algorithms
 from common.errors import IncompatibleError, InputError
@@ -64,8 +64,8 @@ class Environment(Protocol):
         """Steps of an episode; None where that is not known."""
 
     @property
-    def evaluation_len(self) -> int | None:
-        """Steps of an evaluation; None where that is not known."""
+    def evaluation_size(self) -> tuple[int, Literal["bars", "episodes"]] | None:
+        """How many of what an evaluation passes through; None where it does not step RLlib's evaluation runner."""
 
     def facts(self) -> dict[str, Any]:
         """What is about to be trained on, as plain JSON."""
@@ -171,9 +171,9 @@ class FloorEnvironment:
         return min(horizon or train.num_decisions, train.num_decisions)
 
     @property
-    def evaluation_len(self) -> int:
+    def evaluation_size(self) -> tuple[int, Literal["bars", "episodes"]] | None:
         """Bars of the one pass over the validation split."""
-        return self.market.splits.validation.num_decisions
+        return self.market.splits.validation.num_decisions, "bars"
 
     def facts(self) -> dict[str, Any]:
         """Prices, splits and agents."""
@@ -256,7 +256,6 @@ class NamedEnvironment:
     fingerprint: str | None = None
     scaler: dict[str, Any] | None = None
     episode_len: int | None = None
-    evaluation_len: int | None = None
 
     def __init__(self, name: str, settings: Sequence[str], *, num_episodes: int) -> None:
         self.source, self._make, self._num_episodes = name, maker_of(name, settings), num_episodes
@@ -278,6 +277,11 @@ class NamedEnvironment:
     def acts(self) -> str:
         """Whether its agents choose or set numbers, as their spaces say."""
         return acts_by(self.team)
+
+    @property
+    def evaluation_size(self) -> tuple[int, Literal["bars", "episodes"]] | None:
+        """Episodes by which a policy is evaluated."""
+        return self._num_episodes, "episodes"
 
     @property
     def agents(self) -> list[dict[str, Any]]:

@@ -252,6 +252,7 @@ class YardstickEnvironment(NamedEnvironment):
     """
 
     prefers_later = True
+    evaluation_size = None
 
     def __init__(self, yardstick: Yardstick, *, num_episodes: int) -> None:
         self._yardstick, self._num_episodes = yardstick, num_episodes

@@ -23,24 +23,26 @@ class EvaluationLeftError(Exception):
 
 @contextmanager
 def watched_evaluation(
-    runner: Any, num_bars: int, *, folder: Path | None, is_asked_to_stop: Callable[[], bool]
+    runner: Any, total: int, unit: str, *, folder: Path | None, is_asked_to_stop: Callable[[], bool]
 ) -> Iterator[None]:
-    """Follow an evaluation in the block bar by bar.
+    """Follow an evaluation in the block step by step.
 
     Args:
         runner: Who steps it, a ``TeamEnvRunner``.
-        num_bars: How many bars it passes through.
+        total: How many bars or episodes it passes through.
+        unit: Which of them: ``"bars"`` or ``"episodes"``.
         folder: The trial's, for who follows it from another process; None outside Tune.
         is_asked_to_stop: Whether the run is to end soon.
 
     Raises:
         EvaluationLeftError: once the run is asked to stop, unless the evaluation is about to end.
     """
-    pace, looked_at = Pace("evaluation", num_bars), time.monotonic()
+    pace, looked_at = Pace("evaluation", total, unit), time.monotonic()
     path = None if folder is None else folder / EVALUATION_FILE
 
-    def on_step(done: int) -> None:
+    def on_step(steps: int, ended: int) -> None:
         nonlocal looked_at
+        done = ended if unit == "episodes" else steps
         if (now := time.monotonic()) - looked_at < _LOOK_EVERY_S:
             return
         looked_at = now

@@ -252,11 +252,11 @@ class RunTrainable(CheckpointedRun):
     def _evaluate_now(self) -> None:
         """Value the greedy policy: by one pass over the validation split, or by episodes of the user's environment."""
         self._progress.owes_evaluation = False
-        num_bars, watch = self.environment.evaluation_len, cast(AbstractContextManager[None], nullcontext())
-        if num_bars is not None:
+        size, watch = self.environment.evaluation_size, cast(AbstractContextManager[None], nullcontext())
+        if size is not None:
             watch = watched_evaluation(
                 self.eval_env_runner,
-                num_bars,
+                *size,
                 folder=None if self._checkpoints is None else self._checkpoints.folder,
                 is_asked_to_stop=lambda: self._is_asked_to_stop() and not self.run.search.num_trials,
             )

@@ -221,8 +221,8 @@ def test_each_step_of_a_sample_is_told_and_what_is_raised_there_ends_it():
     class EnoughError(Exception):
         pass
 
-    def stop_at_four(steps):
-        told.append(steps)
+    def stop_at_four(steps, ended):
+        told.append((steps, ended))
         if steps == 4:
             raise EnoughError
 
@@ -231,7 +231,7 @@ def test_each_step_of_a_sample_is_told_and_what_is_raised_there_ends_it():
     runner.on_step = stop_at_four
     with pytest.raises(EnoughError):
         runner.sample(num_episodes=3, explore=False)
-    assert told == [1, 2, 3, 4]
+    assert told == [(1, 0), (2, 0), (3, 2), (4, 2)], "two replicas end together"
     runner.on_step = None
     (again,) = runner.sample(num_episodes=3, explore=False)
     assert_same(whole, again)

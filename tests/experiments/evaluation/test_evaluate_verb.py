@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from sample_runs import ScriptedPolicy, make_run
 
+from common import pace
 from common.files import read_json
 from envs.folds import Fold
 from experiments import evaluate
@@ -288,6 +289,7 @@ def test_cross_validation_tests_each_group_by_models_that_were_not_trained_on_it
         models.append(checkpoint.parent.name)
         return ScriptedPolicy(seed=len(models))
 
+    monkeypatch.setattr(pace, "TELL_EVERY_S", 0.0)
     monkeypatch.setattr(runs, "run_jobs", make_runs)
     monkeypatch.setattr(walking, "walk_path", partial(walking.walk_path, load=load))
     beside = ["--seeds", "2", "--storage", str(tmp_path)]
@@ -302,7 +304,9 @@ def test_cross_validation_tests_each_group_by_models_that_were_not_trained_on_it
     assert all(g + 1 in groups[number] for path in found["paths"] for g, number in enumerate(path))
     series = pd.read_parquet(folder / "equity.parquet").groupby("series")["date"]
     assert set(series.nunique()) == {900 - 60 - 1}, "all bars but those that the first decision looks back on"
-    said = capsys.readouterr().out
+    said, told = capsys.readouterr()
+    assert "\nbacktest of seed 1, path 2 (5 of 12): 839 of 839 bars, about 0 s left\n" in told
+    assert "\nbacktest of random (12 of 12): 1 of 839 bars, about " in told
     assert "run 1 of 12: fold 1, test 2015-03-27 to 2016-01-14 and 2016-01-15 to 2016-11-03, seed 0" in said
     assert "6 folds joined to 3 paths" in said
     assert "Sharpe ratio of 6 paths: median" in said

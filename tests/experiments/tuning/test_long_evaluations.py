@@ -32,19 +32,29 @@ def clock(monkeypatch):
 def walk(runner, clock, *, bars, seconds_each=1.0):
     for done in range(1, bars + 1):
         clock.s += seconds_each
-        runner.on_step(done)
+        runner.on_step(done, done // 20)
 
 
 def test_an_evaluation_tells_how_far_it_is_and_leaves_nothing_behind(tmp_path, clock, capsys):
     runner, teller = SimpleNamespace(on_step=None), EvaluationTeller()
-    with watched_evaluation(runner, 200, folder=tmp_path, is_asked_to_stop=lambda: False):
-        walk(runner, clock, bars=11)
-        teller.look({"trial_0": tmp_path}, named=False)
-        clock.s += 1
-        teller.look({"trial_0": tmp_path}, named=False)
-    assert capsys.readouterr().out == "evaluation: 10 of 200 bars, about 3 min left\n"
+    with watched_evaluation(runner, 200, "bars", folder=tmp_path, is_asked_to_stop=lambda: False):
+        for bars in (2, 11):
+            walk(runner, clock, bars=bars)
+            teller.look({"trial_0": tmp_path}, named=False)
+    assert capsys.readouterr().out == (
+        "evaluation: 200 bars, about 3 min\nevaluation: 10 of 200 bars, about 4 min left\n"
+    )
     assert runner.on_step is None
     assert not (tmp_path / EVALUATION_FILE).exists()
+
+
+def test_an_evaluation_in_an_environment_of_ones_own_is_told_in_episodes(tmp_path, clock):
+    runner = SimpleNamespace(on_step=None)
+    with watched_evaluation(runner, 32, "episodes", folder=tmp_path, is_asked_to_stop=lambda: False):
+        walk(runner, clock, bars=19)
+        assert not (tmp_path / EVALUATION_FILE).exists(), "none has ended: nothing is known of how long they take"
+        walk(runner, clock, bars=20)
+        assert (tmp_path / EVALUATION_FILE).read_text() == "evaluation: 32 episodes, about 20 min"
 
 
 def test_what_a_killed_session_has_left_is_not_told(tmp_path, capsys):
@@ -58,7 +68,7 @@ def test_a_long_evaluation_is_left_when_the_run_is_asked_to_stop(tmp_path, clock
     runner, done = SimpleNamespace(on_step=None), []
 
     def evaluate():
-        with watched_evaluation(runner, bars, folder=tmp_path, is_asked_to_stop=lambda: clock.s > 1011):
+        with watched_evaluation(runner, bars, "bars", folder=tmp_path, is_asked_to_stop=lambda: clock.s > 1011):
             walk(runner, clock, bars=bars)
             done.append(True)
 
