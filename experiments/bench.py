@@ -1,4 +1,4 @@
-"""Measure speed on this machine: ``python experiments/bench.py floor|games|sampling|training|checkpoint``."""
+"""Measure speed on this machine: ``python experiments/bench.py floor|games|files|sampling|training|checkpoint``."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ from experiments.reporting.tables import rows_table, show
 from experiments.settings.arguments import parse_flags, scan_flags
 from experiments.settings.help import asks_for_help, print_help
 
-SUBJECTS = ("floor", "games", "sampling", "training", "checkpoint")
+SUBJECTS = ("floor", "games", "files", "sampling", "training", "checkpoint")
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class BenchConfig:
     """What to measure and where."""
 
-    subject: Literal["floor", "games", "sampling", "training", "checkpoint"] = "floor"
-    """floor: the market alone. games: public benchmarks, all replicas at once. sampling: runners. training: whole
-    iterations, an update in parts, and BenchMARL. checkpoint: saves, restores and restarts."""
+    subject: Literal["floor", "games", "files", "sampling", "training", "checkpoint"] = "floor"
+    """floor: the market alone. games: public benchmarks, all replicas at once. files: a million bars, beside pandas.
+    sampling: runners. training: whole iterations, an update in parts, and BenchMARL. checkpoint: saves, restores and
+    restarts."""
     device: Literal["cpu", "cuda"] = "cpu"
     """Where ours runs, and BenchMARL; RLlib, which ours is compared with, always runs on the CPU."""
     rounds: int = Field(default=5, gt=0)
@@ -74,6 +75,10 @@ def _measure(config: BenchConfig) -> list[dict[str, Any]]:
         from experiments.benchmarks.games import bench_games
 
         return bench_games(device=config.device, rounds=config.rounds)
+    if config.subject == "files":
+        from experiments.benchmarks.files import bench_files
+
+        return bench_files(rounds=config.rounds)
     from experiments.benchmarks.checkpoint import bench_checkpoint
     from experiments.benchmarks.sampling import bench_sampling
     from experiments.benchmarks.training import bench_training

@@ -1,4 +1,5 @@
 import os
+import sys
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from common.errors import InputError
 from common.files import read_json
 from envs.settings import DeskConfig, FloorConfig, FloorSpec
 from experiments import bench
-from experiments.benchmarks import checkpoint, games, sampling, training
+from experiments.benchmarks import checkpoint, files, games, sampling, training
 from experiments.benchmarks import floor as floor_benchmark
 from experiments.benchmarks.bare import bare_update
 from experiments.benchmarks.timing import measure, one_core, stopwatch
@@ -238,3 +239,27 @@ def test_cost_of_saves_in_a_command_is_what_they_add_at_their_place():
     assert found["interval_s"] == pytest.approx(1.08 * 1.12, rel=0.02)
     assert found["waited_s"] == pytest.approx(0.04 * 1.12, rel=0.03)
     assert found["waited_without_s"] == pytest.approx(0.01 * 1.12, rel=0.03)
+
+
+def test_files_are_read_beside_pandas_with_their_time_and_memory(monkeypatch):
+    readers, read = files.READERS, []
+
+    def told(name):
+        return lambda path: read.append((name, len(readers[name](path).close)))
+
+    monkeypatch.setattr(files, "READERS", {name: told(name) for name in readers})
+    monkeypatch.setattr(files, "_peak_of_its_own", lambda name, path: files._peak_mb(name, path) + len(name))
+    rows = files.bench_files(rounds=2, num_bars=20_000)
+    assert read == [(name, 20_000) for name in readers] * 3 + [(name, 20_000) for name in readers]
+    assert [row["what"] for row in rows] == ["load_bars", "pandas.read_csv", "load_bars / pandas.read_csv"]
+    ours, theirs, ratio = rows
+    assert ratio["ratio"] == pytest.approx(ours["load_s"] / theirs["load_s"])
+    assert ratio["ratio_of_peak"] == pytest.approx(ours["peak_mb"] / theirs["peak_mb"])
+    assert 0.9 < ours["file_mb"] < 1.2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell the most memory that a process has held")
+def test_memory_of_a_reader_is_what_it_adds_to_the_most_that_was_ever_held(tmp_path):
+    """In a process of its own: what other tests have held here would hide it."""
+    found = files._peak_of_its_own("pandas.read_csv", files._written(tmp_path / "x.csv", 200_000))
+    assert 200_000 * 5 * 8 / 1e6 < found < 300
