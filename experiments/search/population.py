@@ -105,9 +105,13 @@ class PopulationBasedTraining(FIFOScheduler):
         return next((trial for trial in paused if reached[trial.trial_id] < self.boundary), None)
 
     def _reached(self, trial: Any) -> int:
-        """How far a member's newest checkpoint is: up to where a save has failed, it is trained for again."""
+        """How far a member's newest checkpoint is: up to where a save has failed, it is trained for again.
+
+        One that a signal has kept from being evaluated cannot be compared: its member is started again, which does it.
+        """
         published = self._checkpoints(trial.trial_id).published()
-        return clock_of(require_meta(published[-1])) if published else 0
+        is_known = published and not read_progress(published[-1]).owes_evaluation
+        return clock_of(require_meta(published[-1])) if is_known else 0
 
     def _checkpoints(self, trial_id: str) -> TrialCheckpoints:
         return TrialCheckpoints(self._record.folder / f"trial_{trial_id}")

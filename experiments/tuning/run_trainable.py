@@ -258,7 +258,7 @@ class RunTrainable(CheckpointedRun):
                 self.eval_env_runner,
                 *size,
                 folder=None if self._checkpoints is None else self._checkpoints.folder,
-                is_asked_to_stop=lambda: self._is_asked_to_stop() and not self.run.search.num_trials,
+                is_asked_to_stop=self._is_asked_to_stop,
             )
         with watch:
             self._last_evaluation, values = self.environment.evaluate(self)
@@ -267,10 +267,7 @@ class RunTrainable(CheckpointedRun):
         self._progress.evaluated_at = self.clock
 
     def _leave_evaluation(self) -> None:
-        """Note that an evaluation is owed, and that nothing is known yet of what the checkpoint is worth.
-
-        Trials of a search never leave one: others are compared with what it finds.
-        """
+        """Note that an evaluation is owed, and that nothing is known yet of what the checkpoint is worth."""
         self._progress.owes_evaluation = True
         self._progress.last_value = None
         self._progress.last_metrics = dict.fromkeys((*VALIDATION_METRICS, RETURN, SEARCH_SCORE, "score"), math.nan)

@@ -11,6 +11,7 @@ from ray.tune.schedulers.trial_scheduler import TrialScheduler
 
 from experiments.recovery.checkpoints import TrialCheckpoints
 from experiments.recovery.copies import copy_folder
+from experiments.recovery.signals import STOP_FILE, ask_to_stop
 from experiments.remote.addresses import mirror_of
 from experiments.remote.mirror import Mirror
 from experiments.search import population, reconcile, search, study
@@ -100,6 +101,9 @@ class Trial:
 
     mirror = None
     """Where the search is kept, if not in its folder alone."""
+    leave_at = None
+    """Which of all evaluations is left."""
+    num_evaluations = 0
 
     def __init__(self, run, known, status):
         self.trial_id, self.status, self.config = known.trial_id, status, {"overrides": dict(known.overrides)}
@@ -119,17 +123,31 @@ class Trial:
         state = json.loads((newest / "run_state.json").read_text()) if newest else {}
         self.iteration, self.best = state.get("iteration", 0), state.get("best")
         self.weights = state.get("hooks", {}).get("weights", 0.0)
+        self.owes = state.get("owes_evaluation", False)
+        self.episodes = json.loads((newest / "checkpoint_meta.json").read_text())["episode"] if newest else 0
         self.status = "RUNNING"
 
     def train(self):
-        """One iteration: the weights move by the step size, the score is a function of both."""
+        """One iteration: the weights move by the step size, the score is a function of both.
+
+        An evaluation that is owed comes first; with the one that ``leave_at`` counts the search is asked to stop.
+        """
         overrides = self.config["overrides"]
         self.iteration += 1
-        self.weights += overrides.get("ppo.lr", 1e-3) * 100 + overrides["ppo.clip_param"]
-        episodes = self.iteration * STEP
+        owed, self.owes = self.owes, False
+        if not owed:
+            self.weights += overrides.get("ppo.lr", 1e-3) * 100 + overrides["ppo.clip_param"]
+            self.episodes += STEP
+        episodes = self.episodes
         score = math.sin(37 * self.weights)
-        is_due = episodes % EVERY == 0 or episodes >= TARGET
-        self.is_best = is_due and (self.best is None or score > self.best)
+        is_due = owed or episodes % EVERY == 0 or episodes >= TARGET
+        if is_due and self.leave_at is not None:
+            Trial.num_evaluations += 1
+            self.owes = self.leave_at == Trial.num_evaluations
+        if self.owes:
+            ask_to_stop(self.folder.parent, "SIGTERM")
+            score = math.nan
+        self.is_best = is_due and not self.owes and (self.best is None or score > self.best)
         self.best = score if self.is_best else self.best
         return {
             "trial_id": self.trial_id,
@@ -139,7 +157,8 @@ class Trial:
             "target_episodes": TARGET,
             "search_score": score,
             "best_score": self.best,
-            "done": episodes >= TARGET,
+            "done": episodes >= TARGET or self.owes,
+            "is_stopped": self.owes,
             "config": self.config,
             **({"should_checkpoint": True} if is_due else {}),
         }
@@ -147,7 +166,7 @@ class Trial:
     def save(self, result):
         def write(folder):
             meta = {"episode": result["episodes"], "is_best": self.is_best}
-            state = {"iteration": self.iteration, "best": self.best, "time_total_s": 0.0}
+            state = {"iteration": self.iteration, "best": self.best, "time_total_s": 0.0, "owes_evaluation": self.owes}
             state["hooks"] = {"weights": self.weights}
             state["last_metrics"] = {"search_score": result["search_score"]}
             (folder / "checkpoint_meta.json").write_text(json.dumps(meta))
@@ -169,12 +188,14 @@ def settings(scheduler, num_trials, storage):
     return SimpleNamespace(search=found, episodes=TARGET, seed=7, **own)
 
 
-def rehearse(folder, scheduler, *, num_trials=3, clock=None, planned=tuple(SPACE), storage="results"):
-    """Run a search from where its folder stands to its end.
+def rehearse(folder, scheduler, *, num_trials=3, clock=None, planned=tuple(SPACE), storage="results", leave_at=None):
+    """Run a search from where its folder stands to its end, or to the evaluation that is left.
 
     Raises:
         Killed: when the clock says so.
     """
+    (folder / STOP_FILE).unlink(missing_ok=True)
+    Trial.leave_at, Trial.num_evaluations = leave_at, 0
     config, mirror = settings(scheduler, num_trials, storage), mirror_of(storage, "search")
     run = SimpleNamespace(folder=folder, config=config, by_hand={}, mirror=mirror)
     with killing(clock or Clock()), mock.patch.object(Trial, "mirror", mirror):
@@ -187,7 +208,9 @@ def rehearse(folder, scheduler, *, num_trials=3, clock=None, planned=tuple(SPACE
                 on_trial_complete=lambda *_: None,
             )
         algorithm, logger, trials = RecordedSearch(record, drawn, config.search), RecordLogger(), []
-        runner = SimpleNamespace(get_trials=lambda: trials)
+        runner = SimpleNamespace(
+            get_trials=lambda: trials, _set_trial_status=lambda t, status: vars(t).update(status=status)
+        )
         while not (algorithm.is_finished() and all(trial.is_finished() for trial in trials)):
             while (trial := algorithm.next_trial()) is not None:
                 trials.append(trial)
@@ -199,7 +222,8 @@ def rehearse(folder, scheduler, *, num_trials=3, clock=None, planned=tuple(SPACE
             if trial is not None:
                 _train(trial, algorithm, chosen, runner, logger)
         drawn.sync(record)
-    assert len({trial.trial_id for trial in trials}) == len(trials) == num_trials
+    assert len({trial.trial_id for trial in trials}) == len(trials)
+    assert (len(trials) == num_trials and all(t.has_ended for t in record.trials)) or (folder / STOP_FILE).exists()
 
 
 def _train(trial, algorithm, scheduler, runner, logger):
@@ -223,6 +247,24 @@ def _train(trial, algorithm, scheduler, runner, logger):
             algorithm.on_trial_complete(trial.trial_id, result)
             trial.status = "TERMINATED"
             return
+
+
+def decisions(folder):
+    """What a search has decided and found, however many iterations and checkpoints it took.
+
+    An evaluation that was left makes one of each more.
+    """
+    record, rows, lines, _ = outcome(folder)
+    for trial in record["trials"]:
+        trial["result"].pop("training_iteration")
+    for exploit in record["population"]["exploits"]:
+        exploit.pop("source_checkpoint"), exploit.pop("checkpoint")
+    results = {name: [json.loads(line) for line in text.splitlines()] for name, text in lines.items()}
+    told = {
+        name: [(one["episodes"], one["search_score"]) for one in found if not one["is_stopped"]]
+        for name, found in results.items()
+    }
+    return record, rows, told
 
 
 def outcome(folder):

@@ -1,8 +1,9 @@
 import shutil
 
 import pytest
-from rehearsal import Clock, Killed, outcome, rehearse
+from rehearsal import Clock, Killed, Trial, decisions, outcome, rehearse
 
+from experiments.recovery.signals import STOP_FILE
 from experiments.remote.addresses import mirror_of
 
 SCHEDULERS = ("asha", "pbt", "none")
@@ -17,6 +18,18 @@ def whole(tmp_path_factory):
         folder.mkdir()
         rehearse(folder, scheduler, clock=clock)
         found[scheduler] = outcome(folder), clock.now
+    return found
+
+
+@pytest.fixture(scope="module")
+def whole_decisions(tmp_path_factory):
+    """What searches that nothing happens to decide, and how many evaluations they make."""
+    found = {}
+    for scheduler in SCHEDULERS:
+        folder = tmp_path_factory.mktemp(scheduler) / "search"
+        folder.mkdir()
+        rehearse(folder, scheduler, leave_at=10**6)
+        found[scheduler] = decisions(folder), Trial.num_evaluations
     return found
 
 
@@ -84,3 +97,21 @@ def test_a_population_in_a_store_outlives_its_machine(whole, tmp_path, monkeypat
     mirror.pull(pytest.fail)
     rehearse(mirror.folder, "pbt", storage=storage)
     assert outcome(mirror.folder) == whole["pbt"][0]
+
+
+@pytest.mark.parametrize(("scheduler", "leave_at"), [("asha", 2), ("asha", 12), ("pbt", 1), ("pbt", 5), ("none", 4)])
+def test_an_evaluation_that_is_left_changes_no_decision_of_a_search(whole_decisions, tmp_path, scheduler, leave_at):
+    """A signal comes in the n-th evaluation, which is made up for when the same command is given again."""
+    folder = tmp_path / "search"
+    folder.mkdir()
+    rehearse(folder, scheduler, leave_at=leave_at)
+    assert (folder / STOP_FILE).exists() == (leave_at <= whole_decisions[scheduler][1])
+    rehearse(folder, scheduler)
+    assert decisions(folder) == whole_decisions[scheduler][0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize("leave_at", range(1, 13))
+def test_any_evaluation_that_is_left_changes_no_decision(whole_decisions, tmp_path, scheduler, leave_at):
+    test_an_evaluation_that_is_left_changes_no_decision_of_a_search(whole_decisions, tmp_path, scheduler, leave_at)

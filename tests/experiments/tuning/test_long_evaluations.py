@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -18,6 +19,7 @@ from experiments.tuning.long_evaluations import (
     EvaluationTeller,
     watched_evaluation,
 )
+from experiments.tuning.run_trainable import RunTrainable
 
 
 @pytest.fixture
@@ -79,6 +81,28 @@ def test_a_long_evaluation_is_left_when_the_run_is_asked_to_stop(tmp_path, clock
     else:
         evaluate()
     assert bool(done) != is_left
+
+
+@pytest.mark.parametrize("num_trials", [0, 2], ids=["run", "search"])
+def test_a_run_and_a_trial_of_a_search_leave_a_long_evaluation(clock, num_trials):
+    class Long(RunTrainable):
+        """The trainable's evaluation alone, which takes a second a bar."""
+
+        num_episodes = 0
+        eval_env_runner = SimpleNamespace(on_step=None)
+
+        def __init__(self):
+            self.run, self._progress = config_of("qmix", search={"num_trials": num_trials}), Progress()
+            self._checkpoints, bars = None, (200, "bars")
+            walked = partial(walk, self.eval_env_runner, clock, bars=200)
+            self.environment = SimpleNamespace(evaluation_size=bars, evaluate=lambda algorithm: walked())
+
+        def _is_asked_to_stop(self):
+            return clock.s > 1011
+
+    with pytest.raises(EvaluationLeftError):
+        Long()._evaluate_now()
+    assert clock.s == 1012
 
 
 class Slow(Clocked):
