@@ -180,7 +180,7 @@ class TradingFloor:
         capital = torch.full_like(zero, self.config.capital * layout.num_accounts)
         tally = Tally(zero.expand(6, -1).clone(), capital[None], zero[None])
         none = torch.zeros_like(books.cash)
-        shown = Shown(books.cash.new_zeros(layout.num_lines, B), books.holdings, none, none)
+        shown = Shown(books.cash.new_zeros(layout.num_lines, B), books.holdings, none, books.cash, none)
         return books, tally, *self._observer.private(books, shown, torch.ones_like(zero), self._with_state)
 
     def _start_bars(self, episode: Tensor) -> Tensor:

@@ -164,8 +164,8 @@ class Observer:
         """Numbers of the books that observations show.
 
         Args:
-            books: Books at a close.
-            shown: Values of their positions.
+            books: Equity and price offsets at a close.
+            shown: Positions and cash that make up the equity.
             time_left: Share of the episode that is left, [B].
             with_state: Whether the global state is wanted.
 
@@ -181,7 +181,7 @@ class Observer:
         if self._has_offset:
             slots.append(layout.at_slots_from_assets(books.offset).expand(layout.num_slots, -1))
         agents = torch.cat(tuple(layout.slots_to_agents.each(*slots))) * self._agent_scale
-        cash = books.cash * per_equity
+        cash = shown.cash * per_equity
         one = number(1.0)
         own = [agents, one - cash, shown.gross * per_equity, cash]
         if self._observe_episode:

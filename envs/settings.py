@@ -243,8 +243,8 @@ class RewardConfig:
     """profit: change of equity over initial capital. log_growth: log of equity over the equity before."""
     mark: Literal["close", "liquidation"] = "close"
     """What positions are worth when an episode ends: their last close, or what is left after selling them, impact,
-    spread and commission paid. Set liquidation where an account can hold more than a day's volume of an asset, and
-    would be paid for having moved the price."""
+    spread and commission paid, and the last observation shows them sold. Set liquidation where an account can hold more
+    than a day's volume of an asset, and would be paid for having moved the price."""
     scale: float = Field(default=1.0, gt=0)
     """Factor on the whole reward."""
     lambda_cvar: float = Field(default=0.0, ge=0)

@@ -91,16 +91,20 @@ class Detail(NamedTuple):
 class Shown(NamedTuple):
     """Figures of the books at a close that observations show, float64.
 
+    Where an episode ends at the value of its liquidation, all positions are shown as sold, for what that brings.
+
     Attributes:
         value: Value of each line, [L, B].
         slot_value: Value of each slot, [P, B].
         gross: Gross value of each account's positions, [K, B].
+        cash: Of each account, [K, B].
         drawdown: Fall of each account from its peak, as a fraction, [K, B].
     """
 
     value: Tensor
     slot_value: Tensor
     gross: Tensor
+    cash: Tensor
     drawdown: Tensor
 
 
@@ -225,8 +229,11 @@ class Trading:
                 ends = is_last | is_ruined.all(0)
                 exit_costs = (value - brought) * ends
                 after = after._replace(equity=torch.where(ends, left, after.equity))
-        drawdown = number(1.0) - after.equity / after.peak
         slot_value = after.holdings * layout.at_slots_from_assets(next_mark) if layout.is_pooled else value
+        shown = Shown(value, slot_value, gross, after.cash, number(1.0) - after.equity / after.peak)
+        if exit_costs is not None:
+            sold = shown._replace(value=value * ~ends, slot_value=slot_value * ~ends, gross=gross * ~ends)
+            shown = sold._replace(cash=torch.where(ends, left, after.cash))
         attributed = detail = None
         if self._needs_profit:
             attributed = attribute(
@@ -271,8 +278,8 @@ class Trading:
             after,
             self._rewards(books, after, sums[2], fills, slot_fills, None if attributed is None else attributed.profit),
             is_ruined,
-            self._count(tally, books, after, slot_fills, sums, drawdown, closings, exit_costs),
-            Shown(value, slot_value, gross, drawdown),
+            self._count(tally, books, after, slot_fills, sums, shown.drawdown, closings, exit_costs),
+            shown,
             detail,
         )
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from floors import FREE, market_of, spec_of
+from floors import FREE, floor_of, market_of, spec_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from price_samples import write
@@ -22,7 +22,7 @@ from envs.baseline_traders import rule_trader
 from envs.baselines import BASELINES
 from envs.floor import build_floor
 from envs.market import build_market
-from envs.observations import observation_names
+from envs.observations import observation_names, private_names
 from envs.settings import CostConfig, DataConfig, DeskConfig, FloorConfig, FloorSpec
 from envs.tape import Tape
 
@@ -199,6 +199,32 @@ def test_an_episode_that_ends_at_liquidation_pays_for_leaving() -> None:
         marked, left = float(detail.after.cash) + value, float(detail.liquidation)
         assert marked - 3e-3 * value < left < marked - 3e-4 * value  # half spread, commission, and impact
         assert paid * 1e6 == pytest.approx((left if mark == "liquidation" else marked) - 1e6, abs=1e-6)
+
+
+@pytest.mark.parametrize("desk", [{"num_agents": 1}, {"preset": "rivals", "num_agents": 2}, {"preset": "roles"}])
+def test_the_last_observation_of_an_episode_that_ends_at_liquidation_shows_all_as_sold(desk) -> None:
+    """Exposures are 0 and cash is all of the equity that was paid for, as is what was earned since the beginning."""
+    desk = {"action": "continuous", **desk}
+    for mark in ("close", "liquidation"):
+        rules = {"horizon_bars": 3, "reward": {"mark": mark}, "capital": 1e8, "observe_episode": True}
+        floor = floor_of(desk=desk, floor=rules, with_state=True, record=True)
+        step = floor.reset()
+        while not bool(step.truncated):
+            assert step.final_obs is None
+            step = floor.step(torch.ones(1, floor.num_agents, max(map(len, (m.assets for m in floor.mandates)))))
+        assert step.final_obs is not None
+        obs = dict(zip(private_names(True), step.final_obs[0].T, strict=False))
+        assert floor.detail is not None
+        equity = floor.detail.after.equity[list(floor.layout.agent_account), 0]
+        np.testing.assert_allclose(obs["return"], equity / 1e8 - 1.0, rtol=1e-5)
+        if mark == "close":
+            assert float(obs["own_exposure"].abs().min()) > 0.01
+            continue
+        for name in ("own_exposure", "own_gross", "net_exposure", "gross_exposure"):
+            np.testing.assert_allclose(obs[name], 0.0, atol=1e-7, err_msg=name)
+        np.testing.assert_allclose(obs["cash_fraction"], 1.0, rtol=1e-6)
+        assert step.final_state is not None
+        np.testing.assert_array_equal(step.final_state[0, : floor.layout.num_lines], 0.0)
 
 
 def test_bars_of_a_file_that_lacks_rows_know_which_trade(tmp_path) -> None:
