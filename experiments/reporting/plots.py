@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
@@ -59,8 +60,8 @@ def plot_backtest(
         path: File to write, whole.
         strategies: One model, or several to compare.
         baselines: Drawn thin, behind the strategies.
-        title: First line: what, and over which period.
-        subtitle: Second line: capital and costs.
+        title: At the top: what, and over which period.
+        subtitle: Below it, on as many lines as it takes: capital and costs.
 
     Raises:
         WriteError: if the file cannot be written.
@@ -68,7 +69,7 @@ def plot_backtest(
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(12.5, 15.0 if len(strategies) == 1 else 13.0))
         figure.set_layout_engine("constrained", h_pad=0.12, w_pad=0.08, hspace=0.03)
-        figure.suptitle(title, x=0.01, ha="left", fontsize=15, fontweight="bold")
+        figure.suptitle(textwrap.fill(title, 90), x=0.01, ha="left", fontsize=15, fontweight="bold")
         if len(strategies) == 1:
             axes = figure.subplots(5, 1, height_ratios=(3.0, 1.4, 1.9, 1.7, 1.5), sharex=True)
             _draw_weights(axes[2], strategies[0])
@@ -80,7 +81,8 @@ def plot_backtest(
             _draw_metrics(axes[3], [*strategies, *baselines])
         _draw_equity(axes[0], strategies, baselines)
         _draw_drawdown(axes[1], strategies, baselines)
-        axes[0].set_title(subtitle, loc="right", fontsize=9, fontweight="normal")
+        above = {"xycoords": "axes fraction", "xytext": (0, 24), "textcoords": "offset points"}
+        axes[0].annotate(textwrap.fill(subtitle, 140), (0, 1), va="bottom", **above)
         first, last = strategies[0].dates[0], strategies[0].dates[-1]
         dated = axes if len(strategies) == 1 else axes[:3]
         for axis in dated:
@@ -205,13 +207,16 @@ def _draw_metrics(axis: Axes, results: Sequence[BacktestResult]) -> None:
     table = axis.table(
         cellText=cells,
         rowLabels=[f"{title_case(result.name)} " for result in results],
-        colLabels=[METRIC_COLUMNS[name] for name in METRIC_COLUMNS],
+        colLabels=[head.replace("/", "/ ").replace(" ", "\n") for head in METRIC_COLUMNS.values()],
         loc="upper left",
         bbox=Bbox.from_bounds(0.13, 0.0, 1.06, 0.95),
         edges="horizontal",
     )
     table.auto_set_font_size(False)
     table.set_fontsize(9)
+    for head in (table[0, column] for column in range(len(METRIC_COLUMNS))):
+        head.set_height(2.5 * head.get_height())
+        head.set_fontsize(8)
 
 
 def _largest_columns(frame: pd.DataFrame) -> pd.DataFrame:

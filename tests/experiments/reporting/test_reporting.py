@@ -188,6 +188,28 @@ def test_picture_draws_every_series(tmp_path, monkeypatch):
     assert len(axes[2].get_legend().get_texts()) <= 10
 
 
+@pytest.mark.parametrize("num_models", [1, 2])
+def test_long_titles_of_a_picture_are_broken_and_cover_nothing(tmp_path, monkeypatch, num_models):
+    figures = []
+    monkeypatch.setattr("experiments.reporting.plots.save_figure", lambda figure, path: figures.append(figure) or path)
+    models = [result(f"model {i}", seed=i) for i in range(num_models)]
+    words = {"title": "a run with a long name and " * 5, "subtitle": "commission 1 bps, half spread 2 bps, " * 8}
+    plot_backtest(tmp_path / "x.png", models, [result("cash")], **words)
+    (figure,) = figures
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    (subtitle,) = axes.texts
+    legend = axes.get_legend()
+    heading = next(child for child in axes.get_children() if getattr(child, "get_text", str)() == "Equity")
+    boxes = [part.get_window_extent() for part in (figure._suptitle, subtitle, heading, axes, legend)]
+    tables = [table for one in figure.axes for table in one.tables]
+    boxes += [table[0, column].get_text().get_window_extent() for table in tables for column in range(17)]
+    for i, box in enumerate(boxes):
+        assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
+        assert figure.bbox.y0 <= box.y0 < box.y1 <= figure.bbox.y1
+        assert not any(box.overlaps(other) for other in boxes[:i])
+
+
 def test_plain_values_survive_json():
     value = {"a": np.float64(1.5), "b": np.int64(2), "c": (1, np.nan), 3: {"x": np.array([1.0, np.inf])}}
     assert json.loads(json.dumps(plain(value), allow_nan=False)) == {
