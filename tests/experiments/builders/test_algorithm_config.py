@@ -132,7 +132,8 @@ def test_preset_of_finsense_is_one_trader_at_a_brokers_costs():
     assert (config.algo, config.keep, config.data.train, config.data.test) == ("indq", 5, 0.6, 0.2)
     assert len(build_market(floor_spec(config)).mandates) == 1
     costs = config.floor.costs
-    assert min(costs.commission_bps, costs.commission_min_usd, costs.half_spread_bps, costs.temporary_impact) > 0
+    assert min(costs.commission_bps, costs.commission_min_usd, costs.half_spread_bps) > 0
+    assert (costs.temporary_impact, costs.permanent_impact) == (None, None), "as the prices have volumes or not"
     assert config.indq.epsilon_decay_steps < config.episodes * config.floor.horizon_bars
 
 
