@@ -11,7 +11,7 @@ from torch import Tensor
 from envs.audit_draws import random_actions, random_costs
 from envs.audit_rows import AuditResult, AuditRow
 from envs.floor import TradingFloor, build_floor
-from envs.identities import TOLERANCE, Array, check_step
+from envs.identities import TOLERANCE, Array, average_on_the_way, check_step
 from envs.market import Market, build_market
 from envs.settings import FloorSpec
 
@@ -43,8 +43,7 @@ def audit_round_trips(
         detail = floor.detail
         assert detail is not None
         held = floor.layout.lines_to_assets(detail.positions).numpy()
-        move = -held * moved
-        price = detail.mark_after.numpy() * np.where(move == 0, 1.0, np.expm1(move) / np.where(move == 0, 1.0, move))
+        price = detail.mark_after.numpy() * average_on_the_way(-held * moved)
         worth = detail.after.cash.numpy().sum(0) + (held * price).sum(0)
         gained = worth / (floor.config.capital * floor.layout.num_accounts) - 1.0
         row.compare(np.maximum(gained, 0.0), TOLERANCE, partial("bar {} of the paths".format, number))

@@ -85,7 +85,6 @@ def perturb_after(bars: Bars, bar: int, rng: np.random.Generator) -> Bars:
             values[later] = values[later] * np.exp(rng.standard_normal(shape)) + 0.1
             changed[name] = values
     if bars.volume is not None:
-        has_volume = np.array([asset not in bars.without_volume for asset in bars.assets])
-        changed["volume"] = np.where(has_volume & (tradable | (rows <= bar)), changed["volume"], bars.volume)
-        changed["volume"] = np.where(has_volume & ~tradable & (rows > bar), 0.0, changed["volume"])
+        changed["volume"] = np.where(bars.has_volume & (tradable | (rows <= bar)), changed["volume"], bars.volume)
+        changed["volume"] = np.where(bars.has_volume & ~tradable & (rows > bar), 0.0, changed["volume"])
     return dataclasses.replace(bars, **changed)

@@ -96,7 +96,12 @@ class Bars:
         """What volumes say of the bars that traded, [T, A]: all of those of an asset of which none is known."""
         if self.volume is None:
             return np.ones((len(self.dates), len(self.assets)), dtype=np.bool_)
-        return (self.volume > 0) | [asset in self.without_volume for asset in self.assets]
+        return (self.volume > 0) | ~self.has_volume
+
+    @cached_property
+    def has_volume(self) -> NDArray[np.bool_]:
+        """Whether anything is known to be traded of each asset, [A] bool: that it is not in ``without_volume``."""
+        return np.array([asset not in self.without_volume for asset in self.assets], dtype=np.bool_)
 
     @property
     def num_bars(self) -> int:

@@ -41,6 +41,11 @@ def _kept(held: Array, fills: Array) -> Array:
     return np.clip(held + fills, np.minimum(held, 0.0), np.maximum(held, 0.0))
 
 
+def average_on_the_way(move: Array) -> Array:
+    """Average of the prices that a move of the log price ``move`` goes through, over the price before it."""
+    return np.where(move == 0, 1.0, np.expm1(move) / np.where(move == 0, 1.0, move))
+
+
 def check_step(check: Callable[..., None], floor: TradingFloor, market: Market, detail: Detail) -> None:
     """Check the books of one recorded step: cash, positions, fills, costs, profits, and what may never be negative.
 
@@ -118,8 +123,7 @@ def check_step(check: Callable[..., None], floor: TradingFloor, market: Market, 
     flow = np.zeros_like(close)
     np.add.at(flow, line_asset, np.where(is_delisted, -closed, 0.0))
     moved_by_a_share = (costs.permanent_impact or 0.0) * np.nan_to_num(market.impact_unit[columns])
-    move = flow * moved_by_a_share[:, None]
-    last = close * np.where(move == 0, 1.0, np.expm1(move) / np.where(move == 0, 1.0, move))
+    last = close * average_on_the_way(flow * moved_by_a_share[:, None])
     side = np.where(is_delisted, np.sign(closed), 0.0) * costs.delisting_haircut
     paid_out = by_account(closed * np.where(is_delisted, last[line_asset], close[line_asset]) * (1.0 - side))
     interest = np.where(d["ruined"], 0.0, interest)

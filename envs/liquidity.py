@@ -100,10 +100,9 @@ def impact_of_a_share(bars: Bars, rows: slice | NDArray[np.int64]) -> Array:
     unit = np.full(bars.num_assets, np.nan)
     volatility = np.sqrt(squares[is_known] / days[is_known])
     unit[is_known] = np.maximum(volatility, _LEAST_VOLATILITY) * days[is_known] / volume[is_known]
-    has_volume = np.array([asset not in bars.without_volume for asset in bars.assets])
     if is_known.any():
         of_money = np.median(unit[is_known] / price[is_known])
-        unit = np.where(has_volume & ~is_known, of_money * price, unit)
+        unit = np.where(bars.has_volume & ~is_known, of_money * price, unit)
     return unit
 
 
@@ -123,6 +122,5 @@ def most_shares(bars: Bars, assets: list[int], max_participation: float | None) 
     """
     limit = np.full((bars.num_bars, len(assets)), np.inf)
     if max_participation is not None and bars.volume is not None:
-        has_volume = [bars.assets[a] not in bars.without_volume for a in assets]
-        limit = np.where(has_volume, bars.volume[:, assets] * max_participation, limit)
+        limit = np.where(bars.has_volume[assets], bars.volume[:, assets] * max_participation, limit)
     return np.where(bars.tradable[:, assets], limit, 0.0)

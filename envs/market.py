@@ -91,7 +91,7 @@ def build_market(spec: FloorSpec, *, bars: Bars | None = None) -> Market:
 
 def _settle(spec: FloorSpec, bars: Bars) -> tuple[FloorSpec, Bars]:
     """Decide what the settings leave to the prices, and note it where it is not what most prices get."""
-    preset, has_volume = preset_of(spec.desk, bars), len(bars.without_volume) < bars.num_assets
+    preset, has_volume = preset_of(spec.desk, bars), bool(bars.has_volume.any())
     costs = spec.floor.costs.settled(has_volume=has_volume)
     notes = []
     if not has_volume and None in (spec.floor.costs.temporary_impact, spec.floor.costs.permanent_impact):

@@ -38,6 +38,16 @@ def test_fingerprint_sees_every_price_date_and_name(market):
     assert market.between(0, 1000).fingerprint == market.fingerprint
 
 
+def test_which_assets_have_volumes_is_kept_where_bars_are_left_out(market):
+    volume = market.volume * [1.0, 0.0, 1.0]
+    volume[:500, 2] = 0.0
+    bars = dataclasses.replace(market, volume=volume, tradable=None, without_volume=None)
+    assert bars.has_volume.tolist() == [True, False, True]
+    assert bars.between(0, 400).has_volume.tolist() == [True, False, True], "it was traded in another bar"
+    assert bars.select(bars.assets[:0:-1]).has_volume.tolist() == [True, False]
+    assert not dataclasses.replace(market, volume=None, tradable=None, without_volume=None).has_volume.any()
+
+
 def test_select_refuses_an_unknown_asset(market):
     with pytest.raises(InputError, match="did you mean 'ALFA'"):
         market.select(("ALPA",))
