@@ -105,6 +105,8 @@ def run(argv: Sequence[str]) -> int:
     market, parts = _divide(walk, config)
     todo = jobs(folder, parts.folds, range(config.seed, config.seed + walk.seeds))
     _, words = split_words(asked, OF_EACH_RUN)
+    if config.desk.observe_tradable is None and not market.bars.tradable.all():  # else each fold decides it for itself
+        words += ["--desk.observe-tradable", str(market.spec.desk.observe_tradable)]
     try:
         for i, (job, seconds) in enumerate(run_jobs(todo, words, at_once=walk.jobs)):
             tested = " and ".join(f"{first[:10]} to {last[:10]}" for first, last in job.fold.tests)

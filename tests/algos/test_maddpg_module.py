@@ -1,70 +1,15 @@
 """Policies act as they are told to explore, and critics judge the joint actions that the paper says."""
 
-from collections import OrderedDict
-from dataclasses import asdict
-
-import gymnasium as gym
-import numpy as np
 import pytest
 import torch
-from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from maddpg_modules import BOXES, DISCRETE, KINDS, batch_of, draw, loosened, module_of
 from scipy.stats import kstest
 
 from algos.distributions import gumbel_noise, straight_through
 from algos.maddpg.algorithm import MADDPGConfig
 from algos.maddpg.config import MADDPGSettings
-from algos.maddpg.module import NEXT_Q, OUTPUT_SQUARE, POLICY_Q, Noise, Q, TeamDDPGModule
-from algos.replay import TeamBatch
+from algos.maddpg.module import NEXT_Q, OUTPUT_SQUARE, POLICY_Q, Noise, Q
 from common.errors import IncompatibleError
-
-DISCRETE = (gym.spaces.Discrete(2), gym.spaces.Discrete(4))
-BOXES = (gym.spaces.Box(-2.0, 4.0, (1,), np.float32), gym.spaces.Box(0.0, 1.0, (3,), np.float32))
-KINDS = {"discrete": DISCRETE, "continuous": BOXES}
-
-
-def module_of(actions=DISCRETE, *, widths=(3, 2), inference_only=False, **settings) -> TeamDDPGModule:
-    torch.manual_seed(0)
-    boxes = [(a, gym.spaces.Box(-9, 9, (w,), np.float32)) for a, w in zip(("zoe", "abe"), widths, strict=True)]
-    obs = OrderedDict(obs=gym.spaces.Dict(OrderedDict(boxes)), state=gym.spaces.Box(-9, 9, (0,), np.float32))
-    return RLModuleSpec(
-        module_class=TeamDDPGModule,
-        observation_space=gym.spaces.Dict(obs),
-        action_space=gym.spaces.Dict(OrderedDict(zip(("zoe", "abe"), actions, strict=True))),
-        inference_only=inference_only,
-        model_config={"settings": asdict(MADDPGSettings(hidden=(8,), **settings))},
-    ).build()
-
-
-def draw(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def loosened(module):
-    """Give policies, and the targets apart from them, preferences: they start with next to none."""
-    with torch.no_grad():
-        module.agents.head.weight.mul_(30)
-        if not module.inference_only:
-            module.target_agents.head.weight.mul_(-20)
-    return module
-
-
-def batch_of(module, samples=7, *, mask=None, next_mask=None):
-    obs, following = torch.randn(2, 1, samples, 2, 3, generator=draw(1))
-    acted = module.act(obs[0], None if mask is None else mask[0], explore=True, generator=draw(2))
-    own = module.settings.reward == "own"
-    return TeamBatch(
-        obs=obs,
-        actions=acted.stored.unsqueeze(0),
-        rewards=torch.randn((1, samples, 2) if own else (1, samples), generator=draw(3)),
-        discounts=torch.rand(1, samples, generator=draw(4)),
-        next_obs=following,
-        ended=torch.zeros(1, samples, dtype=torch.bool),
-        next_mask=next_mask,
-        state=None,
-        next_state=None,
-        mask=mask,
-    )
-
 
 # -- acting ------------------------------------------------------------------------------------------------------------
 
@@ -291,82 +236,6 @@ def test_noise_on_numbers_is_refused_where_agents_choose(settings):
 def test_teams_that_mix_choices_and_numbers_are_refused():
     with pytest.raises(IncompatibleError, match="all in Discrete or all in Box"):
         module_of((DISCRETE[0], BOXES[0]))
-
-
-# -- memory ------------------------------------------------------------------------------------------------------------
-
-
-def test_sequences_begin_without_memory_and_forget_where_an_episode_ended():
-    module, L, S = loosened(module_of(network="gru")), 4, 5
-    obs, following = torch.randn(2, L, S, 2, 3, generator=draw(1))
-    ended = torch.rand(L, S, generator=draw(2)) < 0.4
-    following[:-1] = torch.where(ended[:-1, :, None, None], following[:-1], obs[1:])
-    blank = torch.zeros(L, S)
-    joint = TeamBatch(obs, blank, blank, blank, following, ended, None, None, None)
-    now, then = (module.agents.of_batch(joint, with_next=w).view(L, S, 2, -1) for w in (False, True))
-    for s in range(S):
-        memory = torch.zeros(2, 1, 8)
-        for t in range(L):
-            out, memory = module.agents(obs[t, s].unsqueeze(1), memory)
-            torch.testing.assert_close(now[t, s], out[:, 0], atol=1e-6, rtol=1e-5)
-            ahead, _ = module.agents(following[t, s].unsqueeze(1), memory)
-            torch.testing.assert_close(then[t, s], ahead[:, 0], atol=1e-6, rtol=1e-5)
-            memory = torch.zeros_like(memory) if ended[t, s] else memory
-
-
-@pytest.mark.parametrize("reward", ["team", "own"])
-@pytest.mark.parametrize("centralised", [False, True])
-def test_critics_remember_what_was_done_and_judge_each_step_by_it(reward, centralised):
-    module, L, S = module_of(BOXES, network="gru", reward=reward, use_centralised_gradient=centralised), 4, 5
-    with torch.no_grad():
-        for p in module.target_critic.parameters():
-            p.add_(0.1 * torch.randn_like(p))
-    obs, following = torch.randn(2, L, S, 2, 3, generator=draw(1))
-    taken, ended = torch.rand(L, S, 2, 3, generator=draw(2)), torch.rand(L, S, generator=draw(3)) < 0.4
-    blank = torch.zeros(L, S)
-    joint = TeamBatch(obs, taken, blank, blank, following, ended, None, None, None)
-    noise = module.draw_noise(L * S, draw(4))
-    out = module.forward_train({"joint": joint, "noise": noise})
-    C = 2 if reward == "own" else 1
-    q, next_q = out[Q][0].view(L, S, C), out[NEXT_Q].view(L, S, C)
-    policy_q = out[POLICY_Q].view(L, S, 2)
-    chosen = module._differentiable(module.agents.of_batch(joint, with_next=False), None, noise.policy)
-    chosen = chosen.view(L, S, 2, 3)
-    then = module._target_actions(joint, None, noise.target).view(L, S, 2, 3)
-
-    def row(o, a):
-        return torch.cat([o.flatten(), a.flatten()]).view(1, 1, -1).expand(C, 1, -1)
-
-    critic, target = module.critic[0], module.target_critic[0]
-    for s in range(S):
-        memory = target_memory = torch.zeros(C, 1, 8)
-        for t in range(L):
-            for n in range(2):
-                mixed = (chosen if centralised else taken)[t, s].clone()
-                mixed[n] = chosen[t, s, n]
-                judged = critic.head(critic.encoder(row(obs[t, s], mixed), memory))[n if C == 2 else 0, 0, 0]
-                torch.testing.assert_close(policy_q[t, s, n], judged, atol=1e-5, rtol=1e-5)
-            memory = critic.encoder(row(obs[t, s], taken[t, s]), memory)
-            target_memory = target.encoder(row(obs[t, s], taken[t, s]), target_memory)
-            torch.testing.assert_close(q[t, s], critic.head(memory)[:, 0, 0], atol=1e-5, rtol=1e-5)
-            ahead = target.head(target.encoder(row(following[t, s], then[t, s]), target_memory))[:, 0, 0]
-            torch.testing.assert_close(next_q[t, s], ahead, atol=1e-5, rtol=1e-5)
-            if ended[t, s]:
-                memory, target_memory = torch.zeros_like(memory), torch.zeros_like(memory)
-
-
-def test_memory_and_noise_are_carried_beside_each_other():
-    module = module_of(BOXES, network="gru", noise="ou", ou_theta=0.2)
-    carry = module.initial_carry(6)
-    assert carry.shape == (6, 2, 8 + 3)
-    obs = torch.randn(6, 2, 3, generator=draw(1))
-    first = module.act(obs, None, carry, explore=True, generator=draw(2)).carry
-    _, wanted = module.agents(obs.transpose(0, 1), torch.zeros(2, 6, 8))
-    torch.testing.assert_close(first[..., :8], wanted.transpose(0, 1))
-    torch.testing.assert_close(first[..., 8:], 0.6 * torch.randn(6, 2, 3, generator=draw(2)))
-    second = module.act(obs, None, first, explore=False).carry
-    assert torch.equal(second[..., 8:], first[..., 8:])
-    assert not torch.allclose(second[..., :8], first[..., :8])
 
 
 # -- attention over agents ---------------------------------------------------------------------------------------------

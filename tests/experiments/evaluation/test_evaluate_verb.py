@@ -18,6 +18,8 @@ from sample_runs import ScriptedPolicy, make_run
 from common import pace
 from common.files import read_json
 from envs.folds import Fold
+from envs.settings import SyntheticConfig
+from envs.synthetic import generate_bars
 from experiments import evaluate
 from experiments.command_line import exit_code
 from experiments.evaluation import runs, walking
@@ -274,15 +276,16 @@ def test_handlers_are_put_back_however_the_walk_ends(tmp_path, monkeypatch):
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
+def make_runs(todo, asked, *, at_once):
+    """In place of training."""
+    for job in todo:
+        run = find_run(job.words(asked))
+        make_run(run.folder, config_to_json(run.config))
+        yield job, 1.0
+
+
 def test_cross_validation_tests_each_group_by_models_that_were_not_trained_on_it(tmp_path, monkeypatch, capsys):
     """Real folds, runs with policies in place of training, and real passes through all groups."""
-
-    def make_runs(todo, asked, *, at_once):
-        for job in todo:
-            run = find_run(job.words(asked))
-            make_run(run.folder, config_to_json(run.config))
-            yield job, 1.0
-
     models = []
 
     def load(checkpoint):
@@ -312,6 +315,27 @@ def test_cross_validation_tests_each_group_by_models_that_were_not_trained_on_it
     assert "Sharpe ratio of 6 paths: median" in said
     config = read_run_record(folder / "fold-2-seed-1").config["data"]
     assert (config["groups"], config["test_groups"], config["validation"]) == (4, [1, 3], 0.25)
+
+
+@pytest.mark.parametrize(("halted", "sees"), [(slice(480, 500), True), (slice(700, 720), False)])
+def test_models_of_all_folds_see_the_same_where_only_some_have_seen_an_asset_halted(
+    tmp_path, monkeypatch, halted, sees
+):
+    """Each would decide by its own share of history whether to look at halts, and no one market has room for both."""
+    bars = generate_bars(SyntheticConfig(num_assets=2, num_bars=900))
+    volume = bars.volume.copy()
+    volume[halted, 0] = 0.0
+    frames = [
+        pd.DataFrame({"date": bars.dates, "asset": asset, "close": bars.close[:, a], "volume": volume[:, a]})
+        for a, asset in enumerate(bars.assets)
+    ]
+    pd.concat(frames).to_csv(tmp_path / "prices.csv", index=False)
+    monkeypatch.setattr(runs, "run_jobs", make_runs)
+    monkeypatch.setattr(walking, "walk_path", partial(walking.walk_path, load=lambda checkpoint: ScriptedPolicy()))
+    words = ["--data.path", str(tmp_path / "prices.csv"), "--floor.horizon-bars", "20", "--folds", "2", "--seeds", "1"]
+    assert evaluate.run([*words, "--storage", str(tmp_path)]) == 0
+    records = [read_run_record(tmp_path / "walk-qmix" / f"fold-{k}-seed-0") for k in (1, 2)]
+    assert [record.config["desk"]["observe_tradable"] for record in records] == [sees, sees]
 
 
 @pytest.mark.slow
