@@ -43,6 +43,13 @@ def test_cells_of_the_table_count_and_the_settings_hold_for_all_else(market_with
     )
 
 
+def test_a_table_that_says_the_same_of_every_asset_counts_before_the_setting(market_with):
+    market = market_with("tic,commission_bps\nA0,10\nA1,10\nA2,10\n", commission_bps=3.0)
+    floor = build_floor(market, split="test", start="first", record=True)
+    floor.step(np.array([[[0.4, 0.3, 0.3]]]))
+    assert floor.detail.attributed.commission.sum().item() == pytest.approx(1_000.0, rel=2e-3)
+
+
 def test_every_asset_is_charged_its_own(market_with):
     market = market_with("tic,half_spread_bps,commission_fixed_usd,borrow_rate_annual\nA0,10,5,0\nA1,20,0,.252\n")
     floor = build_floor(market, split="test", start="first", record=True)
