@@ -15,10 +15,11 @@ from envs.audit_draws import perturb_after, random_actions
 from envs.audit_rows import AuditResult, AuditRow
 from envs.bars import Split
 from envs.features import Scaler, compute_features
-from envs.floor import FloorStep, build_floor
+from envs.floor import build_floor
 from envs.market import Market, build_market
+from envs.outcomes import Detail
 from envs.settings import FloorSpec
-from envs.trading import Detail
+from envs.steps import FloorStep
 
 RUN_IN_BARS = 32
 """Bars that are traded before a bar whose future is perturbed: enough to fill books, too few to be ruined."""

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from envs.features import Scaler
-from envs.floor import FloorStep, TradingFloor, build_floor
+from envs.floor import TradingFloor, build_floor
 from envs.market import Market
 from envs.metrics import annual_turnover, performance
-from envs.trading import Detail
+from envs.outcomes import Detail
+from envs.steps import FloorStep
 
 Array = NDArray[np.float64]
 Decide = Callable[[FloorStep], Tensor]

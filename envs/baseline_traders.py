@@ -18,10 +18,11 @@ from torch import Tensor
 from envs.backtest import BacktestResult, Decide, OnBar, Trader, run_backtest
 from envs.baseline_names import DEFAULT_BASELINES, RANDOM
 from envs.baselines import BASELINES, HINDSIGHT
-from envs.floor import FloorStep, TradingFloor
+from envs.floor import TradingFloor
 from envs.mandates import Mandate
 from envs.market import Market
 from envs.portfolio_rules import History, Rule
+from envs.steps import FloorStep
 
 
 def rule_trader(rule: Rule, *, sees_split: bool = False) -> Trader:

@@ -79,7 +79,7 @@ def with_cost_table(bars: Bars, costs: CostConfig) -> Bars:
         for row in np.flatnonzero(cells.notna().to_numpy()):
             found[name][0, rows[row]] = _checked(table, int(row), column, name, float(values[row]), asset)
     flags = ", ".join(f"--floor.costs.{name.replace('_', '-')}" for name in columns)
-    note = f"{costs.table} says what {len(rows)} of {bars.num_assets} assets cost, whatever {flags} says"
+    note = f"{costs.table} counts before {flags}, for {len(rows)} of {bars.num_assets} assets"
     return replace(bars, costs={**bars.costs, **found}, notes=tuple(dict.fromkeys((*bars.notes, note))))
 
 
@@ -110,7 +110,9 @@ def _rows(table: PriceTable, column: str, bars: Bars) -> list[int]:
     for row, cell in enumerate(table.frame[column].fillna("").astype(str).str.strip()):
         if cell not in bars.assets:
             near = nearest(cell, bars.assets)
-            raise InputError(f"{table.at(row, column)}: asset {cell!r} is not in {bars.source}{near}: remove the row")
+            raise InputError(
+                f"{table.at(row, column)}: asset {cell!r} is not one of those of {bars.source}{near}: remove the row"
+            )
         place = bars.assets.index(cell)
         if place in places:
             first = table.at(places.index(place)).rsplit(": ", 1)[1]

@@ -12,8 +12,8 @@ from torch import Tensor
 from envs.bar_data import Bars
 from envs.cost_tables import asset_costs
 from envs.liquidity import most_shares
+from envs.outcomes import Detail
 from envs.settings import FUNDING
-from envs.trading import Detail
 
 if TYPE_CHECKING:
     from envs.floor import TradingFloor

@@ -12,7 +12,7 @@ from torch import Tensor
 from envs.accounts import Books, Layout, number
 from envs.features import Features, Scaler
 from envs.mandates import Mandate
-from envs.trading import Shown
+from envs.outcomes import Shown
 
 _OF_BOOKS = ("own_exposure", "own_gross", "net_exposure", "gross_exposure", "cash_fraction")
 _OF_EPISODE = ("return", "drawdown", "time_left")

@@ -15,9 +15,10 @@ from common.arrays import as_numbers
 from common.errors import InputError, nearest, shown
 from envs.copies import seeds_of_copy
 from envs.features import Scaler
-from envs.floor import FloorStep, TradingFloor, build_floor
+from envs.floor import TradingFloor, build_floor
 from envs.market import build_market, spec_from_json
 from envs.settings import FloorSpec
+from envs.steps import FloorStep
 
 ENV_NAME = "trading-floor"
 

@@ -72,6 +72,7 @@ PURE = (
     "envs/mandates.py",
     "envs/metrics.py",
     "envs/observations.py",
+    "envs/outcomes.py",
     "envs/online_portfolios.py",
     "envs/optima/almgren_chriss.py",
     "envs/optima/catalog.py",

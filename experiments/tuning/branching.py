@@ -60,8 +60,8 @@ def check_branch(config: RunConfig, environment: Environment) -> Model:
         )
     if model.record.provenance.get("data_fingerprint") != environment.fingerprint:
         raise InputError(
-            f"the prices have changed since {model.record.folder} was started (their fingerprint differs): restore the "
-            f"old file, or start from its weights alone: {by_weights}"
+            f"the prices, or the costs of single assets, have changed since {model.record.folder} was started (their "
+            f"fingerprint differs): restore the old file, or start from its weights alone: {by_weights}"
         )
     done = clock_of(require_meta(model.checkpoint, "episode"))
     if done >= config.episodes:

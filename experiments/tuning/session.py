@@ -144,8 +144,8 @@ def record_run(
         resume_from = resume_from or old.resume_from
         if old.provenance.get("data_fingerprint") != environment.fingerprint:
             raise InputError(
-                f"the prices have changed since {folder} was started (their fingerprint differs): restore the old "
-                "file, or start a new run with another --name"
+                f"the prices, or the costs of single assets, have changed since {folder} was started (their "
+                "fingerprint differs): restore the old file, or start a new run with another --name"
             )
         _tell_env_runners(config_from_json(old.config).scaling.num_env_runners, config.scaling.num_env_runners)
         resumes = [*old.provenance.get("resumes", []), provenance]

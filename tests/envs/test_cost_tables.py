@@ -39,8 +39,15 @@ def test_cells_of_the_table_count_and_the_settings_hold_for_all_else(market_with
     assert asset_costs("commission_bps", costs, bars).tolist() == [[0.0, 0.0, 0.0]]
     (note,) = bars.notes
     assert note.endswith(
-        "costs.csv says what 2 of 3 assets cost, whatever --floor.costs.half-spread-bps, --floor.costs.lot-size says"
+        "costs.csv counts before --floor.costs.half-spread-bps, --floor.costs.lot-size, for 2 of 3 assets"
     )
+
+
+def test_a_table_that_says_the_same_of_every_asset_counts_before_the_setting(market_with):
+    market = market_with("tic,commission_bps\nA0,10\nA1,10\nA2,10\n", commission_bps=3.0)
+    floor = build_floor(market, split="test", start="first", record=True)
+    floor.step(np.array([[[0.4, 0.3, 0.3]]]))
+    assert floor.detail.attributed.commission.sum().item() == pytest.approx(1_000.0, rel=2e-3)
 
 
 def test_every_asset_is_charged_its_own(market_with):
@@ -78,7 +85,10 @@ def test_nobody_is_paid_where_the_permanent_impact_of_assets_differs(market_with
     [
         ("tic,half_spread\nA0,1\n", r"costs\.csv: column 'half_spread' is no cost of single assets.*half_spread_bps"),
         ("tic,cash_rate_annual\nA0,.1\n", r"column 'cash_rate_annual' is no cost of single assets"),
-        ("tic,lot_size\nA0,1\nB1,1\n", r"costs\.csv: line 3, column 'tic': asset 'B1' is not in memory.*: remove"),
+        (
+            "tic,lot_size\nA0,1\nB1,1\n",
+            r"costs\.csv: line 3, column 'tic': asset 'B1' is not one of those of memory",
+        ),
         ("tic,lot_size\nA0,1\nA0,1\n", r"line 3, column 'tic': asset A0 stands already in line 2"),
         ("tic,lot_size\nA0,-1\n", r"line 2, column 'lot_size', asset A0: lot_size is -1: .*greater than or equal to 0"),
         ("tic,lot_size\nA0,inf\n", r"line 2, column 'lot_size', asset A0: lot_size is inf: .*finite"),

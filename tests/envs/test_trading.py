@@ -271,6 +271,17 @@ def halting(*, num_rivals: int, closed, capital: float = 1e7, num_assets: int = 
     return build_floor(market, split="test", start="first", record=True)
 
 
+def test_what_a_halt_leaves_unfilled_is_ordered_anew_while_the_target_stays_and_dropped_with_it() -> None:
+    floor = halting(num_rivals=2, closed=[[0], [0], []])
+    stays, leaves = (1.0, 0.0), (0.0, 0.0)
+    for weights in ((stays, stays), (stays, leaves)):
+        floor.step(np.array([weights]))
+        assert not floor.detail.fills.any()
+    assert floor.detail.unfilled[:, 0].tolist() == [1e5, 0.0, 0.0, 0.0]
+    floor.step(np.array([(stays, leaves)]))
+    assert floor.detail.fills[:, 0].tolist() == pytest.approx([1e5, 0.0, 0.0, 0.0])
+
+
 def test_orders_that_cannot_be_paid_move_no_price_for_a_friend() -> None:
     """One has all its money in an asset that is closed, and orders more of another to lift what its friend sells."""
     closed = [[], *[[0]] * 20]

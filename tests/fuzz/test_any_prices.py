@@ -27,6 +27,7 @@ DATES = ("2020-01-08", "2020-13-45", "08/01/2020", "1577836800", "2020-01-08T10:
 WORDS = ("", " ", "nan", "NA", "x", "AAA", "aaa", "AAA ", "CCC", "ü", '"', "\0", "True")
 CELLS = st.sampled_from([*NUMBERS, *DATES, *WORDS])
 LONG = long_table()
+CHARGED = LONG.assign(half_spread_bps=1.5, funding=0.001)
 WIDE = LONG.pivot_table(index="date", columns="tic", values="close").reset_index()
 
 
@@ -99,6 +100,7 @@ def check(path, rows):
         return
     (found,) = bars
     assert all(np.isfinite(getattr(found, name)).all() for name in ("open", "high", "low", "close"))
+    assert all(np.isfinite(values).all() for values in found.costs.values())
     wanted = closes_of(rows)
     wanted = {name: v for name, v in wanted.items() if not (name == "" and all(map(math.isnan, v)))}
     if None not in wanted:
@@ -108,8 +110,8 @@ def check(path, rows):
             assert set(found.close[:, a]) <= set(wanted[asset]), asset
 
 
-@pytest.mark.parametrize("frame", [LONG, WIDE], ids=["long", "wide"])
-@fuzz(parts=2)
+@pytest.mark.parametrize("frame", [LONG, WIDE, CHARGED], ids=["long", "wide", "charged"])
+@fuzz(parts=3)
 @given(data=st.data())
 def test_any_csv_is_read_as_it_stands_or_refused(frame, data):
     rows = data.draw(rows_changed(frame))
