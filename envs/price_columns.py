@@ -339,9 +339,8 @@ def _by_asset(table: PriceTable, date: str, names: Sequence[str]) -> tuple[Price
 
 def _refuse_fields_by_value(table: PriceTable, names: Sequence[str]) -> None:
     """Refuse a wide table whose columns move like open, high, low and close of one asset, whatever they are called."""
-    cells = {
-        name: to_numbers(table.frame[name][:_ROWS_LOOKED_AT]).to_numpy(dtype=np.float64) for name in names[:_MOST_LIKE]
-    }
+    rows = table.frame[list(names[:_MOST_LIKE])][:_ROWS_LOOKED_AT]
+    cells = {name: to_numbers(rows[name]).to_numpy(dtype=np.float64, na_value=np.nan) for name in rows}
     known = np.logical_and.reduce([np.isfinite(x) & (x > 0) for x in cells.values()]) if cells else np.array([])
     if known.sum() < _LEAST_ROWS:
         return
