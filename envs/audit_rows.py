@@ -30,7 +30,7 @@ WORDS = {
         "none better than before it (beyond rounding)",
         "some better by up to {worst:.1e} of the price",
     ),
-    "cash is never negative without leverage": ("cash balances", "none below zero", "as low as $-{worst:,.2f}"),
+    "nothing is bought on credit without leverage": ("cash balances", "none below zero", "as low as $-{worst:,.2f}"),
     "the market takes no more than it trades, and nothing where it is closed": (
         "flows",
         "none above it",

@@ -48,8 +48,9 @@ class Bars:
         notes: What was inferred, filled or dropped on the way, one sentence each, to be shown to the user.
         regimes: Index into ``envs.settings.REGIMES`` of each bar, [T] int64; None where unknown.
         signal: Planted signal visible at each bar, [T, A] float64, about unit variance; None where none was planted.
-        costs: What assets cost where it is not what the settings say, by the setting's name: [1, A] float64 each, or
-            [T, A] where it differs from bar to bar; and ``envs.settings.FUNDING``, where longs pay shorts, [T, A].
+        costs: What assets cost where it is not what the settings say, by the setting's name: [1, A] float64 each, NaN
+            where it is, or [T, A] where it differs from bar to bar; and ``envs.settings.FUNDING``, where longs pay
+            shorts, [T, A].
     """
 
     dates: NDArray[np.datetime64]

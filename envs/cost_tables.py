@@ -45,7 +45,8 @@ def asset_costs(name: str, costs: CostConfig, bars: Bars, columns: Sequence[int]
     value = getattr(costs, name)
     if value is None and name != "max_participation":
         raise ValueError("impact is left to the prices: build_market settles it, or set it")
-    found = np.full((1, bars.num_assets), np.inf if value is None else value) if own is None else own
+    setting = np.inf if value is None else value
+    found = np.full((1, bars.num_assets), setting) if own is None else np.where(np.isnan(own), setting, own)
     return found if columns is None else found[:, list(columns)]
 
 
@@ -72,7 +73,7 @@ def with_cost_table(bars: Bars, costs: CostConfig) -> Bars:
         if len(bars.costs.get(name, ())) > 1:
             raise InputError(f"{name} is a column of both {bars.source} and {costs.table}: leave it out of one of them")
     rows = _rows(table, asset, bars)
-    found = {name: asset_costs(name, costs, replace(bars, costs={})).copy() for name in columns}
+    found = {name: np.full((1, bars.num_assets), np.nan) for name in columns}  # NaN: what the setting says
     for name, column in columns.items():
         cells = table.frame[column]
         values = to_numbers(cells).to_numpy(dtype=np.float64, na_value=np.nan)

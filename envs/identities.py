@@ -127,7 +127,7 @@ def check_step(check: Callable[..., None], floor: TradingFloor, market: Market, 
     check("borrow fee on shorts, and on nothing else", d["line_borrow"] - borrow)
     fees = by_account(value + commission + d["line_spread"] + borrow)
     owed = before["cash"] - fees
-    can_owe = config.max_leverage > 1 or FUNDING in bars.costs
+    can_owe = config.max_leverage > 1 or FUNDING in bars.costs or bars.ends[:, columns].any()
     loan = np.maximum(-owed, 0.0) * costs.loan_rate_annual / bars.periods_per_year * can_owe
     interest = np.maximum(owed, 0.0) * costs.cash_rate_annual / bars.periods_per_year - loan
     funding = np.zeros_like(positions)
@@ -157,7 +157,7 @@ def check_step(check: Callable[..., None], floor: TradingFloor, market: Market, 
     np.add.at(profit, np.array(layout.agent_account), d["profit"])
     check("agents' profits sum to the account's profit", profit - (after["equity"] - before["equity"]))
     if config.max_leverage <= 1:
-        spent = np.where(before["cash"] >= 0, np.minimum(after["cash"] - np.minimum(funded, 0.0), 0.0), 0.0)
-        check("cash is never negative without leverage", spent, 0.0)  # but where funding was paid
+        overspent = np.minimum(owed + by_account(borrow) - np.minimum(before["cash"], 0.0), 0.0)
+        check("nothing is bought on credit without leverage", overspent)
     if not any(m.allow_short for m in floor.mandates):
         check("nothing is short where shorts are not allowed", np.minimum(after["holdings"], 0.0), 0.0)

@@ -25,7 +25,8 @@ Array = NDArray[np.float64]
 
 _CLEAR = 8.0
 """Usual moves in a split whose place in the prices shows by itself."""
-_SURE = 2.0
+_SURE = 4.0
+"""Log of how much likelier the one must be than the other, with returns that are normal: an error in fifty."""
 _OUTLIER = 3.0
 
 
@@ -140,7 +141,7 @@ class _History:
         falls = np.clip(self.falls[rows, columns], least, most)
         information = float(((size / usual) ** 2).sum())
         slope = float((size * falls / usual**2).sum()) / information
-        return None if abs(slope - 0.5) * np.sqrt(information) < _SURE else slope > 0.5
+        return None if abs(slope - 0.5) * information < _SURE else slope > 0.5
 
 
 def _factor_of_actions(

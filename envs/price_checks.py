@@ -109,7 +109,7 @@ class RowChecks:
         values, is_text = self.numbers(column, keep)
         if role == "adj_close":
             is_bad = given & ~is_text & ~((values >= SMALLEST) & (values <= LARGEST))
-            reason = "there is no adjusted price: correct the row, or set --data.adjust none or split"
+            reason = "there is no adjusted price: correct the row, or set --data.adjust none"
             self.note(keep[is_bad], reason, column=column)
             return values
         values = np.where(np.isnan(values), 0.0, values)
@@ -118,6 +118,13 @@ class RowChecks:
         reason = f"{role} stand in a row without prices: move them to the next row that has some"
         self.note(keep[~given & (values > 0) & ((values != 1) | (role != "splits"))], reason, column=column)
         return values
+
+    def funding(self, column: str | None, keep: Rows, given: Mask) -> None:
+        """Note funding in rows without prices, which nobody would pay; as in ``action``."""
+        if column is not None:
+            rates, _ = self.numbers(column, keep)
+            reason = "funding stands in a row without prices: move it to the next row that has some"
+            self.note(keep[~given & (np.nan_to_num(rates) != 0)], reason, column=column)
 
     def bars(self, raw: dict[str, Array], texts: dict[str, Mask], columns: dict[str, str], keep: Rows) -> None:
         """Note prices that are none, bad volumes, and bars whose high and low do not hold their open and close.

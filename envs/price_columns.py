@@ -154,6 +154,8 @@ def _join_time(table: PriceTable, date: str, chosen: str | None) -> tuple[PriceT
     if chosen is None and (not times or not days.str.fullmatch(_DAY).all()):
         return table, ()
     time = chosen or times[0]
+    if chosen is None and folded(time) in _HOURS and not days.duplicated().any():  # a ticker HR, or nothing needs it
+        return table, ()
     dates = (days + " " + clocks[time]).where(table.frame[date].notna())
     frame = table.frame.assign(**{date: dates}).drop(columns=time)
     return replace(table, frame=frame), (f"time of day read from column {time!r}",)

@@ -17,7 +17,7 @@ from envs.price_checks import RowChecks, to_numbers
 from envs.price_columns import Columns
 from envs.price_faults import Faults
 from envs.price_tables import PriceTable, is_nameless
-from envs.settings import Adjust, Missing
+from envs.settings import FUNDING, Adjust, Missing
 
 Array = NDArray[np.float64]
 
@@ -67,6 +67,7 @@ class PriceFields:
         names: Assets, A of them.
         fields: Field -> [T, A] float64, NaN where an asset has no bar.
         is_named_after_file: Whether nothing else says which asset it is.
+        adjusted: Assets whose prices were adjusted for dividends or splits in columns of the file.
         notes: What was inferred, filled or left out.
     """
 
@@ -75,6 +76,7 @@ class PriceFields:
     names: tuple[str, ...]
     fields: dict[str, Array]
     is_named_after_file: bool
+    adjusted: frozenset[str]
     notes: tuple[str, ...]
 
 
@@ -93,13 +95,18 @@ def read_fields(
         InputError: with all faults of its rows; or if it lacks what prices are to be adjusted by.
     """
     columns = action_columns(table.which.actions, adjust, table.table.path)
+    adjusted: frozenset[str] = frozenset()
     if table.labels is None:
         days, fields, notes = _wide_fields(table, names, missing)
     else:
         days, fields, actions, notes = _long_fields(table, names, missing, columns)
+        if "adj_close" not in actions:  # which says of every bar by itself what it is adjusted by
+            nothing = {"dividends": 0.0, "splits": 1.0}
+            paid = [(values > 0) & (values != nothing[role]) for role, values in actions.items()]
+            adjusted = frozenset(name for a, name in enumerate(names) if any(x[:, a].any() for x in paid))
         notes += adjust_prices(table.table.path, days, names, fields, actions, is_asked=adjust is not None)
     is_named = table.labels is not None and table.which.asset is None
-    return PriceFields(table.table.path, days, names, fields, is_named, (*table.notes, *notes))
+    return PriceFields(table.table.path, days, names, fields, is_named, adjusted, (*table.notes, *notes))
 
 
 def _long_fields(
@@ -123,6 +130,7 @@ def _long_fields(
     raw = {field: values[given] for field, (values, _) in read.items()}
     texts = {field: is_text[given] for field, (_, is_text) in read.items()}
     done = {role: checks.action(role, column, keep, given) for role, column in action_columns.items()}
+    checks.funding(opened.which.costs.get(FUNDING), keep, given)
     days, rows = np.unique(dates[keep], return_inverse=True)
     keep, rows = keep[given], rows[given]
     checks.bars(raw, texts, present, keep)

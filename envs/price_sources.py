@@ -102,8 +102,8 @@ def join_fields(
         Dates, rising, [T]; the names; and fields, [T, A] each, NaN where an asset has no bar.
 
     Raises:
-        InputError: where two files have a bar of one asset and date, some have volumes and others none, or files that
-            are named after one asset each have no date in common.
+        InputError: where two files have a bar of one asset and date, some have volumes and others none, files that
+            are named after one asset each have no date in common, or one holds dividends of what others have bars of.
     """
     if len(parts) == 1:
         return parts[0].days, names, parts[0].fields
@@ -115,6 +115,7 @@ def join_fields(
                 f"{with_it.path} has {what} and {without.path} has none: give all files a {name} column, or none"
             )
     _refuse_pieces(parts)
+    _refuse_adjusted_pieces(parts)
     days = np.unique(np.concatenate([part.days for part in parts]))
     fields = {field: np.full((len(days), len(names)), np.nan) for field in parts[0].fields}
     place = {name: i for i, name in enumerate(names)}
@@ -140,6 +141,18 @@ def _has_bar(part: PriceFields, name: str, date: np.datetime64) -> bool:
     return name in part.names and bool(
         np.isfinite(part.fields["close"][part.days == date, part.names.index(name)]).any()
     )
+
+
+def _refuse_adjusted_pieces(parts: Sequence[PriceFields]) -> None:
+    """Refuse pieces of one asset's history that were adjusted each by itself, and do not meet where they join."""
+    for part in parts:
+        for name in sorted(part.adjusted):
+            other = next((one for one in parts if one is not part and name in one.names), None)
+            if other is not None:
+                raise InputError(
+                    f"{part.path} has dividends or splits of {name}, of which {other.path} has other bars: what was "
+                    "before them cannot be adjusted: join the files into one, or set --data.adjust none"
+                )
 
 
 def _refuse_pieces(parts: Sequence[PriceFields]) -> None:

@@ -89,7 +89,7 @@ class DataConfig:
     traded outside of that, and is paid out when it goes out. None: all assets, all the time."""
     columns: tuple[str, ...] | None = None
     """What columns of the file are: date=Time close=Last; of date, time, asset, open, high, low, close, volume,
-    adj_close, dividends and splits. None: what their names say."""
+    adj_close, dividends, splits, funding and costs (commission_bps). None: what their names say."""
     date_format: str | None = None
     """How dates are written: %d.%m.%Y, %m/%d/%Y %H:%M, in the letters of Python's strptime. None: what they show."""
     decimal: Literal[".", ","] | None = None
@@ -218,8 +218,8 @@ class CostConfig:
     borrow_rate_annual: float = Field(default=0.005, ge=0)
     """Yearly rate paid on the value of short positions, whose shares are borrowed."""
     loan_rate_annual: float = Field(default=0.005, ge=0)
-    """Yearly rate paid on borrowed cash, which an account may have where its leverage is above 1, or a column
-    funding of the prices takes more than its cash."""
+    """Yearly rate paid on borrowed cash, which an account may have where its leverage is above 1, or where
+    funding, or a short whose asset trades no more, takes more than its cash."""
     cash_rate_annual: float = Field(default=0.0, ge=0)
     """Yearly rate earned on cash."""
     delisting_haircut: float = Field(default=0.0, ge=0, le=1)

@@ -273,7 +273,8 @@ class Trading:
         interest = None
         if self._cash_rate > 0:
             interest = cash.clamp_min(0.0) * self._cash_rate
-        can_owe = self._config.max_leverage > 1 or quotes.funding is not None  # which is paid without an order
+        is_paid = quotes.funding is not None or quotes.ends is not None  # without an order, and beyond the cash
+        can_owe = self._config.max_leverage > 1 or is_paid
         if can_owe and self._loan_rate > 0:
             loan = cash.clamp_max(0.0) * self._loan_rate
             interest = loan if interest is None else interest + loan

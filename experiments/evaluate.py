@@ -161,7 +161,11 @@ def _divide(walk: WalkConfig, config: RunConfig) -> tuple[Market, CrossValidatio
     if is_walk:
         first, share = walk.first_test, walk.validation_share
         return market, walk_forward(bars, num_folds=walk.folds, first_test=first, validation=share, **lengths)
-    horizon = config.floor.horizon_bars or 1
+    horizon = config.floor.horizon_bars
+    if horizon is None:
+        raise InputError(
+            "--floor.horizon-bars is None, but the training of --kind cpcv has holes: set a number of bars"
+        )
     return market, combinatorial(bars, data=data, num_tested=walk.test_groups, horizon_bars=horizon, **lengths)
 
 

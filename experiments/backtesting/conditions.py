@@ -44,7 +44,8 @@ def costs_in_words(market: Market) -> str:
         parts.append(f"{costs.impact_law.replace('_', '-')} impact {impact}")
     if impact := cost("permanent_impact"):
         parts.append(f"permanent impact {impact}")
-    if "inf" not in (taken := cost("max_participation", "{:.4g}")) and market.bars.volume is not None:
+    taken = cost("max_participation", "{:.4g}").replace("inf", "any part")
+    if taken != "any part" and market.bars.volume is not None:
         parts.append(f"orders fill up to {taken} of a bar's volume")
     if borrow := cost("borrow_rate_annual", "{:.2%}"):
         parts.append(f"borrowed shares cost {borrow} a year")

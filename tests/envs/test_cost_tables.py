@@ -43,6 +43,13 @@ def test_cells_of_the_table_count_and_the_settings_hold_for_all_else(market_with
     )
 
 
+def test_only_what_a_table_says_belongs_to_the_prices(market_with):
+    """A branch may change a setting; that it holds for the assets which the table leaves out makes them no others."""
+    one, other = (market_with("tic,half_spread_bps\nA0,5\n", half_spread_bps=x) for x in (2.0, 10.0))
+    assert one.bars.fingerprint == other.bars.fingerprint
+    assert one.bars.fingerprint != market_with("tic,half_spread_bps\nA0,6\n", half_spread_bps=2.0).bars.fingerprint
+
+
 def test_a_table_that_says_the_same_of_every_asset_counts_before_the_setting(market_with):
     market = market_with("tic,commission_bps\nA0,10\nA1,10\nA2,10\n", commission_bps=3.0)
     floor = build_floor(market, split="test", start="first", record=True)

@@ -183,3 +183,13 @@ def test_an_independent_ledger_finds_the_equity_with_halts_participation_a_delis
     assert result.metrics["total_costs"] == pytest.approx(
         result.costs[["commission", "spread", "impact", "borrow"]].to_numpy().sum()
     )
+
+
+def test_funding_in_a_row_without_prices_is_refused_and_not_lost(tmp_path) -> None:
+    table = long_table(assets=("AAA",), num_bars=30).assign(funding=0.0)
+    table.loc[20, ["open", "high", "low", "close", "volume"]] = np.nan
+    path = write(tmp_path, table)
+    load_bars(path)
+    table.loc[20, "funding"] = 0.02
+    with pytest.raises(InputError, match=r"line 22, column 'funding'.*in a row without prices: move it to the next"):
+        load_bars(write(tmp_path, table))

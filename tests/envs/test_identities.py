@@ -112,5 +112,5 @@ def test_every_identity_holds_at_every_step(rules, desk, prices, has_gaps, own, 
         paid[ended], bought[:, ended] = 0.0, 0.0
     asked = {"cash + positions = equity", "commission once per side", "half spread once per side"}
     asked |= {"agents' holdings sum to the account's positions", "rewards sum to the change of account value"}
-    asked |= {"cash is never negative without leverage"} if floor.config.max_leverage <= 1 else set()
+    asked |= {"nothing is bought on credit without leverage"} if floor.config.max_leverage <= 1 else set()
     assert min(tried[name] for name in asked) > 0

@@ -171,6 +171,11 @@ def test_hours_in_a_second_column_are_joined(tmp_path, name):
     assert [str(day)[11:16] for day in load_bars(write(tmp_path, frame)).dates] == ["09:00", "10:00", "11:00"]
 
 
+def test_a_ticker_called_hr_is_no_hour(tmp_path):
+    frame = ONE[["date"]].assign(HR=np.arange(len(ONE)) + 15, AAPL=ONE["close"])
+    assert load_bars(write(tmp_path, frame)).assets == ("HR", "AAPL")
+
+
 @pytest.mark.parametrize(
     "names",
     [

@@ -6,6 +6,7 @@ import gzip
 import os
 
 import numpy as np
+import pandas as pd
 import pytest
 from price_samples import long_table, write
 
@@ -124,3 +125,20 @@ def test_a_market_is_made_anew_when_a_file_of_its_folder_changes(tmp_path):
     assert changes_of(str(tmp_path)) != changes
     assert build_market(spec) is not market
     np.testing.assert_array_equal(build_market(spec).bars.close, market.bars.close)
+
+
+def test_pieces_of_one_history_with_dividends_between_them_are_refused(tmp_path):
+    """Each piece would be adjusted by itself, and the return from one to the next would be none of the market's."""
+    days = pd.bdate_range("2020-01-06", periods=80).strftime("%Y-%m-%d")
+    rng = np.random.default_rng(0)
+    close = 100 * np.exp((rng.standard_normal(80) * 0.002).cumsum()) * np.where(np.arange(80) < 40, 2.0, 1.0)
+    table = pd.DataFrame({"date": days, "tic": "AA", "open": close, "high": close, "low": close, "close": close})
+    table = table.assign(volume=1e6, splits=np.where(np.arange(80) == 40, 2.0, 0.0))
+    whole = tmp_path / "whole.csv"
+    table.to_csv(whole, index=False)
+    assert np.abs(np.diff(np.log(load_bars(whole).close[:, 0]))).max() < 0.02
+    first, second = tmp_path / "first.csv", tmp_path / "second.csv"
+    table[:30].to_csv(first, index=False)
+    table[30:].to_csv(second, index=False)
+    with pytest.raises(InputError, match=r"second\.csv has dividends or splits of AA, of which .*first\.csv has other"):
+        load_bars([first, second])

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from envs.audit_draws import random_actions, random_costs
 from envs.floor import build_floor
+from envs.identities import TOLERANCE, check_step
 from envs.market import build_market
 from envs.settings import CostConfig, RewardConfig
 
@@ -327,3 +328,30 @@ def test_what_the_market_does_not_take_raises_no_gross_exposure(seed, num_rivals
         detail = floor.detail
         gross = floor.layout.lines_to_accounts(detail.positions.abs() * 100.0)
         assert (gross <= detail.after.equity * (1 + 1e-9)).all()
+
+
+def test_a_short_that_is_paid_out_for_more_than_the_cash_leaves_a_loan_that_costs_its_rate() -> None:
+    """Long and short of half the capital each; the short trades no more after its price has risen to 240."""
+    bars = flat_bars(np.full((160, 2), 100.0))
+    costs = dataclasses.replace(FREE, loan_rate_annual=0.252)
+    desk = {"preset": "rivals", "num_agents": 1, "action": "continuous"}
+    spec = spec_of(desk=desk, floor={"horizon_bars": 8, "costs": costs, "min_order": 0.45})
+    start = build_market(spec, bars=bars).splits.test.start
+    close, tradable = bars.close.copy(), np.ones(bars.close.shape, dtype=bool)
+    close[start + 2 :, 1] = 240.0
+    tradable[start + 3 :, 1] = tradable[start + 3 : start + 7, 0] = False
+    bars = dataclasses.replace(
+        bars, open=close, high=close, low=close, close=close, volume=tradable * 1e6, tradable=tradable, lives=None
+    )
+    market = build_market(spec, bars=bars)
+    floor = build_floor(market, split="test", start="first", record=True)
+
+    def check(name, error, tolerance=TOLERANCE * floor.config.capital) -> None:
+        assert np.abs(np.asarray(error)).max() <= tolerance, name
+
+    for target in [(0.5, -0.5)] * 2 + [(1.0, 0.0)] * 3:
+        floor.step(np.array([[target]]))
+        check_step(check, floor, market, floor.detail)
+    assert float(floor.detail.before.cash) < -100_000
+    owed = floor.detail.after.cash.item() / floor.detail.before.cash.item()
+    assert owed == pytest.approx(1 + 0.252 / market.bars.periods_per_year)

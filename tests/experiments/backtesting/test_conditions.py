@@ -29,6 +29,15 @@ def test_rivals_are_told_their_accounts():
     assert capital_in_words(market_of(desk={"preset": "rivals", "num_agents": 4})) == "$4M (4 accounts of $1M)"
 
 
+def test_a_limit_of_some_assets_alone_is_told():
+    market = market_of(floor={"costs": {"max_participation": None}})
+    assert "of a bar's volume" not in costs_in_words(market)
+    own = np.full((1, market.bars.num_assets), np.nan)
+    own[0, 0] = 0.05
+    limited = replace(market, bars=replace(market.bars, costs={"max_participation": own}))
+    assert "orders fill up to 0.05 to any part of a bar's volume" in costs_in_words(limited)
+
+
 @pytest.mark.parametrize("fill", ["next_open", "next_vwap"])
 def test_closes_alone_fill_at_the_next_close(fill):
     market = market_of(floor={"fill": fill})

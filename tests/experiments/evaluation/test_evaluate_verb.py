@@ -73,6 +73,7 @@ def test_words_of_the_walk_and_of_its_runs_are_told_apart():
         (["--kind", "cpcv", "--first-test", ".4"], "--first-test is for --kind walk_forward"),
         (["--kind", "cpcv", "--groups", "3", "--test-groups", "3"], "--test-groups 3 of --groups 3 leave none"),
         (["--kind", "cpcv", "--groups", "12", "--test-groups", "6"], "history too short"),
+        (["--kind", "cpcv", "--floor.horizon-bars", "None"], "--floor.horizon-bars is None, but"),
         (["--folds", "0"], "--folds is '0'"),
         (["--first-test", "1"], "--first-test is '1'"),
         (["--folds", "400"], "history too short"),
