@@ -28,9 +28,10 @@ WORDS = {
     "impact never favours the side that causes it": (
         "prices after impact",
         "none better than before it (beyond rounding)",
-        "some better by up to {worst:.1e} of the price",
+        "some better by up to ${worst:,.2f} of a bar's orders",
     ),
     "nothing is bought on credit without leverage": ("cash balances", "none below zero", "as low as $-{worst:,.2f}"),
+    "cash is never negative where nobody can owe": ("cash balances", "none below zero", "as low as $-{worst:,.2f}"),
     "the market takes no more than it trades, and nothing where it is closed": (
         "flows",
         "none above it",

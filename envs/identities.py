@@ -159,5 +159,7 @@ def check_step(check: Callable[..., None], floor: TradingFloor, market: Market, 
     if config.max_leverage <= 1:
         overspent = np.minimum(owed + by_account(borrow) - np.minimum(before["cash"], 0.0), 0.0)
         check("nothing is bought on credit without leverage", overspent)
+    if not can_owe:
+        check("cash is never negative where nobody can owe", np.minimum(after["cash"], 0.0), 0.0)
     if not any(m.allow_short for m in floor.mandates):
         check("nothing is short where shorts are not allowed", np.minimum(after["holdings"], 0.0), 0.0)

@@ -34,7 +34,7 @@ class ReplicaStep(NamedTuple):
     stats: dict[str, Tensor] | None = None
 
 
-class FloorStep(NamedTuple):
+class FloorStep(ReplicaStep):
     """What a step (or reset) of the floor returns. Rows that ended hold the first observation of their next episode.
 
     Attributes:
@@ -52,13 +52,4 @@ class FloorStep(NamedTuple):
             episode that ended in ruin counted to its full length; and ``episode_len``, the bars that were traded.
     """
 
-    obs: Tensor
-    state: Tensor | None
-    action_mask: Tensor | None
-    reward: Tensor
-    terminated: Tensor
-    truncated: Tensor
-    final_obs: Tensor | None = None
-    final_state: Tensor | None = None
-    final_mask: Tensor | None = None
-    stats: dict[str, Tensor] | None = None
+    __slots__ = ()

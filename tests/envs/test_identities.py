@@ -113,4 +113,6 @@ def test_every_identity_holds_at_every_step(rules, desk, prices, has_gaps, own, 
     asked = {"cash + positions = equity", "commission once per side", "half spread once per side"}
     asked |= {"agents' holdings sum to the account's positions", "rewards sum to the change of account value"}
     asked |= {"nothing is bought on credit without leverage"} if floor.config.max_leverage <= 1 else set()
+    if floor.config.max_leverage <= 1 and not has_gaps and "funding" not in market.bars.costs:
+        asked |= {"cash is never negative where nobody can owe"}
     assert min(tried[name] for name in asked) > 0
