@@ -84,7 +84,6 @@ def walk_forward(
         data = {
             "validation_start": _date(bars, start - embargo_bars - num_validation),
             "test_start": _date(bars, start),
-            "end": _date(bars, stop) if stop < T else None,
         }
         folds.append(Fold(k + 1, ((_date(bars, start), _date(bars, stop - 1)),), data))
     return CrossValidation(tuple(folds), tuple(fold.tests[0][0] for fold in folds), (tuple(range(num_folds)),))

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 SET_HERE = (
     "resume", "load_model", "branch_from", "trust", "skip_training", "data.validation_start", "data.test_start",
-    "data.end", "data.groups", "data.test_groups",
+    "data.groups", "data.test_groups",
 )  # fmt: skip
 """Settings of a run that its fold sets, or that make no sense for many runs."""
 

@@ -70,8 +70,7 @@ class Job(NamedTuple):
         place = ["--storage", str(self.folder.parent), "--name", self.folder.name, "--seed", str(self.seed)]
         data = []
         for name, value in self.fold.data.items():
-            if value is not None:
-                data += [f"--data.{hyphens(name)}", *map(str, value if isinstance(value, tuple) else (value,))]
+            data += [f"--data.{hyphens(name)}", *map(str, value if isinstance(value, tuple) else (value,))]
         return [*asked, *place, *data]
 
 
