@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,11 +62,7 @@ def with_cost_table(bars: Bars, costs: CostConfig) -> Bars:
     """
     if costs.table is None:
         return bars
-    if not Path(costs.table).is_file():
-        raise InputError(
-            f"--floor.costs.table {costs.table} is no file: give a CSV with a column tic and one for each cost"
-        )
-    table = read_table(costs.table)
+    table = read_table(costs.table, what="cost table")
     asset, columns = _columns(table)
     for name in columns:
         if len(bars.costs.get(name, ())) > 1:

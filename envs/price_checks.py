@@ -28,6 +28,11 @@ larger leaps float64 has no digits left in which books would balance."""
 _LEAST_GAP_US = 1_000_000
 _ROUNDING = 1e-3  # sources round open, high, low and close one by one; a larger gap is an error in the data
 
+_ACTION_WAYS_OUT = {
+    "splits": "write how many new shares there are for an old one, such as 2 or 0.1, or set --data.adjust none",
+    "dividends": "write the money that a share paid, or set --data.adjust none",
+}
+
 
 @dataclass(frozen=True)
 class RowChecks:
@@ -55,13 +60,18 @@ class RowChecks:
 
         self.faults.add(self.table, rows, say)
 
-    def numbers(self, column: str, keep: Rows, *, asset: object = None) -> tuple[Array, Mask]:
+    def numbers(
+        self, column: str, keep: Rows, *, asset: object = None, way_out: str = "correct it"
+    ) -> tuple[Array, Mask]:
         """A column's kept rows as float64, NaN where blank or text; and which of them are text, which is a fault."""
         series = self.table.frame[column]
         values = to_numbers(series).to_numpy(dtype=np.float64, na_value=np.nan)[keep]
         is_text = np.isnan(values) & series.notna().to_numpy()[keep]
         self.note(
-            keep[is_text], lambda row: f"{str(series.iloc[row])[:30]!r} is not a number", column=column, asset=asset
+            keep[is_text],
+            lambda row: f"{str(series.iloc[row])[:30]!r} is not a number: {way_out}",
+            column=column,
+            asset=asset,
         )
         return values, is_text
 
@@ -106,7 +116,7 @@ class RowChecks:
             keep: Positions of the kept rows, [K].
             given: Which of them have prices, [K] bool.
         """
-        values, is_text = self.numbers(column, keep)
+        values, is_text = self.numbers(column, keep, way_out=_ACTION_WAYS_OUT.get(role, "correct it"))
         if role == "adj_close":
             is_bad = given & ~is_text & ~((values >= SMALLEST) & (values <= LARGEST))
             reason = "there is no adjusted price: correct the row, or set --data.adjust none"

@@ -38,10 +38,11 @@ _DAY_OR_MONTH_FIRST = "([0-9]{1,2})[/.-]([0-9]{1,2})[/.-]([0-9]{4})(.*)"
 _MOST = 0.5
 """Share of cells that show how a column is written; the others are faults."""
 _NONE = np.datetime64("NaT", "us")
-_INSTEAD = "write 2013-02-08, or set --data.date-format, as %d.%m.%Y"
 
 
-def parse_dates(table: PriceTable, name: str, faults: Faults, date_format: str | None = None) -> NDArray[np.datetime64]:
+def parse_dates(
+    table: PriceTable, name: str, faults: Faults, date_format: str | None = None, *, has_format: bool = True
+) -> NDArray[np.datetime64]:
     """Parse the dates of a table.
 
     Understood are timestamps, ISO text, text with the year first or a month by its name, day-first or month-first text
@@ -53,6 +54,7 @@ def parse_dates(table: PriceTable, name: str, faults: Faults, date_format: str |
         name: Its column of dates.
         faults: Where cells are noted that are no date, or one before 1900 or after next year.
         date_format: How the cells are written, in the letters of ``strptime``; None lets them show it.
+        has_format: Whether ``data.date_format`` is of this table, so that messages may name it.
 
     Returns:
         [T] datetime64[us], in the order of the rows; NaT where a fault was noted.
@@ -67,7 +69,7 @@ def parse_dates(table: PriceTable, name: str, faults: Faults, date_format: str |
     dates = np.full(len(column), _NONE)
     if len(given):
         cells = column.iloc[given] if blank.any() else column
-        dates[given] = _parse(cells, lambda row: table.at(int(given[row]), name), date_format)
+        dates[given] = _parse(cells, lambda row: table.at(int(given[row]), name), date_format, has_format)
     known = ~np.isnat(dates)
     years = dates.astype("datetime64[Y]").astype(np.int64) + 1970
     odd = known & ((years < _FIRST_YEAR) | (years > _last_year()))
@@ -79,17 +81,23 @@ def parse_dates(table: PriceTable, name: str, faults: Faults, date_format: str |
         if odd[row]:
             return (
                 f"{table.at(row, name)}: {str(cell)!r} is read as {show_date(dates[row])}, but dates must lie from "
-                f"{_FIRST_YEAR} to {_last_year()}: correct it, or set --data.date-format"
+                f"{_FIRST_YEAR} to {_last_year()}: correct it{', or set --data.date-format' if has_format else ''}"
             )
         as_set = f" of data.date_format {date_format!r}" if date_format else ""
         shown = f"{cell:.15g}" if isinstance(cell, (int, float, np.number)) else repr(str(cell).strip())
-        return f"{table.at(row, name)}: {shown} is not a date{as_set}: {_INSTEAD}"
+        return f"{table.at(row, name)}: {shown} is not a date{as_set}: {_way_out(has_format)}"
 
     faults.add(table, np.flatnonzero(~known | odd), say)
     return np.where(odd, _NONE, dates)
 
 
-def _parse(column: pd.Series, at: Callable[[int], str], date_format: str | None) -> NDArray[np.datetime64]:
+def _way_out(has_format: bool, such_as: str = "as %d.%m.%Y") -> str:
+    return f"write 2013-02-08{f', or set --data.date-format, {such_as}' if has_format else ''}"
+
+
+def _parse(
+    column: pd.Series, at: Callable[[int], str], date_format: str | None, has_format: bool
+) -> NDArray[np.datetime64]:
     if isinstance(column.dtype, pd.DatetimeTZDtype):
         column = column.dt.tz_convert("UTC").dt.tz_localize(None)
     if pd.api.types.is_datetime64_dtype(column.dtype):
@@ -107,7 +115,7 @@ def _parse(column: pd.Series, at: Callable[[int], str], date_format: str | None)
             return _strict(text, utc=has_zone)[codes]
     if text.str.fullmatch("[0-9]{8,18}").all():
         return _from_numbers(text.astype(np.int64).to_numpy()[codes])
-    return _from_text(text, rows, at)[codes]
+    return _from_text(text, rows, at, has_format)[codes]
 
 
 def read_date(text: str, *, setting: str) -> np.datetime64:
@@ -209,7 +217,9 @@ def _last_year() -> int:
     return datetime.now(UTC).year + 1
 
 
-def _from_text(text: pd.Series, rows: NDArray[np.int64], at: Callable[[int], str]) -> NDArray[np.datetime64]:
+def _from_text(
+    text: pd.Series, rows: NDArray[np.int64], at: Callable[[int], str], has_format: bool
+) -> NDArray[np.datetime64]:
     """Text of any kind; ``rows`` is where each stands first, and ``at`` tells the place of a row."""
     zoned = text.str.contains(_OFFSET, regex=True).to_numpy(dtype=bool)
     if zoned.any() and not zoned.all():
@@ -226,10 +236,8 @@ def _from_text(text: pd.Series, rows: NDArray[np.int64], at: Callable[[int], str
         )
         is_day_first = max(map(int, first.unique())) > 12
         if not is_day_first and max(map(int, second.unique())) <= 12:
-            raise InputError(
-                f"{at(int(rows.min()))}: {text[0]!r} could begin with the day or the month: write 2013-02-08, or set "
-                "--data.date-format, %d/%m/%Y or %m/%d/%Y, with the signs of the file"
-            )
+            way_out = _way_out(has_format, "%d/%m/%Y or %m/%d/%Y, with the signs of the file")
+            raise InputError(f"{at(int(rows.min()))}: {text[0]!r} could begin with the day or the month: {way_out}")
         if rest.str.fullmatch(f"({_TIME})?").all():
             day, month = (first, second) if is_day_first else (second, first)
             stamps = year + "-" + month.str.zfill(2) + "-" + day.str.zfill(2) + rest

@@ -83,12 +83,13 @@ def split_endings(path: str) -> tuple[str, str | None, str]:
     return (stem, kind, packing) if kind else (name, "csv" if packing else None, packing)
 
 
-def read_table(path: str, decimal: Decimal | None = None) -> PriceTable:
+def read_table(path: str, decimal: Decimal | None = None, *, what: str = "price file") -> PriceTable:
     """Read any of the formats; the index of the frame counts the rows of the file, blank ones included.
 
     Args:
         path: As the user gave it.
         decimal: The decimal sign of numbers in text; None lets them show it.
+        what: What the user gave it as, for messages.
 
     Raises:
         InputError: if the file does not exist or is no table of a known format.
@@ -97,19 +98,19 @@ def read_table(path: str, decimal: Decimal | None = None) -> PriceTable:
     try:
         is_there = file.exists()
     except (OSError, ValueError) as error:
-        raise InputError(f"price file {shown(path)} cannot be opened: {getattr(error, 'strerror', error)}") from None
+        raise InputError(f"{what} {shown(path)} cannot be opened: {getattr(error, 'strerror', error)}") from None
     if not is_there:
         folder = file.parent
         others = [item.name for item in folder.iterdir()] if folder.is_dir() else []
-        raise InputError(f"price file {path} does not exist{nearest(file.name, others)}")
+        raise InputError(f"{what} {path} does not exist{nearest(file.name, others)}")
     _, kind, packing = split_endings(path)
     if file.is_dir():
-        raise InputError(f"{path} is a folder: name a price file in it")
+        raise InputError(f"{path} is a folder: name a {what} in it")
     if file.stat().st_size == 0:
-        raise InputError(f"{path} is empty: it needs columns of dates and prices, and a row for each bar")
+        raise InputError(f"{what} {path} is empty: it needs a row of names of columns, and rows below it")
     if kind is None:
         raise InputError(
-            f"{path} is not a price file: give a .csv, .parquet, .feather or .xlsx table, or an .npz of price relatives"
+            f"{path} is not a {what}: give a .csv, .parquet, .feather or .xlsx table, or an .npz of price relatives"
         )
     if kind != "csv" and packing:
         raise InputError(f"{path} is packed twice, as {kind} tables are packed within: unpack it first")

@@ -75,10 +75,10 @@ def read_spells(path: str) -> Spells:
     Raises:
         InputError: with all faults of its rows.
     """
-    table = read_table(path)
+    table = read_table(path, what="universe")
     date, asset, change = _columns(table)
     faults = Faults()
-    dates = parse_dates(table, date, faults)
+    dates = parse_dates(table, date, faults, has_format=False)
     names, words = (
         table.frame[column].astype(object).fillna("").astype(str).str.strip().to_numpy(dtype=object)
         for column in (asset, change)

@@ -113,7 +113,7 @@ def test_what_the_table_cannot_say_is_refused_with_its_place(market_with, table,
 
 def test_a_table_that_is_not_there_is_refused(market_with):
     costs = dataclasses.replace(FREE, table="nowhere.csv")
-    with pytest.raises(InputError, match=r"--floor\.costs\.table nowhere\.csv is no file"):
+    with pytest.raises(InputError, match=r"cost table nowhere\.csv does not exist"):
         build_market(spec_of(floor={"costs": costs}))
 
 

@@ -203,8 +203,9 @@ def test_split_at_which_prices_do_not_do_what_they_do_at_others_is_refused(tmp_p
         ("Adj Close", np.nan, "there is no adjusted price: correct the row"),
         ("Adj Close", 0.0, "there is no adjusted price: correct the row"),
         ("Adj Close", "x", "'x' is not a number"),
+        ("Dividends", "?", "'?' is not a number: write the money that a share paid, or set --data.adjust none"),
         ("Dividends", -1.0, "dividends must be 0 where there are none, or above"),
-        ("Stock Splits", "4:1", "'4:1' is not a number"),
+        ("Stock Splits", "4:1", "'4:1' is not a number: write how many new shares there are for an old one, such as 2"),
         ("Stock Splits", np.inf, "splits must be 0 where there are none, or above"),
     ],
 )

@@ -105,12 +105,22 @@ def test_members_stay_members_where_bars_are_cut_and_assets_chosen(tmp_path):
         (("2000-01-01", "CCC", "out"), "line 8, column 'in/out', asset CCC, 2000-01-01: it goes out, but is not in: "),
         (("2020-01-14", "AAA", "in"), "asset AAA, 2020-01-14: the same date stands already in line 3"),
         (("2020-02-30", "AAA", "in"), "line 8, column 'date': '2020-02-30' is not a date"),
+        (("9 Smarch", "AAA", "in"), "'9 Smarch' is not a date: write 2013-02-08"),
         (("2020-01-09", "", "in"), "line 8, column 'tic': the asset has no name"),
         (("2020-01-09", "AAA", "maybe"), "line 8, column 'in/out', asset AAA: 'maybe' is neither in nor out"),
     ],
 )
 def test_bad_row_is_refused_with_line_and_column(tmp_path, row, words):
     assert words in refusal(universe(tmp_path, [*ROWS, row]))
+
+
+def test_settings_of_the_price_file_are_not_advised_for_the_dates_of_a_universe(tmp_path):
+    for rows in ([*ROWS, ("soon", "AAA", "in")], [*ROWS, ("1066-10-14", "AAA", "in")], [("01/02/2020", "AAA", "in")]):
+        assert "--data.date-format" not in refusal(universe(tmp_path, rows))
+
+
+def test_a_universe_that_is_not_there_is_called_one(tmp_path):
+    assert refusal(str(tmp_path / "members.csv")) == f"universe {tmp_path / 'members.csv'} does not exist"
 
 
 def test_all_bad_rows_are_told_at_once(tmp_path):

@@ -65,7 +65,7 @@ def test_price_file_is_refused(mistake, tmp_path, change, word):
 
 def test_empty_price_file_is_refused(mistake, tmp_path):
     (tmp_path / "prices.csv").write_text("")
-    assert "prices.csv is empty: it needs columns of dates and prices" in mistake("--data.path", "prices.csv")
+    assert "prices.csv is empty: it needs a row of names of columns" in mistake("--data.path", "prices.csv")
 
 
 def test_short_history_is_told_how_many_bars_are_enough(mistake, tmp_path):
