@@ -42,6 +42,11 @@ SCHEDULER_OF = dict.fromkeys(("search.grace_episodes", "search.reduction_factor"
     ("search.perturbation_interval", "search.quantile_fraction", "search.resample_probability"), "pbt"
 )
 """Settings of a search that only one scheduler uses."""
+_OF_FILES = tuple(
+    f"data.{name}"
+    for name in ("columns", "date_format", "decimal", "calendar", "missing", "adjust", "jumps", "timezone")
+)
+"""How price files are read."""
 _DESCRIPTION = (
     "Train a desk of agents, evaluate it on the validation split, backtest it on the test split. "
     "The same command run again carries on. --network is that of the chosen algorithm's group, as in --qmix.network. "
@@ -149,6 +154,8 @@ def check_combination(config: RunConfig, by_flag: Collection[str]) -> None:
             raise InputError(f"{flag} has no effect without an environment of your own: give --env as well")
         if name.startswith("data.synthetic.") and config.data.path is not None:
             raise InputError(f"{flag} has no effect: prices come from files, not from the built-in market")
+        if name in _OF_FILES and config.data.path is None:
+            raise InputError(f"{flag} has no effect on the built-in market: give --data.path as well")
         if group == "search" and name != "search.num_trials" and config.search.num_trials == 0:
             raise InputError(f"{flag} has no effect without a search: give --search.num-trials as well")
         if SCHEDULER_OF.get(name, config.search.scheduler) != config.search.scheduler:
