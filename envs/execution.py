@@ -130,7 +130,7 @@ def average_move(move: Tensor) -> Tensor:
     """
     half = move * number(0.5)
     y = half * half
-    series = ((y * number(1 / 42) + number(1.0)) * y * number(1 / 20) + number(1.0)) * y * number(1 / 6) + number(1.0)
+    series = ((y * number(1 / 5040) + number(1 / 120)) * y + number(1 / 6)) * y + number(1.0)
     return half.exp() * series
 
 
@@ -147,6 +147,11 @@ def share_taken(most: Tensor, size: Tensor) -> Tensor:
         size: Shares of all orders, bought and sold, >= 0.
     """
     return (most / size.clamp_min(_TINY)).clamp_max(1.0)
+
+
+def is_all_taken(most: Tensor, size: Tensor) -> Tensor:
+    """Where ``share_taken`` is 1, which it is not of no order for what does not trade: agents' orders may cross."""
+    return size.clamp_min(_TINY) <= most
 
 
 def cut_openings(

@@ -12,7 +12,7 @@ from envs.accounts import Books, Layout, marked, number, positions
 from envs.attribution import attribute, funding_received
 from envs.closings import Closings, close_delisted, close_ruined
 from envs.costs import Costs
-from envs.execution import Fills, Quotes, clearing_price, cut_openings, execute, liquidation, share_taken
+from envs.execution import Fills, Quotes, clearing_price, cut_openings, execute, is_all_taken, liquidation, share_taken
 from envs.mandates import Mandate
 from envs.outcomes import Detail, Outcome, Shown, Tally
 from envs.rewards import reward
@@ -90,7 +90,7 @@ class Trading:
         net = self._net(orders)
         held, costs = positions(layout, books.holdings), self._costs_at(quotes)
         payable = net
-        if quotes.most is not None:
+        if quotes.most is not None and not self._is_all_taken(net, quotes.most):
             part, payable = self._taken(books, net, held, mark, quotes.most)
             orders = orders * layout.at_slots_from_lines(part)
             net = net * part
@@ -190,6 +190,12 @@ class Trading:
         own: dict[str, Any] = {name: self._layout.at_lines_from_assets(rate) for name, rate in quotes.costs.items()}
         return self._costs._replace(**own)
 
+    def _is_all_taken(self, net: Tensor, most: Tensor) -> bool:
+        """Whether the market takes all orders of all replicas, where it is quicker to look than to cut nothing."""
+        if torch.compiler.is_compiling() or net.is_cuda:
+            return False
+        return bool(is_all_taken(most, self._layout.lines_to_assets(net.abs())).all())
+
     def _taken(self, books: Books, net: Tensor, held: Tensor, mark: Tensor, most: Tensor) -> tuple[Tensor, Tensor]:
         """The part of each line's order that the market takes, and what of it is an order that the account may give."""
         layout = self._layout
@@ -197,8 +203,6 @@ class Trading:
         line_mark = layout.at_lines_from_assets(mark)
 
         def cut(taken: Tensor) -> Tensor:
-            if self._is_all(part):
-                return taken
             return cut_openings(layout, net, taken, held, line_mark, books.equity, self._config.max_leverage)
 
         orders = cut(net * part)
@@ -207,10 +211,6 @@ class Trading:
             part = part * share
             orders = cut(orders * share)
         return part, orders
-
-    def _is_all(self, part: Tensor) -> bool:
-        """Whether the market takes all orders of all replicas, where it is quicker to look than to cut nothing."""
-        return not (torch.compiler.is_compiling() or part.is_cuda or bool((part < 1.0).any()))
 
     def _fill(
         self, costs: Costs, books: Books, orders: Tensor, held: Tensor, quotes: Quotes, scale: Tensor | None
