@@ -26,6 +26,7 @@ from experiments.settings.command import ALIASES
 from experiments.settings.fields import value_of
 from experiments.settings.help import asks_for_help, print_help
 from experiments.settings.layers import nested
+from experiments.settings.run_config import PATHS
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -68,13 +69,11 @@ def run(argv: Sequence[str]) -> int:
         raise InputError("--model is missing: name a run folder or a checkpoint, as in --model results/dow")
     check_json_flag(config.json)
     models = find_models(config.model)
-    data = nested({name: value_of(config, name) for name in flags if name.startswith("data.")}).get("data", {})
-    for name in ("path", "universe"):
-        if data.get(name) is not None:
-            data[name] = absolute(data[name])
+    given = {name: value_of(config, name) for name in flags if name.startswith("data.")}
+    given |= {name: absolute(given[name]) for name in PATHS if given.get(name) is not None}
     asked: dict[str, Any] = {
         "capital": config.capital,
-        "data": data,
+        "data": nested(given).get("data", {}),
         "split": config.split,
         "baselines": config.baselines,
         "benchmark": config.benchmark,

@@ -22,11 +22,10 @@ from experiments.remote.mirror import Mirror
 from experiments.runs.folders import check_name, has_begun
 from experiments.runs.models import find_newest_model, find_sound_model
 from experiments.runs.record import RunRecord, find_run_folder, name_of_run, read_run_record
-from experiments.settings.arguments import build_settings
 from experiments.settings.command import Command, read_command, settle
 from experiments.settings.fields import value_of
-from experiments.settings.layers import merge, nested
-from experiments.settings.run_config import RunConfig, config_from_json, config_to_json
+from experiments.settings.layers import merge
+from experiments.settings.run_config import PATHS, RunConfig, config_from_json, config_to_json, with_absolute_paths
 
 _OF_THE_COMMAND = ("config", "resume", "trust", "skip_training", "json")
 """Settings that belong to one command and are not read back from a run folder."""
@@ -34,8 +33,6 @@ _NOT_OF_A_PARENT = (*_OF_THE_COMMAND, "name", "storage", "load_model", "branch_f
 """Settings that a branch has of its own: it is one run, be it of a trial of a search."""
 _FROM_MODEL = ("algo", "runner", "data", "desk", "floor", *groups(), "scaling")
 """Settings that a new run takes over from the run whose weights it loads."""
-_PATHS = ("load_model", "branch_from", "data.path", "data.universe", "floor.costs.table")
-"""Settings that are made absolute: workers run elsewhere, and later commands too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,13 +163,8 @@ def read_run(command: Command, place: Place) -> Run:
     _check_code(command, recorded)
     below = merge(command.preset, of_run) if of_run else merge(recorded, command.preset)
     config, by_hand = settle(command, below=below, name=_name_of(command))
-    paths = [name for name in _PATHS if value_of(config, name) is not None]
-    config = build_settings(
-        RunConfig,
-        merge(config_to_json(config), nested({name: absolute(value_of(config, name)) for name in paths})),
-        where="",
-    )
-    by_hand |= {name: value_of(config, name) for name in paths if name in by_hand}
+    config = with_absolute_paths(config)
+    by_hand |= {name: value_of(config, name) for name in PATHS if name in by_hand}
     return Run.of(config, by_hand)
 
 

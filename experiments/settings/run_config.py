@@ -6,7 +6,7 @@ Defaults, then the preset, then the config of an existing run folder, then ``--c
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field, replace
+from dataclasses import field
 from typing import Any, Literal
 
 from pydantic import Field
@@ -18,7 +18,9 @@ from common.store import absolute
 from common.strict import STRICT
 from envs.settings import DataConfig, DeskConfig, FloorConfig, FloorSpec
 from experiments.settings.arguments import build_settings, dump_settings
+from experiments.settings.fields import value_of
 from experiments.settings.groups import with_groups
+from experiments.settings.layers import merge, nested
 from experiments.settings.old_names import settings_of_today
 
 Metric = Literal["sharpe", "return", "calmar", "max_drawdown"]
@@ -26,6 +28,8 @@ Metric = Literal["sharpe", "return", "calmar", "max_drawdown"]
 MOST_SEED = 2**31 - 1
 """Some of the generators that are seeded take 32 bits, and workers count on from the run's own seed."""
 MOST_EPISODES = 10**12
+PATHS = ("load_model", "branch_from", "data.path", "data.universe", "floor.costs.table")
+"""Settings that are made absolute: workers run elsewhere, and later commands too."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -132,15 +136,15 @@ class RunConfig:
 
 
 def floor_spec(config: RunConfig) -> FloorSpec:
-    """Gather what a floor is built from; paths of files are made absolute, because workers run elsewhere."""
-    data, floor = config.data, config.floor
-    if data.path is not None:
-        data = replace(data, path=absolute(data.path))
-    if data.universe is not None:
-        data = replace(data, universe=absolute(data.universe))
-    if floor.costs.table is not None:
-        floor = replace(floor, costs=replace(floor.costs, table=absolute(floor.costs.table)))
-    return FloorSpec(data=data, desk=config.desk, floor=floor)
+    """Gather what a floor is built from."""
+    config = with_absolute_paths(config)
+    return FloorSpec(data=config.data, desk=config.desk, floor=config.floor)
+
+
+def with_absolute_paths(config: RunConfig) -> RunConfig:
+    """The settings, with every path of ``PATHS`` made absolute."""
+    paths = {name: absolute(value) for name in PATHS if (value := value_of(config, name)) is not None}
+    return build_settings(RunConfig, merge(config_to_json(config), nested(paths)), where="")
 
 
 def config_to_json(config: RunConfig) -> dict[str, Any]:
