@@ -25,6 +25,8 @@ Array = NDArray[np.float64]
 
 _CLEAR = 8.0
 """Usual moves in a split whose place in the prices shows by itself."""
+_OTHER_SPLIT = 0.25
+"""Log of a price over what a split leaves of it, from which on the split was another one: 4:1 and 3:1 differ by .29."""
 _SURE = 4.0
 """Log of how much likelier the one must be than the other, with returns that are normal: an error in fifty."""
 _OUTLIER = 3.0
@@ -209,17 +211,23 @@ def _refuse_contradictions(
     splits: Array,
     is_raw: bool | None,
 ) -> None:
-    """Refuse clear splits at which prices do not do what they do at the others."""
-    sizes = np.log(splits)
-    places = np.argwhere(np.abs(sizes) >= _CLEAR * history.usual)
-    jumps = [bool(history.falls[t, a] / sizes[t, a] > 0.5) for t, a in places]
-    lines = [
-        f"{path}: asset {names[a]}, {show_date(days[t])}: the price {'jumps' if jump else 'does not jump'}, from "
-        f"{history.before[t, a]:g} to {fields['open'][t, a]:g}, at a split of {splits[t, a]:g}, unlike at other splits "
-        "of the file: correct it, or set --data.adjust none"
-        for (t, a), jump in zip(places, jumps, strict=True)
-        if jump is not bool(is_raw)
-    ]
+    """Refuse clear splits at which prices do not do what they do at the others, or what another split would do."""
+    lines = []
+    sizes, usual = np.log(splits), history.usual
+    for t, a in np.argwhere(np.abs(sizes) >= _CLEAR * usual):
+        fall, size = history.falls[t, a], sizes[t, a]
+        does_jump = bool(fall / size > 0.5)
+        if does_jump is not bool(is_raw):
+            what = f"{'jumps' if does_jump else 'does not jump'}, unlike at other splits of the file"
+        elif does_jump and abs(fall - size) > max(_CLEAR * usual[a], _OTHER_SPLIT):
+            what = "jumps as at another split"
+        else:
+            continue
+        lines.append(
+            f"{path}: asset {names[a]}, {show_date(days[t])}: from {history.before[t, a]:g} to "
+            f"{fields['open'][t, a]:g}, at a split of {splits[t, a]:g}, the price {what}: correct it, or set "
+            "--data.adjust none"
+        )
     refuse_lines(lines, len(lines))
 
 

@@ -29,7 +29,8 @@ _CHEAP = 2.0
 """A price below which nobody splits a share; adjusted for many splits, a history has such early prices, and crashes."""
 _BEFORE = 20
 _BUSY = 3.0
-"""A bar that trades this many times the value of the busiest of the 20 before it has news, and its move is real."""
+"""A bar that trades this many times the shares, and the value, of the busiest of the 20 before it has news, and its
+move is real. A split changes the shares that are traded, or where the volume is adjusted their value, by its ratio."""
 
 
 def check_jumps(
@@ -45,7 +46,7 @@ def check_jumps(
 
     A jump is held for one where, less the median move of the other assets in that bar, it is that of a common split;
     it is many times what the asset moves in a usual bar around it; prices of the five bars before and after stay on
-    their sides of it; and the bar does not trade a multiple of the value of any bar before. Where there are opens the
+    their sides of it; and the bar does not trade a multiple of what any bar before does. Where there are opens the
     gap before the bar must be the jump: markets also fall by half, but seldom while they are closed. Closes alone say
     least: a loss of half on the day's news may be taken for a split.
 
@@ -119,10 +120,10 @@ def _stays(fields: dict[str, Array], rows: Rows, t: int, a: int) -> bool:
 
 
 def _has_news(fields: dict[str, Array], rows: Rows, t: int, a: int) -> bool:
-    """Whether bar t trades a multiple of the value that any of the bars before it does."""
+    """Whether bar t trades a multiple of the shares, and of the value, that any of the bars before it does."""
     if "volume" not in fields:
         return False
     at = int(np.searchsorted(rows, t))
     recent = rows[max(0, at - _BEFORE) : at + 1]
-    *earlier, value = fields["close"][recent, a] * fields["volume"][recent, a]
-    return 0 < _BUSY * max(earlier) < value
+    shares = fields["volume"][recent, a]
+    return all(0 < _BUSY * max(earlier) < newest for *earlier, newest in (shares, shares * fields["close"][recent, a]))

@@ -193,8 +193,19 @@ def test_split_at_which_prices_do_not_do_what_they_do_at_others_is_refused(tmp_p
     frame = for_splits(ACTIONS)
     frame.loc[:99, list(PRICE_FIELDS)] *= 4.0
     said = refusal(write(tmp_path, frame))
-    assert "2020-09-14: the price does not jump" in said
-    assert "at a split of 0.5, unlike at other splits of the file: correct it, or set --data.adjust none" in said
+    assert ", 2020-09-14: from " in said
+    assert (
+        "at a split of 0.5, the price does not jump, unlike at other splits of the file: correct it, or set "
+        "--data.adjust none"
+    ) in said
+
+
+@pytest.mark.parametrize("told", [3.0, 6.0])
+def test_split_of_another_ratio_than_that_of_the_prices_is_refused(tmp_path, told):
+    frame = ACTIONS.copy()
+    frame.loc[frame["Stock Splits"] == 4.0, "Stock Splits"] = told
+    said = refusal(write(tmp_path, frame))
+    assert f"at a split of {told:g}, the price jumps as at another split: correct it, or set --data.adjust none" in said
 
 
 @pytest.mark.parametrize(

@@ -42,8 +42,10 @@ def wide(frame: pd.DataFrame) -> pd.DataFrame:
 @pytest.mark.parametrize(("ratio", "words"), [(2, "2:1"), (1.5, "3:2"), (4, "4:1"), (20, "20:1"), (0.1, "1:10")])
 def test_split_is_refused_with_asset_date_ratio_and_the_setting_that_accepts_it(tmp_path, ratio, words):
     frame = split(market(), "BBB", ratio)
-    for name, table in (("long.csv", frame), ("wide.csv", wide(frame)), ("one.csv", frame[frame["tic"] == "BBB"])):
-        path = write(tmp_path, table, name)
+    adjusted = frame.assign(volume=market()["volume"])
+    tables = {"long": frame, "wide": wide(frame), "one": frame[frame["tic"] == "BBB"], "adjusted volume": adjusted}
+    for name, table in tables.items():
+        path = write(tmp_path, table, f"{name}.csv")
         said = refusal(path)
         assert "asset BBB, 2020-03-30: the price goes from" in said
         assert f"as by a {words} split that it is not adjusted for" in said
