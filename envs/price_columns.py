@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,8 +12,8 @@ import pandas as pd
 
 from common.errors import InputError, nearest
 from envs.bar_data import PRICE_FIELDS
-from envs.price_checks import to_numbers
-from envs.price_names import ACTION_NAMES, BESIDE_ASSETS, FIELD_NAMES, NAMES, ROLES, bare, folded, plain_name
+from envs.price_assets import NO_ASSETS, group_columns, only, refuse_fields_by_value
+from envs.price_names import ACTION_NAMES, FIELD_NAMES, NAMES, ROLES, bare, folded, plain_name
 from envs.price_tables import PriceTable, is_nameless
 from envs.settings import BAR_COSTS, FUNDING
 
@@ -23,8 +22,6 @@ CHOOSABLE = ("date", "time", "asset", *FIELD_NAMES, *ACTION_NAMES, *BAR_COSTS, F
 _PLAIN_ASSETS = NAMES["asset"][:5]
 _LETTERS = dict(zip("ohlcv", FIELD_NAMES, strict=True))
 _BESIDE_LETTERS = {"t", "n", "vw"}
-_NO_ASSETS = {"adj", "adjusted", "raw", "unadjusted", "bid", "ask", "mid", "trade", "stock", "share", "price", "prev"}
-"""Words beside a field that name no asset."""
 _LEAST_DATE = 1e7
 _RULE = "it is a rule that holds at all times"
 _CONSTANT_COSTS = {
@@ -40,8 +37,6 @@ _HALF_DAYS = r"(?i)^(\d{1,2})(:.*?)\s*([ap])\.?m\.?$"
 _CLOCK_DIGITS = r"^(\d{2})(\d{2})(\d{2})?$"
 _HOURS = ("hour", "hours", "hr")
 _NEAR = 0.78
-_ROWS_LOOKED_AT, _LEAST_ROWS, _MOST_LIKE = 1_000, 10, 8
-"""Rows and columns of a wide table that are looked at for the fields of one asset, and the fewest that show them."""
 _MOST_TOLD = 20
 
 
@@ -115,10 +110,7 @@ def recognise_columns(
             "give it a row for each date and asset"
         )
     closes = [name for name in names if name != date and not is_nameless(name)]
-    table, which = _by_asset(table, date, closes)
-    if not which.fields and assets is None:
-        _refuse_fields_by_value(table, closes)
-    return table, which
+    return _by_asset(table, date, closes, assets)
 
 
 def _costs(names: Sequence[str], given: Mapping[str, str]) -> dict[str, str]:
@@ -293,39 +285,24 @@ def _untold_volume(fields: dict[str, str], others: Sequence[str]) -> tuple[str, 
     return (f"{' and '.join(found)} could be the volume: not used, set data.columns volume={found[0]} for one of them",)
 
 
-def _by_asset(table: PriceTable, date: str, names: Sequence[str]) -> tuple[PriceTable, Columns]:
+def _by_asset(
+    table: PriceTable, date: str, names: Sequence[str], assets: Sequence[str] | None
+) -> tuple[PriceTable, Columns]:
     """A table with columns for each asset: of closes alone (wide), or of fields (``BTC:open``), which are stacked."""
-    groups: dict[str, dict[str, str]] = {}
-    num_found = 0
-    for name in names:
-        found = _asset_and_field(name)
-        if found is not None:
-            num_found += 1
-            groups.setdefault(found[0], {}).setdefault(found[1], name)
-    all_groups, groups = groups, {asset: kept for asset, group in groups.items() if (kept := _only(FIELD_NAMES, group))}
-    is_clear = any(len(group) >= 3 or ("close" in group and len(group) == 2) for group in groups.values())
-    if not groups or (num_found < len(names) and not is_clear):
+    groups = group_columns(table.path, names, assets)
+    if not groups:
+        if assets is None:
+            refuse_fields_by_value(table, names)
         return table, Columns(date)
-    first = next(iter(groups.values()))
-    if len(groups) == 1 and folded(next(iter(groups))) in _NO_ASSETS:
+    first = only(FIELD_NAMES, next(iter(groups.values())))
+    if folded(next(iter(groups))) in NO_ASSETS:
         _refuse_missing(table, first, ())
         return table, Columns(date, None, first, _told(first))
-    for asset, group in groups.items():
-        if folded(asset) in _NO_ASSETS:
-            raise InputError(
-                f"{table.path}: columns {', '.join(group.values())} look like {', '.join(group)}, and others do too: "
-                f"name those to be used, --data.columns close={group.get('close', 'NAME')!r} and so on"
-            )
-        needed = PRICE_FIELDS if set(group) - {"close", "volume"} else ("close",)
-        lacking = [name for name in FIELD_NAMES if name not in group and (name in needed or name in first)]
-        if lacking or len(group) > len(first):
-            raise InputError(
-                f"{table.path}: columns {', '.join(group.values())} look like {', '.join(group)} of {asset}, but "
-                f"{', '.join(lacking or group)} cannot be found for every asset: add or remove columns"
-            )
     note = f"columns read as {', '.join(first)} of {', '.join(groups)}"
-    shared = [role for role in ACTION_NAMES if all(role in all_groups[asset] for asset in groups)]
-    groups = {asset: group | _only(shared, all_groups[asset]) for asset, group in groups.items()}
+    if "adj" in folded(first.get("close", "")):
+        note += ": the closes are adjusted ones"
+    shared = [role for role in ACTION_NAMES if all(role in group for group in groups.values())]
+    groups = {asset: only((*first, *shared), group) for asset, group in groups.items()}
     rows = [
         table.frame[[date, *group.values()]].rename(columns={column: name for name, column in group.items()})
         for group in groups.values()
@@ -337,46 +314,3 @@ def _by_asset(table: PriceTable, date: str, names: Sequence[str]) -> tuple[Price
     notes = (note, f"columns not used: {', '.join(unused)}") if unused else (note,)
     fields, actions = ({name: name for name in roles} for roles in (first, shared))
     return replace(table, frame=stacked), Columns(date, "asset", fields, notes, actions)
-
-
-def _refuse_fields_by_value(table: PriceTable, names: Sequence[str]) -> None:
-    """Refuse a wide table whose columns move like open, high, low and close of one asset, whatever they are called."""
-    rows = table.frame[list(names[:_MOST_LIKE])][:_ROWS_LOOKED_AT]
-    cells = {name: to_numbers(rows[name]).to_numpy(dtype=np.float64, na_value=np.nan) for name in rows}
-    known = np.logical_and.reduce([np.isfinite(x) & (x > 0) for x in cells.values()]) if cells else np.array([])
-    if known.sum() < _LEAST_ROWS:
-        return
-    prices = {name: x[known] for name, x in cells.items()}
-    for low, high in itertools.permutations(prices, 2):
-        inside = [
-            name
-            for name, x in prices.items()
-            if name not in (low, high) and ((prices[low] <= x) & (x <= prices[high])).all()
-        ]
-        for first, last in itertools.permutations(inside, 2):
-            opened, closed = prices[first], prices[last]
-            gap, move = np.abs(np.log(opened[1:] / closed[:-1])), np.abs(np.log(closed[1:] / closed[:-1]))
-            if np.median(gap) < np.median(move):
-                raise InputError(
-                    f"{table.path}: columns {first}, {high}, {low}, {last} move like open, high, low and close of one "
-                    f"asset: set --data.columns open={first},high={high},low={low},close={last}, or where each is an "
-                    f"asset --data.assets {','.join(names[:_MOST_TOLD])}"
-                )
-
-
-def _only(roles: Sequence[str], group: dict[str, str]) -> dict[str, str]:
-    return {name: group[name] for name in roles if name in group}
-
-
-def _asset_and_field(name: str) -> tuple[str, str] | None:
-    """What a column of one asset's prices is of: ``BTC:open``, ``Close AAPL`` and ``('Close', 'AAPL')`` say it."""
-    text = name.strip()
-    pair = re.fullmatch(r"\(['\"](.*?)['\"], ['\"](.*?)['\"]\)", text)
-    cuts = [(pair[1], pair[2])] if pair else []
-    cuts += [(text[: sign.start()], text[sign.end() :]) for sign in re.finditer(r"[\s:._|/-]+", text)]
-    for head, tail in cuts:
-        for asset, word in ((head, tail), (tail, head)):
-            role = ROLES.get(folded(word))
-            if asset.strip() and role in BESIDE_ASSETS:
-                return asset.strip(), str(role)
-    return None

@@ -60,7 +60,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     ),
     "unused": (
         "open interest", "openinterest", "openint", "oi", "change", "change %", "pct chg", "prev close", "pre close",
-        "capital gains", "spread",
+        "capital gains", "spread", "ret", "return", "returns", "log return", "vwap", "turnover",
     ),
 }  # fmt: skip
 """Every spelling that is understood, as ``folded`` writes it; of several in a file the first of these counts."""
