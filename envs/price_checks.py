@@ -25,6 +25,7 @@ LARGEST_VOLUME = 1e18
 LARGEST_LEAP = 1e6
 """Factor between two neighbouring closes, and between low and high of a bar: no market has leapt so far, and after much
 larger leaps float64 has no digits left in which books would balance."""
+_DAY_US = 86_400_000_000
 _LEAST_GAP_US = 1_000_000
 _ROUNDING = 1e-3  # sources round open, high, low and close one by one; a larger gap is an error in the data
 
@@ -236,12 +237,16 @@ class RowChecks:
         again = (gaps == 0) & (np.diff(of[order]) == 0)
         if again.any():
             first_of = dict(zip(pairs[1:][again].tolist(), pairs[:-1][again].tolist(), strict=True))
-            hint = "" if asset_column else " (no asset column found: name it tic, or set --data.columns asset=NAME)"
+            hints = [] if asset_column else ["no asset column found: name it tic, or set --data.columns asset=NAME"]
+            if (stamps % _DAY_US == 0).all():
+                hints.append("where a column has the time of day, set --data.columns time=NAME")
+            else:
+                hints.append("where clocks were set back, set --data.timezone, or write the dates with their zone")
             self.note(
                 np.sort(pairs[1:][again]),
                 lambda row: (
                     f"the same date stands already in {self.table.at(first_of[row]).rsplit(': ', 1)[1]}: "
-                    f"remove one of them{hint}"
+                    f"remove one of them ({'; '.join(hints)})"
                 ),
                 column=None,
             )

@@ -140,9 +140,11 @@ def _first_without_name(table: PriceTable) -> str | None:
 def _join_time(table: PriceTable, date: str, chosen: str | None) -> tuple[PriceTable, tuple[str, ...]]:
     """Add the time of day in a second column to the dates, where these have none."""
     names = [str(name) for name in table.frame.columns if name != date]
-    clocks = {name: _clock(table, name) for name in names if name == chosen or folded(name) in NAMES["time"]}
-    times = [name for name, clock in clocks.items() if clock.str.fullmatch(_CLOCK).all()]
     days = table.frame[date].astype(str).str.strip()
+    is_one_day = bool((days == days.iloc[0]).all())
+    wanted = [name for name in names if name == chosen or folded(name) in NAMES["time"]]
+    clocks = {name: _clock(table, name, is_one_day) for name in wanted}
+    times = [name for name, clock in clocks.items() if clock.str.fullmatch(_CLOCK).all()]
     if chosen is None and (not times or not days.str.fullmatch(_DAY).all()):
         return table, ()
     time = chosen or times[0]
@@ -153,10 +155,14 @@ def _join_time(table: PriceTable, date: str, chosen: str | None) -> tuple[PriceT
     return replace(table, frame=frame), (f"time of day read from column {time!r}",)
 
 
-def _clock(table: PriceTable, name: str) -> pd.Series:
-    """The cells of a column as times of day: 930, 93000 and 9:30 AM as 09:30, 09:30:00 and 09:30, hour 9 as 09:00."""
+def _clock(table: PriceTable, name: str, is_one_day: bool) -> pd.Series:
+    """The cells of a column as times of day: 930, 93000 and 9:30 AM as 09:30, 09:30:00 and 09:30, hour 9 as 09:00.
+
+    Where all are below 24 they are hours, but for the first minutes of one day: on several they would have later ones.
+    """
     clock = table.frame[name].astype(str).str.strip()
-    if folded(name) in _HOURS and clock.str.fullmatch(r"\d{1,2}").all():
+    is_short = clock.str.fullmatch(r"\d{1,2}")
+    if is_short.all() and (folded(name) in _HOURS or (not is_one_day and clock.astype(int).max() < 24)):
         return clock.str.zfill(2) + ":00"
     clock = clock.str.zfill(6 if clock.str.len().max() > 4 else 4).where(clock.str.isdigit(), clock)
     clock = clock.str.replace(_CLOCK_DIGITS, _as_clock, regex=True)

@@ -34,6 +34,8 @@ _TIME = "[ T][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]{1,9})?)?"
 _DAY = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _ISO, _ZONED = f"{_DAY}({_TIME})?", f"{_DAY}{_TIME}(Z|[+-][0-9]{{2}}:[0-9]{{2}})"
 """Text that pandas reads at once. Patterns with [0-9] in place of \\d are looked for ten times as fast."""
+_DAY_AND_TIME = "^(.*?)[ T]([0-9]{1,2}:[0-9]{2})(:[0-9]{2}(?:[.][0-9]+)?)?$"
+_SETTING = f"[0-9]{{4}}(-[0-9]{{2}})?|{_ISO}"
 _DAY_OR_MONTH_FIRST = "([0-9]{1,2})[/.-]([0-9]{1,2})[/.-]([0-9]{4})(.*)"
 _MOST = 0.5
 """Share of cells that show how a column is written; the others are faults."""
@@ -84,7 +86,8 @@ def parse_dates(
                 f"{_FIRST_YEAR} to {_last_year()}: correct it{', or set --data.date-format' if has_format else ''}"
             )
         as_set = f" of data.date_format {date_format!r}" if date_format else ""
-        shown = f"{cell:.15g}" if isinstance(cell, (int, float, np.number)) else repr(str(cell).strip())
+        text = f"{cell:.15g}" if isinstance(cell, float) else str(cell).strip()[:40]
+        shown = text if isinstance(cell, (int, float, np.number)) else repr(text)
         return f"{table.at(row, name)}: {shown} is not a date{as_set}: {_way_out(has_format)}"
 
     faults.add(table, np.flatnonzero(~known | odd), say)
@@ -103,18 +106,22 @@ def _parse(
     if pd.api.types.is_datetime64_dtype(column.dtype):
         return column.to_numpy(dtype="datetime64[us]")
     if pd.api.types.is_numeric_dtype(column.dtype) and date_format is None:
-        return _from_numbers(column.to_numpy())
+        return _from_numbers(column.to_numpy(), at)
     codes, unique = pd.factorize(column.astype(str).str.strip())
     rows = np.full(len(unique), len(codes))
     np.minimum.at(rows, codes, np.arange(len(codes)))
     text = pd.Series(np.asarray(unique, dtype=object), dtype="str")
     if date_format is not None:
-        return _strict(text, pattern=date_format, utc="%z" in date_format)[codes]
+        parts = text.str.extract(_DAY_AND_TIME)
+        if re.search("%[HIMSfTXRcpsz]", date_format) or parts[0].isna().any():
+            return _strict(text, pattern=date_format, utc="%z" in date_format)[codes]
+        times = pd.to_timedelta(parts[1] + parts[2].fillna(":00"))  # of a column of its own
+        return (_strict(parts[0], pattern=date_format) + times.to_numpy(dtype="timedelta64[us]"))[codes]
     for pattern, has_zone in ((_ISO, False), (_ZONED, True)):
         if text.str.fullmatch(pattern).all():
             return _strict(text, utc=has_zone)[codes]
     if text.str.fullmatch("[0-9]{8,18}").all():
-        return _from_numbers(text.astype(np.int64).to_numpy()[codes])
+        return _from_numbers(text.astype(np.int64).to_numpy()[codes], at)
     return _from_text(text, rows, at, has_format)[codes]
 
 
@@ -124,10 +131,13 @@ def read_date(text: str, *, setting: str) -> np.datetime64:
     Raises:
         InputError: if it is none.
     """
+    iso = re.sub(r"^(\d{4})(\d{2})(\d{2})$", r"\1-\2-\3", text.strip())
     try:
-        return np.datetime64(text, "us")
+        if re.fullmatch(_SETTING, iso) and int(iso[:4]) >= _FIRST_YEAR:
+            return np.datetime64(iso, "us")
     except ValueError:
-        raise InputError(f"data.{setting} is {text!r}: write a date such as 2017-01-01") from None
+        pass
+    raise InputError(f"data.{setting} is {text!r}: write a date such as 2017-01-01, or 2017-01-01 09:30 in UTC")
 
 
 def rows_within(dates: NDArray[np.datetime64], start: str | None, end: str | None, *, source: str) -> NDArray[np.bool_]:
@@ -168,8 +178,12 @@ def zone_offsets(column: pd.Series) -> NDArray[np.timedelta64] | None:
     return (minutes.to_numpy() * np.timedelta64(60_000_000, "us"))[codes]
 
 
-def _from_numbers(numbers: NDArray[Any]) -> NDArray[np.datetime64]:
-    """Numbers one by one: counts from 1970 by their size, or the digits of a date where these make one; else NaT."""
+def _from_numbers(numbers: NDArray[Any], at: Callable[[int], str]) -> NDArray[np.datetime64]:
+    """Numbers one by one: counts from 1970 by their size, or the digits of a date where these make one; else NaT.
+
+    Raises:
+        InputError: where all of them could be 1501021600 for 2015-01-02 16:00, which counts of seconds hardly ever are.
+    """
     is_small = np.abs(numbers.astype(np.float64)) < 2.0**63  # which NaN and infinity are not
     numbers = np.where(is_small, numbers, 0)
     digits, has_digits = _of_digits(numbers.astype(np.int64))
@@ -177,6 +191,12 @@ def _from_numbers(numbers: NDArray[Any]) -> NDArray[np.datetime64]:
     for length in (10, 12, 14):  # 202101041530 is in milliseconds a day of 1976: numbers of a length are of one kind
         alike = _of_length(numbers, length)
         has_digits &= ~alike | bool(has_digits[alike].all())
+        is_short = length < 14 and alike.all() and not has_digits.any()
+        if is_short and _of_digits(20 * 10**length + numbers.astype(np.int64))[1].all():
+            raise InputError(
+                f"{at(0)}: {numbers[0]:.0f} could begin with a year of two digits, or count from 1970: set "
+                f"--data.date-format {'%y%m%d%H%M%S'[:length]}, or write 2013-02-08 15:30"
+            )
     return np.where(has_digits, digits, np.where(is_count, counts, _NONE))
 
 

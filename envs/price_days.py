@@ -36,26 +36,32 @@ def exchange_dates(
         stamps: As ``parse_dates`` gives them, in UTC where the file has zones, [T] datetime64[us].
         offsets: How far the clocks of the stamps are ahead of UTC, [T] timedelta64[us]; None where they have no zone.
         assets: Index of each row's asset, [T].
-        timezone: Zone of the exchange (Asia/Tokyo); None takes it from the stamps. Plain dates stay what they are.
+        timezone: Zone of the exchange (Asia/Tokyo); None takes it from the stamps. Plain dates stay what they are, and
+            intraday stamps without a zone are times in it.
         source: Where the bars come from, for messages.
 
     Returns:
         [T] datetime64[us], and a note where dates are not the stamps.
 
     Raises:
-        InputError: if there is no such zone, or one is set and bars are intraday; where none is set, and stamps in UTC
-            could be Auckland's midnights or Riyadh's afternoons.
+        InputError: if there is no such zone, or one is set and bars are intraday and have a zone, or it does not say
+            which of two hours a stamp is in; where none is set, and stamps in UTC could be Auckland's midnights or
+            Riyadh's afternoons.
     """
     days = stamps.astype("datetime64[D]").astype(stamps.dtype)
     local = None if timezone is None else _in_zone(stamps, timezone)
     if offsets is None and (days == stamps).all():
         return stamps, () if local is None else ("dates have no time of day: data.timezone changes nothing",)
-    if local is not None:
+    if timezone is not None and local is not None:
         dates = local.astype("datetime64[D]").astype(stamps.dtype)
         if _num_twice(dates, stamps, assets):
-            raise InputError(
-                f"data.timezone is {timezone}, but {source} has several bars a day, which stay in UTC: leave it out"
-            )
+            if offsets is not None:
+                raise InputError(
+                    f"data.timezone is {timezone}, but {source} has several bars a day, whose stamps have a zone: "
+                    "leave it out"
+                )
+            note = f"dates have no zone, and are read as times in {timezone} (data.timezone); bars stand in UTC"
+            return _from_zone(stamps, assets, timezone, source), (note,)
         return dates, (f"bars stand under their dates in {timezone}",)
     if (days == stamps).all() or _num_twice(days, stamps, assets) > 1 + len(stamps) // 10:
         return stamps, ()
@@ -87,6 +93,24 @@ def _in_zone(stamps: Dates, timezone: str) -> Dates:
             f"data.timezone is {timezone!r}, which is no time zone: write one such as Asia/Tokyo, or UTC"
         ) from None
     return local.to_numpy(dtype="datetime64[us]")
+
+
+def _from_zone(stamps: Dates, assets: NDArray[np.int64], timezone: str, source: str) -> Dates:
+    """Times of a zone in UTC; where clocks were set back, the rows of an asset say which hour is the first."""
+    dates = stamps.copy()
+    for asset in np.unique(assets):
+        rows = np.flatnonzero(assets == asset)
+        if stamps[rows[0]] > stamps[rows[-1]]:
+            rows = rows[::-1]
+        try:
+            local = pd.DatetimeIndex(stamps[rows]).tz_localize(timezone, ambiguous="infer")
+        except ValueError as error:  # no such time, or one of two that nothing tells apart
+            raise InputError(
+                f"data.timezone is {timezone}, but {source} has a time that its clocks did not show once: "
+                f"{str(error).splitlines()[0]}: write the dates with their zone, or in UTC"
+            ) from None
+        dates[rows] = local.tz_convert("UTC").tz_localize(None).to_numpy(dtype=stamps.dtype)
+    return dates
 
 
 def _clock(offset: np.timedelta64) -> str:

@@ -131,7 +131,8 @@ def _open(
     timezone: str | None,
 ) -> OpenTable:
     """Read a file as far as its dates and the names of its assets."""
-    table = read_table(file, decimal)
+    chosen = next((words.partition("=")[2] for words in columns or () if words.startswith("date=")), "")
+    table = read_table(file, decimal, dates=None if date_format is None else chosen)
     table, which = recognise_columns(table, columns or (), assets)
     faults = Faults()
     stamps = parse_dates(table, which.date, faults, date_format)

@@ -83,12 +83,16 @@ def split_endings(path: str) -> tuple[str, str | None, str]:
     return (stem, kind, packing) if kind else (name, "csv" if packing else None, packing)
 
 
-def read_table(path: str, decimal: Decimal | None = None, *, what: str = "price file") -> PriceTable:
+def read_table(
+    path: str, decimal: Decimal | None = None, *, dates: str | None = None, what: str = "price file"
+) -> PriceTable:
     """Read any of the formats; the index of the frame counts the rows of the file, blank ones included.
 
     Args:
         path: As the user gave it.
         decimal: The decimal sign of numbers in text; None lets them show it.
+        dates: The column of dates, whose cells stay as a text file has them, zeros in front too; empty finds it by its
+            name. None: digits are numbers there too.
         what: What the user gave it as, for messages.
 
     Raises:
@@ -118,10 +122,10 @@ def read_table(path: str, decimal: Decimal | None = None, *, what: str = "price 
     what = f"{'an' if kind in ('Excel', 'npz') else 'a'} {kind} table"
     try:
         if kind == "csv":
-            frame, header = read_text_table(file, partial(open_packed, file, packing), decimal)
+            frame, header = read_text_table(file, partial(open_packed, file, packing), decimal, dates)
         elif kind == "Excel":
             text, notes = workbook_text(file)
-            frame, header = read_text_table(file, partial(io.BytesIO, text), decimal)
+            frame, header = read_text_table(file, partial(io.BytesIO, text), decimal, dates)
         elif kind == "npz":
             frame, notes = read_relatives(file)
         else:

@@ -68,7 +68,7 @@ def open_packed(file: Path, packing: str) -> IO[bytes]:
 
 
 def read_text_table(
-    file: Path, opened: Callable[[], IO[bytes]], decimal: Decimal | None
+    file: Path, opened: Callable[[], IO[bytes]], decimal: Decimal | None, dates: str | None = None
 ) -> tuple[pd.DataFrame, Header]:
     """Read a table of text without letting asset names turn into numbers or blanks (a ticker may be NA, or 0700).
 
@@ -76,6 +76,8 @@ def read_text_table(
         file: Where it is, for messages.
         opened: Gives its text from the start.
         decimal: The decimal sign of its numbers; None lets them show it.
+        dates: The column of dates, whose cells stay as they are written, zeros in front too; empty finds it by its
+            name. None: digits are numbers there too.
 
     Returns:
         The table, whose index counts lines from the first row of data, blank ones included; and its header.
@@ -90,6 +92,9 @@ def read_text_table(
     has_date = any(role == "date" and folded(name) != "time" for name, role in roles.items())
     assets = [name for name, role in roles.items() if role == "asset"]
     clocks = [name for name, role in roles.items() if has_date and (role == "time" or folded(name) == "time")]
+    if dates is not None:
+        is_dates = {name: role == "date" or name.startswith("Unnamed:") for name, role in roles.items()}
+        clocks += [name for name in roles if (plain_name(name) == plain_name(dates) if dates else is_dates[name])]
 
     def read(**settings: Any) -> pd.DataFrame:
         with opened() as stream:
@@ -120,10 +125,10 @@ def read_text_table(
         if beyond.any():
             line, number = int(beyond.argmax()) + header.num_lines + 1, len(header.names)
             raise InputError(f"{file}: line {line} has {number} fields, the header {number - 1}: correct it")
-    if need_reading(frame, decimal):
+    if need_reading(frame.drop(columns=clocks), decimal):
         text = read(dtype="str")
         numbers, notes = read_numbers(
-            text[number_columns(list(frame.columns))],
+            text[number_columns([name for name in frame.columns if name not in clocks])],
             decimal,
             lambda row, column: f"{file}: line {row + header.num_lines + 1}, column {column!r}",
         )

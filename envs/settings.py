@@ -116,7 +116,8 @@ class DataConfig:
     clearly the calendar, else counted), and shown."""
     timezone: str | None = None
     """Zone of the exchange (Asia/Tokyo), whose dates bars of a day or longer have. None: that of the stamps;
-    where they are in UTC inferred, and shown. Intraday bars stay in UTC."""
+    where they are in UTC inferred, and shown. Intraday bars stand in UTC; those without a zone are then times in this
+    one."""
     train: float = 0.6
     """Share of the usable bars for training."""
     validation: float = 0.2

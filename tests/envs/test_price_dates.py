@@ -89,6 +89,58 @@ def test_number_that_is_no_likely_date_is_refused_with_its_line(tmp_path, date, 
     assert "--data.date-format" in said
 
 
+def test_digits_that_could_begin_with_a_short_year_are_refused_and_the_setting_decides(tmp_path):
+    for form, dates in (("%y%m%d%H%M", HOURS), ("%y%m%d%H%M%S", HOURS)):
+        path = with_dates(tmp_path, [int(text) for text in dates.strftime(form)])
+        said = refusal(path)
+        assert "line 2, column 'date': 2412312200" in said
+        assert f"set --data.date-format {form}, or" in said
+        np.testing.assert_array_equal(load_bars(path, date_format=form).dates, HOURS)
+
+
+def test_digits_keep_their_zeros_where_a_format_is_given(tmp_path):
+    days = pd.to_datetime(["2005-01-03", "2005-02-03", "2005-03-03", "2005-04-04"])
+    for form in ("%d%m%Y", "%y%m%d"):
+        path = with_dates(tmp_path, days.strftime(form))
+        np.testing.assert_array_equal(load_bars(path, date_format=form).dates, days)
+        renamed = write(tmp_path, pd.read_csv(path, dtype=str).rename(columns={"date": "x"}), "x.csv")
+        np.testing.assert_array_equal(load_bars(renamed, date_format=form, columns=("date=x",)).dates, days)
+    path = with_dates(tmp_path, ["03022005", "04022005", "31022005"])
+    assert "line 4, column 'date': '31022005' is not a date of data.date_format" in refusal(path, date_format="%d%m%Y")
+
+
+def test_format_of_the_date_holds_beside_a_time_in_a_column_of_its_own(tmp_path):
+    frame = pd.read_csv(with_dates(tmp_path, HOURS.strftime("%d/%m/%Y")))
+    for times in (HOURS.strftime("%H:%M"), HOURS.strftime("%H:%M:%S"), HOURS.hour):
+        path = write(tmp_path, frame.assign(Time=times))
+        np.testing.assert_array_equal(load_bars(path, date_format="%d/%m/%Y").dates, HOURS)
+
+
+def test_whole_hours_in_a_column_of_times_are_hours(tmp_path):
+    hours = pd.DatetimeIndex([f"2025-01-0{day} {hour:02d}:00" for day in (2, 3) for hour in (9, 10, 11)])
+    frame = pd.read_csv(with_dates(tmp_path, hours.strftime("%Y-%m-%d"))).assign(Time=hours.hour)
+    np.testing.assert_array_equal(load_bars(write(tmp_path, frame)).dates, hours)
+
+
+@pytest.mark.parametrize("text", ["2025-01-01", "20250101", "2025-01-01 00:00", "2025-01"])
+def test_dates_of_settings_are_read_as_they_are_written(tmp_path, text):
+    path = with_dates(tmp_path, HOURS.astype(str))
+    assert read(path, start=text) == ["2025-01-01T00:00:00", "2025-01-01T01:00:00"]
+    assert read(path, end=text) == ["2024-12-31T22:00:00", "2024-12-31T23:00:00"]
+
+
+@pytest.mark.parametrize("text", ["20251301", "1/2/2025", "2025-01-01T00:00+02:00", "now", "202501", "0001-01-01"])
+def test_dates_of_settings_that_are_none_are_refused(tmp_path, text):
+    for setting in ("start", "end"):
+        with pytest.raises(InputError, match=rf"^data\.{setting} is .*: write a date such as 2017-01-01"):
+            load_bars(with_dates(tmp_path, HOURS.astype(str)), **{setting: text})
+
+
+def test_double_dates_without_a_time_of_day_are_told_how_to_name_one(tmp_path):
+    said = refusal(with_dates(tmp_path, ["2025-01-01", "2025-01-01", "2025-01-02"]))
+    assert "where a column has the time of day, set --data.columns time=NAME" in said
+
+
 def test_timestamps_out_of_the_bounds_are_refused_too(tmp_path):
     dates = pd.to_datetime(["1850-01-01", "1850-01-02"])
     assert "row 1, column 'date': '1850-01-01 00:00:00' is read as" in refusal(with_dates(tmp_path, dates, "p.parquet"))

@@ -117,6 +117,21 @@ def test_intraday_bars_stay_in_utc(tmp_path):
         load_bars(path, timezone="Asia/Tokyo")
 
 
+def test_intraday_stamps_without_a_zone_are_times_in_the_one_that_is_set(tmp_path):
+    utc = pd.date_range("2021-10-30", "2021-11-09", freq="h", tz="UTC")
+    local = utc.tz_convert("America/New_York").tz_localize(None)
+    for order in (slice(None), slice(None, None, -1)):
+        path = write(tmp_path, prices(local[order].astype(str), ("X", "Y")))
+        assert "where clocks were set back, set --data.timezone" in refusal(path)
+        assert same_dates(load_bars(path, timezone="America/New_York"), utc.tz_localize(None))
+    for first in ("2021-03-14", "2021-11-07"):  # an hour that was not, and one of two that is not there
+        hours = pd.date_range(first, periods=24, freq="h")
+        with pytest.raises(
+            InputError, match=r"data\.timezone is America/New_York, .* did not show once: .*: write the"
+        ):
+            load_bars(write(tmp_path, prices(hours.astype(str))), timezone="America/New_York")
+
+
 def test_plain_dates_stay_what_they_are_in_any_zone(tmp_path):
     bars = load(tmp_path, WEEKDAYS.astype(str), timezone="America/New_York")
     assert same_dates(bars, WEEKDAYS)

@@ -123,6 +123,11 @@ def test_a_universe_that_is_not_there_is_called_one(tmp_path):
     assert refusal(str(tmp_path / "members.csv")) == f"universe {tmp_path / 'members.csv'} does not exist"
 
 
+def test_number_that_is_no_float_is_no_date(tmp_path):
+    said = refusal(universe(tmp_path, [("0", "AAA", "in"), ("9" * 400, "AAA", "out")]))
+    assert f"line 3, column 'date': {'9' * 40} is not a date" in said
+
+
 def test_all_bad_rows_are_told_at_once(tmp_path):
     path = universe(tmp_path, [*ROWS, ("soon", "AAA", "in"), ("2020-01-09", "CCC", "in"), ("2020-01-09", "DDD", "?")])
     with pytest.raises(FaultsError) as caught:
