@@ -83,26 +83,45 @@ class RowChecks:
         keep: Rows,
         *,
         asset: object = None,
-        blank_is_missing: bool = False,
+        raw: Mapping[str, Array] | None = None,
     ) -> Mask:
-        """Note prices that are none; returns which they are, text included."""
-        bad = ~((values >= SMALLEST) & (values <= LARGEST))
-        if blank_is_missing:
+        """Note prices that are none; returns which they are, text included.
+
+        Args:
+            values: The prices, [K].
+            is_text: Which of them are text, [K].
+            column: Their column.
+            keep: Positions of their rows, [K].
+            asset: Their asset, where each column is one.
+            raw: All fields of these rows; None where a blank is a missing bar, and a zero may be one.
+        """
+        bad = ~((values >= SMALLEST) & (values <= LARGEST)) & ~is_text
+        if raw is None:
             bad &= ~np.isnan(values)
-        bad &= ~is_text
         if not bad.any():
             return is_text
-        value_of = dict(zip(keep[bad].tolist(), values[bad].tolist(), strict=True))
+        place = dict(zip(keep[bad].tolist(), np.flatnonzero(bad).tolist(), strict=True))
+        owners = [asset] * len(keep) if self.labels is None else self.labels[keep].tolist()
+        good = np.flatnonzero(~bad & ~is_text).tolist()
+        first_good = pd.Series(self.dates[keep[good]]).groupby([owners[k] for k in good]).min()
 
         def say(row: int) -> str:
-            value = value_of[row]
-            what = "is missing" if np.isnan(value) else f"is {value:g}"
-            is_there = value != 0 and not np.isnan(value)
-            way_out = "give prices in another unit" if is_there else "leave early ones out with --data.start"
-            return (
-                f"the price {what}, but prices must lie from {SMALLEST:g} to {LARGEST:g}: correct or remove the row, "
-                f"or {way_out}"
-            )
+            k = place[row]
+            ways_out = ["correct or remove the row"]
+            if np.isnan(values[k]):
+                what = "is missing"
+                ways_out.append("set --data.missing drop for a missing bar")
+                if raw is not None and values is not raw["close"] and raw["close"][k] > 0:
+                    ways_out.append("--data.missing fill to take it from the close")
+            else:
+                what = f"is {values[k]:g}, but prices must lie from {SMALLEST:g} to {LARGEST:g}"
+                if values[k] == 0 and (raw is None or all(not x[k] > 0 for x in raw.values())):
+                    ways_out.append("set --data.missing zeros for a missing bar")
+                elif 0 < values[k] < np.inf:
+                    ways_out.append("give prices in another unit")
+            if owners[k] in first_good.index and self.dates[row] < first_good[owners[k]]:
+                ways_out.append("leave early rows out with --data.start")
+            return f"the price {what}: {', or '.join(ways_out)}"
 
         self.note(keep[bad], say, column=column, asset=asset)
         return bad | is_text
@@ -148,7 +167,7 @@ class RowChecks:
         bad = np.zeros(len(keep), dtype=bool)
         for field in PRICE_FIELDS:
             if field in raw:
-                bad |= self.prices(raw[field], texts[field], columns[field], keep)
+                bad |= self.prices(raw[field], texts[field], columns[field], keep, raw=raw)
         if "volume" in raw:
             volume, is_left = raw["volume"], ~texts["volume"]
             for wrong, reason in (

@@ -11,6 +11,7 @@ from common.errors import FaultsError, InputError
 from envs.price_tables import PriceTable
 
 MOST_TOLD = 10
+_MOST_NAMED = 3
 
 
 class Faults:
@@ -48,3 +49,9 @@ def refuse_lines(lines: Sequence[str], count: int) -> None:
     if count:
         more = [f"and {count - MOST_TOLD:,} more faults"] if count > MOST_TOLD else []
         raise FaultsError("\n".join([*lines[:MOST_TOLD], *more]))
+
+
+def named(names: Sequence[str]) -> str:
+    """The first three of them, and how many more there are."""
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(names[:_MOST_NAMED]) + more

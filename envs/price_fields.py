@@ -12,10 +12,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from common.errors import InputError
+from envs.bar_data import PRICE_FIELDS
 from envs.price_adjustments import action_columns, adjust_prices
 from envs.price_checks import RowChecks, to_numbers
 from envs.price_columns import Columns
-from envs.price_faults import Faults
+from envs.price_faults import Faults, named
 from envs.price_tables import PriceTable, is_nameless
 from envs.settings import FUNDING, Adjust, Missing
 
@@ -126,8 +127,16 @@ def _long_fields(
     checks = RowChecks(table, dates, labels, opened.faults)
     notes = checks.order(codes, keep[labels[keep] != ""], asset_column)
     read = {field: checks.numbers(column, keep) for field, column in present.items()}
-    given = ~_no_bars({field: values for field, (values, _) in read.items()}, missing)
-    raw = {field: values[given] for field, (values, _) in read.items()}
+    whole = {field: values for field, (values, _) in read.items()}
+    given = ~_no_bars(whole, missing)
+    if not given.all():
+        notes += (f"{int((~given).sum()):,} rows without prices are missing bars",)
+    partly = given & np.logical_or.reduce([np.isnan(whole[name]) for name in PRICE_FIELDS if name in whole])
+    if missing in ("drop", "fill") and partly.any():
+        lost = partly if missing == "drop" else partly & np.isnan(whole["close"])
+        notes += _settle_blanks(whole, partly & ~lost, lost, labels[keep])
+        given &= ~lost
+    raw = {field: values[given] for field, values in whole.items()}
     texts = {field: is_text[given] for field, (_, is_text) in read.items()}
     done = {role: checks.action(role, column, keep, given) for role, column in action_columns.items()}
     checks.funding(opened.which.costs.get(FUNDING), keep, given)
@@ -144,8 +153,6 @@ def _long_fields(
     for role, values in done.items():
         actions[role][rows, codes[keep]] = values[given]
     notes += _complete_prices(fields)
-    if not given.all():
-        notes += (f"{int((~given).sum()):,} rows without prices are missing bars",)
     used = {opened.which.date, asset_column, *present.values(), *action_columns.values(), *opened.which.costs.values()}
     unused = [str(name) for name in table.frame.columns if name not in used]
     return days, fields, actions, (*notes, *((f"columns not used: {', '.join(unused)}",) if unused else ()))
@@ -157,6 +164,36 @@ def _no_bars(raw: dict[str, NDArray[np.float64]], missing: Missing) -> NDArray[n
         np.isnan(values) | ((values == 0) & (missing == "zeros" or name == "volume")) for name, values in raw.items()
     ]
     return np.logical_and.reduce(blank)
+
+
+def _settle_blanks(
+    raw: Mapping[str, Array], filled: NDArray[np.bool_], lost: NDArray[np.bool_], labels: NDArray[np.object_]
+) -> tuple[str, ...]:
+    """Fill blanks of the rows that are to be filled, in place: open by the close, high and low by both.
+
+    Args:
+        raw: Fields of K rows.
+        filled: Rows whose blanks are filled, [K]; they have a close.
+        lost: Rows that are missing bars, [K].
+        labels: Assets, [K].
+
+    Returns:
+        How many rows they were, and of which assets.
+    """
+    for name, of in (("open", ("close", "close")), ("high", ("open", "close")), ("low", ("open", "close"))):
+        if name in raw:
+            better = (np.minimum if name == "low" else np.maximum)(*(raw[field] for field in of))
+            raw[name][:] = np.where(filled & np.isnan(raw[name]), better, raw[name])
+    notes = []
+    for rows, said in (
+        (lost, "rows of which some prices are blank are missing bars"),
+        (filled, "rows have a blank open, high or low, taken from their close"),
+    ):
+        if rows.any():
+            names, counts = np.unique(labels[rows].astype(str), return_counts=True)
+            most = [f"{names[i]} {counts[i]:,}" for i in np.argsort(-counts, kind="stable")]
+            notes.append(f"{int(rows.sum()):,} {said}: {named(most)}")
+    return tuple(notes)
 
 
 def _wide_fields(
@@ -172,7 +209,7 @@ def _wide_fields(
         close[:, i], is_text = checks.numbers(column, everything, asset=name)
         if missing == "zeros":
             close[close[:, i] == 0, i] = np.nan
-        checks.prices(close[:, i], is_text, column, everything, asset=name, blank_is_missing=True)
+        checks.prices(close[:, i], is_text, column, everything, asset=name)
     opened.faults.refuse()
     in_time = np.argsort(dates)
     fields = {"close": close[in_time]}

@@ -67,7 +67,8 @@ def load_bars(
         columns: What columns are, where their names do not say it: ``"close=Last"``; see ``envs.price_columns``.
         date_format: How dates are written, in the letters of ``strptime``; None lets them show it.
         decimal: The decimal sign of numbers in text; None lets them show it.
-        missing: What a missing bar is: blanks in place of all its prices, or zeros too.
+        missing: What a missing bar is: blanks in place of all its prices, zeros too, or a blank in place of any (drop);
+            fill takes a blank open, high or low from the close.
         adjust: What prices are adjusted for; None: for what the file has columns of; see ``envs.price_adjustments``.
         jumps: Whether jumps that look like an unadjusted split are refused; see ``envs.price_jumps``.
         start: Rows before this date (2000-01-01) are not looked at; None looks at all.

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from common.errors import InputError
 from envs.calendars import show_date
+from envs.price_faults import named
 from envs.price_fields import Array, PriceFields
 from envs.price_tables import split_endings
 
 Paths = str | Path | Sequence[str | Path]
-_MOST_NAMED = 3
 _NO_PRICES = "readme"
 
 
@@ -72,12 +72,6 @@ def _each(paths: Paths) -> list[str]:
 def _may_hold_prices(name: str) -> bool:
     stem, kind, _ = split_endings(name)
     return kind not in (None, "npz") and stem.lower() != _NO_PRICES  # relatives seldom have dates to join by
-
-
-def named(names: Sequence[str]) -> str:
-    """The first three of them, and how many more there are."""
-    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return ", ".join(names[:_MOST_NAMED]) + more
 
 
 def notes_of_files(parts: Sequence[PriceFields]) -> tuple[str, ...]:

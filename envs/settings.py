@@ -15,7 +15,7 @@ from common.strict import STRICT
 
 FillRule = Literal["next_open", "next_vwap", "next_close", "same_close_unsafe"]
 CalendarPolicy = Literal["union", "intersect", "fill", "strict"]
-Missing = Literal["blanks", "zeros"]
+Missing = Literal["blanks", "zeros", "drop", "fill"]
 Adjust = Literal["total", "split", "none"]
 Jumps = Literal["refuse", "accept"]
 ActionKind = Literal["discrete", "continuous"]
@@ -99,7 +99,8 @@ class DataConfig:
     that lacks one cannot be traded; drop them (intersect), or refuse the file (strict). None: union where assets begin
     or end more than five bars and seven days apart, else intersect."""
     missing: Missing = "blanks"
-    """What a missing bar is in the file: blanks in place of all its prices, or zeros too (zeros)."""
+    """What a missing bar is in the file: blanks in place of all its prices, zeros too (zeros), or a blank in place of
+    any (drop). fill: a blank open, high or low is taken from the close of its row; without a close there is no bar."""
     adjust: Adjust | None = None
     """Adjust prices for stock splits (split), for dividends too, as if they were reinvested (total), or not (none), by
     columns of the file: an adjusted close, or dividends and splits. None: by those that it has, and shown."""

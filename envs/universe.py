@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from common.errors import InputError
 from envs.bar_data import Bars
 from envs.price_dates import parse_dates
-from envs.price_faults import Faults
+from envs.price_faults import Faults, named
 from envs.price_names import ROLES, folded
-from envs.price_sources import named
 from envs.price_tables import PriceTable, read_table
 
 _NEVER = np.datetime64("NaT", "us")

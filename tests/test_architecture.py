@@ -84,6 +84,7 @@ PURE = (
     "envs/optima/merton_relative.py",
     "envs/optima/problem.py",
     "envs/price_adjustments.py",
+    "envs/price_assets.py",
     "envs/price_checks.py",
     "envs/paired_tests.py",
     "envs/portfolio_optimisers.py",

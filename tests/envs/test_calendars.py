@@ -95,6 +95,45 @@ def test_rows_without_prices_of_one_asset_are_missing_bars_too(tmp_path):
     assert [load_bars(wide, calendar=policy).num_bars for policy in ("intersect", "fill")] == [4, 6]
 
 
+def test_rows_of_which_some_prices_are_blank_are_dropped_or_filled_as_the_user_says(tmp_path):
+    frame = long_table()
+    frame.loc[3, ["open", "high", "low"]] = np.nan  # as of some rows of the S&P 500's on Kaggle
+    frame.loc[5, "low"] = np.nan
+    frame.loc[6, "close"] = np.nan
+    path = write(tmp_path, frame)
+    message = refusal(path)
+    assert "line 5, column 'open', asset BBB, 2020-01-07: the price is missing: correct or remove the row" in message
+    assert "set --data.missing drop for a missing bar, or --data.missing fill to take it from the close" in message
+    assert "--data.start" not in message
+    assert "line 8, column 'close', asset AAA, 2020-01-09: the price is missing: correct or remove the row" in message
+    assert message.count("fill") == 4
+    dropped = load_bars(path, missing="drop", calendar="union")
+    np.testing.assert_array_equal(np.argwhere(~dropped.tradable), [[1, 1], [2, 1], [3, 0]])
+    assert "3 rows of which some prices are blank are missing bars: BBB 2, AAA 1" in dropped.notes
+    filled = load_bars(path, missing="fill", calendar="union")
+    np.testing.assert_array_equal(np.argwhere(~filled.tradable), [[3, 0]])
+    for field in ("open", "high", "low", "close"):
+        assert getattr(filled, field)[1, 1] == frame.loc[3, "close"]
+    assert filled.low[2, 1] == frame.loc[5, "open"] < frame.loc[5, "close"]
+    assert filled.volume[1, 1] == frame.loc[3, "volume"]
+    assert "2 rows have a blank open, high or low, taken from their close: BBB 2" in filled.notes
+    assert "1 rows of which some prices are blank are missing bars: AAA 1" in filled.notes
+
+
+def test_early_rows_are_left_out_by_a_start_and_later_ones_are_not(tmp_path):
+    frame = long_table()
+    frame.loc[[1, 9], ["open", "high", "low", "close", "volume"]] = 0.0
+    early, late = (line for line in refusal(write(tmp_path, frame)).split("\n") if "column 'open'" in line)
+    assert early.endswith("set --data.missing zeros for a missing bar, or leave early rows out with --data.start")
+    assert late.endswith("correct or remove the row, or set --data.missing zeros for a missing bar")
+    wide = write(tmp_path, frame.pivot_table(index="date", columns="tic", values="close").reset_index(), "wide.csv")
+    early, late = refusal(wide).split("\n")
+    assert early.endswith("set --data.missing zeros for a missing bar, or leave early rows out with --data.start")
+    assert late.endswith("correct or remove the row, or set --data.missing zeros for a missing bar")
+    frame.loc[9, "close"] = 5.0
+    assert "--data.missing zeros" not in refusal(write(tmp_path, frame.drop(index=1)))
+
+
 def test_zeros_are_missing_bars_only_where_the_user_says_so_and_only_all_together(tmp_path):
     assert "the price is 0" in refusal(write(tmp_path, without_prices([3], 0.0)))
     frame = long_table()
