@@ -12,7 +12,7 @@ import pandas as pd
 
 from common.errors import InputError, nearest
 from envs.bar_data import PRICE_FIELDS
-from envs.price_assets import NO_ASSETS, all_assets, group_columns, only, refuse_fields_by_value
+from envs.price_assets import NO_ASSETS, all_assets, asset_and_field, group_columns, only, refuse_fields_by_value
 from envs.price_checks import to_numbers
 from envs.price_names import ACTION_NAMES, FIELD_NAMES, NAMES, ROLES, bare, folded, plain_name
 from envs.price_tables import PriceTable, is_nameless
@@ -194,9 +194,11 @@ def missing_column(table: PriceTable, wanted: str, *, candidates: Sequence[objec
     """Message for a column that is not there, with the nearest of the candidates (default: all columns)."""
     names = [str(name) for name in table.frame.columns]
     if not table.has_header:
+        words = to_numbers(table.frame[names[0]]).isna().all() and table.frame[names[0]].astype(str).str.isalpha().all()
+        count = [*(("asset",) if words else ()), "date", *FIELD_NAMES]
         return (
             f"{table.path}: line {table.first_row} holds numbers: the file has no header: write one, or count the "
-            "columns, as --data.columns date=1,open=2,high=3,low=4,close=5,volume=6"
+            f"columns, as --data.columns {','.join(f'{role}={i + 1}' for i, role in enumerate(count))}"
         )
     near = nearest(wanted, names if candidates is None else [str(name) for name in candidates])
     found = ", ".join(names[:_MOST_TOLD]) + (f" and {len(names) - _MOST_TOLD} more" if len(names) > _MOST_TOLD else "")
@@ -233,6 +235,8 @@ def _find(table: PriceTable, role: str, names: Sequence[str]) -> str | None:
         return found[0]
     found = found or [name for name in names if bare(name) in NAMES[role]]
     if len(found) > 1 and role not in ("volume", "date"):
+        if all(name.rstrip().endswith((")", "]")) and asset_and_field(name) for name in found):  # Open (AAPL)
+            return None
         raise InputError(
             f"{table.path}: columns {', '.join(map(repr, found))} could all be {role}: set --data.columns "
             f"{role}={found[0]!r} or another"

@@ -120,3 +120,19 @@ def test_prices_of_one_asset_are_never_taken_for_assets_by_a_name_that_a_file_ha
         assert bars.assets == assets
         np.testing.assert_array_equal(bars.close[:, 0], ONE["close"])
     assert "there is no asset" in refusal(paths[1], assets=names[:1])
+
+
+@pytest.mark.parametrize("form", ["{field} ({asset})", "{field}[{asset}]"])
+def test_assets_in_brackets_are_assets_and_currencies_are_none(tmp_path, form):
+    fields = ["open", "high", "low", "close", "volume"]
+
+    def table(*assets):
+        tables = zip((ONE, TWO), assets, strict=True)
+        columns = {form.format(field=f.title(), asset=asset): frame[f] for frame, asset in tables for f in fields}
+        return write(tmp_path, wide(**columns))
+
+    bars = load_bars(table("AAPL", "BRK.B"))
+    assert bars.assets == ("AAPL", "BRK.B")
+    for field in fields:
+        np.testing.assert_array_equal(getattr(bars, field), np.stack([ONE[field], TWO[field]], axis=1))
+    assert "could all be open" in refusal(table("USD", "EUR"))
