@@ -18,6 +18,8 @@ Groups = dict[str, dict[str, str]]
 """Asset -> what a column of it holds (of ``BESIDE_ASSETS``) -> that column."""
 NO_ASSETS = {"adj", "adjusted", "raw", "unadjusted", "bid", "ask", "mid", "trade", "stock", "share", "price", "prev"}
 """Words beside a field that name no asset."""
+_UNITS = {"USD", "EUR", "GBP", "JPY", "CHF", "CNY", "HKD", "INR", "AUD", "CAD", "KRW", "USDT", "%"}
+"""What stands in brackets and is no asset."""
 _QUOTES = {"bid", "ask", "offer"}
 _ROWS_LOOKED_AT, _LEAST_ROWS, _MOST_LIKE = 1_000, 10, 8
 """Rows and columns of a wide table that are looked at for the fields of one asset, and the fewest that show them."""
@@ -41,7 +43,7 @@ def group_columns(path: str, names: Sequence[str], assets: Sequence[str] | None 
         InputError: where a column could be the volume of an asset that has no close, or columns are quotes, or not
             every asset has the same fields.
     """
-    pairs = {name: pair for name in names if (pair := _asset_and_field(name)) is not None}
+    pairs = {name: pair for name in names if (pair := asset_and_field(name)) is not None}
     if assets is not None and any(name.strip() in assets for name in pairs):
         return {}
     spelled = {plain_name(asset): asset for asset, _ in pairs.values()}
@@ -132,10 +134,13 @@ def refuse_fields_by_value(table: PriceTable, names: Sequence[str]) -> None:
                 )
 
 
-def _asset_and_field(name: str) -> tuple[str, str] | None:
-    """What a column of one asset's prices is of: ``BTC:open``, ``Close AAPL`` and ``('Close', 'AAPL')`` say it."""
+def asset_and_field(name: str) -> tuple[str, str] | None:
+    """What a column of one asset's prices is of: ``BTC:open``, ``Close AAPL``, ``Close (AAPL)`` say it."""
     text = name.strip()
     pair = re.fullmatch(r"\(['\"](.*?)['\"], ['\"](.*?)['\"]\)", text)
+    pair = pair or re.fullmatch(r"([^()\[\]]+)[(\[]([^()\[\]]+)[)\]]", text)
+    if pair and pair[2] in _UNITS:
+        return None
     cuts = [(pair[1], pair[2])] if pair else []
     cuts += [(text[: sign.start()], text[sign.end() :]) for sign in re.finditer(r"[\s:._|/-]+", text)]
     for head, tail in cuts:

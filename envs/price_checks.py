@@ -102,10 +102,9 @@ class RowChecks:
         if not bad.any():
             return is_text
         place = dict(zip(keep[bad].tolist(), np.flatnonzero(bad).tolist(), strict=True))
-        owners = [""] * len(keep) if self.labels is None else [str(label) for label in self.labels[keep]]
-        good = ~bad & ~is_text
-        first_good = pd.Series(self.dates[keep[good]]).groupby(np.asarray(owners)[good]).min()
-        begins = dict(zip(first_good.index, first_good.to_numpy(), strict=True))
+        owners = [asset] * len(keep) if self.labels is None else self.labels[keep].tolist()
+        good = np.flatnonzero(~bad & ~is_text).tolist()
+        first_good = pd.Series(self.dates[keep[good]]).groupby([owners[k] for k in good]).min().to_dict()
 
         def say(row: int) -> str:
             k = place[row]
@@ -121,7 +120,7 @@ class RowChecks:
                     ways_out.append("set --data.missing zeros for a missing bar")
                 elif 0 < values[k] < np.inf:
                     ways_out.append("give prices in another unit")
-            if owners[k] in begins and self.dates[row] < begins[owners[k]]:
+            if owners[k] in first_good and self.dates[row] < first_good[owners[k]]:
                 ways_out.append("leave early rows out with --data.start")
             return f"the price {what}: {', or '.join(ways_out)}"
 

@@ -12,7 +12,8 @@ import pandas as pd
 
 from common.errors import InputError, nearest
 from envs.bar_data import PRICE_FIELDS
-from envs.price_assets import NO_ASSETS, group_columns, only, refuse_fields_by_value
+from envs.price_assets import NO_ASSETS, all_assets, asset_and_field, group_columns, only, refuse_fields_by_value
+from envs.price_checks import to_numbers
 from envs.price_names import ACTION_NAMES, FIELD_NAMES, NAMES, ROLES, bare, folded, plain_name
 from envs.price_tables import PriceTable, is_nameless
 from envs.settings import BAR_COSTS, FUNDING
@@ -38,6 +39,7 @@ _CLOCK_DIGITS = r"^(\d{2})(\d{2})(\d{2})?$"
 _HOURS = ("hour", "hours", "hr")
 _NEAR = 0.78
 _MOST_TOLD = 20
+_TICKER = r"[A-Z][A-Z0-9]{0,4}([.-][A-Z]{1,3})?"
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,10 @@ def recognise_columns(
     """
     given = _given(table, chosen)
     names = [str(name) for name in table.frame.columns]
-    fields = {role: found for role in FIELD_NAMES if (found := given.get(role) or _find(table, role, names))}
-    fields = fields or _letters(table, names)
+    is_wide = assets is not None and _are_assets(table, names, assets, given)
+    roles = () if is_wide else FIELD_NAMES
+    fields = {role: found for role in roles if (found := given.get(role) or _find(table, role, names))}
+    fields = fields or ({} if is_wide else _letters(table, names))
     date = given.get("date") or _find(table, "date", names) or (_named(names, "t") if "open" in fields else None)
     date = date or _first_without_name(table)
     if date is None:
@@ -90,7 +94,7 @@ def recognise_columns(
     table = replace(table, notes=(*table.notes, *time_notes))
     names = [str(name) for name in table.frame.columns]
     fields = {role: column for role, column in fields.items() if column != date}
-    asset = given.get("asset") or _find(table, "asset", names)
+    asset = given.get("asset") or (None if is_wide else _find(table, "asset", names))
     if asset is not None and "close" not in fields and folded(asset) not in _PLAIN_ASSETS and "asset" not in given:
         asset = None
     costs = _costs(names, given)
@@ -111,6 +115,20 @@ def recognise_columns(
         )
     closes = [name for name in names if name != date and not is_nameless(name)]
     return _by_asset(table, date, closes, assets)
+
+
+def _are_assets(table: PriceTable, names: Sequence[str], assets: Sequence[str], given: Mapping[str, str]) -> bool:
+    """Whether the user names every column that is called like a field as an asset: LOW, O or VOL are tickers too.
+
+    Of a file that is called like one of them, and has closes, these are prices of that asset.
+    """
+    if given.keys() - {"date", "time"} or not set(assets) <= {name.strip() for name in names}:
+        return False
+    roles = {name: ROLES.get(folded(name), ROLES.get(bare(name))) for name in names}
+    if set("ohlc") <= {folded(name) for name in names}:
+        roles |= {name: _LETTERS[letter] for name in names if (letter := folded(name)) in set("ohlc")}
+    like = {name.strip() for name, role in roles.items() if role in (*FIELD_NAMES, "asset")}
+    return like <= set(assets) and not (table.name in assets and "close" in roles.values())
 
 
 def _costs(names: Sequence[str], given: Mapping[str, str]) -> dict[str, str]:
@@ -182,9 +200,11 @@ def missing_column(table: PriceTable, wanted: str, *, candidates: Sequence[objec
     """Message for a column that is not there, with the nearest of the candidates (default: all columns)."""
     names = [str(name) for name in table.frame.columns]
     if not table.has_header:
+        words = to_numbers(table.frame[names[0]]).isna().all() and table.frame[names[0]].astype(str).str.isalpha().all()
+        count = [*(("asset",) if words else ()), "date", *FIELD_NAMES]
         return (
             f"{table.path}: line {table.first_row} holds numbers: the file has no header: write one, or count the "
-            "columns, as --data.columns date=1,open=2,high=3,low=4,close=5,volume=6"
+            f"columns, as --data.columns {','.join(f'{role}={i + 1}' for i, role in enumerate(count))}"
         )
     near = nearest(wanted, names if candidates is None else [str(name) for name in candidates])
     found = ", ".join(names[:_MOST_TOLD]) + (f" and {len(names) - _MOST_TOLD} more" if len(names) > _MOST_TOLD else "")
@@ -221,6 +241,8 @@ def _find(table: PriceTable, role: str, names: Sequence[str]) -> str | None:
         return found[0]
     found = found or [name for name in names if bare(name) in NAMES[role]]
     if len(found) > 1 and role not in ("volume", "date"):
+        if all(name.rstrip().endswith((")", "]")) and asset_and_field(name) for name in found):  # Open (AAPL)
+            return None
         raise InputError(
             f"{table.path}: columns {', '.join(map(repr, found))} could all be {role}: set --data.columns "
             f"{role}={found[0]!r} or another"
@@ -242,9 +264,23 @@ def _letters(table: PriceTable, names: Sequence[str]) -> dict[str, str]:
     if others:
         raise InputError(
             f"{table.path}: columns o, h, l, c could be open, high, low and close or four assets: set --data.columns "
-            "open=o,high=h,low=l,close=c, or write longer names"
+            f"open=o,high=h,low=l,close=c, {_all_assets(names)}"
         )
-    return {_LETTERS[letter]: by_name[letter] for letter in _LETTERS if letter in by_name}
+    found = {_LETTERS[letter]: by_name[letter] for letter in _LETTERS if letter in by_name}
+    cells = [to_numbers(table.frame[found[name]]).to_numpy(dtype=np.float64, na_value=np.nan) for name in PRICE_FIELDS]
+    opened, high, low, close = (x[np.isfinite(cells).all(axis=0)] for x in cells)
+    is_bar = (low <= np.minimum(opened, close)) & (np.maximum(opened, close) <= high)
+    if is_bar.sum() < len(is_bar) / 2:
+        raise InputError(
+            f"{table.path}: columns {', '.join(found.values())} are called like open, high, low and close, but most "
+            f"rows are no bars: set --data.columns open={found['open']},high={found['high']},low={found['low']},"
+            f"close={found['close']}, {_all_assets(names)}"
+        )
+    return found
+
+
+def _all_assets(names: Sequence[str]) -> str:
+    return all_assets([name for name in names if ROLES.get(folded(name)) != "date" and not is_nameless(name)])
 
 
 def _is_long(fields: dict[str, str], asset: str | None, others: Sequence[str]) -> bool:
@@ -263,19 +299,21 @@ def _refuse_doubt(table: PriceTable, fields: dict[str, str], others: Sequence[st
     if set(fields) == {"close"} and is_word and unknown and not any(words.startswith("close=") for words in chosen):
         raise InputError(
             f"{table.path}: column {name!r} could be the close of one asset, or an asset beside {unknown[0]!r}: set "
-            f"--data.columns close={name}, or give the columns other names"
+            f"--data.columns close={name}, {_all_assets([str(column) for column in table.frame.columns])}"
         )
 
 
 def _refuse_missing(table: PriceTable, fields: dict[str, str], others: Sequence[str]) -> None:
     """Refuse a long table that lacks a field, or has a column that is nearly called like one."""
     spare = {folded(name): name for name in others}
+    names = [str(name) for name in table.frame.columns if ROLES.get(folded(name)) != "date" and not is_nameless(name)]
+    way_out = f", {all_assets(names)}" if all(re.fullmatch(_TICKER, name.strip()) for name in names) else ""
     if "close" not in fields:
-        raise InputError(missing_column(table, "close", candidates=list(spare.values())))
+        raise InputError(missing_column(table, "close", candidates=list(spare.values())) + way_out)
     needed = PRICE_FIELDS if any(name in fields for name in ("open", "high", "low")) else ()
     for name in FIELD_NAMES:
         if name not in fields and (name in needed or difflib.get_close_matches(name, list(spare), 1, _NEAR)):
-            raise InputError(missing_column(table, name, candidates=list(spare.values())))
+            raise InputError(missing_column(table, name, candidates=list(spare.values())) + way_out)
 
 
 def _told(fields: dict[str, str]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -61,6 +62,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "unused": (
         "open interest", "openinterest", "openint", "oi", "change", "change %", "pct chg", "prev close", "pre close",
         "capital gains", "spread", "ret", "return", "returns", "log return", "vwap", "turnover",
+        "repaired",
     ),
 }  # fmt: skip
 """Every spelling that is understood, as ``folded`` writes it; of several in a file the first of these counts."""
@@ -92,8 +94,16 @@ def bare(name: str) -> str:
 
 
 def level_names(columns: Sequence[tuple[str, str]]) -> list[str] | None:
-    """Names for columns whose header has two levels, one of them the field: ``AAPL:Close``; None where none is."""
-    for field, asset in ((0, 1), (1, 0)):
-        if columns and all(ROLES.get(folded(levels[field])) in BESIDE_ASSETS for levels in columns):
+    """Names for columns whose header has two levels, one of them the field: ``AAPL:Close``; None where none is.
+
+    A few fields may be unknown, beside closes and volumes or two prices more of assets that have all of these.
+    """
+    for is_unknown_taken, (field, asset) in itertools.product((False, True), ((0, 1), (1, 0))):
+        roles = [ROLES.get(folded(levels[field])) for levels in columns]
+        known = [role in BESIDE_ASSETS for role in roles]
+        are_fields = "close" in roles and ("volume" in roles or len(set(roles) & set(PRICE_FIELDS)) > 2)
+        owners = {levels[asset] for levels, is_known in zip(columns, known, strict=True) if is_known}
+        is_clear = are_fields and sum(known) > len(known) / 2 and owners == {levels[asset] for levels in columns}
+        if columns and (all(known) or (is_unknown_taken and is_clear)):
             return [f"{levels[asset].strip()}:{levels[field].strip()}" for levels in columns]
     return None

@@ -29,6 +29,7 @@ _KLINES = (
 )  # fmt: skip
 """Columns of Binance's files, which have no header."""
 _BEYOND = "fields beyond the header"
+_DAY = r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}(?!\d)|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}(?!\d)"
 _CELL = r"[-+]?[\d.,:/ T-]*\d[\d.,:/ TZ-]*"
 
 
@@ -154,7 +155,7 @@ def find_header(lines: Sequence[str], path: str) -> Header:
     first = next((i for i in full if _is_header(_cells(lines[i].lstrip("# "), _separator(lines[i])))), usual)
     separator = _separator(lines[first])
     names = _cells(lines[first].lstrip("# ") if first not in rows else lines[first], separator)
-    if any(len(_cells(lines[i], separator)) >= len(names) for i in rows if i < first):
+    if any(_width(lines[i], separator) >= len(names) for i in rows if i < first):
         first = usual
         separator = _separator(lines[first])
         names = _cells(lines[first], separator)
@@ -189,6 +190,11 @@ def _cells(line: str, separator: str) -> list[str]:
     return next(csv.reader([line], delimiter=separator), [])
 
 
+def _width(line: str, separator: str) -> int:
+    """Cells up to the last full one: of a title that a spreadsheet has padded, one."""
+    return max((i + 1 for i, cell in enumerate(_cells(line, separator)) if cell.strip()), default=0)
+
+
 def _separator(line: str) -> str:
     return max(",;\t|", key=line.count)
 
@@ -200,9 +206,13 @@ def _is_header(cells: Sequence[str]) -> bool:
 
 
 def _is_data(cells: Sequence[str]) -> bool:
-    """Whether cells are dates and prices, and so no header; in ``,0700,0005`` the numbers may be tickers."""
+    """Whether cells are dates and prices, and perhaps an asset, and so no header; ``,0700,0005`` may be tickers."""
     found = [cell.strip() for cell in cells if cell.strip()]
-    are_numbers = len(cells) > 1 and bool(found) and all(re.fullmatch(_CELL, cell) for cell in found)
+    numbers = [cell for cell in found if re.fullmatch(_CELL, cell)]
+    if len(cells) > 1 and len(found) - len(numbers) == 1:
+        has_date = any(re.match(_DAY, cell) for cell in numbers) and not all(re.match(_DAY, cell) for cell in numbers)
+        return has_date or len([cell for cell in numbers if re.fullmatch(r"\d+\.\d+", cell)]) > 1
+    are_numbers = len(cells) > 1 and bool(found) and len(numbers) == len(found)
     return are_numbers and (bool(cells[0].strip()) or not all(cell.isdigit() for cell in found))
 
 

@@ -100,8 +100,7 @@ class DataConfig:
     or end more than five bars and seven days apart, else intersect."""
     missing: Missing = "blanks"
     """What a missing bar is in the file: blanks in place of all its prices, zeros too (zeros), or a blank in place of
-    any of them (drop). fill: a blank open, high or low is taken from the close of its row, and a row without a close
-    is a missing bar."""
+    any (drop). fill: a blank open, high or low is taken from the close of its row; without a close there is no bar."""
     adjust: Adjust | None = None
     """Adjust prices for stock splits (split), for dividends too, as if they were reinvested (total), or not (none), by
     columns of the file: an adjusted close, or dividends and splits. None: by those that it has, and shown."""

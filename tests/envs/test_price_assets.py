@@ -81,3 +81,58 @@ def test_returns_beside_an_asset_are_no_asset_and_told(tmp_path):
     bars = load_bars(write(tmp_path, wide(AAPL=ONE["close"], AAPL_ret=0.0, KO=TWO["close"])))
     assert bars.assets == ("AAPL", "KO")
     assert "columns not used: AAPL_ret" in bars.notes
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("LOW",),
+        ("OPEN", "HIGH"),
+        ("OPEN", "LOW", "HIGH"),
+        ("VOL", "AAPL"),
+        ("LAST", "MSFT"),
+        ("PRICE", "MSFT"),
+        ("NAME", "MSFT"),
+        ("O", "H", "L", "C"),
+        ("O", "H", "L", "C", "V"),
+        ("O", "H", "L", "C", "KO"),
+        ("OPEN", "HIGH", "LOW", "CLOSE"),
+    ],
+)
+def test_tickers_that_are_called_like_fields_are_assets_where_the_user_says_so(tmp_path, names):
+    closes = {name: ONE["close"] * (3.0 - 0.4 * i) for i, name in enumerate(names)}
+    path = write(tmp_path, wide(**closes))
+    message = refusal(path)
+    if "CLOSE" not in names:
+        assert f"--data.assets {','.join(names)}" in message
+    bars = load_bars(path, assets=names)
+    assert bars.assets == names
+    np.testing.assert_array_equal(bars.close, np.stack(list(closes.values()), axis=1))
+    assert bars.volume is None
+
+
+@pytest.mark.parametrize("names", [("OPEN", "HIGH", "LOW", "CLOSE"), ("O", "H", "L", "C")])
+def test_prices_of_one_asset_are_never_taken_for_assets_by_a_name_that_a_file_has_too(tmp_path, names):
+    prices = dict(zip(names, (ONE[field] for field in ("open", "high", "low", "close")), strict=True))
+    paths = [write(tmp_path, wide(**prices), f"{name}.csv") for name in (names[0], "KO")]
+    for assets in (names[:1], (names[0], "KO")):
+        bars = load_bars(paths, assets=assets)
+        assert bars.assets == assets
+        np.testing.assert_array_equal(bars.close[:, 0], ONE["close"])
+    assert "there is no asset" in refusal(paths[1], assets=names[:1])
+
+
+@pytest.mark.parametrize("form", ["{field} ({asset})", "{field}[{asset}]"])
+def test_assets_in_brackets_are_assets_and_currencies_are_none(tmp_path, form):
+    fields = ["open", "high", "low", "close", "volume"]
+
+    def table(*assets):
+        tables = zip((ONE, TWO), assets, strict=True)
+        columns = {form.format(field=f.title(), asset=asset): frame[f] for frame, asset in tables for f in fields}
+        return write(tmp_path, wide(**columns))
+
+    bars = load_bars(table("AAPL", "BRK.B"))
+    assert bars.assets == ("AAPL", "BRK.B")
+    for field in fields:
+        np.testing.assert_array_equal(getattr(bars, field), np.stack([ONE[field], TWO[field]], axis=1))
+    assert "could all be open" in refusal(table("USD", "EUR"))

@@ -148,3 +148,44 @@ def test_whole_numbers_in_a_header_are_assets_and_others_are_none(tmp_path):
     rows = ["2020-01-06,1,2", "2020-01-07,1,2", "2020-01-08,1,2"]
     assert load_bars(put(tmp_path, "\n".join([",0700,0005", *rows]))).assets == ("0700", "0005")
     assert "line 1 holds numbers" in refusal(put(tmp_path, "\n".join([",101.0,201.0", *rows])))
+
+
+@pytest.mark.parametrize("extra", ["Repaired?", "Foo"])
+@pytest.mark.parametrize("name", ["prices.csv", "prices.parquet"])
+def test_a_field_of_two_levels_that_is_not_known_is_not_used_and_told(tmp_path, extra, name):
+    table = long_table(assets=("X", "Y"))
+    frame = table.pivot_table(index="date", columns="tic", values=["close", "high", "low", "open", "volume"])
+    frame[(extra, "X")] = 1.0
+    frame.columns = pd.MultiIndex.from_tuples([(str(a), str(b)) for a, b in frame.columns], names=["Price", "Ticker"])
+    path = tmp_path / name
+    frame.to_csv(path) if name.endswith("csv") else frame.to_parquet(path)
+    bars = load_bars(path)
+    assert bars.assets == ("X", "Y")
+    np.testing.assert_array_equal(bars.close[:, 1], table[table["tic"] == "Y"]["close"])
+    assert f"columns not used: X:{extra}" in bars.notes
+
+
+def test_an_unknown_field_of_two_levels_beside_closes_alone_is_no_asset(tmp_path):
+    (tmp_path / "prices.csv").write_text(",Close,Close,Foo\n,X,Y,X\nDate,,,\n2020-01-06,1,2,3\n2020-01-07,1,2,3\n")
+    refusal(str(tmp_path / "prices.csv"))
+
+
+def test_titles_that_a_spreadsheet_has_padded_are_passed_over(tmp_path, plain):
+    path = tmp_path / "X.csv"
+    path.write_text("Apple Inc,,,,,\nExported,2021-04-01,,,,\n,,,,,\n" + TEXT)
+    bars = load_bars(path)
+    np.testing.assert_array_equal(bars.close, plain.close)
+    assert "lines not used above the header: 1, 2, 3" in bars.notes
+
+
+@pytest.mark.parametrize("day", ["%Y-%m-%d", "%Y%m%d"])
+def test_a_ticker_in_front_of_a_file_without_a_header_is_counted_too(tmp_path, day):
+    table = long_table(assets=("AAPL",))[["tic", "date", "open", "high", "low", "close", "volume"]]
+    table["date"] = pd.to_datetime(table["date"]).dt.strftime(day)
+    path = tmp_path / "prices.csv"
+    table.to_csv(path, header=False, index=False)
+    count = "asset=1,date=2,open=3,high=4,low=5,close=6,volume=7"
+    assert f"the file has no header: write one, or count the columns, as --data.columns {count}" in refusal(str(path))
+    bars = load_bars(path, columns=count.split(","))
+    assert bars.assets == ("AAPL",)
+    np.testing.assert_array_equal(bars.close[:, 0], table["close"])
