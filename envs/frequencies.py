@@ -102,17 +102,16 @@ def infer_frequency(dates: NDArray[np.datetime64], *, source: str) -> str:
         raise InputError(f"{source}: {len(dates)} bar is no history: give at least two")
     gaps_s = _gaps_s(dates)
     spacing_s = _usual_gap_s(dates)
-    if spacing_s < _SHORT * _DAY_S:
-        return _spacing_words(spacing_s)
-    if spacing_s < 5 * _DAY_S and gaps_s.min() < 1.2 * _DAY_S:  # days, with holes where assets did not overlap
+    is_days = not is_intraday(spacing_s) and spacing_s < 5 * _DAY_S and gaps_s.min() < 1.2 * _DAY_S
+    if is_days:  # with holes where assets did not overlap
         return "1d"
-    for least, most, words, _ in _LONGER_THAN_A_DAY:
-        if least <= spacing_s / _DAY_S <= most:
-            return words
-    raise InputError(
-        f"{source}: bars stand {spacing_s / _DAY_S:.3g} days apart, which is no frequency that can be inferred: "
-        "set data.frequency or data.periods_per_year"
-    )
+    words = gap_words(spacing_s)
+    if words.endswith(" days"):
+        raise InputError(
+            f"{source}: bars stand {words} apart, which is no frequency that can be inferred: set data.frequency or "
+            "data.periods_per_year"
+        )
+    return words
 
 
 def periods_in_a_year(frequency: str, dates: NDArray[np.datetime64], *, is_every_bar: bool = True) -> tuple[float, str]:
@@ -147,6 +146,21 @@ def _gaps_s(dates: NDArray[np.datetime64]) -> NDArray[np.float64]:
 
 def _usual_gap_s(dates: NDArray[np.datetime64]) -> float:
     return float(np.quantile(_gaps_s(dates), 0.5, method="lower"))
+
+
+def is_intraday(gap_s: float) -> bool:
+    """Whether bars that stand so many seconds apart are shorter than a day."""
+    return gap_s < _SHORT * _DAY_S
+
+
+def gap_words(gap_s: float) -> str:
+    """How far apart bars are, in words: ``5min``, ``1d``, ``1mo``; ``2.5 days`` where that is no frequency."""
+    if is_intraday(gap_s):
+        return _spacing_words(gap_s)
+    days = gap_s / _DAY_S
+    if days < 1.2:
+        return "1d"
+    return next((words for least, most, words, _ in _LONGER_THAN_A_DAY if least <= days <= most), f"{days:.3g} days")
 
 
 def _spacing_words(spacing_s: float) -> str:

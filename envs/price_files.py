@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from common.errors import InputError, nearest
 from envs.bar_data import Bars
+from envs.bar_lengths import check_lengths
 from envs.calendars import align_calendars
 from envs.frequencies import settle_frequency
 from envs.price_checks import check_leaps
@@ -96,6 +97,7 @@ def load_bars(
     wanted = [table.names if assets is None else tuple(a for a in assets if a in table.names) for table in opened]
     parts = [read_fields(table, own, missing, adjust) for table, own in zip(opened, wanted, strict=True) if own]
     days, names, fields = join_fields(parts, tuple(assets or names))
+    check_lengths(source, days, names, np.isfinite(fields["close"]), frequency=frequency)
     days, fields, present, calendar_notes = align_calendars(days, names, fields, policy=calendar, source=source)
     check_leaps(source, days, names, fields)
     if jumps == "refuse":

@@ -55,6 +55,7 @@ PURE = (
     "envs/audit_lookahead.py",
     "envs/audit_rows.py",
     "envs/bar_data.py",
+    "envs/bar_lengths.py",
     "envs/bars.py",
     "envs/baseline_names.py",
     "envs/baselines.py",
