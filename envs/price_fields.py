@@ -139,11 +139,12 @@ def _long_fields(
     raw = {field: values[given] for field, values in whole.items()}
     texts = {field: is_text[given] for field, (_, is_text) in read.items()}
     done = {role: checks.action(role, column, keep, given) for role, column in action_columns.items()}
-    checks.funding(opened.which.costs.get(FUNDING), keep, given)
+    costs = {name: column for name, column in opened.which.costs.items() if name != FUNDING}
+    funded = {name: checks.funding(opened.which.costs[name], keep, given) for name in opened.which.costs.keys() - costs}
     days, rows = np.unique(dates[keep], return_inverse=True)
     keep, rows = keep[given], rows[given]
     checks.bars(raw, texts, present, keep)
-    raw |= checks.costs(opened.which.costs, keep)
+    raw |= checks.costs(costs, keep) | funded
     opened.faults.refuse()
     fields, actions = (
         {name: np.full((len(days), len(names)), np.nan) for name in columns} for columns in (raw, action_columns)
