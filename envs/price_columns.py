@@ -136,8 +136,8 @@ def _costs(names: Sequence[str], given: Mapping[str, str]) -> dict[str, str]:
     """Cost -> its column, which is called so, or said to be it."""
     by_name = {folded(name).replace(" ", "_"): name for name in names}
     spellings = {name: (name,) for name in BAR_COSTS} | {FUNDING: _FUNDING_NAMES}
-    found = {cost: next((by_name[word] for word in words if word in by_name), None) for cost, words in spellings.items()}
-    return {cost: column for cost, own in found.items() if (column := given.get(cost) or own)}
+    own = {cost: next((by_name[word] for word in words if word in by_name), None) for cost, words in spellings.items()}
+    return {cost: found for cost in spellings if (found := given.get(cost) or own[cost])}
 
 
 def _refuse_constant_costs(table: PriceTable, others: Sequence[str]) -> None:
