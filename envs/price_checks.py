@@ -13,7 +13,7 @@ from envs.bar_data import PRICE_FIELDS
 from envs.calendars import show_date
 from envs.price_faults import MOST_TOLD, Faults, refuse_lines
 from envs.price_tables import PriceTable
-from envs.settings import FUNDING, MOST_BPS
+from envs.settings import MOST_BPS
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -149,12 +149,21 @@ class RowChecks:
         self.note(keep[~given & (values > 0) & ((values != 1) | (role != "splits"))], reason, column=column)
         return values
 
-    def funding(self, column: str | None, keep: Rows, given: Mask) -> None:
-        """Note funding in rows without prices, which nobody would pay; as in ``action``."""
-        if column is not None:
-            rates, _ = self.numbers(column, keep)
-            reason = "funding stands in a row without prices: move it to the next row that has some"
-            self.note(keep[~given & (np.nan_to_num(rates) != 0)], reason, column=column)
+    def funding(self, column: str, keep: Rows, given: Mask) -> Array:
+        """Read rates of funding of the kept rows with prices; note those that are none, or stand in another row.
+
+        Args:
+            column: Their column.
+            keep: Positions of the kept rows, [K].
+            given: Which of them have prices, [K] bool.
+        """
+        rates, _ = self.numbers(column, keep, way_out="write a fraction of the position, such as 0.0001")
+        rates = np.where(np.isnan(rates), 0.0, rates)
+        reason = "funding stands in a row without prices: move it to the next row that has some"
+        self.note(keep[~given & (rates != 0)], reason, column=column)
+        reason = "funding must lie between -1 and 1, a fraction of the position: correct it"
+        self.note(keep[given & (np.abs(rates) >= 1)], reason, column=column)
+        return rates[given]
 
     def bars(self, raw: dict[str, Array], texts: dict[str, Mask], columns: dict[str, str], keep: Rows) -> None:
         """Note prices that are none, bad volumes, and bars whose high and low do not hold their open and close.
@@ -202,12 +211,6 @@ class RowChecks:
         read = {}
         for name, column in columns.items():
             values, is_text = self.numbers(column, keep)
-            if name == FUNDING:
-                values = np.where(np.isnan(values), 0.0, values)
-                reason = "funding must lie between -1 and 1, a fraction of the position: correct it"
-                self.note(keep[np.abs(values) >= 1], reason, column=column)
-                read[name] = values
-                continue
             most = MOST_BPS if name.endswith("_bps") else np.inf
             bad = ~((values >= 0) & (values < most)) & ~is_text
             limit = f"from 0 to below {most:,}" if np.isfinite(most) else "0 or above"

@@ -22,6 +22,7 @@ CHOOSABLE = ("date", "time", "asset", *FIELD_NAMES, *ACTION_NAMES, *BAR_COSTS, F
 """What ``data.columns`` may name."""
 _PLAIN_ASSETS = NAMES["asset"][:5]
 _LETTERS = dict(zip("ohlcv", FIELD_NAMES, strict=True))
+_FUNDING_NAMES = (FUNDING, "funding_rate", "fundingrate")
 _BESIDE_LETTERS = {"t", "n", "vw"}
 _LEAST_DATE = 1e7
 _RULE = "it is a rule that holds at all times"
@@ -132,9 +133,11 @@ def _are_assets(table: PriceTable, names: Sequence[str], assets: Sequence[str], 
 
 
 def _costs(names: Sequence[str], given: Mapping[str, str]) -> dict[str, str]:
-    """Cost -> its column, which is called exactly so, or said to be it."""
+    """Cost -> its column, which is called so, or said to be it."""
     by_name = {folded(name).replace(" ", "_"): name for name in names}
-    return {name: found for name in (*BAR_COSTS, FUNDING) if (found := given.get(name) or by_name.get(name))}
+    spellings = {name: (name,) for name in BAR_COSTS} | {FUNDING: _FUNDING_NAMES}
+    own = {cost: next((by_name[word] for word in words if word in by_name), None) for cost, words in spellings.items()}
+    return {cost: found for cost in spellings if (found := given.get(cost) or own[cost])}
 
 
 def _refuse_constant_costs(table: PriceTable, others: Sequence[str]) -> None:
@@ -229,6 +232,9 @@ def _given(table: PriceTable, chosen: Sequence[str]) -> dict[str, str]:
                 f"{table.path}: data.columns names column {column!r}, which is not there"
                 f"{nearest(column, names.values())}; the file has {', '.join(names.values())}"
             )
+        other = next((name for name, taken in given.items() if taken == names[plain_name(column)]), None)
+        if other is not None:
+            raise InputError(f"data.columns names column {column!r} for {other} and for {role}: it is one of them")
         given[role] = names[plain_name(column)]
     return given
 

@@ -17,10 +17,12 @@ from envs.price_adjustments import action_columns, adjust_prices
 from envs.price_checks import RowChecks, to_numbers
 from envs.price_columns import Columns
 from envs.price_faults import Faults, named
+from envs.price_names import folded
 from envs.price_tables import PriceTable, is_nameless
 from envs.settings import FUNDING, Adjust, Missing
 
 Array = NDArray[np.float64]
+_COUNTS = {"index", "level 0", "id", "row", "no", "nr"}
 
 
 @dataclass(frozen=True)
@@ -139,11 +141,12 @@ def _long_fields(
     raw = {field: values[given] for field, values in whole.items()}
     texts = {field: is_text[given] for field, (_, is_text) in read.items()}
     done = {role: checks.action(role, column, keep, given) for role, column in action_columns.items()}
-    checks.funding(opened.which.costs.get(FUNDING), keep, given)
+    costs = {name: column for name, column in opened.which.costs.items() if name != FUNDING}
+    funded = {name: checks.funding(opened.which.costs[name], keep, given) for name in opened.which.costs.keys() - costs}
     days, rows = np.unique(dates[keep], return_inverse=True)
     keep, rows = keep[given], rows[given]
     checks.bars(raw, texts, present, keep)
-    raw |= checks.costs(opened.which.costs, keep)
+    raw |= checks.costs(costs, keep) | funded
     opened.faults.refuse()
     fields, actions = (
         {name: np.full((len(days), len(names)), np.nan) for name in columns} for columns in (raw, action_columns)
@@ -230,7 +233,7 @@ def wide_columns(table: PriceTable, date: str) -> tuple[dict[str, Any], tuple[st
 
 
 def _nameless(table: PriceTable, date: str) -> tuple[list[Any], tuple[str, ...]]:
-    """Columns of a wide table that have no name and hold no prices: blank ones, and a count of the rows in front.
+    """Columns of a wide table that hold no prices: blank ones without a name, and counts of the rows.
 
     Raises:
         InputError: for any other column without a name: which asset its prices are of cannot be told.
@@ -246,6 +249,10 @@ def _nameless(table: PriceTable, date: str) -> tuple[list[Any], tuple[str, ...]]
                 f"{table.path}: column {number} has no name: write its asset's into the header, or remove the column"
             )
         notes.append("column not used: the first, which has no name and counts the rows")
+    for name in table.frame.columns:
+        if folded(name) in _COUNTS and (to_numbers(table.frame[name]).diff().iloc[1:] == 1).all():
+            notes.append(f"column not used: {name!r}, which counts the rows")
+            found.append(name)
     return found, tuple(notes)
 
 

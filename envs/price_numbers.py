@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -84,7 +85,15 @@ def read_numbers(
 def _plain(cells: pd.Series) -> pd.Series:
     """Text without currencies and blanks around it, and without what divides thousands but points and commas."""
     text = cells.astype(object).where(cells.notna(), "").astype(str)
+    if not text.map(str.isascii).all():
+        text = text.map(_western)
     return text.str.replace(_AROUND, "", regex=True).str.replace(_BETWEEN, "", regex=True)
+
+
+def _western(cell: str) -> str:
+    """The same number in the digits 0 to 9 and with the signs beside them, of full-width, Arabic or Indian ones."""
+    plain = unicodedata.normalize("NFKC", cell).replace("\u066b", ".").replace("\u066c", ",")
+    return "".join(str(unicodedata.decimal(sign)) if sign.isdecimal() else sign for sign in plain)
 
 
 def _decimal(columns: dict[str, pd.Series], at: Callable[[int, str], str]) -> Decimal | None:

@@ -31,7 +31,10 @@ def read_relatives(file: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
     Raises:
         InputError: if the file holds no relatives.
     """
-    archive = np.load(file, allow_pickle=False)
+    try:
+        archive = np.load(file, allow_pickle=False)
+    except ValueError:  # numpy takes other bytes for a pickle, and says how to load it
+        archive = None
     if not isinstance(archive, np.lib.npyio.NpzFile):
         raise InputError(f"{file} is no archive of arrays: write it by numpy.savez(file, x=relatives)")
     with archive:

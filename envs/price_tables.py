@@ -146,7 +146,8 @@ def read_table(
     frame.columns = pd.Index(_flat_names(list(frame.columns)))
     refuse_twice([plain_name(name) for name in frame.columns], path)
     if frame.empty:
-        raise InputError(f"{path} holds no rows")
+        names = shown(", ".join(map(str, frame.columns)))
+        raise InputError(f"{path} holds no rows below the names {names}: it is no table of prices, or an empty one")
     if header is None:
         return PriceTable(path, frame, 1, is_text=False, notes=notes)
     return PriceTable(path, frame, header.num_lines + 1, kind == "csv", header.is_there, (*notes, *header.notes))

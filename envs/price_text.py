@@ -17,7 +17,7 @@ from typing import IO, Any
 
 import pandas as pd
 
-from common.errors import InputError
+from common.errors import InputError, shown
 from envs.price_names import ROLES, folded, level_names, plain_name
 from envs.price_numbers import Decimal, need_reading, number_columns, read_numbers
 
@@ -28,6 +28,7 @@ _KLINES = (
     "taker_buy_quote_volume", "ignore",
 )  # fmt: skip
 """Columns of Binance's files, which have no header."""
+_NO_TABLES = {"a web page": r"\s*<(!doctype|html|head|body|\?xml)\b", "JSON": r'\s*(\{|\[\s*([{\["]|$))'}
 _BEYOND = "fields beyond the header"
 _DAY = r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}(?!\d)|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}(?!\d)"
 _CELL = r"[-+]?[\d.,:/ T-]*\d[\d.,:/ TZ-]*"
@@ -150,6 +151,9 @@ def find_header(lines: Sequence[str], path: str) -> Header:
     full = [i for i, line in enumerate(lines) if line.strip()]
     if not full:
         raise InputError(f"{path} holds no rows")
+    for what, begin in _NO_TABLES.items():
+        if re.match(begin, lines[full[0]], re.IGNORECASE):
+            raise InputError(f"{path} holds {what}, and no table: line {full[0] + 1} is {shown(lines[full[0]])}")
     rows = [i for i in full if not lines[i].lstrip().startswith("#")] or full
     usual = next((i for i in rows if len(_cells(lines[i], _separator(lines[i]))) > 1), rows[0])
     first = next((i for i in full if _is_header(_cells(lines[i].lstrip("# "), _separator(lines[i])))), usual)
@@ -165,6 +169,7 @@ def find_header(lines: Sequence[str], path: str) -> Header:
     levels = _two_levels([names, *after])
     end = first + 1
     if levels is not None:
+        notes += [f"line not used below the header: {', '.join(after[0])}"] if levels[0] == names else []
         names, num_more = levels
         end = [i for i in rows if i > first][num_more - 1] + 1
         after = after[num_more:]
@@ -217,7 +222,7 @@ def _is_data(cells: Sequence[str]) -> bool:
 
 
 def _two_levels(rows: Sequence[list[str]]) -> tuple[list[str], int] | None:
-    """Names of a header of two levels, fields and assets, and how many lines after the first belong to it."""
+    """Names of a header of two levels, fields and assets, or fields and units, and how many more lines it has."""
     if len(rows) < 2 or len(rows[0]) != len(rows[1]) or len(rows[0]) < 2 or not all(rows[0][1:] + rows[1][1:]):
         return None
     if any(re.fullmatch(_CELL, cell.strip()) for cell in rows[1]):
@@ -225,6 +230,9 @@ def _two_levels(rows: Sequence[list[str]]) -> tuple[list[str], int] | None:
     names = level_names(list(zip(rows[0][1:], rows[1][1:], strict=True)))
     if names is None:
         return None
+    fields, others = ({folded(cell) for cell in row[1:]} for row in rows[:2])
+    if len(fields) == len(names) and len(others) > 1 and ROLES.get(folded(rows[0][0])) == "date":  # units: USD, shares
+        return rows[0], 1
     is_named = len(rows) > 2 and not any(rows[2][1:]) and bool(rows[2][0])
     return [rows[2][0] if is_named else "date", *names], 1 + is_named
 

@@ -135,6 +135,25 @@ def test_funding_that_is_no_fraction_is_refused(tmp_path) -> None:
         load_bars(write(tmp_path, long_table().assign(funding=-1.0)))
 
 
+@pytest.mark.parametrize("cell", ["abc", "0.01%"])
+def test_funding_that_is_no_number_is_told_once(tmp_path, cell) -> None:
+    table = long_table().assign(funding="0.0001")
+    table.loc[2, "funding"] = cell
+    with pytest.raises(InputError) as caught:
+        load_bars(write(tmp_path, table))
+    assert str(caught.value).endswith(
+        f"line 4, column 'funding', asset AAA, 2020-01-07: {cell!r} is not a number: write a fraction of the position, "
+        "such as 0.0001"
+    )
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["fundingRate", "funding_rate", "Funding Rate"])
+def test_rates_of_funding_are_funding_by_their_usual_names(tmp_path, name) -> None:
+    table = long_table().assign(**{name: 0.0001})
+    assert load_bars(write(tmp_path, table)).costs["funding"].tolist() == [[0.0001, 0.0001]] * 6
+
+
 def ledger(market, trades, dates):
     """Equity at each date, from the bars, the settings and the trades alone, one number at a time."""
     bars, costs = market.bars, market.spec.floor.costs

@@ -117,6 +117,11 @@ def test_columns_that_cannot_be_are_refused(tmp_path, words):
         load_bars(write(tmp_path, ONE), columns=(words,))
 
 
+def test_a_column_that_is_named_for_two_fields_is_refused(tmp_path):
+    with pytest.raises(InputError, match="names column 'Open' for close and for open: it is one of them"):
+        load_bars(write(tmp_path, ONE), columns=("close=open", "open=Open"))
+
+
 @pytest.mark.parametrize("name", ["prices.csv", "prices.parquet"])
 @pytest.mark.parametrize("table", [ONE, ONE[["date", "close"]].rename(columns={"close": "AAPL"})], ids=["long", "wide"])
 def test_first_column_without_a_name_is_the_dates(tmp_path, name, table):

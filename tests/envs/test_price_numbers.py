@@ -92,3 +92,12 @@ def test_an_export_of_investing_com_is_read(tmp_path):
     np.testing.assert_allclose(bars.volume[:, 0], [7160.0, 1.5e6, 2e9])
     assert bars.close[0, 0] == 100.35
     assert any("K, M and B" in note for note in bars.notes)
+
+
+@pytest.mark.parametrize("digits", ["٠١٢٣٤٥٦٧٨٩", "۰۱۲۳۴۵۶۷۸۹", "०१२३४५६७८९", "０１２３４５６７８９"])
+@pytest.mark.parametrize("point", [".", "\u066b", "\uff0e"])
+def test_digits_of_other_scripts_are_digits(tmp_path, digits, point):
+    table = str.maketrans("0123456789.", digits + point)
+    row = (*(cell.translate(table) for cell in ("100.01", "101.12", "99.76", "100.35")), "23106")
+    bars = load_bars(put(tmp_path, [row] * 3))
+    assert (bars.open[0, 0], bars.low[1, 0], bars.close[0, 0], bars.volume[0, 0]) == (100.01, 99.76, 100.35, 23106.0)

@@ -44,6 +44,23 @@ def test_empty_file_is_refused(tmp_path, text):
 
 
 @pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("<!DOCTYPE html>\n<html>404</html>\n", "holds a web page, and no table: line 1 is '<!DOCTYPE html>'"),
+        ('\n{"error": "rate limit"}\n', "holds JSON, and no table: line 2 is"),
+        ("[\n[1609459200, 1, 2]]\n", "holds JSON, and no table: line 1 is '['"),
+        ("hello world\n", "holds no rows below the names 'hello world': it is no table of prices"),
+    ],
+)
+def test_what_is_no_table_is_called_what_it_looks_like(tmp_path, text, words):
+    (tmp_path / "notes.txt").write_text(text)
+    write(tmp_path, long_table(), "prices.csv")
+    assert f"notes.txt {words}" in refusal(str(tmp_path / "notes.txt"))
+    with pytest.raises(InputError, match=r"notes\.txt holds "):
+        load_bars(tmp_path)
+
+
+@pytest.mark.parametrize(
     ("column", "misspelled"),
     [("date", "dte"), ("close", "clsoe"), ("high", "hihg"), ("open", "opne"), ("volume", "volum")],
 )
@@ -196,6 +213,16 @@ def test_nameless_column_that_counts_the_rows_is_told_and_a_blank_one_let_be(tmp
     bars = load_bars(path)
     assert bars.assets == ("A0",)
     assert "column not used: the first, which has no name and counts the rows" in bars.notes
+
+
+@pytest.mark.parametrize(("name", "first"), [("index", 0), ("level_0", 1), ("id", 1001)])
+def test_a_count_of_the_rows_that_has_a_name_is_no_asset_and_told(tmp_path, name, first):
+    frame = wide_table(["date", name, "A0"])
+    frame[name] = np.arange(len(frame)) + first
+    bars = load_bars(write(tmp_path, frame))
+    assert bars.assets == ("A0",)
+    assert f"column not used: {name!r}, which counts the rows" in bars.notes
+    assert load_bars(write(tmp_path, frame.assign(**{name: frame["A0"] ** 1.1}))).assets == (name, "A0")
 
 
 @pytest.mark.parametrize("price", [1e308, 1e13, 1e-10, 5e-324])

@@ -189,3 +189,12 @@ def test_a_ticker_in_front_of_a_file_without_a_header_is_counted_too(tmp_path, d
     bars = load_bars(path, columns=count.split(","))
     assert bars.assets == ("AAPL",)
     np.testing.assert_array_equal(bars.close[:, 0], table["close"])
+
+
+def test_a_line_of_units_below_the_header_is_passed_over_and_told(tmp_path, plain):
+    header, rows = TEXT.split("\n", 1)
+    bars = load_bars(put(tmp_path, f"{header}\n,USD,USD,USD,USD,shares\n{rows}"))
+    assert bars.assets == ("X",)
+    np.testing.assert_array_equal(bars.close, plain.close)
+    np.testing.assert_array_equal(bars.volume, plain.volume)
+    assert "line not used below the header: , USD, USD, USD, USD, shares" in bars.notes
