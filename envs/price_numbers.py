@@ -25,11 +25,32 @@ def number_columns(names: Sequence[str]) -> list[str]:
 
 
 def need_reading(frame: pd.DataFrame, decimal: Decimal | None) -> bool:
-    """Whether some number of a table is written in another way than ``1234.5``, or is said to be."""
+    """Whether some number of a table is, or may be, written in another way than ``1234.5``, or is said to be."""
+    if decimal is None and _may_have_dotted_thousands(frame):
+        return True
     columns = [
         frame[name] for name in number_columns(list(frame.columns)) if not pd.api.types.is_numeric_dtype(frame[name])
     ]
     return decimal == "," or any(_plain(cells).str.fullmatch(r"[-+]?\d[\d.,]*[KMBkmb%]?").any() for cells in columns)
+
+
+def _may_have_dotted_thousands(frame: pd.DataFrame) -> bool:
+    """Whether volumes of 23106 may stand as 23.106: none has more than three decimals, nor has a price."""
+    columns = number_columns(list(frame.columns))
+    volumes = [name for name in columns if _is_volume(name)]
+    for name in dict.fromkeys((*volumes, *columns)):
+        if not pd.api.types.is_numeric_dtype(frame[name]):
+            return False
+        cells = frame[name].dropna()
+        if not pd.api.types.is_float_dtype(cells) and name not in volumes:
+            continue
+        if not ((cells >= 1) & (cells < 1000) & ((cells * 1000 % 1 - 0.5).abs() > 0.499)).all():
+            return False
+    return bool(volumes) and any(bool((frame[name] % 1 > 0).any()) for name in volumes)
+
+
+def _is_volume(name: str) -> bool:
+    return folded(name) in NAMES["volume"] or bare(name) in NAMES["volume"]
 
 
 def read_numbers(
@@ -47,8 +68,8 @@ def read_numbers(
         cells show a decimal comma and others a point.
 
     Raises:
-        InputError: where no cell shows whether ``1,234`` is a thousand or one, and where ``1.5`` stands among numbers
-            with a decimal comma.
+        InputError: where no cell shows whether ``1,234`` (or ``1.234``, volumes too) is a thousand or one, and where
+            ``1.5`` stands among numbers with a decimal comma.
     """
     plain = {str(name): _plain(text[name]) for name in text.columns}
     decimal = decimal or _decimal(plain, at)
@@ -63,7 +84,7 @@ def read_numbers(
     read = {}
     for name, cells in plain.items():
         factors = pd.Series(1.0, text.index)
-        if folded(name) in NAMES["volume"] or bare(name) in NAMES["volume"]:
+        if _is_volume(name):
             factors = cells.str.extract(r"\d([KMBkmb])$")[0].str.lower().map(_SHORT).fillna(1.0)
             cells = cells.str.replace(r"(?<=\d)[KMBkmb]$", "", regex=True)
             notes += (
@@ -97,7 +118,11 @@ def _western(cell: str) -> str:
 
 
 def _decimal(columns: dict[str, pd.Series], at: Callable[[int, str], str]) -> Decimal | None:
-    """The decimal sign that the cells of a table show; None where some show one and some the other."""
+    """The decimal sign that the cells of a table show; None where some show one and some the other.
+
+    Raises:
+        InputError: where nothing shows whether ``1,234`` is a thousand, or ``1.234`` where volumes are written so too.
+    """
     shown: list[Decimal] = []
     doubt = None
     signs: tuple[tuple[Decimal, Decimal], ...] = ((",", "."), (".", ","))
@@ -112,6 +137,11 @@ def _decimal(columns: dict[str, pd.Series], at: Callable[[int, str], str]) -> De
         if doubt is None and unsure.any():
             row = int(unsure.to_numpy().argmax())
             doubt = f"{at(row, name)}: {cells.iloc[row]!r}"
+    volume = next((name for name in columns if _is_volume(name)), None)  # prices alone have three decimals, as of FX
+    is_dotted = all(cells.str.fullmatch(r"[1-9]\d{0,2}\.\d{3}|").all() for cells in columns.values())
+    if is_dotted and volume is not None and (columns[volume] != "").any():
+        row = int((columns[volume] != "").to_numpy().argmax())
+        doubt = f"{at(row, volume)}: {columns[volume].iloc[row]!r}"
     if not shown and doubt is not None:
         raise InputError(f"{doubt} could be a thousand, or have decimals: set --data.decimal . or ,")
     return None if len(set(shown)) > 1 else shown[0] if shown else "."

@@ -101,3 +101,26 @@ def test_digits_of_other_scripts_are_digits(tmp_path, digits, point):
     row = (*(cell.translate(table) for cell in ("100.01", "101.12", "99.76", "100.35")), "23106")
     bars = load_bars(put(tmp_path, [row] * 3))
     assert (bars.open[0, 0], bars.low[1, 0], bars.close[0, 0], bars.volume[0, 0]) == (100.01, 99.76, 100.35, 23106.0)
+
+
+def test_thousands_with_dots_throughout_could_be_decimals_and_are_refused_alike(tmp_path):
+    path = put(tmp_path, [("10.001", "10.112", "9.976", "10.035", "23.106")] * 3)
+    message = refusal(path)
+    assert "line 2, column 'volume': '23.106' could be a thousand, or have decimals: set --data.decimal" in message
+    assert load_bars(path, decimal=",").volume[0, 0] == 23106.0
+    assert load_bars(path, decimal=",").close[0, 0] == 10035.0
+    assert load_bars(path, decimal=".").volume[0, 0] == 23.106
+
+
+@pytest.mark.parametrize("volume", ["23106", "23.1", "0.106", "23106.000", "1200.500"])
+def test_prices_with_three_decimals_are_no_thousands(tmp_path, volume):
+    bars = load_bars(put(tmp_path, [("110.123", "110.250", "110.001", "110.200", volume)] * 3))
+    assert (bars.close[0, 0], bars.volume[0, 0]) == (110.2, float(volume))
+    closes = load_bars(put(tmp_path, [("110.123", "110.250", "110.001", "110.200")] * 3))
+    assert closes.close[0, 0] == 110.2
+
+
+def test_volumes_with_three_decimals_beside_whole_prices_are_read_and_told(tmp_path):
+    bars = load_bars(put(tmp_path, [("100", "101", "100", "100", "23.106")] * 3))
+    assert bars.volume[0, 0] == 23.106
+    assert "numbers read with a decimal point; data.decimal sets it" in bars.notes
