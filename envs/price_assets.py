@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import shlex
 from collections.abc import Sequence
 
 import numpy as np
@@ -83,7 +84,8 @@ def group_columns(path: str, names: Sequence[str], assets: Sequence[str] | None 
 
 def all_assets(names: Sequence[str]) -> str:
     """End of a message: the setting that says that each of these columns is an asset."""
-    return f"or where each is an asset set --data.assets {','.join(name.strip() for name in names[:_MOST_TOLD])}"
+    told = [name.strip() for name in names[:_MOST_TOLD]] + (["..."] if len(names) > _MOST_TOLD else [])
+    return f"or where each is an asset set --data.assets {shlex.quote(','.join(told))}"
 
 
 def only(roles: Sequence[str], group: dict[str, str]) -> dict[str, str]:

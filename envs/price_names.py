@@ -98,12 +98,13 @@ def level_names(columns: Sequence[tuple[str, str]]) -> list[str] | None:
 
     A few fields may be unknown, beside closes and volumes or two prices more of assets that have all of these.
     """
-    for is_unknown_taken, (field, asset) in itertools.product((False, True), ((0, 1), (1, 0))):
+    for taken, (field, asset) in itertools.product(("closes", "known", "unknown"), ((0, 1), (1, 0))):
         roles = [ROLES.get(folded(levels[field])) for levels in columns]
         known = [role in BESIDE_ASSETS for role in roles]
         are_fields = "close" in roles and ("volume" in roles or len(set(roles) & set(PRICE_FIELDS)) > 2)
         owners = {levels[asset] for levels, is_known in zip(columns, known, strict=True) if is_known}
         is_clear = are_fields and sum(known) > len(known) / 2 and owners == {levels[asset] for levels in columns}
-        if columns and (all(known) or (is_unknown_taken and is_clear)):
+        is_it = {"closes": all(known) and "close" in roles, "known": all(known), "unknown": is_clear}[taken]
+        if columns and is_it:
             return [f"{levels[asset].strip()}:{levels[field].strip()}" for levels in columns]
     return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -64,7 +66,7 @@ def test_what_may_be_no_close_is_never_taken_for_an_asset(tmp_path, names, colum
     path = write(tmp_path, wide(**dict(zip(names, (ONE["close"], TWO["close"]), strict=True))))
     message = refusal(path)
     assert column in message
-    assert f"--data.assets {','.join(names)}" in message
+    assert f"--data.assets {shlex.quote(','.join(names))}" in message
     assert load_bars(path, assets=names).assets == names
     bars = load_bars(path, columns=(f"close={names[0]}",), adjust="none")
     np.testing.assert_array_equal(bars.close[:, 0], ONE["close"])

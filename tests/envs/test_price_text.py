@@ -108,7 +108,7 @@ def test_a_row_with_more_fields_than_the_header_is_refused_with_its_line(tmp_pat
     assert f"line {line} has {6 + more.count(',')} fields, the header 6" in said
 
 
-@pytest.mark.parametrize("assets", [("AAPL",), ("AAPL", "LOW", "BRK.B")])
+@pytest.mark.parametrize("assets", [("AAPL",), ("AAPL", "LOW", "BRK.B"), ("OPEN", "LOW")])
 @pytest.mark.parametrize("swapped", [False, True])
 @pytest.mark.parametrize("name", ["prices.csv", "prices.parquet"])
 @pytest.mark.parametrize("index", ["Date", None])
