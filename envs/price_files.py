@@ -32,6 +32,7 @@ from envs.price_days import exchange_dates
 from envs.price_faults import Faults
 from envs.price_fields import OpenTable, read_fields, wide_columns
 from envs.price_jumps import check_jumps
+from envs.price_names import plain_name
 from envs.price_numbers import Decimal
 from envs.price_sources import files_of, join_fields, notes_of_files, source_of
 from envs.price_tables import PriceTable, read_table, split_endings
@@ -133,8 +134,8 @@ def _open(
     timezone: str | None,
 ) -> OpenTable:
     """Read a file as far as its dates and the names of its assets."""
-    chosen = next((words.partition("=")[2] for words in columns or () if words.startswith("date=")), "")
-    table = read_table(file, decimal, dates=None if date_format is None else chosen)
+    chosen = {role: plain_name(column) for role, _, column in (words.partition("=") for words in columns or ())}
+    table = read_table(file, decimal, chosen, are_dates_text=date_format is not None)
     table, which = recognise_columns(table, columns or (), assets)
     faults = Faults()
     stamps = parse_dates(table, which.date, faults, date_format)

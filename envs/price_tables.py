@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -84,15 +85,20 @@ def split_endings(path: str) -> tuple[str, str | None, str]:
 
 
 def read_table(
-    path: str, decimal: Decimal | None = None, *, dates: str | None = None, what: str = "price file"
+    path: str,
+    decimal: Decimal | None = None,
+    chosen: Mapping[str, str] = MappingProxyType({}),
+    *,
+    are_dates_text: bool = False,
+    what: str = "price file",
 ) -> PriceTable:
     """Read any of the formats; the index of the frame counts the rows of the file, blank ones included.
 
     Args:
         path: As the user gave it.
         decimal: The decimal sign of numbers in text; None lets them show it.
-        dates: The column of dates, whose cells stay as a text file has them, zeros in front too; empty finds it by its
-            name. None: digits are numbers there too.
+        chosen: What the user says that columns are: role -> column, in lower case.
+        are_dates_text: Whether dates of text files stay as they are written, zeros in front too.
         what: What the user gave it as, for messages.
 
     Raises:
@@ -119,13 +125,14 @@ def read_table(
     if kind != "csv" and packing:
         raise InputError(f"{path} is packed twice, as {kind} tables are packed within: unpack it first")
     header, notes = None, tuple[str, ...]()
+    read_text = partial(read_text_table, decimal=decimal, chosen=chosen, are_dates_text=are_dates_text)
     what = f"{'an' if kind in ('Excel', 'npz') else 'a'} {kind} table"
     try:
         if kind == "csv":
-            frame, header = read_text_table(file, partial(open_packed, file, packing), decimal, dates)
+            frame, header = read_text(file, partial(open_packed, file, packing))
         elif kind == "Excel":
             text, notes = workbook_text(file)
-            frame, header = read_text_table(file, partial(io.BytesIO, text), decimal, dates)
+            frame, header = read_text(file, partial(io.BytesIO, text))
         elif kind == "npz":
             frame, notes = read_relatives(file)
         else:

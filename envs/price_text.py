@@ -10,9 +10,10 @@ import itertools
 import lzma
 import re
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any
 
 import pandas as pd
@@ -70,7 +71,12 @@ def open_packed(file: Path, packing: str) -> IO[bytes]:
 
 
 def read_text_table(
-    file: Path, opened: Callable[[], IO[bytes]], decimal: Decimal | None, dates: str | None = None
+    file: Path,
+    opened: Callable[[], IO[bytes]],
+    decimal: Decimal | None,
+    chosen: Mapping[str, str] = MappingProxyType({}),
+    *,
+    are_dates_text: bool = False,
 ) -> tuple[pd.DataFrame, Header]:
     """Read a table of text without letting asset names turn into numbers or blanks (a ticker may be NA, or 0700).
 
@@ -78,8 +84,8 @@ def read_text_table(
         file: Where it is, for messages.
         opened: Gives its text from the start.
         decimal: The decimal sign of its numbers; None lets them show it.
-        dates: The column of dates, whose cells stay as they are written, zeros in front too; empty finds it by its
-            name. None: digits are numbers there too.
+        chosen: What the user says that columns are: role -> column, in lower case.
+        are_dates_text: Whether dates stay as they are written, zeros in front too.
 
     Returns:
         The table, whose index counts lines from the first row of data, blank ones included; and its header.
@@ -92,11 +98,13 @@ def read_text_table(
     header = find_header(re.split("\r\n|\r|\n", start.decode("utf-8-sig")), str(file))
     roles = {name: ROLES.get(folded(name)) for name in header.names}
     has_date = any(role == "date" and folded(name) != "time" for name, role in roles.items())
-    assets = [name for name, role in roles.items() if role == "asset"]
+    assets = [name for name, role in roles.items() if role == "asset" or plain_name(name) == chosen.get("asset")]
     clocks = [name for name, role in roles.items() if has_date and (role == "time" or folded(name) == "time")]
-    if dates is not None:
-        is_dates = {name: role == "date" or name.startswith("Unnamed:") for name, role in roles.items()}
-        clocks += [name for name in roles if (plain_name(name) == plain_name(dates) if dates else is_dates[name])]
+    if are_dates_text and "date" in chosen:
+        clocks += [name for name in roles if plain_name(name) == chosen["date"]]
+    elif are_dates_text:
+        clocks += [name for name, role in roles.items() if role == "date" or name.startswith("Unnamed:")]
+    texts = [*assets, *clocks]
 
     def read(**settings: Any) -> pd.DataFrame:
         with opened() as stream:
@@ -115,7 +123,7 @@ def read_text_table(
             )
 
     try:
-        frame = read(dtype=dict.fromkeys([*assets, *clocks], "str"))
+        frame = read(dtype=dict.fromkeys(texts, "str"))
     except pd.errors.ParserError as error:
         found = re.search(r"Expected \d+ fields in line (\d+), saw (\d+)", str(error))
         if found is None:
@@ -127,10 +135,10 @@ def read_text_table(
         if beyond.any():
             line, number = int(beyond.argmax()) + header.num_lines + 1, len(header.names)
             raise InputError(f"{file}: line {line} has {number} fields, the header {number - 1}: correct it")
-    if need_reading(frame.drop(columns=clocks), decimal):
+    if need_reading(frame.drop(columns=texts), decimal):
         text = read(dtype="str")
         numbers, notes = read_numbers(
-            text[number_columns([name for name in frame.columns if name not in clocks])],
+            text[number_columns([name for name in frame.columns if name not in texts])],
             decimal,
             lambda row, column: f"{file}: line {row + header.num_lines + 1}, column {column!r}",
         )

@@ -191,6 +191,12 @@ def test_a_ticker_in_front_of_a_file_without_a_header_is_counted_too(tmp_path, d
     np.testing.assert_array_equal(bars.close[:, 0], table["close"])
 
 
+@pytest.mark.parametrize("ticker", ["0700", "NA", "1e5"])
+def test_tickers_of_a_column_that_the_user_names_are_what_stands_there(tmp_path, ticker):
+    path = write(tmp_path, long_table(assets=(ticker,)).rename(columns={"tic": "what"}))
+    assert load_bars(path, columns=("asset=what",)).assets == (ticker,)
+
+
 def test_a_line_of_units_below_the_header_is_passed_over_and_told(tmp_path, plain):
     header, rows = TEXT.split("\n", 1)
     bars = load_bars(put(tmp_path, f"{header}\n,USD,USD,USD,USD,shares\n{rows}"))
