@@ -38,6 +38,7 @@ _CLOCK = r"\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?"
 _HALF_DAYS = r"(?i)^(\d{1,2})(:.*?)\s*([ap])\.?m\.?$"
 _CLOCK_DIGITS = r"^(\d{2})(\d{2})(\d{2})?$"
 _HOURS = ("hour", "hours", "hr")
+_MINUTES = ("minute", "minutes")
 _NEAR = 0.78
 _MOST_TOLD = 20
 _TICKER = r"[A-Z][A-Z0-9]{0,4}([.-][A-Z]{1,3})?"
@@ -171,19 +172,27 @@ def _join_time(table: PriceTable, date: str, chosen: str | None) -> tuple[PriceT
     time = chosen or times[0]
     if chosen is None and folded(time) in _HOURS and not days.duplicated().any():  # a ticker HR, or nothing needs it
         return table, ()
-    dates = (days + " " + clocks[time]).where(table.frame[date].notna())
-    frame = table.frame.assign(**{date: dates}).drop(columns=time)
-    return replace(table, frame=frame), (f"time of day read from column {time!r}",)
+    used, clock = [time], clocks[time]
+    minute = next((name for name in names if folded(name) in _MINUTES and folded(time) in _HOURS), None)
+    if (
+        minute is not None
+        and (minutes := table.frame[minute].astype(str).str.strip()).str.fullmatch("[0-5]?[0-9]").all()
+    ):
+        used, clock = [time, minute], clock.str[:-2] + minutes.str.zfill(2)
+    dates = (days + " " + clock).where(table.frame[date].notna())
+    frame = table.frame.assign(**{date: dates}).drop(columns=used)
+    return replace(table, frame=frame), (f"time of day read from column {' and '.join(map(repr, used))}",)
 
 
 def _clock(table: PriceTable, name: str, is_one_day: bool) -> pd.Series:
     """The cells of a column as times of day: 930, 93000 and 9:30 AM as 09:30, 09:30:00 and 09:30, hour 9 as 09:00.
 
     Where all are below 24 they are hours, but for the first minutes of one day: on several they would have later ones.
+    Of an hour 24 nothing is made, and the date is refused.
     """
     clock = table.frame[name].astype(str).str.strip()
     is_short = clock.str.fullmatch(r"\d{1,2}")
-    if is_short.all() and (folded(name) in _HOURS or (not is_one_day and clock.astype(int).max() < 24)):
+    if is_short.all() and (folded(name) in _HOURS or (not is_one_day and clock.astype(int).max() <= 24)):
         return clock.str.zfill(2) + ":00"
     clock = clock.str.zfill(6 if clock.str.len().max() > 4 else 4).where(clock.str.isdigit(), clock)
     clock = clock.str.replace(_CLOCK_DIGITS, _as_clock, regex=True)

@@ -122,6 +122,17 @@ def test_whole_hours_in_a_column_of_times_are_hours(tmp_path):
     np.testing.assert_array_equal(load_bars(write(tmp_path, frame)).dates, hours)
 
 
+def test_an_hour_of_24_is_refused_and_no_minute(tmp_path):
+    frame = pd.read_csv(with_dates(tmp_path, ["2025-01-02"] * 3 + ["2025-01-03"] * 3)).assign(Time=[22, 23, 24] * 2)
+    assert "'2025-01-02 24:00' is not a date" in refusal(write(tmp_path, frame))
+
+
+def test_hours_and_minutes_in_two_columns_are_joined(tmp_path):
+    times = pd.date_range("2024-12-31 22:00", periods=12, freq="15min")
+    frame = pd.read_csv(with_dates(tmp_path, times.strftime("%Y-%m-%d"))).assign(hour=times.hour, minute=times.minute)
+    np.testing.assert_array_equal(load_bars(write(tmp_path, frame)).dates, times)
+
+
 @pytest.mark.parametrize("text", ["2025-01-01", "20250101", "2025-01-01 00:00", "2025-01"])
 def test_dates_of_settings_are_read_as_they_are_written(tmp_path, text):
     path = with_dates(tmp_path, HOURS.astype(str))
