@@ -66,7 +66,7 @@ class SyntheticConfig:
     """Mean stay in calm, volatile and crisis, in bars."""
     regime_volatility: tuple[float, float, float] = (0.82, 1.2, 1.95)
     """Volatility in calm, volatile and crisis, as a multiple of the typical one."""
-    dollar_volume_usd: float = 250e6
+    dollar_volume_usd: float = Field(default=250e6, le=1e18)
     """Typical value traded in an asset a day, in US dollars."""
     signal_strength: float = 0.0
     """Best Sharpe ratio a year that the planted signal allows on one asset, before costs and beside the drift; 0 plants

@@ -147,6 +147,8 @@ def test_flag_given_twice_counts_the_last_time():
         (["--resume", "nowhere"], r"^nowhere does not exist"),
         (["--algo", "ppo", "--qmix.lr", "1"], r"^--qmix\.lr has no effect on --algo ppo"),
         (["--data.path", "x.csv", "--data.synthetic.seed", "1"], r"^--data\.synthetic\.seed has no effect"),
+        (["--preset", "\n"], r"^--preset '\\n' does not exist: choose one of demo, "),
+        (["--data.synthetic.dollar-volume-usd", "1e306"], r"^--data\.synthetic\.dollar-volume-usd is '1e306'"),
         (["--data.adjust", "total"], r"^--data\.adjust has no effect on the built-in market: give --data\.path"),
         (["--search.objective", "calmar"], r"^--search\.objective has no effect without a search"),
         (["--search.scheduler", "pbt"], r"^--search\.scheduler has no effect without a search"),
