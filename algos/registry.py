@@ -20,6 +20,7 @@ from typing import Any
 
 import algos
 from common.errors import InputError, nearest
+from common.paths import home_path
 from common.strict import Range, about
 
 FOLDERS = "TRADING_FLOOR_ALGORITHMS"
@@ -157,7 +158,7 @@ def _packages() -> Iterator[tuple[str, Path]]:
         if info.ispkg:
             yield f"algos.{info.name}", Path(algos.__path__[0]) / info.name
     for entry in filter(None, os.environ.get(FOLDERS, "").split(os.pathsep)):
-        folder = Path(entry).expanduser().absolute()
+        folder = home_path(entry).absolute()
         if not (folder / "__init__.py").is_file():
             raise InputError(f"{folder}, named in {FOLDERS}, is no package: it has no __init__.py")
         if str(folder.parent) not in sys.path:

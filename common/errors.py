@@ -9,7 +9,14 @@ from typing import Any
 _MOST_TOLD, _MOST_SHOWN = 600, 80
 
 
-class InputError(ValueError):
+class _OneLineError(ValueError):
+    """An error whose message is one line, whatever names and words of the user's stand in it."""
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(_printable(str(message)))
+
+
+class InputError(_OneLineError):
     """Bad input from the user: a file, a table, a setting, a name.
 
     The message is one clear line that names the file, row, column or setting and says what to do. Command-line verbs
@@ -20,9 +27,17 @@ class InputError(ValueError):
 class FaultsError(InputError):
     """Several mistakes of the user's, each a line of the message, as in a file with many faults."""
 
+    def __init__(self, message: object = "") -> None:
+        ValueError.__init__(self, "\n".join(map(_printable, str(message).split("\n"))))
 
-class IncompatibleError(ValueError):
+
+class IncompatibleError(_OneLineError):
     """A checkpoint, environment or setting does not fit the algorithm; the message says what differs and what to do."""
+
+
+def _printable(text: str) -> str:
+    """A text in which what cannot be seen, as a line break of a name, is written as in code; tabs become spaces."""
+    return "".join(c if c.isprintable() else " " if c == "\t" else repr(c)[1:-1] for c in text)
 
 
 def told(error: BaseException) -> str:

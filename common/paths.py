@@ -1,4 +1,4 @@
-"""Names that were read from a file, a marker, an archive or a bucket: they lead into their folder, or are refused."""
+"""Paths that a user wrote, and names read from a file, marker, archive or bucket: these lead into their folder."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ MOST_BYTES = 255
 """Longest name of a file or folder, as file systems take it."""
 _MOST_BYTES_IN_ALL = 1024
 _DRIVE = re.compile(r"^[A-Za-z]:")
+
+
+def home_path(path: str | Path) -> Path:
+    """The path that a user wrote; a leading ``~`` or ``~name`` is the home that it stands for, where there is one."""
+    return Path(os.path.expanduser(path))
 
 
 def checked_name(name: Any, *, source: str | Path) -> str:

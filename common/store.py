@@ -15,6 +15,7 @@ from urllib.parse import unquote
 
 from common.errors import InputError
 from common.files import WriteError, json_object, whole_file
+from common.paths import home_path
 
 T = TypeVar("T")
 PATIENCE_S = 60.0
@@ -249,7 +250,7 @@ def absolute(path: str | tuple[str, ...]) -> str | tuple[str, ...]:
     """Make a path absolute, or each of several; an address in a store stays as it is."""
     if isinstance(path, tuple):
         return tuple(absolute(one) for one in path)
-    return path if is_remote(path) else str(Path(path).expanduser().absolute())
+    return path if is_remote(path) else str(home_path(path).absolute())
 
 
 def first_line(error: BaseException) -> str:

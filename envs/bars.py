@@ -191,10 +191,8 @@ def split_bars(bars: Bars, config: DataConfig, *, lookback_bars: int, embargo_ba
 
 def _split_by_shares(bars: Bars, config: DataConfig, lookback: int, embargo: int, horizon: int) -> Splits:
     shares = (config.train, config.validation, config.test)
-    if min(shares) <= 0 or sum(shares) > 1 + 1e-9:
-        raise InputError(
-            f"data.train, data.validation and data.test are {shares}: each must be above 0 and their sum at most 1"
-        )
+    if sum(shares) > 1 + 1e-9:
+        raise InputError(f"data.train, data.validation and data.test are {shares}: their sum must be at most 1")
     usable = bars.num_bars - lookback - 2 * embargo
     if usable < 3 * (horizon + 1):
         raise InputError(

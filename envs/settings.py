@@ -117,11 +117,11 @@ class DataConfig:
     """Zone of the exchange (Asia/Tokyo), whose dates bars of a day or longer have. None: that of the stamps;
     where they are in UTC inferred, and shown. Intraday bars stand in UTC; those without a zone are then times in this
     one."""
-    train: float = 0.6
+    train: float = Field(default=0.6, gt=0, le=1)
     """Share of the usable bars for training."""
-    validation: float = 0.2
+    validation: float = Field(default=0.2, gt=0, le=1)
     """Share of the usable bars for validation."""
-    test: float = 0.2
+    test: float = Field(default=0.2, gt=0, le=1)
     """Share of the usable bars for the final test."""
     validation_start: str | None = None
     """First date of the validation split (2017-01-01). With test_start it replaces the three shares."""

@@ -15,7 +15,7 @@ from pydantic.dataclasses import dataclass
 import experiments.interrupts  # noqa: F401  before what takes seconds to import
 from common.errors import InputError
 from common.manifests import MANIFEST_FILE, MARKER_FILE, find_damage, folder_bytes
-from common.paths import check_tree
+from common.paths import check_tree, home_path
 from common.store import is_remote, join
 from common.strict import STRICT
 from experiments.command_line import DONE, FAILED, check_json_flag, write_json_flag
@@ -180,7 +180,7 @@ def look_below(path: str, *, with_exports: bool = True) -> tuple[list[Path], lis
     Raises:
         InputError: if there is nothing.
     """
-    folder = Path(path).expanduser()
+    folder = home_path(path)
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder: name a run folder, or a folder of runs")
     found: list[Path] = []

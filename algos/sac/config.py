@@ -1,6 +1,6 @@
 """What can be set for RLlib's SAC and TQC."""
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from common.strict import STRICT, Choice, LogUniform, setting
@@ -38,7 +38,7 @@ class SoftActorCriticSettings:
     """Temperature at the start: what one nat of entropy is worth, in rewards, which on the floor are small."""
     target_entropy: float | None = setting(None, may_change=True)
     """Entropy in nats that the temperature steers each policy to. None: minus the number of its assets."""
-    hidden: tuple[int, ...] = Field(default=(64, 64), min_length=1)
+    hidden: tuple[PositiveInt, ...] = Field(default=(64, 64), min_length=1)
     """Widths of the layers of policy and Q-networks."""
     use_shared_networks: bool | None = None
     """One network for all agents, or one each. None: one for all where observations and actions are alike."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InputError, nearest
+from common.paths import home_path
 from envs.backtest import BacktestResult
 from envs.baseline_names import RANDOM
 from envs.baselines import BASELINES
@@ -86,7 +87,7 @@ def prices_of(word: str, market: Market, *, split: str) -> Benchmark:
         return Benchmark(word, bars.dates, bars.close[:, bars.assets.index(word)])
     data = market.spec.data
     adjust: Adjust | None = "none" if data.adjust == "none" else None
-    other = load_bars(Path(word).expanduser(), adjust=adjust, jumps=data.jumps)
+    other = load_bars(home_path(word), adjust=adjust, jumps=data.jumps)
     if other.num_assets > 1:
         raise InputError(f"--benchmark {word} holds {other.num_assets} assets: give a file of one")
     if other.frequency != bars.frequency:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from common.errors import InputError
 from common.files import check_folder_writable
+from common.paths import home_path
 from common.store import Store, first_line, is_remote, join
 from experiments.recovery.names import RECORD_FILE
 from experiments.remote.mirror import Mirror
@@ -125,7 +126,7 @@ def place_here(path: str | Path) -> Path:
         InputError: if there is no run at the address, or the store does not answer.
     """
     if not is_remote(path):
-        return Path(path).expanduser().resolve()
+        return home_path(path).resolve()
     mirror, rest = find_mirror(str(path))
     return (mirror.folder / rest).resolve()
 

@@ -13,6 +13,7 @@ from common.disk import to_disk
 from common.errors import InputError
 from common.files import WriteError, check_folder_writable, plain
 from common.manifests import MANIFEST_FILE, MARKER_FILE, find_damage, seal
+from common.paths import home_path
 from common.provenance import installed_version, utc_now
 from experiments.recovery.checkpoints import require_meta
 from experiments.recovery.names import RESULT_FILE, SUMMARY_FILE
@@ -49,7 +50,7 @@ def export_model(path: str, out: str | None) -> tuple[Path, dict[str, Any]]:
     if damage := find_damage(model.checkpoint):
         raise InputError(f"{model.checkpoint} is damaged, {damage[0]}: name another checkpoint")
     meta = require_meta(model.checkpoint, "episode", "total_steps", "is_best", "weights_sha256")
-    folder = Path(os.path.realpath(Path(out).expanduser() if out is not None else _default_folder(model, meta)))
+    folder = Path(os.path.realpath(home_path(out) if out is not None else _default_folder(model, meta)))
     try:
         staged = _staged(folder)
         check_results_folder(folder, setting="--out")

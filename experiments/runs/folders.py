@@ -7,6 +7,7 @@ from pathlib import Path
 
 from common.errors import InputError
 from common.files import json_object, read_json
+from common.paths import home_path
 from experiments.recovery.checkpoints import DAMAGED_PREFIX, PREFIX, TrialCheckpoints
 from experiments.recovery.lock import LOCK_FILE
 from experiments.recovery.names import (
@@ -68,7 +69,7 @@ def check_results_folder(folder: str | Path, *, setting: str) -> None:
     Raises:
         InputError: if it is a run folder or the folder of a trial, or lies in a checkpoint.
     """
-    folder = Path(folder).expanduser().absolute()
+    folder = home_path(folder).absolute()
     _check_outside_checkpoints(folder, setting=setting)
     if (folder / RECORD_FILE).is_file() or next(folder.glob(_NUMBERED), None) is not None:
         raise InputError(f"{setting} is {folder}, which a run writes to: name a new folder in it, or another place")
@@ -80,7 +81,7 @@ def check_results_file(path: str | Path, *, setting: str) -> None:
     Raises:
         InputError: saying so.
     """
-    path = Path(path).expanduser().absolute()
+    path = home_path(path).absolute()
     _check_outside_checkpoints(path, setting=setting)
     if (path.parent / RECORD_FILE).is_file() and path.name in (RECORD_FILE, SUMMARY_FILE, SEARCH_FILE):
         raise InputError(f"{setting} is {path}, a run's own file: choose another name")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from common.errors import IncompatibleError, InputError
 from common.files import json_object, read_json
 from common.manifests import MANIFEST_FILE, MARKER_FILE, find_damage
-from common.paths import check_tree, path_in
+from common.paths import check_tree, home_path, path_in
 from common.store import is_remote
 from experiments.recovery.checkpoints import DAMAGED_PREFIX, TrialCheckpoints, read_meta, rename_aside
 from experiments.recovery.lock import run_lock
@@ -56,7 +56,7 @@ def find_model(path: str | Path, *, skip: Collection[Path] = ()) -> Model:
     Raises:
         InputError: if the path does not exist, is not part of a run, or the run has no checkpoint yet.
     """
-    asked, path = path, bring_back(path).expanduser()
+    asked, path = path, home_path(bring_back(path))
     folder = find_run_folder(path)
     record = read_run_record(folder)
     path = path.absolute()
@@ -126,7 +126,7 @@ def load_policy(path: str | Path) -> TeamPolicy:
     from algos import policy  # only now: torch and RLlib take seconds to import
     from algos.export import NETWORKS_FILE
 
-    folder = Path(path).expanduser()
+    folder = home_path(path)
     if is_remote(path) or not (folder / NETWORKS_FILE).is_file():
         return policy.load_policy(find_sound_model(path).checkpoint)
     check_tree(folder)

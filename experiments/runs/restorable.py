@@ -9,6 +9,7 @@ from pathlib import Path
 
 from common.errors import InputError
 from common.files import WriteError
+from common.paths import home_path
 from common.store import first_line, is_remote
 from experiments.recovery.lock import run_lock
 from experiments.recovery.names import RECORD_FILE, SEARCH_FILE
@@ -42,7 +43,7 @@ def restorable(path: str | Path, report: Callable[[str], None] = print) -> Path:
         WriteError: if the disk does not take what has to be mended.
     """
     if not is_remote(path):
-        folder, mirror = Path(path).expanduser().absolute(), None
+        folder, mirror = home_path(path).absolute(), None
         if not (folder / RECORD_FILE).is_file():
             raise InputError(f"{path} is no run folder: it has no {RECORD_FILE}")
     else:

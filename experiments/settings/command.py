@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from algos.registry import algorithm
-from common.errors import InputError, nearest, shown
+from common.errors import InputError, nearest
 from experiments.settings.algorithm_flags import check_network, of_algo, scan_algo_flags
 from experiments.settings.arguments import build_settings, parse_flags
 from experiments.settings.fields import settings_of, value_of
@@ -241,7 +241,7 @@ def read_preset(name: str) -> dict[str, Any]:
     """
     if name not in preset_names():
         meant = nearest(name, preset_names()) or f": choose one of {', '.join(preset_names())}"
-        raise InputError(f"--preset {name if name.isprintable() else shown(name)} does not exist{meant}")
+        raise InputError(f"--preset {name} does not exist{meant}")
     path = PRESETS / f"{name}.yaml"
     values = check_keys(read_yaml(path), RunConfig, where=f"preset {name}", aliases=ALIASES)
     build_settings(RunConfig, values, where=f"preset {name}")
