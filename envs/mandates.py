@@ -106,8 +106,6 @@ def _check(config: DeskConfig) -> None:
         raise InputError(f"desk.ladder is {ladder}: rungs are multiples of the limit and lie within -1 and 1")
     if 0.0 not in ladder:
         raise InputError(f"desk.ladder is {ladder}: it must hold 0, the rung on which every episode starts")
-    if config.num_agents is not None and config.num_agents < 1:
-        raise InputError(f"desk.num_agents is {config.num_agents}: it must be at least 1")
 
 
 def _groups(config: DeskConfig, bars: Bars, wanted: Sequence[str] | None = None) -> tuple[str, ...]:

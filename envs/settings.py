@@ -184,7 +184,7 @@ class Roster:
     preset: Preset | None = None
     """desk: an agent for each asset or group of assets, one account. roles: five roles on the same assets and one
     account. rivals: each agent its own account, all assets, one impacted market. None: desk, or roles on one asset."""
-    num_agents: int | None = None
+    num_agents: int | None = Field(default=None, gt=0, le=10_000)
     """Number of agents. None: one for each asset up to 5 (desk), 5 (roles), 4 (rivals)."""
 
 

@@ -148,6 +148,7 @@ def test_flag_given_twice_counts_the_last_time():
         (["--algo", "ppo", "--qmix.lr", "1"], r"^--qmix\.lr has no effect on --algo ppo"),
         (["--data.path", "x.csv", "--data.synthetic.seed", "1"], r"^--data\.synthetic\.seed has no effect"),
         (["--preset", "\n"], r"^--preset \\n does not exist: choose one of demo, "),
+        (["--desk.num-agents", "1000000000"], r"^--desk\.num-agents is '1000000000'"),
         (["--config", "0\n"], r"^0\\n does not exist"),
         (["--data.train", "4.5e305"], r"^--data\.train is '4\.5e305'"),
         (["--algo", "sac", "--sac.hidden", "0"], r"^--sac\.hidden is '0'"),
