@@ -110,7 +110,7 @@ def test_splits_by_date_begin_on_their_dates(market):
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        (DataConfig(train=0.9), "sum at most 1"),
+        (DataConfig(train=0.9), "sum must be at most 1"),
         (DataConfig(embargo_bars=10), "look back on 75 bars"),
         (DataConfig(test_start="2018-01-01"), "set both, or neither"),
         (DataConfig(validation_start="soon", test_start="2018-01-01"), "'soon'"),

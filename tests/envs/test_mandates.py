@@ -76,7 +76,6 @@ def test_features_that_prices_cannot_feed_are_left_out() -> None:
         ({"ladder": (-2.0, 0.0, 1.0)}, "within -1 and 1"),
         ({"ladder": (-1.0, 1.0)}, "hold 0"),
         ({"num_agents": 9}, "9.*8 assets"),
-        ({"num_agents": 0}, "at least 1"),
         ({"feature_groups": ("momentun",)}, "'momentum'"),
     ],
 )
