@@ -1,14 +1,13 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from floors import AUDITED, failures, market_of, spec_of
+from real_prices import real_prices
 
 import envs.attribution
 import envs.execution
@@ -166,10 +165,7 @@ def test_books_audit_finds_an_order_that_is_filled_where_nothing_trades(monkeypa
 
 @pytest.mark.parametrize("name", ["djia29_daily_2013_2018.csv", "btcusd_1h_2018_2022.csv"])
 def test_real_prices_pass_all_audits(name) -> None:
-    path = Path(os.environ.get("TRADING_FLOOR_DATA") or "no folder of real prices") / name
-    if not path.exists():
-        pytest.skip("TRADING_FLOOR_DATA names no folder of real prices")
-    spec = FloorSpec(data=DataConfig(path=str(path)), desk=DeskConfig(preset="roles"))
+    spec = FloorSpec(data=DataConfig(path=real_prices(name)), desk=DeskConfig(preset="roles"))
     audits = audit_lookahead(spec, num_bars_checked=1), audit_books(spec, num_settings=3, num_steps=16)
     for result in (*audits, audit_round_trips(spec)):
         assert result.passed, result.rows

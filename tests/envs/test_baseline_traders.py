@@ -4,6 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from floors import FREE
+from price_samples import write
+from real_prices import days_of, real_prices
 
 from envs import baseline_traders as traders
 from envs import portfolio_rules as rules
@@ -241,6 +243,17 @@ def test_rule_holds_on_hourly_bars_what_it_holds_on_daily_ones(name, atol):
     after_a_month = held.index >= pd.Timestamp("2017-04-04")
     assert after_a_month.sum() > 60
     np.testing.assert_allclose(at_ends.loc[held.index[after_a_month]], held[after_a_month], atol=atol)
+
+
+def test_momentum_on_hourly_bitcoin_is_that_of_daily_bars(tmp_path):
+    """Where -56 % was told on hours, by a rule that looked back 126 bars and traded every 21."""
+    path = real_prices("btcusd_1h_2018_2022.csv")
+    found = []
+    for file, horizon_bars in ((path, 128), (write(tmp_path, days_of(path)), 32)):
+        data = DataConfig(path=file, validation_start="2020-06-01", test_start="2021-05-29")
+        market = build_market(FloorSpec(data=data, floor=FloorConfig(horizon_bars=horizon_bars)))
+        found.append(rule_result("momentum", traders.baseline_market(market)).metrics["total_return"])
+    assert found == pytest.approx([-0.53, -0.53], abs=0.01)
 
 
 @pytest.mark.parametrize("allow_short", [True, False])

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from price_samples import write
+from real_prices import days_of, real_prices
 
 from envs.bar_data import Bars
 from envs.liquidity import impact_of_a_share, most_shares, trailing_volatility, trailing_volume
+from envs.price_files import load_bars
 
 
 def bars_of(close, volume, dates, **kwargs) -> Bars:
@@ -56,6 +59,15 @@ def test_a_share_moves_the_price_alike_on_minutes_hours_and_days() -> None:
     assert moves[1] == pytest.approx(1_000 * 0.02 / (2 * 1440), rel=0.02)
     assert moves[60] == pytest.approx(moves[1], rel=0.05)
     assert moves[1440] == pytest.approx(moves[1], rel=0.15)  # 120 returns tell a deviation to 6 %
+
+
+def test_a_thousand_bitcoin_move_the_price_alike_on_hours_and_days(tmp_path) -> None:
+    """Where .032 and .0012 were told."""
+    path = real_prices("btcusd_1h_2018_2022.csv")
+    market = load_bars(path), load_bars(write(tmp_path, days_of(path)))
+    by_hour, by_day = (1_000 * impact_of_a_share(bars, slice(round(0.6 * bars.num_bars)))[0] for bars in market)
+    assert by_hour == pytest.approx(0.00463, abs=1e-5)
+    assert by_day == pytest.approx(by_hour, rel=0.05)
 
 
 def test_a_share_moves_the_price_alike_on_days_and_weeks() -> None:

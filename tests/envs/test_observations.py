@@ -3,10 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from floors import floor_of, market_of
+from real_prices import real_prices
 
 from envs.audit_draws import random_actions
 from envs.floor import build_floor
+from envs.market import build_market
 from envs.observations import observation_names, private_names
+from envs.settings import DataConfig, DeskConfig, FloorSpec
 
 DESKS = (
     {"num_agents": 3},
@@ -81,16 +84,27 @@ def test_agents_with_books_of_different_size_see_equally_much() -> None:
 @pytest.mark.parametrize("observe_episode", [False, True])
 def test_books_are_seen_in_one_range_in_training_and_in_a_backtest(observe_episode) -> None:
     """A backtest is an episode as long as its split: figures since the start of an episode leave the range."""
-    lead = len(private_names(observe_episode))
     floor = {"costs": {"half_spread_bps": 30}, "observe_episode": observe_episode}
-    market = market_of(num_bars=1_500, desk={"preset": "roles"}, floor=floor)
-    seen = {}
+    train, test = books_seen(market_of(num_bars=1_500, desk={"preset": "roles"}, floor=floor))
+    slack = 0.5 * (train.max(0) - train.min(0)) + 1e-6
+    is_inside = (test.min(0) >= train.min(0) - slack) & (test.max(0) <= train.max(0) + slack)
+    assert is_inside.all() == (not observe_episode)
+
+
+def test_books_on_hourly_bitcoin_are_seen_in_the_range_of_training() -> None:
+    """Where 71 % of test bars showed a profit, and 55 % a drawdown, that training had not."""
+    data = DataConfig(path=real_prices("btcusd_1h_2018_2022.csv"))
+    train, test = books_seen(build_market(FloorSpec(data=data, desk=DeskConfig(feature_groups=("momentum",)))))
+    assert ((test < train.min(0)) | (test > train.max(0))).mean(0).max() < 0.01
+
+
+def books_seen(market) -> list[np.ndarray]:
+    """What random agents see of their books in training and in a backtest, one row for each agent and bar."""
+    lead, seen = len(private_names(market.spec.floor.observe_episode)), []
     for split, start, replicas in (("train", "random", 32), ("test", "first", 1)):
         floor = build_floor(market, split=split, start=start, num_replicas=replicas, seed=1)
         rng = np.random.default_rng(0)
         steps = 4 * floor.episode_bars if start == "random" else floor.episode_bars - 1
         shown = [floor.step(random_actions(floor, rng)).obs[..., :lead].reshape(-1, lead) for _ in range(steps)]
-        seen[split] = np.concatenate(shown).min(0), np.concatenate(shown).max(0)
-    (low, high), (test_low, test_high) = seen["train"], seen["test"]
-    slack = 0.5 * (high - low) + 1e-6
-    assert ((test_low >= low - slack) & (test_high <= high + slack)).all() == (not observe_episode)
+        seen.append(np.concatenate(shown))
+    return seen

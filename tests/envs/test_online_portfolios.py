@@ -1,9 +1,7 @@
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 from floors import FREE
+from real_prices import real_prices
 from scipy.optimize import minimize
 from test_portfolio_rules import history, walk
 
@@ -15,7 +13,6 @@ from envs.market import build_market
 from envs.portfolio_rules import equal
 from envs.settings import DeskConfig, FloorConfig, FloorSpec
 
-PUBLISHED = Path(os.environ.get("TRADING_FLOOR_DATA") or "no folder of published relatives")
 RULES = {"eg": online.exponentiated_gradient, "pamr": online.pamr, "olmar": online.olmar, "crp": equal}
 
 
@@ -41,10 +38,7 @@ def wealth(rule, relatives, *, sees_all=False):
     ],
 )
 def test_published_figures_are_met_to_their_last_digit(name, rule, sees_all, expected):
-    file = PUBLISHED / f"olps_{name}.npz"
-    if not file.exists():
-        pytest.skip("TRADING_FLOOR_DATA names no folder of published relatives")
-    found = wealth(rule, np.load(file, allow_pickle=False)["x"], sees_all=sees_all)
+    found = wealth(rule, np.load(real_prices(f"olps_{name}.npz"), allow_pickle=False)["x"], sees_all=sees_all)
     assert f"{found:.{len(expected.partition('.')[2])}f}" == expected
 
 

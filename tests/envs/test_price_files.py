@@ -1,16 +1,12 @@
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
 from price_samples import long_table, refusal, write
+from real_prices import real_prices
 
 from envs.bars import load_bars
-
-REAL = Path(os.environ.get("TRADING_FLOOR_DATA") or "no folder of real prices")
 
 
 @pytest.mark.parametrize("name", ["prices.csv", "prices.parquet", "prices.feather"])
@@ -136,9 +132,7 @@ def test_dates_in_other_notations_are_read(tmp_path, dates):
     [("djia29_daily_2013_2018.csv", (1259, 29), 252), ("btcusd_1h_2018_2022.csv", (33259, 1), 8760)],
 )
 def test_real_files_load_whole(name, shape, periods):
-    if not (REAL / name).exists():
-        pytest.skip("TRADING_FLOOR_DATA names no folder of real prices")
-    bars = load_bars(REAL / name)
+    bars = load_bars(real_prices(name))
     assert bars.close.shape == shape
     assert bars.periods_per_year == periods
     assert len(bars.notes) == 1

@@ -1,15 +1,13 @@
-import os
 import pickle
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 from price_samples import long_table, refusal
+from real_prices import real_prices
 
 from envs.bars import load_bars
 
-PUBLISHED = Path(os.environ.get("TRADING_FLOOR_DATA") or "no folder of published relatives")
 RELATIVES = np.random.default_rng(0).uniform(0.9, 1.1, size=(30, 3))
 DAYS = np.datetime64("2020-01-06") + np.arange(31) // 5 * 7 + np.arange(31) % 5
 
@@ -115,9 +113,7 @@ def test_plain_array_under_the_name_of_an_archive_is_refused(tmp_path):
 
 @pytest.mark.parametrize(("name", "shape"), [("olps_nyse_o.npz", (5652, 36)), ("olps_msci.npz", (1044, 24))])
 def test_published_relatives_load_whole(name, shape):
-    if not (PUBLISHED / name).exists():
-        pytest.skip("TRADING_FLOOR_DATA names no folder of published relatives")
-    bars = load_bars(PUBLISHED / name)
+    bars = load_bars(real_prices(name))
     assert bars.close.shape == shape
     if "nyse" in name:
         assert bars.close[-1].max() == pytest.approx(54.14, abs=5e-3)  # best stock

@@ -92,11 +92,13 @@ def test_deflated_sharpe_falls_as_the_search_widens(returns):
 
 
 def test_trials_are_compared_within_their_period_whatever_the_market_did_in_another(returns):
-    """Four periods of eight trials: the periods differ by 2, the trials of one by .2."""
-    rng = np.random.default_rng(6)
-    periods = [mean + 0.2 * rng.standard_normal(8) for mean in (-2.0, 0.0, 2.0, 4.0)]
+    """Four periods of eight trials that differ far less than the periods: a hurdle of .30, where 2.44 was told."""
+    draws = np.random.default_rng(6).standard_normal(8)
+    trials = 0.2058 * (draws - draws.mean()) / draws.std(ddof=1)
+    periods = [mean + trials for mean in (-1.55, -0.385, 0.385, 1.55)]
     hurdle = np.mean([sharpe.expected_max_sharpe(trials) for trials in periods])
-    assert 0.2 < hurdle < 0.4 < 2.0 < sharpe.expected_max_sharpe(np.concatenate(periods))
+    assert hurdle == pytest.approx(0.30, abs=5e-3)
+    assert sharpe.expected_max_sharpe(np.concatenate(periods)) == pytest.approx(2.44, abs=0.02)
     found = sharpe.deflated_sharpe_ratio(returns, periods, **YEAR)
     assert found == sharpe.probabilistic_sharpe_ratio(returns, **YEAR, benchmark=hurdle)
 

@@ -121,6 +121,21 @@ def test_bars_of_a_ticker_that_is_gone_are_no_money_pit(tmp_path) -> None:
     assert (later[later["asset"] == "DEAD"]["shares"] == 0).all()
 
 
+@pytest.mark.parametrize("calendar", ["fill", None])
+def test_half_in_a_ticker_that_ends_loses_half_of_what_the_other_loses(tmp_path, calendar) -> None:
+    """One falls by 4 % in the test, the other is gone at its last price: $980,000, where $113,202 was told."""
+    days = pd.bdate_range("2018-01-01", periods=560).strftime("%Y-%m-%d")
+    rng = np.random.default_rng(3)
+    lead = 50 * np.exp((rng.standard_normal(462) * 0.01).cumsum())
+    live = np.r_[lead, lead[-1] * np.linspace(1.0, 0.96, 99)[1:]]
+    dead = np.r_[30 * np.exp((rng.standard_normal(450) * 0.01).cumsum()), np.full(20, 33.295)]
+    rows = [long_rows("AAA", days, live, 1e6), long_rows("DEAD", days[:470], dead, 1e6)]
+    market = floor_on(tmp_path, rows, calendar=calendar)
+    assert (market.splits.test.start, market.splits.test.num_decisions) == (460, 99)
+    half = rule_trader(lambda history: np.full(len(history.assets), 0.5))
+    assert run_backtest(half, market, name="half").equity[-1] == pytest.approx(980_000, rel=2e-3)
+
+
 def test_a_large_book_buys_a_tenth_of_what_is_traded_and_the_rest_is_counted(tmp_path) -> None:
     days = pd.bdate_range("2015-01-01", periods=400).strftime("%Y-%m-%d")
     market = floor_on(tmp_path, [long_rows("THIN", days, np.full(400, 100.0), 10_000)])

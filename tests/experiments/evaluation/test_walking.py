@@ -1,11 +1,10 @@
 """All tests of a walk-forward are one pass through the floor: no bar is lost, and nothing is sold and bought again."""
 
-import os
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
+from real_prices import real_prices
 from sample_runs import SMALL, ScriptedPolicy, make_run
 
 from common.errors import InputError
@@ -103,10 +102,7 @@ def test_a_run_without_a_model_is_refused(walked, tmp_path):
 
 
 def test_buy_and_hold_of_the_dow_through_four_folds_is_buy_and_hold():
-    path = Path(os.environ.get("TRADING_FLOOR_DATA") or "no folder of real prices") / "djia29_daily_2013_2018.csv"
-    if not path.is_file():
-        pytest.skip("TRADING_FLOOR_DATA names no folder of real prices")
-    market = build_market(FloorSpec(data=DataConfig(path=str(path))))
+    market = build_market(FloorSpec(data=DataConfig(path=real_prices("djia29_daily_2013_2018.csv"))))
     held = walk_baselines(parts_of(market, 4).starts, baseline_market(market), seed=0)["buy_and_hold"]
     assert len(held.returns) == 628
     first = int(np.searchsorted(market.bars.dates, held.dates[0]))
