@@ -167,6 +167,8 @@ class Books(NamedTuple):
         offset: Log of the price over the recorded price, moved by permanent impact, [A, B] float64.
         equity: Cash plus positions at the close, [K, B] float64.
         peak: Highest equity of the episode, [K, B] float64.
+        waiting: The target of each slot's last order, and what of the order the market has not taken, in shares,
+            [2, P, B] float64; [2, 0, B] where orders are not carried over.
     """
 
     cash: Tensor
@@ -174,9 +176,17 @@ class Books(NamedTuple):
     offset: Tensor
     equity: Tensor
     peak: Tensor
+    waiting: Tensor
 
 
-def open_books(layout: Layout, capital: float, num_replicas: int, device: torch.device | str = "cpu") -> Books:
+def open_books(
+    layout: Layout,
+    capital: float,
+    num_replicas: int,
+    device: torch.device | str = "cpu",
+    *,
+    carry_orders: bool = False,
+) -> Books:
     """Books of replicas that have not traded: all capital in cash.
 
     Args:
@@ -184,6 +194,7 @@ def open_books(layout: Layout, capital: float, num_replicas: int, device: torch.
         capital: Cash of each account, > 0.
         num_replicas: B.
         device: Where the tensors live.
+        carry_orders: Whether orders wait for the market.
     """
 
     def full(rows: int, value: float) -> Tensor:
@@ -196,6 +207,7 @@ def open_books(layout: Layout, capital: float, num_replicas: int, device: torch.
         full(layout.num_assets, 0.0),
         full(accounts, capital),
         full(accounts, capital),
+        full(2 * layout.num_slots * carry_orders, 0.0).view(2, -1, num_replicas),
     )
 
 

@@ -54,6 +54,7 @@ def random_costs(rng: np.random.Generator, *, has_volume: bool = True) -> CostCo
         cash_rate_annual=draw(0.1),
         delisting_haircut=draw(1.0),
         lot_size=float(rng.choice([0.0, 0.0, 1.0, 100.0])),
+        carry_orders=bool(rng.random() < 0.5),
     )
 
 

@@ -156,7 +156,7 @@ class TradingFloor:
     def _open(self) -> tuple[Books, Tally, Tensor, Tensor, Tensor | None]:
         """Books, figures and what they show, of an episode that has just begun."""
         layout, B = self.layout, self.num_replicas
-        books = open_books(layout, self.config.capital, B, self.device)
+        books = open_books(layout, self.config.capital, B, self.device, carry_orders=self.config.costs.carry_orders)
         zero = torch.zeros(B, dtype=torch.float64, device=self.device)
         capital = torch.full_like(zero, self.config.capital * layout.num_accounts)
         tally = Tally(zero.expand(6, -1).clone(), capital[None], zero[None])
@@ -322,7 +322,8 @@ class TradingFloor:
         state: dict[str, Any] = {"seed": self._seed}
         for name, values in (("clock", self._clock), ("books", self._books), ("tally", self._tally)):
             for field, value in values._asdict().items():
-                state[f"{name}.{field}"] = value.cpu().numpy().copy()
+                if value.numel():  # where orders are not carried over, none wait
+                    state[f"{name}.{field}"] = value.cpu().numpy().copy()
         for name in ("private", "weights", "state_rows", "rung", "ruined"):
             value = getattr(self, f"_{name}")
             if value is not None:
@@ -346,7 +347,9 @@ class TradingFloor:
         }
         self._seed = int(state["seed"])
         self._clock = _Clock(*(tensors[f"clock.{field}"] for field in _Clock._fields))
-        self._books = Books(*(tensors[f"books.{field}"] for field in Books._fields))
+        self._books = self._books._replace(
+            **{f: tensors[key] for f in Books._fields if (key := f"books.{f}") in tensors}
+        )
         self._tally = Tally(*(tensors[f"tally.{field}"] for field in Tally._fields))
         self._private, self._weights = tensors["private"], tensors["weights"]
         self._state_rows, self._rung = tensors.get("state_rows"), tensors.get("rung")

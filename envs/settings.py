@@ -217,6 +217,10 @@ class CostConfig:
     max_participation: float | None = Field(default=0.1, gt=0)
     """Largest part of the volume of its bar that all orders of an asset may fill; the rest stays unfilled. None: any,
     but nothing where the asset does not trade."""
+    carry_orders: bool = False
+    """Whether what an order leaves unfilled waits with its number of shares while its agent's target stays the same:
+    never more than that is bought or sold then, and less where the target needs less. Otherwise each bar's order is
+    that which its target needs, whatever was ordered before."""
     borrow_rate_annual: float = Field(default=0.005, ge=0)
     """Yearly rate paid on the value of short positions, whose shares are borrowed."""
     loan_rate_annual: float = Field(default=0.005, ge=0)

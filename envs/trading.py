@@ -115,7 +115,10 @@ class Trading:
         held_after = held_on if not layout.is_pooled else positions(layout, held_on)
         value = held_after * layout.at_lines_from_assets(next_mark)
         equity, gross = marked(layout, cash, value)
-        after = Books(cash, held_on, offset, equity, torch.maximum(books.peak, equity))
+        waiting = books.waiting
+        if config.costs.carry_orders:
+            waiting = torch.stack((target.expand_as(wanted), wanted - orders))
+        after = Books(cash, held_on, offset, equity, torch.maximum(books.peak, equity), waiting)
         is_ruined = equity <= number(config.ruin_fraction * config.capital)
         if ruined is not None:
             is_ruined = is_ruined | ruined
@@ -239,6 +242,10 @@ class Trading:
         orders = target * per_exposure - books.holdings
         if config.min_order > 0:
             orders = orders * (orders.abs() >= per_exposure * number(config.min_order))
+        if config.costs.carry_orders:
+            asked, left = books.waiting
+            most = torch.where((left != 0) & (asked == target), left.abs(), torch.inf)
+            orders = orders.clamp(-most, most)
         return orders
 
     def _net(self, orders: Tensor) -> Tensor:

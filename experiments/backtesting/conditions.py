@@ -47,6 +47,8 @@ def costs_in_words(market: Market) -> str:
     taken = cost("max_participation", "{:.4g}").replace("inf", "any part")
     if taken != "any part" and market.bars.volume is not None:
         parts.append(f"orders fill up to {taken} of a bar's volume")
+    if costs.carry_orders:
+        parts.append("what is unfilled waits with its size")
     if borrow := cost("borrow_rate_annual", "{:.2%}"):
         parts.append(f"borrowed shares cost {borrow} a year")
     has_funding = FUNDING in market.bars.costs

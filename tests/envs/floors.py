@@ -106,6 +106,7 @@ class SlowFloor:
         self.equity = dict(self.cash)
         self.held = {(m.name, a): 0.0 for m in self.mandates for a in m.assets}
         self.offset = {a: 0.0 for m in self.mandates for a in m.assets}
+        self.waiting: dict[tuple[str, str], tuple[float, float]] = {}
 
     def cost(self, name: str, asset: str) -> float:
         """What an asset costs: as the bars say, or else the settings."""
@@ -163,7 +164,11 @@ class SlowFloor:
         for (agent, asset), exposure in target.items():
             equity = self.equity[account[agent]]
             order = exposure * equity / mark[asset] - self.held[agent, asset]
-            orders[agent, asset] = order if abs(order) * mark[asset] >= config.min_order * equity else 0.0
+            order = order if abs(order) * mark[asset] >= config.min_order * equity else 0.0
+            asked, left = self.waiting.get((agent, asset), (exposure, 0.0))
+            if asked == exposure and left:
+                order = math.copysign(min(abs(order), abs(left)), order)
+            orders[agent, asset] = order
         lines = {(account[agent], asset) for agent, asset in orders}
         net = dict.fromkeys(lines, 0.0)
         for (agent, asset), order in orders.items():
@@ -190,6 +195,8 @@ class SlowFloor:
             share = {(k, a): part_taken(most[a], size[a]) for k, a in lines}
             part = {line: part[line] * share[line] for line in lines}
             net = self.cut_openings({line: order * share[line] for line, order in net.items()}, wanted, position, mark)
+        if costs.carry_orders:
+            self.waiting = {(n, a): (target[n, a], o - o * part[account[n], a]) for (n, a), o in orders.items()}
         orders = {(n, a): order * part[account[n], a] for (n, a), order in orders.items()}
         market_net = {line: order * part[line] for line, order in wanted.items()}
         permanent = {a: self.cost("permanent_impact", a) * self.impact_of_a_share(a) for a in column}

@@ -52,12 +52,14 @@ def test_one_replica_and_many_agree_to_the_last_bit(desk, num_replicas) -> None:
 
 
 @pytest.mark.parametrize("desk", PRESETS)
-def test_saved_floor_carries_on_bit_for_bit(desk) -> None:
-    floor = floor_of(desk=desk, num_replicas=6, with_state=True)
+@pytest.mark.parametrize("costs", [{}, {"carry_orders": True, "max_participation": 1e-5}])
+def test_saved_floor_carries_on_bit_for_bit(desk, costs) -> None:
+    floor = floor_of(desk=desk, floor={"costs": costs}, num_replicas=6, with_state=True)
     walk(floor, 1, 17)
     saved = floor.get_state()
+    assert ("books.waiting" in saved) == bool(costs)
     ahead = [floor.observe(), *walk(floor, 2, 20)]
-    other = floor_of(desk=desk, num_replicas=6, with_state=True, seed=99)
+    other = floor_of(desk=desk, floor={"costs": costs}, num_replicas=6, with_state=True, seed=99)
     walk(other, 3, 5)
     other.set_state(saved)
     again = [other.observe(), *walk(other, 2, 20)]
@@ -244,7 +246,8 @@ def test_a_models_scaler_replaces_the_markets() -> None:
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_compiled_floor_agrees_with_the_eager_one() -> None:
-    eager, fast = (floor_of(num_replicas=100, with_state=True, use_compile=flag) for flag in (False, True))
+    floor = {"costs": {"carry_orders": True, "max_participation": 1e-3}}
+    eager, fast = (floor_of(floor=floor, num_replicas=100, with_state=True, use_compile=flag) for flag in (False, True))
     for mine, theirs in zip(walk(eager, 0, 14), walk(fast, 0, 14), strict=True):
         assert torch.allclose(mine.reward, theirs.reward, rtol=0, atol=1e-12)
         assert torch.allclose(mine.obs, theirs.obs, rtol=0, atol=1e-6)

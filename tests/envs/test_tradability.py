@@ -150,6 +150,51 @@ def test_a_large_book_buys_a_tenth_of_what_is_traded_and_the_rest_is_counted(tmp
     assert result.trades["unfilled_notional"].sum() == pytest.approx(result.metrics["unfilled_notional"])
 
 
+def test_an_order_waits_with_its_shares_or_is_made_anew_of_its_target(tmp_path) -> None:
+    """Ten thousand shares are ordered, a thousand are taken a bar, and after five of these the price is lower."""
+    days = pd.bdate_range("2015-01-01", periods=400).strftime("%Y-%m-%d")
+    price = np.r_[np.full(337, 100.0), np.full(63, 70.0)]
+    for carries in (False, True):
+        costs = dataclasses.replace(FREE, max_participation=0.1, carry_orders=carries)
+        market = floor_on(tmp_path, [long_rows("THIN", days, price, 10_000)], costs=costs)
+        floor = build_floor(market, split="test", start="first", record=True)
+        floor.reset()
+        for held in range(0, 9_000, 1_000):
+            floor.step(np.full((1, 1, 1), 1.0))
+            equity = 1e6 if held < 5_000 else 1e6 - 4_000 * 30  # the fifth is filled at the lower price
+            anew = equity / (100 if held < 5_000 else 70) - held
+            assert float(floor.detail.orders) == pytest.approx(10_000 - held if carries else anew)
+            assert float(floor.detail.fills) == pytest.approx(1_000)
+        floor.step(np.full((1, 1, 1), 0.9))  # another target replaces what waits
+        assert float(floor.detail.orders) == pytest.approx(0.9 * 880_000 / 70 - 9_000)
+
+
+def test_an_order_that_waits_for_a_day_of_trade_fills_in_its_size_or_is_replaced(tmp_path) -> None:
+    """Closed days lie between an order and its fill; what its target needs less by then is not bought."""
+    days = pd.date_range("2015-01-01", periods=400)
+    is_open = np.ones(400, dtype=bool)
+    is_open[352:355] = False
+    coin = np.r_[np.full(353, 100.0), np.full(47, 130.0)]
+    rows = [
+        long_rows("COIN", days.strftime("%Y-%m-%d"), coin, 1e8),
+        long_rows("STOCK", days[is_open].strftime("%Y-%m-%d"), np.full(is_open.sum(), 50.0), 1e8),
+    ]
+    market = floor_on(tmp_path, rows, calendar="fill", costs=dataclasses.replace(FREE, carry_orders=True))
+    floor = build_floor(market, split="test", start="first", record=True)
+
+    def ordered(*chosen: tuple[float, float]) -> list[float]:
+        """Orders of the stock, for weights of coin and stock, the first decided before the first closed day."""
+        floor.reset()
+        while floor.detail is None or int(floor.detail.bar) < 350:
+            floor.step(np.array([[[0.5, 0.0]]]))
+        return [float((floor.step(np.array([[w]])), floor.detail)[1].orders[1]) for w in chosen]
+
+    first = 0.5 * 1e6 / 50
+    assert ordered(*[(0.5, 0.5)] * 4) == pytest.approx([first] * 4)  # by then half of all would be 11,500 shares
+    anew = ordered((0.5, 0.5), (0.5, 0.5), (0.5, 0.4))
+    assert anew == pytest.approx([first, first, 0.4 * 1_150_000 / 50])
+
+
 def test_ruin_of_one_rival_leaves_the_others_trading_to_the_end() -> None:
     desk = {"preset": "rivals", "num_agents": 2, "action": "continuous"}
     market = market_of(num_assets=2, desk=desk, floor={"costs": FREE, "ruin_fraction": 0.97})

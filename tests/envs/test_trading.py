@@ -37,8 +37,11 @@ def compare_with_slow_loop(market, *, seed: int, steps: int = 6, num_replicas: i
     def near(expected, scale: float = capital):
         return pytest.approx(list(expected), abs=tolerance * scale, rel=tolerance)
 
+    actions = random_actions(floor, rng)
     for _ in range(steps):
-        step = floor.step(random_actions(floor, rng))
+        if rng.random() < 0.5:  # else the same again, so that orders may wait
+            actions = random_actions(floor, rng)
+        step = floor.step(actions)
         detail = floor.detail
         for b, one in enumerate(slow):
             expected = one.step(slot_targets(floor, detail, b))

@@ -32,6 +32,8 @@ def test_rivals_are_told_their_accounts():
 def test_a_limit_of_some_assets_alone_is_told():
     market = market_of(floor={"costs": {"max_participation": None}})
     assert "of a bar's volume" not in costs_in_words(market)
+    assert "waits" not in costs_in_words(market)
+    assert "what is unfilled waits" in costs_in_words(market_of(floor={"costs": {"carry_orders": True}}))
     own = np.full((1, market.bars.num_assets), np.nan)
     own[0, 0] = 0.05
     limited = replace(market, bars=replace(market.bars, costs={"max_participation": own}))
