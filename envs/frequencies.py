@@ -12,6 +12,7 @@ from envs.market_years import bars_in_a_year, days_in_a_year
 
 _DAY_S = 86_400.0
 _SHORT = 0.8  # of a day; bars closer than that are intraday
+_CLOSER = 0.9  # of a frequency; bars that usually stand closer than that are none of it
 _LONGER_THAN_A_DAY = ((5, 9, "1w", 52.0), (26, 33, "1mo", 12.0), (85, 95, "3mo", 4.0), (350, 380, "1y", 1.0))
 _UNITS_S = {"h": 3600.0, "min": 60.0, "s": 1.0}
 _OTHER_WORDS = {
@@ -38,8 +39,8 @@ def settle_frequency(
         Frequency, bars in a year, and notes: what was inferred, and where a set frequency is not that of the dates.
 
     Raises:
-        InputError: if a setting makes no sense, there are fewer than two dates, or nothing is set and their spacing
-            fits no frequency.
+        InputError: if a setting makes no sense, bars stand closer than is set, there are fewer than two dates, or
+            nothing is set and their spacing fits no frequency.
     """
     if periods_per_year is not None and not periods_per_year > 0:
         raise InputError(f"data.periods_per_year is {periods_per_year}: it must be above 0")
@@ -50,6 +51,11 @@ def settle_frequency(
         if len(dates) < 2 or (wanted is None and periods_per_year is None):
             raise
         seen = IRREGULAR
+    if wanted is not None and _usual_gap_s(dates) < _CLOSER * _spacing_s(wanted):
+        raise InputError(
+            f"data.frequency is {wanted}, but the bars of {source} stand {gap_words(_usual_gap_s(dates))} apart: it "
+            "says what bars are and makes no others of them; give bars of that length, or leave it out"
+        )
     words = wanted or seen
     notes = []
     if periods_per_year is None:
@@ -136,8 +142,16 @@ def periods_in_a_year(frequency: str, dates: NDArray[np.datetime64], *, is_every
         periods *= gap_s / _DAY_S
     if frequency == "1d":
         return periods, how
+    return periods * _DAY_S / _spacing_s(frequency), how
+
+
+def _spacing_s(frequency: str) -> float:
+    """The shortest gap between bars of a frequency."""
+    for least, _, words, _ in ((1, 1, "1d", 0.0), *_LONGER_THAN_A_DAY):
+        if frequency == words:
+            return least * _DAY_S
     number, unit = re.fullmatch(r"(.*?)([a-z]+)", frequency).groups()  # type: ignore[union-attr]
-    return periods * _DAY_S / (float(number) * _UNITS_S[unit]), how
+    return float(number) * _UNITS_S[unit]
 
 
 def _gaps_s(dates: NDArray[np.datetime64]) -> NDArray[np.float64]:

@@ -109,7 +109,7 @@ class DataConfig:
     as moves of the market."""
     frequency: str | None = None
     """Spacing of the bars: 5min, 1h, 1d, 1w, 1mo, 3mo, 1y. None: inferred from the dates, and shown. Set it where that
-    goes wrong, as with many holes."""
+    goes wrong, as with many holes; it makes no other bars of those of the file."""
     periods_per_year: float | None = None
     """Bars in a year, for annualising. None: what frequency and dates make of it (252 or 365 days where that is
     clearly the calendar, else counted), and shown."""

@@ -52,11 +52,8 @@ def test_frequency_and_periods_per_year_are_inferred_and_shown_and_may_be_repeat
         (AROUND_THE_CLOCK[::2], "1h", 8760, "2h"),  # every other bar is missing
         (session(14, 30)[::2], "30min", 14 * 252, "1h"),
         (session(14, 30), "15min", 28 * 252, "30min"),
-        (AROUND_THE_CLOCK, "1d", 365, "1h"),
-        (session(7, 30), "1d", 252, "30min"),
         (EVERY_DAY, "1h", 8760, "1d"),
         (WEEKDAYS, "1h", 24 * 252, "1d"),
-        (WEEKDAYS, "1w", 52, "1d"),
     ],
 )
 def test_set_frequency_wins_over_the_dates_and_says_so(tmp_path, dates, frequency, periods, seen):
@@ -66,9 +63,27 @@ def test_set_frequency_wins_over_the_dates_and_says_so(tmp_path, dates, frequenc
     assert any(f"{periods} a year (from data.frequency and" in note for note in bars.notes)
 
 
+@pytest.mark.parametrize(
+    ("dates", "frequency", "seen"),
+    [
+        (WEEKDAYS, "1w", "1d"),
+        (WEEKDAYS, "1mo", "1d"),
+        (AROUND_THE_CLOCK, "1d", "1h"),
+        (session(7, 30), "1d", "30min"),
+        (session(7, 30), "1h", "30min"),
+    ],
+)
+def test_bars_closer_than_the_set_frequency_are_refused(tmp_path, dates, frequency, seen):
+    """Daily bars that are called weekly have a Sharpe ratio that is 2.2 times too small."""
+    with pytest.raises(InputError, match=f"data.frequency is {frequency}, but the bars of .* stand {seen} apart"):
+        load_bars(closes(tmp_path, dates), frequency=frequency)
+    with pytest.raises(InputError, match="makes no others of them"):
+        load_bars(closes(tmp_path, dates), frequency=frequency, periods_per_year=50)
+
+
 def test_set_periods_per_year_win_over_a_set_frequency(tmp_path):
-    bars = load_bars(closes(tmp_path, WEEKDAYS), frequency="1w", periods_per_year=50)
-    assert (bars.frequency, bars.periods_per_year) == ("1w", 50)
+    bars = load_bars(closes(tmp_path, WEEKDAYS), frequency="1h", periods_per_year=50)
+    assert (bars.frequency, bars.periods_per_year) == ("1h", 50)
 
 
 def test_dates_that_fit_no_frequency_can_be_given_one(tmp_path):
@@ -112,9 +127,9 @@ def test_both_settings_reach_files_and_the_built_in_market(tmp_path):
         (DataConfig(path=path, frequency="30min"), ("30min", 17520)),
         (DataConfig(path=path, periods_per_year=99), ("1h", 99)),
         (DataConfig(synthetic=small), ("1d", 252)),
-        (DataConfig(synthetic=small, frequency="1w"), ("1w", 52)),
+        (DataConfig(synthetic=small, frequency="12h"), ("12h", 504)),
         (DataConfig(synthetic=small, periods_per_year=99), ("1d", 99)),
     ):
         bars = build_bars(config)
         assert (bars.frequency, bars.periods_per_year) == expected
-    assert "frequency set to 1w; dates look like 1d" in build_bars(DataConfig(synthetic=small, frequency="1w")).notes
+    assert "frequency set to 12h; dates look like 1d" in build_bars(DataConfig(synthetic=small, frequency="12h")).notes
