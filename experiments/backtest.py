@@ -31,10 +31,13 @@ from experiments.settings.run_config import PATHS
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class BacktestConfig:
-    """What can be set for a backtest; everything else comes from the first model's run."""
+    """What can be set for a backtest; everything else comes from the models' runs."""
 
     model: tuple[str, ...] = ()
     """Run folder (its best checkpoint, else its latest) or checkpoint folder; several are compared on the same bars."""
+    rules: str | None = None
+    """Name of the model whose costs, fills and leverage all are tested under. None: each under its own, the baselines
+    under the first's; what differs is said."""
     capital: float | None = Field(default=None, gt=0, le=MOST_CAPITAL_USD)
     """Capital of each account in US dollars. None: that of the run."""
     split: Literal["test", "validation", "train"] = "test"
@@ -72,6 +75,7 @@ def run(argv: Sequence[str]) -> int:
     given = {name: value_of(config, name) for name in flags if name.startswith("data.")}
     given |= {name: absolute(given[name]) for name in PATHS if given.get(name) is not None}
     asked: dict[str, Any] = {
+        "rules": config.rules,
         "capital": config.capital,
         "data": nested(given).get("data", {}),
         "split": config.split,

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from common.errors import InputError
+from common.errors import InputError, nearest, shown
 from common.files import write_json, write_parquet
 from common.pace import Pace
 from envs.agents import check_agents, describe_agents
@@ -23,7 +23,7 @@ from envs.features import Scaler
 from envs.market import Market, build_market
 from envs.metrics import simple_returns
 from envs.paired_tests import PairedTests, paired_tests
-from envs.settings import FloorSpec
+from envs.settings import FloorConfig, FloorSpec
 from experiments.backtesting.baselines import own_rules
 from experiments.backtesting.benchmark import Benchmark, compare_with, equity_of, is_baseline, prices_of
 from experiments.backtesting.conditions import books_in_words, capital_in_words, costs_in_words, period_in_words
@@ -35,11 +35,14 @@ from experiments.reporting.plots import plot_backtest
 from experiments.reporting.tables import BENCHMARK_COLUMNS, metrics_table, money, pairs_table, show, title_case
 from experiments.runs.models import Model
 from experiments.settings.arguments import build_settings, dump_settings
-from experiments.settings.layers import merge
+from experiments.settings.fields import settings_of
+from experiments.settings.layers import flatten, merge
 from experiments.settings.run_config import floor_spec
 
 PICTURE = "backtest_results.png"
 FILES = (PICTURE, RESULTS_FILE, "equity.parquet", "trades.parquet", "weights.parquet", "costs.parquet")
+_RULES = ("fill", "max_leverage", "min_order", "ruin_fraction", "reward.mark", "costs.")
+"""Settings of a floor by which a backtest goes, beside its capital."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +53,8 @@ class Backtest:
         models: What was tested.
         strategies: One result for each model.
         baselines: What they must beat.
-        market: Prices and rules, those of the first model.
+        market: Prices and rules, those of the first model; the baselines trade in it.
+        rules: Those that each model was tested under.
         split: Name of the split.
         seen: What each model was trained or selected on; None where that is unknown.
         benchmark: What all series are compared with; None where nothing was asked for.
@@ -60,6 +64,7 @@ class Backtest:
     strategies: Sequence[BacktestResult]
     baselines: Sequence[BacktestResult]
     market: Market
+    rules: Sequence[FloorConfig]
     split: str
     seen: Sequence[Seen | None]
     benchmark: Benchmark | None = None
@@ -83,17 +88,20 @@ def backtest_models(
     models: Sequence[Model],
     *,
     load: Callable[[Path], Policy],
+    rules: str | None = None,
     capital: float | None = None,
     data: Mapping[str, Any] | None = None,
     split: str = "test",
     baselines: Sequence[str] = DEFAULT_BASELINES,
     benchmark: str | None = None,
 ) -> Backtest:
-    """Run models and baselines over the same bars, at the prices, costs and capital of the first model's run.
+    """Run models over the same bars, each under the rules of its run, at the prices and capital of the first's.
 
     Args:
         models: At least one.
         load: Makes a greedy policy of a checkpoint folder.
+        rules: Name of the model whose costs, fills and leverage hold for all; None: each has its own, and the baselines
+            the first's.
         capital: Capital of each account in US dollars; None takes that of the first model's run.
         data: Settings of the data group that replace those of the run, such as ``{"path": "new.csv"}``.
         split: ``"train"``, ``"validation"`` or ``"test"``.
@@ -108,7 +116,8 @@ def backtest_models(
     for model in models:
         if model.config.env is not None:
             raise InputError(f"{model.name} was trained in {model.config.env}, which has no prices to backtest it on")
-    markets = [build_market(_spec(model, models[0], capital=capital, data=data or {})) for model in models]
+    asked: dict[str, Any] = {"rules": rules, "capital": capital, "data": data or {}}
+    markets = [build_market(_spec(model, models, **asked)) for model in models]
     _check_capital(models, markets)
     markets = _same_period(markets, split)
     prices, names = None, list(baselines)
@@ -128,6 +137,7 @@ def backtest_models(
         strategies=strategies,
         baselines=rivals,
         market=markets[0],
+        rules=[market.spec.floor for market in markets],
         split=split,
         seen=[dates_seen(model) for model in models],
         benchmark=prices or next((equity_of(rival) for rival in rivals if rival.name == benchmark), None),
@@ -184,7 +194,7 @@ def summarise(backtest: Backtest) -> dict[str, Any]:
             "periods_per_year": bars.periods_per_year,
         },
         "overlaps_training": True if True in overlapping else None if None in overlapping else False,
-        "costs": dump_settings(rules.costs) | {"fill": rules.fill, "max_leverage": rules.max_leverage},
+        "costs": _costs_of(rules),
         "capital": float(first.equity[0]),
         "strategy": dict(first.metrics),
         "baselines": {result.name: dict(result.metrics) for result in backtest.baselines},
@@ -203,10 +213,13 @@ def summarise(backtest: Backtest) -> dict[str, Any]:
                 "which": model.which,
                 **_worth(model),
                 "capital": rules.capital,
+                "costs": _costs_of(own),
                 "last_date_seen": None if seen is None else str(seen.last),
                 "overlaps_training": overlaps_it,
             }
-            for model, seen, overlaps_it in zip(backtest.models, backtest.seen, overlapping, strict=True)
+            for model, own, seen, overlaps_it in zip(
+                backtest.models, backtest.rules, backtest.seen, overlapping, strict=True
+            )
         ],
     }
     if len(strategies) > 1:
@@ -214,6 +227,10 @@ def summarise(backtest: Backtest) -> dict[str, Any]:
     if backtest.benchmark is not None:
         summary["benchmark"] = compare_with(backtest.benchmark, [*strategies, *backtest.baselines], market)
     return summary
+
+
+def _costs_of(rules: FloorConfig) -> dict[str, Any]:
+    return dump_settings(rules.costs) | {"fill": rules.fill, "max_leverage": rules.max_leverage}
 
 
 def write_backtest(backtest: Backtest, out: str | Path) -> dict[str, Any]:
@@ -285,7 +302,8 @@ def _notes(backtest: Backtest) -> list[str]:
     """What must be known to read the figures: dates seen before, what was done to the prices, books that differ."""
     overlap = overlap_notes(backtest.models, backtest.strategies[0].dates, backtest.seen)
     against = backtest.benchmark.notes if backtest.benchmark is not None else ()
-    return [*overlap, *backtest.market.bars.notes, *against, *_books_that_differ(backtest), *_unfilled(backtest)]
+    differing = [*_rules_that_differ(backtest), *_books_that_differ(backtest)]
+    return [*overlap, *backtest.market.bars.notes, *against, *differing, *_unfilled(backtest)]
 
 
 def _unfilled(backtest: Backtest) -> list[str]:
@@ -315,6 +333,32 @@ def _worth_in_words(model: Model) -> str:
     return words
 
 
+def _rules_that_differ(backtest: Backtest) -> list[str]:
+    """Say where a model is tested under other rules than the first, or than in its training."""
+    first, notes = backtest.models[0], []
+    for model, rules in zip(backtest.models, backtest.rules, strict=True):
+        trained = floor_spec(model.config).floor
+        trained = replace(trained, costs=trained.costs.settled(has_volume=backtest.market.bars.volume is not None))
+        if differing := _differing(rules, trained):
+            notes.append(f"{model.name} is tested under rules that are not those of its training: {differing}")
+        if differing := _differing(rules, backtest.rules[0]):
+            notes.append(
+                f"{model.name} is tested under its own rules, which are not those of {first.name} and the baselines: "
+                f"{differing}; --rules {first.name} tests all under one"
+            )
+    return notes
+
+
+def _differing(rules: FloorConfig, others: FloorConfig) -> str:
+    """The settings of a floor that are not as in another, among those that a backtest depends on."""
+    mine, theirs = (flatten(dump_settings(each), settings_of(FloorConfig)) for each in (rules, others))
+    return ", ".join(
+        f"{name} {shown(mine[name])} and not {shown(theirs[name])}"
+        for name in mine
+        if mine[name] != theirs[name] and name.startswith(_RULES)
+    )
+
+
 def _books_that_differ(backtest: Backtest) -> list[str]:
     """Say where agents that see averages over their book now have books of another size than in training."""
     here = [len(mandate.assets) for mandate in backtest.market.mandates]
@@ -324,16 +368,26 @@ def _books_that_differ(backtest: Backtest) -> list[str]:
     return [f"agents trained with {books_in_words(trained)} trade {books_in_words(here)} here"]
 
 
-def _spec(model: Model, first: Model, *, capital: float | None, data: Mapping[str, Any]) -> FloorSpec:
-    """A model's own agents and observation window, in the first model's market."""
-    own, shared = floor_spec(model.config), floor_spec(first.config)
-    prices = shared.data
+def _spec(
+    model: Model, models: Sequence[Model], *, rules: str | None, capital: float | None, data: Mapping[str, Any]
+) -> FloorSpec:
+    """A model's own agents and rules, or the rules that are asked for, at the first model's prices and capital."""
+    own, first = floor_spec(model.config), floor_spec(models[0].config)
+    prices = first.data
     if data:
         prices = build_settings(type(prices), merge(dump_settings(prices), data), where="")
-    rules = replace(shared.floor, window=own.floor.window)
-    if capital is not None:
-        rules = replace(rules, capital=capital)
-    return FloorSpec(data=prices, desk=own.desk, floor=rules)
+    names = {each.name: floor_spec(each.config).floor for each in models}
+    if rules is not None and rules not in names:
+        meant = nearest(rules, names)
+        raise InputError(f"--rules {rules} is none of the models{meant}: choose from {', '.join(names)}")
+    floor = replace(
+        own.floor if rules is None else names[rules],
+        window=own.floor.window,
+        observe_episode=own.floor.observe_episode,
+        horizon_bars=first.floor.horizon_bars,
+        capital=first.floor.capital if capital is None else capital,
+    )
+    return FloorSpec(data=prices, desk=own.desk, floor=floor)
 
 
 def _check_capital(models: Sequence[Model], markets: Sequence[Market]) -> None:

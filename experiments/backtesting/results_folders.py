@@ -26,6 +26,7 @@ _FILES = {"path": "prices", "universe": "universe"}
 def results_folder(
     models: Sequence[Model],
     *,
+    rules: str | None = None,
     capital: float | None = None,
     data: Mapping[str, Any] | None = None,
     split: str = "test",
@@ -36,6 +37,7 @@ def results_folder(
 
     Args:
         models: What is tested; the results lie in the run folder of the first.
+        rules: Name of the model whose rules hold for all.
         capital: Capital that was asked for, USD; None where none was.
         data: Settings of the data group that were asked for.
         split: Part of the history.
@@ -45,6 +47,8 @@ def results_folder(
     first = models[0]
     parts = [_part_of_run(first)] if "/" in first.name else []
     parts += [f"with {model.name}" for model in models[1:]]
+    if rules is not None:
+        parts.append(f"rules {rules}")
     if split != "test":
         parts.append(split)
     if capital is not None and capital != first.config.floor.capital:

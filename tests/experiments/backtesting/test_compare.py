@@ -142,6 +142,34 @@ def test_models_side_by_side_share_their_bars(tmp_path):
     assert "series" in pd.read_parquet(tmp_path / "out" / "trades.parquet")
 
 
+def test_models_are_tested_under_their_own_rules_or_those_that_are_asked_for(tmp_path, capsys):
+    """Side by side as alone; a model that was trained at leverage 2 was cut to half of it, without a word."""
+    doubled = SMALL | {"floor": SMALL["floor"] | {"max_leverage": 2.0, "costs": {"commission_bps": 9.0}}}
+    make_run(tmp_path / "one")
+    make_run(tmp_path / "two", doubled)
+    models = find_models([tmp_path / "one", tmp_path / "two"])
+    alone = [backtest_models([model], load=load).strategies[0] for model in models]
+    both = backtest_models(models, load=load)
+    for mine, side_by_side in zip(alone, both.strategies, strict=True):
+        np.testing.assert_array_equal(mine.equity, side_by_side.equity)
+    gross = [float(result.weights.abs().sum(axis=1).max()) for result in alone]
+    assert gross[1] > 1.5 > 1.05 > gross[0]
+    said = printed(both, capsys)
+    assert (
+        "two is tested under its own rules, which are not those of one and the baselines: max_leverage 2.0 and" in said
+    )
+    assert "costs.commission_bps 9.0 and not 1.0; --rules one tests all under one" in said
+    assert [model["costs"]["max_leverage"] for model in summarise(both)["models"]] == [1.0, 2.0]
+    as_two = backtest_models(models, load=load, rules="two")
+    np.testing.assert_array_equal(as_two.strategies[1].equity, alone[1].equity)
+    assert as_two.strategies[0].weights.abs().sum(axis=1).max() > 1.5
+    said = printed(as_two, capsys)
+    assert "one is tested under rules that are not those of its training: max_leverage 2.0 and not 1.0" in said
+    assert "two is tested" not in said
+    with pytest.raises(InputError, match=r"--rules tow is none of the models \(did you mean 'two'\?\)"):
+        backtest_models(models, load=load, rules="tow")
+
+
 def test_scaler_of_the_training_run_is_used(run_folder):
     seen = []
 
