@@ -65,11 +65,11 @@ def test_exit_codes(verb, code):
     assert exit_code(verb, []) == code
 
 
-@pytest.mark.parametrize("error", [InputError("no\nsuch  thing"), WorkerError(InputError("no such thing"))])
+@pytest.mark.parametrize("error", [InputError("no\nsuch thing"), WorkerError(InputError("no\nsuch thing"))])
 def test_bad_input_is_one_line_without_traceback(capsys, error):
     exit_code(raising(error), [])
     captured = capsys.readouterr()
-    assert captured.err == "error: no such thing\n"
+    assert captured.err == "error: no\\nsuch thing\n"
     assert captured.out == ""
 
 
