@@ -211,7 +211,9 @@ def _books(
     weights = np.zeros((num_bars, layout.num_assets))
     for line, asset in enumerate(layout.line_asset):
         weights[:, asset] += stacked["line_value"][:, line]
-    weights /= np.where(total > 0, total, 1.0)[:, None]
+    per_equity = 1.0 / np.where(total > 0, total, 1.0)[:, None]
+    weights *= per_equity
+    gross = padded(np.abs(stacked["line_value"]) * per_equity).sum(axis=1)
     index = pd.Index(dates[1:], name="date")
     kinds = {kind: stacked[kind].sum(axis=1) for kind in (*COST_COLUMNS, *FINANCING_COLUMNS)}
     kinds["impact"] = kinds["impact"] + stacked["haircut"].sum(axis=1) + stacked["exit_costs"].sum(axis=1)
@@ -236,6 +238,8 @@ def _books(
             num_trades=int((trades["shares"] != 0).sum()),
             liquidation_equity=float(stacked["liquidation"][-1].sum()),
             unfilled_notional=float(trades["unfilled_notional"].sum()),
+            gross_exposure=float(gross.mean()),
+            net_exposure=float(padded(weights).sum(axis=1).mean()),
             risk_free=floor.config.costs.cash_rate_annual,
         ),
         ruined=ruined,

@@ -50,6 +50,8 @@ METRIC_NAMES = (
     "final_equity",
     "liquidation_equity",
     "unfilled_notional",
+    "gross_exposure",
+    "net_exposure",
 )
 
 _NOTHING = 1e-9  # share of the first value
@@ -65,6 +67,8 @@ def performance(
     num_trades: int = 0,
     liquidation_equity: float | None = None,
     unfilled_notional: float = 0.0,
+    gross_exposure: float = 0.0,
+    net_exposure: float = 0.0,
     risk_free: float = 0.0,
 ) -> dict[str, Any]:
     """Every metric of one equity curve, under the names that ``backtest.json`` promises.
@@ -78,6 +82,8 @@ def performance(
             their account are fills too, though they cost nothing and are no turnover.
         liquidation_equity: What the last value would be if every position were closed, in US dollars; None: the same.
         unfilled_notional: Value of what the market did not take of all orders, in US dollars.
+        gross_exposure: Mean over bars of the value of all positions, shorts as much as longs, over equity.
+        net_exposure: The same with shorts negative.
         risk_free: Rate a year that cash earns, as a fraction.
 
     Returns:
@@ -110,6 +116,8 @@ def performance(
         float(np.asarray(equity, dtype=np.float64)[-1]),
         float(np.asarray(equity, dtype=np.float64)[-1]) if liquidation_equity is None else float(liquidation_equity),
         float(unfilled_notional),
+        float(gross_exposure),
+        float(net_exposure),
     )
     return dict(zip(METRIC_NAMES, values, strict=True))
 

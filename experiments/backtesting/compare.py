@@ -302,7 +302,7 @@ def _notes(backtest: Backtest) -> list[str]:
     """What must be known to read the figures: dates seen before, what was done to the prices, books that differ."""
     overlap = overlap_notes(backtest.models, backtest.strategies[0].dates, backtest.seen)
     against = backtest.benchmark.notes if backtest.benchmark is not None else ()
-    differing = [*_rules_that_differ(backtest), *_books_that_differ(backtest)]
+    differing = [*_rules_that_differ(backtest), *_leveraged(backtest), *_books_that_differ(backtest)]
     return [*overlap, *backtest.market.bars.notes, *against, *differing, *_unfilled(backtest)]
 
 
@@ -347,6 +347,16 @@ def _rules_that_differ(backtest: Backtest) -> list[str]:
                 f"{differing}; --rules {first.name} tests all under one"
             )
     return notes
+
+
+def _leveraged(backtest: Backtest) -> list[str]:
+    """Say where a model may hold more than its capital, which no baseline does."""
+    return [
+        f"{result.name} may hold {rules.max_leverage:g} times its equity, baselines no more than theirs: compare their "
+        "exposures"
+        for result, rules in zip(backtest.strategies, backtest.rules, strict=True)
+        if rules.max_leverage > 1
+    ]
 
 
 def _differing(rules: FloorConfig, others: FloorConfig) -> str:

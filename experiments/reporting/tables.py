@@ -30,6 +30,8 @@ METRIC_COLUMNS = {
     "final_equity": "final equity",
     "liquidation_equity": "if closed",
     "unfilled_notional": "unfilled",
+    "gross_exposure": "gross",
+    "net_exposure": "net",
 }
 """Every metric of a backtest, and the head of its column."""
 BENCHMARK_COLUMNS = {

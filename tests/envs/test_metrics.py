@@ -28,7 +28,7 @@ def test_performance_has_exactly_the_promised_names(equity):
     assert list(result) == [
         *("total_return", "annual_return", "annual_volatility", "sharpe", "sharpe_se", "sharpe_se_hac", "sortino"),
         *("calmar", "max_drawdown", "cvar_95", "turnover", "total_costs", "win_rate", "num_trades", "final_equity"),
-        *("liquidation_equity", "unfilled_notional"),
+        *("liquidation_equity", "unfilled_notional", "gross_exposure", "net_exposure"),
     ]
     assert (result["turnover"], result["total_costs"], result["num_trades"]) == (3.0, 12.5, 7)
     assert result["final_equity"] == equity[-1]

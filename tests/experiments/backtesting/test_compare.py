@@ -154,11 +154,17 @@ def test_models_are_tested_under_their_own_rules_or_those_that_are_asked_for(tmp
         np.testing.assert_array_equal(mine.equity, side_by_side.equity)
     gross = [float(result.weights.abs().sum(axis=1).max()) for result in alone]
     assert gross[1] > 1.5 > 1.05 > gross[0]
+    for result in alone:
+        held = result.weights.to_numpy()
+        assert result.metrics["gross_exposure"] == pytest.approx(np.abs(held).sum(1).mean())
+        assert result.metrics["net_exposure"] == pytest.approx(held.sum(1).mean())
     said = printed(both, capsys)
     assert (
         "two is tested under its own rules, which are not those of one and the baselines: max_leverage 2.0 and" in said
     )
     assert "costs.commission_bps 9.0 and not 1.0; --rules one tests all under one" in said
+    assert "two may hold 2 times its equity, baselines no more than theirs" in said
+    assert "one may hold" not in said
     assert [model["costs"]["max_leverage"] for model in summarise(both)["models"]] == [1.0, 2.0]
     as_two = backtest_models(models, load=load, rules="two")
     np.testing.assert_array_equal(as_two.strategies[1].equity, alone[1].equity)
