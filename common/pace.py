@@ -29,21 +29,24 @@ class Pace:
         """Seconds that the rest will take at the pace so far; infinite before the first is done."""
         return (time.monotonic() - self._begun) / done * (self._total - done) if done else math.inf
 
+    def left_words(self, done: int) -> str:
+        """The same in words, for one who knows that something is done: ``about 3 min left``."""
+        return f"about {_in_words(self.left_s(done))} left"
+
     def words(self, done: int) -> str | None:
         """How long the pass will take, once, or how far it is after ``done`` bars, where it is time to say so."""
         now = time.monotonic()
         if done < 1:
             return None
-        left = _in_words(self.left_s(done))
         if not self._is_foretold and now - self._begun >= FORETELL_AFTER_S:
             self._is_foretold = True
             if self.left_s(done) >= TELL_EVERY_S:
                 self._told = now
-                return f"{self._what}: {self._total:,} {self._unit}, about {left}"
+                return f"{self._what}: {self._total:,} {self._unit}, about {_in_words(self.left_s(done))}"
         if now - self._told < TELL_EVERY_S:
             return None
         self._told = now
-        return f"{self._what}: {done:,} of {self._total:,} {self._unit}, about {left} left"
+        return f"{self._what}: {done:,} of {self._total:,} {self._unit}, {self.left_words(done)}"
 
 
 def _in_words(seconds: float) -> str:

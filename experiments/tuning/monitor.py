@@ -13,6 +13,7 @@ from typing import Any
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
+from common.pace import Pace
 from common.store import first_line
 from experiments.recovery.checkpoints import DAMAGED_PREFIX, TrialCheckpoints
 from experiments.recovery.names import (
@@ -71,6 +72,7 @@ class RunMonitor(Callback):
         self._shown_at = 0.0
         self._has_cleaned = False
         self._previous: dict[str, tuple[float, float]] = {}
+        self._paces: dict[str, tuple[int, Pace]] = {}
         self._awaited: dict[str, tuple[Path, dict[str, Any]]] = {}
         self._unwritten: Path | None = None
         self._evaluations = EvaluationTeller()
@@ -104,6 +106,7 @@ class RunMonitor(Callback):
             "_has_copied": False,
             "_shown_at": 0.0,
             "_previous": {},
+            "_paces": {},
             "_awaited": {},
             "_overdue": frozenset(),
             "_unwritten": None,
@@ -114,6 +117,7 @@ class RunMonitor(Callback):
     def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """Measure speed from here on: what lies before was waiting."""
         self._previous.pop(trial.trial_id, None)
+        self._paces.pop(trial.trial_id, None)
 
     def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
         """Print how far the trial is, at most every few seconds and whenever a checkpoint is due."""
@@ -135,6 +139,7 @@ class RunMonitor(Callback):
             self._overdue |= {trial.trial_id}
         if (reason := result.get("save_error")) is not None:  # what a worker prints does not reach the screen
             print(f"{reason}; training goes on", file=sys.stderr, flush=True)
+        first, pace = self._paces.setdefault(trial.trial_id, _pace_from(result))
         now = time.monotonic()
         if not is_due and now - self._shown_at < SHOW_EVERY_S:
             return
@@ -143,7 +148,9 @@ class RunMonitor(Callback):
         then, before = self._previous.get(trial.trial_id, (now, steps))
         self._previous[trial.trial_id] = (now, steps)
         speed = (steps - before) / (now - then) if now > then else math.nan
-        print(_line(trial.trial_id if self.is_search else None, result, speed, self._unit), flush=True)
+        done = clock_of(result)
+        left = pace.left_words(done - first) if first < done < result["target_episodes"] else None
+        print(_line(trial.trial_id if self.is_search else None, result, speed, self._unit, left), flush=True)
 
     def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
         """Take in the checkpoints that are there since a trial has reported; it trains already, and does not wait.
@@ -233,17 +240,35 @@ def _failure(trial: Any) -> str:
         return "the reason could not be noted"
 
 
-def _line(trial: str | None, result: dict[str, Any], speed: float, unit: str) -> str:
-    target = int(result["target_episodes"])
+def _pace_from(result: Mapping[str, Any]) -> tuple[int, Pace]:
+    """What is done by the first result of a session, and the pace of the rest, which is measured from here on."""
+    done = clock_of(result)
+    return done, Pace("training", int(result["target_episodes"]) - done)
+
+
+def _loss(result: Mapping[str, Any]) -> float:
+    """Mean loss of the networks; not a number before they learn."""
+    modules = [values for values in result.get("learners", {}).values() if isinstance(values, Mapping)]
+    losses = [float(values["total_loss"]) for values in modules if "total_loss" in values]
+    return sum(losses) / len(losses) if losses else math.nan
+
+
+def _line(trial: str | None, result: dict[str, Any], speed: float, unit: str, left: str | None) -> str:
+    done = clock_of(result)
+    target = max(done, int(result["target_episodes"]))  # an iteration may end beyond what was asked for
     parts = [
-        f"{unit} {clock_of(result):>{len(str(target))}}/{target}",
+        f"{unit} {done:>{len(str(target))}}/{target}",
         f"steps {int(result['total_steps']):,}",
     ]
     if not math.isnan(speed):
         parts.append(f"{speed:,.0f} steps/s")
+    if left is not None:
+        parts.append(left)
     mean = result.get("episode_return")
     if mean is not None and not math.isnan(mean):
         parts.append(f"return {mean:+.4f}")
+    if not math.isnan(loss := _loss(result)):
+        parts.append(f"loss {loss:.4g}")
     if result.get("epsilon") is not None:
         parts.append(f"epsilon {result['epsilon']:.2f}")
     if result.get("is_evaluated", True) and "sharpe" in result:  # else they are those of a line before

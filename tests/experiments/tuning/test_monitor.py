@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 from trials import folder_of, go_on, lines_of, report, trial_in
 
+from common import pace
 from common.files import WriteError
 from experiments.recovery.checkpoints import TrialCheckpoints
 from experiments.runs import repair
@@ -37,6 +38,29 @@ def test_monitor_follows_the_checkpoints_and_keeps_the_best(tmp_path, capsys):
     assert shown[0].startswith("episodes 10/30  steps 100  validation: profit +10.00%, sharpe +1.50")
     assert shown[0].endswith("saving a checkpoint (best)")
     assert shown[1].endswith("saving a checkpoint")
+
+
+def test_progress_tells_the_time_that_is_left_the_loss_and_no_more_than_was_done(tmp_path, capsys, monkeypatch):
+    now = 100.0
+    for module in (monitor_module.time, pace.time):
+        monkeypatch.setattr(module, "monotonic", lambda: now)
+    trial, monitor = trial_in(tmp_path / "run"), RunMonitor(algo="qmix", seed=4)
+    learners = {"team": {"total_loss": 0.25}, "other": {"total_loss": 0.75}, "__all_modules__": {"num_steps": 3}}
+    result = {"total_steps": 100, "target_episodes": 40, "episode_return": float("nan")}
+    for done, learned in ((8, {}), (16, {"learners": learners}), (48, {"learners": learners})):
+        monitor.on_trial_result(1, [trial], trial, result | learned | {"episodes": done})
+        now += 60.0
+    assert capsys.readouterr().out.splitlines() == [
+        "episodes  8/40  steps 100",
+        "episodes 16/40  steps 100  0 steps/s  about 3 min left  loss 0.5",
+        "episodes 48/48  steps 100  0 steps/s  loss 0.5",
+    ]
+    monitor.on_trial_start(2, [trial], trial)  # begun again: the time between is not counted
+    now += 3600.0
+    for done in (20, 30):
+        monitor.on_trial_result(1, [trial], trial, result | {"episodes": done})
+        now += 60.0
+    assert "about 60 s left" in capsys.readouterr().out.splitlines()[1]
 
 
 def test_monitor_of_a_moved_folder_writes_where_it_now_is(tmp_path):
