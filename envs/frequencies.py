@@ -39,8 +39,8 @@ def settle_frequency(
         Frequency, bars in a year, and notes: what was inferred, and where a set frequency is not that of the dates.
 
     Raises:
-        InputError: if a setting makes no sense, bars stand closer than is set, there are fewer than two dates, or
-            nothing is set and their spacing fits no frequency.
+        InputError: if a setting makes no sense, there are fewer than two dates, or nothing is set and their spacing
+            fits no frequency.
     """
     if periods_per_year is not None and not periods_per_year > 0:
         raise InputError(f"data.periods_per_year is {periods_per_year}: it must be above 0")
@@ -51,11 +51,6 @@ def settle_frequency(
         if len(dates) < 2 or (wanted is None and periods_per_year is None):
             raise
         seen = IRREGULAR
-    if wanted is not None and _usual_gap_s(dates) < _CLOSER * _spacing_s(wanted):
-        raise InputError(
-            f"data.frequency is {wanted}, but the bars of {source} stand {gap_words(_usual_gap_s(dates))} apart: it "
-            "says what bars are and makes no others of them; give bars of that length, or leave it out"
-        )
     words = wanted or seen
     notes = []
     if periods_per_year is None:
@@ -66,6 +61,20 @@ def settle_frequency(
     if words != seen:
         notes.append(f"frequency set to {words}; dates look {seen if seen == IRREGULAR else f'like {seen}'}")
     return words, float(periods_per_year), tuple(notes)
+
+
+def check_no_closer(dates: NDArray[np.datetime64], frequency: str, *, source: str) -> None:
+    """Refuse a frequency that was set for bars that usually stand closer: too few of them would count as a year.
+
+    Raises:
+        InputError: saying how far apart they are.
+    """
+    wanted = parse_frequency(frequency)
+    if len(dates) > 1 and _usual_gap_s(dates) < _CLOSER * _spacing_s(wanted):
+        raise InputError(
+            f"data.frequency is {wanted}, but the bars of {source} stand {gap_words(_usual_gap_s(dates))} apart: it "
+            "says what bars are and makes no others of them; give bars of that length, or leave it out"
+        )
 
 
 def parse_frequency(text: str) -> str:

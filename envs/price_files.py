@@ -24,7 +24,7 @@ from common.errors import InputError, nearest
 from envs.bar_data import Bars
 from envs.bar_lengths import check_lengths
 from envs.calendars import align_calendars
-from envs.frequencies import settle_frequency
+from envs.frequencies import check_no_closer, settle_frequency
 from envs.price_checks import check_leaps
 from envs.price_columns import Columns, recognise_columns
 from envs.price_dates import parse_dates, rows_within, zone_offsets
@@ -104,6 +104,8 @@ def load_bars(
     if jumps == "refuse":
         are_quotes = not any(split_endings(file)[1] == "npz" for file in files)
         check_jumps(source, days, names, fields, present, are_quotes=are_quotes)
+    if frequency is not None:
+        check_no_closer(days, frequency, source=source)
     words, periods, frequency_notes = settle_frequency(
         days, frequency=frequency, periods_per_year=periods_per_year, source=source
     )

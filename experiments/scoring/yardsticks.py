@@ -15,7 +15,7 @@ from torch import Tensor
 from algos.random_team import RandomTeam
 from algos.team_env import TeamEnv, make_team_env
 from common.counted import counted_seed
-from common.errors import InputError
+from common.errors import InputError, nearest
 from envs import rllib as trading_floors
 from envs.benchmarks import rllib as benchmarks
 from envs.benchmarks.handwritten import handwritten
@@ -111,8 +111,12 @@ def make_yardstick(market: str, algo: str, *, num_agents: int | None, settings: 
         return Benchmark(market, algo, num_agents=num_agents, settings=settings)
     if market == FLOOR_MERTON:
         return FloorMarket(num_agents=num_agents, settings=settings)
-    if market not in CATALOG and ":" in market:
-        raise InputError(f"market {market!r} does not exist: with a colon there are {FLOOR_MERTON}, lbf:ID and mpe:ID")
+    if market not in CATALOG:
+        known = (*CATALOG, FLOOR_MERTON)
+        raise InputError(
+            f"market {market!r} does not exist{nearest(market, known)}: choose of {', '.join(known)}, or a benchmark, "
+            "lbf:ID or mpe:ID"
+        )
     return KnownMarket(market, num_agents=num_agents, settings=settings)
 
 

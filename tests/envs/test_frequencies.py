@@ -127,9 +127,9 @@ def test_both_settings_reach_files_and_the_built_in_market(tmp_path):
         (DataConfig(path=path, frequency="30min"), ("30min", 17520)),
         (DataConfig(path=path, periods_per_year=99), ("1h", 99)),
         (DataConfig(synthetic=small), ("1d", 252)),
-        (DataConfig(synthetic=small, frequency="12h"), ("12h", 504)),
+        (DataConfig(synthetic=small, frequency="1w"), ("1w", 52)),
         (DataConfig(synthetic=small, periods_per_year=99), ("1d", 99)),
     ):
         bars = build_bars(config)
         assert (bars.frequency, bars.periods_per_year) == expected
-    assert "frequency set to 12h; dates look like 1d" in build_bars(DataConfig(synthetic=small, frequency="12h")).notes
+    assert "frequency set to 1w; dates look like 1d" in build_bars(DataConfig(synthetic=small, frequency="1w")).notes

@@ -221,7 +221,7 @@ def test_every_learner_has_a_recipe_of_existing_settings():
     ("words", "said"),
     [
         (["--market", "lbf:5x5-2p-1f-cop"], "does not exist .did you mean 'lbf:5x5-2p-1f-coop'"),
-        (["--market", "lbv:5x5-2p-1f-coop"], "with a colon there are floor:merton, lbf:ID and mpe:ID"),
+        (["--market", "lbv:5x5-2p-1f-coop"], "floor:merton, or a benchmark, lbf:ID or mpe:ID"),
         (["--market", "mpe:simple_spread", "--agents", "4"], "has 3 agents with these settings, not 4"),
         (
             ["--market", "mpe:simple_spread", "--algo", "qmix", "--settings", "continuous_actions=true"],

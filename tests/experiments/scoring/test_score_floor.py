@@ -97,7 +97,7 @@ def test_learners_are_trained_valued_and_shown(tmp_path, capsys, algo, num_agent
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--market", "floor:kyle"], "with a colon there are floor:merton, lbf:ID and mpe:ID"),
+        (["--market", "floor:kyle"], "floor:merton, or a benchmark, lbf:ID or mpe:ID"),
         (
             ["--market", FLOOR_MERTON, "--algo", "qmix"],
             "--algo qmix chooses among discrete actions, but the actions of",
