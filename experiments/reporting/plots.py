@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,10 +12,11 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, num2date
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num, num2date
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from matplotlib.transforms import Bbox
+from numpy.typing import NDArray
 
 from common.files import whole_file
 from envs.metrics import drawdowns, total_return
@@ -83,15 +84,41 @@ def plot_backtest(
         _draw_drawdown(axes[1], strategies, baselines)
         above = {"xycoords": "axes fraction", "xytext": (0, 24), "textcoords": "offset points"}
         axes[0].annotate(textwrap.fill(subtitle, 140), (0, 1), va="bottom", **above)
-        first, last = strategies[0].dates[0], strategies[0].dates[-1]
+        dates = strategies[0].dates
         dated = axes if len(strategies) == 1 else axes[:3]
         for axis in dated:
-            locator = AutoDateLocator(minticks=5, maxticks=12)
+            if _is_often_closed(dates):
+                axis.set_xscale("function", functions=_without_closed_hours(dates))
+            locator = _OpenDates(minticks=5, maxticks=12)
             axis.xaxis.set_major_locator(locator)
             axis.xaxis.set_major_formatter(_DatesWithYear(locator))
-            axis.set_xlim(first, last)
+            axis.set_xlim(dates[0], dates[-1])
             axis.tick_params(labelbottom=True)
         return save_figure(figure, Path(path))
+
+
+def _is_often_closed(dates: NDArray[np.datetime64]) -> bool:
+    """Whether an axis of time would for the most part show nights and weekends."""
+    gaps = np.diff(dates)
+    usual = np.median(gaps)
+    return bool(usual < np.timedelta64(20, "h") and gaps.sum() > 1.5 * usual * len(gaps))
+
+
+def _without_closed_hours(dates: NDArray[np.datetime64]) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    """From dates, as matplotlib counts them, to places on an axis on which all bars are equally wide, and back."""
+    days, places = date2num(dates), np.arange(len(dates), dtype=float)
+    return lambda day: np.interp(day, days, places), lambda place: np.interp(place, places, days)
+
+
+class _OpenDates(AutoDateLocator):
+    """Dates of ticks; of those that closed hours bring to one place, the last."""
+
+    def __call__(self) -> Any:
+        ticks = np.asarray(super().__call__(), dtype=float)
+        axis: Any = self.axis
+        to_places = axis.get_transform().transform
+        places, (first, last) = to_places(ticks), to_places(np.sort(axis.get_view_interval()))
+        return ticks[np.diff(places, append=np.inf) > 0.02 * (last - first)]
 
 
 class _DatesWithYear(ConciseDateFormatter):

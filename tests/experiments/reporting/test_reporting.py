@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 
@@ -188,6 +189,30 @@ def test_picture_draws_every_series(tmp_path, monkeypatch):
     assert len(axes[2].get_legend().get_texts()) <= 10
 
 
+def test_closed_hours_take_no_room_in_a_picture_of_intraday_prices(tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr("experiments.reporting.plots.save_figure", lambda figure, path: figures.append(figure) or path)
+    days = np.busday_offset("2024-03-04", np.arange(10)).astype("datetime64[us]")
+    hours = (days[:, None] + np.arange(15, 21) * np.timedelta64(1, "h")).ravel()
+    for dates in (
+        hours,
+        hours[0] + np.arange(60) * np.timedelta64(1, "h"),
+        np.datetime64("2024-03-04") + np.arange(60),
+    ):
+        one = result("mine", num_bars=59)
+        index = pd.Index(dates[1:], name="date")
+        tables = {name: getattr(one, name).set_axis(index) for name in ("weights", "agent_profit", "costs")}
+        plot_backtest(tmp_path / "x.png", [dataclasses.replace(one, dates=dates, **tables)], [], title="t")
+    for figure in figures:
+        figure.draw_without_rendering()
+        axis = figure.axes[0]
+        places = axis.get_lines()[0].get_transform().transform(axis.get_lines()[0].get_xydata())[:, 0]
+        np.testing.assert_allclose(np.diff(places), np.diff(places)[0], rtol=1e-6)
+        shown = [text.get_text() for text in axis.get_xticklabels()]
+        assert any("2024" in text for text in shown)
+        assert len(shown) < 14
+
+
 @pytest.mark.parametrize("num_models", [1, 2])
 def test_long_titles_of_a_picture_are_broken_and_cover_nothing(tmp_path, monkeypatch, num_models):
     figures = []
@@ -203,7 +228,9 @@ def test_long_titles_of_a_picture_are_broken_and_cover_nothing(tmp_path, monkeyp
     heading = next(child for child in axes.get_children() if getattr(child, "get_text", str)() == "Equity")
     boxes = [part.get_window_extent() for part in (figure._suptitle, subtitle, heading, axes, legend)]
     tables = [table for one in figure.axes for table in one.tables]
-    boxes += [table[0, column].get_text().get_window_extent() for table in tables for column in range(17)]
+    boxes += [
+        table[0, column].get_text().get_window_extent() for table in tables for column in range(len(METRIC_COLUMNS))
+    ]
     for i, box in enumerate(boxes):
         assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
         assert figure.bbox.y0 <= box.y0 < box.y1 <= figure.bbox.y1
